@@ -1,0 +1,242 @@
+"""Which layers of a model, and how their outputs become rows of numbers.
+
+A layer is named as in ``model.named_modules()``. Two more names can stand where a layer can: :data:`INPUT`, what goes
+into the model, and :data:`OUTPUT`, what comes out of it.
+"""
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+INPUT = "<input>"
+OUTPUT = "<output>"
+
+Layers = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool] | Iterable[Any] | None
+Reduce = str | int | Callable[[Tensor], Tensor] | None
+
+# Modules whose output is what the field calls "the hidden activations" of a plain network.
+ACTIVATION_MODULES: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
+)  # fmt: skip
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The original module inside ``torch.compile``, DataParallel and DistributedDataParallel wrappers."""
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = cast(nn.Module, model._orig_mod)
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            return model
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """All modules below ``model`` by name, wrappers of compiled submodules looked through."""
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        parts = [part for part in name.split(".") if part != "_orig_mod"]
+        if parts and parts != [""]:
+            found[".".join(parts)] = unwrap(module)
+    return found
+
+
+def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
+    """Names of the selected layers, in the order of ``model.named_modules()``.
+
+    Parameters
+    ----------
+    layers
+        None (see :func:`default_layers`), an exact name, a glob (``"blocks.*"``), a compiled regular expression
+        (matched from the start), a module class, a callable ``(name, module) -> bool``, :data:`INPUT`,
+        :data:`OUTPUT`, or a list of any of these. A glob's ``*`` does not cross a dot: ``"blocks.*"`` are the
+        blocks, ``"blocks.**"`` all that is in them.
+
+    Raises
+    ------
+    ValueError
+        If something selects nothing; names that are near are listed.
+    """
+    modules = named_layers(model)
+    if layers is None:
+        return default_layers(model)
+    items = [layers] if isinstance(layers, (str, re.Pattern, type)) or callable(layers) else list(layers)
+    chosen: set[str] = set()
+    for item in items:
+        matched = _matching(modules, item)
+        if not matched:
+            raise ValueError(_nothing_selected(modules, item))
+        chosen.update(matched)
+    order = [INPUT, *modules, OUTPUT]
+    return sorted(chosen, key=order.index)
+
+
+def _matching(modules: Mapping[str, nn.Module], item: Any) -> list[str]:
+    if isinstance(item, str):
+        if item in modules or item in (INPUT, OUTPUT):
+            return [item]
+        pattern = re.compile(_glob(item))
+        return [name for name in modules if pattern.fullmatch(name)]
+    if isinstance(item, re.Pattern):
+        return [name for name in modules if item.match(name)]
+    if isinstance(item, type):
+        return [name for name, module in modules.items() if isinstance(module, item)]
+    if callable(item):
+        return [name for name, module in modules.items() if item(name, module)]
+    raise TypeError(
+        f"layers takes names, globs, compiled regular expressions, module classes or callables, got {item!r}"
+    )
+
+
+def _glob(pattern: str) -> str:
+    parts = [fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z") for part in pattern.split("**")]
+    inside = [part.replace(".*", r"[^.]*") for part in parts]
+    return ".*".join(inside)
+
+
+def _nothing_selected(modules: Mapping[str, nn.Module], item: Any) -> str:
+    told = f"layers={item!r} selects no layer of this model"
+    names = list(modules)
+    near = difflib.get_close_matches(item, names, n=5, cutoff=0.4) if isinstance(item, str) else []
+    if near:
+        return f"{told}; near names: {', '.join(near)}"
+    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return f"{told}; it has: {shown or 'no submodules (layers=OUTPUT measures what comes out)'}"
+
+
+def default_layers(model: nn.Module) -> list[str]:
+    """The layers measured where none are named.
+
+    In this order: the children of the containers whose children share one class (the blocks of a transformer or a
+    residual network; of several such classes the one with most parameters); else the activation modules; else the
+    leaf modules with parameters; else what comes out of the model.
+    """
+    blocks = _repeated_blocks(model)
+    if blocks:
+        return blocks
+    modules = named_layers(model)
+    activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
+    leaves = [name for name, module in modules.items() if _is_leaf(module) and any(True for _ in module.parameters())]
+    return activations or leaves or [OUTPUT]
+
+
+def _repeated_blocks(model: nn.Module) -> list[str]:
+    by_class: dict[type, dict[str, nn.Module]] = {}
+    for prefix, container in {"": model, **named_layers(model)}.items():
+        children = {name: unwrap(child) for name, child in container.named_children()}
+        classes = {type(child) for child in children.values()}
+        if len(classes) != 1 or (len(children) < 2 and not isinstance(container, nn.ModuleList)):
+            continue
+        (cls,) = classes
+        if any(_is_leaf(child) or isinstance(child, nn.ModuleList) for child in children.values()):
+            continue
+        named = {f"{prefix}.{name}" if prefix else name: child for name, child in children.items()}
+        by_class.setdefault(cls, {}).update(named)
+    if not by_class:
+        return []
+    largest = max(by_class.values(), key=lambda group: sum(_n_parameters(block) for block in group.values()))
+    order = list(named_layers(model))
+    return sorted(largest, key=order.index)
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+def _n_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def tensor_of(output: Any, where: str) -> Tensor:
+    """The tensor that an output stands for: itself, its ``logits``, else the first tensor in it."""
+    if isinstance(output, Tensor):
+        return output
+    found = _first_tensor(output)
+    if found is None:
+        raise TypeError(f"{where} returned {type(output).__name__} with no tensor in it; select another layer")
+    return found
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        items: Iterable[Any] = [output["logits"]] if "logits" in output else output.values()
+    elif isinstance(output, (tuple, list)):
+        items = output
+    elif is_dataclass(output):
+        names = [field.name for field in fields(output)]
+        items = [getattr(output, name) for name in (["logits"] if "logits" in names else names)]
+    else:
+        return None
+    return next((found for found in map(_first_tensor, items) if found is not None), None)
+
+
+def replaced(output: Any, new: Tensor, where: str) -> Any:
+    """The same output with its (first) tensor exchanged."""
+    if isinstance(output, Tensor):
+        return new
+    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
+        rest = [new, *output[1:]]
+        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+    raise TypeError(
+        f"{where} returns {type(output).__name__}; only a tensor, or a tuple or list that starts with one, "
+        "can be edited: select a layer inside it"
+    )
+
+
+def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
+    """Rows of numbers from what a layer returns.
+
+    Parameters
+    ----------
+    output : Tensor of shape (n, ...)
+    reduce
+        None: (n, d) as it is, (n, T, d) the last position, (n, C, H, W) the mean over space. ``"last"``, ``"mean"``
+        (over all but the first and the feature axis), ``"flatten"``, ``"tokens"`` (positions become rows), an index
+        of a position, ``"none"`` (as it is), or a callable.
+
+    Returns
+    -------
+    Tensor of shape (n, d); (n*T, d) for ``"tokens"``. Half precision and integers become float32.
+    """
+    if callable(reduce):
+        return _floating(reduce(output))
+    output = _floating(output)
+    if reduce == "none":
+        return output
+    if output.ndim == 0:
+        raise ValueError(f"{where} returns a single number, expected one row for each input; select another layer")
+    if output.ndim == 1:
+        return output[:, None]
+    if reduce == "flatten" or (output.ndim == 2 and reduce in (None, "last", "mean", "tokens")):
+        return output.flatten(1)
+    if reduce is None:
+        reduce = "last" if output.ndim == 3 else "mean"
+    if reduce == "mean":
+        return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
+    if reduce == "tokens":
+        return output.flatten(0, -2)
+    index = -1 if reduce == "last" else reduce
+    if not isinstance(index, int):
+        raise ValueError(
+            f"reduce must be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got {reduce!r}"
+        )
+    if not -output.shape[1] <= index < output.shape[1]:
+        raise ValueError(f"reduce={index} asks {where} for a position that it lacks: it has {output.shape[1]}")
+    return output[:, index].flatten(1)
+
+
+def _floating(output: Tensor) -> Tensor:
+    if output.dtype in (torch.float32, torch.float64):
+        return output
+    if output.is_complex():
+        raise TypeError("complex outputs are not measured; give reduce=torch.view_as_real or another callable")
+    return output.float()

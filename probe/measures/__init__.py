@@ -1,0 +1,1 @@
+"""One measure, one file: formula, source, pure function, thin probe."""

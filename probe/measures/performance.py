@@ -1,0 +1,119 @@
+"""Loss and accuracy on each split, from the forward pass that all probes share.
+
+Integer targets: cross-entropy (nats) of the outputs taken as logits over the last axis, and accuracy; with one output
+per row and targets 0 and 1, the binary forms. Outputs (n, T, K) with targets (n, T) count every position whose target
+is not -100; with targets (n,) the last position. Floating-point targets: mean squared error, no accuracy.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from probe.base import Measured, Probe, Snapshot
+from probe.capture import Scored, Tap
+from probe.layers import OUTPUT
+
+_IGNORED = -100  # PyTorch's own default for "no target here"
+
+
+def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
+    """Sum of losses, number of right answers and number of answers for each row.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n, K), (n, T, K), (n,) or like ``targets``
+    targets : Tensor of shape (n,) or (n, T), integers or floating point
+
+    Returns
+    -------
+    Tensor of shape (n, 3). The second column is NaN for a regression. Shape (n, 0) without targets.
+    """
+    n = len(outputs)
+    if targets is None:
+        return torch.empty(n, 0)
+    outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+    if targets.is_floating_point():
+        return _regression(outputs, targets)
+    targets = targets.long()
+    if targets.ndim == 1 and outputs.ndim == 3:
+        outputs = outputs[:, -1]
+    if outputs.shape in (targets.shape, (*targets.shape, 1)):
+        logits = outputs.reshape(n, -1)
+        flat = targets.reshape(n, -1)
+        loss = F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none")
+        right = (logits > 0) == flat
+        return torch.stack([loss.sum(1), right.sum(1).to(loss.dtype), torch.full_like(loss[:, 0], flat.shape[1])], 1)
+    if outputs.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"outputs of shape {tuple(outputs.shape)} and integer targets of shape {tuple(targets.shape)} do not fit; "
+            "expected (n, K) with (n,) or (n, T, K) with (n, T); give PerformanceProbe(score=...) for your own"
+        )
+    counted = targets != _IGNORED
+    loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=_IGNORED)
+    right = (outputs.argmax(-1) == targets) & counted
+    columns = [loss.view(targets.shape), right, counted]
+    return torch.stack([column.reshape(n, -1).sum(1).to(loss.dtype) for column in columns], 1)
+
+
+def _regression(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.numel() != targets.numel():
+        raise ValueError(
+            f"outputs of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)} do not fit; "
+            "floating-point targets need one output for each number. Class labels must be integers: targets.long()"
+        )
+    error = (outputs.reshape(len(outputs), -1) - targets.reshape(len(outputs), -1).to(outputs.dtype)) ** 2
+    one = torch.ones_like(error[:, 0])
+    return torch.stack([error.mean(1), torch.full_like(one, torch.nan), one], 1)
+
+
+class PerformanceProbe(Probe):
+    """Losses and accuracies: ``<split>_loss`` and ``<split>_accuracy``.
+
+    Parameters
+    ----------
+    score : callable, optional
+        ``score(outputs, targets) -> (n, 3)`` as :func:`score_rows`, which is the default: sum of losses, right
+        answers (NaN where there is no right and wrong) and number of answers of each row.
+
+    Notes
+    -----
+    Losses of outputs that are not finite are NaN, and the flag ``nonfinite_outputs`` says so. The attribute
+    ``chance`` of an accuracy is the share of the largest class among the targets, ``n`` the number of answers.
+    """
+
+    def __init__(self, *, score: Any = None) -> None:
+        self.score = score
+
+    def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
+        """The output of the model, scored chunk by chunk."""
+        return (Tap(OUTPUT, Scored(self.score or score_rows)),)
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        """Score every split that has targets."""
+        found: dict[str, Measured] = {}
+        nonfinite = []
+        for split, batch in snapshot.data.items():
+            rows = snapshot.outputs(split, [OUTPUT], reduce=Scored(self.score or score_rows))[OUTPUT].double()
+            if rows.shape[1] == 0:
+                nonfinite.append(-1)
+                continue
+            loss, right, count = rows.sum(0).tolist()
+            nonfinite.append(int(not torch.isfinite(rows[:, 0]).all()))
+            classes = not torch.isnan(rows[:, 1]).all()
+            units = "nats" if classes else "1"
+            found[f"{split}_loss"] = Measured(loss / count, units=units, long_name=f"{split} loss")
+            if classes and batch.targets is not None:
+                attrs = {"chance": _chance(batch.targets), "n": int(count)}
+                found[f"{split}_accuracy"] = Measured(right / count, long_name=f"{split} accuracy", attrs=attrs)
+        found["nonfinite_outputs"] = Measured(
+            nonfinite, ("split",), {"split": snapshot.splits}, flag=True, long_name="the loss is not finite"
+        )
+        return found
+
+
+def _chance(targets: Tensor) -> float:
+    counts = targets[targets != _IGNORED].unique(return_counts=True)[1]
+    return (counts.max() / counts.sum()).item()

@@ -1,0 +1,1 @@
+"""The phases of a training run, read from curves: arrays in, ends of phases out. No torch."""

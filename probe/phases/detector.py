@@ -1,0 +1,364 @@
+"""PhaseDetector: from logged curves to the ends of the phases, run by run.
+
+Curves in, markers out. Each of the five markers is found by a rule of :mod:`probe.phases.markers` on its own
+curve; none is conditioned on another, so their order and distance are observations. Needs no torch.
+"""
+
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from probe.phases.markers import Marker, second_descent, sustained_crossing
+
+MARKERS = ("fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end")
+_SAID = (
+    "fitting ends",
+    "test accuracy leaves chance",
+    "test loss turns down",
+    "compression starts",
+    "test accuracy reaches its end",
+)
+_ROLES = ("train_accuracy", "test_accuracy", "test_loss", "information")
+_WORDS = {
+    "absent": "not seen",
+    "left_censored": "before the record begins",
+    "right_censored": "not before the record ends",
+    "undefined": "unknown",
+}
+_LEAST = 4  # observations: the fewest that can rise and fall between two ends
+
+Role = str | Callable[[xr.Dataset], xr.DataArray]
+
+
+class PhaseDetector(BaseEstimator):
+    """Find the ends of the phases of training in logged curves.
+
+    Parameters
+    ----------
+    train_accuracy, test_accuracy, test_loss, information : str or callable
+        Roles: the name of a variable, or a function (curves Dataset) -> DataArray over ``step``. A missing
+        role makes its markers "undefined". Accuracies are shares (1) or percent, losses positive, information
+        in bits.
+    layer : label, optional
+        Layer of the information; None takes the deepest (last) one that was measured.
+    split : str
+        Split of the information.
+    fit_level, end_level : float
+        Train accuracy at the end of fitting, test accuracy at the end of training.
+    n_sustained : int
+        Observations in a row that a crossing must last.
+    chance : float, optional
+        Accuracy of guessing; None takes the attribute ``chance`` of the test accuracy, else its first
+        observation.
+    random_state : int or None
+        Seed of the simulations in the tests for a second descent.
+
+    Attributes
+    ----------
+    markers_ : xarray.Dataset
+        Dimensions (run, marker): step, lower, upper (optimiser steps), status, p_value, drop, drop_noise,
+        rule, interval, reason.
+    phases_ : xarray.DataArray
+        int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined.
+    notes_ : list of str
+        What was assumed or rescaled.
+    n_runs_ : int
+        Number of runs; a single run is described, not tested.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_accuracy: Role = "train_accuracy",
+        test_accuracy: Role = "test_accuracy",
+        test_loss: Role = "test_loss",
+        information: Role = "information_x",
+        layer: Hashable | None = None,
+        split: str = "train",
+        fit_level: float = 0.99,
+        end_level: float = 0.99,
+        n_sustained: int = 3,
+        chance: float | None = None,
+        random_state: int | None = 0,
+    ) -> None:
+        self.train_accuracy = train_accuracy
+        self.test_accuracy = test_accuracy
+        self.test_loss = test_loss
+        self.information = information
+        self.layer = layer
+        self.split = split
+        self.fit_level = fit_level
+        self.end_level = end_level
+        self.n_sustained = n_sustained
+        self.chance = chance
+        self.random_state = random_state
+
+    def fit(self, curves: xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike], y: object = None) -> Self:
+        """Find all markers of all runs.
+
+        Parameters
+        ----------
+        curves : xarray.Dataset, pandas.DataFrame or mapping of arrays
+            With ``step`` as dimension, column, index or key. A Dataset may also have ``run``, and ``layer``
+            and ``split`` on the information; in a mapping, arrays of shape (run, step) are several runs.
+        y : ignored
+
+        Raises
+        ------
+        TypeError, ValueError
+            For curves of another kind, fewer than 4 observations, unsorted or repeated steps, mixed lengths,
+            accuracies outside [0, 1] or [0, 100].
+        """
+        dataset = _as_dataset(curves)
+        self.notes_: list[str] = []
+        roles = dict(zip(_ROLES, (self._role(dataset, role) for role in _ROLES), strict=True))
+        self.n_runs_ = dataset.sizes.get("run", 1)
+        runs = np.atleast_1d(dataset["run"].values) if "run" in dataset.coords else np.arange(self.n_runs_)
+        table = [self._markers({k: _of_run(c, run) for k, c in roles.items()}) for run in range(self.n_runs_)]
+        self.notes_ = list(dict.fromkeys(self.notes_))
+        self.markers_ = _markers_dataset(table, runs)
+        steps = dataset["step"].values
+        phases = np.stack([self._phase(steps, run) for run in range(self.n_runs_)])
+        self.phases_ = xr.DataArray(phases, {"run": runs, "step": steps}, ("run", "step"), "phase")
+        return self
+
+    def phase_at(self, steps: ArrayLike, run: int = 0) -> np.ndarray:
+        """Phase of one run (by position) at any steps: 0, 1, 2; -1 if undefined or outside the record."""
+        check_is_fitted(self)
+        at, record = np.asarray(steps, dtype=float), self.phases_["step"].values
+        outside = (at < record[0]) | (at > record[-1])
+        return np.where(outside, -1, self._phase(at, run)).astype(np.int8)
+
+    def _phase(self, steps: np.ndarray, run: int) -> np.ndarray:
+        markers = self.markers_.isel(run=run)
+        return _phase(steps, markers.sel(marker="fit_end"), markers.sel(marker="end"))
+
+    def summary(self) -> str:
+        """Return one sentence, then a table of all markers, then the notes."""
+        check_is_fitted(self)
+        head = "One run, descriptive" if self.n_runs_ == 1 else f"{self.n_runs_} runs, median (range) of those found"
+        parts = [f"{said} {_when(self.markers_.sel(marker=name))}" for name, said in zip(MARKERS, _SAID, strict=True)]
+        rows: list[tuple[str, ...]] = [("run", "marker", "step", "interval", "status", "p", "rule")]
+        for run in range(self.n_runs_):
+            rows += [_row(self.markers_.isel(run=run).sel(marker=name)) for name in MARKERS]
+        width = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(c.ljust(w) for c, w in zip(row, width, strict=True)).rstrip() for row in rows]
+        return "\n".join([f"{head}: {'; '.join(parts)}.", "", *table, *(f"Note: {note}" for note in self.notes_)])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the phases, see :func:`probe.plots.phases`."""
+        check_is_fitted(self)
+        from probe.plots import phases  # matplotlib only when something is drawn
+
+        return phases(self, ax=ax)
+
+    def _role(self, curves: xr.Dataset, role: str) -> xr.DataArray | str:
+        """Return the curve of a role with dimensions (step) or (run, step), or why there is none."""
+        wanted = getattr(self, role)
+        if callable(wanted):
+            array = wanted(curves)
+        elif wanted in curves:
+            array = curves[wanted]
+        else:
+            names = [str(name) for name in curves.data_vars]
+            near = get_close_matches(str(wanted), names, n=3, cutoff=0.5)
+            hint = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(names) or 'none'}"
+            return f"no variable {wanted!r} for the role {role}; {hint}"
+        array = self._one_layer(self._one_split(array, role), role)
+        if "step" not in array.dims or set(array.dims) - {"run", "step"}:
+            raise ValueError(
+                f"expected dimensions (step) or (run, step) for {role}, got {array.dims}; "
+                "select one of the others first"
+            )
+        array = array.astype(float)
+        return self._as_share(array, role) if role.endswith("accuracy") else array
+
+    def _one_split(self, array: xr.DataArray, role: str) -> xr.DataArray:
+        if "split" not in array.dims:
+            return array
+        splits = [str(split) for split in array["split"].values]
+        if self.split not in splits and len(splits) > 1:
+            raise ValueError(f"expected split={self.split!r} in {role}, got {splits}; pass split=one of them")
+        if self.split not in splits:
+            self.notes_.append(f"{role}: split {splits[0]!r}, the only one, instead of {self.split!r}")
+        return array.isel(split=splits.index(self.split) if self.split in splits else 0, drop=True)
+
+    def _one_layer(self, array: xr.DataArray, role: str) -> xr.DataArray:
+        if "layer" not in array.dims:
+            return array
+        labels = array["layer"].values.tolist()
+        if self.layer is not None and self.layer not in labels:
+            raise ValueError(f"expected layer={self.layer!r} in {role}, got {labels}; pass layer=one of them")
+        measured = np.flatnonzero(array.notnull().any([dim for dim in array.dims if dim != "layer"]))
+        deepest = int(measured[-1]) if len(measured) else -1
+        chosen = deepest if self.layer is None else labels.index(self.layer)
+        self.notes_.append(f"{role}: layer {labels[chosen]!r}" + (", the deepest" if self.layer is None else ""))
+        return array.isel(layer=chosen, drop=True)
+
+    def _as_share(self, array: xr.DataArray, role: str) -> xr.DataArray:
+        least, most = float(array.min()), float(array.max())  # NaN if nothing was measured
+        if least < 0 or most > 100:
+            raise ValueError(f"expected {role} in [0, 1] or percent, got {least:g} to {most:g}; is it an accuracy?")
+        if not most > 1.5:  # no share is above 1; rounding never reaches 1.5
+            return array
+        note = f"{role} goes up to {most:g}: taken as percent and divided by 100"
+        warnings.warn(note, UserWarning, stacklevel=4)
+        self.notes_.append(note)
+        attrs = {
+            **array.attrs,
+            **({"chance": array.attrs["chance"] / 100} if "chance" in array.attrs else {}),
+        }
+        return (array / 100).assign_attrs(attrs)
+
+    def _onset_level(self, curve: xr.DataArray) -> float:
+        """Chance + max(3 standard deviations of guessing, 5 %)."""
+        chance = curve.attrs.get("chance") if self.chance is None else self.chance
+        if chance is None:
+            measured = curve.values[curve.notnull().values]
+            chance = float(measured[0]) if len(measured) else 0.0
+            self.notes_.append("chance: the first observation of test_accuracy; pass chance= if it is known")
+        if not 0 <= chance <= 1:
+            raise ValueError(f"expected chance as a share between 0 and 1, got {chance}; divide percent by 100")
+        n = curve.attrs.get("n", np.inf)
+        return float(chance + max(3 * np.sqrt(chance * (1 - chance) / n), 0.05))
+
+    def _markers(self, roles: Mapping[str, xr.DataArray | str]) -> list[Marker]:
+        """Find the five markers of one run, in the order of MARKERS."""
+
+        def crossing(role: str, level: float | None) -> Marker:
+            curve = roles[role]
+            if isinstance(curve, str):
+                return Marker("undefined", "", reason=curve)
+            level = self._onset_level(curve) if level is None else level
+            return sustained_crossing(curve["step"], curve, level, m=self.n_sustained, name=role)
+
+        def descent(role: str, log: bool) -> Marker:
+            curve = roles[role]
+            if isinstance(curve, str):
+                return Marker("undefined", "", reason=curve)
+            if log and (curve <= 0).any():  # one underflowed loss must not cost the other markers
+                reason = f"expected a positive {role}, got {float(curve.min()):g}; set such values to NaN"
+                return Marker("undefined", "log", reason=reason)
+            return second_descent(curve["step"], curve, log=log, random_state=self.random_state)
+
+        return [
+            crossing("train_accuracy", self.fit_level),
+            crossing("test_accuracy", None),
+            descent("test_loss", True),
+            descent("information", False),
+            crossing("test_accuracy", self.end_level),
+        ]
+
+
+def _as_dataset(curves: xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike]) -> xr.Dataset:
+    if isinstance(curves, pd.DataFrame):
+        dataset = _from_frame(curves)
+    elif isinstance(curves, xr.Dataset):
+        dataset = curves
+    elif isinstance(curves, Mapping):
+        dataset = _from_mapping(curves)
+    else:
+        raise TypeError(f"expected a Dataset, a DataFrame or a mapping of arrays, got {type(curves).__name__}")
+    if "step" not in dataset.coords or dataset["step"].dims != ("step",):
+        raise ValueError(f"expected 'step' in the curves, got {list(dataset.variables)}; rename yours to 'step'")
+    steps = dataset["step"].values.astype(float)
+    if len(steps) < _LEAST:
+        raise ValueError(f"expected at least {_LEAST} observations, got {len(steps)}; log the curves more often")
+    if not np.isfinite(steps).all() or (steps < 0).any() or (np.diff(steps) <= 0).any():
+        raise ValueError(
+            "expected finite, strictly increasing steps from 0 on, got unsorted, repeated, negative or "
+            "non-finite ones; sort by step and keep one row a step"
+        )
+    return dataset
+
+
+def _from_frame(frame: pd.DataFrame) -> xr.Dataset:
+    if "step" not in frame.columns and frame.index.name == "step":
+        frame = frame.reset_index()
+    numbers = frame.select_dtypes("number")
+    return _from_mapping({str(name): numbers[name].to_numpy(dtype=float) for name in numbers.columns})
+
+
+def _from_mapping(curves: Mapping[Any, Any]) -> xr.Dataset:
+    arrays = {name: np.asarray(values) for name, values in curves.items()}
+    if "step" not in arrays:
+        raise ValueError(f"expected the key or column 'step', got {list(arrays)}; rename yours to 'step'")
+    lengths = {name: array.shape for name, array in arrays.items()}
+    if any(array.ndim not in (1, 2) or array.shape[-1:] != arrays["step"].shape for array in arrays.values()):
+        raise ValueError(f"expected arrays as long as step, or (run, step), got the shapes {lengths}")
+    steps = arrays.pop("step")
+    return xr.Dataset({k: (("run", "step")[-a.ndim :], a) for k, a in arrays.items()}, {"step": steps})
+
+
+def _of_run(curve: xr.DataArray | str, run: int) -> xr.DataArray | str:
+    return curve if isinstance(curve, str) or "run" not in curve.dims else curve.isel(run=run)
+
+
+def _markers_dataset(table: list[list[Marker]], runs: np.ndarray) -> xr.Dataset:
+    variables = {
+        field.name: (
+            ("run", "marker"),
+            np.array([[getattr(marker, field.name) for marker in row] for row in table]),
+        )
+        for field in fields(Marker)
+    }
+    dataset = xr.Dataset(variables, {"run": runs, "marker": list(MARKERS)})
+    for name in ("step", "lower", "upper"):
+        dataset[name].attrs = {"units": "1", "long_name": "completed optimiser updates"}
+    return dataset
+
+
+def _phase(steps: np.ndarray, fit_end: xr.Dataset, end: xr.Dataset) -> np.ndarray:
+    if fit_end["status"] == "undefined":
+        return np.full(steps.shape, -1, np.int8)
+    begins = (_reached(fit_end), _reached(end))
+    return np.where(steps < begins[0], 0, np.where(steps < begins[1], 1, 2)).astype(np.int8)
+
+
+def _reached(marker: xr.Dataset) -> float:
+    """Return the step from which a marker counts as reached; infinite if it was not."""
+    status = marker["status"].item()
+    return float(marker["step"]) if status == "found" else -np.inf if status == "left_censored" else np.inf
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if np.isfinite(value) else "-"
+
+
+def _when(marker: xr.Dataset) -> str:
+    """One marker over all runs, in words."""
+    status = marker["status"].values
+    steps = marker["step"].values[status == "found"]
+    if len(status) == 1:
+        if len(steps):
+            lower, upper = _number(marker["lower"].item()), _number(marker["upper"].item())
+            return f"at step {_number(steps[0])} ({lower} to {upper})"
+        return f"{_WORDS[str(status[0])]} ({marker['reason'].values[0]})"
+    names, counts = np.unique(status, return_counts=True)
+    tally = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in zip(names, counts, strict=True))
+    if not len(steps):
+        return tally
+    return f"at step {_number(np.median(steps))} ({_number(steps.min())} to {_number(steps.max())}; {tally})"
+
+
+def _row(marker: xr.Dataset) -> tuple[str, ...]:
+    p, found = float(marker["p_value"]), marker["status"] == "found"
+    interval = f"{_number(float(marker['lower']))} to {_number(float(marker['upper']))}" if found else "-"
+    return (
+        str(marker["run"].item()),
+        str(marker["marker"].item()),
+        _number(float(marker["step"])),
+        interval,
+        str(marker["status"].item()),
+        "-" if np.isnan(p) else f"{p:.3f}",
+        str(marker["rule"].item() if found else marker["reason"].item() or marker["rule"].item()),
+    )

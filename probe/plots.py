@@ -1,0 +1,198 @@
+"""Pictures of series: curves, phases, information plane, and all of it on one page. Axes in, axes out; no torch.
+
+Every function takes ``ax=None`` and returns the axes it drew on; nothing is shown or saved.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+_PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
+_COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555"}
+_MARKERS = {
+    "fit_end": "fit",
+    "generalisation_onset": "gen.",
+    "descent_onset": "loss turns",
+    "compression_onset": "compr.",
+    "end": "end",
+}
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _steps(series: xr.Dataset | xr.DataArray) -> np.ndarray:
+    """Steps for a logarithmic axis: step 0 stands at one half."""
+    steps = series["step"].values.astype(float)
+    return np.where(steps == 0, 0.5, steps)
+
+
+def _step_axis(ax: Axes) -> None:
+    ax.set_xscale("log")
+    ax.set_xlabel("step (completed updates; 0 at the left edge)")
+
+
+def curves(series: xr.Dataset, names: Sequence[str], *, ax: Axes | None = None, log: bool = False) -> Axes:
+    """Variables over step; splits and runs as lines of one colour, ``<name>_se`` as a band of two standard errors.
+
+    A variable with layers is drawn for the deepest layer that was measured.
+    """
+    ax = _axes(ax)
+    for name in names:
+        array = _deepest(series[name])
+        error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
+        for label, line, band in _lines(array, error):
+            colour = _COLOURS.get(label if label in _COLOURS else name.split("_")[0])
+            text = f"{array.attrs.get('long_name', name)}{f', {label}' if label else ''}"
+            (drawn,) = ax.plot(_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=text)
+            if band is not None:
+                ax.fill_between(
+                    _steps(line), line - 2 * band, line + 2 * band, color=drawn.get_color(), alpha=0.2, lw=0
+                )
+    units = {series[name].attrs.get("units", "1") for name in names}
+    ax.set_ylabel(f"{names[0]}" + (f" ({units.pop()})" if units != {"1"} and len(units) == 1 else ""))
+    if log:
+        ax.set_yscale("log")
+    _step_axis(ax)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def _deepest(array: xr.DataArray, layer: Hashable | None = None) -> xr.DataArray:
+    """One layer: the given one, or the last that was measured; its name joins the long_name."""
+    if "layer" not in array.dims:
+        return array
+    if layer is None:
+        others = [dim for dim in array.dims if dim != "layer"]
+        measured = array["layer"].values[array.notnull().any(others).values]
+        layer = measured[-1] if len(measured) else array["layer"].values[-1]
+    text = array.attrs.get("long_name", array.name)
+    return array.sel(layer=layer, drop=True).assign_attrs(array.attrs | {"long_name": f"{text}, {layer}"})
+
+
+def _lines(array: xr.DataArray, error: xr.DataArray | None) -> list[tuple[str, xr.DataArray, xr.DataArray | None]]:
+    """(label, line over step, its error) for each combination of the other dimensions."""
+    others = [dim for dim in array.dims if dim != "step"]
+    if not others:
+        return [("", array, error)]
+    stacked = array.stack(_line=others)
+    labels = [" ".join(map(str, value)) for value in stacked["_line"].values]
+    errors = None if error is None else error.stack(_line=others)
+    return [
+        (label, stacked.isel(_line=i), None if errors is None else errors.isel(_line=i))
+        for i, label in enumerate(labels)
+    ]
+
+
+def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool = True) -> Axes:
+    """Shade the phases of a fitted PhaseDetector, and mark what was found with its interval."""
+    new = ax is None
+    ax = _axes(ax)
+    found = detector.phases_.isel(run=run)
+    steps = _steps(found)
+    edges = np.concatenate([[steps[0]], np.sqrt(steps[1:] * steps[:-1]), [steps[-1]]])
+    markers = detector.markers_.isel(run=run)
+    for phase, (text, colour) in _PHASES.items():
+        inside = np.flatnonzero(found.values == phase)
+        if len(inside):
+            ax.axvspan(
+                edges[inside[0]], edges[inside[-1] + 1], color=colour, zorder=-2, lw=0, label=text if new else None
+            )
+    for i, (name, short) in enumerate(_MARKERS.items()):
+        marker = markers.sel(marker=name)
+        if marker["status"] == "found":
+            ax.axvline(float(marker["step"]), color="#444444", lw=0.8, ls=":", zorder=-1)
+            ax.axvspan(
+                max(float(marker["lower"]), 0.5), float(marker["upper"]), color="#444444", alpha=0.08, lw=0, zorder=-1
+            )
+            if names:
+                ax.text(
+                    float(marker["step"]),
+                    1.01 + 0.055 * (i % 2),
+                    short,
+                    transform=ax.get_xaxis_transform(),
+                    ha="center",
+                    fontsize=7,
+                )
+    if new:
+        ax.set_yticks([])
+        ax.legend(fontsize=8)
+    _step_axis(ax)
+    return ax
+
+
+def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | None = None) -> Axes:
+    """I(T+n; Y) against I(T+n; X) of each layer, coloured by step, within what is possible.
+
+    The grey line is I(T+n; Y) = min(I(T+n; X), H(Y)); nothing lies above it. Saturated points are hollow: they say
+    only that the noise is too fine to tell.
+    """
+    ax = _axes(ax)
+    splits = [str(label) for label in series["split"].values]
+    one = series.sel(split=split if split in splits else splits[0])
+    ceiling = float(one["information_y_ceiling"].max())
+    right = float(max(one["information_x"].max(), ceiling)) * 1.05
+    ax.plot([0, ceiling, right], [0, ceiling, ceiling], color="#bbbbbb", lw=1, zorder=-1)
+    ax.text(right, ceiling, "H(Y)", ha="right", va="bottom", fontsize=8, color="#888888")
+    measured = [label for label in one["layer"].values if one["information_x"].sel(layer=label).notnull().any()]
+    shapes = "osD^vP*"
+    for i, layer in enumerate(measured):
+        here = one.sel(layer=layer)
+        steps, shape = _steps(here), shapes[i % len(shapes)]
+        norm = LogNorm(max(steps[0], 0.5), max(steps[-1], 1))
+        ax.plot(here["information_x"], here["information_y"], color="#cccccc", lw=0.6, zorder=0)
+        solid = here["saturated"].values != 1
+        colours = plt.get_cmap("viridis")(norm(steps))
+        for keep, fill in ((solid, True), (~solid, False)):
+            ax.scatter(
+                here["information_x"][keep],
+                here["information_y"][keep],
+                marker=shape,
+                s=18,
+                facecolors=colours[keep] if fill else "none",
+                edgecolors=colours[keep],
+                lw=0.8,
+                label=str(layer) if fill == solid.any() else None,
+            )
+    mappable = plt.cm.ScalarMappable(LogNorm(max(_steps(one)[0], 0.5), max(_steps(one)[-1], 1)), "viridis")
+    if ax.figure is not None:
+        ax.figure.colorbar(mappable, ax=ax, label="step", pad=0.02)
+    ax.set_xlabel(f"I(T+n;X) (bits), {one['split'].item()}")
+    ax.set_ylabel("I(T+n;Y) (bits)")
+    ax.legend(fontsize=8, loc="lower right")
+    return ax
+
+
+def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Figure:
+    """One page: accuracy, loss, information over step, information plane, local complexity, linear mapping number.
+
+    Panels whose variables are not in the series are left out. A fitted PhaseDetector shades its phases.
+    """
+    accuracies = [str(name) for name in series.data_vars if str(name).endswith("_accuracy")]
+    losses = [str(name) for name in series.data_vars if str(name).endswith("_loss")]
+    panels: list[tuple[list[str], bool]] = [(accuracies, False), (losses, True)]
+    for name in ("information_x", "local_complexity_total", "linear_mapping_number"):
+        panels.append(([name] if name in series else [], False))
+    panels = [panel for panel in panels if panel[0]]
+    plane = {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}
+    count = len(panels) + plane
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure = plt.figure(figsize=(4.6 * columns, 3.5 * rows), layout="constrained")
+    for i, (names, log) in enumerate(panels):
+        ax = figure.add_subplot(rows, columns, i + 1)
+        curves(series, names, ax=ax, log=log)
+        if detector is not None:
+            phases(detector, ax=ax)
+    if plane:
+        information_plane(series, ax=figure.add_subplot(rows, columns, count))
+    if title:
+        figure.suptitle(title)
+    return figure

@@ -1,0 +1,283 @@
+"""One attachment: probes, a model, data, a schedule and a file, from attach to detach."""
+
+import re
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from probe import capture, series
+from probe.journal import Journal
+from probe.layers import unwrap
+from probe.schedule import Schedule, log_spaced
+from probe.series import Records, Variable
+from probe.snapshot import Snapshot, read_data, shape_of
+
+if TYPE_CHECKING:
+    from probe.base import Probe
+
+
+class Session:
+    """The machine behind ``attach``; see :meth:`probe.base.Observer.attach` for the parameters."""
+
+    def __init__(
+        self,
+        members: Mapping[str, "Probe"],
+        model: nn.Module,
+        data: Any,
+        *,
+        schedule: Schedule | None,
+        optimizer: torch.optim.Optimizer | None,
+        path: Any,
+        mode: str | None,
+        step: int | None,
+        batch_size: int,
+        on_error: str,
+    ) -> None:
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
+        if mode == "resume" and optimizer is not None and step is None:
+            raise ValueError("mode='resume' with an optimizer needs step=, the number of updates made so far")
+        self.members = dict(members)
+        self.model = unwrap(model)
+        self.data = read_data(data)
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.step = 0 if step is None else int(step)
+        self.counted = optimizer is not None
+        self._last: int | None = None
+        self._schedule = schedule or (log_spaced() if self.counted else None)
+        self._fired: set[str] = set()
+        self.trace = self._traced()
+        self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
+        self._open(path, mode)
+        if optimizer is not None:
+            self._count(optimizer)
+            if self.due(self.step):
+                self.record(self.step)
+
+    # -- attaching ---------------------------------------------------------------------------------------------
+
+    def _traced(self) -> capture.Trace:
+        split, batch = next(iter(self.data.items()))
+        inputs, _ = batch.take(torch.arange(2), capture.device_of(self.model))
+        try:
+            return capture.trace(self.model, inputs)
+        except Exception as error:
+            raise ValueError(
+                f"the model rejected the first two inputs of split {split!r} ({shape_of(inputs)}): "
+                f"{type(error).__name__}: {error}. data must be (inputs, targets) or {{split: (inputs, targets)}} "
+                "with inputs as the model takes them: x for model(x), a tuple for model(*x), a mapping for model(**x)"
+            ) from error
+
+    def _open(self, path: Any, mode: str | None) -> None:
+        estimators = {name: _described(probe) for name, probe in self.members.items()}
+        layers = [site for site in self.trace.order if ":" not in site]
+        header: dict[str, Any] = {
+            "configuration": {
+                "probes": estimators,
+                "splits": {split: len(batch) for split, batch in self.data.items()},
+                "layers": layers,
+            },
+            "order": {"layer": self.trace.order, "split": list(self.data)},
+            "provenance": series.provenance(
+                list(estimators.values()),
+                device=capture.device_of(self.model).type,
+                model=type(self.model).__name__,
+            ),
+        }
+        self._journal = None if path is None else Journal(path, header, mode=mode)
+        self._header = self._journal.header if self._journal else header
+        self.records = self._journal.records if self._journal else Records()
+        if self._journal:  # also where nobody calls detach: at the end of the process
+            self._finalizer = weakref.finalize(self, _close, self._journal)
+        if not len(self.records):
+            probes = {"probe": ["shared pass", *self.members]}
+            self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
+            self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
+
+    def _count(self, optimizer: torch.optim.Optimizer) -> None:
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if not any(id(parameter) in held for parameter in self.model.parameters()):
+            raise ValueError("the optimizer holds no parameter of this model; give the one that trains it")
+        hook = _StepHook(weakref.ref(self))
+        hook.handle = optimizer.register_step_post_hook(hook)
+        self._hook = hook
+
+    def _snapshot(self, step: int = 0) -> Snapshot:
+        shared = getattr(self, "_shared", ())
+        return Snapshot(self.model, step, self.data, self.trace, shared=shared, batch_size=self.batch_size)
+
+    # -- observing ---------------------------------------------------------------------------------------------
+
+    def due(self, step: int) -> bool:
+        """Whether the schedule asks for this step."""
+        return self._schedule is None or bool(self._schedule(step))
+
+    def stepped(self) -> None:
+        """The optimiser has made an update."""
+        self.step += 1
+        if self.due(self.step):
+            self.record(self.step)
+
+    def observe(self, step: int | None, scalars: Mapping[str, Any]) -> None:
+        """See :meth:`probe.base.Observer.observe`."""
+        if self.counted:
+            if step is not None:
+                raise ValueError(
+                    f"observe(step={step}): steps are counted by the optimiser's hook (now {self.step}); call "
+                    "observe(name=value) to add scalars, or attach without optimizer= to give the steps yourself"
+                )
+            if self._last == self.step and scalars:
+                self._put(self.step, self._evaluated(scalars))
+            return
+        if step is None:
+            raise ValueError("observe needs the step, since no optimizer was given to attach: observe(step)")
+        step = int(step)
+        if step < 0 or (self._last is not None and step < self._last):
+            raise ValueError(f"observe(step={step}) goes backwards: the last observation was step {self._last}")
+        self.step = step
+        if self.due(step):
+            self.record(step, scalars)
+
+    def record(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
+        """Observe now."""
+        snapshot = self._snapshot(step)
+        names = ["shared pass", *self.members]
+        failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
+        values: dict[str, np.ndarray] = {}
+        for i, name in enumerate(names):
+            start = time.perf_counter()
+            try:
+                if name == "shared pass":
+                    snapshot.share()
+                else:
+                    values.update(self._measured(name, snapshot))
+            except Exception as error:
+                if self.on_error == "raise" or isinstance(error, DuplicateNameError):
+                    raise
+                failed[i] = 1
+                warnings.warn(
+                    f"{name} failed at step {step} and is flagged there; training goes on. "
+                    f"{type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            seconds[i] = time.perf_counter() - start
+        values.update(failed=failed, seconds=seconds, **self._evaluated(scalars or {}))
+        self._last = step
+        self._put(step, values)
+
+    def _measured(self, name: str, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        probe = self.members[name]
+        prefix = "" if name == type(probe).__name__ else f"{name}_"
+        found = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}
+        arrays = {key: value.array(key) for key, value in found.items()}
+        for key, value in found.items():
+            self._declare(value.variable(key, type(probe).__name__))
+            self._owner(key, name)
+        return arrays
+
+    def _declare(self, variable: Variable) -> None:
+        known = self.records.variables.get(variable.name)
+        if known is None:
+            (self._journal or self.records).declare(variable)
+        elif (known.dims, known.shape) != (variable.dims, variable.shape):
+            raise ValueError(
+                f"{variable.name} has changed its shape since it was first measured: "
+                f"{dict(zip(known.dims, known.shape, strict=True))} then, "
+                f"{dict(zip(variable.dims, variable.shape, strict=True))} now"
+            )
+
+    def _owner(self, key: str, name: str) -> None:
+        owners = self.__dict__.setdefault("_owners", {})
+        if owners.setdefault(key, name) != name:
+            raise DuplicateNameError(
+                f"{owners[key]} and {name} both make {key!r}; name one of them: "
+                f"ProbeSet([..., ('second', {type(self.members[name]).__name__}(...))]) makes 'second_{key}'"
+            )
+
+    def _evaluated(self, scalars: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        values: dict[str, np.ndarray] = {}
+        for name, value in scalars.items():
+            if name in self.__dict__.get("_owners", {}) or name in ("step", "seconds", "failed"):
+                raise ValueError(f"observe({name}=...): a probe makes a variable of this name; choose another")
+            value = value() if callable(value) else value
+            values[name] = np.asarray(value.detach().item() if isinstance(value, Tensor) else value, np.float64)
+            self._declare(Variable(name, long_name=name))
+        return values
+
+    def _put(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        if self._journal:
+            self._journal.record(step, values)
+        else:
+            self.records.put(step, values)
+
+    # -- ending ------------------------------------------------------------------------------------------------
+
+    def dataset(self) -> xr.Dataset:
+        """All observations so far."""
+        return self.records.dataset(self._header["order"], self._header["provenance"])
+
+    def close(self) -> None:
+        """Take the hook off, write the file, and name the layers that never fired."""
+        if self.counted:
+            self._hook.handle.remove()
+        wanted = {tap.site for tap in self._shared}
+        silent = sorted(wanted - set(self.trace.calls))
+        if silent:
+            warnings.warn(
+                f"these layers never fired and hold no numbers: {', '.join(silent)}. A layer does not fire when its "
+                "forward is called directly, when a fused kernel replaces it (nn.MultiheadAttention.out_proj), or "
+                "when the forward pass does not reach it",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if self._journal and self._finalizer.detach():
+            self._journal.close()
+
+
+class DuplicateNameError(ValueError):
+    """Two probes make a variable of the same name."""
+
+
+class _StepHook:
+    """Counts the optimiser's updates; holds its session weakly, and goes when that has gone."""
+
+    def __init__(self, session: Callable[[], Session | None]) -> None:
+        self.session = session
+        self.handle: Any = None
+
+    def __call__(self, *_: Any) -> None:
+        session = self.session()
+        if session is None:
+            self.handle.remove()
+        else:
+            session.stepped()
+
+
+def _close(journal: Journal) -> None:
+    journal.close()
+
+
+def _described(probe: BaseEstimator) -> dict[str, Any]:
+    return {
+        "estimator": type(probe).__name__,
+        "parameters": {k: _told(v) for k, v in probe.get_params(deep=False).items()},
+    }
+
+
+def _told(value: Any) -> Any:
+    """A parameter as it can be read, and compared, in another process."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_told(item) for item in value]
+    return getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(value))

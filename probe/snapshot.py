@@ -1,0 +1,252 @@
+"""What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from probe.capture import Edit, Pass, Scored, Tap, Trace, device_of, preserved
+from probe.layers import INPUT, Reduce
+from probe.series import Variable
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a probe says about one quantity at one step.
+
+    Parameters
+    ----------
+    values
+        Numbers of the shape given by ``dims`` and ``coords``; for a flag 1, 0 or -1 (not measured).
+    dims, coords
+        Dimension names, and the labels along each of them.
+    units, long_name
+        As they stand beside the axis of a plot: ``"bits"``, ``"nats"``, ``"1"``.
+    attrs
+        Further facts for the reader of the series (strings and numbers).
+    """
+
+    values: Any
+    dims: tuple[str, ...] = ()
+    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    units: str = "1"
+    long_name: str = ""
+    flag: bool = False
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def array(self, name: str) -> np.ndarray:
+        """The values as a column of a series holds them: float64, int8 for a flag."""
+        values = self.values.detach().cpu().double() if isinstance(self.values, Tensor) else self.values
+        array = np.asarray(values, dtype=np.int8 if self.flag else np.float64)
+        shape = tuple(len(self.coords[dim]) for dim in self.dims)
+        if array.shape != shape:
+            raise ValueError(f"{name}: dims {self.dims} with these labels need shape {shape}, got {array.shape}")
+        return array
+
+    def variable(self, name: str, estimator: str) -> Variable:
+        """What stands beside the values in a series."""
+        coords = {dim: np.asarray(labels).tolist() for dim, labels in self.coords.items()}
+        attrs = {"estimator": estimator, **self.attrs}
+        return Variable(name, self.dims, coords, self.units, self.long_name, self.flag, attrs)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The fixed inputs and targets of one split."""
+
+    inputs: Any
+    targets: Tensor | None
+
+    def __len__(self) -> int:
+        return _length(self.inputs)
+
+    def take(self, rows: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
+        """These rows, on this device."""
+        pick = self._picker(rows, device)
+        inputs = _mapped(self.inputs, pick)
+        return inputs, None if self.targets is None else pick(self.targets)
+
+    def _picker(self, rows: Tensor, device: torch.device) -> Callable[[Any], Any]:
+        n = len(self)
+
+        def pick(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            if leaf.ndim and leaf.shape[0] == n:
+                leaf = leaf[rows.to(leaf.device)]
+            return leaf.to(device)
+
+        return pick
+
+
+def read_data(data: Any) -> dict[str, Batch]:
+    """``(x, y)``, ``(x, None)`` or ``{split: (x, y)}`` as batches by split; a single one is called ``all``."""
+    if isinstance(data, Mapping):
+        if not data:
+            raise ValueError("data has no split; expected (inputs, targets) or {split: (inputs, targets)}")
+        return {str(split): _batch(pair, f"split {split!r}") for split, pair in data.items()}
+    return {"all": _batch(data, "data")}
+
+
+def _batch(pair: Any, where: str) -> Batch:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(
+            f"{where} must be a pair (inputs, targets), targets may be None; got {type(pair).__name__}. "
+            "From a DataLoader: next(iter(loader)); several inputs: ((a, b), targets) or ({'a': a}, targets)"
+        )
+    inputs, targets = _mapped(pair[0], _tensor), _tensor(pair[1])
+    n = _length(inputs)
+    if n < 2:
+        raise ValueError(f"{where} has {n} sample(s); measures compare inputs, so at least 2 are needed")
+    if isinstance(targets, Tensor):
+        if targets.ndim == 0 or len(targets) != n:
+            came = len(targets) if targets.ndim else "a single number"
+            raise ValueError(f"{where}: {n} inputs need {n} targets, got {came}")
+    elif targets is not None:
+        raise TypeError(f"{where}: targets must be a tensor, an array or None, got {type(targets).__name__}")
+    return Batch(inputs, targets)
+
+
+def _tensor(leaf: Any) -> Any:
+    return torch.as_tensor(leaf) if isinstance(leaf, (np.ndarray, list)) else leaf
+
+
+def _mapped(inputs: Any, function: Callable[[Any], Any]) -> Any:
+    if isinstance(inputs, Mapping):
+        return {key: function(value) for key, value in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(function(value) for value in inputs)
+    return function(inputs)
+
+
+def _length(inputs: Any) -> int:
+    leaves = list(inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs])
+    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), None)
+    if first is None:
+        raise TypeError(f"inputs must be a tensor, or a tuple or mapping of tensors, got {type(inputs).__name__}")
+    return len(first)
+
+
+class Snapshot:
+    """A model at one step, with its data.
+
+    Attributes
+    ----------
+    model : the unwrapped module, in evaluation mode while it is measured
+    step : completed optimiser updates
+    data : {split: Batch}
+    trace : the sites of the forward pass, see :mod:`probe.capture`
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        step: int,
+        data: Mapping[str, Batch],
+        trace: Trace,
+        *,
+        shared: Iterable[Tap] = (),
+        batch_size: int = 512,
+    ) -> None:
+        self.model = model
+        self.step = step
+        self.data = data
+        self.trace = trace
+        self.batch_size = batch_size
+        self._shared = tuple(dict.fromkeys(shared))
+        self._cache: dict[str, dict[Tap, Tensor]] = {}
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits, as they were given."""
+        return list(self.data)
+
+    def share(self) -> None:
+        """Run the pass over each split that all plain probes share."""
+        for split in self.splits:
+            if self._shared and split not in self._cache:
+                rows = torch.arange(len(self.data[split]))
+                self._cache[split] = self._run(split, self._shared, rows, None)
+
+    def outputs(
+        self,
+        split: str,
+        layers: Sequence[str],
+        *,
+        reduce: Reduce | Scored = None,
+        rows: Tensor | None = None,
+        edit: Mapping[str, Edit] | None = None,
+        group: int = 1,
+    ) -> dict[str, Tensor]:
+        """What the layers (or other sites) return, reduced to rows.
+
+        Parameters
+        ----------
+        split
+            Which data.
+        layers
+            Names of layers or other sites of :attr:`trace`. One that does not fire is missing from the result.
+        reduce
+            See :func:`probe.layers.reduced`.
+        rows : LongTensor of shape (n,), optional
+            Which inputs, also repeatedly. Default: all.
+        edit : {site: function(output, positions) -> output}, optional
+            Replaces what a layer (or the input) passes on; ``positions`` are the places of the rows of this chunk
+            in ``rows``. Such a pass stops after the last wanted layer.
+        group
+            This many rows at a time stay in one forward pass, so that a callable ``reduce`` sees them together.
+
+        Returns
+        -------
+        {layer: Tensor of shape (n, d)}, float32 (float64 where the model computes in it), on the model's device.
+        """
+        taps = [Tap(layer, reduce) for layer in layers]
+        if rows is None and edit is None and set(taps) <= set(self._shared):
+            self.share()
+            found = self._cache[split]
+        else:
+            rows = torch.arange(len(self.data[split])) if rows is None else rows
+            found = self._run(split, taps, rows, edit, group)
+        return {tap.site: found[tap] for tap in taps if tap in found}
+
+    def _run(
+        self, split: str, taps: Iterable[Tap], rows: Tensor, edit: Mapping[str, Edit] | None, group: int = 1
+    ) -> dict[Tap, Tensor]:
+        taps = tuple(taps)
+        device = device_of(self.model)
+        chunk = max(1, self.batch_size // group) * group
+        pieces: dict[Tap, list[Tensor]] = {}
+        with preserved(self.model):
+            for positions in torch.arange(len(rows)).split(chunk):
+                inputs, targets = self.data[split].take(rows[positions.to(rows.device)], device)
+                run = Pass(self.model, taps, edits=edit, trace=self.trace)
+                for tap, output in run.run(inputs, targets, positions.to(device)).items():
+                    pieces.setdefault(tap, []).append(output)
+        return {tap: torch.cat(parts) for tap, parts in pieces.items()}
+
+    def stem(self) -> str:
+        """Where inputs become numbers that can be moved a little: the input itself, or the first embedding."""
+        floating = (site for site in self.trace.order if self.trace.floating[site] and ":" not in site)
+        stem = next(floating, None)
+        if stem is None:
+            raise ValueError("this model has no layer with floating-point outputs; there is nothing to measure")
+        return INPUT if self.trace.floating.get(INPUT) else stem
+
+
+def generator(random_state: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """An own generator, so that no global random state is ever drawn from."""
+    return torch.Generator(device=device).manual_seed(int(random_state))
+
+
+def shape_of(inputs: Any) -> str:
+    """Shapes and types of inputs, for messages."""
+    if isinstance(inputs, Tensor):
+        return f"shape {tuple(inputs.shape)}, {str(inputs.dtype).removeprefix('torch.')}"
+    if isinstance(inputs, Mapping):
+        return ", ".join(f"{key}: {shape_of(value)}" for key, value in inputs.items())
+    if isinstance(inputs, tuple):
+        return ", ".join(shape_of(value) for value in inputs)
+    return type(inputs).__name__
