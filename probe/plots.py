@@ -138,7 +138,7 @@ def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | No
     splits = [str(label) for label in series["split"].values]
     one = series.sel(split=split if split in splits else splits[0])
     ceiling = float(one["information_y_ceiling"].max())
-    right = float(max(one["information_x"].max(), ceiling)) * 1.05
+    right = 1.05 * max(float(one["information_x"].max()), ceiling)
     ax.plot([0, ceiling, right], [0, ceiling, ceiling], color="#bbbbbb", lw=1, zorder=-1)
     ax.text(right, ceiling, "H(Y)", ha="right", va="bottom", fontsize=8, color="#888888")
     measured = [label for label in one["layer"].values if one["information_x"].sel(layer=label).notnull().any()]

@@ -165,6 +165,12 @@ def test_no_second_descent_is_not_found(trend: Callable[[np.ndarray], np.ndarray
     assert found <= MOST
 
 
+def test_null_knows_autocorrelation() -> None:
+    # Size .12 measured at phi = .9 (white null: .38); P(Binomial(30, .12) > 7) = 0.022.
+    curves = [ar1(np.random.default_rng(seed), 100, 0.9) for seed in range(30)]
+    assert sum(second_descent(np.arange(100), v, n_null=60).p_value <= 0.05 for v in curves) <= 7
+
+
 def test_peak_of_ten_sd_is_found() -> None:
     markers = []
     for seed in range(20):
