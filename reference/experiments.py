@@ -25,7 +25,7 @@ class Demo:
     p: int = 59
     fraction: float = 0.5
     seed: int = 0
-    per_decade: int = 20
+    per_decade: int = 24
     training: TrainConfig = field(default_factory=TrainConfig)
 
 

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from probe.phases.markers import (
-    ar1_noise,
-    check_curve,
-    prefix_isotonic,
-    second_descent,
-    shape_rss,
-    sustained_crossing,
-    unimodal_mode,
-    unimodal_splits,
-)
+from probe.phases.markers import check_curve, second_descent, sustained_crossing, unimodal_mode
+from probe.phases.noise import ar1_noise, upward_spikes
+from probe.phases.shapes import prefix_isotonic, shape_rss, unimodal_splits
 
 X = np.linspace(0, 1, 60)
 STEPS = np.round(10 ** (1 + 4 * X))
@@ -179,7 +172,7 @@ def test_peak_of_ten_sd_is_found() -> None:
     assert sum(m.status == "found" for m in markers) >= 18  # with a power of .97: fewer with probability .02
     steps = np.log10([m.step for m in markers if m.status == "found"])
     assert np.median(np.abs(steps - 3)) < 0.2
-    assert np.median([m.drop_noise for m in markers]) == pytest.approx(10, abs=3)
+    assert np.median([m.fall_noise for m in markers]) == pytest.approx(10, abs=3)
 
 
 def test_noise_free_shapes() -> None:
@@ -198,10 +191,10 @@ def test_noise_free_shapes() -> None:
     assert second_descent([1, 2, 3], [1, 2, 1]).status == "undefined"
 
 
-def test_drop_is_relative_to_the_rise_and_scale_free() -> None:
+def test_fall_is_relative_to_the_rise_and_scale_free() -> None:
     values = np.interp(X, [0, 0.2, 0.5, 0.8, 1], [5, 1, 3, 2, 2])  # rise 2, fall 1
     marker = second_descent(STEPS, values)
-    assert marker.drop == pytest.approx(0.5, abs=0.05)
+    assert marker.fall == pytest.approx(0.5, abs=0.05)
     scaled = second_descent(STEPS, 7 * values - 3)
     assert (scaled.p_value, scaled.step) == pytest.approx((marker.p_value, marker.step))
 
@@ -210,3 +203,30 @@ def test_missing_values_are_skipped_and_results_repeat() -> None:
     values = 10 * np.exp(-(((X - 0.5) / 0.2) ** 2)) + np.random.default_rng(0).standard_normal(60)
     steps, holes = np.append(STEPS, [2e5, 3e5]), np.append(values, [np.nan, np.nan])
     assert second_descent(steps, holes) == second_descent(STEPS, values)
+
+
+def test_loss_spikes_are_set_aside_and_counted() -> None:
+    """A hump at 1,000 and late spikes that are far higher: the top is that of the hump."""
+    generator = np.random.default_rng(3)
+    loss = np.exp(1 + np.exp(-(((np.log10(STEPS) - 3) / 0.5) ** 2)) - X) * np.exp(0.02 * generator.standard_normal(60))
+    spiked = loss.copy()
+    spiked[[40, 45, 46, 52]] *= 30
+    marker = second_descent(STEPS, spiked, log=True, spike_width=3)
+    assert (marker.status, marker.n_spikes) == ("found", 4)
+    assert marker.step == pytest.approx(second_descent(STEPS, loss, log=True).step, rel=0.2)
+    assert second_descent(STEPS, spiked, log=True).step > 3 * marker.step
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_only_narrow_peaks_are_spikes(width: int) -> None:
+    values = np.zeros(50)
+    values[20 : 20 + width] = 5
+    values[30:40] = 5
+    assert np.flatnonzero(upward_spikes(values, 0.1, width=3)).tolist() == list(range(20, 20 + width))
+
+
+def test_smooth_peaks_and_noise_are_no_spikes() -> None:
+    smooth = np.exp(-(((X - 0.5) / 0.2) ** 2))
+    noise = np.random.default_rng(0).standard_normal((200, 60))
+    assert not upward_spikes(smooth, 1e-6).any()
+    assert sum(upward_spikes(curve, 1.0).sum() for curve in noise) == 0

@@ -59,14 +59,16 @@ class PhaseDetector(BaseEstimator):
     chance : float, optional
         Accuracy of guessing; None takes the attribute ``chance`` of the test accuracy, else its first
         observation.
+    spike_width : int
+        Upward spikes of the test loss of at most this many observations are set aside and counted.
     random_state : int or None
         Seed of the simulations in the tests for a second descent.
 
     Attributes
     ----------
     markers_ : xarray.Dataset
-        Dimensions (run, marker): step, lower, upper (optimiser steps), status, p_value, drop, drop_noise,
-        rule, interval, reason.
+        Dimensions (run, marker): step, lower, upper (optimiser steps), status, p_value, fall, fall_noise,
+        n_spikes, rule, interval, reason.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined.
     notes_ : list of str
@@ -88,6 +90,7 @@ class PhaseDetector(BaseEstimator):
         end_level: float = 0.99,
         n_sustained: int = 3,
         chance: float | None = None,
+        spike_width: int = 3,
         random_state: int | None = 0,
     ) -> None:
         self.train_accuracy = train_accuracy
@@ -100,6 +103,7 @@ class PhaseDetector(BaseEstimator):
         self.end_level = end_level
         self.n_sustained = n_sustained
         self.chance = chance
+        self.spike_width = spike_width
         self.random_state = random_state
 
     def fit(self, curves: xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike], y: object = None) -> Self:
@@ -248,7 +252,8 @@ class PhaseDetector(BaseEstimator):
             if log and (curve <= 0).any():  # one underflowed loss must not cost the other markers
                 reason = f"expected a positive {role}, got {float(curve.min()):g}; set such values to NaN"
                 return Marker("undefined", "log", reason=reason)
-            return second_descent(curve["step"], curve, log=log, random_state=self.random_state)
+            width = self.spike_width if log else 0
+            return second_descent(curve["step"], curve, log=log, spike_width=width, random_state=self.random_state)
 
         return [
             crossing("train_accuracy", self.fit_level),

@@ -3,28 +3,25 @@
 Steps are optimiser updates; time is compared on the axis ``x = log10(step + 1)``. A missing value (NaN) is
 skipped. No function looks at the result of another marker, so that an agreement of markers means something.
 
-Sources: Frisén (1986) for unimodal regression, Stout (2008) for all modes by prefix pooling, Hall and
-Van Keilegom (2003) for differences that estimate autocorrelated noise without the trend.
+The fits are in :mod:`probe.phases.shapes`, the noise in :mod:`probe.phases.noise`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-# Rounding of curves stored in float32: noise below it cannot be told from none.
-RESOLUTION = 2.0**-24
-# Median absolute value of a standard normal variable.
-_MAD = 0.6745
+from probe.phases.noise import MAD, ar1, ar1_noise, floor, upward_spikes
+from probe.phases.shapes import prefix_isotonic, shape_rss, unimodal_splits, valley
 
 
 @dataclass(frozen=True)
 class Marker:
     """One end of a phase: where, how sure, by which rule.
 
-    ``step``, ``lower`` and ``upper`` are in optimiser steps and NaN unless ``status`` is "found". ``drop`` is
-    the fall after a peak relative to the rise before it, ``drop_noise`` the same fall in standard deviations
-    of the noise.
+    ``step``, ``lower`` and ``upper`` are in optimiser steps and NaN unless ``status`` is "found". ``fall`` is
+    the fall after a peak relative to the rise before it, ``fall_noise`` the same fall in standard deviations
+    of the noise, ``n_spikes`` the number of observations that were set aside as spikes.
     """
 
     status: str  # found, absent, left_censored, right_censored or undefined
@@ -34,8 +31,9 @@ class Marker:
     upper: float = np.nan
     interval: str = ""
     p_value: float = np.nan
-    drop: float = np.nan
-    drop_noise: float = np.nan
+    fall: float = np.nan
+    fall_noise: float = np.nan
+    n_spikes: int = 0
     reason: str = ""
 
 
@@ -108,52 +106,6 @@ def sustained_crossing(steps: ArrayLike, values: ArrayLike, level: float, *, m: 
     return Marker("found", rule, float(s[k]), float(s[k - 1]), float(s[k]), interval)
 
 
-def prefix_isotonic(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Fit an increasing curve to ``values[:k]`` for every ``k = 1..n``: least squares by pooling, O(n).
-
-    Returns
-    -------
-    rss, last : array of shape (n,)
-        Residual sum of squares of each prefix and the last fitted value.
-    """
-    values = np.asarray(values, dtype=float)
-    rss, last = np.empty(len(values)), np.empty(len(values))
-    blocks: list[tuple[float, float, float, float]] = []  # size, mean, squares inside, squares up to here
-    for j, value in enumerate(values.tolist()):
-        size, mean, inside = 1.0, value, 0.0
-        while blocks and blocks[-1][1] >= mean:
-            n, other, squares, _ = blocks.pop()
-            gap = mean - other
-            inside += squares + gap * gap * size * n / (size + n)
-            mean = other + gap * size / (size + n)
-            size += n
-        total = inside + (blocks[-1][3] if blocks else 0.0)
-        blocks.append((size, mean, inside, total))
-        rss[j], last[j] = total, mean
-    return rss, last
-
-
-def unimodal_splits(values: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rise-then-fall fits, one for each split: ``RSS_k = RSS_incr(1..k) + RSS_decr(k+1..n)``, O(n).
-
-    Returns
-    -------
-    rss : array of shape (n,)
-        The residual sum of squares of each split.
-    mode : integer array of shape (n,)
-        Index of the top of that fit. It is k or k + 1 (1-based), whichever is fitted higher: with k alone an
-        exact peak would tie with the split before it and the mode come out half a grid cell early.
-    top : array of shape (n,)
-        Fitted value there.
-    """
-    values = np.asarray(values, dtype=float)
-    rise, left = prefix_isotonic(values)
-    fall, right = prefix_isotonic(values[::-1])
-    right = np.append(right[-2::-1], -np.inf)
-    rss = rise + np.append(fall[-2::-1], 0.0)
-    return rss, np.arange(len(values)) + (right > left), np.maximum(left, right)
-
-
 def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, credible: float = 0.9) -> Marker:
     """Top of a rise-then-fall curve: posterior mean of the mode of a unimodal fit.
 
@@ -187,7 +139,7 @@ def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, credible: float = 0.9)
     if len(v) < 4:
         return Marker("undefined", rule, reason=f"{len(v)} valid observations, 4 are needed")
     rss, mode, _ = unimodal_splits(v)
-    noise = max(float(np.median(np.abs(np.diff(v)))) / (_MAD * 2**0.5), _floor(v))
+    noise = max(float(np.median(np.abs(np.diff(v)))) / (MAD * 2**0.5), floor(v))
     weight = np.bincount(mode, np.exp(-(rss - rss.min()) / (2 * noise**2)), len(v))
     weight = weight / weight.sum()
     x = np.log10(s + 1)
@@ -200,93 +152,12 @@ def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, credible: float = 0.9)
     return Marker("found", rule, 10**peak - 1, float(s[lower]), float(s[upper]), text)
 
 
-def _floor(values: np.ndarray) -> float:
-    return float(max(RESOLUTION * np.abs(values).max(), np.finfo(float).tiny ** 0.25))
-
-
-def ar1_noise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate standard deviation and lag-one correlation of AR(1) noise around an unknown smooth trend.
-
-    Second differences at the lags m = 1..8 (fewer on short curves) cancel any local slope. Their robust
-    variance is ``W_m = 6 g (1 - 4/3 phi^m + phi^(2m)/3) + c m^4``, where c takes the curvature of the trend;
-    ``g, c >= 0`` by relative least squares for each phi of a grid up to 0.9, the best phi wins.
-
-    Parameters
-    ----------
-    values : array of shape (curves, n), n >= 8
-
-    Returns
-    -------
-    sd, phi : array of shape (curves,)
-        ``sd`` is never below the estimate from lag 1, so that a curve whose wiggles all pass for curvature
-        does not count as free of noise.
-    """
-    lags = np.arange(1, min(8, (values.shape[1] - 1) // 3) + 1)
-    spread = np.array([_second_difference(values, m) for m in lags])  # (lags, curves)
-    unit = np.where(spread.max(axis=0) > 0, spread.max(axis=0), 1.0)
-    spread = spread / unit
-    weight = 1 / np.maximum(spread, 1e-6) ** 2  # 1e-6: an exact zero must not outweigh all other lags
-    bend = (lags**4.0)[:, None] / lags[-1] ** 4
-    best, g, phi = np.full((3, values.shape[0]), np.inf)
-    for trial in np.arange(0, 0.91, 0.05):
-        error, variance = _fit_spread(
-            spread, weight, (1 - 4 / 3 * trial**lags + trial ** (2 * lags) / 3)[:, None], bend
-        )
-        better = error < best * (1 - 1e-9)
-        best, g = np.where(better, error, best), np.where(better, variance, g)
-        phi = np.where(better, trial, phi)
-    return np.sqrt(np.maximum(g, spread[0]) * unit), np.where(np.isfinite(phi), phi, 0.0)
-
-
-def _second_difference(values: np.ndarray, m: int) -> np.ndarray:
-    bend = values[:, 2 * m :] - 2 * values[:, m:-m] + values[:, : -2 * m]
-    return (np.median(np.abs(bend), axis=1) / _MAD) ** 2 / 6
-
-
-def _fit_spread(y: np.ndarray, w: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted non-negative least squares ``y ~ g a + c b`` for each column; return error and g."""
-    aa, ab, bb, ay, by = ((w * term).sum(axis=0) for term in (a * a, a * b, b * b, a * y, b * y))
-    determinant = np.maximum(aa * bb - ab * ab, np.finfo(float).tiny)
-    g, c = (ay * bb - by * ab) / determinant, (by * aa - ay * ab) / determinant
-    g, c = np.where(c < 0, ay / aa, g), np.where(g < 0, by / bb, c)
-    g, c = np.maximum(g, 0), np.maximum(c, 0)
-    return (w * (y - g * a - c * b) ** 2).sum(axis=0), g
-
-
-def shape_rss(values: np.ndarray, directions: tuple[int, ...], n_levels: int) -> np.ndarray:
-    """Least squares of curves made of monotone pieces, for every prefix, by dynamic programming over levels.
-
-    Parameters
-    ----------
-    values : array of shape (curves, n)
-    directions : tuple of int
-        1 rises, -1 falls; the breaks are free and a piece may be empty.
-    n_levels : int
-        Fitted values are quantiles of the values: dense where the curve lingers, where a mean must be met.
-
-    Returns
-    -------
-    array of shape (pieces, n, curves)
-        Residual sum of squares of the first pieces only, up to each observation.
-    """
-    levels = np.quantile(values, np.linspace(0, 1, n_levels), axis=1)  # (levels, curves)
-    cost = np.full((len(directions), *levels.shape), np.inf)
-    least = np.empty((len(directions), values.shape[1], values.shape[0]))
-    for t, value in enumerate(values.T):
-        entry = cost.min(axis=1)
-        for p, sign in enumerate(directions):
-            stay = np.minimum.accumulate(cost[p, ::sign], axis=0)[::sign]
-            cost[p] = np.minimum(stay, entry[p - 1]) if p else (stay if t else 0.0)
-        cost += (value - levels) ** 2
-        least[:, t] = np.minimum.accumulate(cost.min(axis=1), axis=0)
-    return least
-
-
 def second_descent(
     steps: ArrayLike,
     values: ArrayLike,
     *,
     log: bool = False,
+    spike_width: int = 0,
     alpha: float = 0.05,
     n_null: int = 200,
     random_state: int | None = 0,
@@ -307,6 +178,9 @@ def second_descent(
         Optimiser steps and the curve.
     log : bool
         Work on the logarithm of the values (losses).
+    spike_width : int
+        Set aside upward spikes of at most this many observations first, see
+        :func:`probe.phases.noise.upward_spikes`; they are counted in ``n_spikes``. 0: none.
     alpha : float
         Level of the test.
     n_null : int
@@ -318,7 +192,7 @@ def second_descent(
     -------
     Marker
         "found" if p <= alpha; "right_censored" if the curve has risen and still rises over the last tenth of
-        the record; "undefined" with fewer than 8 values; else "absent". ``drop`` is (top - mean of the last
+        the record; "undefined" with fewer than 8 values; else "absent". ``fall`` is (top - mean of the last
         tenth) / (top - valley), on the log axis if ``log``.
 
     Raises
@@ -328,8 +202,8 @@ def second_descent(
 
     Notes
     -----
-    Limits: noise is taken as AR(1), symmetric and of one size over the record. A spike of a single
-    observation is not filtered: a high one passes for a short rise and fall.
+    Limits: noise is taken as AR(1), symmetric and of one size over the record. A spike that is not set aside, and
+    is high, passes for a short rise and fall.
 
     Size at alpha = .05, of 60 curves with a constant trend: about .10 to .15 at a correlation of .8 to .9 and
     60 to 100 observations (phi comes out too low on short records), .02 or less at .5 and below.
@@ -342,18 +216,24 @@ def second_descent(
         return Marker("undefined", rule, reason=f"{len(v)} valid observations, 8 are needed")
     if log:
         v = _log(s, v)
-    valley = _valley(v)
-    sd, phi = (float(a[0]) for a in ar1_noise(v[None]))
-    sd = max(sd, _floor(v))
-    p_rise, p_fall = _p_values(v, valley, sd, phi, n_null, random_state)
+    spikes = upward_spikes(v, _noise(v)[0], width=spike_width) if spike_width else np.zeros(len(v), dtype=bool)
+    s, v, n_spikes = s[~spikes], v[~spikes], int(spikes.sum())
+    start = valley(v)
+    sd, phi = _noise(v)
+    p_rise, p_fall = _p_values(v, start, sd, phi, n_null, random_state)
     if p_fall > alpha:
-        return _no_descent(s, v, rule, p_rise <= alpha, p_fall, sd, phi)
-    peak = unimodal_mode(s[valley:], v[valley:])
-    drop, fall = _drop(v[valley:])
+        return replace(_no_descent(s, v, rule, p_rise <= alpha, p_fall, sd, phi), n_spikes=n_spikes)
+    peak = unimodal_mode(s[start:], v[start:])
+    share, fall = _fall(v[start:])
     return Marker(
-        "found", rule, peak.step, peak.lower, peak.upper, peak.interval, p_fall, drop, fall / sd,
-        reason=f"valley at step {s[valley]:g}",
+        "found", rule, peak.step, peak.lower, peak.upper, peak.interval, p_fall, share, fall / sd,
+        n_spikes=n_spikes, reason=f"valley at step {s[start]:g}",
     )  # fmt: skip
+
+
+def _noise(values: np.ndarray) -> tuple[float, float]:
+    sd, phi = (float(a[0]) for a in ar1_noise(values[None]))
+    return max(sd, floor(values)), phi
 
 
 def _log(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -365,37 +245,17 @@ def _log(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.log(values)
 
 
-def _valley(values: np.ndarray) -> int:
-    """Index of the valley in the best fall-rise-fall fit; 0 if the curve rises from the start."""
-    n_levels = min(2 * len(values), 512)  # more buys nothing: the split below is exact
-    down = shape_rss(values[None], (-1,), n_levels)[0, :, 0]
-    up_down = shape_rss(values[None, ::-1], (1, -1), n_levels)[1, ::-1, 0]
-    start = int(np.argmin(down + np.append(up_down[1:], 0.0)))
-    rss, mode, _ = unimodal_splits(values[start:])
-    peak = start + int(mode[np.argmin(rss)])
-    rss, mode, _ = unimodal_splits(-values[: peak + 1])
-    return int(mode[np.argmin(rss)])
-
-
-def _p_values(v: np.ndarray, valley: int, sd: float, phi: float, n_null: int, seed: int | None) -> tuple[float, float]:
+def _p_values(v: np.ndarray, start: int, sd: float, phi: float, n_null: int, seed: int | None) -> tuple[float, float]:
     """p-values of the rise (D against DU) and of the fall after it (DU against DUD)."""
     d = prefix_isotonic(-v)[0][-1]
     du = unimodal_splits(-v)[0].min()
-    before = prefix_isotonic(-v[:valley])[0][-1] if valley else 0.0
-    dud = min(du, before + unimodal_splits(v[valley:])[0].min())
-    null = _ar1(np.random.default_rng(seed), (n_null, len(v)), phi)
+    before = prefix_isotonic(-v[:start])[0][-1] if start else 0.0
+    dud = min(du, before + unimodal_splits(v[start:])[0].min())
+    null = ar1(np.random.default_rng(seed), (n_null, len(v)), phi)
     least = shape_rss(null, (-1, 1, -1), 64)[:, -1]  # 64 levels: RSS within 0.1 sd^2 of the exact one at n = 120
     gain = (least[0] - least[2]) / ar1_noise(null)[0] ** 2
     rise, fall = ((1 + np.sum(gain >= t / sd**2)) / (1 + n_null) for t in (d - du, du - dud))
     return float(rise), float(fall)
-
-
-def _ar1(generator: np.random.Generator, shape: tuple[int, int], phi: float) -> np.ndarray:
-    noise = generator.standard_normal(shape)
-    noise[:, 1:] *= np.sqrt(1 - phi**2)  # the first is drawn from the stationary law
-    for t in range(1, shape[1]):
-        noise[:, t] += phi * noise[:, t - 1]
-    return noise
 
 
 def _no_descent(s: np.ndarray, v: np.ndarray, rule: str, rises: bool, p: float, sd: float, phi: float) -> Marker:
@@ -406,7 +266,7 @@ def _no_descent(s: np.ndarray, v: np.ndarray, rule: str, rises: bool, p: float, 
     return Marker("absent", rule, p_value=p, reason="rises, no fall after it" if rises else "no rise after the descent")
 
 
-def _drop(values: np.ndarray) -> tuple[float, float]:
+def _fall(values: np.ndarray) -> tuple[float, float]:
     """Fall from the top to the last tenth, relative to the rise and as it is."""
     rss, mode, top = unimodal_splits(values)
     k = int(np.argmin(rss))
