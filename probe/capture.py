@@ -43,6 +43,7 @@ _ACTIVATIONS = frozenset(
         "hardswish",
         "hardsigmoid",
         "logsigmoid",
+        "log_sigmoid",
     ]
 )
 
@@ -93,7 +94,7 @@ class _Stop(Exception):  # noqa: N818
 
 @contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, no autocast, inside; outside, nothing has changed.
+    """Evaluation mode, no gradients, no autocast, no fused attention layers, inside; outside, nothing has changed.
 
     Restored: the training flag of each module (set directly, since ``model.train()`` may be overridden), and the
     random states of torch (CPU and the model's CUDA devices), numpy and Python.
@@ -111,6 +112,8 @@ def preserved(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         for kind in {device.type for device in devices} | {"cpu"}:
             stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels pass by the layers inside
         if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that come after it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
@@ -171,12 +174,14 @@ class Pass:
             self.wanted.setdefault(tap.site, []).append(tap)
         self.found: dict[Tap, Tensor] = {}
         self.seen = Trace()
+        self._visiting = False
         self._all = trace is None
         self._left = {} if trace is None else {site: trace.calls.get(site, 0) for site in self.wanted}
 
     def run(self, inputs: Any, targets: Any = None, positions: Tensor | None = None) -> dict[Tap, Tensor]:
         """Reduced outputs of all taps that fired."""
         self._targets, self._positions = targets, positions
+        self._n = None if positions is None else len(positions)
         with ExitStack() as stack:
             for handle in self._hooks():
                 stack.callback(handle.remove)
@@ -195,7 +200,7 @@ class Pass:
         if self._all or OUTPUT in self.wanted:
             yield self.model.register_forward_hook(self._hook(OUTPUT))
         if self._all or any(":" in site for site in (*self.wanted, *self.edits)):
-            yield _Activations({"": self.model, **modules}, self._visit)
+            yield _Activations({"": self.model, **modules}, self._visit, lambda: self._visiting)
 
     def _hook(self, site: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -221,20 +226,31 @@ class Pass:
         return replaced(inputs, new, "the data")
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
-        if site in self.edits:
-            assert self._positions is not None
-            tensor = self.edits[site](tensor, self._positions)
+        self._visiting = True  # activation functions that edits and reductions call are no sites
+        try:
+            if site in self.edits:
+                assert self._positions is not None
+                tensor = self.edits[site](tensor, self._positions)
+            for tap in self.wanted.get(site, ()):
+                self.found[tap] = self._reduce(tap, tensor)
+        finally:
+            self._visiting = False
         self.seen.saw(site, tensor)
-        for tap in self.wanted.get(site, ()):
-            self.found[tap] = self._reduce(tap, tensor)
         if self._left and self._finished(site):
             raise _Stop
         return tensor
 
     def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:
         if isinstance(tap.reduce, Scored):
-            return tap.reduce.function(tensor, self._targets)
-        return reduced(tensor, tap.reduce, f"layer {tap.site!r}").clone()  # the next layer may write in place
+            return tap.reduce.function(tensor, self._targets).clone()
+        rows = reduced(tensor, tap.reduce, f"layer {tap.site!r}")
+        free = callable(tap.reduce) or tap.reduce in ("tokens", "none")
+        if self._n is not None and not free and len(rows) != self._n:
+            raise ValueError(
+                f"layer {tap.site!r} returned shape {tuple(tensor.shape)} for {self._n} inputs, expected one row for "
+                "each; give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
+            )
+        return rows.clone()  # the next layer may write in place
 
     def _finished(self, site: str) -> bool:
         if site in self._left:
@@ -253,9 +269,12 @@ def _first(output: Any, site: str) -> Tensor | None:
 class _Activations(TorchFunctionMode):
     """Sees each activation function called inside the model, and which module called it."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], visit: Callable[[str, Tensor], Tensor]) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], visit: Callable[[str, Tensor], Tensor], paused: Callable[[], bool]
+    ) -> None:
         super().__init__()
         self._visit = visit
+        self._paused = paused
         self._stack = [""]
         self._counts: dict[str, int] = {}
         self._handles = []
@@ -279,7 +298,7 @@ class _Activations(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "").removesuffix("_")
-        if name not in _ACTIVATIONS or not args or not isinstance(args[0], Tensor):
+        if name not in _ACTIVATIONS or self._paused() or not args or not isinstance(args[0], Tensor):
             return func(*args, **(kwargs or {}))
         site = self._site(name)
         result = func(self._visit(site, args[0]), *args[1:], **(kwargs or {}))

@@ -49,6 +49,10 @@ class Journal:
         if mode not in (None, "resume", "overwrite"):
             raise ValueError(f"mode must be None, 'resume' or 'overwrite', got {mode!r}")
         journal = journal_of(self.path)
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(
+                f"path={os.fspath(self.path)!r}: there is no folder {self.path.parent}; make it first"
+            )
         if mode is None and (self.path.exists() or journal.exists()):
             raise FileExistsError(
                 f"{self.path} exists already; attach(..., mode='resume') goes on with it, mode='overwrite' replaces it"
@@ -96,23 +100,24 @@ class Journal:
             self._flush()
             if len(self.records) >= self._snapshot_at * _GROWTH:
                 self.snapshot()
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:  # the latter two: what NetCDF cannot hold
             warnings.warn(
-                f"step {step} could not be written to {self.path} ({error}); it is kept in memory and writing is "
-                "tried again at the next observation",
+                f"step {step} could not be written to {self.path} ({type(error).__name__}: {error}); it is kept in "
+                "memory and writing is tried again at the next observation",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
     def _flush(self) -> None:
         journal = journal_of(self.path)
-        with open(journal, "r+b" if journal.exists() else "w+b") as file:
+        with open(journal, "r+b" if self._good else "w+b") as file:
             file.truncate(self._good)  # the torn rest of a failed or killed write
             file.seek(self._good)
             file.writelines(self._pending)
             file.flush()
             os.fsync(file.fileno())
-            self._good = file.tell()
+            end = file.tell()
+        self._good = end
         self._pending.clear()
 
     def snapshot(self) -> None:
@@ -122,9 +127,11 @@ class Journal:
 
     def close(self) -> None:
         """Write what is left, and the final NetCDF file."""
-        if self._pending:
-            self._flush()
-        self.snapshot()
+        try:
+            if self._pending:
+                self._flush()
+        finally:
+            self.snapshot()
 
     def dataset(self) -> xr.Dataset:
         """All observations so far."""

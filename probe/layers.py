@@ -19,6 +19,7 @@ OUTPUT = "<output>"
 
 Layers = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool] | Iterable[Any] | None
 Reduce = str | int | Callable[[Tensor], Tensor] | None
+_REDUCTIONS = (None, "last", "mean", "flatten", "tokens", "none")
 
 # Modules whose output is what the field calls "the hidden activations" of a plain network.
 ACTIVATION_MODULES: tuple[type[nn.Module], ...] = (
@@ -67,7 +68,10 @@ def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
     modules = named_layers(model)
     if layers is None:
         return default_layers(model)
-    items = [layers] if isinstance(layers, (str, re.Pattern, type)) or callable(layers) else list(layers)
+    single = isinstance(layers, (str, re.Pattern, type)) or callable(layers)
+    items = [layers] if single else list(cast(Iterable[Any], layers))
+    if not items:
+        raise ValueError("layers=[] selects nothing; None selects the default layers")
     chosen: set[str] = set()
     for item in items:
         matched = _matching(modules, item)
@@ -88,7 +92,7 @@ def _matching(modules: Mapping[str, nn.Module], item: Any) -> list[str]:
         return [name for name in modules if item.match(name)]
     if isinstance(item, type):
         return [name for name, module in modules.items() if isinstance(module, item)]
-    if callable(item):
+    if callable(item) and not isinstance(item, nn.Module):  # a module is lost when the probe is copied
         return [name for name, module in modules.items() if item(name, module)]
     raise TypeError(
         f"layers takes names, globs, compiled regular expressions, module classes or callables, got {item!r}"
@@ -129,6 +133,7 @@ def default_layers(model: nn.Module) -> list[str]:
 
 def _repeated_blocks(model: nn.Module) -> list[str]:
     by_class: dict[type, dict[str, nn.Module]] = {}
+    order = list(named_layers(model))
     for prefix, container in {"": model, **named_layers(model)}.items():
         children = {name: unwrap(child) for name, child in container.named_children()}
         classes = {type(child) for child in children.values()}
@@ -138,12 +143,15 @@ def _repeated_blocks(model: nn.Module) -> list[str]:
         if any(_is_leaf(child) or isinstance(child, nn.ModuleList) for child in children.values()):
             continue
         named = {f"{prefix}.{name}" if prefix else name: child for name, child in children.items()}
+        named = {name: child for name, child in named.items() if name in order}  # a shared block has one name
         by_class.setdefault(cls, {}).update(named)
     if not by_class:
         return []
-    largest = max(by_class.values(), key=lambda group: sum(_n_parameters(block) for block in group.values()))
-    order = list(named_layers(model))
-    return sorted(largest, key=order.index)
+
+    def size(cls: type) -> tuple[int, bool]:  # stages that are nothing but their blocks give way to the blocks
+        return sum(_n_parameters(block) for block in by_class[cls].values()), cls is not nn.Sequential
+
+    return sorted(by_class[max(by_class, key=size)], key=order.index)
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -170,7 +178,7 @@ def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, Mapping):
         items: Iterable[Any] = [output["logits"]] if "logits" in output else output.values()
     elif isinstance(output, (tuple, list)):
-        items = output
+        items = [cast(Any, output).logits] if "logits" in getattr(output, "_fields", ()) else output
     elif is_dataclass(output):
         names = [field.name for field in fields(output)]
         items = [getattr(output, name) for name in (["logits"] if "logits" in names else names)]
@@ -183,11 +191,12 @@ def replaced(output: Any, new: Tensor, where: str) -> Any:
     """The same output with its (first) tensor exchanged."""
     if isinstance(output, Tensor):
         return new
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        rest = [new, *output[1:]]
-        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+    old = _first_tensor(output)
+    if isinstance(output, (tuple, list)) and any(item is old for item in output):
+        items = [new if item is old else item for item in output]
+        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     raise TypeError(
-        f"{where} returns {type(output).__name__}; only a tensor, or a tuple or list that starts with one, "
+        f"{where} returns {type(output).__name__}; only a tensor, or a tuple or list that holds one, "
         "can be edited: select a layer inside it"
     )
 
@@ -201,14 +210,19 @@ def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
     reduce
         None: (n, d) as it is, (n, T, d) the last position, (n, C, H, W) the mean over space. ``"last"``, ``"mean"``
         (over all but the first and the feature axis), ``"flatten"``, ``"tokens"`` (positions become rows), an index
-        of a position, ``"none"`` (as it is), or a callable.
+        of a position, ``"none"`` (as it is), or a callable. Where there are no positions, (n, d), all but a callable
+        leave it as it is.
 
     Returns
     -------
-    Tensor of shape (n, d); (n*T, d) for ``"tokens"``. Half precision and integers become float32.
+    Tensor of shape (n, d); (n*T, d) or (n*H*W, C) for ``"tokens"``. Half precision and integers become float32.
     """
     if callable(reduce):
-        return _floating(reduce(output))
+        return _floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
+    if not isinstance(reduce, int) and reduce not in _REDUCTIONS:
+        raise ValueError(
+            f"reduce must be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got {reduce!r}"
+        )
     output = _floating(output)
     if reduce == "none":
         return output
@@ -216,19 +230,15 @@ def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
         raise ValueError(f"{where} returns a single number, expected one row for each input; select another layer")
     if output.ndim == 1:
         return output[:, None]
-    if reduce == "flatten" or (output.ndim == 2 and reduce in (None, "last", "mean", "tokens")):
+    if reduce == "flatten" or output.ndim == 2:
         return output.flatten(1)
     if reduce is None:
         reduce = "last" if output.ndim == 3 else "mean"
     if reduce == "mean":
         return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
     if reduce == "tokens":
-        return output.flatten(0, -2)
-    index = -1 if reduce == "last" else reduce
-    if not isinstance(index, int):
-        raise ValueError(
-            f"reduce must be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got {reduce!r}"
-        )
+        return (output if output.ndim == 3 else output.movedim(1, -1)).flatten(0, -2)
+    index = -1 if reduce == "last" else int(reduce)
     if not -output.shape[1] <= index < output.shape[1]:
         raise ValueError(f"reduce={index} asks {where} for a position that it lacks: it has {output.shape[1]}")
     return output[:, index].flatten(1)

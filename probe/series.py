@@ -35,6 +35,10 @@ class Variable:
     flag: bool = False
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if "/" in self.name:
+            raise ValueError(f"{self.name!r} cannot name a variable of a series: NetCDF allows no slash; use '_'")
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the numbers of one step."""
@@ -72,7 +76,9 @@ class Records:
         return sorted(self._rows)
 
     def declare(self, variable: Variable) -> None:
-        """Add a variable; steps recorded before hold "not measured"."""
+        """Add a variable, once; steps recorded before hold "not measured"."""
+        if variable.name in self.variables:
+            return
         dtype = np.int8 if variable.flag else np.float64
         self.variables[variable.name] = variable
         self._columns[variable.name] = np.full((max(16, len(self)), *variable.shape), variable.empty, dtype)
@@ -154,8 +160,23 @@ def concat(series: Sequence[xr.Dataset], runs: Sequence[Any] | None = None) -> x
     joined = xr.concat(
         [validate(one) for one in series], data_vars="all", fill_value={**_nan_fill(series), **fill}, **kwargs
     )
+    named = {str(dim) for dim, labels in joined.indexes.items() if labels.dtype.kind not in "fiub"}
+    order = {dim: _merged([one[dim].values.tolist() for one in series if dim in one.dims]) for dim in named}
+    joined = joined.sel(order)  # an outer join sorts names, "z.10" before "z.2"
     provenances = [one.attrs.get("provenance", "") for one in series]
     return joined.assign_coords(run=labels).assign_attrs(schema=SCHEMA, provenance=json.dumps(provenances))
+
+
+def _merged(lists: Iterable[Sequence[Any]]) -> list[Any]:
+    """All labels, each list in its own order as far as the lists agree."""
+    merged: list[Any] = []
+    for labels in lists:
+        place = 0 if set(labels) & set(merged) else len(merged)
+        for label in labels:
+            if label not in merged:
+                merged.insert(place, label)
+            place = merged.index(label) + 1
+    return merged
 
 
 def _nan_fill(series: Sequence[xr.Dataset]) -> dict[str, float]:

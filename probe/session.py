@@ -1,5 +1,7 @@
 """One attachment: probes, a model, data, a schedule and a file, from attach to detach."""
 
+import math
+import os
 import re
 import time
 import warnings
@@ -18,7 +20,7 @@ from probe.journal import Journal
 from probe.layers import unwrap
 from probe.schedule import Schedule, log_spaced
 from probe.series import Records, Variable
-from probe.snapshot import Snapshot, read_data, shape_of
+from probe.snapshot import Batch, Snapshot, read_data, shape_of
 
 if TYPE_CHECKING:
     from probe.base import Probe
@@ -47,6 +49,8 @@ class Session:
             raise ValueError("mode='resume' with an optimizer needs step=, the number of updates made so far")
         self.members = dict(members)
         self.model = unwrap(model)
+        if optimizer is not None:
+            self._check_optimizer(optimizer)
         self.data = read_data(data)
         self.batch_size = batch_size
         self.on_error = on_error
@@ -57,6 +61,7 @@ class Session:
         self._fired: set[str] = set()
         self.trace = self._traced()
         self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
+        self._try_out()
         self._open(path, mode)
         if optimizer is not None:
             self._count(optimizer)
@@ -76,6 +81,18 @@ class Session:
                 f"{type(error).__name__}: {error}. data must be (inputs, targets) or {{split: (inputs, targets)}} "
                 "with inputs as the model takes them: x for model(x), a tuple for model(*x), a mapping for model(**x)"
             ) from error
+
+    def _try_out(self) -> None:
+        """The shared pass over two rows of each split: what cannot work is an error now, not a flag at each step."""
+        for split, batch in self.data.items():
+            few = {split: Batch(*batch.take(torch.arange(2), capture.device_of(self.model)))}
+            try:
+                Snapshot(self.model, self.step, few, self.trace, shared=self._shared).share()
+            except Exception as error:
+                raise ValueError(
+                    f"two inputs of split {split!r} ({shape_of(few[split].inputs)}) cannot be measured: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
 
     def _open(self, path: Any, mode: str | None) -> None:
         estimators = {name: _described(probe) for name, probe in self.members.items()}
@@ -97,16 +114,18 @@ class Session:
         self._header = self._journal.header if self._journal else header
         self.records = self._journal.records if self._journal else Records()
         if self._journal:  # also where nobody calls detach: at the end of the process
-            self._finalizer = weakref.finalize(self, _close, self._journal)
+            self._finalizer = weakref.finalize(self, _close, self._journal, os.getpid())
         if not len(self.records):
             probes = {"probe": ["shared pass", *self.members]}
             self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
             self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
-    def _count(self, optimizer: torch.optim.Optimizer) -> None:
+    def _check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if not any(id(parameter) in held for parameter in self.model.parameters()):
             raise ValueError("the optimizer holds no parameter of this model; give the one that trains it")
+
+    def _count(self, optimizer: torch.optim.Optimizer) -> None:
         hook = _StepHook(weakref.ref(self))
         hook.handle = optimizer.register_step_post_hook(hook)
         self._hook = hook
@@ -178,11 +197,13 @@ class Session:
     def _measured(self, name: str, snapshot: Snapshot) -> dict[str, np.ndarray]:
         probe = self.members[name]
         prefix = "" if name == type(probe).__name__ else f"{name}_"
-        found = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}
+        with capture.preserved(self.model):  # a probe that draws from global random states harms nobody
+            measured = probe.measure(snapshot)
+        found = {f"{prefix}{key}": value for key, value in measured.items()}
         arrays = {key: value.array(key) for key, value in found.items()}
         for key, value in found.items():
-            self._declare(value.variable(key, type(probe).__name__))
             self._owner(key, name)
+            self._declare(value.variable(key, type(probe).__name__))
         return arrays
 
     def _declare(self, variable: Variable) -> None:
@@ -206,11 +227,19 @@ class Session:
 
     def _evaluated(self, scalars: Mapping[str, Any]) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
+        dims = {dim for variable in self.records.variables.values() for dim in variable.dims}
+        taken = {"step", "run", "layer", "split", "seconds", "failed", *dims, *self.__dict__.get("_owners", {})}
         for name, value in scalars.items():
-            if name in self.__dict__.get("_owners", {}) or name in ("step", "seconds", "failed"):
-                raise ValueError(f"observe({name}=...): a probe makes a variable of this name; choose another")
+            if name in taken:
+                raise ValueError(f"observe({name}=...): the series has a variable of this name; choose another")
             value = value() if callable(value) else value
-            values[name] = np.asarray(value.detach().item() if isinstance(value, Tensor) else value, np.float64)
+            number = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+            if number.size != 1 or number.dtype.kind not in "fiub":
+                raise TypeError(
+                    f"observe({name}=...) takes a number, a tensor with one element or a callable that "
+                    f"returns one, got {value!r}"
+                )
+            values[name] = number.astype(np.float64).reshape(())
             self._declare(Variable(name, long_name=name))
         return values
 
@@ -230,6 +259,8 @@ class Session:
         """Take the hook off, write the file, and name the layers that never fired."""
         if self.counted:
             self._hook.handle.remove()
+        if self._journal and self._finalizer.detach():
+            self._journal.close()
         wanted = {tap.site for tap in self._shared}
         silent = sorted(wanted - set(self.trace.calls))
         if silent:
@@ -240,8 +271,6 @@ class Session:
                 RuntimeWarning,
                 stacklevel=4,
             )
-        if self._journal and self._finalizer.detach():
-            self._journal.close()
 
 
 class DuplicateNameError(ValueError):
@@ -263,8 +292,9 @@ class _StepHook:
             session.stepped()
 
 
-def _close(journal: Journal) -> None:
-    journal.close()
+def _close(journal: Journal, process: int) -> None:
+    if os.getpid() == process:  # a forked worker that ends must not write its parent's files
+        journal.close()
 
 
 def _described(probe: BaseEstimator) -> dict[str, Any]:
@@ -276,7 +306,7 @@ def _described(probe: BaseEstimator) -> dict[str, Any]:
 
 def _told(value: Any) -> Any:
     """A parameter as it can be read, and compared, in another process."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, (list, tuple)):
         return [_told(item) for item in value]

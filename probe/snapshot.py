@@ -1,5 +1,6 @@
 """What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,18 @@ class Measured:
     def variable(self, name: str, estimator: str) -> Variable:
         """What stands beside the values in a series."""
         coords = {dim: np.asarray(labels).tolist() for dim, labels in self.coords.items()}
-        attrs = {"estimator": estimator, **self.attrs}
+        attrs = {"estimator": estimator, **{key: _fact(f"{name}: {key}", fact) for key, fact in self.attrs.items()}}
         return Variable(name, self.dims, coords, self.units, self.long_name, self.flag, attrs)
+
+
+def _fact(where: str, fact: Any) -> str | int | float:
+    """An attribute as every file format can hold it; NetCDF 3 has neither booleans nor wide integers."""
+    fact = fact.item() if isinstance(fact, (np.generic, Tensor)) else fact
+    if isinstance(fact, str) or (isinstance(fact, (bool, int)) and abs(fact) < 2**31):
+        return fact if isinstance(fact, str) else int(fact)
+    if isinstance(fact, (int, float)) and math.isfinite(fact):
+        return float(fact)
+    raise TypeError(f"{where}: attrs takes strings and finite numbers, got {fact!r}")
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,8 @@ def read_data(data: Any) -> dict[str, Batch]:
     if isinstance(data, Mapping):
         if not data:
             raise ValueError("data has no split; expected (inputs, targets) or {split: (inputs, targets)}")
+        if slashed := [split for split in data if "/" in str(split)]:
+            raise ValueError(f"a split names variables, and NetCDF allows no slash in their names, got {slashed}")
         return {str(split): _batch(pair, f"split {split!r}") for split, pair in data.items()}
     return {"all": _batch(data, "data")}
 
@@ -97,7 +110,12 @@ def _batch(pair: Any, where: str) -> Batch:
             f"{where} must be a pair (inputs, targets), targets may be None; got {type(pair).__name__}. "
             "From a DataLoader: next(iter(loader)); several inputs: ((a, b), targets) or ({'a': a}, targets)"
         )
-    inputs, targets = _mapped(pair[0], _tensor), _tensor(pair[1])
+    try:
+        inputs, targets = _mapped(pair[0], _tensor), _tensor(pair[1])
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{where} holds a list or an array that makes no tensor ({error}); give tensors: torch.stack(rows)"
+        ) from error
     n = _length(inputs)
     if n < 2:
         raise ValueError(f"{where} has {n} sample(s); measures compare inputs, so at least 2 are needed")

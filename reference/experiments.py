@@ -8,7 +8,8 @@ import xarray as xr
 from tqdm import tqdm
 
 import probe
-from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PhaseDetector, ProbeSet, log_spaced, plots
+from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PhaseDetector, ProbeSet, at, log_spaced, plots
+from probe.schedule import Schedule
 from reference.model import Config, Transformer
 from reference.tasks import division
 from reference.train import TrainConfig, make_optimizer, train
@@ -25,8 +26,12 @@ class Demo:
     p: int = 59
     fraction: float = 0.5
     seed: int = 0
-    per_decade: int = 24
     training: TrainConfig = field(default_factory=TrainConfig)
+
+    def schedule(self) -> Schedule:
+        """Log-spaced, and every 40 steps from 400 on: the loss spikes of this recipe are shorter than that."""
+        log = filter(log_spaced(per_decade=24), range(self.training.steps + 1))
+        return at([*log, *range(400, self.training.steps + 1, 40)])
 
 
 def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool = True) -> tuple[xr.Dataset, int]:
@@ -44,7 +49,7 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
         model,
         {"train": task.train_data, "test": task.test_data},
         optimizer=optimizer,
-        schedule=log_spaced(per_decade=demo.per_decade),
+        schedule=demo.schedule(),
         path=path,
         mode=mode,
     )

@@ -100,8 +100,8 @@ def train(
         If a batch loss is not finite; the model is left as it was before that step.
     """
     device = next(model.parameters()).device
-    model.train()  # once: whoever looks on leaves the model as it was
     for step, (x, y) in zip(range(1, config.steps + 1), batches(task, config), strict=False):
+        model.train()  # each time: whoever looks on between steps may have left it in eval mode
         loss = functional.cross_entropy(model(x.to(device)), y.to(device))
         batch_loss = loss.item()
         if not math.isfinite(batch_loss):

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.layers import OUTPUT, Layers, default_layers, select_layers
+from probe.layers import OUTPUT, Layers, default_layers, named_layers, reduced, select_layers
 from probe.snapshot import generator
+
+_ROUNDING = 1e-5  # of the largest output: float32 rounding of passes over other batches stays below
 
 
 def linearity(y: Tensor, lam: Tensor) -> Tensor:
@@ -64,7 +66,8 @@ class LMNProbe(Probe):
         Where the straight lines are drawn. Default: the output of the first block of a model with blocks, else the
         first hidden representation after an activation function. All positions of a sequence are interpolated
         together, since later attention reads them all. What reaches the output on other ways (skip connections
-        around the layer) stays that of the first sample of a pair.
+        around the layer) stays that of the first sample of a pair. A layer that changes nothing in the output is an
+        error.
     n_samples
         N at most; what ``max_rows`` allows if that is less. Curves compare at the same N only.
     n_points
@@ -118,37 +121,58 @@ class LMNProbe(Probe):
         if self.layers is not None:
             return select_layers(snapshot.model, self.layers)
         first = default_layers(snapshot.model)[0]
+        block = any(name.startswith(f"{first}.") for name in named_layers(snapshot.model))
         after = next((site for site in snapshot.trace.order if site.endswith("->")), None)
-        inside = after is not None and f"{after.split(':')[0]}.".startswith(f"{first}.")
-        return [first if inside or after is None else after]
+        return [first if block or after is None or after.startswith(f"{first}:") else after]
 
     def _n(self, snapshot: Snapshot, shares: int) -> int:
-        """The largest N with N + N (N-1)/2 (M-2) rows for each split and layer within the budget."""
-        inner = self.n_points - 2
+        """The largest N with N + N (N-1)/2 (M-1) rows for each split and layer within the budget."""
+        moved = self.n_points - 1
         rows = self.max_rows // shares
-        b = inner / 2 - 1
-        n = math.floor((b + math.sqrt(b * b + 2 * inner * rows)) / inner)
+        b = moved / 2 - 1
+        n = math.floor((b + math.sqrt(b * b + 2 * moved * rows)) / moved)
         n = min([n, self.n_samples, *(len(batch) for batch in snapshot.data.values())])
         if n < 2:
-            raise ValueError(f"max_rows={self.max_rows} leaves {n} samples per split and layer; at least 2 are needed")
+            raise ValueError(
+                f"n_samples={self.n_samples} and max_rows={self.max_rows} leave {n} samples for each of {shares} "
+                "splits and layers; at least 2 are needed"
+            )
         return n
 
     def _one(self, snapshot: Snapshot, split: str, layer: str, n: int) -> float:
         rows = torch.randperm(len(snapshot.data[split]), generator=generator(self.random_state))[:n]
-        h = snapshot.outputs(split, [layer], reduce="none", rows=rows)[layer]  # (N, ...)
-        ends = snapshot.outputs(split, [OUTPUT], rows=rows)[OUTPUT]  # (N, K)
+        h, ends = _ends(snapshot, split, layer, rows)
         lam = torch.linspace(0, 1, self.n_points, device=h.device, dtype=torch.float64)
         i, j = torch.triu_indices(n, n, 1)  # (pairs,)
-        inner = self.n_points - 2
-        between = snapshot.outputs(
-            split, [OUTPUT], rows=rows[i].repeat_interleave(inner), edit={layer: _line(h, i, j, lam[1:-1])}
-        )[OUTPUT]
-        y = torch.cat([ends[i, None], between.view(len(i), inner, -1), ends[j, None]], 1)  # (pairs, M, K)
-        if not torch.isfinite(y).all():
-            return math.nan
-        matrix = torch.eye(n, dtype=torch.float64)
-        matrix[i, j] = matrix[j, i] = linearity(y, lam).cpu()
+        matrix, moves = torch.eye(n, dtype=torch.float64), False
+        for some in torch.arange(len(i)).split(max(1, snapshot.batch_size // (self.n_points - 1))):
+            a, b = i[some], j[some]
+            # the second end too: it differs from the output of sample b where there are ways around the layer
+            later = snapshot.outputs(
+                split, [OUTPUT], rows=rows[a].repeat_interleave(len(lam) - 1), edit={layer: _line(h, a, b, lam[1:])}
+            )[OUTPUT]
+            y = torch.cat([ends[a, None], later.view(len(a), len(lam) - 1, -1)], 1)  # (pairs, M, K)
+            if not torch.isfinite(y).all():
+                return math.nan
+            moves = moves or bool((y - y[:, :1]).abs().max() > _ROUNDING * ends.abs().max())
+            matrix[a, b] = matrix[b, a] = linearity(y, lam).cpu()
+        if not moves and (ends - ends[0]).abs().max() > _ROUNDING * ends.abs().max():
+            raise ValueError(f"layer {layer!r} changes nothing in the output of the model; choose one on the way to it")
         return linear_mapping_number(matrix).item()
+
+
+def _ends(snapshot: Snapshot, split: str, layer: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The layer (n, ...) and the output (n, K) of these inputs."""
+    if not snapshot.trace.floating.get(layer):
+        raise ValueError(f"layer {layer!r} does not fire, or returns integers; no line can be drawn there")
+    found = snapshot.outputs(split, [layer, OUTPUT], reduce="none", rows=rows)
+    h = found[layer]
+    if len(h) != len(rows):
+        raise ValueError(
+            f"layer {layer!r} has shape {tuple(h.shape)} for {len(rows)} inputs, expected one row for each; "
+            "choose another"
+        )
+    return h, reduced(found[OUTPUT], None, "the model")
 
 
 def _line(h: Tensor, i: Tensor, j: Tensor, lam: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

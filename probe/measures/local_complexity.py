@@ -51,7 +51,7 @@ def sign_changes(z: Tensor) -> Tensor:
     -------
     Tensor of shape (n,), NaN for points with a pre-activation that is not finite.
     """
-    flat = z.flatten(2)  # (n, V, units)
+    flat = z.reshape(*z.shape[:2], -1)  # (n, V, units)
     low, high = flat.amin(1), flat.amax(1)
     counts = (low.sign() != high.sign()).sum(1).double()
     return counts.where(torch.isfinite(low + high).all(1), torch.nan)
@@ -64,7 +64,7 @@ class LocalComplexityProbe(Probe):
     ----------
     layers
         Count the units of the activation functions inside these layers; a layer without any is counted by its own
-        output. Default: every activation function in the model, called as a module or as a function.
+        output. Default: every activation function after the stem, called as a module or as a function.
     stem
         Where the neighbourhood lies: the input if it is floating-point, else the first layer with floating-point
         output (the embedding of a token model); or the name of a layer.
@@ -114,65 +114,88 @@ class LocalComplexityProbe(Probe):
         """Send the vertices through the model and count."""
         if not self.radius > 0:
             raise ValueError(f"radius must be positive, got {self.radius}: a point is crossed by nothing")
-        stem, sites = self.stem or snapshot.stem(), self._sites(snapshot)
-        centres = {split: self._centres(snapshot, split, stem) for split in snapshot.splits}
+        stem = self._stem(snapshot)
+        sites = self._sites(snapshot, stem)
+        dimension = math.prod(snapshot.trace.shapes[stem][1:])
+        directions = min(25, dimension) if self.n_directions is None else self.n_directions
+        frame = orthonormal_frame(directions, dimension, generator=generator(self.random_state))
+        centres = {split: self._centres(snapshot, split, stem, 2 * directions) for split in snapshot.splits}
         norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in centres.values()]).mean().item()
         radius = self.radius * norm if self.relative else self.radius
         if not 0 < radius < math.inf:
             raise ValueError(
                 f"the points at {stem!r} have mean norm {norm}; a relative radius needs a finite, positive one"
             )
-        counts = {
-            split: self._counts(snapshot, split, stem, sites, rows, radius) for split, (rows, _) in centres.items()
-        }
+        offsets = radius * torch.cat([frame, -frame])  # (2P, D)
+        counts = {split: _counts(snapshot, split, stem, sites, rows, offsets) for split, (rows, _) in centres.items()}
         return _tabulated(counts, sites, radius)
 
-    def _sites(self, snapshot: Snapshot) -> list[str]:
-        activations = snapshot.trace.activations
-        if self.layers is None:
-            if not activations:
+    def _stem(self, snapshot: Snapshot) -> str:
+        stem = self.stem or snapshot.stem()
+        if not snapshot.trace.floating.get(stem):
+            raise ValueError(
+                f"stem={stem!r} is not a layer that fires with floating-point numbers; {snapshot.stem()!r} is one"
+            )
+        return stem
+
+    def _sites(self, snapshot: Snapshot, stem: str) -> list[str]:
+        shapes, order = snapshot.trace.shapes, snapshot.trace.order
+        after = order[order.index(stem) :]
+        activations = [site for site in snapshot.trace.activations if site in after]
+        sites = activations if self.layers is None else self._named_sites(snapshot, activations)
+        if not sites:
+            raise ValueError(
+                f"no activation function was seen after {stem!r}; name the layers whose outputs are pre-activations: "
+                "LocalComplexityProbe(layers=...)"
+            )
+        for site in sites:
+            if site in order and site not in after:
+                raise ValueError(f"{site!r} comes before the stem {stem!r}: it does not see the neighbourhood")
+            if site in order and shapes[site][:1] != shapes[stem][:1]:
                 raise ValueError(
-                    "no activation function was seen in the forward pass; name the layers whose outputs are "
-                    "pre-activations: LocalComplexityProbe(layers=...)"
+                    f"{site!r} has shape {shapes[site]} for {shapes[stem][0]} inputs, expected one row for each; "
+                    "choose others with LocalComplexityProbe(layers=...)"
                 )
-            return activations
+        return sites
+
+    def _named_sites(self, snapshot: Snapshot, activations: Sequence[str]) -> list[str]:
         sites = []
         for layer in select_layers(snapshot.model, self.layers):
             inside = [site for site in activations if f"{site.split(':')[0]}.".startswith(f"{layer}.")]
             sites += inside or [layer]
         return list(dict.fromkeys(sites))
 
-    def _centres(self, snapshot: Snapshot, split: str, stem: str) -> tuple[Tensor, Tensor]:
+    def _centres(self, snapshot: Snapshot, split: str, stem: str, vertices: int) -> tuple[Tensor, Tensor]:
         """Which rows are measured, and their values at the stem."""
         n = len(snapshot.data[split])
-        shape = snapshot.trace.shapes[stem]
-        points = min(n, self.max_rows // (2 * self._directions(math.prod(shape[1:])) * len(snapshot.splits)))
+        points = min(n, self.max_rows // (vertices * len(snapshot.splits)))
         if points < 2:
             raise ValueError(
                 f"max_rows={self.max_rows} leaves {points} points for split {split!r}; at least 2 are needed"
             )
         rows = torch.randperm(n, generator=generator(self.random_state))[:points]
-        return rows, snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
+        values = snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
+        if len(values) != points:
+            raise ValueError(
+                f"{stem!r} has shape {tuple(values.shape)} for {points} inputs, expected one row for each; "
+                "name another layer: LocalComplexityProbe(stem=...)"
+            )
+        return rows, values
 
-    def _directions(self, dimension: int) -> int:
-        return min(25, dimension) if self.n_directions is None else self.n_directions
 
-    def _counts(
-        self, snapshot: Snapshot, split: str, stem: str, sites: Sequence[str], rows: Tensor, radius: float
-    ) -> dict[str, Tensor]:
-        dimension = math.prod(snapshot.trace.shapes[stem][1:])
-        frame = orthonormal_frame(self._directions(dimension), dimension, generator=generator(self.random_state))
-        offsets = radius * torch.cat([frame, -frame])  # (2P, D)
-        vertices = len(offsets)
-        counted = snapshot.outputs(
-            split,
-            sites,
-            reduce=_counter(vertices),
-            rows=rows.repeat_interleave(vertices),
-            edit={stem: _mover(offsets)},
-            group=vertices,
-        )
-        return {site: counts.squeeze(1) for site, counts in counted.items()}
+def _counts(
+    snapshot: Snapshot, split: str, stem: str, sites: Sequence[str], rows: Tensor, offsets: Tensor
+) -> dict[str, Tensor]:
+    vertices = len(offsets)
+    counted = snapshot.outputs(
+        split,
+        sites,
+        reduce=_counter(vertices),
+        rows=rows.repeat_interleave(vertices),
+        edit={stem: _mover(offsets)},
+        group=vertices,
+    )
+    return {site: counts.squeeze(1) for site, counts in counted.items()}
 
 
 def _mover(offsets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -43,6 +43,11 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
     if outputs.shape in (targets.shape, (*targets.shape, 1)):
         logits = outputs.reshape(n, -1)
         flat = targets.reshape(n, -1)
+        if not ((flat == 0) | (flat == 1)).all():
+            raise ValueError(
+                f"outputs of shape {tuple(outputs.shape)} give one logit for each target, so targets must be 0 or 1, "
+                f"got {flat.min().item()} to {flat.max().item()}; for a regression give targets.float()"
+            )
         loss = F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none")
         right = (logits > 0) == flat
         return torch.stack([loss.sum(1), right.sum(1).to(loss.dtype), torch.full_like(loss[:, 0], flat.shape[1])], 1)
@@ -101,6 +106,8 @@ class PerformanceProbe(Probe):
                 nonfinite.append(-1)
                 continue
             loss, right, count = rows.sum(0).tolist()
+            if count == 0:
+                raise ValueError(f"split {split!r} has no target to score, all are {_IGNORED}")
             nonfinite.append(int(not torch.isfinite(rows[:, 0]).all()))
             classes = not torch.isnan(rows[:, 1]).all()
             units = "nats" if classes else "1"

@@ -1,0 +1,241 @@
+"""Every probe keeps the contract; and the contract has teeth: planted offenders are caught by the check they offend."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+
+import probe.measures
+from probe import LMNProbe, LocalComplexityProbe, Measured, MutualInfoProbe, Probe, ProbeSet, Snapshot, capture
+from probe import testing as contract
+from probe.testing import CHECKS, check_probe
+
+
+def every_probe() -> list[type[Probe]]:
+    names = [name for _, name, _ in pkgutil.iter_modules(probe.measures.__path__, "probe.measures.")]
+    found = {cls for name in names for cls in vars(importlib.import_module(name)).values() if inspect.isclass(cls)}
+    probes = {cls for cls in found if issubclass(cls, Probe) and not inspect.isabstract(cls)}
+    return sorted(probes, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("cls", every_probe(), ids=lambda cls: cls.__name__)
+def test_contract(cls: type[Probe], check: Any) -> None:
+    check(cls())
+
+
+def test_every_probe_is_found_and_public() -> None:
+    names = {cls.__name__ for cls in every_probe()}
+    assert {"MutualInfoProbe", "LocalComplexityProbe", "LMNProbe", "PerformanceProbe"} <= names
+    assert names <= set(probe.__all__), f"not in probe/__init__.py: {names - set(probe.__all__)}"
+
+
+def test_contract_of_a_set() -> None:
+    check_probe(ProbeSet([MutualInfoProbe(), ("fine", MutualInfoProbe(noise=0.1)), LocalComplexityProbe(), LMNProbe()]))
+
+
+def test_checks_leave_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    check_probe(MutualInfoProbe())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Offender(Probe):
+    """Measures the step, and misbehaves in one way."""
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        snapshot.outputs(snapshot.splits[0], ["head"])
+        self.offend(snapshot.model)
+        return {"number": Measured(1.0)}
+
+    def offend(self, model: nn.Module) -> None: ...
+
+
+class ChangesParameter(Offender):
+    def offend(self, model: nn.Module) -> None:
+        next(model.parameters()).data[0, 0] += 1e-6
+
+
+class ChangesBuffer(Offender):
+    def offend(self, model: nn.Module) -> None:
+        model.train()
+        model(torch.ones(4, 6))
+
+
+class SetsGradient(Offender):
+    def offend(self, model: nn.Module) -> None:
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+
+class Freezes(Offender):
+    def offend(self, model: nn.Module) -> None:
+        next(model.parameters()).requires_grad_(False)
+
+
+class LeavesHook(Offender):
+    def offend(self, model: nn.Module) -> None:
+        model.get_submodule("act").register_forward_hook(nothing)
+
+
+def nothing(*_: Any) -> None: ...
+
+
+class SetsAttribute(Offender):
+    def offend(self, model: nn.Module) -> None:
+        model.was_probed = True  # type: ignore[assignment]
+
+
+class DrawsAtAttach(Offender):
+    def taps(self, snapshot: Snapshot) -> tuple[()]:
+        torch.rand(1)
+        return ()
+
+
+class Counts(Offender):
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        self.count = getattr(self, "count", 0) + 1
+        return {"number": Measured(self.count)}
+
+
+class Remembers(Offender):
+    """Keeps the first model that it has seen."""
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        if not hasattr(self, "first"):
+            self.first = next(snapshot.model.parameters()).sum().item()
+        return {"number": Measured(self.first)}
+
+
+class HoldsClosure(Offender):
+    def offend(self, model: nn.Module) -> None:
+        self.function = lambda: model
+
+
+class Swallows(Offender):
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        try:
+            return super().measure(snapshot)
+        except RuntimeError:
+            return {"number": Measured(0.0)}
+
+
+class RenamesParameter(Offender):
+    def __init__(self, *, size: int = 1) -> None:
+        self.scale = size
+
+
+class NeedsArgument(Offender):
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class WrongFlag(Offender):
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        return {"flag": Measured(7, flag=True)}
+
+
+class OutOfShape(Offender):
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        return {"number": Measured([1.0, 2.0], ("split",), {"split": ["train"]})}
+
+
+OFFENDERS = [
+    (ChangesParameter(), "check_training_untouched", "value of first.weight"),
+    (ChangesBuffer(), "check_training_untouched", "value of norm.running_mean"),
+    (SetsGradient(), "check_training_untouched", "gradient of"),
+    (Freezes(), "check_training_untouched", "requires_grad of"),
+    (LeavesHook(), "check_training_untouched", "hooks of act"),
+    (SetsAttribute(), "check_training_untouched", "attributes of the model"),
+    (DrawsAtAttach(), "check_training_untouched", "random state of torch"),
+    (LeavesHook(), "check_exceptions", "hooks of act"),
+    (Counts(), "check_same_twice", "number"),
+    (Remembers(), "check_second_attach", "number"),
+    (HoldsClosure(), "check_copies", "pickle"),
+    (Swallows(), "check_exceptions", "expected [0, 1, 0]"),
+    (NeedsArgument(3), "check_parameters", "size"),
+    (WrongFlag(), "check_series", "flag"),
+    (OutOfShape(), "check_series", "need shape"),
+]
+
+
+@pytest.mark.parametrize(("offender", "check", "told"), OFFENDERS, ids=lambda item: type(item).__name__)
+def test_offender_is_caught(offender: Probe, check: str, told: str) -> None:
+    with pytest.raises((AssertionError, AttributeError, TypeError, ValueError), match=re.escape(told)):
+        getattr(contract, check)(offender)
+
+
+def test_renamed_parameter_is_caught() -> None:
+    with pytest.raises(AttributeError, match="size"):
+        contract.check_parameters(RenamesParameter())
+
+
+def test_offender_without_offence_passes() -> None:
+    check_probe(Offender())
+
+
+class Draws(Offender):
+    def offend(self, model: nn.Module) -> None:
+        torch.rand(1)
+
+
+class Evaluates(Offender):
+    def offend(self, model: nn.Module) -> None:
+        model.eval()
+
+
+def test_rogue_probes_are_contained() -> None:
+    for rogue in (Draws(), Evaluates()):
+        contract.check_training_untouched(rogue)
+
+
+@contextmanager
+def without_fork(model: nn.Module) -> Iterator[None]:
+    """As ``preserved``, with one breakage: random states are not restored."""
+    flags = {module: module.training for module in model.modules()}
+    for module in flags:
+        module.training = False
+    with torch.no_grad():
+        yield
+    for module, flag in flags.items():
+        module.training = flag
+
+
+@contextmanager
+def without_flags(model: nn.Module) -> Iterator[None]:
+    """As ``preserved``, with one breakage: the frozen part comes back in training mode."""
+    model.eval()
+    with torch.random.fork_rng([]), torch.no_grad():
+        yield
+    model.train()
+
+
+@pytest.mark.parametrize(
+    ("breakage", "rogue", "told"),
+    [
+        (without_fork, Draws(), "random state of torch"),
+        (without_flags, Offender(), "training flag of frozen"),
+        (lambda model: nullcontext(), Offender(), "value of norm"),
+    ],
+    ids=["random state not restored", "flags not restored", "nothing preserved"],
+)
+def test_broken_capture_is_caught(breakage: Any, rogue: Probe, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "preserved", breakage)
+    monkeypatch.setattr("probe.snapshot.preserved", breakage)
+    with pytest.raises(AssertionError, match=told):
+        contract.check_training_untouched(rogue)
+
+
+def test_clone_of_an_attached_probe_is_unattached() -> None:
+    model, data = contract.example()
+    attached = MutualInfoProbe().attach(model, data)
+    assert attached.__sklearn_is_fitted__()
+    assert not clone(attached).__sklearn_is_fitted__()
