@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 _PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
 _COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555"}
@@ -36,11 +37,13 @@ def _steps(series: xr.Dataset | xr.DataArray) -> np.ndarray:
 
 def _step_axis(ax: Axes) -> None:
     ax.set_xscale("log")
-    ax.set_xlabel("step (completed updates; 0 at the left edge)")
+    ax.set_xlabel("step")
 
 
-def curves(series: xr.Dataset, names: Sequence[str], *, ax: Axes | None = None, log: bool = False) -> Axes:
-    """Variables over step; splits and runs as lines of one colour, ``<name>_se`` as a band of two standard errors.
+def curves(
+    series: xr.Dataset, names: Sequence[str], *, ax: Axes | None = None, log: bool = False, ylabel: str | None = None
+) -> Axes:
+    """Variables over step; splits and runs as lines, ``<name>_se`` as a band of two standard errors.
 
     A variable with layers is drawn for the deepest layer that was measured.
     """
@@ -48,16 +51,18 @@ def curves(series: xr.Dataset, names: Sequence[str], *, ax: Axes | None = None, 
     for name in names:
         array = _deepest(series[name])
         error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
+        text = str(array.attrs.get("long_name", name))
         for label, line, band in _lines(array, error):
+            told = ", ".join(part for part in (text if len(names) > 1 else "", label) if part) or text
             colour = _COLOURS.get(label if label in _COLOURS else name.split("_")[0])
-            text = f"{array.attrs.get('long_name', name)}{f', {label}' if label else ''}"
-            (drawn,) = ax.plot(_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=text)
+            (drawn,) = ax.plot(_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=told)
             if band is not None:
-                ax.fill_between(
-                    _steps(line), line - 2 * band, line + 2 * band, color=drawn.get_color(), alpha=0.2, lw=0
-                )
-    units = {series[name].attrs.get("units", "1") for name in names}
-    ax.set_ylabel(f"{names[0]}" + (f" ({units.pop()})" if units != {"1"} and len(units) == 1 else ""))
+                low, high = line - 2 * band, line + 2 * band
+                ax.fill_between(_steps(line), low, high, color=drawn.get_color(), alpha=0.2, lw=0)
+    first = _deepest(series[names[0]])
+    units = str(first.attrs.get("units", "1"))
+    ylabel = ylabel or str(first.attrs.get("long_name", names[0]))
+    ax.set_ylabel(ylabel if units == "1" else f"{ylabel} ({units})")
     if log:
         ax.set_yscale("log")
     _step_axis(ax)
@@ -173,26 +178,48 @@ def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | No
 def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Figure:
     """One page: accuracy, loss, information over step, information plane, local complexity, linear mapping number.
 
-    Panels whose variables are not in the series are left out. A fitted PhaseDetector shades its phases.
+    Panels whose variables are not in the series are left out. A fitted PhaseDetector shades its phases, and says which
+    variables are accuracies and losses if they have other names.
     """
-    accuracies = [str(name) for name in series.data_vars if str(name).endswith("_accuracy")]
-    losses = [str(name) for name in series.data_vars if str(name).endswith("_loss")]
-    panels: list[tuple[list[str], bool]] = [(accuracies, False), (losses, True)]
-    for name in ("information_x", "local_complexity_total", "linear_mapping_number"):
-        panels.append(([name] if name in series else [], False))
-    panels = [panel for panel in panels if panel[0]]
+    panels = _panels(series, detector)
     plane = {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}
+    if not panels and not plane:
+        raise ValueError(f"none of the variables is known to this page: {', '.join(map(str, series.data_vars))}")
     count = len(panels) + plane
     columns = min(3, count)
     rows = -(-count // columns)
     figure = plt.figure(figsize=(4.6 * columns, 3.5 * rows), layout="constrained")
-    for i, (names, log) in enumerate(panels):
+    for i, (names, ylabel, log) in enumerate(panels):
         ax = figure.add_subplot(rows, columns, i + 1)
-        curves(series, names, ax=ax, log=log)
+        curves(series, names, ax=ax, log=log, ylabel=ylabel)
         if detector is not None:
             phases(detector, ax=ax)
     if plane:
         information_plane(series, ax=figure.add_subplot(rows, columns, count))
+    if detector is not None:
+        shades = [Patch(color=colour, label=text) for text, colour in _PHASES.values()]
+        figure.legend(handles=shades, loc="outside lower center", ncols=len(shades), fontsize=9, frameon=False)
     if title:
         figure.suptitle(title)
     return figure
+
+
+def _panels(series: xr.Dataset, detector: Any) -> list[tuple[list[str], str | None, bool]]:
+    """(variables, label of the axis, logarithmic) of each panel that has any variable."""
+
+    def named(ending: str, *roles: str) -> list[str]:
+        wanted = [getattr(detector, role, None) for role in roles]
+        return [
+            str(name)
+            for name, array in series.data_vars.items()
+            if (str(name).endswith(ending) or name in wanted) and array.dtype.kind == "f"
+        ]
+
+    information = getattr(detector, "information", "information_x")
+    single = [information if isinstance(information, str) else "information_x", "local_complexity_total"]
+    panels: list[tuple[list[str], str | None, bool]] = [
+        (named("_accuracy", "train_accuracy", "test_accuracy"), "accuracy", False),
+        (named("_loss", "test_loss"), "loss", True),
+        *(([name] if name in series else [], None, False) for name in [*single, "linear_mapping_number"]),
+    ]
+    return [panel for panel in panels if panel[0]]

@@ -76,8 +76,6 @@ def test_bad_parameters_are_refused() -> None:
         unimodal_mode([1, 2], [0, 1], credible=1)
     with pytest.raises(ValueError, match="raise n_null"):
         second_descent(STEPS, X, n_null=10)
-    with pytest.raises(ValueError, match="positive values"):
-        second_descent(STEPS, X, log=True)
 
 
 def test_prefix_and_splits_agree_with_isotonic_regression() -> None:
@@ -183,7 +181,7 @@ def test_noise_free_shapes() -> None:
     assert marker.lower <= STEPS[30] <= marker.upper
     marker = second_descent(STEPS, dip)
     assert (marker.status, marker.reason) == ("found", f"valley at step {STEPS[3]:g}")
-    assert second_descent(STEPS, np.exp(-3 * X), log=True).status == "absent"
+    assert second_descent(STEPS, np.exp(-3 * X)).status == "absent"
     assert second_descent(STEPS, np.full(60, 2.0)).status == "absent"
     assert second_descent(STEPS, np.minimum(X, 0.5)).status == "absent"
     marker = second_descent(STEPS, X)
@@ -211,10 +209,10 @@ def test_loss_spikes_are_set_aside_and_counted() -> None:
     loss = np.exp(1 + np.exp(-(((np.log10(STEPS) - 3) / 0.5) ** 2)) - X) * np.exp(0.02 * generator.standard_normal(60))
     spiked = loss.copy()
     spiked[[40, 45, 46, 52]] *= 30
-    marker = second_descent(STEPS, spiked, log=True, spike_width=3)
+    marker = second_descent(STEPS, spiked, spike_width=3)
     assert (marker.status, marker.n_spikes) == ("found", 4)
-    assert marker.step == pytest.approx(second_descent(STEPS, loss, log=True).step, rel=0.2)
-    assert second_descent(STEPS, spiked, log=True).step > 3 * marker.step
+    assert marker.step == pytest.approx(second_descent(STEPS, loss).step, rel=0.2)
+    assert second_descent(STEPS, spiked).step > 3 * marker.step
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])

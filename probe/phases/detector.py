@@ -71,6 +71,8 @@ class PhaseDetector(BaseEstimator):
         n_spikes, rule, interval, reason.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined.
+    curves_ : xarray.Dataset
+        The curves, as they were read.
     notes_ : list of str
         What was assumed or rescaled.
     n_runs_ : int
@@ -122,7 +124,7 @@ class PhaseDetector(BaseEstimator):
             For curves of another kind, fewer than 4 observations, unsorted or repeated steps, mixed lengths,
             accuracies outside [0, 1] or [0, 100].
         """
-        dataset = _as_dataset(curves)
+        self.curves_ = dataset = _as_dataset(curves)
         self.notes_: list[str] = []
         roles = dict(zip(_ROLES, (self._role(dataset, role) for role in _ROLES), strict=True))
         self.n_runs_ = dataset.sizes.get("run", 1)
@@ -158,12 +160,12 @@ class PhaseDetector(BaseEstimator):
         table = ["  ".join(c.ljust(w) for c, w in zip(row, width, strict=True)).rstrip() for row in rows]
         return "\n".join([f"{head}: {'; '.join(parts)}.", "", *table, *(f"Note: {note}" for note in self.notes_)])
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the phases, see :func:`probe.plots.phases`."""
+    def plot(self) -> Any:
+        """Draw the curves with their phases on one page, see :func:`probe.plots.overview`; returns the figure."""
         check_is_fitted(self)
-        from probe.plots import phases  # matplotlib only when something is drawn
+        from probe.plots import overview  # matplotlib only when something is drawn
 
-        return phases(self, ax=ax)
+        return overview(self.curves_, self)
 
     def _role(self, curves: xr.Dataset, role: str) -> xr.DataArray | str:
         """Return the curve of a role with dimensions (step) or (run, step), or why there is none."""
@@ -245,21 +247,17 @@ class PhaseDetector(BaseEstimator):
             level = self._onset_level(curve) if level is None else level
             return sustained_crossing(curve["step"], curve, level, m=self.n_sustained, name=role)
 
-        def descent(role: str, log: bool) -> Marker:
+        def descent(role: str, spike_width: int) -> Marker:
             curve = roles[role]
             if isinstance(curve, str):
                 return Marker("undefined", "", reason=curve)
-            if log and (curve <= 0).any():  # one underflowed loss must not cost the other markers
-                reason = f"expected a positive {role}, got {float(curve.min()):g}; set such values to NaN"
-                return Marker("undefined", "log", reason=reason)
-            width = self.spike_width if log else 0
-            return second_descent(curve["step"], curve, log=log, spike_width=width, random_state=self.random_state)
+            return second_descent(curve["step"], curve, spike_width=spike_width, random_state=self.random_state)
 
         return [
             crossing("train_accuracy", self.fit_level),
             crossing("test_accuracy", None),
-            descent("test_loss", True),
-            descent("information", False),
+            descent("test_loss", self.spike_width),
+            descent("information", 0),
             crossing("test_accuracy", self.end_level),
         ]
 

@@ -156,7 +156,6 @@ def second_descent(
     steps: ArrayLike,
     values: ArrayLike,
     *,
-    log: bool = False,
     spike_width: int = 0,
     alpha: float = 0.05,
     n_null: int = 200,
@@ -176,8 +175,6 @@ def second_descent(
     ----------
     steps, values : array of shape (n,)
         Optimiser steps and the curve.
-    log : bool
-        Work on the logarithm of the values (losses).
     spike_width : int
         Set aside upward spikes of at most this many observations first, see
         :func:`probe.phases.noise.upward_spikes`; they are counted in ``n_spikes``. 0: none.
@@ -193,15 +190,18 @@ def second_descent(
     Marker
         "found" if p <= alpha; "right_censored" if the curve has risen and still rises over the last tenth of
         the record; "undefined" with fewer than 8 values; else "absent". ``fall`` is (top - mean of the last
-        tenth) / (top - valley), on the log axis if ``log``.
+        tenth) / (top - valley).
 
     Raises
     ------
     ValueError
-        As :func:`check_curve`; also for values <= 0 with ``log``, and for ``alpha`` below the least p-value.
+        As :func:`check_curve`; also for ``alpha`` below the least p-value.
 
     Notes
     -----
+    Losses go in as they are: cross-entropy is a logarithm already, and on a further one the wiggles of a loss near
+    zero are larger than the hump that is looked for.
+
     Limits: noise is taken as AR(1), symmetric and of one size over the record. A spike that is not set aside, and
     is high, passes for a short rise and fall.
 
@@ -211,11 +211,9 @@ def second_descent(
     if not 1 / (1 + n_null) <= alpha < 1:
         raise ValueError(f"expected 1 / (1 + n_null) <= alpha < 1, got alpha={alpha}, n_null={n_null}; raise n_null")
     s, v = check_curve(steps, values)
-    rule = f"rise and fall after the initial descent{', log' if log else ''}, p <= {alpha:g}; unimodal mode"
+    rule = f"rise and fall after the initial descent, p <= {alpha:g}; unimodal mode"
     if len(v) < 8:
         return Marker("undefined", rule, reason=f"{len(v)} valid observations, 8 are needed")
-    if log:
-        v = _log(s, v)
     spikes = upward_spikes(v, _noise(v)[0], width=spike_width) if spike_width else np.zeros(len(v), dtype=bool)
     s, v, n_spikes = s[~spikes], v[~spikes], int(spikes.sum())
     start = valley(v)
@@ -234,15 +232,6 @@ def second_descent(
 def _noise(values: np.ndarray) -> tuple[float, float]:
     sd, phi = (float(a[0]) for a in ar1_noise(values[None]))
     return max(sd, floor(values)), phi
-
-
-def _log(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-    if (values <= 0).any():
-        raise ValueError(
-            f"expected positive values for log=True, got {values.min():g} at step "
-            f"{steps[np.argmin(values)]:g}; use log=False, or set values that underflowed to 0 to NaN"
-        )
-    return np.log(values)
 
 
 def _p_values(v: np.ndarray, start: int, sd: float, phi: float, n_null: int, seed: int | None) -> tuple[float, float]:

@@ -1,0 +1,40 @@
+"""Sphinx configuration; docs/build.py calls it."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import probe
+
+project = "probe"
+author = "the probe developers"
+copyright = "2026, the probe developers"
+release = probe.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+html_theme = "furo"
+html_title = "probe"
+exclude_patterns = ["_build", "benchmarks/*.py", "README.md"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+autosummary_generate = True
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = False
+nitpicky = False
+
+if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on request only
+    extensions.append("sphinx_gallery.gen_gallery")
+    sphinx_gallery_conf = {
+        "examples_dirs": "gallery",
+        "gallery_dirs": "auto_gallery",
+        "filename_pattern": r"/plot_",
+        "download_all_examples": False,
+        "show_memory": False,
+    }

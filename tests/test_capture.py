@@ -1,0 +1,458 @@
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+
+from probe.capture import Pass, Scored, Tap, Trace, preserved, trace
+from probe.layers import ACTIVATION_MODULES, INPUT, OUTPUT, unwrap
+from probe.snapshot import Batch, Snapshot, read_data
+
+X = torch.linspace(-2, 2, 30).reshape(10, 3)
+
+
+class Net(nn.Module):
+    """Counts the forwards of its last layer; calls one activation as a module and one as a function, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.second, self.last = nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), Count()
+        self.fail = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.second(self.act(self.first(x))), inplace=True)
+        if self.fail:
+            raise RuntimeError("asked to fail")
+        return self.last(x)
+
+
+class Count(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.calls = nn.Linear(4, 2), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.linear(x)
+
+
+class Outer(nn.Module):
+    """Passes on what the part inside returns."""
+
+    def __init__(self, inner: nn.Module, take: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.take = inner, take
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.take(self.inner(x))
+
+
+class Returns(nn.Module):
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.linear, self.wrap = nn.Linear(3, 4), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.linear(x))
+
+
+def snapshot(model: nn.Module, inputs: Any = X, targets: Any = None, **kwargs: Any) -> Snapshot:
+    data = read_data((inputs, targets))
+    first = data["all"].take(torch.arange(2), torch.device("cpu"))[0]
+    return Snapshot(unwrap(model), 0, data, trace(unwrap(model), first), **kwargs)
+
+
+def see(model: nn.Module, site: str, inputs: Any = X, **kwargs: Any) -> Tensor:
+    return snapshot(model, inputs).outputs("all", [site], **kwargs)[site]
+
+
+def manual(net: Net) -> dict[str, Tensor]:
+    """The sites of Net by matrix products."""
+    with torch.no_grad():
+        first = X @ net.first.weight.T + net.first.bias
+        second = first.clamp(min=0) @ net.second.weight.T + net.second.bias
+        out = second.clamp(min=0) @ net.last.linear.weight.T + net.last.linear.bias
+    return {"first": first, "second": second, OUTPUT: out}
+
+
+# -- sites -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("site", "same"),
+    [
+        ("first", "first"),
+        ("act:relu", "first"),
+        ("second", "second"),
+        (":relu", "second"),
+        ("last", OUTPUT),
+        (OUTPUT, OUTPUT),
+    ],
+)
+def test_a_site_holds_what_was_there_before_anything_wrote_in_place(site: str, same: str) -> None:
+    torch.testing.assert_close(see(Net(), site).shape, manual(Net())[same].shape)
+    net = Net()
+    torch.testing.assert_close(see(net, site), manual(net)[same])
+
+
+def test_a_site_with_an_arrow_holds_what_comes_out_of_the_activation() -> None:
+    net = Net()
+    torch.testing.assert_close(see(net, ":relu->"), manual(net)["second"].clamp(min=0))
+
+
+def test_the_input_is_a_site() -> None:
+    assert torch.equal(see(Net(), INPUT), X)
+
+
+def test_a_reduction_that_scores_sees_the_value_before_it_is_overwritten() -> None:
+    net = Net()
+    seen = see(net, ":relu", reduce=Scored(lambda output, targets: output))
+    torch.testing.assert_close(seen, manual(net)["second"])
+
+
+@pytest.mark.parametrize("cls", ACTIVATION_MODULES, ids=lambda cls: cls.__name__)
+def test_each_activation_module_shows_its_preactivation(cls: type[nn.Module]) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), cls())
+    (site,) = trace(model, X).activations
+    torch.testing.assert_close(see(model, site), model[0](X).detach())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        F.relu,
+        torch.relu,
+        Tensor.relu,
+        Tensor.relu_,
+        lambda x: F.relu(input=x),
+        F.silu,
+        torch.tanh,
+        F.logsigmoid,
+        F.softplus,
+    ],
+)
+def test_functional_activations_are_sites_of_the_module_that_calls_them(call: Callable[[Tensor], Tensor]) -> None:
+    inner = Returns(call)
+    (site,) = trace(Outer(inner, lambda x: x), X).activations
+    assert site.startswith("inner:")
+    torch.testing.assert_close(see(Outer(inner, lambda x: x), site), inner.linear(X).detach())
+
+
+def test_two_calls_in_one_module_are_two_sites() -> None:
+    model = Returns(lambda x: torch.relu(torch.relu(x) - 1))
+    assert trace(model, X).activations == [":relu", ":relu.2"]
+    torch.testing.assert_close(see(model, ":relu.2"), (model.linear(X).clamp(min=0) - 1).detach())
+
+
+def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
+    net = Net()
+    shot = snapshot(net)
+    taps = [Tap("first", lambda z: torch.relu(z)), Tap("act:relu"), Tap(":relu")]
+    run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)}, trace=shot.trace)
+    with preserved(net):
+        run.run(X, None, torch.arange(len(X)))
+    assert run.seen.activations == ["act:relu", ":relu"]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "take"),
+    [
+        (lambda x: (x, 1), lambda out: out[0]),
+        (lambda x: [x, x], lambda out: out[0]),
+        (lambda x: {"logits": x, "loss": x.sum()}, lambda out: out["logits"]),
+        (lambda x: OrderedDict(loss=x.sum(), logits=x), lambda out: out["logits"]),
+        (lambda x: torch.max(x[:, None], 1), lambda out: out.values),
+    ],
+    ids=["tuple", "list", "dict", "OrderedDict", "namedtuple"],
+)
+def test_layers_may_return_more_than_a_tensor(wrap: Callable[[Tensor], Any], take: Callable[[Any], Tensor]) -> None:
+    model = Outer(Returns(wrap), take)
+    torch.testing.assert_close(see(model, "inner"), model.inner.linear(X).detach())
+
+
+def test_lstm_outputs_are_read_and_edited() -> None:
+    model = Outer(nn.LSTM(3, 4, batch_first=True), lambda out: out[0] + out[1][0].transpose(0, 1))
+    x = torch.randn(5, 6, 3)
+    out, (h, _) = model.inner(x)
+    torch.testing.assert_close(see(model, "inner", x), out[:, -1].detach())
+    edited = see(model, OUTPUT, x, edit={"inner": lambda z, positions: torch.zeros_like(z)})
+    torch.testing.assert_close(edited, h[0].detach())
+
+
+def test_layers_that_return_no_tensor_are_passed_by() -> None:
+    model = Outer(Returns(lambda x: None), lambda out: torch.ones(10, 1))
+    assert "inner" not in trace(model, X).order
+    assert snapshot(model).outputs("all", ["inner", "inner.linear"]).keys() == {"inner.linear"}
+
+
+def encoder(**kwargs: Any) -> nn.TransformerEncoder:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    return nn.TransformerEncoder(layer, 2, **kwargs)
+
+
+def test_the_layers_inside_a_fused_transformer_encoder_fire() -> None:
+    model, x = encoder(enable_nested_tensor=False), torch.randn(4, 5, 8)
+    seen = trace(model, x)
+    assert {"layers.0", "layers.0.self_attn", "layers.1.linear2", "layers.1:relu"} <= set(seen.order)
+    hidden = model.layers[0].eval()(x)
+    torch.testing.assert_close(see(model, "layers.0", x, reduce="none"), hidden.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+def test_a_padded_transformer_encoder_is_measured() -> None:
+    """In evaluation mode PyTorch would make nested tensors of the padded rows."""
+    model, x = encoder(), torch.randn(4, 5, 8)
+    inputs = {"src": x, "src_key_padding_mask": torch.tensor([[False] * 4 + [True]] * 4)}
+    trained = model.train()(**inputs)
+    for site in (OUTPUT, "layers.1"):
+        torch.testing.assert_close(see(model, site, inputs, reduce="none"), trained.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_whose_first_axis_is_not_the_inputs_is_refused() -> None:
+    model = Outer(nn.LSTM(3, 4), lambda out: out[0][-1])  # (T, n, d)
+    model.take = lambda out: out[0].transpose(0, 1)
+    inputs = torch.randn(5, 6, 3)
+    class_ = Outer(Returns(lambda x: x.transpose(0, 1)), lambda out: out.transpose(0, 1))
+    with pytest.raises(ValueError, match=r"'inner' returned shape \(6, 5, 4\) for 5 inputs.*callable"):
+        see(class_, "inner", inputs)
+    assert see(class_, "inner", inputs, reduce=lambda z: z[-1]).shape == (5, 4)
+
+
+# -- passes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 512])
+def test_chunks_give_the_same_as_one_pass(batch_size: int) -> None:
+    net, sites = Net(), ["first", ":relu", "act:relu->", OUTPUT]
+    whole = snapshot(net).outputs("all", sites)
+    chunked = snapshot(net, batch_size=batch_size).outputs("all", sites)
+    for site in sites:
+        torch.testing.assert_close(chunked[site], whole[site])
+
+
+@pytest.mark.parametrize("rows", [[3], [2, 0, 2, 9], list(range(10)) * 3])
+def test_rows_are_taken_in_the_given_order_and_repeatedly(rows: list[int]) -> None:
+    net = Net()
+    seen = snapshot(net, batch_size=4).outputs("all", ["second"], rows=torch.tensor(rows))["second"]
+    torch.testing.assert_close(seen, manual(net)["second"][rows])
+
+
+def test_an_edit_is_told_the_places_of_its_rows_across_chunks() -> None:
+    net, rows = Net(), torch.tensor([5, 5, 5, 1, 1, 8, 8])
+    shift = torch.randn(7, 4)
+    edit = {"first": lambda z, positions: z + shift[positions]}
+    seen = snapshot(net, batch_size=3).outputs("all", ["second"], rows=rows, edit=edit)["second"]
+    hidden = (manual(net)["first"][rows] + shift).clamp(min=0)
+    torch.testing.assert_close(seen, (hidden @ net.second.weight.T + net.second.bias).detach())
+
+
+@pytest.mark.parametrize("site", [INPUT, "act:relu", ":relu->", "second"])
+def test_every_kind_of_site_can_be_edited(site: str) -> None:
+    net = Net()
+    seen = see(net, OUTPUT, edit={site: lambda z, positions: torch.zeros_like(z)})
+    assert torch.allclose(seen, seen[:1].expand_as(seen)), "what comes after depends on the inputs no more"
+    assert not torch.allclose(see(net, OUTPUT), seen)
+
+
+@pytest.mark.parametrize("inputs", [(X, X), {"a": X, "b": X + 1}])
+def test_the_first_of_several_inputs_can_be_edited(inputs: Any) -> None:
+    class Sum(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return a + 10 * b
+
+    second = inputs["b"] if isinstance(inputs, dict) else inputs[1].clone()
+    inputs = inputs if isinstance(inputs, dict) else (X, second)
+    seen = see(Sum(), OUTPUT, inputs, edit={INPUT: lambda z, positions: 0 * z})
+    torch.testing.assert_close(seen, 10 * second)
+
+
+def test_groups_stay_in_one_forward_pass() -> None:
+    sizes: list[int] = []
+    shot = snapshot(Net(), batch_size=4)
+    shot.outputs("all", ["first"], reduce=lambda z: sizes.append(len(z)) or z, rows=torch.arange(9), group=3)  # type: ignore[func-returns-value]
+    assert sizes == [3, 3, 3]
+    sizes.clear()
+    shot.outputs("all", ["first"], reduce=lambda z: sizes.append(len(z)) or z, rows=torch.arange(10), group=5)  # type: ignore[func-returns-value]
+    assert sizes == [5, 5], "a group larger than batch_size stays together"
+
+
+@pytest.mark.parametrize(("site", "calls"), [("first", 0), (":relu", 0), (":relu->", 0), ("last", 1), (OUTPUT, 1)])
+def test_a_pass_stops_after_the_last_wanted_site(site: str, calls: int) -> None:
+    net = Net()
+    shot = snapshot(net)
+    net.last.calls = 0
+    shot.outputs("all", ["first", site])
+    assert net.last.calls == calls
+
+
+def test_a_layer_that_is_called_twice_is_seen_at_its_last_call() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.last = nn.Linear(3, 3), Count()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(F.pad(self.shared(self.shared(x)), (0, 1)))
+
+    model = Twice()
+    torch.testing.assert_close(see(model, "shared"), model.shared(model.shared(X)).detach())
+
+
+def test_a_layer_that_does_not_fire_is_missing_from_the_result() -> None:
+    model = Net()
+    model.idle = nn.Linear(3, 3)
+    found = snapshot(model).outputs("all", ["idle", "first"])
+    assert list(found) == ["first"]
+
+
+# -- nothing is left behind ------------------------------------------------------------------------------------------
+
+
+def state(model: nn.Module) -> dict[str, Any]:
+    return {
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()],
+        "always": [len(m._forward_hooks_always_called) for m in model.modules()],
+        "flags": [m.training for m in model.modules()],
+        "grad": torch.is_grad_enabled(),
+        "modes": len(_get_current_function_mode_stack()),
+        "fused attention": torch.backends.mha.get_fastpath_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "random": torch.get_rng_state().tolist(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+    }
+
+
+def mixed() -> Net:
+    net = Net().train()
+    net.second.eval()
+    return net
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("where", ["forward", "edit", "reduce"])
+def test_an_exception_leaves_nothing_behind(where: str, error: type[BaseException]) -> None:
+    net = mixed()
+    shot, before = snapshot(net), state(net)
+
+    def fail(*_: Any) -> Tensor:
+        torch.rand(1)
+        raise error("asked to fail")
+
+    net.act.register_forward_hook(fail) if where == "forward" else None
+    before = state(net)
+    kwargs: dict[str, Any] = {"edit": {"first": fail}} if where == "edit" else {}
+    with pytest.raises(error, match="asked to fail"):
+        shot.outputs("all", [":relu", OUTPUT], reduce=fail if where == "reduce" else None, **kwargs)
+    assert state(net) == before
+
+
+def test_a_stopped_pass_leaves_nothing_behind() -> None:
+    net = mixed()
+    before = state(net)
+    see(net, "act:relu")
+    assert state(net) == before
+
+
+def test_a_pass_runs_in_evaluation_mode_without_gradients_and_autocast() -> None:
+    seen: dict[str, Any] = {}
+
+    class Spy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.update(training=self.training, grad=torch.is_grad_enabled(), dtype=(x @ x.T).dtype)
+            return x
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        see(Spy().train(), OUTPUT)
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == {"training": False, "grad": False, "dtype": torch.float32}
+
+
+def test_a_training_flag_is_set_without_calling_train() -> None:
+    class Frozen(nn.Linear):
+        def train(self, mode: bool = True) -> "Frozen":
+            raise AssertionError("train() was called")
+
+    see(Frozen(3, 2), OUTPUT)
+
+
+def test_other_function_modes_go_on_working() -> None:
+    seen = []
+
+    class Spy(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(getattr(func, "__name__", ""))
+            return func(*args, **(kwargs or {}))
+
+    with Spy():
+        see(Net(), ":relu")
+        seen.clear()
+        torch.relu(X)
+    assert seen == ["relu"]
+
+
+# -- compiled and wrapped models -------------------------------------------------------------------------------------
+
+
+def compiled(kind: str, net: Net) -> nn.Module:
+    if kind == "whole":
+        return torch.compile(net, backend="eager")  # type: ignore[return-value]
+    if kind == "in place":
+        net.compile(backend="eager")
+    if kind == "part":
+        net.second = torch.compile(net.second, backend="eager")  # type: ignore[assignment]
+    return nn.DataParallel(net) if kind == "parallel" else net
+
+
+@pytest.mark.parametrize("kind", ["whole", "in place", "part", "parallel"])
+@pytest.mark.parametrize("when", ["before", "after"], ids=["before the first call", "after the first call"])
+def test_compiled_models_are_seen_and_go_on_as_before(kind: str, when: str) -> None:
+    torch._dynamo.reset()
+    net = Net()
+    expected, model = manual(net), compiled(kind, net)
+    if when == "after":
+        model(X)
+    found = snapshot(model).outputs("all", ["first", "second", ":relu", OUTPUT])
+    for site, same in [("first", "first"), ("second", "second"), (":relu", "second"), (OUTPUT, OUTPUT)]:
+        torch.testing.assert_close(found[site], expected[same])
+    torch.testing.assert_close(model(X).detach(), expected[OUTPUT])
+
+
+def test_observing_a_compiled_model_does_not_compile_it_again() -> None:
+    torch._dynamo.reset()
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    model = torch.compile(net, backend=backend)
+    model(X)
+    n = len(graphs)
+    see(model, "1:relu")
+    model(X)
+    assert len(graphs) == n == 1
+
+
+def test_a_trace_knows_order_shapes_and_types() -> None:
+    seen: Trace = trace(
+        nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2)), torch.tensor([[0, 1], [2, 3]])
+    )
+    assert seen.order == [INPUT, "0", "1", "2", OUTPUT]
+    assert seen.shapes["0"] == (2, 2, 3)
+    assert [seen.floating[site] for site in seen.order] == [False, True, True, True, True]
+
+
+def test_a_batch_moves_only_what_has_a_row_for_each_input() -> None:
+    batch = Batch((X, torch.eye(2), "word"), torch.arange(10))
+    (x, table, word), targets = batch.take(torch.tensor([4, 4]), torch.device("cpu"))
+    assert torch.equal(x, X[[4, 4]])
+    assert torch.equal(table, torch.eye(2))
+    assert word == "word"
+    assert targets is not None
+    assert targets.tolist() == [4, 4]

@@ -1,0 +1,293 @@
+import re
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from probe.layers import INPUT, OUTPUT, default_layers, reduced, replaced, select_layers, tensor_of, unwrap
+
+
+class Block(nn.Module):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.attn = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.attn(x))
+
+
+class Blocks(nn.Module):
+    def __init__(self, n: int = 2) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 4)
+        self.blocks = nn.ModuleList(Block() for _ in range(n))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Functional(nn.Module):
+    """Activations are functions; the dropout has no parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.drop, self.second = nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.drop(F.relu(self.first(x))))
+
+
+class BasicBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm(self.conv(x)))
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.layer1 = nn.Sequential(BasicBlock(4), BasicBlock(4))
+        self.layer2 = nn.Sequential(BasicBlock(4), BasicBlock(4), BasicBlock(4))
+        self.fc = nn.Linear(4, 2)
+
+
+def encoder() -> nn.TransformerEncoder:
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 3, enable_nested_tensor=False)
+
+
+# -- selection -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ("head", ["head"]),
+        ("blocks.1.mlp.0", ["blocks.1.mlp.0"]),
+        ("blocks.*", ["blocks.0", "blocks.1"]),
+        ("blocks.*.attn", ["blocks.0.attn", "blocks.1.attn"]),
+        ("*", ["embed", "blocks", "head"]),
+        ("blocks.?", ["blocks.0", "blocks.1"]),
+        ("blocks.[0]", ["blocks.0"]),
+        ("blocks.0.**", ["blocks.0.attn", "blocks.0.mlp", "blocks.0.mlp.0", "blocks.0.mlp.1"]),
+        ("**.0", ["blocks.0", "blocks.0.mlp.0", "blocks.1.mlp.0"]),
+        (re.compile(r"blocks\.\d$"), ["blocks.0", "blocks.1"]),
+        (nn.ReLU, ["blocks.0.mlp.1", "blocks.1.mlp.1"]),
+        (lambda name, module: name.endswith("attn"), ["blocks.0.attn", "blocks.1.attn"]),
+        (["head", nn.ReLU, "embed"], ["embed", "blocks.0.mlp.1", "blocks.1.mlp.1", "head"]),
+        ([OUTPUT, "head", INPUT], [INPUT, "head", OUTPUT]),
+        (OUTPUT, [OUTPUT]),
+    ],
+)
+def test_layers_are_selected_in_the_order_of_the_model(layers: Any, expected: list[str]) -> None:
+    assert select_layers(Blocks(), layers) == expected
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        ("blocks.9", r"'blocks.9' selects no layer.*near names: .*blocks\.0"),
+        ("haed", "near names: head"),
+        ("zzzzzz", "it has: embed, blocks, blocks.0, "),
+        (nn.Conv2d, "selects no layer"),
+        (["head", "nothing_like_it_at_all"], "nothing_like_it_at_all"),
+        ([], "selects nothing"),
+    ],
+)
+def test_a_selection_that_selects_nothing_says_what_there_is(layers: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        select_layers(Blocks(), layers)
+
+
+@pytest.mark.parametrize("layers", [[3], nn.Linear(2, 2)])
+def test_things_that_name_no_layer_are_refused(layers: Any) -> None:
+    with pytest.raises(TypeError, match="layers takes names, globs"):
+        select_layers(Blocks(), layers)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), ["1", "3"]),
+        (encoder, ["layers.0", "layers.1", "layers.2"]),
+        (ResNet, ["layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer2.2"]),
+        (Functional, ["first", "second"]),
+        (lambda: nn.Linear(3, 2), [OUTPUT]),
+        (lambda: Blocks(1), ["blocks.0"]),
+        (Blocks, ["blocks.0", "blocks.1"]),
+    ],
+    ids=["activations", "encoder", "resnet", "functional", "one linear", "one block", "blocks"],
+)
+def test_default_layers(make: Callable[[], nn.Module], expected: list[str]) -> None:
+    assert default_layers(make()) == expected
+
+
+def test_default_layers_of_stages_in_a_container_are_the_blocks() -> None:
+    stages = nn.Sequential(nn.Sequential(Block(), Block()), nn.Sequential(Block(), Block()))
+    assert default_layers(stages) == ["0.0", "0.1", "1.0", "1.1"]
+
+
+def test_of_two_kinds_of_blocks_the_one_with_more_parameters_counts() -> None:
+    model = nn.ModuleDict({"small": nn.Sequential(BasicBlock(1), BasicBlock(1)), "big": nn.ModuleList([Block(9)])})
+    assert default_layers(model) == ["big.0"]
+
+
+def test_blocks_that_stand_in_two_containers_are_named_once() -> None:
+    model = Blocks()
+    model.again = nn.Sequential(*model.blocks)
+    assert default_layers(model) == ["blocks.0", "blocks.1"]
+
+
+def test_wrappers_are_looked_through() -> None:
+    model = Blocks()
+    compiled = torch.compile(nn.DataParallel(model), backend="eager")
+    assert unwrap(compiled) is model
+    model.head = torch.compile(model.head, backend="eager")
+    assert select_layers(model, ["head", "blocks.0"]) == ["blocks.0", "head"]
+
+
+# -- outputs ---------------------------------------------------------------------------------------------------------
+
+A, B = torch.zeros(2, 3), torch.ones(2, 3)
+Named = namedtuple("Named", ["hidden", "logits"])
+
+
+@dataclass
+class Answer:
+    loss: Tensor | None
+    logits: Tensor
+
+
+class ModelOutput(OrderedDict):  # type: ignore[type-arg]
+    """Like the outputs of Hugging Face models: a dict with attributes."""
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        B,
+        (B, A),
+        [B, A],
+        (None, B),
+        ((B, A), A),
+        {"logits": B},
+        {"hidden": A, "logits": B},
+        {"hidden": B, "other": A},
+        Answer(None, B),
+        Named(A, B),
+        ModelOutput(loss=A.sum(), logits=B, hidden_states=(A,)),
+    ],
+    ids=lambda output: type(output).__name__,
+)
+def test_an_output_stands_for_its_logits_or_its_first_tensor(output: Any) -> None:
+    assert tensor_of(output, "it") is B
+
+
+@pytest.mark.parametrize("output", [None, "text", {}, (), {"logits": None}])
+def test_an_output_without_a_tensor_is_named(output: Any) -> None:
+    with pytest.raises(TypeError, match=r"the head returned .* no tensor"):
+        tensor_of(output, "the head")
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [(A, B), ((A, 1), (B, 1)), ([A, 1], [B, 1]), ((None, A), (None, B)), (Named(1, A), Named(1, B))],
+)
+def test_an_edit_exchanges_the_tensor_and_keeps_the_rest(output: Any, expected: Any) -> None:
+    new = replaced(output, B, "it")
+    assert type(new) is type(expected)
+    assert new is B if isinstance(output, Tensor) else all(x is y for x, y in zip(new, expected, strict=True))
+
+
+@pytest.mark.parametrize("output", [{"logits": A}, Answer(None, A), ((A,), 1)])
+def test_an_edit_of_anything_else_is_refused(output: Any) -> None:
+    with pytest.raises(TypeError, match="only a tensor, or a tuple or list"):
+        replaced(output, B, "it")
+
+
+# -- reductions ------------------------------------------------------------------------------------------------------
+
+FLAT = torch.arange(6.0).reshape(2, 3)  # (n, d)
+TOKENS = torch.arange(24.0).reshape(2, 4, 3)  # (n, T, d)
+IMAGES = torch.arange(48.0).reshape(2, 3, 4, 2)  # (n, C, H, W)
+
+
+@pytest.mark.parametrize(
+    ("output", "reduce", "first_row"),
+    [
+        (torch.tensor([5.0, 6.0]), None, [5]),
+        (FLAT, None, [0, 1, 2]),
+        (FLAT, "last", [0, 1, 2]),
+        (FLAT, 1, [0, 1, 2]),
+        (FLAT, "tokens", [0, 1, 2]),
+        (TOKENS, None, [9, 10, 11]),
+        (TOKENS, "last", [9, 10, 11]),
+        (TOKENS, -1, [9, 10, 11]),
+        (TOKENS, 1, [3, 4, 5]),
+        (TOKENS, "mean", [4.5, 5.5, 6.5]),
+        (TOKENS, "flatten", list(range(12))),
+        (TOKENS, "tokens", [0, 1, 2]),
+        (TOKENS, lambda z: z.amax(1), [9, 10, 11]),
+        (IMAGES, None, [3.5, 11.5, 19.5]),
+        (IMAGES, "mean", [3.5, 11.5, 19.5]),
+        (IMAGES, "flatten", list(range(24))),
+        (IMAGES, "tokens", [0, 8, 16]),
+    ],
+)
+def test_reductions_give_these_rows(output: Tensor, reduce: Any, first_row: list[float]) -> None:
+    rows = reduced(output, reduce)
+    assert rows[0].tolist() == first_row
+    assert len(rows) == ({2: 2, 3: 8, 4: 16}[output.ndim] if reduce == "tokens" else 2)
+
+
+def test_none_as_a_word_leaves_the_output_as_it_is() -> None:
+    assert reduced(IMAGES, "none").shape == IMAGES.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool])
+@pytest.mark.parametrize("reduce", [None, lambda z: z])
+def test_narrow_numbers_become_float32(dtype: torch.dtype, reduce: Any) -> None:
+    assert reduced(FLAT.to(dtype), reduce).dtype == torch.float32
+
+
+def test_a_mean_is_taken_after_the_upcast() -> None:
+    halves = torch.full((1, 3000, 1), 60000.0, dtype=torch.float16)  # their sum overflows half precision
+    assert reduced(halves, "mean").item() == pytest.approx(60000, rel=1e-3)
+
+
+def test_float64_is_kept() -> None:
+    assert reduced(TOKENS.double(), None).dtype == torch.float64
+
+
+@pytest.mark.parametrize("output", [torch.zeros(4), FLAT, TOKENS, IMAGES])
+def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"reduce must be None, 'last'.*got 'max'"):
+        reduced(output, "max")
+
+
+@pytest.mark.parametrize(
+    ("output", "reduce", "error", "told"),
+    [
+        (TOKENS, 4, ValueError, "position that it lacks: it has 4"),
+        (TOKENS, -5, ValueError, "position that it lacks"),
+        (torch.tensor(1.0), None, ValueError, "a single number"),
+        (FLAT.to(torch.complex64), None, TypeError, "complex"),
+        (FLAT, lambda z: z.numpy(), TypeError, "callable reduce of the head returned ndarray"),
+    ],
+)
+def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        reduced(output, reduce, "the head")
