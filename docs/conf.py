@@ -20,14 +20,14 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "probe"
-exclude_patterns = ["_build", "benchmarks/*.py", "README.md"]
+exclude_patterns = ["_build", "gallery"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
-nitpicky = False
+suppress_warnings = ["toc.excluded", "toc.not_readable"]  # the gallery is there only when it was built
 
 if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on request only
     extensions.append("sphinx_gallery.gen_gallery")
@@ -36,5 +36,6 @@ if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on req
         "gallery_dirs": "auto_gallery",
         "filename_pattern": r"/plot_",
         "download_all_examples": False,
+        "matplotlib_animations": False,
         "show_memory": False,
     }

@@ -18,9 +18,9 @@ _PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("gene
 _COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555"}
 _MARKERS = {
     "fit_end": "fit",
-    "generalisation_onset": "gen.",
+    "generalisation_onset": "generalisation",
     "descent_onset": "loss turns",
-    "compression_onset": "compr.",
+    "compression_onset": "compression",
     "end": "end",
 }
 
@@ -120,7 +120,7 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool =
             if names:
                 ax.text(
                     float(marker["step"]),
-                    1.01 + 0.055 * (i % 2),
+                    1.01 + 0.055 * (i % 3),
                     short,
                     transform=ax.get_xaxis_transform(),
                     ha="center",

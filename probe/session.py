@@ -64,9 +64,9 @@ class Session:
         self._try_out()
         self._open(path, mode)
         if optimizer is not None:
-            self._count(optimizer)
             if self.due(self.step):
                 self.record(self.step)
+            self._count(optimizer)
 
     # -- attaching ---------------------------------------------------------------------------------------------
 

@@ -22,13 +22,9 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.act, self.second, self.last = nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), Count()
-        self.fail = False
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.second(self.act(self.first(x))), inplace=True)
-        if self.fail:
-            raise RuntimeError("asked to fail")
-        return self.last(x)
+        return self.last(F.relu(self.second(self.act(self.first(x))), inplace=True))
 
 
 class Count(nn.Module):
@@ -95,7 +91,6 @@ def manual(net: Net) -> dict[str, Tensor]:
     ],
 )
 def test_a_site_holds_what_was_there_before_anything_wrote_in_place(site: str, same: str) -> None:
-    torch.testing.assert_close(see(Net(), site).shape, manual(Net())[same].shape)
     net = Net()
     torch.testing.assert_close(see(net, site), manual(net)[same])
 
@@ -214,13 +209,11 @@ def test_a_padded_transformer_encoder_is_measured() -> None:
 
 
 def test_a_layer_whose_first_axis_is_not_the_inputs_is_refused() -> None:
-    model = Outer(nn.LSTM(3, 4), lambda out: out[0][-1])  # (T, n, d)
-    model.take = lambda out: out[0].transpose(0, 1)
     inputs = torch.randn(5, 6, 3)
-    class_ = Outer(Returns(lambda x: x.transpose(0, 1)), lambda out: out.transpose(0, 1))
+    model = Outer(Returns(lambda x: x.transpose(0, 1)), lambda out: out.transpose(0, 1))
     with pytest.raises(ValueError, match=r"'inner' returned shape \(6, 5, 4\) for 5 inputs.*callable"):
-        see(class_, "inner", inputs)
-    assert see(class_, "inner", inputs, reduce=lambda z: z[-1]).shape == (5, 4)
+        see(model, "inner", inputs)
+    assert see(model, "inner", inputs, reduce=lambda z: z[-1]).shape == (5, 4)
 
 
 # -- passes ----------------------------------------------------------------------------------------------------------
@@ -337,13 +330,14 @@ def mixed() -> Net:
 @pytest.mark.parametrize("where", ["forward", "edit", "reduce"])
 def test_an_exception_leaves_nothing_behind(where: str, error: type[BaseException]) -> None:
     net = mixed()
-    shot, before = snapshot(net), state(net)
+    shot = snapshot(net)
 
     def fail(*_: Any) -> Tensor:
         torch.rand(1)
         raise error("asked to fail")
 
-    net.act.register_forward_hook(fail) if where == "forward" else None
+    if where == "forward":
+        net.act.register_forward_hook(fail)
     before = state(net)
     kwargs: dict[str, Any] = {"edit": {"first": fail}} if where == "edit" else {}
     with pytest.raises(error, match="asked to fail"):
@@ -408,6 +402,7 @@ def compiled(kind: str, net: Net) -> nn.Module:
     return nn.DataParallel(net) if kind == "parallel" else net
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of torch.compile itself
 @pytest.mark.parametrize("kind", ["whole", "in place", "part", "parallel"])
 @pytest.mark.parametrize("when", ["before", "after"], ids=["before the first call", "after the first call"])
 def test_compiled_models_are_seen_and_go_on_as_before(kind: str, when: str) -> None:

@@ -115,11 +115,11 @@ class LocalComplexityProbe(Probe):
         if not self.radius > 0:
             raise ValueError(f"radius must be positive, got {self.radius}: a point is crossed by nothing")
         stem = self._stem(snapshot)
-        sites = self._sites(snapshot, stem)
         dimension = math.prod(snapshot.trace.shapes[stem][1:])
         directions = min(25, dimension) if self.n_directions is None else self.n_directions
         frame = orthonormal_frame(directions, dimension, generator=generator(self.random_state))
         centres = {split: self._centres(snapshot, split, stem, 2 * directions) for split in snapshot.splits}
+        sites = self._sites(snapshot, stem)
         norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in centres.values()]).mean().item()
         radius = self.radius * norm if self.relative else self.radius
         if not 0 < radius < math.inf:
@@ -141,8 +141,7 @@ class LocalComplexityProbe(Probe):
     def _sites(self, snapshot: Snapshot, stem: str) -> list[str]:
         shapes, order = snapshot.trace.shapes, snapshot.trace.order
         after = order[order.index(stem) :]
-        activations = [site for site in snapshot.trace.activations if site in after]
-        sites = activations if self.layers is None else self._named_sites(snapshot, activations)
+        sites = self._named_sites(snapshot) or [site for site in snapshot.trace.activations if site in after]
         if not sites:
             raise ValueError(
                 f"no activation function was seen after {stem!r}; name the layers whose outputs are pre-activations: "
@@ -158,10 +157,10 @@ class LocalComplexityProbe(Probe):
                 )
         return sites
 
-    def _named_sites(self, snapshot: Snapshot, activations: Sequence[str]) -> list[str]:
-        sites = []
-        for layer in select_layers(snapshot.model, self.layers):
-            inside = [site for site in activations if f"{site.split(':')[0]}.".startswith(f"{layer}.")]
+    def _named_sites(self, snapshot: Snapshot) -> list[str]:
+        sites: list[str] = []
+        for layer in () if self.layers is None else select_layers(snapshot.model, self.layers):
+            inside = [site for site in snapshot.trace.activations if f"{site.split(':')[0]}.".startswith(f"{layer}.")]
             sites += inside or [layer]
         return list(dict.fromkeys(sites))
 

@@ -1,0 +1,261 @@
+import builtins
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from probe import journal as module
+from probe import series
+from probe.journal import Journal, journal_of, load
+from probe.series import Variable
+
+HEADER = {"configuration": {"probes": ["one"], "pair": (1, 2)}, "order": {"layer": ["a", "b"]}, "provenance": "{}"}
+NUMBERS = np.array([1 / 3, np.nan]), np.array([np.inf, -np.inf])
+
+
+def started(path: Path, *, mode: str | None = None, n: int = 0) -> Journal:
+    journal = Journal(path, HEADER, mode=mode)
+    journal.declare(Variable("v", ("layer",), {"layer": ["a", "b"]}, "bits"))
+    journal.declare(Variable("flag", flag=True))
+    for step in range(n):
+        journal.record(step, {"v": NUMBERS[step % 2], "flag": np.array(step % 2)})
+    return journal
+
+
+def lines(path: Path) -> list[str]:
+    return [json.loads(line)["kind"] for line in journal_of(path).read_text().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.nc"
+
+
+# -- what is written is what is read ---------------------------------------------------------------------------------
+
+
+def test_numbers_come_back_to_the_last_bit_with_nan_and_infinities(path: Path) -> None:
+    started(path, n=2)
+    found = load(path)
+    np.testing.assert_array_equal(found["v"], NUMBERS)
+    assert found["flag"].dtype == np.int8
+    assert found["v"].attrs["units"] == "bits"
+
+
+def test_each_line_is_strict_json(path: Path) -> None:
+    started(path, n=2)
+    for line in journal_of(path).read_text().splitlines():
+        json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_the_journal_the_snapshot_and_the_memory_say_the_same(path: Path) -> None:
+    journal = started(path, n=7)
+    xr.testing.assert_identical(load(path), journal.dataset())
+    journal.close()
+    xr.testing.assert_identical(load(path), journal.dataset())
+    xr.testing.assert_identical(series.load(path), journal.dataset())
+
+
+def test_snapshots_come_at_geometric_intervals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(series, "save", lambda dataset, path: sizes.append(dataset.sizes["step"]))
+    started(path, n=200)
+    assert sizes[:4] == [1, 2, 3, 4]
+    assert sum(sizes) < 6 * 200, "the work is not linear in the data"
+
+
+def test_a_copy_without_its_journal_is_read(path: Path) -> None:
+    started(path, n=3).close()
+    journal_of(path).unlink()
+    assert load(path).sizes["step"] == 3
+
+
+def test_nothing_at_a_path_says_so(path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no series at .*run\.nc, and no journal"):
+        load(path)
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [1, 2, 20])
+def test_a_torn_last_line_is_left_out_with_a_warning(path: Path, cut: int) -> None:
+    started(path, n=3)
+    file = journal_of(path)
+    file.write_bytes(file.read_bytes()[:-cut])
+    with pytest.warns(RuntimeWarning, match=r"last line of run\.nc\.journal was cut off"):
+        found = load(path)
+    assert found["step"].values.tolist() == [0, 1]
+
+
+def test_recording_goes_on_after_a_torn_line(path: Path) -> None:
+    started(path, n=3)
+    file = journal_of(path)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.warns(RuntimeWarning, match="was cut off"):
+        journal = Journal(path, HEADER, mode="resume")
+    journal.record(2, {"v": NUMBERS[0]})
+    assert load(path)["step"].values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("damage", [b"{torn\n", b"[1, 2]\n", b'{"no": "kind"}\n', b"\x00\x00\n"])
+def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(path: Path, damage: bytes) -> None:
+    started(path, n=3)
+    file = journal_of(path)
+    parts = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*parts[:4], damage, *parts[5:]]))
+    with pytest.raises(ValueError, match=r"line 5 of .*run\.nc\.journal is damaged"):
+        load(path)
+
+
+def test_a_journal_without_a_header_is_none(path: Path) -> None:
+    journal_of(path).write_text('{"kind": "record", "step": 0, "values": {}}\n')
+    with pytest.raises(ValueError, match="is no journal of a series"):
+        load(path)
+
+
+# -- a disk that fails -----------------------------------------------------------------------------------------------
+
+
+def failing(times: int, real: Any, when: Any = lambda *args: True) -> Any:
+    left = [times]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if left[0] and when(*args):
+            left[0] -= 1
+            raise OSError(28, "No space left on device")
+        return real(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("where", ["open", "fsync"])
+def test_a_record_that_cannot_be_written_is_kept_and_written_with_the_next(
+    path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = started(path, n=1)
+    if where == "open":
+        monkeypatch.setattr(module, "open", failing(1, builtins.open), raising=False)
+    else:
+        monkeypatch.setattr(os, "fsync", failing(1, os.fsync))
+    journal.declare(Variable("new"))
+    with pytest.warns(RuntimeWarning, match="step 1 could not be written to .*No space left.*kept in memory"):
+        journal.record(1, {"v": NUMBERS[1], "new": np.array(5.0)})
+    assert journal.dataset()["step"].values.tolist() == [0, 1]
+    journal.record(2, {"v": NUMBERS[0]})
+    xr.testing.assert_identical(load(path), journal.dataset())
+    assert lines(path) == ["header", "variable", "variable", "record", "variable", "record", "record"]
+
+
+def test_a_write_that_breaks_in_the_middle_of_a_line_leaves_no_half_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = started(path, n=1)
+
+    def torn(fd: int) -> None:
+        os.ftruncate(fd, os.fstat(fd).st_size - 7)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", torn)
+        with pytest.warns(RuntimeWarning, match="could not be written"):
+            journal.record(1, {"v": NUMBERS[1]})
+    journal.record(2, {"v": NUMBERS[0]})
+    assert load(path)["step"].values.tolist() == [0, 1, 2]
+
+
+def test_what_is_pending_is_written_at_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = started(path, n=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(1, os.fsync))
+        with pytest.warns(RuntimeWarning, match="could not be written"):
+            journal.record(1, {"v": NUMBERS[1]})
+    journal.close()
+    assert load(path)["step"].values.tolist() == series.load(path)["step"].values.tolist() == [0, 1]
+
+
+def test_a_snapshot_that_fails_is_a_warning_and_the_journal_has_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = started(path, n=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(xr.Dataset, "to_netcdf", failing(1, None))
+        with pytest.warns(RuntimeWarning, match="step 1 could not be written"):
+            journal.record(1, {"v": NUMBERS[1]})
+    assert load(path)["step"].values.tolist() == [0, 1]
+
+
+def test_a_journal_that_was_deleted_is_not_replaced_by_half_a_one(path: Path) -> None:
+    journal = started(path, n=2)
+    journal_of(path).unlink()
+    with pytest.warns(RuntimeWarning, match="No such file"):
+        journal.record(2, {"v": NUMBERS[0]})
+    with pytest.raises(FileNotFoundError):
+        journal.close()
+    assert load(path)["step"].values.tolist() == [0, 1, 2], "the snapshot has all"
+
+
+# -- modes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", ["both", "journal", "file"])
+def test_files_that_exist_are_not_touched_without_a_mode(path: Path, left: str) -> None:
+    started(path, n=2).close()
+    if left != "both":
+        (path if left == "journal" else journal_of(path)).unlink()
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.raises(FileExistsError, match=r"mode='resume'\) goes on with it, mode='overwrite' replaces it"):
+        Journal(path, HEADER)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_overwrite_starts_anew(path: Path) -> None:
+    started(path, n=5).close()
+    started(path, mode="overwrite", n=2)
+    assert load(path).sizes["step"] == 2
+
+
+def test_resume_appends_and_replaces(path: Path) -> None:
+    started(path, n=3)
+    journal = Journal(path, HEADER, mode="resume")
+    journal.record(2, {"v": np.array([7.0, 8.0])})
+    journal.record(9, {"v": np.array([9.0, 9.0])})
+    journal.close()
+    found = series.load(path)
+    assert found["step"].values.tolist() == [0, 1, 2, 9]
+    assert found["v"].sel(step=2).values.tolist() == [7, 8]
+    xr.testing.assert_identical(load(path), found)
+
+
+def test_resume_refuses_another_configuration_and_names_it(path: Path) -> None:
+    started(path, n=1)
+    other = {**HEADER, "configuration": {"probes": ["two"], "pair": (1, 2)}}
+    with pytest.raises(ValueError, match=r"another configuration \(probes: recorded \['one'\], now \['two'\]\)"):
+        Journal(path, other, mode="resume")
+
+
+@pytest.mark.parametrize(
+    ("mode", "error", "told"),
+    [("append", ValueError, "mode must be None, 'resume' or 'overwrite'"), ("resume", FileNotFoundError, "start anew")],
+)
+def test_other_modes_say_what_is_needed(path: Path, mode: str, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        Journal(path, HEADER, mode=mode)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere; make it first"):
+        Journal(tmp_path / "nowhere" / "run.nc", HEADER)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(file: Any, *_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(module, "open", denied, raising=False)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*run\.nc\.journal"):
+        Journal(path, HEADER)

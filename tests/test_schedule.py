@@ -1,0 +1,58 @@
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe import at, every, log_spaced
+from probe.schedule import Schedule
+
+
+def steps(schedule: Schedule, stop: int) -> list[int]:
+    return [step for step in range(stop + 1) if schedule(step)]
+
+
+def test_every() -> None:
+    assert steps(every(3), 10) == [0, 3, 6, 9]
+
+
+def test_at() -> None:
+    assert steps(at(np.array([7, 2, 2])), 10) == [2, 7]
+
+
+@pytest.mark.parametrize("per_decade", [1, 3, 12, 50])
+def test_log_spaced_without_end_holds_the_rounded_powers(per_decade: int) -> None:
+    powers = {round(float(value)) for value in np.logspace(0, 5, 5 * per_decade + 1)}
+    assert steps(log_spaced(per_decade=per_decade), 10**5) == sorted(powers | {0})
+
+
+def test_log_spaced_with_an_end_holds_both_ends_and_even_ratios() -> None:
+    found = steps(log_spaced(13, 4096), 5000)
+    assert found == [0, *(2**k for k in range(13))]
+
+
+def test_log_spaced_counts_small_steps_that_round_together_once() -> None:
+    found = steps(log_spaced(50, 100), 200)
+    assert found[:4] == [0, 1, 2, 3]
+    assert found[-1] == 100
+    assert len(found) <= 51
+
+
+@pytest.mark.parametrize("schedule", [every(4), at([1, 5]), log_spaced(), log_spaced(5, 50)])
+def test_schedules_are_picklable(schedule: Schedule) -> None:
+    assert steps(pickle.loads(pickle.dumps(schedule)), 60) == steps(schedule, 60)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: every(0), "n >= 1, got 0"),
+        (lambda: log_spaced(10), "n and stop together, got n=10, stop=None"),
+        (lambda: log_spaced(stop=10), "n and stop together"),
+        (lambda: log_spaced(1, 10), "n >= 2 and stop >= 2"),
+        (lambda: log_spaced(per_decade=0), "per_decade >= 1"),
+    ],
+)
+def test_impossible_schedules_say_what_is_needed(make: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make()

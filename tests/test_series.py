@@ -1,0 +1,230 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from probe import series
+from probe.series import Records, Variable
+
+
+def example(steps: list[int], layers: list[str], value: float = 1.0) -> xr.Dataset:
+    shape = (len(steps), len(layers))
+    return xr.Dataset(
+        {
+            "loss": ("step", np.full(len(steps), value), {"units": "nats"}),
+            "information": (("step", "layer"), np.full(shape, value), {"units": "bits"}),
+            "saturated": (("step", "layer"), np.ones(shape, np.int8), {"units": "1"}),
+        },
+        {"step": np.array(steps), "layer": layers},
+        {"provenance": "{}"},
+    )
+
+
+# -- validate --------------------------------------------------------------------------------------------------------
+
+
+def test_a_series_is_returned_as_it_is() -> None:
+    dataset = example([1, 5], ["a"])
+    assert series.validate(dataset) is dataset
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.rename(step="epoch"), r"needs a dimension and a coordinate 'step'.*rename\(epoch='step'\)"),
+        (lambda d: d.drop_vars("step"), "a coordinate 'step'"),
+        (lambda d: d.isel(step=[1, 0]), "increasing and unique.*sortby"),
+        (lambda d: d.isel(step=[0, 0]), "increasing and unique"),
+        (lambda d: d.assign_coords(step=[0.0, np.nan]), "finite"),
+        (lambda d: d.assign(name=("step", ["a", "b"])), "variable 'name' holds <U1, expected numbers"),
+    ],
+)
+def test_what_is_no_series_is_told_what_to_do(change: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        series.validate(change(example([1, 5], ["a"])))
+
+
+# -- concat ----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_with_other_steps_are_united_and_what_is_missing_is_marked() -> None:
+    joined = series.concat([example([0, 10], ["a"], 1.0), example([10, 20], ["a"], 2.0)], runs=["one", "two"])
+    assert joined["step"].values.tolist() == [0, 10, 20]
+    assert joined["run"].values.tolist() == ["one", "two"]
+    np.testing.assert_array_equal(joined["loss"], [[1, 1, np.nan], [np.nan, 2, 2]])
+    assert joined["saturated"].dtype == np.int8
+    assert joined["saturated"].squeeze("layer").values.tolist() == [[1, 1, -1], [-1, 1, 1]]
+    assert joined["information"].attrs["units"] == "bits"
+
+
+@pytest.mark.parametrize(
+    ("layers", "united"),
+    [
+        ([["z.2", "z.10"], ["z.2", "z.10"]], ["z.2", "z.10"]),
+        ([["z.2", "z.10"], ["z.2", "z.5", "z.10"]], ["z.2", "z.5", "z.10"]),
+        ([["z.10"], ["z.2", "z.10"]], ["z.2", "z.10"]),
+        ([["z.2"], ["z.10"]], ["z.2", "z.10"]),
+    ],
+)
+def test_layers_of_runs_stay_in_the_order_of_the_model(layers: list[list[str]], united: list[str]) -> None:
+    joined = series.concat([example([0], names) for names in layers])
+    assert joined["layer"].values.tolist() == united
+    for run, names in enumerate(layers):
+        measured = joined["information"].isel(run=run, step=0)
+        assert measured.dropna("layer")["layer"].values.tolist() == names
+
+
+def test_numbers_along_a_dimension_are_sorted() -> None:
+    runs = [
+        xr.Dataset({"v": (("step", "noise"), [[1.0, 1.0]])}, {"step": [0], "noise": n})
+        for n in ([0.1, 0.3], [0.2, 0.3])
+    ]
+    assert series.concat(runs)["noise"].values.tolist() == [0.1, 0.2, 0.3]
+
+
+def test_a_variable_that_a_run_lacks_is_not_measured_there() -> None:
+    joined = series.concat([example([0], ["a"]), example([0], ["a"]).drop_vars(["saturated", "loss"])])
+    assert joined["saturated"].dtype == np.int8
+    assert joined["saturated"].values.ravel().tolist() == [1, -1]
+    np.testing.assert_array_equal(joined["loss"].values.ravel(), [1, np.nan])
+
+
+def test_concat_keeps_the_provenance_of_each_run() -> None:
+    joined = series.concat([example([0], ["a"]), example([0], ["a"]).assign_attrs(provenance="other")])
+    assert json.loads(joined.attrs["provenance"]) == ["{}", "other"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "labels", "told"),
+    [([], None, "at least one series"), ([example([0], ["a"])], ["x", "y"], "1 series and 2 run labels")],
+)
+def test_concat_refuses_what_it_cannot_join(runs: list[xr.Dataset], labels: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        series.concat(runs, labels)
+
+
+# -- save and load ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [[0, 1], [0, 2**31 + 1, 2**40 + 3], []], ids=["small", "above 2**31", "empty"])
+def test_a_saved_series_is_loaded_identical(steps: list[int], tmp_path: Path) -> None:
+    dataset = example(steps, ["a", "größer"]).assign_coords(step=np.array(steps, np.int64))
+    dataset["loss"][:1] = np.nan
+    found = series.load(series.save(dataset, tmp_path / "run.nc"))
+    xr.testing.assert_identical(found, dataset)
+    assert found["step"].dtype == np.int64
+    assert found["saturated"].dtype == np.int8
+
+
+def test_joined_runs_survive_a_file(tmp_path: Path) -> None:
+    joined = series.concat([example([0, 10], ["a"]), example([10], ["b"])], runs=["one", "two"])
+    xr.testing.assert_identical(series.load(series.save(joined, tmp_path / "runs.nc")), joined)
+
+
+def test_loading_leaves_the_file_closed_so_that_it_can_be_replaced(tmp_path: Path) -> None:
+    path = series.save(example([0], ["a"]), tmp_path / "run.nc")
+    old = series.load(path)
+    series.save(example([0, 1], ["a"], 2.0), path)
+    assert old["loss"].values.tolist() == [1.0]
+    assert series.load(path)["loss"].values.tolist() == [2.0, 2.0]
+
+
+def test_a_failing_save_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = series.save(example([0], ["a"]), tmp_path / "run.nc")
+    old = path.read_bytes()
+
+    def half(self: xr.Dataset, target: Path, **_: Any) -> None:
+        Path(target).write_bytes(b"half of it")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", half)
+    with pytest.raises(OSError, match="No space"):
+        series.save(example([0, 1], ["a"]), path)
+    assert path.read_bytes() == old
+    assert [file.name for file in tmp_path.iterdir()] == ["run.nc"]
+
+
+# -- records ---------------------------------------------------------------------------------------------------------
+
+
+def test_records_grow_and_come_back_sorted() -> None:
+    records = Records()
+    records.declare(Variable("v"))
+    steps = [*range(100, 0, -1)]
+    for step in steps:
+        records.put(step, {"v": np.array(10.0 * step)})
+    dataset = records.dataset({}, "{}")
+    assert dataset["step"].values.tolist() == sorted(steps)
+    assert dataset["v"].values.tolist() == [10.0 * step for step in sorted(steps)]
+
+
+def test_a_repeated_step_replaces_what_is_given_and_keeps_the_rest() -> None:
+    records = Records()
+    for name in ("a", "b"):
+        records.declare(Variable(name))
+    records.put(3, {"a": np.array(1.0), "b": np.array(2.0)})
+    records.put(3, {"b": np.array(5.0)})
+    dataset = records.dataset({}, "{}")
+    assert dataset.sizes["step"] == 1
+    assert (dataset["a"].item(), dataset["b"].item()) == (1, 5)
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_a_variable_that_comes_late_is_not_measured_before(n: int) -> None:
+    records = Records()
+    records.declare(Variable("early"))
+    for step in range(n):
+        records.put(step, {"early": np.array(1.0)})
+    records.declare(Variable("late"))
+    records.declare(Variable("flag", flag=True))
+    records.put(n, {"late": np.array(2.0), "flag": np.array(1)})
+    dataset = records.dataset({}, "{}")
+    assert np.isnan(dataset["late"][:-1]).all()
+    assert np.isnan(dataset["early"][-1])
+    assert dataset["flag"].values.tolist() == [-1] * n + [1]
+
+
+def test_a_variable_that_is_declared_again_keeps_its_values() -> None:
+    records = Records()
+    for step in range(2):
+        records.declare(Variable("v"))
+        records.put(step, {"v": np.array(1.0)})
+    assert records.dataset({}, "{}")["v"].values.tolist() == [1, 1]
+
+
+def test_variables_with_other_layers_share_a_dimension_in_the_order_of_the_trace() -> None:
+    records = Records()
+    records.declare(Variable("a", ("layer",), {"layer": ["z.10", "z.2"]}))
+    records.declare(Variable("flag", ("layer",), {"layer": ["z.5"]}, flag=True))
+    records.put(0, {"a": np.array([10.0, 2.0]), "flag": np.array([1])})
+    dataset = records.dataset({"layer": ["z.2", "z.5", "z.10"]}, "{}").isel(step=0)
+    assert dataset["layer"].values.tolist() == ["z.2", "z.5", "z.10"]
+    np.testing.assert_array_equal(dataset["a"], [2, np.nan, 10])
+    assert dataset["flag"].dtype == np.int8
+    assert dataset["flag"].values.tolist() == [-1, 1, -1]
+
+
+def test_a_name_that_no_file_can_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="'train/loss' cannot name a variable"):
+        Variable("train/loss")
+
+
+def test_provenance_names_no_host_and_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    import getpass
+    import socket
+
+    told = series.provenance([{"estimator": "Some"}], device="cpu")
+    entry = json.loads(told)
+    assert entry["versions"]["numpy"] == np.__version__
+    assert entry["estimators"] == [{"estimator": "Some"}]
+    for secret in (socket.gethostname(), str(Path.cwd()), str(Path.home()) + "/"):
+        assert secret not in told
+    assert f'"{getpass.getuser()}"' not in told
+
+
+def test_provenance_outside_a_repository_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(series.provenance([]))["git"] is None

@@ -1,0 +1,617 @@
+import copy
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from probe import Measured, MutualInfoProbe, PerformanceProbe, Probe, ProbeSet, Snapshot, at, every, load
+from probe import series as series_module
+from probe.journal import journal_of
+
+X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
+DATA = {"train": (X[:8], Y[:8]), "test": (X[8:], Y[8:])}
+
+
+class Echo(Probe):
+    """Says the step, under a name; fails at some steps."""
+
+    def __init__(
+        self, name: str = "echo", fails: tuple[int, ...] = (), error: type[BaseException] = RuntimeError
+    ) -> None:
+        self.name, self.fails, self.error = name, fails, error
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        if snapshot.step in self.fails:
+            raise self.error("asked to fail")
+        return {self.name: Measured(float(snapshot.step), units="steps")}
+
+
+class Wide(Echo):
+    """The same name with a dimension of its own."""
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        return {self.name: Measured([0.0, 1.0], ("k",), {"k": "ab"})}
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def trained(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, n: int) -> None:
+    for _ in range(n):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(X), Y).backward()
+        optimizer.step()
+
+
+def steps(probe: Any) -> list[int]:
+    return probe.series_["step"].values.tolist()  # type: ignore[no-any-return]
+
+
+def n_hooks(optimizer: torch.optim.Optimizer) -> int:
+    return len(optimizer._optimizer_step_post_hooks)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.nc"
+
+
+# -- counting --------------------------------------------------------------------------------------------------------
+
+
+def test_updates_are_counted_by_the_optimiser_from_step_0() -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(2))
+    assert steps(probe) == [0]
+    train(model, optimizer, 5)
+    assert steps(probe) == [0, 2, 4]
+    assert probe.series_["echo"].values.tolist() == [0, 2, 4]
+
+
+def test_the_default_schedule_with_an_optimiser_is_log_spaced() -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer)
+    train(model, optimizer, 60)
+    expected = {0, *(round(10 ** (k / 12)) for k in range(24))}
+    assert steps(probe) == sorted(step for step in expected if step <= 60)
+
+
+def test_an_update_that_is_skipped_does_not_count() -> None:
+    """As a gradient scaler does when gradients overflow: optimizer.step is not called."""
+    model = net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    scaler = torch.amp.GradScaler("cpu")
+    for factor in (1.0, float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale(factor * model(X).square().mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert steps(probe) == [0, 1, 2]
+
+
+def test_the_model_is_seen_after_the_update() -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = PerformanceProbe().attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    train(model, optimizer, 1)
+    expected = nn.functional.cross_entropy(model(X[:8]), Y[:8]).item()
+    assert probe.series_["train_loss"].sel(step=1).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_counting_starts_at_the_given_step() -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(5), step=100)
+    train(model, optimizer, 6)
+    assert steps(probe) == [100, 105]
+
+
+def test_without_an_optimiser_the_loop_gives_the_steps() -> None:
+    probe = Echo().attach(net(), DATA, schedule=at([0, 7]))
+    assert steps(probe) == [], "attach does not observe"
+    for step in range(9):
+        assert probe.due(step) is (step in (0, 7))
+        probe.observe(step)
+    assert steps(probe) == [0, 7]
+
+
+def test_a_step_may_be_observed_again_and_replaces_itself() -> None:
+    assert steps(Echo().attach(net(), DATA).observe(3).observe(3)) == [3]
+
+
+def test_steps_above_two_to_the_31_are_exact(path: Path) -> None:
+    probe = Echo().attach(net(), DATA, path=path).observe(2**31 + 1).detach()
+    assert steps(probe) == load(path)["step"].values.tolist() == [2**31 + 1]
+
+
+def test_observing_backwards_is_an_error() -> None:
+    probe = Echo().attach(net(), DATA).observe(5)
+    with pytest.raises(ValueError, match=r"step=4.* goes backwards: the last observation was step 5"):
+        probe.observe(4)
+    with pytest.raises(ValueError, match="goes backwards"):
+        Echo().attach(net(), DATA).observe(-1)
+
+
+def test_giving_a_step_with_an_optimiser_is_an_error() -> None:
+    model = net()
+    probe = Echo().attach(model, DATA, optimizer=trained(model))
+    with pytest.raises(ValueError, match="steps are counted by the optimiser's hook"):
+        probe.observe(3)
+
+
+def test_observing_without_step_and_optimiser_is_an_error() -> None:
+    with pytest.raises(ValueError, match="observe needs the step"):
+        Echo().attach(net(), DATA).observe()
+
+
+# -- scalars ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.5,
+        np.float32(0.5),
+        torch.tensor([0.5], requires_grad=True),
+        lambda: 0.5,
+        lambda: torch.tensor(0.5),
+        np.array([0.5]),
+    ],
+)
+def test_scalars_stand_beside_the_measures(value: Any, path: Path) -> None:
+    probe = Echo().attach(net(), DATA, path=path).observe(0).observe(1, lr=value).detach()
+    np.testing.assert_array_equal(probe.series_["lr"], [np.nan, 0.5])
+    np.testing.assert_array_equal(load(path)["lr"], [np.nan, 0.5])
+
+
+def test_callable_scalars_are_evaluated_on_schedule_only() -> None:
+    calls: list[int] = []
+    probe = Echo().attach(net(), DATA, schedule=every(3))
+    for step in range(7):
+        probe.observe(step, cost=lambda step=step: calls.append(step) or 1.0)
+    assert calls == [0, 3, 6]
+
+
+def test_with_an_optimiser_scalars_annotate_the_observation_of_this_step() -> None:
+    model, calls = net(), []
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(2))
+    for _ in range(4):
+        train(model, optimizer, 1)
+        probe.observe(loss=lambda: calls.append(1) or 7.0)
+    assert len(calls) == 2
+    np.testing.assert_array_equal(probe.series_["loss"], [np.nan, 7, 7])
+
+
+@pytest.mark.parametrize("name", ["train_loss", "seconds", "failed", "layer", "split", "probe", "run"])
+def test_a_scalar_with_a_name_that_is_taken_is_refused(name: str) -> None:
+    probes = ProbeSet([MutualInfoProbe()]).attach(net(), DATA).observe(0)
+    with pytest.raises(ValueError, match=rf"observe\({name}=\.\.\.\)"):
+        probes.observe(1, **{name: 1.0})
+
+
+@pytest.mark.parametrize("value", [None, "text", torch.ones(2), [1.0, 2.0], lambda: None])
+def test_a_scalar_that_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"observe\(lr=\.\.\.\) takes a number"):
+        Echo().attach(net(), DATA).observe(0, lr=value)
+
+
+def test_a_scalar_whose_name_no_file_can_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="no slash"):
+        Echo().attach(net(), DATA).observe(0, **{"train/loss": 1.0})
+
+
+# -- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_probe_is_flagged_and_training_goes_on() -> None:
+    model = net()
+    optimizer = trained(model)
+    probes = ProbeSet([Echo(fails=(1,))]).attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    with pytest.warns(RuntimeWarning, match=r"Echo failed at step 1 and is flagged there.*RuntimeError: asked to fail"):
+        train(model, optimizer, 2)
+    failed = probes.series_["failed"]
+    assert failed.sel(probe="Echo").values.tolist() == [0, 1, 0]
+    assert failed.sel(probe="PerformanceProbe").values.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(probes.series_["echo"], [0, np.nan, 2])
+    assert probes.series_["train_loss"].notnull().all()
+
+
+def test_a_failing_probe_stops_the_training_if_asked_to() -> None:
+    probe = Echo(fails=(1,)).attach(net(), DATA, on_error="raise").observe(0)
+    with pytest.raises(RuntimeError, match="asked to fail"):
+        probe.observe(1)
+    assert steps(probe) == [0]
+
+
+def test_ctrl_c_gets_through_and_what_was_recorded_stays(path: Path) -> None:
+    probe = Echo(fails=(1,), error=KeyboardInterrupt).attach(net(), DATA, path=path).observe(0)
+    with pytest.raises(KeyboardInterrupt):
+        probe.observe(1)
+    assert load(path)["step"].values.tolist() == [0]
+    assert steps(probe.observe(2)) == [0, 2]
+
+
+def test_a_measure_that_changes_its_shape_is_flagged() -> None:
+    class Growing(Probe):
+        def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+            n = snapshot.step + 1
+            return {"v": Measured([0.0] * n, ("k",), {"k": range(n)})}
+
+    probe = Growing().attach(net(), DATA).observe(0)
+    with pytest.warns(RuntimeWarning, match=r"v has changed its shape.*\{'k': 1\} then, \{'k': 2\} now"):
+        probe.observe(1)
+    assert probe.series_["failed"].sel(probe="Growing").values.tolist() == [0, 1]
+
+
+def test_activations_that_are_not_finite_are_flagged() -> None:
+    model = net()
+    probe = MutualInfoProbe().attach(model, DATA, on_error="raise").observe(0)
+    with torch.no_grad():
+        model[0].weight.fill_(torch.nan)
+    flags = probe.observe(1).series_["information_nonfinite"].sel(layer="1")
+    assert flags.values.tolist() == [[0, 0], [1, 1]]
+    assert np.isnan(probe.series_["information_x"].isel(step=1)).all()
+
+
+def test_a_layer_that_never_fires_is_named_at_detach(path: Path) -> None:
+    model = net()
+    model[1].add_module("idle", nn.Linear(2, 2))
+    probe = MutualInfoProbe(layers=["0", "1.idle"]).attach(model, DATA, path=path).observe(0)
+    with pytest.warns(RuntimeWarning, match=r"these layers never fired and hold no numbers: 1\.idle"):
+        probe.detach()
+    assert np.isnan(load(path)["information_x"].sel(layer="1.idle")).all()
+
+
+def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path) -> None:
+    model = net()
+    model[1].add_module("idle", nn.Linear(2, 2))
+    probe = MutualInfoProbe(layers=["0", "1.idle"]).attach(model, DATA, path=path)
+    for step in range(6):
+        probe.observe(step)
+    with pytest.raises(RuntimeWarning, match="never fired"):  # warnings are errors in these tests
+        probe.detach()
+    assert series_module.load(path).sizes["step"] == 6
+    assert steps(probe) == list(range(6))
+
+
+# -- attaching -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "told"),
+    [
+        ({"on_error": "ignore"}, ValueError, "on_error must be 'warn' or 'raise'"),
+        ({"optimizer": trained(net())}, ValueError, "holds no parameter of this model"),
+        ({"optimizer": trained(net()), "mode": "resume"}, ValueError, "needs step="),
+        ({"mode": "resume"}, FileNotFoundError, "does not exist"),
+    ],
+)
+def test_an_attachment_that_cannot_be_is_refused_and_leaves_no_file(
+    kwargs: dict[str, Any], error: type[Exception], told: str, path: Path
+) -> None:
+    with pytest.raises(error, match=told):
+        Echo().attach(net(), DATA, path=path, **kwargs)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "told"),
+    [
+        (MutualInfoProbe(layers="nowhere_at_all"), "selects no layer"),
+        (MutualInfoProbe(reduce="max"), "reduce must be None, 'last'"),
+        (MutualInfoProbe(reduce=lambda z: z.view(7)), "cannot be measured: RuntimeError"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_an_error_at_attach(probe: Probe, told: str, path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        probe.attach(net(), DATA, path=path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_optimiser_of_a_part_of_the_model_will_do() -> None:
+    model = net()
+    assert steps(Echo().attach(model, DATA, optimizer=torch.optim.SGD(model[2].parameters(), lr=0.1))) == [0]
+
+
+def test_a_compiled_model_trains_and_is_observed() -> None:
+    torch._dynamo.reset()
+    model = net()
+    compiled = torch.compile(model, backend="eager")
+    optimizer = trained(model)
+    probe = PerformanceProbe().attach(compiled, DATA, optimizer=optimizer, schedule=every(1), on_error="raise")
+    train(compiled, optimizer, 3)  # type: ignore[arg-type]
+    assert steps(probe) == [0, 1, 2, 3]
+    assert (probe.series_["train_loss"].diff("step") < 0).all()
+
+
+def test_detach_removes_the_hook_and_may_be_called_twice() -> None:
+    model = net()
+    optimizer = trained(model)
+    before = n_hooks(optimizer)
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    assert n_hooks(optimizer) == before + 1
+    train(model, optimizer, 1)
+    probe.detach().detach()
+    assert n_hooks(optimizer) == before
+    train(model, optimizer, 1)
+    assert steps(probe) == [0, 1]
+    for verb in (lambda: probe.observe(2), lambda: probe.due(2)):
+        with pytest.raises(NotFittedError, match="call attach"):
+            verb()
+
+
+def test_an_attachment_that_fails_leaves_no_hook() -> None:
+    model = net()
+    optimizer = trained(model)
+    with pytest.raises(RuntimeError, match="asked to fail") as caught:
+        Echo(fails=(0,)).attach(model, DATA, optimizer=optimizer, on_error="raise")
+    assert caught.tb is not None, "the traceback still holds the attachment"
+    assert n_hooks(optimizer) == 0
+
+
+def test_a_second_attach_replaces_the_first() -> None:
+    model, other = net(), net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer).attach(other, DATA).observe(5)
+    assert n_hooks(optimizer) == 0
+    assert steps(probe) == [5]
+
+
+def test_a_probe_that_is_gone_takes_its_hook_along() -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer)
+    del probe
+    gc.collect()
+    train(model, optimizer, 1)
+    assert n_hooks(optimizer) == 0
+
+
+def test_an_attached_probe_does_not_keep_the_model_after_it_is_gone() -> None:
+    import weakref
+
+    model = net()
+    optimizer = trained(model)
+    Echo().attach(model, DATA, optimizer=optimizer)
+    seen = weakref.ref(model)
+    del model, optimizer
+    gc.collect()
+    assert seen() is None
+
+
+@pytest.mark.parametrize("carry", [copy.deepcopy, lambda probe: pickle.loads(pickle.dumps(probe))])
+def test_copies_carry_the_series_and_no_attachment(carry: Callable[[Probe], Probe]) -> None:
+    model = net()
+    probe = carry(Echo().attach(model, DATA, optimizer=trained(model)))
+    assert steps(probe) == [0]
+    with pytest.raises(NotFittedError):
+        probe.due(0)
+
+
+def test_detach_without_an_observation_gives_an_empty_series(path: Path) -> None:
+    probe = Echo().attach(net(), DATA, path=path).detach()
+    assert steps(probe) == load(path)["step"].values.tolist() == []
+
+
+def test_seconds_are_measured_for_each_probe() -> None:
+    class Slow(Echo):
+        def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+            import time
+
+            time.sleep(0.05)
+            return super().measure(snapshot)
+
+    seconds = ProbeSet([Slow()]).fit(net(), DATA).series_["seconds"].isel(step=0)
+    assert seconds.sel(probe="Slow") >= 0.05
+    assert seconds.sum() < 5
+
+
+def test_an_estimate_names_each_probe_and_counts_the_observations() -> None:
+    probes = ProbeSet([MutualInfoProbe()])
+    estimate = probes.estimate(net(), DATA, schedule=every(10), steps=100)
+    assert set(estimate.seconds) == {"shared pass", "MutualInfoProbe", "PerformanceProbe"}
+    assert all(value >= 0 for value in estimate.seconds.values())
+    assert estimate.observations == 11
+    assert "11 observations" in str(estimate)
+    with pytest.raises(NotFittedError):
+        probes.series_  # noqa: B018
+
+
+# -- sets ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_always_holds_the_performance() -> None:
+    assert {"train_loss", "test_accuracy"} <= set(ProbeSet().fit(net(), DATA).series_.data_vars)
+    own = ProbeSet([PerformanceProbe()]).fit(net(), DATA).series_
+    assert own["probe"].values.tolist() == ["shared pass", "PerformanceProbe"]
+
+
+def test_plain_probes_share_one_pass_over_each_split() -> None:
+    model, rows = net(), []
+    probes = ProbeSet([MutualInfoProbe(), ("wide", MutualInfoProbe(layers="0", reduce="flatten"))])
+    probes.attach(model, DATA, on_error="raise")
+    handle = model.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
+    probes.observe(0)
+    handle.remove()
+    assert rows == [8, 4]
+
+
+def test_names_are_prefixes() -> None:
+    series = ProbeSet([Echo(), ("second", Echo("other"))]).fit(net(), DATA).series_
+    assert {"echo", "second_other"} <= set(series.data_vars)
+
+
+@pytest.mark.parametrize(
+    ("probes", "error", "told"),
+    [
+        ([Echo(), Echo()], ValueError, r"two probes are called 'Echo'.*\('second', Echo"),
+        ([("a", Echo()), ("a", Wide())], ValueError, "two probes are called 'a'"),
+        ([nn.Linear(1, 1)], TypeError, "takes probes and"),
+        ([Echo], TypeError, "takes probes and"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(probes: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        ProbeSet(probes).attach(net(), DATA)
+
+
+@pytest.mark.parametrize("wide", [Wide(), type("Second", (Echo,), {})()], ids=["other shape", "same shape"])
+def test_two_probes_that_make_one_variable_are_an_error_that_shows_the_fix(wide: Probe) -> None:
+    with pytest.raises(ValueError, match=r"Echo and \w+ both make 'echo'.*makes 'second_echo'"):
+        ProbeSet([Echo(), wide]).attach(net(), DATA).observe(0)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_path_that_exists_names_the_modes(path: Path) -> None:
+    Echo().attach(net(), DATA, path=path).observe(0).detach()
+    with pytest.raises(FileExistsError, match=r"mode='resume'.*mode='overwrite'"):
+        Echo().attach(net(), DATA, path=path)
+
+
+def test_overwrite_starts_anew(path: Path) -> None:
+    Echo().attach(net(), DATA, path=path).observe(0).detach()
+    Echo().attach(net(), DATA, path=path, mode="overwrite").observe(4).detach()
+    assert load(path)["step"].values.tolist() == [4]
+
+
+def test_resume_goes_on_where_the_optimiser_was(path: Path) -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = ProbeSet([Echo()]).attach(model, DATA, optimizer=optimizer, schedule=every(2), path=path)
+    train(model, optimizer, 7)
+    probe.detach()
+    model = net()  # as from the checkpoint of step 4
+    optimizer = trained(model)
+    again = ProbeSet([Echo()]).attach(
+        model, DATA, optimizer=optimizer, schedule=every(2), path=path, mode="resume", step=4
+    )
+    train(model, optimizer, 5)
+    assert steps(again.detach()) == load(path)["step"].values.tolist() == [0, 2, 4, 6, 8]
+
+
+def test_a_resumed_step_replaces_the_old_one(path: Path) -> None:
+    model = net()
+    Echo().attach(model, DATA, path=path).observe(0, mark=1.0).observe(3, mark=1.0).detach()
+    Echo().attach(model, DATA, path=path, mode="resume").observe(3, mark=2.0).observe(5, mark=2.0).detach()
+    assert load(path)["mark"].values.tolist() == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("probe", "data", "told"),
+    [
+        (Echo(fails=(99,)), DATA, "probes"),
+        (Echo(), {**DATA, "test": (X[8:11], Y[8:11])}, "splits"),
+    ],
+)
+def test_resume_refuses_another_configuration(probe: Probe, data: Any, told: str, path: Path) -> None:
+    Echo().attach(net(), DATA, path=path).observe(0).detach()
+    with pytest.raises(ValueError, match=rf"another configuration \({told}: recorded"):
+        probe.attach(net(), data, path=path, mode="resume")
+
+
+def test_resume_refuses_another_model(path: Path) -> None:
+    Echo().attach(net(), DATA, path=path).observe(0).detach()
+    with pytest.raises(ValueError, match=r"another configuration \(layers: recorded"):
+        Echo().attach(nn.Linear(3, 2), DATA, path=path, mode="resume")
+
+
+def test_parameters_that_are_not_finite_can_be_recorded_and_resumed(path: Path) -> None:
+    probe = Echo(fails=(float("inf"), float("nan")))  # type: ignore[arg-type]
+    probe.attach(net(), DATA, path=path).observe(0).detach()
+    probe.attach(net(), DATA, path=path, mode="resume").observe(1).detach()
+    assert load(path)["step"].values.tolist() == [0, 1]
+
+
+def test_a_full_disk_does_not_stop_the_training(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    probe = Echo().attach(net(), DATA, path=path, on_error="raise").observe(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(RuntimeWarning, match="could not be written"):
+            probe.observe(1)
+    probe.observe(2)
+    assert load(path)["step"].values.tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def child(path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Runs a loop of observations, with an ending of one's own, in a process of its own."""
+    started = []
+
+    def start(ending: str) -> subprocess.Popen[str]:
+        code = f"""
+            import os, signal, sys, torch
+            from probe import PerformanceProbe
+            x = torch.linspace(-2, 2, 36).reshape(12, 3)
+            probe = PerformanceProbe().attach(torch.nn.Linear(3, 2), (x, torch.arange(12) % 2), path={str(path)!r})
+            for step in range(1000):
+                probe.observe(step)
+                print(step, flush=True)
+                {ending}
+        """
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_kill_9_loses_no_finished_observation(child: Callable[[str], subprocess.Popen[str]], path: Path) -> None:
+    process = child("pass")
+    assert process.stdout is not None
+    for _ in range(30):
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    finished = 30 + len(process.stdout.read().split())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a last line may be cut off
+        found = load(path)
+    assert found["step"].values.tolist()[:finished] == list(range(finished))
+    assert found["all_loss"][:finished].notnull().all()
+    assert journal_of(path).exists()
+
+
+def test_the_end_of_the_process_writes_the_file_but_the_end_of_a_fork_does_not(
+    child: Callable[[str], subprocess.Popen[str]], path: Path
+) -> None:
+    ending = (
+        "if step == 6:\n"
+        "                    before = os.stat(probe._session._journal.path).st_ino\n"
+        "                    pid = os.fork()\n"
+        "                    if pid == 0: sys.exit(0)\n"
+        "                    os.waitpid(pid, 0)\n"
+        "                    assert os.stat(probe._session._journal.path).st_ino == before\n"
+        "                    break"
+    )
+    process = child(ending)
+    assert process.wait(60) == 0
+    assert series_module.load(path)["step"].values.tolist() == list(range(7))

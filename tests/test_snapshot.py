@@ -1,0 +1,151 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from probe import PerformanceProbe
+from probe.capture import trace
+from probe.layers import INPUT, OUTPUT
+from probe.snapshot import Measured, Snapshot, read_data
+
+X, Y = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
+
+
+class Sum(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + 10 * b
+
+
+def out(model: nn.Module, data: Any, split: str = "all") -> Tensor:
+    batches = read_data(data)
+    seen = trace(model, batches[split].take(torch.arange(2), torch.device("cpu"))[0])
+    return Snapshot(model, 0, batches, seen, batch_size=3).outputs(split, [OUTPUT])[OUTPUT]
+
+
+@pytest.mark.parametrize(
+    ("data", "splits"),
+    [
+        ((X, Y), {"all": True}),
+        ([X, Y], {"all": True}),
+        ((X, None), {"all": False}),
+        ({"train": (X, Y), "test": (X, None)}, {"train": True, "test": False}),
+        ((X.numpy(), Y.numpy()), {"all": True}),
+        ((X.tolist(), Y.tolist()), {"all": True}),
+        ({"train": [X, Y]}, {"train": True}),
+    ],
+)
+def test_data_is_read_as_splits(data: Any, splits: dict[str, bool]) -> None:
+    batches = read_data(data)
+    assert {split: batch.targets is not None for split, batch in batches.items()} == splits
+    for batch in batches.values():
+        assert torch.equal(batch.inputs, X)
+        assert batch.targets is None or torch.equal(batch.targets, Y)
+
+
+@pytest.mark.parametrize(
+    "inputs", [(X, 2 * X), {"a": X, "b": 2 * X}, {"b": (2 * X).numpy(), "a": X}, (X.numpy(), (2 * X).numpy())]
+)
+def test_tuples_and_mappings_are_several_inputs(inputs: Any) -> None:
+    torch.testing.assert_close(out(Sum(), (inputs, Y)), 21 * X)
+    torch.testing.assert_close(out(Sum(), {"train": (inputs, None)}, "train"), 21 * X)
+
+
+def test_an_input_without_rows_is_passed_whole() -> None:
+    torch.testing.assert_close(out(Sum(), ((X, torch.ones(3)), None)), X + 10)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "told"),
+    [
+        ((X[:1], Y[:1]), ValueError, r"data has 1 sample\(s\).*at least 2"),
+        ((X[:0], Y[:0]), ValueError, r"data has 0 sample\(s\)"),
+        ((X, Y[:3]), ValueError, "data: 4 inputs need 4 targets, got 3"),
+        ((X, torch.tensor(1)), ValueError, "4 inputs need 4 targets, got a single number"),
+        ({"test": (X, Y[:3])}, ValueError, "split 'test': 4 inputs"),
+        ({}, ValueError, "data has no split"),
+        ({"val/iid": (X, Y)}, ValueError, "no slash"),
+        (DataLoader(TensorDataset(X, Y)), TypeError, r"got DataLoader.*next\(iter\(loader\)\)"),
+        (TensorDataset(X, Y), TypeError, "got TensorDataset"),
+        (X, TypeError, r"must be a pair \(inputs, targets\).*got Tensor"),
+        (None, TypeError, "got NoneType"),
+        ([(X, Y)] * 3, TypeError, r"must be a pair \(inputs, targets\).*got list"),
+        ([(X, Y)] * 2, TypeError, "targets must be a tensor, an array or None, got tuple"),
+        ({"x": X, "y": Y}, TypeError, "split 'x' must be a pair"),
+        ((X, 3), TypeError, "targets must be a tensor, an array or None, got int"),
+        ((list(X), Y), TypeError, r"makes no tensor.*torch\.stack"),
+        ((["some", "words"], None), TypeError, "makes no tensor"),
+        ((np.array(["some", "words"]), None), TypeError, "makes no tensor"),
+        (("words", Y), TypeError, "inputs must be a tensor"),
+    ],
+)
+def test_data_of_another_form_is_refused(data: Any, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        read_data(data)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "told"),
+    [
+        (nn.Linear(5, 2), (X, Y), r"rejected the first two inputs of split 'all' \(shape \(2, 3\), float32\)"),
+        (nn.Linear(3, 2), (X.double().numpy(), Y), r"\(shape \(2, 3\), float64\).*RuntimeError"),
+        (Sum(), ({"a": X, "c": X}, Y), r"\(a: shape .*, c: shape .*unexpected keyword"),
+        (nn.Linear(3, 2), {"train": (X, Y), "test": (X[:, :2], Y)}, r"split 'test' \(shape \(2, 2\), float32\) cannot"),
+        (nn.Linear(3, 2), (X, torch.zeros(4, 5)), "floating-point targets need one output for each number"),
+    ],
+)
+def test_data_that_does_not_fit_the_model_is_an_error_at_attach(model: nn.Module, data: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        PerformanceProbe().attach(model, data)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "stem"),
+    [
+        (nn.Linear(3, 2), X, INPUT),
+        (nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)), Y, "0"),
+    ],
+)
+def test_the_stem_is_where_inputs_become_numbers(model: nn.Module, inputs: Tensor, stem: str) -> None:
+    assert Snapshot(model, 0, read_data((inputs, None)), trace(model, inputs)).stem() == stem
+
+
+def test_a_model_of_integers_has_no_stem() -> None:
+    model = nn.Flatten()
+    with pytest.raises(ValueError, match="no layer with floating-point outputs"):
+        Snapshot(model, 0, read_data((Y, None)), trace(model, Y[:, None])).stem()
+
+
+@pytest.mark.parametrize(
+    ("measured", "dtype"),
+    [
+        (Measured(torch.ones(2, requires_grad=True), ("k",), {"k": "ab"}), np.float64),
+        (Measured([True, False], ("k",), {"k": "ab"}, flag=True), np.int8),
+        (Measured(torch.tensor([1, 0]), ("k",), {"k": "ab"}, flag=True), np.int8),
+        (Measured(3), np.float64),
+    ],
+)
+def test_measured_values_become_float64_and_flags_int8(measured: Measured, dtype: type) -> None:
+    assert measured.array("it").dtype == dtype
+
+
+def test_measured_values_must_fit_their_labels() -> None:
+    with pytest.raises(ValueError, match=r"it: dims \('k',\) .* need shape \(2,\), got \(3,\)"):
+        Measured([1, 2, 3], ("k",), {"k": "ab"}).array("it")
+
+
+@pytest.mark.parametrize(
+    ("fact", "kept"), [("text", "text"), (2.5, 2.5), (7, 7), (True, 1), (2**40, 2.0**40), (np.float32(0.5), 0.5)]
+)
+def test_attributes_are_what_a_file_can_hold(fact: Any, kept: Any) -> None:
+    found = Measured(1.0, attrs={"fact": fact}).variable("it", "Some").attrs["fact"]
+    assert found == kept
+    assert type(found) is type(kept)
+
+
+@pytest.mark.parametrize("fact", [None, {}, float("nan"), [1]])
+def test_other_attributes_are_refused(fact: Any) -> None:
+    with pytest.raises(TypeError, match="it: fact: attrs takes strings and finite numbers"):
+        Measured(1.0, attrs={"fact": fact}).variable("it", "Some")
