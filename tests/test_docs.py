@@ -1,0 +1,79 @@
+"""What the documentation shows, run."""
+
+import doctest
+import importlib
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+import probe.probeset
+import probe.testing
+
+mpl.use("Agg")
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(page: str) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S))
+
+
+@pytest.fixture
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    plt.close("all")
+
+
+def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imports = "from probe.capture import Tap\nfrom probe.layers import select_layers\n"
+    page = (ROOT / "docs/adding_a_measure.md").read_text()
+    assert all(line in page for line in imports.splitlines())
+    (tmp_path / "sparsity_of_mine.py").write_text(imports + blocks("docs/adding_a_measure.md"))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("sparsity_of_mine")  # it ends with check_probe
+
+
+@pytest.mark.parametrize("module", [probe.probeset, probe.testing], ids=lambda module: module.__name__)
+def test_docstring_examples(module: object) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_readme_on_a_model_of_ones_own(away: Path) -> None:
+    """The first screen, with the names that it leaves to the reader."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+    x = torch.randn(60, 6)
+    y = x[:, :3].argmax(1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    training = """
+for _ in range(60):
+    optimizer.zero_grad()
+    torch.nn.functional.cross_entropy(model(x_train), y_train).backward()
+    optimizer.step()
+"""
+    first = blocks("README.md").split("```")[0].split("probes.attach(\n")[0]
+    names = {"torch": torch, "model": model, "optimizer": optimizer}
+    names |= {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
+    exec(re.sub(r"^\.\.\..*$", training, first, flags=re.M), names)
+    assert names["detector"].markers_["status"].sel(marker="fit_end") != "undefined"
+    assert (away / "phases.png").stat().st_size > 10_000
+    assert probe.load(away / "run.nc").sizes["step"] > 15
+
+
+def test_gallery_example_on_logged_curves() -> None:
+    runpy.run_path(str(ROOT / "docs/gallery/plot_logged_curves.py"))
+    plt.close("all")
+
+
+@pytest.mark.slow
+def test_tutorial(away: Path) -> None:
+    exec(blocks("docs/tutorial.md"), {})
+    assert (away / "digits.png").stat().st_size > 10_000
