@@ -60,6 +60,13 @@ def test_the_journal_the_snapshot_and_the_memory_say_the_same(path: Path) -> Non
     xr.testing.assert_identical(series.load(path), journal.dataset())
 
 
+def test_each_record_is_on_the_disk_before_the_next_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, sizes = started(path, n=10), []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+    journal.record(10, {"v": NUMBERS[0]})  # no snapshot is due
+    assert sizes == [journal_of(path).stat().st_size]
+
+
 def test_snapshots_come_at_geometric_intervals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(series, "save", lambda dataset, path: sizes.append(dataset.sizes["step"]))

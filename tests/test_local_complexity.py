@@ -337,6 +337,19 @@ def test_named_layers_are_counted_by_their_activations_or_else_by_their_output()
     assert by_module["local_complexity"][0] == everything["local_complexity"][1]
 
 
+def test_layer_does_not_claim_the_activations_of_one_whose_name_begins_like_its_own() -> None:
+    model = built(lambda: nn.Sequential(*(nn.Linear(12, 12) if k % 2 == 0 else nn.ReLU() for k in range(12)))).double()
+    assert measured(model, points(20, 12), layers="1")["layer"].values.tolist() == ["1:relu"]
+
+
+def test_twenty_five_directions_or_as_many_as_there_are() -> None:
+    for inputs, expected in ((40, 25), (9, 9)):
+        model, x = mlp(inputs=inputs), points(40, inputs)
+        default, given, fewer = (measured(model, x, n_directions=p) for p in (None, expected, expected - 1))
+        np.testing.assert_array_equal(default["local_complexity"], given["local_complexity"])
+        assert (default["local_complexity"] != fewer["local_complexity"]).any()
+
+
 def test_outputs_without_a_feature_axis_are_one_unit() -> None:
     model = nn.Sequential(nn.Linear(4, 1, bias=False), nn.Flatten(0))
     assert measured(model, torch.zeros(3, 4), layers="1", relative=False)["local_complexity"].item() == 1
@@ -462,6 +475,7 @@ def test_same_points_and_directions_at_every_step_and_from_every_copy() -> None:
     xr.testing.assert_equal(series.isel(step=0, drop=True), series.isel(step=1, drop=True))
     other = measured(model, x, max_rows=500, random_state=1)
     assert (other["local_complexity"].values != series["local_complexity"].values).any()
+    assert other["local_complexity_radius"].item() != series["local_complexity_radius"][0].item()  # other points too
 
 
 def test_batches_of_the_passes_do_not_matter() -> None:

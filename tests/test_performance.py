@@ -25,10 +25,10 @@ def test_cross_entropy_is_minus_the_log_of_the_probability_in_nats(shift: float)
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
 def test_one_logit_is_binary(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """The probabilities of 1 are 3/4, 3/4, 1/5, 1/5."""
-    logits = torch.tensor([3.0, 3.0, 0.25, 0.25]).log().reshape(shape)
+    """The probabilities of 1 are 3/5, 3/5, 1/5, 1/5."""
+    logits = torch.tensor([1.5, 1.5, 0.25, 0.25]).log().reshape(shape)
     found = score_rows(logits, torch.tensor([1, 0, 0, 1]).to(dtype))
-    losses = -torch.tensor([0.75, 0.25, 0.8, 0.2]).log()
+    losses = -torch.tensor([0.6, 0.4, 0.8, 0.2]).log()
     torch.testing.assert_close(found, torch.stack([losses, torch.tensor([1.0, 0, 1, 0]), torch.ones(4)], 1))
 
 

@@ -290,8 +290,9 @@ def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path)
     probe = MutualInfoProbe(layers=["0", "1.idle"]).attach(model, DATA, path=path)
     for step in range(6):
         probe.observe(step)
-    with pytest.raises(RuntimeWarning, match="never fired"):  # warnings are errors in these tests
+    with pytest.raises(RuntimeWarning, match="never fired") as caught:  # warnings are errors in these tests
         probe.detach()
+    assert caught.tb is not None, "the traceback still holds the attachment, so nothing else has closed the file"
     assert series_module.load(path).sizes["step"] == 6
     assert steps(probe) == list(range(6))
 

@@ -8,7 +8,8 @@ h(lam) = h_i + lam (h_j - h_i). L_ij is the squared Pearson correlation of each 
 
 An affine map has LMN 1; c equal groups of samples, affine within and unrelated between, have LMN c. LMN grows almost
 in proportion to the number of samples N: only curves with the same N compare, and N is stored. An output that is
-constant along the line counts as affine (0/0 := 1).
+constant along the line counts as affine (0/0 := 1). Rounding is a bend where an output hardly moves: an affine layer
+in bfloat16 has about 1.4 instead of 1 (44 samples), in float32 1.0003 under an offset of 100 times its variation.
 """
 
 import math
