@@ -133,6 +133,11 @@ class Journal:
         finally:
             self.snapshot()
 
+    def discard(self) -> None:
+        """Take the files away again."""
+        self.path.unlink(missing_ok=True)
+        journal_of(self.path).unlink(missing_ok=True)
+
     def dataset(self) -> xr.Dataset:
         """All observations so far."""
         return self.records.dataset(self.header["order"], self.header["provenance"])

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 INPUT = "<input>"
 OUTPUT = "<output>"
 
+IGNORED = -100  # the label that means "no target here", as in torch.nn.CrossEntropyLoss
+
 Layers = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool] | Iterable[Any] | None
 Reduce = str | int | Callable[[Tensor], Tensor] | None
 _REDUCTIONS = (None, "last", "mean", "flatten", "tokens", "none")

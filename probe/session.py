@@ -58,14 +58,14 @@ class Session:
         self.counted = optimizer is not None
         self._last: int | None = None
         self._schedule = schedule or (log_spaced() if self.counted else None)
-        self._fired: set[str] = set()
+        self._owners: dict[str, str] = {}  # variable -> probe
         self.trace = self._traced()
         self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
         self._try_out()
         self._open(path, mode)
         if optimizer is not None:
             if self.due(self.step):
-                self.record(self.step)
+                self._first(self.step)
             self._count(optimizer)
 
     # -- attaching ---------------------------------------------------------------------------------------------
@@ -119,6 +119,16 @@ class Session:
             probes = {"probe": ["shared pass", *self.members]}
             self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
             self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
+
+    def _first(self, step: int) -> None:
+        """The observation at attach; if it raises, no files are left to stand in the way of the next try."""
+        try:
+            self.record(step)
+        except BaseException:
+            if self._journal and not len(self.records):
+                self._finalizer.detach()
+                self._journal.discard()
+            raise
 
     def _check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
@@ -210,25 +220,23 @@ class Session:
         known = self.records.variables.get(variable.name)
         if known is None:
             (self._journal or self.records).declare(variable)
-        elif (known.dims, known.shape) != (variable.dims, variable.shape):
+        elif (known.dims, dict(known.coords)) != (variable.dims, dict(variable.coords)):
             raise ValueError(
-                f"{variable.name} has changed its shape since it was first measured: "
-                f"{dict(zip(known.dims, known.shape, strict=True))} then, "
-                f"{dict(zip(variable.dims, variable.shape, strict=True))} now"
+                f"{variable.name} has changed its labels since it was first measured: "
+                f"{dict(known.coords)} then, {dict(variable.coords)} now"
             )
 
     def _owner(self, key: str, name: str) -> None:
-        owners = self.__dict__.setdefault("_owners", {})
-        if owners.setdefault(key, name) != name:
+        if self._owners.setdefault(key, name) != name:
             raise DuplicateNameError(
-                f"{owners[key]} and {name} both make {key!r}; name one of them: "
+                f"{self._owners[key]} and {name} both make {key!r}; name one of them: "
                 f"ProbeSet([..., ('second', {type(self.members[name]).__name__}(...))]) makes 'second_{key}'"
             )
 
     def _evaluated(self, scalars: Mapping[str, Any]) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
         dims = {dim for variable in self.records.variables.values() for dim in variable.dims}
-        taken = {"step", "run", "layer", "split", "seconds", "failed", *dims, *self.__dict__.get("_owners", {})}
+        taken = {"step", "run", "layer", "split", "seconds", "failed", *dims, *self._owners}
         for name, value in scalars.items():
             if name in taken:
                 raise ValueError(f"observe({name}=...): the series has a variable of this name; choose another")
@@ -288,6 +296,12 @@ class _StepHook:
         session = self.session()
         if session is None:
             self.handle.remove()
+            warnings.warn(
+                "the probes attached to this optimiser are gone, and observe no more: keep a reference to what "
+                "attach returned, and call detach() when you are done",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         else:
             session.stepped()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.capture import Edit, Pass, Scored, Tap, Trace, device_of, preserved
-from probe.layers import INPUT, Reduce
+from probe.layers import INPUT, OUTPUT, Layers, Reduce, select_layers
 from probe.series import Variable
 
 
@@ -181,6 +181,15 @@ class Snapshot:
     def splits(self) -> list[str]:
         """Names of the splits, as they were given."""
         return list(self.data)
+
+    def select(self, layers: Layers) -> list[str]:
+        """Names of the selected layers; of the default ones only those that return a row for each input."""
+        chosen = select_layers(self.model, layers)
+        if layers is not None:
+            return chosen
+        rows = self.trace.shapes[OUTPUT][:1] if OUTPUT in self.trace.shapes else ()
+        fitting = [layer for layer in chosen if self.trace.shapes.get(layer, rows)[:1] == rows]
+        return fitting or chosen
 
     def share(self) -> None:
         """Run the pass over each split that all plain probes share."""

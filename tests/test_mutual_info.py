@@ -106,7 +106,7 @@ def test_error_of_the_information_about_a_single_bit_is_its_own() -> None:
     found = [measured(z, labels // 16, seed=seed, noise=relative(1)).y for seed in range(8)]
     values, errors = np.array([(y.value, y.se) for y in found if y is not None]).T
     assert abs(values.mean() - bit(1)) < 4 * errors.mean() / math.sqrt(len(found))
-    assert values.std(ddof=1) == pytest.approx(errors.mean(), rel=0.6)  # that of the other 9 bits is 3 times as large
+    assert values.std(ddof=1) == pytest.approx(errors.mean(), rel=0.4)  # that of the other 9 bits is 3 times as large
 
 
 @pytest.mark.parametrize("snr", SNR)
@@ -192,7 +192,7 @@ def test_value_and_bounds_agree_with_a_naive_twin(noise: float, dtype: torch.dty
 )
 def test_scale_and_shift_change_nothing(change: Callable[[Tensor], Tensor]) -> None:
     z = torch.randn(200, 12, generator=seeded(1)).mul(2**8).round().div(2**8)  # exact under these changes
-    assert measured(change(z)).x == pytest.approx(measured(z).x, abs=1e-9)
+    assert measured(change(z)).x == pytest.approx(measured(z).x, abs=1e-6)
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e5])
@@ -231,9 +231,9 @@ def test_labels_that_name_each_row_are_the_input_and_one_label_says_nothing() ->
     each, one = measured(z, torch.arange(300)), measured(z, torch.zeros(300, dtype=torch.long))
     assert each.y is not None
     assert one.y is not None
-    assert each.y.value == pytest.approx(each.x.value, abs=1e-9)
+    assert each.y.value == pytest.approx(each.x.value, abs=1e-6)
     assert each.y.ceiling == pytest.approx(math.log2(300))
-    assert (one.y.value, one.y.ceiling) == pytest.approx((0, 0), abs=1e-9)
+    assert (one.y.value, one.y.ceiling) == pytest.approx((0, 0), abs=1e-6)
 
 
 @pytest.mark.parametrize("block", [1, 7, 256])
@@ -241,8 +241,8 @@ def test_block_size_does_not_change_the_result(block: int) -> None:
     z, labels = torch.randn(150, 6, generator=seeded(1)), torch.arange(150) % 5
     found = channel_information(z, labels, generator=seeded(), block=block)
     whole = channel_information(z, labels, generator=seeded(), block=1000)
-    assert found.x == pytest.approx(whole.x, abs=1e-12)
-    assert found.y == pytest.approx(whole.y, abs=1e-12)
+    assert found.x == pytest.approx(whole.x, abs=1e-6)
+    assert found.y == pytest.approx(whole.y, abs=1e-6)
 
 
 @pytest.mark.parametrize("d", [3, 50_000])
@@ -466,3 +466,23 @@ def test_information_about_labels_falls_when_the_layer_forgets_them() -> None:
         for layer in (aware, blind)
     )
     assert kept > lost + 0.1
+
+
+def test_positions_share_the_label_of_their_input() -> None:
+    """Two inputs of each class, three equal positions: all that is known is the class, one bit."""
+    z = torch.tensor([[0.0], [0.0], [9.0], [9.0]]).repeat(8, 1)
+    model = nn.Sequential(nn.Identity(), nn.Flatten())
+    x = z[:, None, :].expand(-1, 3, -1).clone()
+    probe = MutualInfoProbe(layers="0", reduce="tokens", noise=0.01).fit(model, (x, (z[:, 0] > 1).long()))
+    assert probe.series_["information_y"].item() == pytest.approx(1, abs=1e-3)
+
+
+def test_rows_without_a_label_are_left_out() -> None:
+    x = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(12) % 2
+    model = nn.Sequential(nn.Identity(), nn.Linear(4, 2))
+    y_masked = torch.cat([y, torch.full((8,), -100)])
+    masked = MutualInfoProbe(layers="0").fit(model, (torch.cat([x, 50 * torch.ones(8, 4)]), y_masked)).series_
+    without = MutualInfoProbe(layers="0").fit(model, (x, y)).series_
+    for name in ("information_x", "information_y", "information_x_ceiling", "information_y_ceiling"):
+        assert masked[name].item() == pytest.approx(without[name].item(), abs=1e-6)

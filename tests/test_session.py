@@ -260,7 +260,7 @@ def test_a_measure_that_changes_its_shape_is_flagged() -> None:
             return {"v": Measured([0.0] * n, ("k",), {"k": range(n)})}
 
     probe = Growing().attach(net(), DATA).observe(0)
-    with pytest.warns(RuntimeWarning, match=r"v has changed its shape.*\{'k': 1\} then, \{'k': 2\} now"):
+    with pytest.warns(RuntimeWarning, match=r"v has changed its labels.*\{'k': \[0\]\} then, \{'k': \[0, 1\]\} now"):
         probe.observe(1)
     assert probe.series_["failed"].sel(probe="Growing").values.tolist() == [0, 1]
 
@@ -386,8 +386,38 @@ def test_a_probe_that_is_gone_takes_its_hook_along() -> None:
     probe = Echo().attach(model, DATA, optimizer=optimizer)
     del probe
     gc.collect()
-    train(model, optimizer, 1)
+    with pytest.warns(RuntimeWarning, match="keep a reference"):
+        train(model, optimizer, 1)
     assert n_hooks(optimizer) == 0
+
+
+def test_a_first_observation_that_raises_leaves_no_files(tmp_path: Path) -> None:
+    class Raising(Probe):
+        def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+            raise RuntimeError("no")
+
+    model = net()
+    with pytest.raises(RuntimeError, match="no"):
+        Raising().attach(model, DATA, optimizer=trained(model), path=tmp_path / "run.nc", on_error="raise")
+    assert not list(tmp_path.iterdir())
+
+
+def test_default_layers_that_make_no_row_for_each_input_are_left_out() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.body = nn.Embedding(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.body(x[:, None] + self.table(torch.arange(4))[None])[:, -1]
+
+    class Both(Probe):
+        def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+            layers = snapshot.select(None)
+            return {"n": Measured([1.0] * len(layers), ("layer",), {"layer": layers})}
+
+    data = (torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1]))
+    assert Both().fit(Positions(), data).series_["layer"].values.tolist() == ["body"]
 
 
 def test_an_attached_probe_does_not_keep_the_model_after_it_is_gone() -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.layers import OUTPUT, Layers, default_layers, named_layers, reduced, select_layers
+from probe.layers import OUTPUT, Layers, default_layers, named_layers, reduced
 from probe.snapshot import generator
 
 _ROUNDING = 1e-5  # of the largest output: float32 rounding of passes over other batches stays below
@@ -120,7 +120,7 @@ class LMNProbe(Probe):
 
     def _layers(self, snapshot: Snapshot) -> list[str]:
         if self.layers is not None:
-            return select_layers(snapshot.model, self.layers)
+            return snapshot.select(self.layers)
         first = default_layers(snapshot.model)[0]
         block = any(name.startswith(f"{first}.") for name in named_layers(snapshot.model))
         after = next((site for site in snapshot.trace.order if site.endswith("->")), None)

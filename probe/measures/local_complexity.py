@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.layers import Layers, select_layers
+from probe.layers import Layers
 from probe.snapshot import generator
 
 
@@ -159,7 +159,7 @@ class LocalComplexityProbe(Probe):
 
     def _named_sites(self, snapshot: Snapshot) -> list[str]:
         sites: list[str] = []
-        for layer in () if self.layers is None else select_layers(snapshot.model, self.layers):
+        for layer in () if self.layers is None else snapshot.select(self.layers):
             inside = [site for site in snapshot.trace.activations if f"{site.split(':')[0]}.".startswith(f"{layer}.")]
             sites += inside or [layer]
         return list(dict.fromkeys(sites))

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
 from probe.capture import Tap
-from probe.layers import Layers, Reduce, select_layers
+from probe.layers import IGNORED, Layers, Reduce
 from probe.snapshot import generator
 
 _FLOOR = -80.0  # exp of less is nothing beside the 1 of a row's own component, and underflow costs six times as much
@@ -179,7 +179,7 @@ class MutualInfoProbe(Probe):
     Variables over (split, layer): ``information_x`` and ``information_y`` with ``_se``, ``_lower`` and ``_upper``
     (intersected with [0, ceiling]) and ``_ceiling``, ``total_variance``, ``noise_std``, and the flags ``saturated``,
     ``collapsed`` (all rows alike: information 0) and ``information_nonfinite`` (no number). Labels are integer
-    targets, one for each row; without them there is no ``information_y``.
+    targets, one for each row (rows labelled -100 are left out); without them there is no ``information_y``.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class MutualInfoProbe(Probe):
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
         """The selected layers."""
-        return [Tap(layer, self.reduce) for layer in select_layers(snapshot.model, self.layers)]
+        return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """One ChannelInformation for each split and layer."""
@@ -214,8 +214,10 @@ class MutualInfoProbe(Probe):
 
     def _one(self, z: Tensor, snapshot: Snapshot, split: str) -> ChannelInformation | None:
         """None if the activations are not finite."""
-        z = z.to(self.device or z.device)
+        z = z.to(self.device or ("cpu" if z.device.type == "mps" else z.device))  # MPS has no float64
         labels = _labels(snapshot.data[split].targets, len(z))
+        if labels is not None and (labels == IGNORED).any():
+            z, labels = z[(labels != IGNORED).to(z.device)], labels[labels != IGNORED]
         if len(z) > self.max_samples:
             chosen = torch.randperm(len(z), generator=generator(self.random_state))[: self.max_samples]
             z = z[chosen.to(z.device)]
@@ -230,7 +232,8 @@ def _labels(targets: Tensor | None, n: int) -> Tensor | None:
     if targets is None or targets.is_floating_point():
         return None
     labels = targets.flatten()
-    return labels if len(labels) == n else None
+    # with positions as rows and one label for the whole input, each of its positions has that label
+    return labels.repeat_interleave(n // len(labels)) if n % len(labels) == 0 else None
 
 
 def _tabulated(table: list[list[Any]], coords: Mapping[str, Any], noise: float) -> dict[str, Measured]:

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
 from probe.capture import Scored, Tap
-from probe.layers import OUTPUT
-
-_IGNORED = -100  # PyTorch's own default for "no target here"
+from probe.layers import IGNORED, OUTPUT
 
 
 def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
@@ -56,8 +54,8 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
             f"outputs of shape {tuple(outputs.shape)} and integer targets of shape {tuple(targets.shape)} do not fit; "
             "expected (n, K) with (n,) or (n, T, K) with (n, T); give PerformanceProbe(score=...) for your own"
         )
-    counted = targets != _IGNORED
-    loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=_IGNORED)
+    counted = targets != IGNORED
+    loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
     right = (outputs.argmax(-1) == targets) & counted
     columns = [loss.view(targets.shape), right, counted]
     return torch.stack([column.reshape(n, -1).sum(1).to(loss.dtype) for column in columns], 1)
@@ -107,7 +105,7 @@ class PerformanceProbe(Probe):
                 continue
             loss, right, count = rows.sum(0).tolist()
             if count == 0:
-                raise ValueError(f"split {split!r} has no target to score, all are {_IGNORED}")
+                raise ValueError(f"split {split!r} has no target to score, all are {IGNORED}")
             nonfinite.append(int(not torch.isfinite(rows[:, 0]).all()))
             classes = not torch.isnan(rows[:, 1]).all()
             units = "nats" if classes else "1"
@@ -122,5 +120,5 @@ class PerformanceProbe(Probe):
 
 
 def _chance(targets: Tensor) -> float:
-    counts = targets[targets != _IGNORED].unique(return_counts=True)[1]
+    counts = targets[targets != IGNORED].unique(return_counts=True)[1]
     return (counts.max() / counts.sum()).item()
