@@ -15,10 +15,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     info = commands.add_parser("info", help="what a recorded series holds and where it comes from")
     detect = commands.add_parser("detect", help="find the phases: a sentence, a table, the assumptions")
-    detect.add_argument("--split", default="train", help="split of the information (default: train)")
-    detect.add_argument("--layer", default=None, help="layer of the information (default: the deepest)")
     plot = commands.add_parser("plot", help="draw the series with its phases on one page")
     plot.add_argument("-o", "--output", type=Path, default=None, help="figure to write (default: beside the series)")
+    for command in (detect, plot):
+        command.add_argument("--split", default="train", help="split of the information (default: train)")
+        command.add_argument("--layer", default=None, help="layer of the information (default: the deepest)")
     for command in (info, detect, plot):
         command.add_argument("path", type=Path, help="a series recorded with attach(path=...) or probe.save")
     args = parser.parse_args(argv)
@@ -42,7 +43,8 @@ def _info(args: argparse.Namespace) -> int:
             print(f"{dim}: {', '.join(map(str, series[dim].values))}")
     for name, array in series.data_vars.items():
         where = ", ".join(str(dim) for dim in array.dims if dim != "step")
-        print(f"  {name:34} {f'({where})' if where else '':16} [{array.attrs.get('units', '1')}] {array.long_name}")
+        units, text = array.attrs.get("units", "1"), array.attrs.get("long_name", "")
+        print(f"  {name:34} {f'({where})' if where else '':16} [{units}] {text}")
     print(json.dumps(json.loads(series.attrs.get("provenance") or "{}"), indent=1))
     return 0
 
@@ -64,7 +66,7 @@ def _plot(args: argparse.Namespace) -> int:
     from probe.plots import overview
 
     series = load(args.path)
-    detector = PhaseDetector().fit(series)
+    detector = PhaseDetector(split=args.split, layer=args.layer).fit(series)
     output = args.output or args.path.with_suffix(".png")
     overview(series, detector, title=args.path.stem).savefig(output, dpi=110)
     print(f"written: {output}")

@@ -73,8 +73,8 @@ class Observer(BaseEstimator, ABC):
             every observation looks at. Inputs: a tensor for ``model(x)``, a tuple for ``model(*x)``, a mapping for
             ``model(**x)``.
         schedule
-            ``step -> bool``, see :mod:`probe.schedule`. Default: 12 steps per factor of ten with an optimizer,
-            every call of :meth:`observe` without.
+            ``step -> bool``, see :mod:`probe.schedule`. Default: 12 steps per factor of ten and the last one, at
+            :meth:`detach`, with an optimizer; every call of :meth:`observe` without.
         optimizer
             If given, its updates are counted by a hook and no line is needed in the training loop.
         path
@@ -86,7 +86,8 @@ class Observer(BaseEstimator, ABC):
         batch_size
             Rows per forward pass.
         on_error
-            ``"warn"``: a failing probe flags its observation and training goes on. ``"raise"``: it stops.
+            ``"warn"``: after the first observation a failing probe flags its observation, and training goes on.
+            ``"raise"``: it stops.
         """
         self.detach()
         members = self._members()
@@ -120,8 +121,11 @@ class Observer(BaseEstimator, ABC):
         """Stop observing: remove the hook, write the file. The series stays. Does nothing if not attached."""
         session = self.__dict__.get("_session")
         if session is not None:
-            self._series, self._session = session.dataset(), None
-            session.close()
+            self._session = None
+            try:
+                session.close()
+            finally:
+                self._series = session.dataset()
         return self
 
     def fit(self, model: nn.Module, data: Any) -> Self:
@@ -129,9 +133,10 @@ class Observer(BaseEstimator, ABC):
         self.attach(model, data, on_error="raise")
         try:
             self.observe(0)
-        finally:
-            self.detach()
-        return self
+        except BaseException:
+            self._session = None
+            raise
+        return self.detach()
 
     def estimate(
         self, model: nn.Module, data: Any, *, schedule: Schedule | None = None, steps: int | None = None

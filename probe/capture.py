@@ -81,11 +81,21 @@ class Trace:
         """The sites before activation functions: pre-activations."""
         return [site for site in self.calls if ":" in site and not site.endswith("->")]
 
+    def join(self, other: "Trace") -> None:
+        """Add what another pass showed."""
+        for site, calls in other.calls.items():
+            self.calls[site] = max(calls, self.calls.get(site, 0))
+            self.shapes.setdefault(site, other.shapes[site])
+            self.floating.setdefault(site, other.floating[site])
+
     def saw(self, site: str, output: Tensor) -> None:
         """Note one visit."""
         self.calls[site] = self.calls.get(site, 0) + 1
         self.shapes.setdefault(site, tuple(output.shape))
         self.floating.setdefault(site, output.is_floating_point())
+
+
+TRACE_ROWS = 2  # as many rows as a trace looks at
 
 
 class _Stop(Exception):  # noqa: N818
@@ -176,7 +186,9 @@ class Pass:
         self.seen = Trace()
         self._visiting = False
         self._all = trace is None
-        self._left = {} if trace is None else {site: trace.calls.get(site, 0) for site in self.wanted}
+        # Sites that may fire again, or that a small pass did not see, are waited for to the end.
+        once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
+        self._left = set(self.wanted) if once else set()
 
     def run(self, inputs: Any, targets: Any = None, positions: Tensor | None = None) -> dict[Tap, Tensor]:
         """Reduced outputs of all taps that fired."""
@@ -236,8 +248,10 @@ class Pass:
         finally:
             self._visiting = False
         self.seen.saw(site, tensor)
-        if self._left and self._finished(site):
-            raise _Stop
+        if site in self._left:
+            self._left.discard(site)
+            if not self._left:
+                raise _Stop
         return tensor
 
     def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:
@@ -251,11 +265,6 @@ class Pass:
                 "each; give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
             )
         return rows.clone()  # the next layer may write in place
-
-    def _finished(self, site: str) -> bool:
-        if site in self._left:
-            self._left[site] -= 1
-        return all(left == 0 for left in self._left.values())
 
 
 def _first(output: Any, site: str) -> Tensor | None:

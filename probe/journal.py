@@ -4,13 +4,14 @@ The journal ``run.nc.journal`` is complete; the snapshot ``run.nc`` is derived f
 the end, so that whatever stops the training, :func:`load` gives every finished observation.
 
 Lines: a ``header`` (configuration, provenance, order of labels), a ``variable`` for each new variable, a ``record``
-for each observation. JSON has no NaN, so NaN is null and the infinities are strings.
+for each observation, an ``annotation`` for what is added to one, a ``resume`` where training went on from a
+checkpoint. JSON has no NaN, so NaN is null and infinity is {"float": "inf"}.
 """
 
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,80 +25,112 @@ _GROWTH = 1.25  # a snapshot whenever there are 25 % more observations: total wr
 
 
 class Journal:
-    """The files of one recording.
+    """What is recorded: in memory, and in the files of one recording if there is a path.
 
     Parameters
     ----------
     path
-        The NetCDF file; the journal stands beside it as ``<path>.journal``.
+        The NetCDF file; the journal stands beside it as ``<path>.journal``. None: in memory only.
     header
         ``configuration`` (compared on resume), ``provenance`` and ``order`` of the labels of each dimension.
     mode
-        None: the files must not exist. ``"overwrite"`` replaces them. ``"resume"`` goes on with them.
+        None: the files must not exist. ``"overwrite"`` replaces them, with the first observation. ``"resume"`` goes
+        on with them.
+    step
+        On resume: what was recorded after this step is dropped, since training goes another way from here. None
+        drops nothing.
     """
 
-    def __init__(self, path: str | os.PathLike[str], header: Mapping[str, Any], *, mode: str | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        header: Mapping[str, Any],
+        *,
+        mode: str | None = None,
+        step: int | None = None,
+    ) -> None:
+        self.path = None if path is None else Path(path).expanduser()
         self.records = Records()
         self.header = dict(header)
         self._pending: list[bytes] = []
         self._good = 0  # bytes of the journal known to be whole lines on disk
         self._snapshot_at = 0
-        self._prepare(mode)
-
-    def _prepare(self, mode: str | None) -> None:
+        self._aside: dict[Path, Path] = {}  # files to be overwritten -> where they wait for the first observation
         if mode not in (None, "resume", "overwrite"):
             raise ValueError(f"mode must be None, 'resume' or 'overwrite', got {mode!r}")
-        journal = journal_of(self.path)
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(
-                f"path={os.fspath(self.path)!r}: there is no folder {self.path.parent}; make it first"
-            )
-        if mode is None and (self.path.exists() or journal.exists()):
+        if self.path is not None:
+            self._prepare(self.path, mode, step)
+
+    def _prepare(self, path: Path, mode: str | None, step: int | None) -> None:
+        journal = journal_of(path)
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"path={os.fspath(path)!r}: there is no folder {path.parent}; make it first")
+        if path.is_dir():
+            raise IsADirectoryError(f"path={os.fspath(path)!r} is a folder; name a file in it, as 'run.nc'")
+        if mode is None and (path.exists() or journal.exists()):
             raise FileExistsError(
-                f"{self.path} exists already; attach(..., mode='resume') goes on with it, mode='overwrite' replaces it"
+                f"{path} exists already; attach(..., mode='resume') goes on with it, mode='overwrite' replaces it"
             )
-        if mode == "resume" and not journal.exists():
+        if mode == "resume":
+            self._resume(journal, step)
+            return
+        for file in (path, journal):
+            if file.exists():
+                self._aside[file] = file.with_name(f"{file.name}.old")
+                os.replace(file, self._aside[file])
+        self._pending.append(_line("header", self.header))
+        try:
+            self._flush()  # a path that cannot be written is an error now, not in the middle of the training
+        except BaseException:
+            self.discard()
+            raise
+
+    def _resume(self, journal: Path, step: int | None) -> None:
+        if not journal.exists():
             raise FileNotFoundError(
                 f"mode='resume' needs {journal}, which does not exist; leave mode out to start anew"
             )
-        if mode == "resume":
-            self._resume(journal)
-            return
-        self.path.unlink(missing_ok=True)
-        journal.unlink(missing_ok=True)
-        self._pending.append(_line("header", self.header))
-        self._flush()  # a path that cannot be written is an error now, not in the middle of the training
-
-    def _resume(self, journal: Path) -> None:
         header, self.records, self._good = _read(journal)
         old, new = header["configuration"], self.header["configuration"]
-        different = sorted(key for key in {*old, *new} if old.get(key) != _plain(new.get(key)))
-        if different:
-            told = "; ".join(f"{key}: recorded {old.get(key)!r}, now {new.get(key)!r}" for key in different)
+        told = "; ".join(_differences(old, _plain(new)))
+        if told:
             raise ValueError(
                 f"cannot resume {self.path} with another configuration ({told}); "
                 "attach as it was recorded, or to another path"
             )
+        entry = {"step": step, "provenance": self.header["provenance"]}
         self.header = header
+        self._pending.append(_line("resume", entry))
+        _resumed(self.header, self.records, entry)
         self._snapshot_at = len(self.records)
 
     def declare(self, variable: Variable) -> None:
         """Note a new variable; written with the next record."""
+        line = _line("variable", {**variable.to_json(), "coords": _encode(dict(variable.coords))})
         self.records.declare(variable)
-        self._pending.append(_line("variable", variable.to_json()))
+        self._pending.append(line)
 
     def record(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Append one observation, or further values of a recorded one.
+        """Append one observation, in place of what was recorded of this step before.
 
         If the file cannot be written (disk full, say), the values stay in memory, a warning says so, and the next
         record tries again: nothing that was recorded is lost while the process lives.
         """
         self.records.put(step, values)
-        entry = {"step": int(step), "values": {name: _encode(value) for name, value in values.items()}}
-        self._pending.append(_line("record", entry))
+        self._append("record", step, values)
+
+    def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Append further values of a recorded step."""
+        self.records.annotate(step, values)
+        self._append("annotation", step, values)
+
+    def _append(self, kind: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+        if self.path is None:
+            return
+        self._pending.append(_line(kind, {"step": int(step), "values": _encode(dict(values))}))
         try:
             self._flush()
+            self._let_go()
             if len(self.records) >= self._snapshot_at * _GROWTH:
                 self.snapshot()
         except (OSError, TypeError, ValueError) as error:  # the latter two: what NetCDF cannot hold
@@ -105,12 +138,12 @@ class Journal:
                 f"step {step} could not be written to {self.path} ({type(error).__name__}: {error}); it is kept in "
                 "memory and writing is tried again at the next observation",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def _flush(self) -> None:
-        journal = journal_of(self.path)
-        with open(journal, "r+b" if self._good else "w+b") as file:
+        assert self.path is not None
+        with open(journal_of(self.path), "r+b" if self._good else "w+b") as file:
             file.truncate(self._good)  # the torn rest of a failed or killed write
             file.seek(self._good)
             file.writelines(self._pending)
@@ -120,23 +153,34 @@ class Journal:
         self._good = end
         self._pending.clear()
 
+    def _let_go(self) -> None:
+        """Something is recorded: what was to be overwritten may go."""
+        for old in self._aside.values():
+            old.unlink(missing_ok=True)
+        self._aside.clear()
+
     def snapshot(self) -> None:
         """Write the NetCDF file anew."""
-        series.save(self.dataset(), self.path)
-        self._snapshot_at = len(self.records)
+        if self.path is not None:
+            series.write(self.dataset(), self.path)
+            self._snapshot_at = len(self.records)
 
     def close(self) -> None:
         """Write what is left, and the final NetCDF file."""
         try:
-            if self._pending:
+            if self._pending and self.path is not None:
                 self._flush()
         finally:
             self.snapshot()
 
     def discard(self) -> None:
-        """Take the files away again."""
-        self.path.unlink(missing_ok=True)
-        journal_of(self.path).unlink(missing_ok=True)
+        """Nothing was recorded: take the files away again, and bring back what they were to replace."""
+        if self.path is not None:
+            for file in (self.path, journal_of(self.path)):
+                file.unlink(missing_ok=True)
+        for file, old in self._aside.items():
+            os.replace(old, file)
+        self._aside.clear()
 
     def dataset(self) -> xr.Dataset:
         """All observations so far."""
@@ -173,12 +217,21 @@ def _read(journal: Path) -> tuple[dict[str, Any], Records, int]:
         if entry["kind"] == "header":
             header = entry
         elif entry["kind"] == "variable":
-            records.declare(Variable.from_json(_without_kind(entry)))
+            records.declare(Variable.from_json({**_without_kind(entry), "coords": _decode(entry["coords"])}))
+        elif entry["kind"] == "resume" and header is not None:
+            _resumed(header, records, entry)
         else:
-            records.put(entry["step"], {k: np.array(_decode(v)) for k, v in entry["values"].items()})
+            add = records.put if entry["kind"] == "record" else records.annotate
+            add(entry["step"], {k: np.array(v) for k, v in _decode(entry["values"]).items()})
     if header is None:
         raise ValueError(f"{journal} is no journal of a series: its first line is not a header")
     return header, records, good
+
+
+def _resumed(header: dict[str, Any], records: Records, entry: Mapping[str, Any]) -> None:
+    header["provenance"] = series.resumed(header["provenance"], entry["provenance"])
+    if entry["step"] is not None:
+        records.cut(entry["step"])
 
 
 def _lines(journal: Path) -> Iterator[tuple[dict[str, Any], int]]:
@@ -206,6 +259,14 @@ def _line(kind: str, entry: Mapping[str, Any]) -> bytes:
     return json.dumps({"kind": kind, **entry}, allow_nan=False, default=repr).encode() + b"\n"
 
 
+def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+    elif old != new:
+        yield f"{where}: recorded {old!r}, now {new!r}"
+
+
 def _plain(value: Any) -> Any:
     """As it reads after a trip through JSON, so that tuples equal lists."""
     return json.loads(json.dumps(value, default=repr))
@@ -218,14 +279,19 @@ def _without_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    if isinstance(value, list):
+    if isinstance(value, dict):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
         return [_encode(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
-        return None if np.isnan(value) else repr(value)
+        return None if np.isnan(value) else {"float": repr(value)}
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _decode(value: Any) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, dict):
+        infinite = list(value) == ["float"] and value["float"] in ("inf", "-inf")
+        return float(value["float"]) if infinite else {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, list):
         return [_decode(item) for item in value]
-    return np.nan if value is None else float(value) if isinstance(value, str) else value
+    return np.nan if value is None else value

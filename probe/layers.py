@@ -7,8 +7,9 @@ into the model, and :data:`OUTPUT`, what comes out of it.
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -117,12 +118,13 @@ def _nothing_selected(modules: Mapping[str, nn.Module], item: Any) -> str:
     return f"{told}; it has: {shown or 'no submodules (layers=OUTPUT measures what comes out)'}"
 
 
-def default_layers(model: nn.Module) -> list[str]:
+def default_layers(model: nn.Module, functional: Sequence[str] = ()) -> list[str]:
     """The layers measured where none are named.
 
     In this order: the children of the containers whose children share one class (the blocks of a transformer or a
-    residual network; of several such classes the one with most parameters); else the activation modules; else the
-    leaf modules with parameters; else what comes out of the model.
+    residual network; of several such classes the one with most parameters); else what comes out of the activation
+    functions, be they modules or, as far as a forward pass has seen them (``functional``), calls; else the leaf
+    modules with parameters; else what comes out of the model.
     """
     blocks = _repeated_blocks(model)
     if blocks:
@@ -130,7 +132,7 @@ def default_layers(model: nn.Module) -> list[str]:
     modules = named_layers(model)
     activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
     leaves = [name for name, module in modules.items() if _is_leaf(module) and any(True for _ in module.parameters())]
-    return activations or leaves or [OUTPUT]
+    return activations or list(functional) or leaves or [OUTPUT]
 
 
 def _repeated_blocks(model: nn.Module) -> list[str]:
@@ -190,17 +192,25 @@ def _first_tensor(output: Any) -> Tensor | None:
 
 
 def replaced(output: Any, new: Tensor, where: str) -> Any:
-    """The same output with its (first) tensor exchanged."""
-    if isinstance(output, Tensor):
+    """The same output with the tensor that it stands for (see :func:`tensor_of`) exchanged."""
+    return _exchanged(output, tensor_of(output, where), new)
+
+
+def _exchanged(output: Any, old: Tensor, new: Tensor) -> Any:
+    if output is old:
         return new
-    old = _first_tensor(output)
-    if isinstance(output, (tuple, list)) and any(item is old for item in output):
-        items = [new if item is old else item for item in output]
+    if isinstance(output, Mapping):
+        changed = copy(output)
+        for key, value in output.items():
+            changed[key] = _exchanged(value, old, new)  # type: ignore[index]
+        return changed
+    if isinstance(output, (tuple, list)):
+        items = [_exchanged(item, old, new) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
-    raise TypeError(
-        f"{where} returns {type(output).__name__}; only a tensor, or a tuple or list that holds one, "
-        "can be edited: select a layer inside it"
-    )
+    if is_dataclass(output) and not isinstance(output, type):
+        changed_fields = {field.name: _exchanged(getattr(output, field.name), old, new) for field in fields(output)}
+        return replace(output, **changed_fields)
+    return output
 
 
 def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:

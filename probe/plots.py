@@ -18,7 +18,7 @@ _PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("gene
 _COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555"}
 _MARKERS = {
     "fit_end": "fit",
-    "generalisation_onset": "generalisation",
+    "generalisation_onset": "above chance",
     "descent_onset": "loss turns",
     "compression_onset": "compression",
     "end": "end",
@@ -35,8 +35,10 @@ def _steps(series: xr.Dataset | xr.DataArray) -> np.ndarray:
     return np.where(steps == 0, 0.5, steps)
 
 
-def _step_axis(ax: Axes) -> None:
-    ax.set_xscale("log")
+def _step_axis(ax: Axes, steps: np.ndarray) -> None:
+    """Logarithmic, unless the steps are evenly spaced."""
+    gaps = np.diff(steps[1:])
+    ax.set_xscale("linear" if len(gaps) > 1 and np.allclose(gaps, gaps[0]) else "log")
     ax.set_xlabel("step")
 
 
@@ -45,7 +47,7 @@ def curves(
 ) -> Axes:
     """Variables over step; splits and runs as lines, ``<name>_se`` as a band of two standard errors.
 
-    A variable with layers is drawn for the deepest layer that was measured.
+    A variable with layers is drawn for the deepest layer that was measured; ``<name>_ceiling`` is dotted.
     """
     ax = _axes(ax)
     for name in names:
@@ -59,13 +61,16 @@ def curves(
             if band is not None:
                 low, high = line - 2 * band, line + 2 * band
                 ax.fill_between(_steps(line), low, high, color=drawn.get_color(), alpha=0.2, lw=0)
+        if f"{name}_ceiling" in series:
+            for label, line, _ in _lines(_deepest(series[f"{name}_ceiling"]), None):
+                ax.plot(_steps(line), line, ":", lw=0.8, color=_COLOURS.get(label, "#888888"), zorder=0)
     first = _deepest(series[names[0]])
     units = str(first.attrs.get("units", "1"))
     ylabel = ylabel or str(first.attrs.get("long_name", names[0]))
     ax.set_ylabel(ylabel if units == "1" else f"{ylabel} ({units})")
     if log:
         ax.set_yscale("log")
-    _step_axis(ax)
+    _step_axis(ax, _steps(series))
     ax.legend(fontsize=8)
     return ax
 
@@ -110,26 +115,19 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool =
             ax.axvspan(
                 edges[inside[0]], edges[inside[-1] + 1], color=colour, zorder=-2, lw=0, label=text if new else None
             )
-    for i, (name, short) in enumerate(_MARKERS.items()):
-        marker = markers.sel(marker=name)
-        if marker["status"] == "found":
-            ax.axvline(float(marker["step"]), color="#444444", lw=0.8, ls=":", zorder=-1)
-            ax.axvspan(
-                max(float(marker["lower"]), 0.5), float(marker["upper"]), color="#444444", alpha=0.08, lw=0, zorder=-1
-            )
-            if names:
-                ax.text(
-                    float(marker["step"]),
-                    1.01 + 0.055 * (i % 3),
-                    short,
-                    transform=ax.get_xaxis_transform(),
-                    ha="center",
-                    fontsize=7,
-                )
+    found_markers = markers.sel(marker=[name for name in _MARKERS if markers["status"].sel(marker=name) == "found"])
+    for i, marker in enumerate(found_markers.sortby("step")["marker"].values):
+        one = markers.sel(marker=marker)
+        step, lower, upper = (float(one[name]) for name in ("step", "lower", "upper"))
+        ax.axvline(step, color="#444444", lw=0.8, ls=":", zorder=-1)
+        ax.axvspan(max(lower, 0.5), upper, color="#444444", alpha=0.08, lw=0, zorder=-1)
+        if names:  # in three rows, so that neighbours do not overlap
+            text, height = _MARKERS[str(marker)], 1.01 + 0.055 * (i % 3)
+            ax.text(step, height, text, transform=ax.get_xaxis_transform(), ha="center", fontsize=7)
     if new:
         ax.set_yticks([])
         ax.legend(fontsize=8)
-    _step_axis(ax)
+    _step_axis(ax, steps)
     return ax
 
 
@@ -137,42 +135,38 @@ def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | No
     """I(T+n; Y) against I(T+n; X) of each layer, coloured by step, within what is possible.
 
     The grey line is I(T+n; Y) = min(I(T+n; X), H(Y)); nothing lies above it. Saturated points are hollow: they say
-    only that the noise is too fine to tell.
+    only that the noise is too fine to tell. Each layer has a shape and, at its last point, its name.
     """
     ax = _axes(ax)
     splits = [str(label) for label in series["split"].values]
     one = series.sel(split=split if split in splits else splits[0])
+    one = one if "run" in one.dims else one.expand_dims("run")
+    steps = _steps(one)
+    norm = LogNorm(max(steps[0], 0.5), max(steps[-1], 1))
     ceiling = float(one["information_y_ceiling"].max())
     right = 1.05 * max(float(one["information_x"].max()), ceiling)
     ax.plot([0, ceiling, right], [0, ceiling, ceiling], color="#bbbbbb", lw=1, zorder=-1)
-    ax.text(right, ceiling, "H(Y)", ha="right", va="bottom", fontsize=8, color="#888888")
-    measured = [label for label in one["layer"].values if one["information_x"].sel(layer=label).notnull().any()]
-    shapes = "osD^vP*"
+    ax.text(0, ceiling, " H(Y)", va="bottom", fontsize=8, color="#888888")
+    measured = one["layer"].values[one["information_x"].notnull().any(["run", "step"]).values]
     for i, layer in enumerate(measured):
-        here = one.sel(layer=layer)
-        steps, shape = _steps(here), shapes[i % len(shapes)]
-        norm = LogNorm(max(steps[0], 0.5), max(steps[-1], 1))
-        ax.plot(here["information_x"], here["information_y"], color="#cccccc", lw=0.6, zorder=0)
-        solid = here["saturated"].values != 1
-        colours = plt.get_cmap("viridis")(norm(steps))
-        for keep, fill in ((solid, True), (~solid, False)):
-            ax.scatter(
-                here["information_x"][keep],
-                here["information_y"][keep],
-                marker=shape,
-                s=18,
-                facecolors=colours[keep] if fill else "none",
-                edgecolors=colours[keep],
-                lw=0.8,
-                label=str(layer) if fill == solid.any() else None,
-            )
-    mappable = plt.cm.ScalarMappable(LogNorm(max(_steps(one)[0], 0.5), max(_steps(one)[-1], 1)), "viridis")
+        for run in range(one.sizes["run"]):
+            _trajectory(ax, one.isel(run=run).sel(layer=layer), "osD^vP*"[i % 7], plt.get_cmap("viridis")(norm(steps)))
     if ax.figure is not None:
-        ax.figure.colorbar(mappable, ax=ax, label="step", pad=0.02)
+        ax.figure.colorbar(plt.cm.ScalarMappable(norm, "viridis"), ax=ax, label="step", pad=0.02)
     ax.set_xlabel(f"I(T+n;X) (bits), {one['split'].item()}")
     ax.set_ylabel("I(T+n;Y) (bits)")
-    ax.legend(fontsize=8, loc="lower right")
     return ax
+
+
+def _trajectory(ax: Axes, here: xr.Dataset, shape: str, colours: np.ndarray) -> None:
+    x, y, solid = here["information_x"].values, here["information_y"].values, here["saturated"].values != 1
+    ax.plot(x, y, color="#cccccc", lw=0.6, zorder=0)
+    ax.scatter(x[solid], y[solid], marker=shape, s=16, c=colours[solid], edgecolors="white", lw=0.3)
+    ax.scatter(x[~solid], y[~solid], marker=shape, s=16, facecolors="none", edgecolors=colours[~solid], lw=0.8)
+    last = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    if len(last):
+        at = (x[last[-1]], y[last[-1]])
+        ax.annotate(str(here["layer"].item()), at, (4, -9), textcoords="offset points", fontsize=7)
 
 
 def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Figure:
@@ -197,7 +191,9 @@ def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Fi
     if plane:
         information_plane(series, ax=figure.add_subplot(rows, columns, count))
     if detector is not None:
-        shades = [Patch(color=colour, label=text) for text, colour in _PHASES.values()]
+        occurring = {int(phase) for phase in np.unique(detector.phases_)} & _PHASES.keys()
+        shades = [Patch(color=_PHASES[phase][1], label=_PHASES[phase][0]) for phase in sorted(occurring)]
+        shades.append(Patch(color="#dddddd", label="interval of a marker"))
         figure.legend(handles=shades, loc="outside lower center", ncols=len(shades), fontsize=9, frameon=False)
     if title:
         figure.suptitle(title)

@@ -32,6 +32,8 @@ class ProbeSet(Observer):
         self.probes = probes
 
     def _members(self) -> dict[str, Probe]:
+        if isinstance(self.probes, Probe):
+            raise TypeError(f"ProbeSet takes a list of probes: ProbeSet([{self.probes!r}])")
         members: dict[str, Probe] = {}
         for item in self.probes:
             name, probe = item if isinstance(item, tuple) else (type(item).__name__, item)

@@ -65,7 +65,8 @@ class Records:
     def __init__(self) -> None:
         self.variables: dict[str, Variable] = {}
         self._columns: dict[str, np.ndarray] = {}
-        self._rows: dict[int, int] = {}
+        self._rows: dict[int, int] = {}  # step -> row
+        self._used = 0  # rows given away, also to steps that were dropped since
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -81,15 +82,25 @@ class Records:
             return
         dtype = np.int8 if variable.flag else np.float64
         self.variables[variable.name] = variable
-        self._columns[variable.name] = np.full((max(16, len(self)), *variable.shape), variable.empty, dtype)
+        self._columns[variable.name] = np.full((max(16, self._used), *variable.shape), variable.empty, dtype)
 
     def put(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Set the declared variables of one step; the others of that step keep what they have."""
-        row = self._rows.setdefault(int(step), len(self._rows))
+        """Record one step, in place of what was recorded of it before."""
+        self._rows[int(step)] = self._used
+        self._used += 1
+        self.annotate(step, values)
+
+    def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Set declared variables of a recorded step; the others keep what they have."""
+        row = self._rows[int(step)]
         for name, value in values.items():
             if row >= len(self._columns[name]):
                 self._grow(name, row)
             self._columns[name][row] = value
+
+    def cut(self, step: int) -> None:
+        """Drop what was recorded after this step."""
+        self._rows = {kept: row for kept, row in self._rows.items() if kept <= step}
 
     def _grow(self, name: str, row: int) -> None:
         old = self._columns[name]
@@ -104,8 +115,8 @@ class Records:
         union = _united(self.variables.values(), order)
         arrays = {}
         for name, variable in self.variables.items():
-            if len(self._columns[name]) < len(self):
-                self._grow(name, len(self) - 1)
+            if len(self._columns[name]) < self._used:
+                self._grow(name, self._used - 1)
             arrays[name] = self._array(variable, self._columns[name][rows], union)
         dataset = xr.Dataset(arrays, {"step": np.array(steps, dtype=np.int64), **union})
         dataset["step"].attrs = {"units": "1", "long_name": "completed optimiser updates"}
@@ -184,7 +195,14 @@ def _nan_fill(series: Sequence[xr.Dataset]) -> dict[str, float]:
 
 
 def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
-    """Write a series to NetCDF, atomically: the file is the old one or the new one, never half of it.
+    """Write a series to NetCDF; see :func:`write`. Not over a recording, whose journal would go on to say otherwise."""
+    if Path(f"{os.fspath(path)}.journal").exists():
+        raise FileExistsError(f"{os.fspath(path)} is a recording with a journal beside it; save to another path")
+    return write(dataset, path)
+
+
+def write(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
+    """Write to NetCDF, atomically: the file is the old one or the new one, never half of it.
 
     NetCDF 3 has no 64-bit integers, so they are stored as float64 (exact up to 2**53); :func:`load` gives ``step``
     back as int64.
@@ -207,7 +225,13 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """Read a NetCDF series into memory and close the file."""
     with xr.open_dataset(path, engine="scipy") as file:
         dataset = file.load()
+    if "step" not in dataset.coords:
+        raise ValueError(
+            f"{os.fspath(path)} holds no series: it has no 'step', but {', '.join(map(str, dataset.sizes))}"
+        )
     steps = dataset["step"]
+    if (steps % 1 != 0).any():
+        return dataset
     return dataset.assign_coords(step=steps.astype(np.int64).assign_attrs(steps.attrs))
 
 
@@ -224,6 +248,12 @@ def provenance(estimators: Sequence[Mapping[str, Any]], **facts: Any) -> str:
         **facts,
     }
     return json.dumps(entry, default=repr)
+
+
+def resumed(old: str, new: str) -> str:
+    """The provenance of a recording that goes on: that of its start, and of each resumption."""
+    first = json.loads(old)
+    return json.dumps({**first, "resumed": [*first.get("resumed", []), json.loads(new)]})
 
 
 def _version(package: str) -> str | None:

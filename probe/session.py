@@ -19,7 +19,7 @@ from probe import capture, series
 from probe.journal import Journal
 from probe.layers import unwrap
 from probe.schedule import Schedule, log_spaced
-from probe.series import Records, Variable
+from probe.series import Variable
 from probe.snapshot import Batch, Snapshot, read_data, shape_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Session:
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
         if mode == "resume" and optimizer is not None and step is None:
             raise ValueError("mode='resume' with an optimizer needs step=, the number of updates made so far")
+        if schedule is not None and not callable(schedule):
+            raise TypeError(
+                f"schedule must be a function step -> bool, got {schedule!r}; probe.every(100), probe.at([...])"
+            )
         self.members = dict(members)
         self.model = unwrap(model)
         if optimizer is not None:
@@ -57,35 +61,44 @@ class Session:
         self.step = 0 if step is None else int(step)
         self.counted = optimizer is not None
         self._last: int | None = None
+        self._default = schedule is None
         self._schedule = schedule or (log_spaced() if self.counted else None)
         self._owners: dict[str, str] = {}  # variable -> probe
+        self._asked: set[str] = set()
+        self._fired: set[str] = set()
         self.trace = self._traced()
         self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
         self._try_out()
-        self._open(path, mode)
+        self.journal = Journal(path, self._header(), mode=mode, step=self.step if self.counted else None)
+        # also where nobody calls detach: at the end of the process
+        self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
+        self._begin()
         if optimizer is not None:
             if self.due(self.step):
-                self._first(self.step)
+                self.record(self.step)
             self._count(optimizer)
 
     # -- attaching ---------------------------------------------------------------------------------------------
 
     def _traced(self) -> capture.Trace:
-        split, batch = next(iter(self.data.items()))
-        inputs, _ = batch.take(torch.arange(2), capture.device_of(self.model))
-        try:
-            return capture.trace(self.model, inputs)
-        except Exception as error:
-            raise ValueError(
-                f"the model rejected the first two inputs of split {split!r} ({shape_of(inputs)}): "
-                f"{type(error).__name__}: {error}. data must be (inputs, targets) or {{split: (inputs, targets)}} "
-                "with inputs as the model takes them: x for model(x), a tuple for model(*x), a mapping for model(**x)"
-            ) from error
+        trace = capture.Trace()
+        for split, batch in self.data.items():
+            inputs, _ = batch.take(torch.arange(capture.TRACE_ROWS), capture.device_of(self.model))
+            try:
+                trace.join(capture.trace(self.model, inputs))
+            except Exception as error:
+                raise ValueError(
+                    f"the model rejected the first two inputs of split {split!r} ({shape_of(inputs)}): "
+                    f"{type(error).__name__}: {error}. data must be (inputs, targets) or "
+                    "{split: (inputs, targets)} with inputs as the model takes them: x for model(x), a tuple for "
+                    "model(*x), a mapping for model(**x)"
+                ) from error
+        return trace
 
     def _try_out(self) -> None:
         """The shared pass over two rows of each split: what cannot work is an error now, not a flag at each step."""
         for split, batch in self.data.items():
-            few = {split: Batch(*batch.take(torch.arange(2), capture.device_of(self.model)))}
+            few = {split: Batch(*batch.take(torch.arange(capture.TRACE_ROWS), capture.device_of(self.model)))}
             try:
                 Snapshot(self.model, self.step, few, self.trace, shared=self._shared).share()
             except Exception as error:
@@ -94,43 +107,27 @@ class Session:
                     f"{type(error).__name__}: {error}"
                 ) from error
 
-    def _open(self, path: Any, mode: str | None) -> None:
+    def _header(self) -> dict[str, Any]:
         estimators = {name: _described(probe) for name, probe in self.members.items()}
-        layers = [site for site in self.trace.order if ":" not in site]
-        header: dict[str, Any] = {
+        device = capture.device_of(self.model).type
+        return {
             "configuration": {
                 "probes": estimators,
-                "splits": {split: len(batch) for split, batch in self.data.items()},
-                "layers": layers,
+                "data": {split: [len(batch), batch.digest()] for split, batch in self.data.items()},
+                "layers": self.trace.order,
             },
             "order": {"layer": self.trace.order, "split": list(self.data)},
-            "provenance": series.provenance(
-                list(estimators.values()),
-                device=capture.device_of(self.model).type,
-                model=type(self.model).__name__,
-            ),
+            "provenance": series.provenance(list(estimators.values()), device=device, model=type(self.model).__name__),
         }
-        self._journal = None if path is None else Journal(path, header, mode=mode)
-        self._header = self._journal.header if self._journal else header
-        self.records = self._journal.records if self._journal else Records()
-        if self._journal:  # also where nobody calls detach: at the end of the process
-            self._finalizer = weakref.finalize(self, _close, self._journal, os.getpid())
-        if not len(self.records):
-            probes = {"probe": ["shared pass", *self.members]}
-            self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
-            self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
-    def _first(self, step: int) -> None:
-        """The observation at attach; if it raises, no files are left to stand in the way of the next try."""
-        try:
-            self.record(step)
-        except BaseException:
-            if self._journal and not len(self.records):
-                self._finalizer.detach()
-                self._journal.discard()
-            raise
+    def _begin(self) -> None:
+        probes = {"probe": ["shared pass", *self.members]}
+        self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
+        self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
     def _check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if not any(id(parameter) in held for parameter in self.model.parameters()):
             raise ValueError("the optimizer holds no parameter of this model; give the one that trains it")
@@ -165,7 +162,7 @@ class Session:
                     "observe(name=value) to add scalars, or attach without optimizer= to give the steps yourself"
                 )
             if self._last == self.step and scalars:
-                self._put(self.step, self._evaluated(scalars))
+                self.journal.annotate(self.step, self._evaluated(scalars))
             return
         if step is None:
             raise ValueError("observe needs the step, since no optimizer was given to attach: observe(step)")
@@ -177,11 +174,12 @@ class Session:
             self.record(step, scalars)
 
     def record(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
-        """Observe now."""
+        """Observe now. The first observation raises what goes wrong: it shows whether probes, model and data fit."""
+        values = self._evaluated(scalars or {})
         snapshot = self._snapshot(step)
         names = ["shared pass", *self.members]
         failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
-        values: dict[str, np.ndarray] = {}
+        told: dict[str, list[str]] = {}
         for i, name in enumerate(names):
             start = time.perf_counter()
             try:
@@ -190,19 +188,28 @@ class Session:
                 else:
                     values.update(self._measured(name, snapshot))
             except Exception as error:
-                if self.on_error == "raise" or isinstance(error, DuplicateNameError):
+                if self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError):
+                    self._withdraw()
                     raise
                 failed[i] = 1
-                warnings.warn(
-                    f"{name} failed at step {step} and is flagged there; training goes on. "
-                    f"{type(error).__name__}: {error}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                told.setdefault(f"{type(error).__name__}: {error}", []).append(name)
             seconds[i] = time.perf_counter() - start
-        values.update(failed=failed, seconds=seconds, **self._evaluated(scalars or {}))
+        self._asked |= snapshot.asked
+        self._fired |= snapshot.fired
         self._last = step
-        self._put(step, values)
+        self.journal.record(step, {**values, "failed": failed, "seconds": seconds})
+        for error_text, who in told.items():
+            warnings.warn(
+                f"{', '.join(who)} failed at step {step} and is flagged there; training goes on. {error_text}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _withdraw(self) -> None:
+        """If nothing was recorded yet, leave no files that would stand in the way of the next try."""
+        if not len(self.journal.records):
+            self._finalizer.detach()
+            self.journal.discard()
 
     def _measured(self, name: str, snapshot: Snapshot) -> dict[str, np.ndarray]:
         probe = self.members[name]
@@ -217,9 +224,9 @@ class Session:
         return arrays
 
     def _declare(self, variable: Variable) -> None:
-        known = self.records.variables.get(variable.name)
+        known = self.journal.records.variables.get(variable.name)
         if known is None:
-            (self._journal or self.records).declare(variable)
+            self.journal.declare(variable)
         elif (known.dims, dict(known.coords)) != (variable.dims, dict(variable.coords)):
             raise ValueError(
                 f"{variable.name} has changed its labels since it was first measured: "
@@ -235,13 +242,13 @@ class Session:
 
     def _evaluated(self, scalars: Mapping[str, Any]) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
-        dims = {dim for variable in self.records.variables.values() for dim in variable.dims}
+        dims = {dim for variable in self.journal.records.variables.values() for dim in variable.dims}
         taken = {"step", "run", "layer", "split", "seconds", "failed", *dims, *self._owners}
         for name, value in scalars.items():
             if name in taken:
                 raise ValueError(f"observe({name}=...): the series has a variable of this name; choose another")
             value = value() if callable(value) else value
-            number = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+            number = np.asarray(value.detach().cpu().double() if isinstance(value, Tensor) else value)
             if number.size != 1 or number.dtype.kind not in "fiub":
                 raise TypeError(
                     f"observe({name}=...) takes a number, a tensor with one element or a callable that "
@@ -251,31 +258,41 @@ class Session:
             self._declare(Variable(name, long_name=name))
         return values
 
-    def _put(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        if self._journal:
-            self._journal.record(step, values)
-        else:
-            self.records.put(step, values)
-
     # -- ending ------------------------------------------------------------------------------------------------
 
     def dataset(self) -> xr.Dataset:
         """All observations so far."""
-        return self.records.dataset(self._header["order"], self._header["provenance"])
+        return self.journal.dataset()
 
     def close(self) -> None:
-        """Take the hook off, write the file, and name the layers that never fired."""
+        """Observe the last state if the schedule is the default one, write the file, name layers that never fired."""
         if self.counted:
             self._hook.handle.remove()
-        if self._journal and self._finalizer.detach():
-            self._journal.close()
-        wanted = {tap.site for tap in self._shared}
-        silent = sorted(wanted - set(self.trace.calls))
+            if self._default and self._last not in (None, self.step):
+                self.record(self.step)
+        if self._last is None:
+            warnings.warn(
+                "nothing was observed: give attach the optimizer, or call observe(step) in the training loop",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if self._finalizer.alive:
+            try:
+                self.journal.close()
+                self._finalizer.detach()
+            except OSError as error:
+                warnings.warn(
+                    f"{self.journal.path} could not be written ({error}); the series is in memory, and writing is "
+                    "tried once more at the end of the process: make room, or probe.save(probes.series_, 'other.nc')",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        silent = sorted(self._asked - self._fired)
         if silent:
             warnings.warn(
-                f"these layers never fired and hold no numbers: {', '.join(silent)}. A layer does not fire when its "
-                "forward is called directly, when a fused kernel replaces it (nn.MultiheadAttention.out_proj), or "
-                "when the forward pass does not reach it",
+                f"these layers never fired for all inputs, and hold no numbers: {', '.join(silent)}. A layer does not "
+                "fire when its forward is called directly, when a fused kernel replaces it "
+                "(nn.MultiheadAttention.out_proj), or when the forward pass does not reach it",
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -1,5 +1,6 @@
 """What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.capture import Edit, Pass, Scored, Tap, Trace, device_of, preserved
-from probe.layers import INPUT, OUTPUT, Layers, Reduce, select_layers
+from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Tap, Trace, device_of, preserved
+from probe.layers import INPUT, Layers, Reduce, default_layers, select_layers
 from probe.series import Variable
 
 
@@ -73,6 +74,16 @@ class Batch:
 
     def __len__(self) -> int:
         return _length(self.inputs)
+
+    def digest(self) -> str:
+        """A fingerprint of the numbers, so that a recording goes on with the data that it began with."""
+        found = hashlib.blake2b(digest_size=8)
+        for leaf in [*_leaves(self.inputs), self.targets]:
+            if isinstance(leaf, Tensor):
+                found.update(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            else:
+                found.update(repr(leaf).encode())
+        return found.hexdigest()
 
     def take(self, rows: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
         """These rows, on this device."""
@@ -140,9 +151,12 @@ def _mapped(inputs: Any, function: Callable[[Any], Any]) -> Any:
     return function(inputs)
 
 
+def _leaves(inputs: Any) -> list[Any]:
+    return list(inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs])
+
+
 def _length(inputs: Any) -> int:
-    leaves = list(inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs])
-    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), None)
+    first = next((leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)
     if first is None:
         raise TypeError(f"inputs must be a tensor, or a tuple or mapping of tensors, got {type(inputs).__name__}")
     return len(first)
@@ -176,6 +190,9 @@ class Snapshot:
         self.batch_size = batch_size
         self._shared = tuple(dict.fromkeys(shared))
         self._cache: dict[str, dict[Tap, Tensor]] = {}
+        self._error: Exception | None = None
+        self.asked: set[str] = set()  # sites that were to be measured
+        self.fired: set[str] = set()  # those that did fire, for all inputs
 
     @property
     def splits(self) -> list[str]:
@@ -184,19 +201,27 @@ class Snapshot:
 
     def select(self, layers: Layers) -> list[str]:
         """Names of the selected layers; of the default ones only those that return a row for each input."""
-        chosen = select_layers(self.model, layers)
         if layers is not None:
-            return chosen
-        rows = self.trace.shapes[OUTPUT][:1] if OUTPUT in self.trace.shapes else ()
-        fitting = [layer for layer in chosen if self.trace.shapes.get(layer, rows)[:1] == rows]
+            return select_layers(self.model, layers)
+        chosen = default_layers(self.model, [site for site in self.trace.order if site.endswith("->")])
+        fitting = [layer for layer in chosen if layer not in self.trace.shapes or self._by_row(layer)]
         return fitting or chosen
 
+    def _by_row(self, site: str) -> bool:
+        return self.trace.shapes[site][:1] == (TRACE_ROWS,)
+
     def share(self) -> None:
-        """Run the pass over each split that all plain probes share."""
-        for split in self.splits:
-            if self._shared and split not in self._cache:
-                rows = torch.arange(len(self.data[split]))
-                self._cache[split] = self._run(split, self._shared, rows, None)
+        """Run the pass over each split that all plain probes share, once; if it fails, it fails all of them."""
+        if self._error is not None:
+            raise self._error
+        try:
+            for split in self.splits:
+                if self._shared and split not in self._cache:
+                    rows = torch.arange(len(self.data[split]))
+                    self._cache[split] = self._run(split, self._shared, rows, None)
+        except Exception as error:
+            self._error = error
+            raise
 
     def outputs(
         self,
@@ -246,17 +271,22 @@ class Snapshot:
         device = device_of(self.model)
         chunk = max(1, self.batch_size // group) * group
         pieces: dict[Tap, list[Tensor]] = {}
+        chunks = torch.arange(len(rows)).split(chunk)
         with preserved(self.model):
-            for positions in torch.arange(len(rows)).split(chunk):
+            for positions in chunks:
                 inputs, targets = self.data[split].take(rows[positions.to(rows.device)], device)
                 run = Pass(self.model, taps, edits=edit, trace=self.trace)
                 for tap, output in run.run(inputs, targets, positions.to(device)).items():
                     pieces.setdefault(tap, []).append(output)
-        return {tap: torch.cat(parts) for tap, parts in pieces.items()}
+        # a layer that fired for some of the inputs only has no rows that could be matched with theirs
+        found = {tap: torch.cat(parts) for tap, parts in pieces.items() if len(parts) == len(chunks)}
+        self.asked |= {tap.site for tap in taps}
+        self.fired |= {tap.site for tap in found}
+        return found
 
     def stem(self) -> str:
         """Where inputs become numbers that can be moved a little: the input itself, or the first embedding."""
-        floating = (site for site in self.trace.order if self.trace.floating[site] and ":" not in site)
+        floating = (s for s in self.trace.order if self.trace.floating[s] and self._by_row(s) and ":" not in s)
         stem = next(floating, None)
         if stem is None:
             raise ValueError("this model has no layer with floating-point outputs; there is nothing to measure")

@@ -45,6 +45,9 @@ def _demo(out: Path, seed: int, steps: int | None, overwrite: bool) -> int:
     series, done = run_demo(demo, path, mode="overwrite" if overwrite else None, progress=sys.stderr.isatty())
     if done < training.steps:
         print(f"interrupted after step {done}; what was recorded until then is kept")
+    if series.sizes["step"] < 4:
+        print(f"{series.sizes['step']} observations are too few to judge phases by\n\nwritten: {path} (series)")
+        return 0 if done == training.steps else 130
     detector = judge(series, figure, title=f"division modulo {demo.p}, seed {seed}")
     print(f"\n{detector.summary()}\n\nwritten: {path} (series), {figure} (figure)")
     return 0 if done == training.steps else 130

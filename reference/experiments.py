@@ -55,11 +55,11 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
     )
     steps: Iterable[tuple[int, float]] = train(model, task, optimizer, scheduler, demo.training)
     done = 0
-    with tqdm(steps, total=demo.training.steps, disable=not progress, unit="step", desc="training") as bar:
+    interval = 0.1 if progress else 15  # a line now and then where the output is no terminal
+    with tqdm(steps, total=demo.training.steps, mininterval=interval, unit="step", desc="training") as bar:
         try:
-            for done, loss in bar:
-                if done % 20 == 0:
-                    bar.set_postfix(batch_loss=f"{loss:.2g}", refresh=False)
+            for done, loss in bar:  # noqa: B007
+                bar.set_postfix_str(f"batch loss {loss:.2g}", refresh=False)
         except KeyboardInterrupt:
             pass
         finally:

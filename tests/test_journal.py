@@ -69,7 +69,7 @@ def test_each_record_is_on_the_disk_before_the_next_step(path: Path, monkeypatch
 
 def test_snapshots_come_at_geometric_intervals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(series, "save", lambda dataset, path: sizes.append(dataset.sizes["step"]))
+    monkeypatch.setattr(series, "write", lambda dataset, path: sizes.append(dataset.sizes["step"]))
     started(path, n=200)
     assert sizes[:4] == [1, 2, 3, 4]
     assert sum(sizes) < 6 * 200, "the work is not linear in the data"

@@ -212,10 +212,20 @@ def test_an_edit_exchanges_the_tensor_and_keeps_the_rest(output: Any, expected: 
     assert new is B if isinstance(output, Tensor) else all(x is y for x, y in zip(new, expected, strict=True))
 
 
-@pytest.mark.parametrize("output", [{"logits": A}, Answer(None, A), ((A,), 1)])
-def test_an_edit_of_anything_else_is_refused(output: Any) -> None:
-    with pytest.raises(TypeError, match="only a tensor, or a tuple or list"):
-        replaced(output, B, "it")
+@pytest.mark.parametrize(
+    ("output", "get"),
+    [
+        ({"logits": A, "n": 1}, lambda new: new["logits"]),
+        ({"hidden": (A, A), "logits": A + 1}, lambda new: new["logits"]),
+        (Answer(None, A), lambda new: next(v for v in vars(new).values() if v is not None)),
+        (((A,), 1), lambda new: new[0][0]),
+    ],
+)
+def test_an_edit_reaches_into_mappings_dataclasses_and_nests(output: Any, get: Callable[[Any], Tensor]) -> None:
+    new = replaced(output, B, "it")
+    assert type(new) is type(output)
+    assert get(new) is B
+    assert tensor_of(output, "it") is not B
 
 
 # -- reductions ------------------------------------------------------------------------------------------------------

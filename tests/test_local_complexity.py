@@ -374,11 +374,13 @@ class Positions(nn.Module):
         return F.relu(self.mlp(h))
 
 
-def test_stem_without_a_row_for_each_input_is_an_error_that_says_what_to_do() -> None:
+def test_a_table_of_positions_is_no_stem() -> None:
     model, x = built(Positions), torch.randint(7, (20, 3), generator=seeded(1))
     with pytest.raises(ValueError, match=r"'position' has shape .*stem="):
-        measured(model, x)
-    assert measured(model, x, stem="embed")["local_complexity"].item() > 0
+        measured(model, x, stem="position")
+    named = measured(model, x, stem="embed")["local_complexity"]
+    assert named.item() > 0
+    assert measured(model, x)["local_complexity"].item() == named.item()
 
 
 class Flattened(nn.Module):
@@ -421,7 +423,8 @@ class Silent(nn.Module):
 
 def test_layers_that_do_not_fire_and_numbers_that_are_not_finite_are_flagged() -> None:
     x = torch.randn(20, 4, generator=seeded(1))
-    found = measured(built(Silent), x, layers=["used", "unused"]).sel(layer=["used", "unused"])
+    with pytest.warns(RuntimeWarning, match="never fired for all inputs, and hold no numbers: unused"):
+        found = measured(built(Silent), x, layers=["used", "unused"]).sel(layer=["used", "unused"])
     assert found["local_complexity_nonfinite"].values.tolist() == [0, -1]
     assert np.isfinite(found["local_complexity"].values).tolist() == [True, False]
     assert np.isfinite(found["local_complexity_total"])

@@ -39,8 +39,10 @@ def test_several_labels_of_a_row_are_each_an_answer() -> None:
 
 
 def test_positions_without_a_target_do_not_count() -> None:
-    outputs = LOG.expand(2, 3, 3)  # (n, T, K)
-    found = score_rows(outputs, torch.tensor([[0, 2, -100], [-100, -100, -100]]))
+    outputs = torch.cat([LOG, LOG[:1]]).expand(2, 4, 3)  # (n, T, K)
+    targets = torch.tensor([[0, 2, -100, -100], [-100] * 4])
+    found = score_rows(outputs, targets)
+    torch.testing.assert_close(score_rows(outputs.movedim(-1, 1), targets), found)  # (n, K, T)
     torch.testing.assert_close(found, table((0.916291, 2, 2), (0, 0, 0)), rtol=1e-4, atol=1e-5)  # ln 2 + ln 1.25
 
 
@@ -70,7 +72,8 @@ def test_half_precision_is_scored_in_float32_and_float64_is_kept() -> None:
     [
         (torch.zeros(4, 5, 3), torch.zeros(4, 6).long(), r"outputs of shape \(4, 5, 3\) and integer targets of shape"),
         (torch.zeros(4, 3), torch.zeros(4, 2).long(), "do not fit"),
-        (torch.zeros(4, 3, 8, 8), torch.zeros(4, 8, 8).long(), "do not fit"),
+        (torch.zeros(4, 3, 8, 7), torch.zeros(4, 8, 8).long(), "do not fit"),
+        (torch.zeros(4, 8, 8), torch.zeros(4, 8).long(), r"can be read as .* or .*score="),
         (torch.zeros(4, 3), torch.zeros(4), "Class labels must be integers"),
         (torch.zeros(4, 1), torch.tensor([0, 1, 2, 3]), r"must be 0 or 1, got 0 to 3.*targets.float\(\)"),
     ],
@@ -126,8 +129,11 @@ def test_a_regression_has_no_accuracy() -> None:
 def test_outputs_that_are_not_finite_are_flagged(value: float) -> None:
     rows = LOG.clone()
     rows[1] = value
-    series = PerformanceProbe().fit(fixed(rows), (torch.arange(3), torch.tensor([0, 2, 0]))).series_
+    with pytest.warns(RuntimeWarning, match="the all loss is not finite"):
+        series = PerformanceProbe().fit(fixed(rows), (torch.arange(3), torch.tensor([0, 2, 0]))).series_
     assert series["nonfinite_outputs"].item() == 1
+    assert np.isnan(series["all_loss"].item())
+    assert np.isnan(series["all_accuracy"].item())
 
 
 def test_a_split_whose_targets_are_all_ignored_says_so() -> None:

@@ -161,15 +161,32 @@ def test_records_grow_and_come_back_sorted() -> None:
     assert dataset["v"].values.tolist() == [10.0 * step for step in sorted(steps)]
 
 
-def test_a_repeated_step_replaces_what_is_given_and_keeps_the_rest() -> None:
+def test_a_repeated_step_replaces_the_whole_and_an_annotation_adds_to_it() -> None:
     records = Records()
     for name in ("a", "b"):
         records.declare(Variable(name))
     records.put(3, {"a": np.array(1.0), "b": np.array(2.0)})
-    records.put(3, {"b": np.array(5.0)})
+    records.annotate(3, {"b": np.array(5.0)})
     dataset = records.dataset({}, "{}")
     assert dataset.sizes["step"] == 1
     assert (dataset["a"].item(), dataset["b"].item()) == (1, 5)
+    records.put(3, {"b": np.array(7.0)})
+    dataset = records.dataset({}, "{}")
+    assert dataset.sizes["step"] == 1
+    assert np.isnan(dataset["a"].item())
+    assert dataset["b"].item() == 7
+
+
+def test_what_was_recorded_after_a_step_can_be_dropped() -> None:
+    records = Records()
+    records.declare(Variable("a"))
+    for step in range(40):
+        records.put(step, {"a": np.array(1.0)})
+    records.cut(4)
+    records.put(6, {"a": np.array(100.0)})
+    dataset = records.dataset({}, "{}")
+    assert dataset["step"].values.tolist() == [0, 1, 2, 3, 4, 6]
+    assert dataset["a"].values.tolist() == [1, 1, 1, 1, 1, 100]
 
 
 @pytest.mark.parametrize("n", [1, 40])

@@ -92,7 +92,11 @@ def test_data_of_another_form_is_refused(data: Any, error: type[Exception], told
         (nn.Linear(5, 2), (X, Y), r"rejected the first two inputs of split 'all' \(shape \(2, 3\), float32\)"),
         (nn.Linear(3, 2), (X.double().numpy(), Y), r"\(shape \(2, 3\), float64\).*RuntimeError"),
         (Sum(), ({"a": X, "c": X}, Y), r"\(a: shape .*, c: shape .*unexpected keyword"),
-        (nn.Linear(3, 2), {"train": (X, Y), "test": (X[:, :2], Y)}, r"split 'test' \(shape \(2, 2\), float32\) cannot"),
+        (
+            nn.Linear(3, 2),
+            {"train": (X, Y), "test": (X[:, :2], Y)},
+            r"split 'test' \(shape \(2, 2\), float32\): Ru",
+        ),
         (nn.Linear(3, 2), (X, torch.zeros(4, 5)), "floating-point targets need one output for each number"),
     ],
 )
@@ -109,7 +113,7 @@ def test_data_that_does_not_fit_the_model_is_an_error_at_attach(model: nn.Module
     ],
 )
 def test_the_stem_is_where_inputs_become_numbers(model: nn.Module, inputs: Tensor, stem: str) -> None:
-    assert Snapshot(model, 0, read_data((inputs, None)), trace(model, inputs)).stem() == stem
+    assert Snapshot(model, 0, read_data((inputs, None)), trace(model, inputs[:2])).stem() == stem
 
 
 def test_a_model_of_integers_has_no_stem() -> None:

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.layers import OUTPUT, Layers, default_layers, named_layers, reduced
+from probe.layers import OUTPUT, Layers, named_layers, reduced
 from probe.snapshot import generator
 
 _ROUNDING = 1e-5  # of the largest output: float32 rounding of passes over other batches stays below
+_STILL = 1e-4  # of the largest output: where it moves less along the lines, rounding shows in the correlations
 
 
 def linearity(y: Tensor, lam: Tensor) -> Tensor:
@@ -82,8 +83,9 @@ class LMNProbe(Probe):
 
     Notes
     -----
-    Variables: ``linear_mapping_number`` by (split, layer), with the attributes ``n_samples`` and ``n_points``; the flag
-    ``linear_mapping_number_nonfinite``.
+    Variables: ``linear_mapping_number`` by (split, layer), with the attributes ``n_samples`` and ``n_points``; the
+    flags ``linear_mapping_number_nonfinite`` and ``linear_mapping_number_still``: outputs move by less than 1e-4 of
+    their size along the lines, so that rounding passes for curvature and the number is too high.
     """
 
     def __init__(
@@ -109,19 +111,27 @@ class LMNProbe(Probe):
             raise ValueError(f"n_points must be at least 3, got {self.n_points}: two points are always on a line")
         layers = self._layers(snapshot)
         n = self._n(snapshot, len(layers) * len(snapshot.splits))
-        values = [[self._one(snapshot, split, layer, n) for layer in layers] for split in snapshot.splits]
+        found = [[self._one(snapshot, split, layer, n) for layer in layers] for split in snapshot.splits]
+        values = [[value for value, _ in row] for row in found]
         dims, coords = ("split", "layer"), {"split": snapshot.splits, "layer": layers}
         name, attrs = "linear_mapping_number", {"n_samples": n, "n_points": self.n_points}
         bad = [[int(math.isnan(value)) for value in row] for row in values]
         return {
             name: Measured(values, dims, coords, long_name="linear mapping number", attrs=attrs),
             f"{name}_nonfinite": Measured(bad, dims, coords, flag=True, long_name="outputs are not finite"),
+            f"{name}_still": Measured(
+                [[int(still) for _, still in row] for row in found],
+                dims,
+                coords,
+                flag=True,
+                long_name="outputs hardly move along the lines",
+            ),
         }
 
     def _layers(self, snapshot: Snapshot) -> list[str]:
         if self.layers is not None:
             return snapshot.select(self.layers)
-        first = default_layers(snapshot.model)[0]
+        first = snapshot.select(None)[0]
         block = any(name.startswith(f"{first}.") for name in named_layers(snapshot.model))
         after = next((site for site in snapshot.trace.order if site.endswith("->")), None)
         return [first if block or after is None or after.startswith(f"{first}:") else after]
@@ -140,12 +150,13 @@ class LMNProbe(Probe):
             )
         return n
 
-    def _one(self, snapshot: Snapshot, split: str, layer: str, n: int) -> float:
+    def _one(self, snapshot: Snapshot, split: str, layer: str, n: int) -> tuple[float, bool]:
+        """The number, and whether outputs hardly moved."""
         rows = torch.randperm(len(snapshot.data[split]), generator=generator(self.random_state))[:n]
         h, ends = _ends(snapshot, split, layer, rows)
         lam = torch.linspace(0, 1, self.n_points, device=h.device, dtype=torch.float64)
         i, j = torch.triu_indices(n, n, 1)  # (pairs,)
-        matrix, moves = torch.eye(n, dtype=torch.float64), False
+        matrix, moved = torch.eye(n, dtype=torch.float64), 0.0
         for some in torch.arange(len(i)).split(max(1, snapshot.batch_size // (self.n_points - 1))):
             a, b = i[some], j[some]
             # the second end too: it differs from the output of sample b where there are ways around the layer
@@ -154,12 +165,13 @@ class LMNProbe(Probe):
             )[OUTPUT]
             y = torch.cat([ends[a, None], later.view(len(a), len(lam) - 1, -1)], 1)  # (pairs, M, K)
             if not torch.isfinite(y).all():
-                return math.nan
-            moves = moves or bool((y - y[:, :1]).abs().max() > _ROUNDING * ends.abs().max())
+                return math.nan, False
+            moved = max(moved, (y - y[:, :1]).abs().max().item())
             matrix[a, b] = matrix[b, a] = linearity(y, lam).cpu()
-        if not moves and (ends - ends[0]).abs().max() > _ROUNDING * ends.abs().max():
+        size, apart = ends.abs().max().item(), (ends - ends[0]).abs().max().item()
+        if moved <= _ROUNDING * size < apart:
             raise ValueError(f"layer {layer!r} changes nothing in the output of the model; choose one on the way to it")
-        return linear_mapping_number(matrix).item()
+        return linear_mapping_number(matrix).item(), 0 < moved < _STILL * size
 
 
 def _ends(snapshot: Snapshot, split: str, layer: str, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,10 +115,8 @@ class LocalComplexityProbe(Probe):
         if not self.radius > 0:
             raise ValueError(f"radius must be positive, got {self.radius}: a point is crossed by nothing")
         stem = self._stem(snapshot)
-        dimension = math.prod(snapshot.trace.shapes[stem][1:])
-        directions = min(25, dimension) if self.n_directions is None else self.n_directions
-        frame = orthonormal_frame(directions, dimension, generator=generator(self.random_state))
-        centres = {split: self._centres(snapshot, split, stem, 2 * directions) for split in snapshot.splits}
+        vertices = len(self._vertices(math.prod(snapshot.trace.shapes[stem][1:])))
+        centres = {split: self._centres(snapshot, split, stem, vertices) for split in snapshot.splits}
         sites = self._sites(snapshot, stem)
         norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in centres.values()]).mean().item()
         radius = self.radius * norm if self.relative else self.radius
@@ -126,9 +124,17 @@ class LocalComplexityProbe(Probe):
             raise ValueError(
                 f"the points at {stem!r} have mean norm {norm}; a relative radius needs a finite, positive one"
             )
-        offsets = radius * torch.cat([frame, -frame])  # (2P, D)
-        counts = {split: _counts(snapshot, split, stem, sites, rows, offsets) for split, (rows, _) in centres.items()}
+        counts = {
+            split: _counts(snapshot, split, stem, sites, rows, radius * self._vertices(values[0].numel()))
+            for split, (rows, values) in centres.items()
+        }
         return _tabulated(counts, sites, radius)
+
+    def _vertices(self, dimension: int) -> Tensor:
+        """Of the unit cross-polytope (2P, D); the dimension may differ from split to split, as sequences do."""
+        directions = min(25, dimension) if self.n_directions is None else self.n_directions
+        frame = orthonormal_frame(directions, dimension, generator=generator(self.random_state))
+        return torch.cat([frame, -frame])
 
     def _stem(self, snapshot: Snapshot) -> str:
         stem = self.stem or snapshot.stem()
@@ -144,8 +150,8 @@ class LocalComplexityProbe(Probe):
         sites = self._named_sites(snapshot) or [site for site in snapshot.trace.activations if site in after]
         if not sites:
             raise ValueError(
-                f"no activation function was seen after {stem!r}; name the layers whose outputs are pre-activations: "
-                "LocalComplexityProbe(layers=...)"
+                f"no activation function was seen after {stem!r} (fused layers such as nn.LSTM show none): name layers "
+                "whose outputs are pre-activations, LocalComplexityProbe(layers=...), or leave this probe out"
             )
         for site in sites:
             if site in order and site not in after:
@@ -226,7 +232,7 @@ def _tabulated(counts: Mapping[str, Mapping[str, Tensor]], sites: Sequence[str],
     def by(values: Any, dims: tuple[str, ...], text: str, **kwargs: Any) -> Measured:
         return Measured(values, dims, {dim: coords[dim] for dim in dims}, long_name=text, attrs=attrs, **kwargs)
 
-    text = "units that change sign near an input"
+    text = "sign changes near an input"
     return {
         name: by(table[..., 0], ("split", "layer"), text),
         f"{name}_se": by(table[..., 1], ("split", "layer"), "standard error over points"),

@@ -19,6 +19,7 @@ the noise is too fine to tell.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -167,8 +168,8 @@ class MutualInfoProbe(Probe):
     noise
         Relative noise, constant over training: runs that are to be compared share it.
     max_samples
-        Above this many rows a fixed random subset is used (cost grows with the square; 2,048 rows of 128 numbers
-        take about a quarter of a CPU second). The ceiling log2 N moves with it.
+        Above this many rows a fixed random subset is used: cost grows with the square. The ceiling log2 N moves
+        with it, so values of splits of different size do not compare.
     random_state
         Seed of the subset and of the noise, which is the same at every step.
     device
@@ -188,7 +189,7 @@ class MutualInfoProbe(Probe):
         layers: Layers = None,
         reduce: Reduce = None,
         noise: float = 0.2,
-        max_samples: int = 2048,
+        max_samples: int = 1024,
         random_state: int = 0,
         device: Any = None,
     ) -> None:
@@ -215,7 +216,7 @@ class MutualInfoProbe(Probe):
     def _one(self, z: Tensor, snapshot: Snapshot, split: str) -> ChannelInformation | None:
         """None if the activations are not finite."""
         z = z.to(self.device or ("cpu" if z.device.type == "mps" else z.device))  # MPS has no float64
-        labels = _labels(snapshot.data[split].targets, len(z))
+        labels = _labels(snapshot.data[split].targets, len(z), by_position=self.reduce == "tokens")
         if labels is not None and (labels == IGNORED).any():
             z, labels = z[(labels != IGNORED).to(z.device)], labels[labels != IGNORED]
         if len(z) > self.max_samples:
@@ -228,12 +229,21 @@ class MutualInfoProbe(Probe):
         return channel_information(z, labels, noise=self.noise, generator=source)
 
 
-def _labels(targets: Tensor | None, n: int) -> Tensor | None:
+def _labels(targets: Tensor | None, n: int, *, by_position: bool) -> Tensor | None:
     if targets is None or targets.is_floating_point():
         return None
     labels = targets.flatten()
-    # with positions as rows and one label for the whole input, each of its positions has that label
-    return labels.repeat_interleave(n // len(labels)) if n % len(labels) == 0 else None
+    if by_position and n % len(labels) == 0:  # one label for the whole input: each of its positions has it
+        return labels.repeat_interleave(n // len(labels))
+    if len(labels) == n:
+        return labels
+    warnings.warn(
+        f"no information about the labels: there are {len(labels)} of them for {n} rows; with a label for each "
+        'position, measure positions: MutualInfoProbe(reduce="tokens")',
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 def _tabulated(table: list[list[Any]], coords: Mapping[str, Any], noise: float) -> dict[str, Measured]:

@@ -5,6 +5,8 @@ per row and targets 0 and 1, the binary forms. Outputs (n, T, K) with targets (n
 is not -100; with targets (n,) the last position. Floating-point targets: mean squared error, no accuracy.
 """
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,10 +51,17 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
         loss = F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none")
         right = (logits > 0) == flat
         return torch.stack([loss.sum(1), right.sum(1).to(loss.dtype), torch.full_like(loss[:, 0], flat.shape[1])], 1)
+    if (n, *outputs.shape[2:]) == targets.shape and targets.ndim > 1:  # (n, K, ...), as torch's cross-entropy takes it
+        if outputs.shape[:-1] == targets.shape:
+            raise ValueError(
+                f"outputs of shape {tuple(outputs.shape)} can be read as (n, T, K) or (n, K, T); "
+                "say which with PerformanceProbe(score=...)"
+            )
+        outputs = outputs.movedim(1, -1)
     if outputs.shape[:-1] != targets.shape:
         raise ValueError(
             f"outputs of shape {tuple(outputs.shape)} and integer targets of shape {tuple(targets.shape)} do not fit; "
-            "expected (n, K) with (n,) or (n, T, K) with (n, T); give PerformanceProbe(score=...) for your own"
+            "expected (n, K) with (n,), (n, T, K) or (n, K, T) with (n, T); else give PerformanceProbe(score=...)"
         )
     counted = targets != IGNORED
     loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
@@ -83,8 +92,9 @@ class PerformanceProbe(Probe):
 
     Notes
     -----
-    Losses of outputs that are not finite are NaN, and the flag ``nonfinite_outputs`` says so. The attribute
-    ``chance`` of an accuracy is the share of the largest class among the targets, ``n`` the number of answers.
+    A loss that is not finite is NaN, and so is the accuracy beside it; the flag ``nonfinite_outputs`` says so. The
+    attribute ``chance`` of an accuracy is the share of the largest class among the targets, ``n`` the number of
+    answers.
     """
 
     def __init__(self, *, score: Any = None) -> None:
@@ -106,7 +116,11 @@ class PerformanceProbe(Probe):
             loss, right, count = rows.sum(0).tolist()
             if count == 0:
                 raise ValueError(f"split {split!r} has no target to score, all are {IGNORED}")
-            nonfinite.append(int(not torch.isfinite(rows[:, 0]).all()))
+            finite = bool(torch.isfinite(rows[:, 0]).all())
+            nonfinite.append(int(not finite))
+            if not finite:
+                loss = right = math.nan
+                warnings.warn(f"the {split} loss is not finite: it is NaN in the series", RuntimeWarning, stacklevel=2)
             classes = not torch.isnan(rows[:, 1]).all()
             units = "nats" if classes else "1"
             found[f"{split}_loss"] = Measured(loss / count, units=units, long_name=f"{split} loss")

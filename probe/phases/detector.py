@@ -31,7 +31,7 @@ _ROLES = ("train_accuracy", "test_accuracy", "test_loss", "information")
 _WORDS = {
     "absent": "not seen",
     "left_censored": "before the record begins",
-    "right_censored": "not before the record ends",
+    "right_censored": "not within the record",
     "undefined": "unknown",
 }
 _LEAST = 4  # observations: the fewest that can rise and fall between two ends
@@ -152,7 +152,7 @@ class PhaseDetector(BaseEstimator):
         """Return one sentence, then a table of all markers, then the notes."""
         check_is_fitted(self)
         head = "One run, descriptive" if self.n_runs_ == 1 else f"{self.n_runs_} runs, median (range) of those found"
-        parts = [f"{said} {_when(self.markers_.sel(marker=name))}" for name, said in zip(MARKERS, _SAID, strict=True)]
+        parts = [f"{said}{_when(self.markers_.sel(marker=name))}" for name, said in zip(MARKERS, _SAID, strict=True)]
         rows: list[tuple[str, ...]] = [("run", "marker", "step", "interval", "status", "p", "rule")]
         for run in range(self.n_runs_):
             rows += [_row(self.markers_.isel(run=run).sel(marker=name)) for name in MARKERS]
@@ -175,40 +175,56 @@ class PhaseDetector(BaseEstimator):
         elif wanted in curves:
             array = curves[wanted]
         else:
-            names = [str(name) for name in curves.data_vars]
-            near = get_close_matches(str(wanted), names, n=3, cutoff=0.5)
-            hint = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(names) or 'none'}"
-            return f"no variable {wanted!r} for the role {role}; {hint}"
-        array = self._one_layer(self._one_split(array, role), role)
+            return f"no variable {wanted!r} for the role {role}; {_hint(curves, str(wanted))}"
+        chosen = {**self._split_of(array, role), **self._layer_of(array, role)}
+        saturated = curves.get("saturated") if role == "information" and wanted == "information_x" else None
+        array = array.sel(chosen, drop=True)
         if "step" not in array.dims or set(array.dims) - {"run", "step"}:
             raise ValueError(
                 f"expected dimensions (step) or (run, step) for {role}, got {array.dims}; "
                 "select one of the others first"
             )
-        array = array.astype(float)
+        array = self._finite(array.astype(float), role)
+        if saturated is not None:
+            array = self._free(array, saturated.sel(chosen, drop=True) == 1)
         return self._as_share(array, role) if role.endswith("accuracy") else array
 
-    def _one_split(self, array: xr.DataArray, role: str) -> xr.DataArray:
+    def _finite(self, array: xr.DataArray, role: str) -> xr.DataArray:
+        finite = array.where(np.isfinite(array))
+        missing = int(finite.isnull().sum())
+        if missing and "run" not in array.dims:
+            self.notes_.append(
+                f"{role}: {missing} of {array.size} observations are missing or not finite, and left out"
+            )
+        return finite
+
+    def _free(self, array: xr.DataArray, saturated: xr.DataArray) -> xr.DataArray:
+        """The information where it is below its ceiling; at the ceiling it says only that the noise is too fine."""
+        if saturated.any():
+            count = f"{int(saturated.sum())} of {saturated.size}"
+            self.notes_.append(f"information: saturated at {count} observations, left out; more noise would tell more")
+        return array.where(~saturated)
+
+    def _split_of(self, array: xr.DataArray, role: str) -> dict[str, Any]:
         if "split" not in array.dims:
-            return array
-        splits = [str(split) for split in array["split"].values]
+            return {}
+        splits = array["split"].values.tolist()
         if self.split not in splits and len(splits) > 1:
             raise ValueError(f"expected split={self.split!r} in {role}, got {splits}; pass split=one of them")
         if self.split not in splits:
             self.notes_.append(f"{role}: split {splits[0]!r}, the only one, instead of {self.split!r}")
-        return array.isel(split=splits.index(self.split) if self.split in splits else 0, drop=True)
+        return {"split": self.split if self.split in splits else splits[0]}
 
-    def _one_layer(self, array: xr.DataArray, role: str) -> xr.DataArray:
+    def _layer_of(self, array: xr.DataArray, role: str) -> dict[str, Any]:
         if "layer" not in array.dims:
-            return array
+            return {}
         labels = array["layer"].values.tolist()
         if self.layer is not None and self.layer not in labels:
             raise ValueError(f"expected layer={self.layer!r} in {role}, got {labels}; pass layer=one of them")
         measured = np.flatnonzero(array.notnull().any([dim for dim in array.dims if dim != "layer"]))
-        deepest = int(measured[-1]) if len(measured) else -1
-        chosen = deepest if self.layer is None else labels.index(self.layer)
-        self.notes_.append(f"{role}: layer {labels[chosen]!r}" + (", the deepest" if self.layer is None else ""))
-        return array.isel(layer=chosen, drop=True)
+        chosen = self.layer if self.layer is not None else labels[int(measured[-1]) if len(measured) else -1]
+        self.notes_.append(f"{role}: layer {chosen!r}" + (", the deepest" if self.layer is None else ""))
+        return {"layer": chosen}
 
     def _as_share(self, array: xr.DataArray, role: str) -> xr.DataArray:
         least, most = float(array.min()), float(array.max())  # NaN if nothing was measured
@@ -245,6 +261,8 @@ class PhaseDetector(BaseEstimator):
             if isinstance(curve, str):
                 return Marker("undefined", "", reason=curve)
             level = self._onset_level(curve) if level is None else level
+            if level > 1:
+                return Marker("undefined", "", reason=f"chance leaves no room: {level:.3g} would be needed")
             return sustained_crossing(curve["step"], curve, level, m=self.n_sustained, name=role)
 
         def descent(role: str, spike_width: int) -> Marker:
@@ -275,7 +293,10 @@ def _as_dataset(curves: xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike]) -> 
         raise ValueError(f"expected 'step' in the curves, got {list(dataset.variables)}; rename yours to 'step'")
     steps = dataset["step"].values.astype(float)
     if len(steps) < _LEAST:
-        raise ValueError(f"expected at least {_LEAST} observations, got {len(steps)}; log the curves more often")
+        raise ValueError(
+            f"expected at least {_LEAST} observations, got {len(steps)}; observe more often, or if nothing was "
+            "observed give attach the optimizer, or call observe(step)"
+        )
     if not np.isfinite(steps).all() or (steps < 0).any() or (np.diff(steps) <= 0).any():
         raise ValueError(
             "expected finite, strictly increasing steps from 0 on, got unsorted, repeated, negative or "
@@ -300,6 +321,18 @@ def _from_mapping(curves: Mapping[Any, Any]) -> xr.Dataset:
         raise ValueError(f"expected arrays as long as step, or (run, step), got the shapes {lengths}")
     steps = arrays.pop("step")
     return xr.Dataset({k: (("run", "step")[-a.ndim :], a) for k, a in arrays.items()}, {"step": steps})
+
+
+def _hint(curves: xr.Dataset, wanted: str) -> str:
+    names = [str(name) for name in curves.data_vars]
+    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
+    if wanted.endswith("_accuracy") and f"{wanted.split('_')[0]}_loss" in names:
+        return "there is a loss: targets that are no class labels have no accuracy"
+    if "all_loss" in names:
+        return "the data was one split, 'all'; attach with {'train': ..., 'test': ...}"
+    if near:
+        return f"near names: {', '.join(near)}"
+    return f"there are: {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"
 
 
 def _of_run(curve: xr.DataArray | str, run: int) -> xr.DataArray | str:
@@ -344,13 +377,13 @@ def _when(marker: xr.Dataset) -> str:
     if len(status) == 1:
         if len(steps):
             lower, upper = _number(marker["lower"].item()), _number(marker["upper"].item())
-            return f"at step {_number(steps[0])} ({lower} to {upper})"
-        return f"{_WORDS[str(status[0])]} ({marker['reason'].values[0]})"
+            return f" at step {_number(steps[0])} ({lower} to {upper})"
+        return f": {_WORDS[str(status[0])]} ({marker['reason'].values[0]})"
     names, counts = np.unique(status, return_counts=True)
     tally = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in zip(names, counts, strict=True))
     if not len(steps):
-        return tally
-    return f"at step {_number(np.median(steps))} ({_number(steps.min())} to {_number(steps.max())}; {tally})"
+        return f": {tally}"
+    return f" at step {_number(np.median(steps))} ({_number(steps.min())} to {_number(steps.max())}; {tally})"
 
 
 def _row(marker: xr.Dataset) -> tuple[str, ...]:

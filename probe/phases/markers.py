@@ -252,7 +252,12 @@ def _no_descent(s: np.ndarray, v: np.ndarray, rule: str, rises: bool, p: float, 
     error = sd * np.sqrt(2 / m * (1 + phi) / (1 - phi))
     if rises and v[-m:].mean() - v[-2 * m : -m].mean() > 3 * error:
         return Marker("right_censored", rule, p_value=p, reason=f"still rising at the last step {s[-1]:g}")
-    return Marker("absent", rule, p_value=p, reason="rises, no fall after it" if rises else "no rise after the descent")
+    return Marker(
+        "absent",
+        rule,
+        p_value=p,
+        reason="it rises, but does not fall after that" if rises else "it does not rise before it falls",
+    )
 
 
 def _fall(values: np.ndarray) -> tuple[float, float]:
