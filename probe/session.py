@@ -276,14 +276,13 @@ class Session:
                 RuntimeWarning,
                 stacklevel=4,
             )
-        if self._finalizer.alive:
+        if self._finalizer.detach():
             try:
                 self.journal.close()
-                self._finalizer.detach()
             except OSError as error:
                 warnings.warn(
-                    f"{self.journal.path} could not be written ({error}); the series is in memory, and writing is "
-                    "tried once more at the end of the process: make room, or probe.save(probes.series_, 'other.nc')",
+                    f"{self.journal.path} could not be written ({error}); the series is in memory: "
+                    "probe.save(probes.series_, 'other.nc') writes it elsewhere",
                     RuntimeWarning,
                     stacklevel=4,
                 )

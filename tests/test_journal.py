@@ -266,3 +266,22 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path, monkeyp
     monkeypatch.setattr(module, "open", denied, raising=False)
     with pytest.raises(PermissionError, match=r"Permission denied: .*run\.nc\.journal"):
         Journal(path, HEADER)
+
+
+def test_labels_that_are_not_finite_survive_the_file(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run.nc", HEADER)
+    journal.declare(Variable("v", ("noise",), {"noise": [0.1, float("inf")]}))
+    journal.record(0, {"v": np.array([1.0, -np.inf])})
+    found = load(tmp_path / "run.nc")
+    assert found["noise"].values.tolist() == [0.1, float("inf")]
+    assert found["v"].values.tolist() == [[1.0, -np.inf]]
+
+
+def test_without_a_path_all_is_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal(None, HEADER)
+    journal.declare(Variable("v"))
+    journal.record(0, {"v": np.array(1.0)})
+    journal.close()
+    assert journal.dataset()["v"].item() == 1
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 import copy
 import gc
+import json
 import os
 import pickle
 import signal
@@ -647,3 +648,163 @@ def test_the_end_of_the_process_writes_the_file_but_the_end_of_a_fork_does_not(
     process = child(ending)
     assert process.wait(60) == 0
     assert series_module.load(path)["step"].values.tolist() == list(range(7))
+
+
+# -- found by review -----------------------------------------------------------------------------------------------
+
+
+class Unrolled(nn.Module):
+    """A cell called once for each position: as many times as the input is long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.RNNCell(2, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x.new_zeros(len(x), 4)
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return self.head(h)
+
+
+def test_a_layer_called_more_often_on_one_split_is_read_at_its_last_call() -> None:
+    torch.manual_seed(0)
+    model, x, y = Unrolled(), torch.randn(20, 12, 2), torch.arange(20) % 2
+    data = {"train": (x[:, :4], y), "test": (x, y)}
+    alone = MutualInfoProbe(layers="cell").fit(model, data).series_["total_variance"]
+    together = ProbeSet([MutualInfoProbe(layers="cell")]).fit(model, data).series_["total_variance"]
+    with torch.no_grad():
+        h = torch.zeros(20, 4)
+        for t in range(12):
+            h = model.cell(x[:, t], h)
+    truth = h.var(0, correction=0).sum().item()
+    assert alone.sel(split="test").item() == pytest.approx(truth, rel=1e-5)
+    np.testing.assert_array_equal(alone, together)
+
+
+class Sometimes(nn.Module):
+    """Runs ``rare`` only if the first input of a batch is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.often, self.rare = nn.Linear(2, 3), nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.often(x)
+        return self.rare(z) if x[0, 0] > 0 else z
+
+
+def test_a_layer_that_fires_for_some_inputs_only_is_not_measured_and_named() -> None:
+    x = torch.randn(8, 2)
+    x[0, 0], x[4, 0] = 1.0, -1.0
+    probe = MutualInfoProbe(layers=["often", "rare"])
+    probe.attach(Sometimes(), (x, torch.arange(8) % 2), batch_size=4).observe(0)
+    with pytest.warns(RuntimeWarning, match="never fired for all inputs, and hold no numbers: rare"):
+        probe.detach()
+    assert np.isnan(probe.series_["information_x"].values.squeeze()).tolist() == [False, True]
+    assert probe.series_["information_nonfinite"].values.squeeze().tolist() == [0, -1]
+
+
+def test_resuming_a_training_drops_what_came_after_the_checkpoint(path: Path) -> None:
+    model = net()
+    optimizer = trained(model)
+    first = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(2), path=path)
+    train(model, optimizer, 10)
+    first.detach()
+    assert load(path)["step"].values.tolist() == [0, 2, 4, 6, 8, 10]
+    again = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(3), path=path, mode="resume", step=4)
+    train(model, optimizer, 3)
+    assert load(path)["step"].values.tolist() == [0, 2, 4, 6]
+    assert len(json.loads(load(path).attrs["provenance"])["resumed"]) == 1
+    again.detach()
+    assert series_module.load(path)["step"].values.tolist() == [0, 2, 4, 6]
+
+
+def test_resume_refuses_other_data_of_the_same_size(path: Path) -> None:
+    Echo().attach(net(), DATA, path=path).observe(0).detach()
+    other = {split: (x + 1, y) for split, (x, y) in DATA.items()}
+    with pytest.raises(ValueError, match=r"another configuration .*data\.train"):
+        Echo().attach(net(), other, path=path, mode="resume")
+
+
+def test_overwriting_waits_for_the_first_observation(path: Path) -> None:
+    class Raising(Probe):
+        def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+            raise RuntimeError("no")
+
+    Echo().attach(net(), DATA, path=path).observe(0).observe(7).detach()
+    with pytest.raises(RuntimeError, match="no"):
+        Raising().attach(net(), DATA, path=path, mode="overwrite").observe(0)
+    assert load(path)["step"].values.tolist() == [0, 7]
+    Echo().attach(net(), DATA, path=path, mode="overwrite").observe(3).detach()
+    assert load(path)["step"].values.tolist() == [3]
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.journal"]
+
+
+def test_the_first_observation_raises_and_a_later_one_is_flagged() -> None:
+    with pytest.raises(RuntimeError):
+        Echo(fails=(0,)).attach(net(), DATA).observe(0)
+    probe = Echo(fails=(1,)).attach(net(), DATA).observe(0)
+    with pytest.warns(RuntimeWarning, match="Echo failed at step 1 and is flagged there"):
+        probe.observe(1)
+
+
+def test_the_last_state_is_observed_at_detach_on_the_default_schedule() -> None:
+    for schedule, last in ((None, 13), (every(5), 10)):
+        model = net()
+        optimizer = trained(model)
+        probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=schedule)
+        train(model, optimizer, 13)
+        assert steps(probe.detach())[-1] == last
+
+
+def test_scalars_of_half_precision_are_numbers() -> None:
+    probe = Echo().attach(net(), DATA).observe(0, loss=torch.tensor(0.5, dtype=torch.bfloat16))
+    assert probe.series_["loss"].item() == 0.5
+
+
+def test_saving_over_a_recording_is_refused(path: Path) -> None:
+    probe = Echo().attach(net(), DATA, path=path).observe(0).detach()
+    with pytest.raises(FileExistsError, match="recording with a journal"):
+        series_module.save(probe.series_, path)
+
+
+@pytest.mark.parametrize(("schedule", "told"), [(100, r"every\(100\)"), ([1, 2], r"at\(\[")])
+def test_a_schedule_that_is_no_function_says_what_to_write(schedule: Any, told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        Echo().attach(net(), DATA, schedule=schedule)
+
+
+def test_a_single_probe_in_a_set_says_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"ProbeSet\(\[Echo\(\)\]\)"):
+        ProbeSet(Echo()).attach(net(), DATA)  # type: ignore[arg-type]
+
+
+def test_functional_activations_are_the_default_layers_as_modules_are() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(torch.relu(self.a(x)))
+
+    functional = Functional()
+    modules = nn.Sequential(functional.a, nn.ReLU(), functional.b)
+    one, other = (MutualInfoProbe().fit(model, DATA).series_ for model in (functional, modules))
+    assert one["layer"].values.tolist() == [":relu->"]
+    np.testing.assert_array_equal(one["information_x"], other["information_x"])
+
+
+def test_a_full_disk_at_detach_is_said_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = Echo().attach(net(), DATA, path=path).observe(0).observe(1)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(series_module, "write", full)
+        with pytest.warns(RuntimeWarning, match=r"could not be written .*probe.save"):
+            probe.detach()
+    assert steps(probe) == [0, 1]
+    assert load(path)["step"].values.tolist() == [0, 1]

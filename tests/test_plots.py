@@ -1,0 +1,96 @@
+"""Pictures are looked at by people; here: that each is drawn, of what it says, at the edges too."""
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+from probe import PhaseDetector, plots, series
+
+
+def run(n: int = 40, *, saturated: bool = False, seed: int = 0) -> xr.Dataset:
+    """A series as probes record it, with three layers of which one was never measured."""
+    steps = np.unique(np.geomspace(1, 1e4, n).astype(int))
+    n, noise = len(steps), np.random.default_rng(seed).normal(0, 0.01, len(steps))
+    x = np.linspace(0, 1, n)
+    information = np.stack([4 + x, 4 + np.sin(3 * x), np.full(n, np.nan)], 1)[:, None].repeat(2, 1)  # (n, split, layer)
+    dims = ("step", "split", "layer")
+    return xr.Dataset(
+        {
+            "train_accuracy": ("step", np.clip(2 * x, 0, 1)),
+            "test_accuracy": ("step", np.clip(2 * x - 0.8, 0.1, 1)),
+            "train_loss": ("step", 2 - 1.9 * x),
+            "test_loss": ("step", 2 + np.sin(3 * x) + noise),
+            "information_x": (dims, information, {"units": "bits"}),
+            "information_x_se": (dims, np.full_like(information, 0.05)),
+            "information_x_ceiling": (dims, np.full_like(information, 6.0)),
+            "information_y": (dims, information / 2, {"units": "bits"}),
+            "information_y_ceiling": (dims, np.full_like(information, 3.0)),
+            "saturated": (dims, np.full(information.shape, int(saturated), np.int8)),
+            "local_complexity_total": (("step", "split"), np.stack([x, 1 - x], 1)),
+            "linear_mapping_number": (dims, np.where(np.arange(3) == 0, 3.0, np.nan) + 0 * information),
+        },
+        {"step": steps, "split": ["train", "test"], "layer": ["a", "b", "c"]},
+    )
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def labels(figure: plt.Figure) -> list[str]:
+    return [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel() != "step"]
+
+
+def test_overview_has_a_panel_for_each_measure() -> None:
+    data = run()
+    figure = plots.overview(data, PhaseDetector().fit(data), title="a run")
+    figure.canvas.draw()
+    assert labels(figure) == [
+        "accuracy", "loss", "information_x, b (bits)", "local_complexity_total", "linear_mapping_number, a",
+        "I(T+n;Y) (bits)",
+    ]  # fmt: skip
+    assert figure.axes[0].get_xscale() == "log"
+
+
+@pytest.mark.parametrize("data", [series.concat([run(), run(seed=1)]), run(saturated=True), run().isel(step=[0])])
+def test_overview_of_several_runs_of_saturated_ones_and_of_one_point(data: xr.Dataset) -> None:
+    detector = PhaseDetector().fit(data) if data.sizes["step"] > 4 else None
+    figure = plots.overview(data, detector)
+    figure.canvas.draw()
+    assert len(labels(figure)) == 6
+
+
+def test_even_steps_have_a_linear_axis() -> None:
+    data = run().isel(step=slice(0, 9)).assign_coords(step=np.arange(0, 90, 10))
+    assert plots.curves(data, ["train_accuracy"]).get_xscale() == "linear"
+
+
+def test_curves_with_other_names_are_found_by_their_roles() -> None:
+    data = run()[["train_accuracy", "test_loss"]].rename(train_accuracy="acc", test_loss="nll")
+    detector = PhaseDetector(train_accuracy="acc", test_loss="nll").fit(data)
+    assert labels(detector.plot()) == ["accuracy", "loss"]
+
+
+def test_nothing_to_draw_says_what_there_is() -> None:
+    with pytest.raises(ValueError, match="none of the variables is known to this page: lr"):
+        plots.overview(xr.Dataset({"lr": ("step", [1.0])}, {"step": [1]}))
+
+
+def test_error_bands_are_two_standard_errors() -> None:
+    ax = plots.curves(run().sel(split=["train"]), ["information_x"])
+    (band,) = ax.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(4 - 0.1, abs=1e-6)  # the curve begins at 4, its error is .05
+
+
+def test_markers_stand_where_they_were_found() -> None:
+    detector = PhaseDetector().fit(run())
+    ax = plots.phases(detector)
+    drawn = sorted(line.get_xdata()[0] for line in ax.lines)
+    found = detector.markers_["step"].values[detector.markers_["status"].values == "found"]
+    assert drawn == sorted(found.tolist())
