@@ -60,6 +60,8 @@ class Journal:
             raise ValueError(f"mode must be None, 'resume' or 'overwrite', got {mode!r}")
         if self.path is not None:
             self._prepare(self.path, mode, step)
+        elif mode is not None:
+            raise ValueError(f"mode={mode!r} is about a file, and there is no path=")
 
     def _prepare(self, path: Path, mode: str | None, step: int | None) -> None:
         journal = journal_of(path)

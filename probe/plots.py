@@ -146,6 +146,7 @@ def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | No
     ceiling = float(one["information_y_ceiling"].max())
     right = 1.05 * max(float(one["information_x"].max()), ceiling)
     ax.plot([0, ceiling, right], [0, ceiling, ceiling], color="#bbbbbb", lw=1, zorder=-1)
+    ax.set_ylim(top=1.12 * ceiling)
     ax.text(right, ceiling, "H(Y) ", va="bottom", ha="right", fontsize=8, color="#888888")
     measured = one["layer"].values[one["information_x"].notnull().any(["run", "step"]).values]
     for i, layer in enumerate(measured):

@@ -270,7 +270,7 @@ class Session:
             self._hook.handle.remove()
             if self._default and self._last not in (None, self.step):
                 self.record(self.step)
-        if self._last is None:
+        if self._last is None and not self.counted:
             warnings.warn(
                 "nothing was observed: give attach the optimizer, or call observe(step) in the training loop",
                 RuntimeWarning,

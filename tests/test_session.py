@@ -808,3 +808,8 @@ def test_a_full_disk_at_detach_is_said_and_nothing_is_lost(path: Path, monkeypat
             probe.detach()
     assert steps(probe) == [0, 1]
     assert load(path)["step"].values.tolist() == [0, 1]
+
+
+def test_a_mode_without_a_path_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no path="):
+        Echo().attach(net(), DATA, mode="resume")
