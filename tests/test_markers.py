@@ -228,3 +228,9 @@ def test_smooth_peaks_and_noise_are_no_spikes() -> None:
     noise = np.random.default_rng(0).standard_normal((200, 60))
     assert not upward_spikes(smooth, 1e-6).any()
     assert sum(upward_spikes(curve, 1.0).sum() for curve in noise) == 0
+
+
+def test_a_rise_at_the_end_of_the_record_is_no_spike() -> None:
+    values = np.concatenate([np.zeros(30), [0.0, 4.0, 9.0]])
+    assert not upward_spikes(values, 0.01).any()
+    assert not upward_spikes(values[::-1], 0.01).any()

@@ -97,4 +97,7 @@ def upward_spikes(values: np.ndarray, sd: float, *, width: int = 3) -> np.ndarra
     if len(values) <= width:
         return np.zeros(len(values), dtype=bool)
     stands_out = values - grey_opening(values, size=width + 1, mode="nearest")
-    return stands_out > max(6 * sd, 0.1 * np.ptp(values))
+    spikes = stands_out > max(6 * sd, 0.1 * np.ptp(values))
+    inside = np.flatnonzero(~spikes)  # what stands out at an end of the record may be the start of a rise
+    spikes[: inside[0]] = spikes[inside[-1] + 1 :] = False
+    return spikes
