@@ -62,6 +62,7 @@ class Session:
         self.counted = optimizer is not None
         self._last: int | None = None
         self._default = schedule is None
+        self._mark: tuple[int, int] | None = None
         self._schedule = schedule or (log_spaced() if self.counted else None)
         self._owners: dict[str, str] = {}  # variable -> probe
         self._asked: set[str] = set()
@@ -107,6 +108,11 @@ class Session:
                     f"{type(error).__name__}: {error}"
                 ) from error
 
+    def _weights(self) -> tuple[int, int]:
+        """Changes whenever weights are written or exchanged."""
+        first = next(self.model.parameters())
+        return first._version, first.data_ptr()
+
     def _header(self) -> dict[str, Any]:
         estimators = {name: _described(probe) for name, probe in self.members.items()}
         device = capture.device_of(self.model).type
@@ -150,6 +156,7 @@ class Session:
     def stepped(self) -> None:
         """The optimiser has made an update."""
         self.step += 1
+        self._mark = self._weights()
         if self.due(self.step):
             self.record(self.step)
 
@@ -268,7 +275,8 @@ class Session:
         """Observe the last state if the schedule is the default one, write the file, name layers that never fired."""
         if self.counted:
             self._hook.handle.remove()
-            if self._default and self._last not in (None, self.step):
+            # not if other weights were loaded since the last update: they are those of no step
+            if self._default and self._last not in (None, self.step) and self._mark == self._weights():
                 self.record(self.step)
         if self._last is None and not self.counted:
             warnings.warn(

@@ -813,3 +813,13 @@ def test_a_full_disk_at_detach_is_said_and_nothing_is_lost(path: Path, monkeypat
 def test_a_mode_without_a_path_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no path="):
         Echo().attach(net(), DATA, mode="resume")
+
+
+def test_weights_loaded_after_the_last_update_are_not_taken_for_it() -> None:
+    model = net()
+    optimizer = trained(model)
+    probe = Echo().attach(model, DATA, optimizer=optimizer)
+    best = copy.deepcopy(model.state_dict())
+    train(model, optimizer, 13)
+    model.load_state_dict(best)
+    assert steps(probe.detach())[-1] == 12
