@@ -16,11 +16,12 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from probe import capture, series
+from probe.data import Batch, read_data, shape_of
 from probe.journal import Journal
 from probe.layers import unwrap
 from probe.schedule import Schedule, log_spaced
 from probe.series import Variable
-from probe.snapshot import Batch, Snapshot, read_data, shape_of
+from probe.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from probe.base import Probe

@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from probe import PerformanceProbe
 from probe.capture import trace
+from probe.data import read_data
 from probe.layers import INPUT, OUTPUT
-from probe.snapshot import Measured, Snapshot, read_data
+from probe.snapshot import Measured, Snapshot
 
 X, Y = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
 

@@ -7,7 +7,6 @@ curve; none is conditioned on another, so their order and distance are observati
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from probe.phases.curves import as_dataset, hint
 from probe.phases.markers import Marker, second_descent, sustained_crossing
 
 MARKERS = ("fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end")
@@ -34,7 +34,6 @@ _WORDS = {
     "right_censored": "not within the record",
     "undefined": "unknown",
 }
-_LEAST = 4  # observations: the fewest that can rise and fall between two ends
 
 Role = str | Callable[[xr.Dataset], xr.DataArray]
 
@@ -124,7 +123,7 @@ class PhaseDetector(BaseEstimator):
             For curves of another kind, fewer than 4 observations, unsorted or repeated steps, mixed lengths,
             accuracies outside [0, 1] or [0, 100].
         """
-        self.curves_ = dataset = _as_dataset(curves)
+        self.curves_ = dataset = as_dataset(curves)
         self.notes_: list[str] = []
         roles = dict(zip(_ROLES, (self._role(dataset, role) for role in _ROLES), strict=True))
         self.n_runs_ = dataset.sizes.get("run", 1)
@@ -175,7 +174,7 @@ class PhaseDetector(BaseEstimator):
         elif wanted in curves:
             array = curves[wanted]
         else:
-            return f"no variable {wanted!r} for the role {role}; {_hint(curves, str(wanted))}"
+            return f"no variable {wanted!r} for the role {role}; {hint(curves, str(wanted))}"
         chosen = {**self._split_of(array, role), **self._layer_of(array, role)}
         saturated = curves.get("saturated") if role == "information" and wanted == "information_x" else None
         array = array.sel(chosen, drop=True)
@@ -278,61 +277,6 @@ class PhaseDetector(BaseEstimator):
             descent("information", 0),
             crossing("test_accuracy", self.end_level),
         ]
-
-
-def _as_dataset(curves: xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike]) -> xr.Dataset:
-    if isinstance(curves, pd.DataFrame):
-        dataset = _from_frame(curves)
-    elif isinstance(curves, xr.Dataset):
-        dataset = curves
-    elif isinstance(curves, Mapping):
-        dataset = _from_mapping(curves)
-    else:
-        raise TypeError(f"expected a Dataset, a DataFrame or a mapping of arrays, got {type(curves).__name__}")
-    if "step" not in dataset.coords or dataset["step"].dims != ("step",):
-        raise ValueError(f"expected 'step' in the curves, got {list(dataset.variables)}; rename yours to 'step'")
-    steps = dataset["step"].values.astype(float)
-    if len(steps) < _LEAST:
-        raise ValueError(
-            f"expected at least {_LEAST} observations, got {len(steps)}; observe more often, or if nothing was "
-            "observed give attach the optimizer, or call observe(step)"
-        )
-    if not np.isfinite(steps).all() or (steps < 0).any() or (np.diff(steps) <= 0).any():
-        raise ValueError(
-            "expected finite, strictly increasing steps from 0 on, got unsorted, repeated, negative or "
-            "non-finite ones; sort by step and keep one row a step"
-        )
-    return dataset
-
-
-def _from_frame(frame: pd.DataFrame) -> xr.Dataset:
-    if "step" not in frame.columns and frame.index.name == "step":
-        frame = frame.reset_index()
-    numbers = frame.select_dtypes("number")
-    return _from_mapping({str(name): numbers[name].to_numpy(dtype=float) for name in numbers.columns})
-
-
-def _from_mapping(curves: Mapping[Any, Any]) -> xr.Dataset:
-    arrays = {name: np.asarray(values) for name, values in curves.items()}
-    if "step" not in arrays:
-        raise ValueError(f"expected the key or column 'step', got {list(arrays)}; rename yours to 'step'")
-    lengths = {name: array.shape for name, array in arrays.items()}
-    if any(array.ndim not in (1, 2) or array.shape[-1:] != arrays["step"].shape for array in arrays.values()):
-        raise ValueError(f"expected arrays as long as step, or (run, step), got the shapes {lengths}")
-    steps = arrays.pop("step")
-    return xr.Dataset({k: (("run", "step")[-a.ndim :], a) for k, a in arrays.items()}, {"step": steps})
-
-
-def _hint(curves: xr.Dataset, wanted: str) -> str:
-    names = [str(name) for name in curves.data_vars]
-    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    if wanted.endswith("_accuracy") and f"{wanted.split('_')[0]}_loss" in names:
-        return "there is a loss: targets that are no class labels have no accuracy"
-    if "all_loss" in names:
-        return "the data was one split, 'all'; attach with {'train': ..., 'test': ...}"
-    if near:
-        return f"near names: {', '.join(near)}"
-    return f"there are: {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"
 
 
 def _of_run(curve: xr.DataArray | str, run: int) -> xr.DataArray | str:
