@@ -49,7 +49,7 @@ class Journal:
         mode: str | None = None,
         step: int | None = None,
     ) -> None:
-        self.path = None if path is None else Path(path).expanduser()
+        self.path = None if path is None else Path(path).expanduser().absolute()  # the process may change folders
         self.records = Records()
         self.header = dict(header)
         self._pending: list[bytes] = []

@@ -460,7 +460,7 @@ def test_information_about_labels_falls_when_the_layer_forgets_them() -> None:
     x, y = samples(400)
     aware, blind = nn.Linear(5, 4), nn.Linear(5, 4)
     with torch.no_grad():
-        blind.weight[:, 0] = 0  # the label is the sign of the first input
+        aware.weight[:, 0], blind.weight[:, 0] = 1, 0  # the label is the sign of the first input
     kept, lost = (
         MutualInfoProbe(layers="0").fit(nn.Sequential(layer), (x, y)).series_["information_y"].item()
         for layer in (aware, blind)

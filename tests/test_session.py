@@ -823,3 +823,14 @@ def test_weights_loaded_after_the_last_update_are_not_taken_for_it() -> None:
     train(model, optimizer, 13)
     model.load_state_dict(best)
     assert steps(probe.detach())[-1] == 12
+
+
+def test_a_relative_path_is_that_of_the_folder_at_attach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    probe = Echo().attach(net(), DATA, path="run.nc").observe(0)
+    monkeypatch.chdir(elsewhere)
+    probe.observe(1).detach()
+    assert load(tmp_path / "run.nc")["step"].values.tolist() == [0, 1]
+    assert not list(elsewhere.iterdir())
