@@ -69,9 +69,12 @@ class Session:
         self._asked: set[str] = set()
         self._fired: set[str] = set()
         self.trace = self._traced()
+        self._shared: list[capture.Tap] = []
         self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
         self._try_out()
-        self.journal = Journal(path, self._header(), mode=mode, step=self.step if self.counted else None)
+        self.journal = Journal(
+            path, self._header(recorded=path is not None), mode=mode, step=self.step if self.counted else None
+        )
         # also where nobody calls detach: at the end of the process
         self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
         self._begin()
@@ -114,13 +117,14 @@ class Session:
         first = next(self.model.parameters())
         return first._version, first.data_ptr()
 
-    def _header(self) -> dict[str, Any]:
+    def _header(self, *, recorded: bool) -> dict[str, Any]:
+        """Of the journal; the data is fingerprinted for a file only, since only a file is resumed."""
         estimators = {name: _described(probe) for name, probe in self.members.items()}
         device = capture.device_of(self.model).type
         return {
             "configuration": {
                 "probes": estimators,
-                "data": {split: [len(batch), batch.digest()] for split, batch in self.data.items()},
+                "data": {split: [len(batch), batch.digest()] for split, batch in self.data.items() if recorded},
                 "layers": self.trace.order,
             },
             "order": {"layer": self.trace.order, "split": list(self.data)},
@@ -145,8 +149,7 @@ class Session:
         self._hook = hook
 
     def _snapshot(self, step: int = 0) -> Snapshot:
-        shared = getattr(self, "_shared", ())
-        return Snapshot(self.model, step, self.data, self.trace, shared=shared, batch_size=self.batch_size)
+        return Snapshot(self.model, step, self.data, self.trace, shared=self._shared, batch_size=self.batch_size)
 
     # -- observing ---------------------------------------------------------------------------------------------
 

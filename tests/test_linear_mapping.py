@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import LMNProbe
@@ -21,16 +22,6 @@ TWO_CLUSTERS = {  # along one line from -1 to +1, 21 points; recorded with an in
     "cube": (lambda h: h**3, 1.317374),
     "gelu": (F.gelu, 1.257538),
 }
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def built(make: Callable[[], nn.Module], seed: int = 0) -> Any:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        return make()
 
 
 def samples(n: int, *shape: int, seed: int = 1) -> Tensor:

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,22 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from helpers import built, seeded
 from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor, nn
 
 from probe import LocalComplexityProbe
 from probe.measures.local_complexity import orthonormal_frame, sign_changes
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def built(make: Callable[[], nn.Module], seed: int = 0) -> Any:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        return make()
 
 
 def points(n: int, *shape: int, seed: int = 1) -> Tensor:

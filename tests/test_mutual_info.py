@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from helpers import seeded
 from scipy.integrate import quad
 from torch import Tensor, nn
 
@@ -14,10 +15,6 @@ from probe.measures.mutual_info import Bits, ChannelInformation, channel_informa
 
 BITS = 10  # the hypercube {-1, +1}^10: 1024 inputs, all enumerated
 SNR = [0.1, 0.5, 1, 2, 4]  # a^2 / sigma^2 of one bit
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def measured(z: Tensor, labels: Tensor | None = None, *, seed: int = 0, noise: float = 0.2) -> ChannelInformation:
