@@ -1,37 +1,47 @@
-"""A small decoder that reads `a o b =` and answers at the last token."""
+"""The paper's transformer: it reads `a o b =` and answers at the last token.
 
+Pre-norm blocks with a final norm, biases everywhere, learnt positions, causal attention, GELU. It is the network of
+the public repository that arXiv:2504.12700 builds on (see docs/performance.md for what is computed, and what is not).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+_ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh"), "relu": nn.ReLU}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Sizes of a `Transformer`.
+    """Sizes of a `Transformer`, and how it starts. The defaults are the paper's.
 
     Attributes
     ----------
-    n_tokens, n_classes : int
-        Size of the vocabulary and number of answers; take them from the task.
-    n_positions : int
-        Tokens in a sequence.
     d_model, n_heads, d_mlp, n_blocks : int
         Width of the residual stream, attention heads (must divide `d_model`), hidden units, blocks.
+    activation : {"gelu", "gelu_tanh", "relu"}
+        Of the hidden units: GELU exactly, by its tanh approximation, or ReLU.
     dropout : float
         Rate after the embedding, on attention weights, after attention, on hidden units and after the MLP.
-        Above 0, the masks come from torch's global random state.
+    token_std, position_std : float
+        Token vectors start normal with this standard deviation, and so do position vectors. The paper draws token
+        vectors N(0, 1) and multiplies them by sqrt(d_model) (`token_scale`).
+    token_scale : float
+        What token vectors are multiplied by when read.
     """
 
-    n_tokens: int
-    n_classes: int
-    n_positions: int = 4
     d_model: int = 128
     n_heads: int = 4
     d_mlp: int = 512
     n_blocks: int = 2
-    dropout: float = 0.0
+    activation: str = "gelu"
+    dropout: float = 0.1
+    token_std: float = 1.0
+    position_std: float = 1.0
+    token_scale: float = math.sqrt(128)
 
     def __post_init__(self) -> None:
         if self.n_heads < 1 or self.d_model % self.n_heads:
@@ -39,6 +49,10 @@ class Config:
                 f"Expected n_heads to divide d_model, came {self.n_heads} heads for d_model={self.d_model}. "
                 "Make d_model a multiple of n_heads."
             )
+        if self.activation not in _ACTIVATIONS:
+            raise ValueError(f"Expected an activation among {', '.join(_ACTIVATIONS)}, came {self.activation!r}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"Expected a dropout rate from 0 to below 1, came {self.dropout}. Give one such as 0.1.")
 
 
 class Attention(nn.Module):
@@ -46,19 +60,23 @@ class Attention(nn.Module):
 
     def __init__(self, config: Config, *, last: bool) -> None:
         super().__init__()
-        self.last = last
-        self.n_heads, self.dropout = config.n_heads, config.dropout
+        self.last, self.n_heads = last, config.n_heads
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
         self.out = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, T, d)` to `(B, T, d)`, or to `(B, 1, d)` for the last position only."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, heads, d_head)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d_head)
-        q = q[:, :, -1:] if self.last else q  # the last position sees all, so it needs no mask
-        dropout = self.dropout if self.training else 0.0
-        z = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=not self.last)
-        return self.out(z.transpose(1, 2).flatten(2))  # (B, heads, T, d_head) to (B, T, d)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map `(B, T, d)` to `(B, T, d)`, or to `(B, 1, d)` for the last position only.
+
+        Sequences of a few tokens are too short for matrix products: sums of products are twice as fast.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(-3)  # each (B, T, heads, d_head)
+        q = q[:, -1:] if self.last else q  # (B, Q, heads, d_head)
+        scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(q.shape[-1])  # (B, Q, T, heads)
+        if not self.last:  # the last position sees all
+            ahead = torch.full((x.shape[1],) * 2, -math.inf, dtype=x.dtype, device=x.device).triu(1)  # (Q, T)
+            scores = scores + ahead[:, :, None]
+        weights = drop(scores.softmax(2), mask)  # (B, Q, T, heads)
+        return self.out((weights[..., None] * v[:, None]).sum(2).flatten(2))  # (B, Q, d)
 
 
 class Block(nn.Module):
@@ -71,15 +89,15 @@ class Block(nn.Module):
         super().__init__()
         d = config.d_model
         self.norm1, self.attention = nn.LayerNorm(d), Attention(config, last=last)
-        self.norm2, self.up, self.act = nn.LayerNorm(d), nn.Linear(d, config.d_mlp), nn.GELU()
-        self.down, self.dropout = nn.Linear(config.d_mlp, d), nn.Dropout(config.dropout)
+        self.norm2, self.up, self.act = nn.LayerNorm(d), nn.Linear(d, config.d_mlp), _ACTIVATIONS[config.activation]()
+        self.down = nn.Linear(config.d_mlp, d)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, masks: Sequence[Tensor | None] = (None,) * 4) -> Tensor:
         """Map `(B, T, d)` to `(B, T, d)`, or to `(B, 1, d)` for the last position only."""
-        z = self.dropout(self.attention(self.norm1(x)))  # (B, T or 1, d)
-        x = x[:, -z.shape[1] :] + z  # (B, T or 1, d)
-        hidden = self.dropout(self.act(self.up(self.norm2(x))))  # (B, T or 1, d_mlp)
-        return x + self.dropout(self.down(hidden))  # (B, T or 1, d)
+        attended = drop(self.attention(self.norm1(x), masks[0]), masks[1])  # (B, Q, d)
+        x = x[:, -attended.shape[1] :] + attended  # (B, Q, d)
+        hidden = drop(self.act(self.up(self.norm2(x))), masks[2])  # (B, Q, d_mlp)
+        return x + drop(self.down(hidden), masks[3])  # (B, Q, d)
 
 
 class Transformer(nn.Module):
@@ -89,36 +107,57 @@ class Transformer(nn.Module):
     ----------
     config : Config
         Its sizes.
+    n_tokens, n_classes : int
+        Size of the vocabulary and number of answers; take them from the task.
     seed : int
         Decides the initial parameters, made on the CPU so that a seed means the same for every device; the
         global random state is left as it was.
     """
 
-    def __init__(self, config: Config, *, seed: int = 0) -> None:
+    n_positions = 4
+
+    def __init__(self, config: Config, n_tokens: int, n_classes: int, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         # torch.manual_seed would seed the GPUs too, which fork_rng without devices does not restore.
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(seed)
-            self.tokens = nn.Embedding(config.n_tokens, config.d_model)
-            self.positions = nn.Embedding(config.n_positions, config.d_model)
-            self.dropout = nn.Dropout(config.dropout)
+            self.tokens = nn.Embedding(n_tokens, config.d_model)
+            self.positions = nn.Embedding(self.n_positions, config.d_model)
             last = config.n_blocks - 1
             self.blocks = nn.ModuleList(Block(config, last=i == last) for i in range(config.n_blocks))
             self.norm = nn.LayerNorm(config.d_model)
-            self.head = nn.Linear(config.d_model, config.n_classes)
-            for embedding in (self.tokens, self.positions):  # torch's N(0, 1) would dwarf what blocks add
-                nn.init.normal_(embedding.weight, std=0.02)
+            self.head = nn.Linear(config.d_model, n_classes)
+            nn.init.normal_(self.tokens.weight, std=config.token_std)
+            nn.init.normal_(self.positions.weight, std=config.position_std)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Answer each sequence: int64 tokens `(B, n_positions)` to logits `(B, n_classes)`."""
-        expected = self.config.n_positions
-        if tokens.ndim != 2 or tokens.shape[1] != expected:
+    def forward(self, tokens: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
+        """Answer each sequence: int64 tokens `(B, 4)` to logits `(B, n_classes)`.
+
+        Dropout acts only where `masks` are given (one for each of `mask_shapes`), so that the answer is a function
+        of the arguments: no mode, no global random state.
+        """
+        if tokens.ndim != 2 or tokens.shape[1] != self.n_positions:
             raise ValueError(
-                f"Expected tokens of shape (B, {expected}), came {tuple(tokens.shape)}. "
+                f"Expected tokens of shape (B, {self.n_positions}), came {tuple(tokens.shape)}. "
                 "Give one row per sequence, as Task.inputs has them."
             )
-        x = self.dropout(self.tokens(tokens) + self.positions.weight)  # (B, T, d)
-        for block in self.blocks:
-            x = block(x)  # (B, T, d), after the last block (B, 1, d)
+        masks = [None] * (1 + 4 * len(self.blocks)) if masks is None else masks
+        x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
+        x = drop(x, masks[0])
+        for i, block in enumerate(self.blocks):
+            x = block(x, masks[1 + 4 * i : 5 + 4 * i])  # (B, T, d), after the last block (B, 1, d)
         return self.head(self.norm(x[:, -1]))  # (B, n_classes)
+
+    def mask_shapes(self, n: int) -> Iterator[tuple[int, ...]]:
+        """Shapes of the dropout masks of a batch of `n` sequences, in the order in which they are used."""
+        t, d = self.n_positions, self.config.d_model
+        yield n, t, d
+        for block in self.blocks:
+            q = 1 if block.attention.last else t
+            yield from ((n, q, t, self.config.n_heads), (n, q, d), (n, q, self.config.d_mlp), (n, q, d))
+
+
+def drop(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Dropout by a given mask, which holds 0 or 1 / (1 - rate)."""
+    return x if mask is None else x * mask

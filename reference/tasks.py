@@ -1,7 +1,12 @@
-"""Tables of a binary operation as token sequences `a o b =`, one answer each, split in train and test."""
+"""Tables of a binary operation as token sequences `a o b =`, one answer each, split in train and test.
 
+`division`, `subtraction` and `composition` (of permutations) make a `Task`; `TaskConfig` names one, for a recorded run.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import isqrt
+from itertools import permutations
+from math import factorial, gcd
 
 import torch
 from torch import Tensor
@@ -44,13 +49,21 @@ class Task:
         return self.inputs[self.test], self.targets[self.test]
 
 
-def division(p: int, *, fraction: float = 0.5, seed: int = 0) -> Task:
-    """Division modulo a prime: all pairs `(a, b)` with `b != 0`, and the one `c` with `c * b = a (mod p)`.
+def division(p: int, *, table: str | None = None, fraction: float = 0.5, seed: int = 0) -> Task:
+    """Division modulo `p`: all pairs `(a, b)` whose `b` has an inverse, and the one `c` with `c * b = a (mod p)`.
+
+    For a prime, every `b` but 0 has one: `p * (p - 1)` pairs. For any other `p`, only the divisors prime to `p` do,
+    and the task's name says how many: modulo 96 they are 32, which makes 3,072 pairs.
 
     Parameters
     ----------
     p : int
-        A prime, at least 3. There are `p * (p - 1)` pairs; 59 gives 3,422.
+        The modulus, at least 3.
+    table : {None, "paper"}
+        ``"paper"`` makes the table that arXiv:2504.12700 learnt instead: `c = a * b^(p - 2) mod p` for every `b` but
+        0. That is division by Fermat's little theorem if `p` is prime, and **is not division otherwise**: modulo 96
+        the power takes 10 values over the 95 `b` (64 for 32 of them, 0 for 15), so that `c * b = a` fails for most
+        pairs and 27.9 % of all answers are 0.
     fraction : float
         Share of the pairs used for training, between 0 and 1.
     seed : int
@@ -66,34 +79,119 @@ def division(p: int, *, fraction: float = 0.5, seed: int = 0) -> Task:
     TypeError
         If `p` is not an integer.
     ValueError
-        If `p` is not a prime of at least 3, or a split would be empty.
+        If `p` is below 3, `table` is neither, or a split would be empty.
     """
-    _check_prime(p)
-    a = torch.arange(p).repeat_interleave(p - 1)  # (n,)
-    b = torch.arange(1, p).repeat(p)  # (n,)
-    inverses = torch.tensor([0] + [pow(k, -1, p) for k in range(1, p)])  # (p,); 0 has none and never divides
-    operation, equals = torch.full_like(a, p), torch.full_like(a, p + 1)
-    train, test = _split(len(a), fraction, seed)
-    return Task(
-        name=f"division modulo {p}",
-        inputs=torch.stack([a, operation, b, equals], dim=1),  # (n, 4)
-        targets=a * inverses[b] % p,  # (n,)
-        train=train,
-        test=test,
-        n_tokens=p + 2,
-        n_classes=p,
-    )
+    _check_size(p, "p", least=3)
+    if table not in (None, "paper"):
+        raise ValueError(f"Expected table=None or 'paper', came {table!r}. Leave it out for true division.")
+    divisors = [b for b in range(1, p) if table == "paper" or gcd(b, p) == 1]
+    factor = {b: pow(b, p - 2 if table == "paper" else -1, p) for b in divisors}
+    name = f"division modulo {p}"
+    if table == "paper":
+        name = f"a * b^{p - 2} modulo {p}"
+    elif len(divisors) < p - 1:
+        name += f" by its {len(divisors)} invertible divisors"
+    return _table(name, range(p), divisors, lambda a, b: a * factor[b] % p, p, fraction, seed)
 
 
-def _check_prime(p: int) -> None:
-    if not isinstance(p, int) or isinstance(p, bool):
-        raise TypeError(f"Expected an int as p, came {p!r} ({type(p).__name__}). Give a prime such as 59 or 97.")
-    if p < 3 or any(p % k == 0 for k in range(2, isqrt(p) + 1)):
-        # Modulo a composite number some b have no inverse, so that a / b is no operation on all pairs.
-        raise ValueError(
-            f"Expected a prime p of at least 3 (each b from 1 to p - 1 must have an inverse), came {p}. "
-            "Give a prime such as 59 or 97."
-        )
+def subtraction(p: int, *, fraction: float = 0.5, seed: int = 0) -> Task:
+    """Subtraction modulo `p`: all `p * p` pairs, `c = a - b mod p`; `p` at least 3. Else as `division`.
+
+    For a prime `q`, division of nonzero residues modulo `q` is this table modulo `q - 1`, renamed by logarithms.
+    """
+    _check_size(p, "p", least=3)
+    return _table(f"subtraction modulo {p}", range(p), range(p), lambda a, b: (a - b) % p, p, fraction, seed)
+
+
+def composition(n: int = 5, *, fraction: float = 0.5, seed: int = 0) -> Task:
+    """Composition in the symmetric group S_n: all pairs of permutations, `c[i] = a[b[i]]`.
+
+    Parameters
+    ----------
+    n : int
+        From 2 (4 pairs) to 6 (518,400 pairs); S5 has 14,400.
+    fraction, seed
+        As in `division`.
+
+    Returns
+    -------
+    Task
+        `n! + 2` tokens, `n!` answers; permutations are numbered in lexicographic order, 0 is the identity.
+    """
+    _check_size(n, "n", least=2)
+    if n > 6:
+        raise ValueError(f"Expected n of at most 6, came {n}: S{n} has {factorial(n) ** 2:,} pairs. Give 5 or 6.")
+    elements = list(permutations(range(n)))
+    number = {element: i for i, element in enumerate(elements)}
+
+    def compose(a: int, b: int) -> int:
+        return number[tuple(elements[a][i] for i in elements[b])]
+
+    size = range(len(elements))
+    return _table(f"composition in S{n}", size, size, compose, len(elements), fraction, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """Which task, in plain values that a recording can hold.
+
+    Attributes
+    ----------
+    operation : {"division", "subtraction", "composition"}
+        The function of this module that makes it.
+    size : int
+        Its `p` or `n`.
+    table : {None, "paper"}
+        Of `division`.
+    fraction : float
+        Share of the pairs used for training.
+    """
+
+    operation: str = "division"
+    size: int = 97
+    table: str | None = None
+    fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.operation not in _OPERATIONS:
+            raise ValueError(f"Expected an operation among {', '.join(_OPERATIONS)}, came {self.operation!r}.")
+        if self.table is not None and self.operation != "division":
+            raise ValueError(f"Expected no table for {self.operation}, came {self.table!r}. Only division has two.")
+
+    def make(self, seed: int) -> Task:
+        """The task, split by `seed`."""
+        extra = {"table": self.table} if self.operation == "division" else {}
+        return _OPERATIONS[self.operation](self.size, fraction=self.fraction, seed=seed, **extra)
+
+
+_OPERATIONS: dict[str, Callable[..., Task]] = {
+    "division": division,
+    "subtraction": subtraction,
+    "composition": composition,
+}
+
+
+def _table(
+    name: str,
+    first: range,
+    second: range | list[int],
+    operation: Callable[[int, int], int],
+    n: int,
+    fraction: float,
+    seed: int,
+) -> Task:
+    """All pairs of `first` and `second` with numbers below `n`, in that order."""
+    pairs = torch.tensor([(a, n, b, n + 1) for a in first for b in second])  # (n_pairs, 4)
+    targets = torch.tensor([operation(a, b) for a in first for b in second])  # (n_pairs,)
+    train, test = _split(len(pairs), fraction, seed)
+    return Task(name, pairs, targets, train, test, n_tokens=n + 2, n_classes=n)
+
+
+def _check_size(value: int, name: str, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"Expected an int as {name}, came {value!r} ({type(value).__name__}). Give one such as 5 or 97.")
+    if value < least:
+        raise ValueError(f"Expected {name} of at least {least}, came {value}. Give a larger number.")
 
 
 def _split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -107,7 +205,7 @@ def _split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     if not 0 < n_train < n:
         raise ValueError(
             f"Expected a fraction that leaves pairs in both splits, came {fraction}, which trains on "
-            f"{n_train} of {n} pairs. Give a fraction nearer to 0.5 or a larger p."
+            f"{n_train} of {n} pairs. Give a fraction nearer to 0.5 or a larger table."
         )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
     return order[:n_train], order[n_train:]

@@ -1,0 +1,87 @@
+"""What chance decides in a training run, as a function of seed and step: batches and dropout masks.
+
+There is no generator whose state would have to be kept: training resumed at a step draws what it would have drawn, on
+any machine, with any number of seeds side by side. The bits are those of Philox (numpy), which does not change.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BLOCK = 128  # steps drawn at once: making a generator costs as much as a batch
+
+
+class Draws:
+    """Row numbers and mask keys of each step of one run.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run; at least 0.
+    n_rows : int
+        Training pairs to draw from, with replacement.
+    batch_size : int
+        Rows in a batch.
+    n_masks : int
+        Dropout masks in a step; each has two keys.
+    """
+
+    def __init__(self, seed: int, *, n_rows: int, batch_size: int, n_masks: int) -> None:
+        self.seed, self.n_rows, self.batch_size, self.n_masks = seed, n_rows, batch_size, n_masks
+        self._block = lru_cache(maxsize=2)(self._draw)
+
+    def rows(self, step: int, n: int = 1) -> Tensor:
+        """Rows of the batches that lead from `step` to `step + n`: int64 `(n, batch_size)`."""
+        return torch.from_numpy(self._steps(step, n, 0))
+
+    def keys(self, step: int, n: int = 1) -> Tensor:
+        """Keys of the masks of the same steps: int32 `(n, n_masks, 2)`."""
+        return torch.from_numpy(self._steps(step, n, 1))
+
+    def _steps(self, step: int, n: int, which: int) -> np.ndarray:
+        blocks = range(step // _BLOCK, (step + n - 1) // _BLOCK + 1)
+        drawn = np.concatenate([self._block(block)[which] for block in blocks])
+        return drawn[step - blocks[0] * _BLOCK :][:n]
+
+    def _draw(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        bits = np.random.Philox(key=self.seed, counter=np.array([0, 0, 0, block], np.uint64))
+        raw = bits.random_raw(_BLOCK * (self.batch_size + self.n_masks))
+        raw, keys = np.split(raw.reshape(_BLOCK, -1), [self.batch_size], axis=1)
+        rows = ((raw >> 32) * np.uint64(self.n_rows)) >> np.uint64(32)  # uniform to n_rows / 2^32
+        return rows.astype(np.int64), keys.copy().view(np.int32).reshape(_BLOCK, self.n_masks, 2)
+
+
+def masks(keys: Tensor, shapes: Iterator[tuple[int, ...]], rate: float) -> list[Tensor]:
+    """Dropout masks on the CPU: 0 with probability `rate` (to 2^-16), else `1 / (1 - rate)`."""
+    made = []
+    for key, shape in zip(keys.tolist(), shapes, strict=True):
+        n = math.prod(shape)
+        # SFC64 is the quickest of numpy's generators; the state is what SFC64 makes of a seed, without hashing.
+        bits = _sfc(key).random_raw(-(-n // 4))
+        keep = torch.from_numpy(bits.view(np.int16)[:n]) >= round(rate * 2**16) - 2**15
+        made.append((keep * (1 / (1 - rate))).view(shape))
+    return made
+
+
+def _sfc(key: list[int]) -> np.random.SFC64:
+    return np.random.SFC64(np.array(key, np.int32).view(np.uint32))
+
+
+def hashed_masks(keys: Tensor, shapes: Iterator[tuple[int, ...]], rate: float) -> list[Tensor]:
+    """The same from other bits: a hash of the element's number, which a compiler can fuse into what uses the mask.
+
+    Two rounds of multiply and shift; the two keys of a mask are added before, and multiplied in between.
+    """
+    least = round(rate * 2**32) - 2**31  # the hash is uniform over int32
+    made = []
+    for i, shape in enumerate(shapes):
+        x = torch.arange(math.prod(shape), dtype=torch.int32, device=keys.device).view(shape)
+        x = x * -1640531535 + keys[i, 0]  # 2^32 / golden ratio
+        x = (x ^ (x >> 15)) * (keys[i, 1] | 1)
+        x = (x ^ (x >> 13)) * -1028477387
+        made.append(torch.where(x >= least, 1 / (1 - rate), 0.0))
+    return made
