@@ -80,7 +80,7 @@ def hashed_masks(keys: Tensor, shapes: Iterator[tuple[int, ...]], rate: float) -
     made = []
     for i, shape in enumerate(shapes):
         x = torch.arange(math.prod(shape), dtype=torch.int32, device=keys.device).view(shape)
-        x = x * -1640531535 + keys[i, 0]  # 2^32 / golden ratio
+        x = (x ^ keys[i, 0]) * -1640531535  # 2^32 / golden ratio
         x = (x ^ (x >> 15)) * (keys[i, 1] | 1)
         x = (x ^ (x >> 13)) * -1028477387
         made.append(torch.where(x >= least, 1 / (1 - rate), 0.0))

@@ -4,70 +4,64 @@ The loss of one member is that of `reference.model` on that member's parameters;
 so that each linear layer is one batched matrix product.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
 from reference.draws import Draws, hashed_masks
 from reference.model import Transformer
-from reference.train import TrainConfig
+from reference.train import State, TrainConfig, autocast, by_seed, scores
+
+_CHUNK = 256  # steps whose draws lie on the device at a time
 
 
 class Ensemble:
     """Runs of one configuration, a seed each, step by step together."""
 
     def __init__(
-        self, config: TrainConfig, seeds: Sequence[int], *, device: str = "cpu", compiled: bool | None = None
+        self, config: TrainConfig, seeds: Sequence[int], *, device: str = "cpu", compiled: bool | None = None, mode=None
     ) -> None:
         self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
-        self.compiled = self.device.type == "cuda" if compiled is None else compiled
+        self.step = 0
         tasks = [config.task.make(seed) for seed in seeds]
         models = [Transformer(config.model, t.n_tokens, t.n_classes, seed=s) for t, s in zip(tasks, seeds, strict=True)]
         self.model = models[0].to(self.device)  # its structure is used, its parameters are not
-        self.step = 0
-        self.parameters = {
-            name: torch.stack([m.get_parameter(name).detach().to(self.device) for m in models]).requires_grad_()
-            for name, _ in self.model.named_parameters()
-        }
+        states = [dict(model.named_parameters()) for model in models]
+        # A linear layer's gradient comes out as (in, out), so that is how its weights are kept.
+        self.turned = {name for name in states[0] if name.endswith(".weight") and self._is_linear(name)}
+        self.parameters = {name: self._kept(name, [state[name] for state in states]) for name in states[0]}
+        self.moments = [{k: torch.zeros_like(v) for k, v in self.parameters.items()} for _ in range(2)]
         self.train_data = self._stack([t.train_data for t in tasks])
         self.test_data = self._stack([t.test_data for t in tasks])
-        self.n_masks = len(list(self.model.mask_shapes(1))) if config.model.dropout else 0
         self.draws = [
-            Draws(s, n_rows=len(t.train), batch_size=config.batch_size, n_masks=self.n_masks)
+            Draws(s, n_rows=len(t.train), batch_size=config.batch_size, n_masks=self.model.n_masks)
             for s, t in zip(seeds, tasks, strict=True)
         ]
-        self.lr = torch.zeros((), device=self.device)
-        self.optimizer = torch.optim.AdamW(
-            list(self.parameters.values()),
-            lr=self.lr if self.device.type == "cuda" else config.lr,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            fused=True,
-            capturable=self.device.type == "cuda",
-        )
-        self._losses = self._maybe_compiled(vmap(self._loss))
-        self._scores = self._maybe_compiled(vmap(self._score))
-        self._upcoming: dict[str, Tensor] = {}
-        self._graph: torch.cuda.CUDAGraph | None = None
         self.batch_losses = torch.zeros(len(self.seeds), device=self.device)
         self.finite = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.upcoming = {k: torch.zeros((_CHUNK, *v.shape[1:]), dtype=v.dtype, device=self.device) for k, v in self._draw(1).items()}
+        compiled = self.device.type == "cuda" if compiled is None else compiled
+        self._step = torch.compile(self._one_step, dynamic=False, mode=mode) if compiled else self._one_step
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def _is_linear(self, name: str) -> bool:
+        return isinstance(self.model.get_submodule(name.rpartition(".")[0]), torch.nn.Linear)
+
+    def _kept(self, name: str, members: Sequence[Tensor]) -> Tensor:
+        stacked = torch.stack([m.detach().to(self.device) for m in members])
+        return stacked.mT.contiguous() if name in self.turned else stacked
 
     def _stack(self, data: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         return torch.stack([x for x, _ in data]).to(self.device), torch.stack([y for _, y in data]).to(self.device)
 
-    def _maybe_compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function, dynamic=False) if self.compiled else function
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.config.precision == "bfloat16":
-            return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
-        return nullcontext()
+    def _logits(self, parameters: dict[str, Tensor], x: Tensor, masks: list[Tensor] | None = None) -> Tensor:
+        parameters = {name: value.mT if name in self.turned else value for name, value in parameters.items()}
+        return functional_call(self.model, parameters, (x, masks))
 
     def _loss(
         self, parameters: dict[str, Tensor], x: Tensor, y: Tensor, rows: Tensor, keys: Tensor
@@ -75,110 +69,112 @@ class Ensemble:
         """Loss (nats) and share of right answers of one member on a batch, dropout on."""
         rate, shapes = self.config.model.dropout, self.model.mask_shapes(len(rows))
         masks = hashed_masks(keys, shapes, rate) if rate else None
-        with self._autocast():
-            logits = functional_call(self.model, parameters, (x[rows], masks))
-        logits = logits.float()
-        return functional.cross_entropy(logits, y[rows]), (logits.argmax(-1) == y[rows]).float().mean()
-
-    def _score(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The same on given data, dropout off, in float32."""
-        logits = functional_call(self.model, parameters, (x,))
-        return functional.cross_entropy(logits, y), (logits.argmax(-1) == y).float().mean()
+        with autocast(self.config, self.device):
+            logits = self._logits(parameters, x[rows], masks)
+        found = scores(logits.float(), y[rows])
+        return found["loss"], found["accuracy"]
 
     # --- steps -------------------------------------------------------------------------------------------------
 
     def _draw(self, n: int) -> dict[str, Tensor]:
-        """What the next `n` steps need: rows `(n, S, B)`, keys `(n, S, masks, 2)`, lr `(n,)`."""
-        rows = torch.stack([d.rows(self.step, n) for d in self.draws], 1)
-        keys = torch.stack([d.keys(self.step, n) for d in self.draws], 1)
-        lr = torch.tensor([self.config.lr_at(step) for step in range(self.step, self.step + n)])
-        return {"rows": rows, "keys": keys, "lr": lr}
+        """What the next `n` steps need: rows `(n, S, B)`, keys `(n, S, masks, 2)`, rates `(n, 3)`."""
+        return {
+            "rows": torch.stack([d.rows(self.step, n) for d in self.draws], 1),
+            "keys": torch.stack([d.keys(self.step, n) for d in self.draws], 1),
+            "rates": torch.tensor([self._rates(step) for step in range(self.step, self.step + n)]),
+        }
 
-    def _one_step(self) -> None:
-        """A step on what lies at `position` of the upcoming draws."""
-        at = self._position
-        rows = self._upcoming["rows"].index_select(0, at)[0]
-        keys = self._upcoming["keys"].index_select(0, at)[0]
-        self.lr.copy_(self._upcoming["lr"].index_select(0, at)[0])
-        losses, _ = self._losses(self.parameters, *self.train_data, rows, keys)
-        gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
-        for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
-            parameter.grad = gradient
-        self.optimizer.step()
-        self.batch_losses.copy_(losses.detach())
-        self.finite &= losses.isfinite()
-        at += 1
+    def _rates(self, step: int) -> tuple[float, float, float]:
+        lr, first, second = self.config.rates(step)
+        return 1 - lr * self.config.weight_decay, lr / first, math.sqrt(second)
 
+    def _one_step(
+        self, parameters, first, second, data, upcoming, position, finite, batch_losses
+    ) -> None:
+        """A step on what lies at `position` of the upcoming draws: AdamW, as torch.optim has it."""
+        rows, keys, rates = (upcoming[k].index_select(0, position)[0] for k in ("rows", "keys", "rates"))
+        gradients, (losses, _) = vmap(grad_and_value(self._loss, has_aux=True))(parameters, *data, rows, keys)
+        beta1, beta2 = self.config.betas
+        keep, rate, root = rates.unbind()
+        for name, gradient in gradients.items():
+            mean = first[name].lerp(gradient, 1 - beta1)
+            square = second[name] * beta2 + gradient * gradient * (1 - beta2)
+            value = parameters[name] * keep - rate * mean / (square.sqrt() / root + self.config.eps)
+            first[name].copy_(mean)
+            second[name].copy_(square)
+            parameters[name].copy_(value)
+        batch_losses.copy_(losses)
+        finite.logical_and_(losses.isfinite())
+        position.add_(1)
+
+    def _make_step(self) -> None:
+        self._step(
+            self.parameters, *self.moments, self.train_data, self.upcoming, self.position, self.finite,
+            self.batch_losses,
+        )
+
+    @torch.no_grad()
     def advance(self, n: int) -> None:
         """Make `n` steps; on a GPU they are only queued."""
-        drawn = self._draw(n)
-        if self.device.type != "cuda":
-            self._upcoming, self._position = drawn, torch.zeros(1, dtype=torch.int64)
-            for i in range(n):
-                self.optimizer.param_groups[0]["lr"] = float(drawn["lr"][i])
-                self._one_step()
-        else:
-            for first in range(0, n, CHUNK):
-                part = {k: v[first : first + CHUNK] for k, v in drawn.items()}
-                if not self._upcoming:
-                    self._upcoming = {
-                        k: torch.zeros((CHUNK, *v.shape[1:]), dtype=v.dtype, device=self.device)
-                        for k, v in drawn.items()
-                    }
-                    self._position = torch.zeros(1, dtype=torch.int64, device=self.device)
-                for k, v in part.items():
-                    self._upcoming[k][: len(v)].copy_(v.pin_memory(), non_blocking=True)
-                self._position.zero_()
-                if self._graph is None:
-                    self._capture()
-                assert self._graph is not None
-                for _ in range(len(part["lr"])):
-                    self._graph.replay()
-        self.step += n
+        for first in range(0, n, _CHUNK):
+            count = min(_CHUNK, n - first)
+            for name, drawn in self._draw(count).items():
+                drawn = drawn.pin_memory() if self.device.type == "cuda" else drawn
+                self.upcoming[name][:count].copy_(drawn, non_blocking=True)
+            self.position.zero_()
+            if self.device.type == "cuda" and self._graph is None:
+                self._capture()
+            for _ in range(count):
+                self._make_step() if self._graph is None else self._graph.replay()
+            self.step += count
 
     def _capture(self) -> None:
         """Record a step as a CUDA graph; what the warm-up changes is put back."""
-        before = self._tensors()
-        saved = [t.detach().clone() for t in before]
+        tensors = [*self.parameters.values(), *(v for m in self.moments for v in m.values())]
+        tensors += [self.position, self.finite, self.batch_losses]
+        saved = [tensor.clone() for tensor in tensors]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
-                self._one_step()
+                self._make_step()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._one_step()
-        with torch.no_grad():
-            for tensor, value in zip(before, saved, strict=True):
-                tensor.copy_(value)
-            for state in self.optimizer.state.values():
-                if len(saved) == len(self.parameters) + 2:  # no moments before the first step
-                    for value in state.values():
-                        value.zero_()
-            self._position.zero_()
-        self.finite.fill_(True)
-
-    def _tensors(self) -> list[Tensor]:
-        moments = [v for state in self.optimizer.state.values() for v in state.values()]
-        return [*self.parameters.values(), *moments, self.finite, self.batch_losses]
+            self._make_step()
+        for tensor, value in zip(tensors, saved, strict=True):
+            tensor.copy_(value)
 
     # --- evaluation --------------------------------------------------------------------------------------------
 
-    def evaluate(self) -> dict[str, Tensor]:
-        """Curves now, each `(S,)` on the CPU."""
-        drawn = {k: v.to(self.device) for k, v in self._draw(1).items()}
-        with torch.no_grad():
-            train_loss, train_accuracy = self._scores(self.parameters, *self.train_data)
-            test_loss, test_accuracy = self._scores(self.parameters, *self.test_data)
-            loss, accuracy = self._losses(self.parameters, *self.train_data, drawn["rows"][0], drawn["keys"][0])
-        curves = {
-            "train_loss": train_loss, "test_loss": test_loss,
-            "train_accuracy": train_accuracy, "test_accuracy": test_accuracy,
-            "train_batch_loss": loss, "train_batch_accuracy": accuracy,
-        }
-        packed = torch.stack([v.float() for v in curves.values()]).cpu()
-        return dict(zip(curves, packed, strict=True))
+    @torch.no_grad()
+    def evaluate(self) -> list[dict[str, float]]:
+        """Curves of each seed now (see `reference.train.Evaluation`)."""
+        drawn = {k: v[0].to(self.device) for k, v in self._draw(1).items()}
+        batch = vmap(self._loss)(self.parameters, *self.train_data, drawn["rows"], drawn["keys"])
+        found = dict(zip(("train_batch_loss", "train_batch_accuracy"), batch, strict=True))
+        for split, data in {"train": self.train_data, "test": self.test_data}.items():
+            of_split = vmap(lambda parameters, x, y: scores(self._logits(parameters, x), y))(self.parameters, *data)
+            found |= {f"{split}_{name}": value for name, value in of_split.items()}
+        packed = torch.stack(list(found.values())).cpu()  # one transfer
+        return by_seed(dict(zip(found, packed, strict=True)))
 
+    def states(self) -> list[State]:
+        """Of each seed, copied."""
+        kept = [self._given(values) for values in (self.parameters, *self.moments)]
+        return [
+            State(self.step, *({name: value[i].clone() for name, value in values.items()} for values in kept))
+            for i in range(len(self.seeds))
+        ]
 
-CHUNK = 256
+    def _given(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """On the CPU, and as the model has them."""
+        return {name: (v.mT if name in self.turned else v).cpu().contiguous() for name, v in values.items()}
+
+    @torch.no_grad()
+    def load(self, states: Sequence[State]) -> None:
+        """Go on from these, one for each seed, all of the same step."""
+        (self.step,) = {state.step for state in states}
+        for kept, part in zip((self.parameters, *self.moments), ("parameters", "first", "second"), strict=True):
+            for name, value in kept.items():
+                value.copy_(self._kept(name, [getattr(state, part)[name] for state in states]))

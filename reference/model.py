@@ -7,6 +7,7 @@ the public repository that arXiv:2504.12700 builds on (see docs/performance.md f
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -142,12 +143,17 @@ class Transformer(nn.Module):
                 f"Expected tokens of shape (B, {self.n_positions}), came {tuple(tokens.shape)}. "
                 "Give one row per sequence, as Task.inputs has them."
             )
-        masks = [None] * (1 + 4 * len(self.blocks)) if masks is None else masks
-        x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
-        x = drop(x, masks[0])
-        for i, block in enumerate(self.blocks):
-            x = block(x, masks[1 + 4 * i : 5 + 4 * i])  # (B, T, d), after the last block (B, 1, d)
+                x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
+        rest = iter(masks or [None] * (1 + 4 * len(self.blocks)))
+        x = drop(x, next(rest))
+        for block in self.blocks:
+            x = block(x, list(islice(rest, 4)))  # (B, T, d), after the last block (B, 1, d)
         return self.head(self.norm(x[:, -1]))  # (B, n_classes)
+
+    @property
+    def n_masks(self) -> int:
+        """Dropout masks in a forward pass; 0 without dropout."""
+        return 1 + 4 * len(self.blocks) if self.config.dropout else 0
 
     def mask_shapes(self, n: int) -> Iterator[tuple[int, ...]]:
         """Shapes of the dropout masks of a batch of `n` sequences, in the order in which they are used."""
