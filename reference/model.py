@@ -143,7 +143,7 @@ class Transformer(nn.Module):
                 f"Expected tokens of shape (B, {self.n_positions}), came {tuple(tokens.shape)}. "
                 "Give one row per sequence, as Task.inputs has them."
             )
-                x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
+        x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
         rest = iter(masks or [None] * (1 + 4 * len(self.blocks)))
         x = drop(x, next(rest))
         for block in self.blocks:
