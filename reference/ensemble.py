@@ -1,72 +1,108 @@
 """Many seeds trained at once as one batched model; on a GPU, whole steps as one CUDA graph.
 
 The loss of one member is that of `reference.model` on that member's parameters; `vmap` makes it the losses of all,
-so that each linear layer is one batched matrix product.
+so that each linear layer is one batched matrix product. A step is one function of tensors that stay where they are:
+forward, backward and AdamW. A GPU runs it compiled and captured, without a word to the CPU between evaluations; a CPU
+runs the same function as it stands, which is how it is tested.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.nn import functional
 
+from reference import kernels
 from reference.draws import Draws, hashed_masks
 from reference.model import Transformer
 from reference.train import State, TrainConfig, autocast, by_seed, scores
 
 _CHUNK = 256  # steps whose draws lie on the device at a time
 
+Named = dict[str, Tensor]  # by parameter name, each with a leading dimension of seeds (S, ...)
+
 
 class Ensemble:
-    """Runs of one configuration, a seed each, step by step together."""
+    """Runs of one configuration, a seed each, step by step together.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What to train.
+    seeds : sequence of int
+        One member each. Batches are those of `reference.train.Trainer`; dropout masks come from other bits, so that
+        a member's curve is another draw from the same distribution. It does not depend on its companions, but for
+        rounding.
+    device : str
+        Where: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+    compiled : bool, optional
+        Compile the step. None: on a GPU.
+
+    Attributes
+    ----------
+    step : int
+        Updates made.
+    finite : Tensor
+        `(S,)` bool: the members whose losses have been finite in all steps.
+    """
 
     def __init__(
-        self, config: TrainConfig, seeds: Sequence[int], *, device: str = "cpu", compiled: bool | None = None, mode=None
+        self, config: TrainConfig, seeds: Sequence[int], *, device: str = "cpu", compiled: bool | None = None
     ) -> None:
-        self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
-        self.step = 0
-        tasks = [config.task.make(seed) for seed in seeds]
-        models = [Transformer(config.model, t.n_tokens, t.n_classes, seed=s) for t, s in zip(tasks, seeds, strict=True)]
-        self.model = models[0].to(self.device)  # its structure is used, its parameters are not
-        states = [dict(model.named_parameters()) for model in models]
+        self.config, self.seeds, self.device, self.step = config, list(seeds), torch.device(device), 0
+        self._on_gpu = self.device.type == "cuda"
+        tasks = [config.task.make(seed) for seed in self.seeds]
+        n_tokens, n_classes = tasks[0].n_tokens, tasks[0].n_classes
+        members = [Transformer(config.model, n_tokens, n_classes, seed=seed) for seed in self.seeds]
+        self.model = members[0].to(self.device)  # its structure is used, its parameters are not
         # A linear layer's gradient comes out as (in, out), so that is how its weights are kept.
-        self.turned = {name for name in states[0] if name.endswith(".weight") and self._is_linear(name)}
-        self.parameters = {name: self._kept(name, [state[name] for state in states]) for name in states[0]}
-        self.moments = [{k: torch.zeros_like(v) for k, v in self.parameters.items()} for _ in range(2)]
-        self.train_data = self._stack([t.train_data for t in tasks])
-        self.test_data = self._stack([t.test_data for t in tasks])
-        self.draws = [
-            Draws(s, n_rows=len(t.train), batch_size=config.batch_size, n_masks=self.model.n_masks)
-            for s, t in zip(seeds, tasks, strict=True)
+        self._turned = {f"{name}.weight" for name, m in self.model.named_modules() if isinstance(m, nn.Linear)}
+        named = [dict(member.named_parameters()) for member in members]
+        self._parameters: Named = {name: self._kept(name, [each[name] for each in named]) for name in named[0]}
+        self._first, self._second = ({k: torch.zeros_like(v) for k, v in self._parameters.items()} for _ in range(2))
+        self._data = {
+            "train": self._stack([task.train_data for task in tasks]),
+            "test": self._stack([task.test_data for task in tasks]),
+        }
+        self._draws = [
+            Draws(seed, n_rows=len(task.train), batch_size=config.batch_size, n_masks=self.model.n_masks)
+            for seed, task in zip(self.seeds, tasks, strict=True)
         ]
-        self.batch_losses = torch.zeros(len(self.seeds), device=self.device)
         self.finite = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)
-        self.position = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.upcoming = {k: torch.zeros((_CHUNK, *v.shape[1:]), dtype=v.dtype, device=self.device) for k, v in self._draw(1).items()}
-        compiled = self.device.type == "cuda" if compiled is None else compiled
-        self._step = torch.compile(self._one_step, dynamic=False, mode=mode) if compiled else self._one_step
-        self._graph: torch.cuda.CUDAGraph | None = None
-
-    def _is_linear(self, name: str) -> bool:
-        return isinstance(self.model.get_submodule(name.rpartition(".")[0]), torch.nn.Linear)
+        self._position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the upcoming draws
+        self._upcoming = {
+            name: torch.zeros((_CHUNK, *drawn.shape[1:]), dtype=drawn.dtype, device=self.device)
+            for name, drawn in self._draw(1).items()
+        }
+        self._function = self._compiled() if (self._on_gpu if compiled is None else compiled) else self._one_step
+        self._make_step: Callable[[], None] | None = None
+        self._make_scores: Callable[[], None] | None = None
 
     def _kept(self, name: str, members: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack([m.detach().to(self.device) for m in members])
-        return stacked.mT.contiguous() if name in self.turned else stacked
+        stacked = torch.stack([member.detach().to(self.device) for member in members])
+        return stacked.mT.contiguous() if name in self._turned else stacked
 
     def _stack(self, data: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         return torch.stack([x for x, _ in data]).to(self.device), torch.stack([y for _, y in data]).to(self.device)
 
-    def _logits(self, parameters: dict[str, Tensor], x: Tensor, masks: list[Tensor] | None = None) -> Tensor:
-        parameters = {name: value.mT if name in self.turned else value for name, value in parameters.items()}
+    def _compiled(self) -> Callable[..., None]:
+        """The step compiled, with our own matrix products where they are faster."""
+        own = self._on_gpu and self.config.precision == "float32" and kernels.available()
+        options = {"post_grad_custom_pre_pass": kernels.Products("tf32x3")} if own else None
+        # fullgraph: what cannot be compiled is an error, not a slow fallback
+        return torch.compile(self._one_step, dynamic=False, fullgraph=True, options=options)
+
+    # --- one member --------------------------------------------------------------------------------------------------
+
+    def _logits(self, parameters: Named, x: Tensor, masks: list[Tensor] | None = None) -> Tensor:
+        parameters = {name: value.mT if name in self._turned else value for name, value in parameters.items()}
         return functional_call(self.model, parameters, (x, masks))
 
-    def _loss(
-        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor, rows: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Loss (nats) and share of right answers of one member on a batch, dropout on."""
+    def _loss(self, parameters: Named, x: Tensor, y: Tensor, rows: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (nats) and accuracy on a batch, dropout on."""
         rate, shapes = self.config.model.dropout, self.model.mask_shapes(len(rows))
         masks = hashed_masks(keys, shapes, rate) if rate else None
         with autocast(self.config, self.device):
@@ -74,13 +110,13 @@ class Ensemble:
         found = scores(logits.float(), y[rows])
         return found["loss"], found["accuracy"]
 
-    # --- steps -------------------------------------------------------------------------------------------------
+    # --- steps -------------------------------------------------------------------------------------------------------
 
     def _draw(self, n: int) -> dict[str, Tensor]:
         """What the next `n` steps need: rows `(n, S, B)`, keys `(n, S, masks, 2)`, rates `(n, 3)`."""
         return {
-            "rows": torch.stack([d.rows(self.step, n) for d in self.draws], 1),
-            "keys": torch.stack([d.keys(self.step, n) for d in self.draws], 1),
+            "rows": torch.stack([draws.rows(self.step, n) for draws in self._draws], 1),
+            "keys": torch.stack([draws.keys(self.step, n) for draws in self._draws], 1),
             "rates": torch.tensor([self._rates(step) for step in range(self.step, self.step + n)]),
         }
 
@@ -89,92 +125,137 @@ class Ensemble:
         return 1 - lr * self.config.weight_decay, lr / first, math.sqrt(second)
 
     def _one_step(
-        self, parameters, first, second, data, upcoming, position, finite, batch_losses
+        self,
+        parameters: Named,
+        first: Named,
+        second: Named,
+        data: tuple[Tensor, Tensor],
+        upcoming: dict[str, Tensor],
+        position: Tensor,
+        finite: Tensor,
     ) -> None:
-        """A step on what lies at `position` of the upcoming draws: AdamW, as torch.optim has it."""
-        rows, keys, rates = (upcoming[k].index_select(0, position)[0] for k in ("rows", "keys", "rates"))
+        """A step of AdamW on what lies at `position` of the upcoming draws; changes its arguments in place."""
+        rows, keys, rates = (upcoming[name].index_select(0, position)[0] for name in ("rows", "keys", "rates"))
         gradients, (losses, _) = vmap(grad_and_value(self._loss, has_aux=True))(parameters, *data, rows, keys)
         beta1, beta2 = self.config.betas
-        keep, rate, root = rates.unbind()
+        kept, rate, root = rates.unbind()
         for name, gradient in gradients.items():
             mean = first[name].lerp(gradient, 1 - beta1)
             square = second[name] * beta2 + gradient * gradient * (1 - beta2)
-            value = parameters[name] * keep - rate * mean / (square.sqrt() / root + self.config.eps)
+            value = parameters[name] * kept - rate * mean / (square.sqrt() / root + self.config.eps)
             first[name].copy_(mean)
             second[name].copy_(square)
             parameters[name].copy_(value)
-        batch_losses.copy_(losses)
         finite.logical_and_(losses.isfinite())
         position.add_(1)
 
-    def _make_step(self) -> None:
-        self._step(
-            self.parameters, *self.moments, self.train_data, self.upcoming, self.position, self.finite,
-            self.batch_losses,
+    def _step(self) -> None:
+        self._function(
+            self._parameters,
+            self._first,
+            self._second,
+            self._data["train"],
+            self._upcoming,
+            self._position,
+            self.finite,
         )
 
     @torch.no_grad()
     def advance(self, n: int) -> None:
-        """Make `n` steps; on a GPU they are only queued."""
-        for first in range(0, n, _CHUNK):
-            count = min(_CHUNK, n - first)
-            for name, drawn in self._draw(count).items():
-                drawn = drawn.pin_memory() if self.device.type == "cuda" else drawn
-                self.upcoming[name][:count].copy_(drawn, non_blocking=True)
-            self.position.zero_()
-            if self.device.type == "cuda" and self._graph is None:
-                self._capture()
+        """Make `n` updates; on a GPU they are only queued."""
+        for start in range(0, n, _CHUNK):
+            count = min(_CHUNK, n - start)
+            self._put(self._draw(count))
+            if self._make_step is None:
+                self._make_step = self._captured(self._step)
             for _ in range(count):
-                self._make_step() if self._graph is None else self._graph.replay()
+                self._make_step()
             self.step += count
 
-    def _capture(self) -> None:
-        """Record a step as a CUDA graph; what the warm-up changes is put back."""
-        tensors = [*self.parameters.values(), *(v for m in self.moments for v in m.values())]
-        tensors += [self.position, self.finite, self.batch_losses]
-        saved = [tensor.clone() for tensor in tensors]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._make_step()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._make_step()
-        for tensor, value in zip(tensors, saved, strict=True):
-            tensor.copy_(value)
+    def _put(self, drawn: dict[str, Tensor]) -> None:
+        for name, values in drawn.items():
+            values = values.pin_memory() if self._on_gpu else values  # or the CPU would wait for the copy
+            self._upcoming[name][: len(values)].copy_(values, non_blocking=True)
+        self._position.zero_()
 
-    # --- evaluation --------------------------------------------------------------------------------------------
+    def _captured(self, function: Callable[[], None]) -> Callable[[], None]:
+        """`function`; on a GPU, as a CUDA graph, which the first calls to warm it up must not leave a trace of."""
+        if not self._on_gpu:
+            return function
+        saved = [(tensor, tensor.clone()) for tensor in self._changing()]
+        with self._matmul(), torch.cuda.device(self.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    function()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                function()
+        for tensor, value in saved:
+            tensor.copy_(value)
+        return graph.replay
+
+    def _changing(self) -> list[Tensor]:
+        named = (self._parameters, self._first, self._second)
+        return [*(value for part in named for value in part.values()), self._position, self.finite]
+
+    @contextmanager
+    def _matmul(self) -> Iterator[None]:
+        """Matrix products in TF32, or not, as the configuration says."""
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = self.config.precision == "tf32"
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+
+    # --- evaluation --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
         """Curves of each seed now (see `reference.train.Evaluation`)."""
-        drawn = {k: v[0].to(self.device) for k, v in self._draw(1).items()}
-        batch = vmap(self._loss)(self.parameters, *self.train_data, drawn["rows"], drawn["keys"])
+        self._put(self._draw(1))
+        if self._make_scores is None:
+            self._make_scores = self._captured(self._score)
+        self._make_scores()
+        return by_seed(dict(zip(self._found, torch.stack(list(self._found.values())).cpu(), strict=True)))
+
+    def _score(self) -> None:
+        rows, keys = self._upcoming["rows"][0], self._upcoming["keys"][0]
+        batch = vmap(self._loss)(self._parameters, *self._data["train"], rows, keys)
         found = dict(zip(("train_batch_loss", "train_batch_accuracy"), batch, strict=True))
-        for split, data in {"train": self.train_data, "test": self.test_data}.items():
-            of_split = vmap(lambda parameters, x, y: scores(self._logits(parameters, x), y))(self.parameters, *data)
+        for split, data in self._data.items():
+            of_split = vmap(lambda parameters, x, y: scores(self._logits(parameters, x), y))(self._parameters, *data)
             found |= {f"{split}_{name}": value for name, value in of_split.items()}
-        packed = torch.stack(list(found.values())).cpu()  # one transfer
-        return by_seed(dict(zip(found, packed, strict=True)))
+        self._found: dict[str, Any] = found
+
+    # --- states ------------------------------------------------------------------------------------------------------
 
     def states(self) -> list[State]:
         """Of each seed, copied."""
-        kept = [self._given(values) for values in (self.parameters, *self.moments)]
+        parts = [self._given(values) for values in (self._parameters, self._first, self._second)]
         return [
-            State(self.step, *({name: value[i].clone() for name, value in values.items()} for values in kept))
+            State(self.step, *({name: value[i].clone() for name, value in part.items()} for part in parts))
             for i in range(len(self.seeds))
         ]
 
-    def _given(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _given(self, values: Mapping[str, Tensor]) -> Named:
         """On the CPU, and as the model has them."""
-        return {name: (v.mT if name in self.turned else v).cpu().contiguous() for name, v in values.items()}
+        return {name: (v.mT if name in self._turned else v).cpu().contiguous() for name, v in values.items()}
 
     @torch.no_grad()
     def load(self, states: Sequence[State]) -> None:
         """Go on from these, one for each seed, all of the same step."""
-        (self.step,) = {state.step for state in states}
-        for kept, part in zip((self.parameters, *self.moments), ("parameters", "first", "second"), strict=True):
+        steps = {state.step for state in states}
+        if len(steps) != 1 or len(states) != len(self.seeds):
+            raise ValueError(
+                f"Expected {len(self.seeds)} states of one step, came {len(states)} of steps {sorted(steps)}. "
+                "Train what lags behind on its own first."
+            )
+        (self.step,) = steps
+        for kept, part in ((self._parameters, "parameters"), (self._first, "first"), (self._second, "second")):
             for name, value in kept.items():
                 value.copy_(self._kept(name, [getattr(state, part)[name] for state in states]))
+        self.finite.fill_(True)
