@@ -1,0 +1,76 @@
+"""Our runs over the published curves: `python docs/benchmarks/published_curve.py runs/paper-division.nc --until 2500`.
+
+Reads what `python -m reference collect` writes, draws the seeds (median, and all of them as a band) over the points of
+reference/paper/curves.csv, and prints, for each published point, how many of our seeds lie below it.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import xarray as xr
+from matplotlib import pyplot as plt
+
+import probe
+
+PAPER = Path(__file__).parents[2] / "reference" / "paper" / "curves.csv"
+CURVES = {  # published name: ours, title
+    "train_accuracy": ("train_batch_accuracy", "training batch, dropout on: accuracy"),
+    "test_accuracy": ("test_accuracy", "test: accuracy"),
+    "test_loss": ("test_loss", "test: loss (nats)"),
+}
+
+
+def published(task: str, curve: str, until: float) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a published curve."""
+    with open(PAPER, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row["task"], row["curve"]) == (task, curve)]
+    points = np.array([(float(row["step"]), float(row["value"])) for row in rows])
+    return tuple(points[points[:, 0] <= until].T)
+
+
+def seeds_at(runs: xr.Dataset, name: str, steps: np.ndarray) -> np.ndarray:
+    """Values `(run, step)` of our curve at published steps, interpolated where we did not evaluate."""
+    found = []
+    for run in range(runs.sizes["run"]):
+        ours = runs[name].isel(run=run).dropna("step")
+        found.append(np.interp(steps, ours["step"], ours, left=np.nan, right=np.nan))
+    return np.array(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--task", choices=("division", "s5"), default="division")
+    parser.add_argument("--until", type=float, default=np.inf)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    runs = probe.load(args.runs)
+    runs = runs if "run" in runs.dims else runs.expand_dims("run")
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    for axis, (theirs, (name, title)) in zip(axes, CURVES.items(), strict=True):
+        steps, values = published(args.task, theirs, args.until)
+        ours = runs[name].where((runs["step"] > 0) & (runs["step"] <= args.until), drop=True).dropna("step", how="any")
+        axis.fill_between(ours["step"], ours.min("run"), ours.max("run"), alpha=0.25, lw=0)
+        axis.plot(ours["step"], ours.median("run"), label=f"ours: median of {runs.sizes['run']} seeds, all in the band")
+        axis.plot(steps, values, "k.", ms=4, label="published (one run)")
+        axis.set(xscale="log", xlabel="step", title=title)
+        at = seeds_at(runs, name, steps)
+        inside = (at.min(0) <= values) & (values <= at.max(0))
+        print(f"{theirs}: {inside.sum()} of {len(steps)} published points lie within our {len(at)} seeds")
+        for step, value, column in zip(steps, values, at.T, strict=True):
+            below = (column < value).sum()
+            print(f"  {step:8,.0f}  published {value:.4f}  ours {np.median(column):.4f} ({column.min():.4f} to "
+                  f"{column.max():.4f}), {below} of {len(column)} below")  # fmt: skip
+    axes[0].legend(loc="lower right", fontsize="small")
+    out = args.out or args.runs.with_suffix(".png")
+    figure.savefig(out, dpi=110)
+    print(f"written: {out}")
+
+
+if __name__ == "__main__":
+    main()
