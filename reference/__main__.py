@@ -1,15 +1,32 @@
-"""``python -m reference``: train the bundled transformer under the probes."""
+"""``python -m reference``: train the bundled transformer, under the probes or for many seeds."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 2 for bad input, 130 if interrupted."""
+    """Run a command; the exit code is 0, 1 if a run failed, 2 for bad input, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m reference", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_demo(commands)
+    _add_run(commands)
+    _add_collect(commands)
+    args = vars(parser.parse_args(argv))
+    verbs: dict[str, Callable[..., int]] = {"demo": _demo, "run": _run, "collect": _collect}
+    command = verbs[args.pop("command")]
+    try:
+        return command(**args)
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="a small transformer learns division modulo 59; its phases, in minutes on a CPU",
@@ -20,12 +37,84 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--seed", type=int, default=0, help="model, split and batches (default: 0)")
     demo.add_argument("--steps", type=int, default=None, help="training steps (default: those of the recipe)")
     demo.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote")
-    args = parser.parse_args(argv)
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="train a named configuration for one seed or many; the same command goes on where it stopped",
+        description="Trains a configuration for some seeds and records curves, weights and a checkpoint of each in "
+        "OUT/NAME/seed-N. Give the same command again at any time: finished seeds are skipped, others go on.",
+    )
+    run.add_argument("name", help="a configuration of reference.configs, or the path of a .json file with one")
+    which = run.add_mutually_exclusive_group(required=True)
+    which.add_argument("--seed", type=int, help="one seed")
+    which.add_argument("--seeds", help="8 (the seeds 0 to 7), 0,3,5 or 0-7")
+    run.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
+    run.add_argument("--steps", type=int, help="training steps (default: those of the configuration)")
+    run.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="default: the configuration's")
+    run.add_argument("--jobs", type=int, help="jobs at a time (default: the number of cores, or of GPUs)")
+    run.add_argument("--threads", type=int, default=1, help="torch threads of a job (default: 1)")
+    kept = "evaluation steps whose weights are kept (default: all)"
+    run.add_argument("--keep", choices=("all", "log", "none"), default="all", help=kept)
+    compiled = "compile the model (default: only ensembles on a GPU)"
+    run.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None, help=compiled)
+    together = "train the seeds of a job as one batched model (default: on a GPU)"
+    run.add_argument("--together", action=argparse.BooleanOptionalAction, default=None, help=together)
+    run.add_argument("--checkpoint-seconds", type=float, default=60.0, help="a kill loses no more (default: 60)")
+
+
+def _add_collect(commands: Any) -> None:
+    collect = commands.add_parser(
+        "collect",
+        help="merge the curves of all seeds of a configuration into one file",
+        description="Merges the curves of all seeds into one NetCDF file with a dimension run, also of unfinished "
+        "runs, and says which those are.",
+    )
+    collect.add_argument("folder", type=Path, help="such as runs/division-97")
+    collect.add_argument("--out", type=Path, help="file to write (default: FOLDER.nc)")
+
+
+def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options: Any) -> int:
+    from reference.runs import run
+
+    options["compiled"] = options.pop("compile")
+    before = signal.signal(signal.SIGTERM, _interrupt)  # what a scheduler sends before it kills
     try:
-        return _demo(args.out, args.seed, args.steps, args.overwrite)
-    except (FileExistsError, ValueError) as error:
+        outcomes = run(name, seeds if seed is None else [seed], n_jobs=jobs, **options)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for outcome in outcomes:
+        if outcome.status != "done":  # said already
+            print(outcome)
+    found = [outcome.status for outcome in outcomes]
+    print(", ".join(f"{found.count(status)} {status}" for status in ("done", "skipped", "failed")))
+    return int("failed" in found)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _collect(folder: Path, out: Path | None) -> int:
+    from probe import save
+    from reference.runs import collect, survey
+
+    merged = collect(folder)
+    path = save(merged, out or folder.absolute().with_name(f"{folder.absolute().name}.nc"))
+    for seed, told in survey(folder).items():
+        if told != "finished":
+            print(f"seed {seed}: {told}")
+    whole, n = int(merged["finished"].sum()), merged.sizes["run"]
+    print(f"written: {path} ({n} runs, {whole} of them finished, {merged.sizes['step']} steps)")
+    return 0
 
 
 def _demo(out: Path, seed: int, steps: int | None, overwrite: bool) -> int:
@@ -35,10 +124,10 @@ def _demo(out: Path, seed: int, steps: int | None, overwrite: bool) -> int:
     import matplotlib
 
     matplotlib.use("Agg")  # a file is written, no window opened
+    from reference.configs import DEMO
     from reference.experiments import Demo, judge, run_demo
-    from reference.train import TrainConfig
 
-    training = TrainConfig(seed=seed) if steps is None else TrainConfig(seed=seed, steps=steps)
+    training = DEMO if steps is None else replace(DEMO, steps=steps)
     demo = Demo(seed=seed, training=training)
     out.mkdir(parents=True, exist_ok=True)
     print(f"division modulo {demo.p}, seed {seed}: training {training.steps} steps under three probes", flush=True)

@@ -77,6 +77,7 @@ class Ensemble:
             name: torch.zeros((_CHUNK, *drawn.shape[1:]), dtype=drawn.dtype, device=self.device)
             for name, drawn in self._draw(1).items()
         }
+        self._ahead: dict[str, Tensor] = {}  # draws of the next steps, made early
         self._function = self._compiled() if (self._on_gpu if compiled is None else compiled) else self._one_step
         self._make_step: Callable[[], None] | None = None
         self._make_scores: Callable[[], None] | None = None
@@ -165,12 +166,14 @@ class Ensemble:
         """Make `n` updates; on a GPU they are only queued."""
         for start in range(0, n, _CHUNK):
             count = min(_CHUNK, n - start)
-            self._put(self._draw(count))
+            self._put(self._ahead if len(self._ahead.get("rates", ())) == count else self._draw(count))
             if self._make_step is None:
                 self._make_step = self._captured(self._step)
             for _ in range(count):
                 self._make_step()
             self.step += count
+            if self._on_gpu:  # while it works through the queue
+                self._ahead = self._draw(min(_CHUNK, n - start - count or n))
 
     def _put(self, drawn: dict[str, Tensor]) -> None:
         for name, values in drawn.items():
@@ -243,7 +246,7 @@ class Ensemble:
 
     def _given(self, values: Mapping[str, Tensor]) -> Named:
         """On the CPU, and as the model has them."""
-        return {name: (v.mT if name in self._turned else v).cpu().contiguous() for name, v in values.items()}
+        return {name: (v.mT.contiguous() if name in self._turned else v).cpu() for name, v in values.items()}
 
     @torch.no_grad()
     def load(self, states: Sequence[State]) -> None:
@@ -258,4 +261,5 @@ class Ensemble:
         for kept, part in ((self._parameters, "parameters"), (self._first, "first"), (self._second, "second")):
             for name, value in kept.items():
                 value.copy_(self._kept(name, [getattr(state, part)[name] for state in states]))
+        self._ahead = {}
         self.finite.fill_(True)

@@ -5,14 +5,18 @@ the public repository that arXiv:2504.12700 builds on (see docs/performance.md f
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-_ACTIVATIONS = {"gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh"), "relu": nn.ReLU}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "relu": nn.ReLU,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +66,26 @@ class Attention(nn.Module):
     def __init__(self, config: Config, *, last: bool) -> None:
         super().__init__()
         self.last, self.n_heads = last, config.n_heads
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.q = nn.Linear(config.d_model, config.d_model)
+        self.kv = nn.Linear(config.d_model, 2 * config.d_model)
         self.out = nn.Linear(config.d_model, config.d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map `(B, T, d)` to `(B, T, d)`, or to `(B, 1, d)` for the last position only.
 
-        Sequences of a few tokens are too short for matrix products: sums of products are twice as fast.
+        One query, or a compiler: sums of products, which are as quick as a matrix product so small, and can be fused.
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).unbind(-3)  # each (B, T, heads, d_head)
-        q = q[:, -1:] if self.last else q  # (B, Q, heads, d_head)
-        scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(q.shape[-1])  # (B, Q, T, heads)
+        q, (k, v) = self.q(x[:, -1:] if self.last else x), self.kv(x).chunk(2, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.n_heads, -1)) for part in (q, k, v))  # each (B, Q or T, heads, d_head)
+        sums = self.last or torch.compiler.is_compiling()
+        scores = (q[:, :, None] * k[:, None]).sum(-1) if sums else torch.einsum("bqhd,bkhd->bqkh", q, k)
+        scores = scores / math.sqrt(q.shape[-1])  # (B, Q, T, heads)
         if not self.last:  # the last position sees all
             ahead = torch.full((x.shape[1],) * 2, -math.inf, dtype=x.dtype, device=x.device).triu(1)  # (Q, T)
             scores = scores + ahead[:, :, None]
         weights = drop(scores.softmax(2), mask)  # (B, Q, T, heads)
-        return self.out((weights[..., None] * v[:, None]).sum(2).flatten(2))  # (B, Q, d)
+        mixed = (weights[..., None] * v[:, None]).sum(2) if sums else torch.einsum("bqkh,bkhd->bqhd", weights, v)
+        return self.out(mixed.flatten(2))  # (B, Q, d)
 
 
 class Block(nn.Module):
@@ -144,7 +152,8 @@ class Transformer(nn.Module):
                 "Give one row per sequence, as Task.inputs has them."
             )
         x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
-        rest = iter(masks or [None] * (1 + 4 * len(self.blocks)))
+        given: Sequence[Tensor | None] = masks or (None,) * (1 + 4 * len(self.blocks))
+        rest = iter(given)
         x = drop(x, next(rest))
         for block in self.blocks:
             x = block(x, list(islice(rest, 4)))  # (B, T, d), after the last block (B, 1, d)
@@ -159,8 +168,8 @@ class Transformer(nn.Module):
         """Shapes of the dropout masks of a batch of `n` sequences, in the order in which they are used."""
         t, d = self.n_positions, self.config.d_model
         yield n, t, d
-        for block in self.blocks:
-            q = 1 if block.attention.last else t
+        for i in range(len(self.blocks)):
+            q = 1 if i == len(self.blocks) - 1 else t
             yield from ((n, q, t, self.config.n_heads), (n, q, d), (n, q, self.config.d_mlp), (n, q, d))
 
 

@@ -1,8 +1,8 @@
 """The two command lines: what they print, write and return."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +11,10 @@ import xarray as xr
 
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
-from reference import experiments
 from reference.__main__ import main as reference_main
+from reference.configs import DEMO
 from reference.experiments import Demo, run_demo
-from reference.train import TrainConfig
+from reference.train import Trainer
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def one_thread() -> Iterator[None]:
 def test_demo_is_the_same_for_a_seed_and_another_for_another(tmp_path: Path, one_thread: None) -> None:
     series = []
     for i, seed in enumerate((3, 3, 4)):
-        demo = Demo(seed=seed, training=TrainConfig(steps=3, seed=seed))
+        demo = Demo(seed=seed, training=replace(DEMO, steps=3))
         found, done = run_demo(demo, tmp_path / f"{i}.nc", progress=False)
         assert done == 3
         series.append(found.drop_vars("seconds"))
@@ -74,18 +74,26 @@ def test_demo_is_the_same_for_a_seed_and_another_for_another(tmp_path: Path, one
     assert not series[0]["train_loss"].equals(series[2]["train_loss"])
 
 
+def test_demo_observes_log_spaced_and_then_often() -> None:
+    schedule = Demo().schedule()
+    observed = [step for step in range(3000) if schedule(step)]
+    log = {0, *(round(10 ** (i / 24)) for i in range(80))}
+    assert observed == sorted(step for step in {*log, *range(400, 2001, 40)} if step <= 2000)
+    assert len(observed) == 106
+
+
 def test_demo_keeps_what_was_recorded_when_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None
 ) -> None:
-    whole = experiments.train
+    whole = Trainer.advance
 
-    def until_five(*args: Any) -> Iterator[tuple[int, float]]:
-        for step, loss in whole(*args):
-            yield step, loss
-            if step == 5:
+    def until_five(trainer: Trainer, n: int) -> None:
+        for _ in range(n):
+            if trainer.step == 5:
                 raise KeyboardInterrupt
+            whole(trainer, 1)
 
-    monkeypatch.setattr(experiments, "train", until_five)
+    monkeypatch.setattr(Trainer, "advance", until_five)
     assert reference_main(["demo", "--out", str(tmp_path / "demo"), "--steps", "50"]) == 130
     told = capsys.readouterr().out
     assert "interrupted after step 5; what was recorded until then is kept" in told

@@ -13,10 +13,8 @@ import torch
 
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PerformanceProbe, ProbeSet, every, log_spaced
 from probe.schedule import Schedule
-from reference.experiments import Demo
-from reference.model import Config, Transformer
-from reference.tasks import division
-from reference.train import TrainConfig, make_optimizer, train
+from reference.configs import DEMO
+from reference.train import Trainer
 
 
 def never(step: int) -> bool:
@@ -37,16 +35,14 @@ VARIANTS: dict[str, tuple[Callable[[], ProbeSet] | None, Schedule]] = {
 
 def cpu_seconds(steps: int, make: Callable[[], ProbeSet] | None, schedule: Schedule) -> float:
     """CPU time of the training loop alone, after ten steps to warm up."""
-    demo = Demo(training=TrainConfig(steps=steps + 10))
-    task = division(demo.p, fraction=demo.fraction)
-    model = Transformer(Config(n_tokens=task.n_tokens, n_classes=task.n_classes))
-    optimizer, scheduler = make_optimizer(model, demo.training)
-    data = {"train": task.train_data, "test": task.test_data}
-    probes = make and make().attach(model, data, optimizer=optimizer, schedule=schedule, on_error="raise")
-    start = 0.0
-    for step, _ in train(model, task, optimizer, scheduler, demo.training):
-        if step == 10:
-            start = time.process_time()
+    trainer = Trainer(DEMO)
+    data = {"train": trainer.task.train_data, "test": trainer.task.test_data}
+    probes = make and make().attach(
+        trainer.model, data, optimizer=trainer.optimizer, schedule=schedule, on_error="raise"
+    )
+    trainer.advance(10)
+    start = time.process_time()
+    trainer.advance(steps)
     spent = time.process_time() - start
     if probes:
         probes.detach()
@@ -74,9 +70,8 @@ def hook_seconds(calls: int = 100_000) -> float:
 
 def observation_seconds(repeats: int) -> dict[str, float]:
     """CPU time of one observation by the default set and by each of its probes, medians."""
-    task = division(Demo().p)
-    model = Transformer(Config(n_tokens=task.n_tokens, n_classes=task.n_classes))
-    data = {"train": task.train_data, "test": task.test_data}
+    trainer = Trainer(DEMO)
+    data = {"train": trainer.task.train_data, "test": trainer.task.test_data}
     found = {}
     for name, probe in (
         ("MutualInfoProbe", MutualInfoProbe()),
@@ -85,7 +80,7 @@ def observation_seconds(repeats: int) -> dict[str, float]:
         ("PerformanceProbe", PerformanceProbe()),
         ("default set", default_set()),
     ):
-        probe.attach(model, data, on_error="raise").observe(0)
+        probe.attach(trainer.model, data, on_error="raise").observe(0)
         times = []
         for step in range(1, repeats + 1):
             start = time.process_time()

@@ -1,0 +1,231 @@
+"""One job: train some seeds of a configuration on one device, from where each stands, and record them."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+import torch
+
+from reference.folder import RunFolder, RunLockedError
+from reference.memory import too_many
+from reference.progress import Progress
+from reference.recorder import Member, Outcome
+from reference.train import TrainConfig, Trainer
+
+if TYPE_CHECKING:
+    from reference.ensemble import Ensemble
+
+Engine = Union[Trainer, "Ensemble"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is asked to do; picklable."""
+
+    name: str
+    config: TrainConfig
+    seeds: tuple[int, ...]
+    folder: Path  # of the configuration
+    device: str  # "cpu" or "cuda"
+    number: int  # of the job: it takes the GPU of this number, counted round
+    together: bool  # one Ensemble of all seeds, else a Trainer of one
+    compiled: bool | None
+    threads: int
+    keep: str
+    checkpoint_seconds: float
+    bar: bool
+
+    def where(self) -> torch.device:
+        """The device of this job, asked for where it runs."""
+        return torch.device("cpu" if self.device == "cpu" else f"cuda:{self.number % torch.cuda.device_count()}")
+
+    def facts(self) -> dict[str, object]:
+        """How it is trained, for the provenance."""
+        default = self.together and self.device == "cuda"
+        names = {"name": "ensemble", "seeds": list(self.seeds)} if self.together else {"name": "solo"}
+        engine = {**names, "compiled": default if self.compiled is None else self.compiled}
+        return {"engine": engine, "device": self.device, "threads": self.threads}
+
+
+def work(job: Job) -> list[Outcome]:
+    """Train the seeds of a job. What goes wrong is in the outcomes; only an interruption is raised."""
+    progress = Progress(job.name, job.config.steps, bar=job.bar)
+    with ExitStack() as stack:
+        stack.callback(progress.close)
+        stack.enter_context(_settings(job))
+        members, outcomes = [], []
+        for seed in job.seeds:
+            try:
+                members.append(_enter(job, seed, stack, progress))
+            except (RunLockedError, ValueError, OSError) as error:  # the folder is left as it is
+                outcomes.append(Outcome(seed, "failed", 0, job.folder / f"seed-{seed}", str(error)))
+        _train(job, members, progress)
+        outcomes += [member.outcome for member in members if member.outcome]
+    return sorted(outcomes, key=lambda one: one.seed)
+
+
+def _enter(job: Job, seed: int, stack: ExitStack, progress: Progress) -> Member:
+    """Lock the folder of a seed and see where it stands."""
+    folder = RunFolder(job.folder / f"seed-{seed}")
+    with ExitStack() as locked:
+        locked.enter_context(folder.locked())
+        member = Member(folder, job.config, seed, keep=job.keep, facts=job.facts())
+        stack.push(locked.pop_all())  # held until the job ends
+    if member.outcome is None:
+        progress.say(f"seed {seed}: {f'goes on after step {member.step:,}' if member.step else 'starts'}")
+    if member.notes:
+        progress.say(f"seed {seed}: the curve goes on, but not to the same bits: {'; '.join(member.notes)}")
+    return member
+
+
+@contextmanager
+def _settings(job: Job) -> Iterator[None]:
+    """Threads and the precision of matrix products, put back afterwards."""
+    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    torch.set_num_threads(job.threads)
+    torch.backends.cuda.matmul.allow_tf32 = job.config.precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def _train(job: Job, members: Sequence[Member], progress: Progress) -> None:
+    """All members to their ends; an error ends those that are left."""
+    laps = Laps(job, members, progress)
+    crowded = False
+    try:
+        laps.run()
+    except KeyboardInterrupt:
+        laps.interrupt()
+        raise
+    except torch.cuda.OutOfMemoryError:
+        crowded = True  # what is on the GPU is free only when this exception is gone
+    except Exception as error:
+        laps.end(error)
+    finally:
+        laps.close()
+    if crowded:
+        laps.release()
+        laps.end(torch.cuda.OutOfMemoryError(too_many(job.config, len(laps.alive), laps.device)))
+
+
+def make_engine(job: Job, seeds: Sequence[int], device: str) -> Engine:
+    """What trains these seeds."""
+    if not job.together:
+        return Trainer(job.config, seeds[0], device=device, compiled=bool(job.compiled))
+    from reference.ensemble import Ensemble  # takes seconds to import
+
+    return Ensemble(job.config, seeds, device=device, compiled=job.compiled)
+
+
+class Laps:
+    """Members that stand at the same step are trained together; those behind first, until they catch up.
+
+    Files are written by a thread of its own while the next steps are made.
+    """
+
+    def __init__(self, job: Job, members: Sequence[Member], progress: Progress) -> None:
+        self.job, self.members, self.progress, self.device = job, members, progress, job.where()
+        self._writer = ThreadPoolExecutor(1)
+        self._pending: Future[None] | None = None
+        self._saved = time.monotonic()
+
+    @property
+    def alive(self) -> list[Member]:
+        """Members that are neither done nor failed."""
+        return [member for member in self.members if member.outcome is None]
+
+    def run(self) -> None:
+        """Until nobody is alive."""
+        while alive := self.alive:
+            start = min(member.step for member in alive)
+            until = min((member.step for member in alive if member.step > start), default=self.job.config.steps)
+            with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+                self._lap([member for member in alive if member.step == start], start, until)
+
+    def _lap(self, members: Sequence[Member], start: int, until: int) -> None:
+        self.release()
+        engine = make_engine(self.job, [member.seed for member in members], str(self.device))
+        if any(member.state for member in members):
+            fresh = engine.states()
+            engine.load([member.state or state for member, state in zip(members, fresh, strict=True)])
+        for step in self.job.config.evaluations():
+            if start <= step <= until and any(member.outcome is None for member in members):
+                engine.advance(step - engine.step)
+                self._evaluate(engine, members, last=step == until)
+        self._flush()
+        for member in members:
+            if member.outcome is None and member.step == self.job.config.steps:
+                member.finish()
+                self.progress.say(str(member.outcome))
+
+    def _evaluate(self, engine: Engine, members: Sequence[Member], *, last: bool) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()  # so that the time is that of the evaluation
+        begin = time.perf_counter()
+        curves = engine.evaluate()
+        seconds = (time.perf_counter() - begin) / len(members)
+        checkpoint = time.monotonic() - self._saved >= self.job.checkpoint_seconds
+        needed = checkpoint or last or any(member.needs(engine.step) for member in members)
+        states = engine.states() if needed else [None] * len(members)  # takes as long as some ten steps on a GPU
+        finite = getattr(engine, "finite", torch.ones(len(members))).tolist()
+        self._flush()
+        writing, accuracies = [], {}
+        for member, values, state, good in zip(members, curves, states, finite, strict=True):
+            if member.outcome is None and self._accepted(member, engine.step, values, good):
+                writing.append(partial(member.write, engine.step, state, values, seconds, checkpoint=checkpoint))
+                accuracies[member.seed] = values["test_accuracy"]
+        self._pending = self._writer.submit(_all, writing)
+        self._saved = time.monotonic() if checkpoint else self._saved
+        self.progress.show(engine.step, list(accuracies), list(accuracies.values()))
+
+    def _accepted(self, member: Member, step: int, values: Mapping[str, float], good: bool) -> bool:
+        try:
+            member.check(step, values, all_finite=bool(good))
+        except Exception as error:
+            member.fail(error)
+            self.progress.say(str(member.outcome))
+        return member.outcome is None
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+
+    # --- endings -----------------------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Save all as they were when their states were last taken."""
+        self.close()
+        for member in self.alive:
+            member.stop()
+            self.progress.say(f"seed {member.seed}: interrupted; saved at step {member.saved:,}")
+
+    def end(self, error: Exception) -> None:
+        """Nobody can go on."""
+        self.close()
+        for member in self.alive:
+            member.fail(error)
+            self.progress.say(str(member.outcome))
+
+    def release(self) -> None:
+        """Give the memory of the device back."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        self._writer.shutdown()
+
+
+def _all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

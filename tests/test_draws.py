@@ -1,0 +1,193 @@
+"""What chance decides: the same whenever asked, uniform, and independent, to the errors that sampling has.
+
+Nothing here is random from run to run: a statistic that lies within its bound does so always.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from reference.draws import Draws, hashed_masks, masks
+
+SIGMAS = 4
+
+
+@pytest.fixture(autouse=True)
+def _global_random_state_untouched() -> Iterator[None]:
+    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert repr(np.random.get_state()) == numpy_state  # noqa: NPY002
+
+
+def draws(seed: int = 0, **options: int) -> Draws:
+    return Draws(seed, **{"n_rows": 97, "batch_size": 64, "n_masks": 9} | options)
+
+
+# Rows and keys
+
+
+def test_a_step_draws_the_same_whatever_was_asked_before():
+    whole = draws()
+    rows, keys = whole.rows(0, 400), whole.keys(0, 400)
+    assert rows.shape == (400, 64)
+    assert rows.dtype == torch.int64
+    assert keys.shape == (400, 9, 2)
+    assert keys.dtype == torch.int32
+    other = draws()
+    for step, n in ((390, 10), (0, 1), (127, 2), (255, 1), (3, 300), (128, 128), (256, 1), (399, 1)):
+        assert torch.equal(other.rows(step, n), rows[step : step + n])
+        assert torch.equal(other.keys(step, n), keys[step : step + n])
+    assert torch.equal(draws().rows(10**6), whole.rows(10**6))
+
+
+def test_what_was_handed_out_can_be_written_to():
+    """A training loop may do with its batch what it likes: the next to ask gets what was drawn."""
+    one = draws()
+    expected = one.rows(5, 2).clone(), one.keys(5, 2).clone()
+    one.rows(5, 2).zero_()
+    one.keys(5, 2).zero_()
+    assert torch.equal(one.rows(5, 2), expected[0])
+    assert torch.equal(one.keys(5, 2), expected[1])
+
+
+def test_no_two_steps_or_seeds_draw_the_same():
+    found = [draw for seed in range(5) for draw in draws(seed).rows(0, 300)]
+    assert len({tuple(row.tolist()) for row in found}) == 1500
+    found = [key for seed in range(5) for key in draws(seed).keys(0, 300).flatten(0, 1)]
+    assert len({tuple(key.tolist()) for key in found}) == 5 * 300 * 9
+
+
+@pytest.mark.parametrize("n_rows", [2, 97, 3648])
+def test_rows_are_uniform(n_rows):
+    drawn = draws(n_rows=n_rows, batch_size=512).rows(0, 200).flatten()
+    counts = drawn.bincount(minlength=n_rows)
+    assert len(counts) == n_rows  # none beyond the last, and bincount refuses what is below 0
+    expected = len(drawn) / n_rows
+    statistic = ((counts - expected) ** 2 / expected).sum().item()  # chi-square
+    assert abs(statistic - (n_rows - 1)) < SIGMAS * math.sqrt(2 * (n_rows - 1))
+
+
+def test_rows_do_not_depend_on_their_neighbours():
+    drawn = draws(batch_size=512).rows(0, 200).double()
+    drawn = (drawn - 48) / math.sqrt((97**2 - 1) / 12)  # of mean 0 and variance 1
+    other = (draws(1, batch_size=512).rows(0, 200).double() - 48) / math.sqrt((97**2 - 1) / 12)
+    for one, two in ((drawn[:, 1:], drawn[:, :-1]), (drawn[1:], drawn[:-1]), (drawn, other)):
+        assert abs((one * two).mean().item()) * math.sqrt(one.numel()) < SIGMAS
+
+
+def test_bits_of_the_keys_are_fair_and_independent():
+    keys = draws().keys(0, 500).flatten(0, 1)  # (4500, 2)
+    bits = (keys[..., None] >> torch.arange(32)).flatten(1) & 1  # (4500, 64)
+    signs = 2 * bits.double() - 1
+    n = len(signs)
+    correlations = (signs.T @ signs / n - torch.eye(64)) * math.sqrt(n)
+    assert (signs.mean(0) * math.sqrt(n)).abs().max() < SIGMAS
+    assert correlations.abs().max() < SIGMAS + 1  # the largest of 2,016
+    assert correlations.square().sum() / (64 * 63) == pytest.approx(1, abs=0.15)
+
+
+def test_the_numbers_never_change():
+    """Recorded runs depend on them: change one, and no run that was recorded can be repeated or resumed."""
+    one = Draws(0, n_rows=3648, batch_size=512, n_masks=9)
+    assert one.rows(0)[0, :8].tolist() == [42, 881, 406, 2058, 1832, 1012, 3452, 3597]
+    assert one.rows(1000)[0, :4].tolist() == [3534, 431, 915, 134]
+    assert one.keys(0)[0, :2].tolist() == [[-1453500395, -706825729], [1053095250, 694594406]]
+    assert Draws(1, n_rows=3648, batch_size=512, n_masks=9).rows(0)[0, :4].tolist() == [1107, 3096, 569, 113]
+    assert kept(masks(one.keys(0)[0, :1], iter([(24,)]), 0.5)[0]) == "x.xx.xxxxx..xxxx...xxx.x"
+    assert kept(hashed_masks(one.keys(0)[0, :1], iter([(24,)]), 0.5)[0]) == ".x..x.xx..xx.x..xx.xx..."
+
+
+# Masks
+
+
+def kept(mask: torch.Tensor) -> str:
+    return "".join("x" if value else "." for value in mask.flatten().tolist())
+
+
+both = pytest.mark.parametrize("make", [masks, hashed_masks])
+rates = pytest.mark.parametrize("rate", [0.1, 0.5])
+
+
+def made(make, rate: float, *, n: int = 1024, steps: int = 600, sites: int = 2, seed: int = 0) -> torch.Tensor:
+    """What is kept, of mean 0 and variance 1: `(steps, sites, n)`."""
+    keys = draws(seed, n_masks=sites).keys(0, steps)
+    found = torch.stack([torch.stack(make(key, iter([(n,)] * sites), rate)) for key in keys])
+    return ((found > 0).double() - (1 - rate)) / math.sqrt(rate * (1 - rate))
+
+
+def correlated(one: torch.Tensor, two: torch.Tensor) -> float:
+    """In standard errors."""
+    return abs((one * two).mean().item()) * math.sqrt(one.numel())
+
+
+@both
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.25, 0.5, 0.9])
+def test_mask_holds_0_at_the_rate_and_else_its_inverse(make, rate):
+    shapes = [(64, 4, 32), (64, 1, 4, 4), (3,)]
+    found = make(draws(n_masks=3).keys(7)[0], iter(shapes), rate)
+    assert [tuple(mask.shape) for mask in found] == shapes
+    assert {mask.dtype for mask in found} == {torch.float32}
+    values = found[0].unique().tolist()
+    assert values == pytest.approx([0, 1 / (1 - rate)])
+    dropped = (found[0] == 0).double().mean().item()
+    assert abs(dropped - rate) < SIGMAS * math.sqrt(rate * (1 - rate) / 8192)
+    assert abs((found[0].double().mean().item() - 1) * math.sqrt(8192)) < SIGMAS * math.sqrt(rate / (1 - rate))
+
+
+@both
+def test_mask_is_a_function_of_its_keys(make):
+    keys = draws(n_masks=2).keys(3)[0]
+    shapes = [(50,), (50,)]
+    one, two = make(keys, iter(shapes), 0.5)
+    assert torch.equal(make(keys[1:], iter(shapes[1:]), 0.5)[0], two)
+    assert not torch.equal(one, two)
+    for which in (0, 1):  # both keys count
+        changed = keys.clone()
+        changed[0, which] += 2
+        assert not torch.equal(make(changed, iter(shapes), 0.5)[0], one)
+
+
+@both
+@rates
+def test_every_element_is_dropped_as_often(make, rate):
+    found = made(make, rate)[:, 0]
+    for dim, count in ((0, found.shape[0]), (1, found.shape[1])):  # by element, and by mask
+        z = found.mean(dim) * math.sqrt(count)
+        assert z.abs().max() < SIGMAS + 1  # the largest of a thousand
+        assert abs(z.square().mean().item() - 1) < SIGMAS * math.sqrt(2 / z.numel())
+    assert abs(found.mean().item()) * math.sqrt(found.numel()) < SIGMAS
+
+
+@both
+@rates
+def test_masks_are_independent(make, rate):
+    found = made(make, rate)
+    for lag in (1, 2, 3, 4, 8, 16, 32, 64, 128, 512):
+        assert correlated(found[..., lag:], found[..., :-lag]) < SIGMAS, f"elements {lag} apart"
+    for lag in (1, 2, 3):
+        assert correlated(found[lag:], found[:-lag]) < SIGMAS, f"steps {lag} apart"
+    assert correlated(found[:, 0], found[:, 1]) < SIGMAS, "sites"
+    assert correlated(found, made(make, rate, seed=1)) < SIGMAS, "seeds"
+
+
+@both
+def test_pairs_of_elements_are_independent(make):
+    found = made(make, 0.5, n=512)[:, 0]
+    z = found.T @ found / math.sqrt(len(found))
+    pairs = z[torch.ones_like(z).triu(1).bool()]
+    assert pairs.square().mean() == pytest.approx(1, abs=0.02)
+    assert pairs.abs().max() < 6  # of 130,816
+
+
+def test_hashed_masks_are_the_same_for_many_at_once():
+    """The ensemble makes those of all its members by `vmap`."""
+    keys = torch.stack([draws(seed, n_masks=2).keys(0)[0] for seed in range(3)])
+    shapes = [(6, 5), (7,)]
+    together = torch.func.vmap(lambda key: hashed_masks(key, iter(shapes), 0.3))(keys)
+    for i, key in enumerate(keys):
+        for one, many in zip(hashed_masks(key, iter(shapes), 0.3), together, strict=True):
+            assert torch.equal(one, many[i])

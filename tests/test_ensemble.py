@@ -1,0 +1,305 @@
+"""Many seeds at once: each member is the run that it would be alone, whoever its companions are."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from reference.draws import Draws, hashed_masks
+from reference.ensemble import Ensemble
+from reference.model import Config, Transformer
+from reference.tasks import TaskConfig
+from reference.train import State, TrainConfig, Trainer, evaluations
+
+TINY = TrainConfig(
+    task=TaskConfig(operation="division", size=13),
+    model=Config(d_model=16, n_heads=2, d_mlp=24, dropout=0.1, token_scale=4.0),
+    steps=8,
+    weight_decay=0.5,
+    warmup=3,
+    batch_size=32,
+    every=3,
+    per_decade=2,
+)
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _global_random_state_untouched() -> Iterator[None]:
+    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert repr(np.random.get_state()) == numpy_state  # noqa: NPY002
+
+
+def trained(seeds: Sequence[int], steps: int = 0, config: TrainConfig = TINY) -> Ensemble:
+    ensemble = Ensemble(config, seeds)
+    ensemble.advance(steps)
+    return ensemble
+
+
+def assert_same(one: State, other: State) -> None:
+    """To the bit."""
+    assert one.step == other.step
+    for part in ("parameters", "first", "second"):
+        mine, theirs = getattr(one, part), getattr(other, part)
+        assert list(mine) == list(theirs)
+        for name, value in mine.items():
+            assert torch.equal(value, theirs[name]), f"{part}: {name}"
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """What is built and computed inside is, so that two ways to the same numbers agree to more than rounding."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+# A member is a single run
+
+
+def alone(config: TrainConfig, seed: int, steps: int) -> tuple[Transformer, list[float]]:
+    """The plain module by torch's own AdamW, with the ensemble's dropout masks; and its batch losses."""
+    task = config.task.make(seed)
+    model = Transformer(config.model, task.n_tokens, task.n_classes, seed=seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
+    rate, (x, y) = config.model.dropout, task.train_data
+    draws = Draws(seed, n_rows=len(x), batch_size=config.batch_size, n_masks=model.n_masks)
+    losses = []
+    for step in range(steps):
+        rows, keys = draws.rows(step)[0], draws.keys(step)[0]
+        drawn = hashed_masks(keys, model.mask_shapes(len(rows)), rate) if rate else None
+        loss = functional.cross_entropy(model(x[rows], drawn).float(), y[rows])
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = config.lr * min(1, step / config.warmup)
+        optimizer.step()
+    return model, losses
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_members_are_single_runs_by_torchs_adamw(dropout):
+    """In float64, but for the loss, which is float32 on either side."""
+    config = replace(TINY, model=replace(TINY.model, dropout=dropout))
+    with in_float64():
+        ensemble = Ensemble(config, [3, 0])
+        losses = []
+        for _ in range(6):
+            losses.append([curves["train_batch_loss"] for curves in ensemble.evaluate()])
+            ensemble.advance(1)
+        for seed, state, seen in zip([3, 0], ensemble.states(), zip(*losses, strict=True), strict=True):
+            model, expected = alone(config, seed, 6)
+            assert seen == pytest.approx(expected, rel=1e-6)
+            assert list(state.parameters) == [name for name, _ in model.named_parameters()]
+            for name, parameter in model.named_parameters():
+                torch.testing.assert_close(state.parameters[name], parameter.detach(), rtol=0, atol=1e-10)
+
+
+def test_members_are_single_runs_in_float32():
+    ensemble = trained([3, 0], 6)
+    for seed, curves in zip([3, 0], ensemble.evaluate(), strict=True):
+        model, _ = alone(TINY, seed, 6)
+        x, y = TINY.task.make(seed).test_data
+        with torch.no_grad():
+            assert curves["test_loss"] == pytest.approx(functional.cross_entropy(model(x), y).item(), rel=1e-5)
+
+
+def test_curves_do_not_depend_on_companions():
+    together = trained([0, 4, 2])
+    by_itself = [trained([seed]) for seed in together.seeds]
+    for _ in range(4):
+        for curves, single in zip(together.evaluate(), by_itself, strict=True):
+            assert curves == pytest.approx(single.evaluate()[0], rel=1e-5)
+            single.advance(3)
+        together.advance(3)
+
+
+def test_curves_are_those_of_the_trainer_without_dropout():
+    config = replace(TINY, model=replace(TINY.model, dropout=0.0))
+    ensemble = trained([1, 7], config=config)
+    trainers = [Trainer(config, seed) for seed in (1, 7)]
+    for _ in range(4):
+        for curves, trainer in zip(ensemble.evaluate(), trainers, strict=True):
+            assert curves == pytest.approx(trainer.evaluate()[0], rel=1e-5)
+            trainer.advance(2)
+        ensemble.advance(2)
+
+
+def test_it_learns():
+    config = replace(TINY, task=TaskConfig(size=7), model=replace(TINY.model, dropout=0.0), lr=1e-2, weight_decay=0.0)
+    ensemble = trained([0, 1], config=config)
+    for curves in ensemble.evaluate():
+        assert curves["train_loss"] == pytest.approx(math.log(7), abs=1)
+    ensemble.advance(150)
+    for curves in ensemble.evaluate():
+        assert curves["train_loss"] < 0.1
+        assert curves["train_accuracy"] == 1
+    assert ensemble.finite.tolist() == [True, True]
+
+
+# Steps
+
+
+def test_it_does_not_matter_how_steps_are_asked_for():
+    """Also beyond those whose draws lie ready at a time."""
+    config = replace(TINY, model=Config(d_model=4, n_heads=1, d_mlp=4, n_blocks=1), batch_size=4)
+    at_once, by_and_by = trained([0, 1], 300, config), trained([0, 1], 0, config)
+    for n in (1, 0, 254, 2, 40, 3):
+        by_and_by.advance(n)
+        by_and_by.evaluate()
+    assert at_once.step == by_and_by.step == 300
+    for one, other in zip(at_once.states(), by_and_by.states(), strict=True):
+        assert_same(one, other)
+
+
+def test_evaluations_come_in_the_order_of_the_seeds():
+    found = list(evaluations(Ensemble(TINY, [2, 0]), TINY))
+    assert [[evaluation.step for evaluation in each] for each in found] == [[step] * 2 for step in TINY.evaluations()]
+    for index, seed in enumerate((2, 0)):
+        (start,) = Trainer(TINY, seed).evaluate()
+        assert found[0][index].curves["test_loss"] == pytest.approx(start["test_loss"], rel=1e-5)
+
+
+# States
+
+
+def test_training_goes_on_from_any_step_as_if_it_had_never_stopped():
+    whole, states = Ensemble(TINY, [0, 5]), []
+    for _ in range(5):
+        states.append(whole.states())
+        whole.advance(1)
+    used = trained([0, 5], 3)
+    for step, both in enumerate(states):
+        for ensemble in (Ensemble(TINY, [0, 5]), used):
+            ensemble.load(both)
+            assert ensemble.step == step
+            for one, other in zip(ensemble.states(), both, strict=True):
+                assert_same(one, other)
+            ensemble.advance(5 - step)
+            for one, other in zip(ensemble.states(), whole.states(), strict=True):
+                assert_same(one, other)
+            assert ensemble.evaluate() == whole.evaluate()
+
+
+def test_a_state_is_a_copy():
+    ensemble = trained([0, 1], 2)
+    states = ensemble.states()
+    ensemble.advance(1)
+    other = Ensemble(TINY, [0, 1])
+    other.load(states)
+    other.advance(1)
+    for state, expected in zip(states, trained([0, 1], 2).states(), strict=True):
+        assert_same(state, expected)
+        for value in state.parameters.values():
+            value.zero_()
+    for one, two in zip(other.states(), ensemble.states(), strict=True):
+        assert_same(one, two)
+
+
+def test_states_are_those_of_the_trainer():
+    """From one to the other and back: same names, shapes and numbers, and the same curves."""
+    ensemble = trained([0, 5], 4)
+    for seed, state, curves in zip([0, 5], ensemble.states(), ensemble.evaluate(), strict=True):
+        trainer = Trainer(TINY, seed)
+        trainer.load([state])
+        for name, parameter in trainer.model.named_parameters():
+            assert state.parameters[name].shape == parameter.shape
+        (own,) = trainer.evaluate()
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            assert own[name] == pytest.approx(curves[name], rel=1e-5)
+        assert_same(trainer.states()[0], state)
+        trainer.advance(2)
+        (trained_on,) = trainer.states()
+        back = Ensemble(TINY, [seed])
+        back.load([trained_on])
+        assert back.step == 6
+        assert_same(back.states()[0], trained_on)
+        assert back.evaluate()[0]["test_loss"] == pytest.approx(trainer.evaluate()[0]["test_loss"], rel=1e-5)
+
+
+def test_both_start_alike():
+    for seed, state in zip([0, 5], Ensemble(TINY, [0, 5]).states(), strict=True):
+        assert_same(state, Trainer(TINY, seed).states()[0])
+
+
+def test_states_that_do_not_fit_are_named():
+    ensemble = trained([0, 1], 2)
+    states = ensemble.states()
+    ensemble.advance(1)
+    for wrong in ([states[0], ensemble.states()[1]], states[:1], []):
+        with pytest.raises(ValueError, match=r"Expected 2 states of one step, came"):
+            ensemble.load(wrong)
+
+
+def test_one_member_gone_wrong_does_not_disturb_the_others():
+    sound = trained([0, 1, 2], 2)
+    states = sound.states()
+    states[1].parameters["head.weight"][0, 0] = math.nan
+    ill = Ensemble(TINY, [0, 1, 2])
+    ill.load(states)
+    assert ill.finite.tolist() == [True, True, True]
+    for ensemble in (ill, sound):
+        ensemble.advance(5)
+    assert ill.finite.tolist() == [True, False, True]
+    assert sound.finite.tolist() == [True, True, True]
+    for i in (0, 2):
+        assert_same(ill.states()[i], sound.states()[i])
+        assert ill.evaluate()[i] == sound.evaluate()[i]
+    assert math.isnan(ill.evaluate()[1]["test_loss"])
+    ill.load(sound.states())  # mended
+    ill.advance(1)
+    assert ill.finite.tolist() == [True, True, True]
+
+
+# On a GPU
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, None], ids=["eager", "compiled"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
+def test_on_a_gpu_it_does_the_same(compiled):
+    """Compiled and captured as a graph, or only captured, against the same seeds on the CPU."""
+    there, here = Ensemble(TINY, [0, 1, 2], device="cuda", compiled=compiled), Ensemble(TINY, [0, 1, 2])
+    for n in (0, 1, 20, 29):
+        for ensemble in (there, here):
+            ensemble.advance(n)
+        for one, other in zip(there.evaluate(), here.evaluate(), strict=True):
+            assert one == pytest.approx(other, rel=1e-4)
+    for one, other in zip(there.states(), here.states(), strict=True):
+        assert one.step == other.step == 50
+        for name, value in one.parameters.items():
+            assert value.device.type == "cpu"
+            if not name.endswith("kv.bias"):  # that of the keys has no gradient but rounding
+                torch.testing.assert_close(value, other.parameters[name], rtol=1e-3, atol=1e-3)
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_on_a_gpu_it_goes_on_as_if_it_had_never_stopped():
+    whole = Ensemble(TINY, [0, 1], device="cuda")
+    whole.advance(7)
+    states = whole.states()
+    whole.advance(20)
+    for ensemble in (Ensemble(TINY, [0, 1], device="cuda"), whole):
+        expected = whole.states()
+        ensemble.load(states)
+        assert ensemble.step == 7
+        for one, other in zip(ensemble.states(), states, strict=True):
+            assert_same(one, other)
+        ensemble.advance(20)
+        for one, other in zip(ensemble.states(), expected, strict=True):
+            assert_same(one, other)
+        assert ensemble.evaluate() == whole.evaluate()

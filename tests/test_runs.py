@@ -1,0 +1,790 @@
+"""The run starter: killed, interrupted, repeated, spread over workers; what it writes, and what it refuses."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import probe
+from probe import MutualInfoProbe, PerformanceProbe, PhaseDetector, load
+from probe.__main__ import main as probe_main
+from reference import memory, runs, work
+from reference.__main__ import main
+from reference.configs import CONFIGS
+from reference.folder import RunFolder, RunLockedError
+from reference.model import Config
+from reference.options import config_from_json, config_to_json, parse_seeds
+from reference.recorder import Member, kept_steps
+from reference.runs import collect, kept, load_model, run, survey
+from reference.tasks import TaskConfig
+from reference.train import TrainConfig, Trainer, evaluations, train
+
+TINY = TrainConfig(
+    task=TaskConfig(size=7), model=Config(d_model=16, n_heads=2, d_mlp=32), steps=60, every=10, batch_size=16
+)
+SHORT = replace(TINY, steps=50)  # 22 evaluations, at which the journal writes no run.nc by itself
+CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "train_batch_loss", "train_batch_accuracy")
+FORKING = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # torch has one thread in the tests
+OK, FAILED, BAD, INTERRUPTED = 0, 1, 2, 130
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[int, dict[str, float]]:
+    """Curves of seed 3, trained without a stop and without a file."""
+    return dict(train(TINY, 3))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The configuration as a user would have it."""
+    path = tmp_path / "tiny.json"
+    path.write_text(config_to_json(TINY))
+    return path
+
+
+def same(folder: Path, whole: dict[int, dict[str, float]]) -> None:
+    """What is recorded is these curves, bit for bit."""
+    for series in (load(folder / "run.nc"), probe.series.load(folder / "run.nc")):
+        assert series["step"].values.tolist() == list(whole)
+        for name in CURVES:
+            assert series[name].values.tolist() == [curves[name] for curves in whole.values()], name
+
+
+def start(tiny: Path, *options: str, seed: int = 3) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "reference", "run", str(tiny), "--seed", str(seed), "--device", "cpu", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=tiny.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_records_what_training_yields(
+    tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (outcome,) = run(TINY, [3], out=tmp_path, device="cpu")
+    folder = tmp_path / "custom" / "seed-3"
+    assert (outcome.status, outcome.step, outcome.folder) == ("done", 60, folder)
+    assert "disk: 1.2 MB (weights of 24 steps for each seed" in capsys.readouterr().out
+    same(folder, whole)
+    assert sorted(file.name for file in folder.iterdir()) == ["checkpoint.pt", "run.nc", "run.nc.journal", "weights"]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    assert 0.5e6 < size < 1.3e6  # what was announced
+
+
+def test_a_finished_run_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(TINY, [3], out=tmp_path, device="cpu")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "custom").rglob("*") if file.is_file()}
+    outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", n_jobs=1)
+    assert [(one.seed, one.status) for one in outcomes] == [(3, "skipped"), (4, "done")]
+    assert all(file.stat().st_mtime_ns == at for file, at in before.items())
+    capsys.readouterr()
+    run(TINY, [3], out=tmp_path, device="cpu")
+    assert "all seeds are finished" in capsys.readouterr().out
+    (tmp_path / "custom" / "seed-3" / "checkpoint.pt").unlink()  # to save disk
+    assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "skipped"
+
+
+def test_units_names_and_provenance(tmp_path: Path) -> None:
+    run(TINY, [3], out=tmp_path, device="cpu", threads=1)
+    series = load(tmp_path / "custom" / "seed-3" / "run.nc")
+    model, task = load_model(tmp_path / "custom" / "seed-3", 60)
+    by_probe = PerformanceProbe().fit(model, {"train": task.train_data, "test": task.test_data}).series_
+    for name in CURVES[:4]:
+        assert {**series[name].attrs, "estimator": "PerformanceProbe"} == by_probe[name].attrs, name
+    assert series["train_batch_loss"].attrs["units"] == "nats"
+    assert series["train_batch_accuracy"].attrs["units"] == "1"
+    assert "dropout on" in series["train_batch_loss"].attrs["long_name"]
+    assert (series["seconds"].sel(probe="evaluation") > 0).all()
+    facts = json.loads(series.attrs["provenance"])
+    assert config_from_json(json.dumps(facts["config"])) == TINY
+    assert (facts["seed"], facts["device"], facts["threads"]) == (3, "cpu", 1)
+    assert facts["engine"] == {"name": "solo", "compiled": False}
+    assert facts["versions"]["torch"]
+    assert "git" in facts
+
+
+def test_phases_are_found_in_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(TINY, [3, 4], out=tmp_path, device="cpu", n_jobs=1)
+    path = tmp_path / "custom" / "seed-3" / "run.nc"
+    assert probe_main(["detect", str(path)]) == 0
+    assert "fitting ends" in capsys.readouterr().out
+    assert PhaseDetector().fit(load(path)).n_runs_ == 1
+    assert PhaseDetector().fit(collect(tmp_path / "custom")).n_runs_ == 2
+
+
+def test_kept_weights_give_the_recorded_curves(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+    run(TINY, [3], out=tmp_path, device="cpu")
+    folder = tmp_path / "custom" / "seed-3"
+    assert kept(folder) == TINY.evaluations()
+    probes = probe.ProbeSet([MutualInfoProbe()])
+    for step in kept(folder):
+        model, task = load_model(folder, step)
+        assert not model.training
+        logits = model(task.test_data[0])
+        assert torch.nn.functional.cross_entropy(logits, task.test_data[1]).item() == whole[step]["test_loss"]
+    model, task = load_model(folder, 0)
+    probes.attach(model, {"train": task.train_data, "test": task.test_data})
+    for step in (0, 30, 60):
+        model.load_state_dict(load_model(folder, step)[0].state_dict())
+        probes.observe(step)
+    probes.detach()
+    assert probes.series_["information_x"].sizes["step"] == 3
+    with pytest.raises(FileNotFoundError, match=r"came 31\. kept\(folder\) lists them; nearest: 30, 32, 26"):
+        load_model(folder, 31)
+    with pytest.raises(FileNotFoundError, match=r"came no run\.nc"):
+        load_model(tmp_path, 0)
+
+
+@pytest.mark.parametrize(("keep", "steps"), [("log", kept_steps(TINY, "log")), ("none", [])])
+def test_fewer_weights(tmp_path: Path, keep: str, steps: list[int]) -> None:
+    assert set(steps) < set(TINY.evaluations())
+    assert keep == "none" or {0, 1, 3, 56, 60} < set(steps)
+    run(TINY, [3], out=tmp_path, device="cpu", keep=keep)
+    assert kept(tmp_path / "custom" / "seed-3") == steps
+
+
+# --- killed, interrupted, continued ----------------------------------------------------------------------------------
+
+
+def until_done(tiny: Path, delays: Sequence[float], *options: str) -> int:
+    """Kill -9 after each delay, counted from when training was seen to go on; then let it end. Times it was killed."""
+    killed = 0
+    journal = tiny.parent / "runs" / "tiny" / "seed-3" / "run.nc.journal"
+    for delay in delays:
+        before = journal.stat().st_size if journal.exists() else -1
+        process = start(tiny, *options)
+        while process.poll() is None and (journal.stat().st_size if journal.exists() else -1) == before:
+            time.sleep(0.002)
+        time.sleep(delay)
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    process = start(tiny, *options)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == OK, told
+    return killed
+
+
+@FORKING
+def test_a_run_killed_again_and_again(tmp_path: Path) -> None:
+    """At moments drawn by chance, in forks that start at once; a checkpoint at each evaluation."""
+    longer, draw, killed = replace(TINY, steps=120, every=2), random.Random(2), 0
+    for _ in range(12):
+        process = multiprocessing.get_context("fork").Process(target=_going, args=(tmp_path, longer))
+        process.start()
+        process.join(draw.uniform(0.02, 0.4))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert killed >= 3
+    assert run(longer, [3], out=tmp_path, device="cpu", checkpoint_seconds=0)[0].status in ("done", "skipped")
+    trainer = Trainer(longer, 3)
+    same(tmp_path / "custom" / "seed-3", {e.step: e.curves for (e,) in evaluations(trainer, longer)})
+    model, _ = load_model(tmp_path / "custom" / "seed-3", 120)
+    for (name, value), other in zip(model.state_dict().items(), trainer.model.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+
+
+def _going(out: Path, config: TrainConfig) -> None:
+    run(config, [3], out=out, device="cpu", checkpoint_seconds=0)
+
+
+@pytest.mark.slow
+def test_killed_commands_go_on_to_the_same_bits(tiny: Path) -> None:
+    """A checkpoint at each evaluation: many kills meet one that is being written."""
+    longer = replace(TINY, steps=400, every=2)
+    tiny.write_text(config_to_json(longer))
+    delays = [0.0, 0.02, *(random.Random(1).uniform(0.1, 0.7) for _ in range(3))]
+    assert until_done(tiny, delays, "--checkpoint-seconds", "0") >= 3
+    trainer = Trainer(longer, 3)
+    same(tiny.parent / "runs" / "tiny" / "seed-3", {e.step: e.curves for (e,) in evaluations(trainer, longer)})
+    model, _ = load_model(tiny.parent / "runs" / "tiny" / "seed-3", 400)
+    for (name, value), other in zip(model.state_dict().items(), trainer.model.state_dict().values(), strict=True):
+        assert torch.equal(value, other), name
+    assert not list(tiny.parent.glob("runs/tiny/seed-3/**/*.tmp"))
+
+
+@pytest.mark.slow
+def test_killed_before_the_first_checkpoint_starts_anew(tiny: Path) -> None:
+    longer = replace(TINY, steps=400, every=2)
+    tiny.write_text(config_to_json(longer))
+    assert until_done(tiny, [0.0, 0.1]) == 2
+    same(tiny.parent / "runs" / "tiny" / "seed-3", dict(train(longer, 3)))
+
+
+@pytest.mark.parametrize("moment", ["record", "keep", "save", "replace", "close"])
+@pytest.mark.parametrize("nth", [1, 4])
+@FORKING
+def test_stopped_in_the_middle_of_each_write(tmp_path: Path, moment: str, nth: int) -> None:
+    """As a kill at that moment leaves the folder; in one process, so that no moment is missed."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_dying, args=(tmp_path, moment, nth))
+    process.start()
+    process.join()
+    if not (moment == "close" and nth == 4):  # it is closed once
+        assert process.exitcode == -signal.SIGKILL
+    assert run(SHORT, [3], out=tmp_path, device="cpu", checkpoint_seconds=0)[0].status in ("done", "skipped")
+    same(tmp_path / "custom" / "seed-3", dict(train(SHORT, 3)))
+
+
+def _dying(out: Path, moment: str, nth: int) -> None:
+    from probe.journal import Journal
+
+    owner = {"record": Journal, "close": Journal, "keep": RunFolder, "save": RunFolder, "replace": os}[moment]
+    original = getattr(owner, moment)
+    calls = 0
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, moment, dies)
+    run(SHORT, [3], out=out, device="cpu", checkpoint_seconds=0)
+
+
+def test_a_torn_last_line_of_the_journal_is_no_trouble(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+    interrupted(tmp_path, at=30)
+    with open(tmp_path / "custom" / "seed-3" / "run.nc.journal", "ab") as file:
+        file.write(b'{"kind": "record", "step": 32, "val')
+    run(TINY, [3], out=tmp_path, device="cpu")
+    same(tmp_path / "custom" / "seed-3", whole)
+
+
+def interrupted(out: Path, *, at: int, config: TrainConfig = TINY, **options: Any) -> None:
+    """A run that is interrupted on its way from the evaluation at this step to the next."""
+    advance = Trainer.advance
+
+    def stops(self: Trainer, n: int) -> None:
+        if self.step == at and n:
+            advance(self, 1)
+            raise KeyboardInterrupt
+        advance(self, n)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "advance", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, [3], out=out, device="cpu", **options)
+
+
+def test_an_interrupted_run_is_saved_and_goes_on(
+    tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, at=30)
+    assert "seed 3: interrupted; saved at step 30" in capsys.readouterr().out
+    folder = tmp_path / "custom" / "seed-3"
+    assert kept(folder)[-1] == 30
+    assert probe.series.load(folder / "run.nc")["step"].values[-1] == 30
+    assert not (folder / "lock").exists()
+    run(TINY, [3], out=tmp_path, device="cpu")
+    assert "seed 3: goes on after step 30" in capsys.readouterr().out
+    same(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_is_interrupted_in_order(tiny: Path, number: signal.Signals) -> None:
+    tiny.write_text(config_to_json(replace(TINY, steps=100_000)))
+    process = start(tiny)
+    folder = tiny.parent / "runs" / "tiny" / "seed-3"
+    while len(kept(folder)) < 5:
+        time.sleep(0.01)
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert "the same command goes on" in told
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_what_stands_after_the_checkpoint_is_of_another_way(tmp_path: Path) -> None:
+    interrupted(tmp_path, at=30)
+    folder = RunFolder(tmp_path / "custom" / "seed-3")
+    folder.keep(46, {})
+    journal = folder.path / "run.nc.journal"
+    journal.write_text(journal.read_text() + '{"kind": "record", "step": 46, "values": {"test_loss": 0.0}}\n')
+    assert load(folder.series)["step"].values[-1] == 46
+    interrupted(tmp_path, at=30)
+    assert kept(folder.path)[-1] == load(folder.series)["step"].values[-1] == 30
+
+
+def test_without_weights_an_interrupted_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, at=30, keep="none")
+    assert "saved at step 0" in capsys.readouterr().out
+    run(TINY, [3], out=tmp_path, device="cpu", keep="none")
+    same(tmp_path / "custom" / "seed-3", whole)
+
+
+def test_going_on_otherwise_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted(tmp_path, at=30)
+    run(TINY, [3], out=tmp_path, device="cpu", together=True, threads=2)
+    told = capsys.readouterr().out
+    assert "the curve goes on, but not to the same bits: engine was {'name': 'solo'" in told
+    assert "threads was 1, is 2" in told
+    (resumed,) = json.loads(load(tmp_path / "custom" / "seed-3" / "run.nc").attrs["provenance"])["resumed"]
+    assert resumed["engine"]["seeds"] == [3]
+    assert torch.get_num_threads() == 1
+
+
+# --- many runs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_jobs_of_processes(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+    outcomes = run(TINY, "2-4", out=tmp_path, device="cpu", n_jobs=2)
+    assert [(one.seed, one.status) for one in outcomes] == [(2, "done"), (3, "done"), (4, "done")]
+    same(tmp_path / "custom" / "seed-3", whole)
+    joblib.externals.loky.get_reusable_executor().shutdown()
+
+
+@pytest.mark.slow
+def test_jobs_on_dask(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu")
+    assert [one.status for one in outcomes] == ["done", "done"]
+    same(tmp_path / "custom" / "seed-3", whole)
+
+
+def test_how_many_jobs() -> None:
+    assert runs._groups([0, 1, 2], None, "cpu", False) == ([[0], [1], [2]], min(3, joblib.cpu_count()))
+    assert runs._groups([0, 1, 2], 2, "cpu", False) == ([[0], [1], [2]], 2)
+    assert runs._groups([0, 1, 2, 3, 4], 2, "cuda", True) == ([[0, 1, 2], [3, 4]], 2)
+    assert runs._groups([], 2, "cpu", False) == ([], 1)
+    with joblib.parallel_config(n_jobs=3):
+        assert runs._groups([0, 1, 2, 3], None, "cpu", False)[1] == 3
+
+
+def test_one_gpu_for_each_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    groups, n_jobs = runs._groups(range(5), None, "cuda", True)
+    assert (groups, n_jobs) == ([[0, 1, 2], [3, 4]], 2)
+    assert [a_job(number=number, device="cuda").where().index for number in range(3)] == [0, 1, 0]
+
+
+def a_job(**changes: Any) -> work.Job:
+    asked: dict[str, Any] = {
+        "name": "custom", "config": TINY, "seeds": (0,), "folder": Path(), "device": "cpu", "number": 0,
+        "together": False, "compiled": None, "threads": 1, "keep": "all", "checkpoint_seconds": 60.0, "bar": False,
+    }  # fmt: skip
+    return work.Job(**{**asked, **changes})
+
+
+@pytest.mark.parametrize("keep", ["all", "none"])
+def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path, keep: str) -> None:
+    """Those behind catch up, then all are trained together; as near to each alone as the engine promises."""
+    interrupted(tmp_path, at=30)  # seed 3, by the other engine
+    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1, keep=keep)
+    assert [one.status for one in outcomes] == ["done"] * 3
+    assert [load(one.folder / "run.nc")["step"].values.tolist() for one in outcomes] == [TINY.evaluations()] * 3
+    alone = run(TINY, [4], out=tmp_path / "alone", device="cpu", together=True)[0].folder
+    a, b = (load(folder / "run.nc").drop_vars("seconds") for folder in (tmp_path / "custom" / "seed-4", alone))
+    xr.testing.assert_allclose(a, b, rtol=1e-3)
+    assert kept(outcomes[1].folder) == (TINY.evaluations() if keep == "all" else [])
+    model, task = load_model(alone, 60)
+    loss = torch.nn.functional.cross_entropy(model(task.test_data[0]), task.test_data[1]).item()
+    assert loss == pytest.approx(b["test_loss"].values[-1].item(), rel=1e-5)
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_run_is_recorded_and_the_others_go_on(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    advance = Trainer.advance
+
+    def spoilt(self: Trainer, n: int) -> None:
+        if self.seeds == [3] and self.step == 30:
+            with torch.no_grad():
+                self.model.head.weight.fill_(torch.nan)
+        advance(self, n)
+
+    out = tiny.parent / "runs"
+    arguments = ["run", str(tiny), "--seeds", "2-4", "--jobs", "1", "--device", "cpu", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "advance", spoilt)
+        assert main(arguments) == FAILED
+    told = capsys.readouterr().out
+    assert "seed 3: failed (step 30): FloatingPointError: Expected a finite loss" in told
+    assert "2 done, 0 skipped, 1 failed" in told
+    failure = out / "tiny" / "seed-3" / "failed.txt"
+    assert failure.read_text().startswith("failed after step 30\n\nTraceback")
+    assert survey(out / "tiny")[3] == "unfinished, recorded until step 30 of 60; failed after step 30"
+    assert main(arguments) == OK
+    assert "1 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    assert not failure.exists()
+    same(failure.parent, dict(train(TINY, 3)))
+
+
+def test_a_hopeless_rate_fails(tmp_path: Path) -> None:
+    (outcome,) = run(replace(TINY, lr=1e30), [3], out=tmp_path, device="cpu")
+    assert outcome.status == "failed"
+    assert "finite" in outcome.message
+    assert (outcome.folder / "failed.txt").exists()
+
+
+def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reference.ensemble import Ensemble
+
+    advance = Ensemble.advance
+
+    def spoilt(self: Any, n: int) -> None:
+        if self.step == 30:
+            states = self.states()
+            states[1].parameters["head.weight"].fill_(torch.nan)
+            self.load(states)
+        advance(self, n)
+
+    monkeypatch.setattr(Ensemble, "advance", spoilt)
+    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1)
+    assert [one.status for one in outcomes] == ["done", "failed", "done"]
+    assert outcomes[1].step == 30
+    series = load(outcomes[1].folder / "run.nc")
+    assert series["step"].values[-1] == 30
+    assert np.isfinite(series["train_loss"]).all()
+    assert RunFolder(outcomes[1].folder).standing(TINY, 4).step == 30
+    for good in (outcomes[0], outcomes[2]):
+        assert load(good.folder / "run.nc")["step"].values[-1] == 60
+        assert not (good.folder / "failed.txt").exists()
+
+
+def test_a_loss_that_was_not_finite_on_the_way_fails_its_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reference.ensemble import Ensemble
+
+    advance = Ensemble.advance
+
+    def spiked(self: Any, n: int) -> None:
+        advance(self, n)
+        if self.step == 32:
+            self.finite[0] = False
+
+    monkeypatch.setattr(Ensemble, "advance", spiked)
+    outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
+    assert [one.status for one in outcomes] == ["failed", "done"]
+    assert "came one that is not between the steps 30 and 32" in outcomes[0].message
+
+
+def test_a_file_that_cannot_be_written_fails_its_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = RunFolder.keep
+
+    def full(self: RunFolder, step: int, parameters: Any) -> None:
+        if self.path.name == "seed-4" and step == 30:
+            raise OSError(28, "No space left on device")
+        keep(self, step, parameters)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "keep", full)
+        outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
+    assert [one.status for one in outcomes] == ["done", "failed"]
+    assert "No space left" in outcomes[1].message
+    assert run(TINY, [4], out=tmp_path, device="cpu", together=True)[0].status == "done"
+    assert load(outcomes[1].folder / "run.nc")["step"].values.tolist() == TINY.evaluations()
+
+
+def test_the_checkpoint_is_never_ahead_of_the_journal(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "seed-3")
+    with folder.locked():
+        member = Member(folder, TINY, 3, keep="none", facts=a_job().facts())
+        trainer = Trainer(TINY, 3)
+        member.write(0, trainer.states()[0], trainer.evaluate()[0], 0.1, checkpoint=False)
+        trainer.advance(1)
+        with pytest.raises(OSError, match="the curves of step 1 could not be written"):
+            member._save(trainer.states()[0])
+
+
+def test_out_of_memory_says_how_many_would_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowded(*_: Any, **__: Any) -> Any:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(work, "make_engine", crowded)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_500, 20_000))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 1_100)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    outcomes = run(TINY, range(3), out=tmp_path, device="cpu", together=True, n_jobs=1)
+    assert [one.status for one in outcomes] == ["failed"] * 3
+    assert "Expected 3 seeds to fit in the memory of one GPU together" in outcomes[0].message
+    assert "About 10 would fit" in outcomes[0].message
+    monkeypatch.setattr("reference.ensemble.Ensemble", crowded)
+    assert memory.fitting(TINY, torch.device("cpu")) == 0
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"lr": 2e-3}, "config.lr is 0.001 there, and 0.002 was asked for"),
+        ({"steps": 70}, "config.steps is 60 there, and 70"),
+        ({"model": replace(TINY.model, d_mlp=64)}, "config.model.d_mlp is 32 there, and 64"),
+        ({"precision": "bfloat16"}, "config.precision is 'float32' there"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_configuration_is_refused(tmp_path: Path, changed: Any, told: str, finished: bool) -> None:
+    if finished:
+        run(TINY, [3], out=tmp_path, device="cpu")
+    else:
+        interrupted(tmp_path, at=2)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=told) as error:
+        run(replace(TINY, **changed), [2, 3], out=tmp_path, device="cpu")
+    assert "Give --out FOLDER to train this one elsewhere, or ask for what is there" in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
+    interrupted(tmp_path, at=2)
+    (tmp_path / "custom" / "seed-3").rename(tmp_path / "custom" / "seed-4")
+    with pytest.raises(ValueError, match="seed is 3 there, and 4 was asked for"):
+        run(TINY, [4], out=tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_checkpoint_cut_in_half(tmp_path: Path, share: float) -> None:
+    interrupted(tmp_path, at=30)
+    path = tmp_path / "custom" / "seed-3" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"Restore it, or delete it to start this run anew\. Nothing was changed"):
+        run(TINY, [3], out=tmp_path, device="cpu")
+    assert contents(tmp_path) == before
+    path.unlink()
+    assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
+
+
+@pytest.mark.parametrize("lost", ["all", "last line"])
+def test_a_journal_that_lacks_what_the_checkpoint_has(tmp_path: Path, lost: str) -> None:
+    interrupted(tmp_path, at=30)
+    path = tmp_path / "custom" / "seed-3" / "run.nc.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    if lost == "all":
+        path.unlink()
+    with pytest.raises(ValueError, match=r"until step 30, where the checkpoint stands.*delete checkpoint.pt"):
+        run(TINY, [3], out=tmp_path, device="cpu")
+
+
+def test_two_processes_on_one_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "custom" / "seed-3")
+    with folder.locked():
+        assert folder.lock.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(RunLockedError), folder.locked():
+            pass
+        outcomes = run(TINY, [2, 3], out=tmp_path, device="cpu", n_jobs=1)
+    assert [one.status for one in outcomes] == ["done", "failed"]
+    assert f"custom/seed-3 is being trained by another process (pid {os.getpid()})" in outcomes[1].message
+    assert list(folder.path.iterdir()) == []
+    folder.lock.write_text("1\n")  # what a process that was killed leaves; process 1 lives
+    assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing", "--seed", "0"], "There are paper-division, paper-s5"),
+        (["nothing.json", "--seed", "0"], "came no such file"),
+        (["division-97", "--seeds", "7-3"], "0,3,5 or 0-7, came '7-3'"),
+        (["division-97", "--seeds", "a"], "came 'a'"),
+        (["division-97", "--seed", "-1"], "integers from 0, at least one, came [-1]"),
+        (["division-97", "--seed", "0", "--steps", "-1"], "Expected steps of at least 0, came -1"),
+        (["division-97", "--seed", "0", "--precision", "tf32", "--device", "cpu"], "tf32, which only GPUs have"),
+    ],
+)
+def test_bad_arguments(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", *arguments]) == BAD
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="Expected a GPU for device cuda, came a machine"):
+        run(TINY, [0], out=tmp_path, device="cuda")
+    with pytest.raises(ValueError, match="among auto, cpu, cuda, came 'tpu'"):
+        run(TINY, [0], out=tmp_path, device="tpu")
+    with pytest.raises(ValueError, match=r"Expected a list of seeds, came 3. Give \[3\], or range\(3\)"):
+        run(TINY, 3, out=tmp_path, device="cpu")  # type: ignore[arg-type]
+
+
+def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr(runs.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ValueError, match=r"Expected 1.2 MB of free disk for 1 runs, came 1 MB.*--keep log"):
+        run(TINY, [0], out=tmp_path, device="cpu")
+    assert run(TINY, [0], out=tmp_path, device="cpu", keep="none")[0].status == "done"
+
+
+# --- configurations and seeds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), TINY, replace(TINY, lr=1e30, betas=(0.0, 0.5))])
+def test_configurations_survive_json(config: TrainConfig) -> None:
+    assert config_from_json(config_to_json(config)) == config
+
+
+def test_what_json_leaves_out_has_its_default() -> None:
+    assert config_from_json('{"steps": 60, "lr": 1}') == TrainConfig(steps=60, lr=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "as JSON, came text that is none"),
+        ("[]", r"fields and values as the configuration, came \[\]"),
+        ('{"rate": 1}', r"Expected fields among task, model, .* came rate\. Correct or remove it"),
+        ('{"model": {"width": 1}}', "came model.width"),
+        ('{"model": 3}', "fields and values as model., came 3"),
+        ('{"steps": "60"}', "Expected an integer as steps, came '60'"),
+        ('{"steps": true}', "Expected an integer as steps, came True"),
+        ('{"lr": null}', "Expected a number as lr, came None"),
+        ('{"betas": [0.9]}', r"Expected two numbers as betas, came \[0.9\]"),
+        ('{"task": {"operation": "addition"}}', "Expected an operation among"),
+    ],
+)
+def test_bad_configurations(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        config_from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("8", range(8)), ("0,3,5", [0, 3, 5]), ("0-7", range(8)), ("0-2, 7", [0, 1, 2, 7]), ("1", [0]), ("5,", None)],
+)
+def test_seeds(text: str, seeds: Sequence[int] | None) -> None:
+    if seeds is None:
+        with pytest.raises(ValueError, match="Expected seeds such as 8"):
+            parse_seeds(text)
+    else:
+        assert parse_seeds(text) == list(seeds)
+
+
+def test_the_documented_table() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reference.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| ([\d,]+), ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.M)
+    found = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in rows}
+    made = {name: (config, config.task.make(0)) for name, config in CONFIGS.items()}
+    assert found == {
+        name: [len(task.train), len(task.test), config.steps, len(config.evaluations())]
+        for name, (config, task) in made.items()
+    }
+
+
+def test_the_documented_measuring(tmp_path: Path) -> None:
+    run(TINY, [3], out=tmp_path, device="cpu")
+    page = (Path(__file__).parent.parent / "docs" / "reference.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict[str, Any] = {}
+    exec(code.replace("runs/division-97/seed-3", str(tmp_path / "custom" / "seed-3")), names)
+    assert names["information"].sizes["step"] == len(TINY.evaluations())
+
+
+# --- collect ---------------------------------------------------------------------------------------------------------
+
+
+def test_collect_merges_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(TINY, [10, 2], out=tmp_path, device="cpu", n_jobs=1)
+    interrupted(tmp_path, at=30)
+    (tmp_path / "custom" / "seed-4").mkdir()
+    merged = collect(tmp_path / "custom")
+    assert merged["run"].values.tolist() == merged["seed"].values.tolist() == [2, 3, 10]
+    assert merged["observations"].values.tolist() == [24, 17, 24]
+    assert merged["finished"].values.tolist() == [1, 0, 1]
+    assert merged["test_loss"].notnull().sum("step").values.tolist() == [24, 17, 24]
+    alone = load(tmp_path / "custom" / "seed-10" / "run.nc")
+    for name in CURVES:
+        assert merged[name].sel(run=10).values.tolist() == alone[name].values.tolist()
+    assert [json.loads(one)["seed"] for one in json.loads(merged.attrs["provenance"])] == [2, 3, 10]
+    assert main(["collect", str(tmp_path / "custom")]) == OK
+    told = capsys.readouterr().out
+    assert "seed 3: unfinished, recorded until step 30 of 60" in told
+    assert "seed 4: nothing recorded yet" in told
+    assert "(3 runs, 2 of them finished, 24 steps)" in told
+    again = load(tmp_path / "custom.nc")
+    xr.testing.assert_equal(again, merged)
+    assert again["run"].dtype.kind == again["seed"].dtype.kind == "i"
+
+
+def test_collect_needs_runs_of_one_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["collect", str(tmp_path / "none")]) == BAD
+    assert "which there is not" in capsys.readouterr().err
+    assert main(["collect", str(tmp_path)]) == BAD
+    assert "came none" in capsys.readouterr().err
+    run(TINY, [3], out=tmp_path, device="cpu")
+    run(replace(TINY, steps=2), [4], out=tmp_path, device="cpu")
+    with pytest.raises(ValueError, match="came seed 3 and seed 4: steps is 60 there, and 2 was asked for"):
+        collect(tmp_path / "custom")
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("reference.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_in_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    from reference.progress import Progress
+
+    progress = Progress("tiny", 10_000, bar=False)
+    for second in range(21):
+        clock[0] = second
+        progress.show(100 * second, [3, 4], [0.5, 0.7])
+    assert capsys.readouterr().out == (
+        "tiny 2 seeds: step 1,500/10,000, 100 steps/s, ETA 0:01:25, test accuracy 0.600\n"
+    )
+
+
+def test_progress_as_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    from reference.progress import Progress
+
+    progress = Progress("tiny", 60, bar=True)
+    progress.show(30, [3], [0.5])
+    progress.show(60, [3], [0.75])
+    progress.close()
+    told = capsys.readouterr().err
+    assert "tiny seed 3: 100%" in told
+    assert "test accuracy 0.750" in told
