@@ -92,7 +92,7 @@ class Ensemble:
     def _compiled(self) -> Callable[..., None]:
         """The step compiled, with our own matrix products where they are faster."""
         own = self._on_gpu and self.config.precision == "float32" and kernels.available()
-        options = {"post_grad_custom_pre_pass": kernels.Products("tf32x3")} if own else None
+        options: Any = {"post_grad_custom_pre_pass": kernels.Products("tf32x3")} if own else None
         # fullgraph: what cannot be compiled is an error, not a slow fallback
         return torch.compile(self._one_step, dynamic=False, fullgraph=True, options=options)
 

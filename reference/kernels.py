@@ -14,8 +14,8 @@ from torch.fx import Graph
 try:
     import triton
     import triton.language as tl
-except ImportError:  # no GPU build of torch
-    triton = None  # type: ignore[assignment]
+except ImportError:  # a build of torch without GPUs
+    triton = None
 
 _ENOUGH = 256  # programs that keep a large GPU busy: about two for each of its multiprocessors
 _LEAST = 128  # terms of a sum that are worth a program of their own
@@ -23,7 +23,7 @@ _LEAST = 128  # terms of a sum that are worth a program of their own
 if triton is not None:
 
     @triton.jit
-    def _product(
+    def _product(  # type: ignore[no-untyped-def]
         a, b, c, S, M, N, K, part,
         a_s, a_m, a_k, b_s, b_k, b_n,
         PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
@@ -68,18 +68,27 @@ def available() -> bool:
     return triton is not None
 
 
-@torch.library.custom_op("reference::product", mutates_args=())
+@torch.library.custom_op("reference::product", mutates_args=(), device_types="cuda")
 def product(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int) -> Tensor:
     """Parts of the sum a @ b: `(S, M, K)`, `(S, K, N)` to `(splits, S, M, N)`."""
     (s, m, k), n = a.shape, b.shape[2]
-    part = -(-k // splits)
-    c = torch.empty((splits, s, m, n), device=a.device, dtype=torch.float32)
-    grid = (_tiles(m, n, bm, bn), s, splits)
-    _product[grid](
-        a, b, c, s, m, n, k, part, *a.stride(), *b.stride(),
+    c = a.new_empty((splits, s, m, n))
+    _product[(_tiles(m, n, bm, bn), s, splits)](
+        a, b, c, s, m, n, k, -(-k // splits), *a.stride(), *b.stride(),
         PRECISION=precision, BM=bm, BN=bn, BK=32, num_warps=4, num_stages=3,
     )  # fmt: skip
     return c
+
+
+@product.register_kernel("cpu")
+def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int) -> Tensor:
+    """The same sums by torch, for tests."""
+    part = -(-a.shape[2] // splits)
+    pieces = zip(a.split(part, 2), b.split(part, 1), strict=True)
+    found = a.new_zeros((splits, a.shape[0], a.shape[1], b.shape[2]))
+    for i, (left, right) in enumerate(pieces):
+        found[i] = left @ right
+    return found
 
 
 @product.register_fake

@@ -189,7 +189,9 @@ def _table(
 
 def _check_size(value: int, name: str, *, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"Expected an int as {name}, came {value!r} ({type(value).__name__}). Give one such as 5 or 97.")
+        raise TypeError(
+            f"Expected an int as {name}, came {value!r} ({type(value).__name__}). Give one such as 5 or 97."
+        )
     if value < least:
         raise ValueError(f"Expected {name} of at least {least}, came {value}. Give a larger number.")
 

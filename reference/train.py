@@ -4,7 +4,6 @@ What is drawn by chance is a function of seed and step (`reference.draws`), so t
 from a `State` as if it had never stopped, to the bit on the same machine with the same number of threads.
 """
 
-import ctypes
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -264,22 +263,6 @@ def train(
         trainer.load([state])
     for (evaluation,) in evaluations(trainer, config):
         yield evaluation
-
-
-def keep_memory() -> bool:
-    """Let this process keep the memory of freed tensors for the next ones; says whether that was possible.
-
-    By default the allocator of Linux (glibc) hands large blocks back to the system when they are freed, and each
-    training step pays again for fresh, zeroed pages. After this call the process stays as large as it ever was, and
-    blocks of up to 32 MiB are reused. It concerns the whole process, so nothing here calls it by itself: it is for the
-    start of a program that does nothing but train. No number changes. Elsewhere than on glibc nothing happens.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another system, or another C library
-        return False
-    mmap_threshold, trim_threshold = -3, -1  # as in malloc.h
-    return bool(mallopt(mmap_threshold, 2**25) and mallopt(trim_threshold, 2**31 - 1))
 
 
 def scores(logits: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,88 @@
+"""The batched products: the sums themselves, how they are split, and how they come into a compiled graph."""
+
+import shutil
+
+import pytest
+import torch
+
+from reference.kernels import Products, available, plan, product
+
+SHAPES = [  # (s, m, n, k): those of a step, and one that no tile fits
+    (1, 2048, 384, 128), (8, 512, 96, 128), (8, 128, 512, 2048), (32, 128, 128, 512), (3, 33, 40, 130),
+]  # fmt: skip
+
+
+def compiles(test):
+    """A test that compiles: needs a compiler, and torch's own compiler imports what torch deprecates."""
+    test = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")(test)
+    return pytest.mark.filterwarnings("ignore::DeprecationWarning")(test)
+
+
+def operands(s: int, m: int, n: int, k: int, *, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(s, k, m, generator=generator).mT, torch.randn(s, k, n, generator=generator)
+    return a.to(device), b.to(device)
+
+
+def error(found: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
+    truth = a.double() @ b.double()
+    return ((found.double() - truth).norm() / truth.norm()).item()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_term_of_a_split_sum_counts_once(shape):
+    a, b = operands(*shape)
+    bm, bn, splits = plan(*shape)
+    parts = product(a, b, "tf32x3", bm, bn, splits)
+    assert parts.shape == (splits, *(shape[i] for i in (0, 1, 2)))
+    assert error(parts.sum(0), a, b) < 1e-6
+    assert splits == 1 or error(parts[0], a, b) > 0.1  # a part is a part
+
+
+@pytest.mark.parametrize("s", [1, 8, 32])
+def test_plan_keeps_a_large_gpu_busy_where_the_sum_is_long_enough(s):
+    for m, n, k in ((128, 384, 2048), (512, 128, 2048), (2048, 384, 128), (512, 128, 128)):
+        bm, bn, splits = plan(s, m, n, k)
+        programs = s * -(-m // bm) * -(-n // bn) * splits
+        assert programs >= 128 or k // splits < 256 or splits == 8
+        assert k // splits >= 128  # a program has something to do
+        assert splits in (1, 2, 4, 8)
+
+
+@compiles
+def test_pass_replaces_the_products_of_a_compiled_function():
+    a, b = operands(2, 48, 40, 300)
+    seen = []
+
+    class Counting(Products):
+        def __call__(self, graph):
+            super().__call__(graph)
+            seen.extend(node.target for node in graph.nodes)
+
+    def function(a, b):
+        return torch.bmm(a, b).relu()
+
+    compiled = torch.compile(function, options={"post_grad_custom_pre_pass": Counting("tf32x3")})
+    torch.testing.assert_close(compiled(a, b), function(a, b), rtol=1e-5, atol=1e-5)
+    assert torch.ops.reference.product.default in seen
+    assert torch.ops.aten.bmm.default not in seen
+
+
+@compiles
+def test_pass_leaves_other_precisions_alone():
+    a, b = (x.bfloat16() for x in operands(2, 16, 16, 16))
+    compiled = torch.compile(torch.bmm, options={"post_grad_custom_pre_pass": Products("tf32x3")})
+    torch.testing.assert_close(compiled(a, b), torch.bmm(a, b))
+
+
+def test_what_was_compiled_for_one_precision_is_not_taken_for_another():
+    assert Products("tf32x3").uuid() != Products("tf32").uuid()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not (torch.cuda.is_available() and available()), reason="needs a GPU with Triton")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_three_tf32_products_are_as_accurate_as_float32(shape):
+    a, b = operands(*shape, device="cuda")
+    bm, bn, splits = plan(*shape)
+    assert error(product(a, b, "tf32x3", bm, bn, splits).sum(0), a, b) < 1e-6  # one TF32 product: 3e-4
