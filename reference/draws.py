@@ -49,11 +49,15 @@ class Draws:
         return drawn[step - blocks[0] * _BLOCK :][:n]
 
     def _draw(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        bits = np.random.Philox(key=self.seed, counter=np.array([0, 0, 0, block], np.uint64))
-        raw = bits.random_raw(_BLOCK * (self.batch_size + self.n_masks))
-        raw, keys = np.split(raw.reshape(_BLOCK, -1), [self.batch_size], axis=1)
+        raw = self._raw(block, 0, self.batch_size)
         rows = ((raw >> 32) * np.uint64(self.n_rows)) >> np.uint64(32)  # uniform to n_rows / 2^32
-        return rows.astype(np.int64), keys.copy().view(np.int32).reshape(_BLOCK, self.n_masks, 2)
+        keys = self._raw(block, 1, self.n_masks).view(np.int32).reshape(_BLOCK, self.n_masks, 2)
+        return rows.astype(np.int64), keys
+
+    def _raw(self, block: int, stream: int, n: int) -> np.ndarray:
+        """Bits, uint64 `(_BLOCK, n)`; a stream for each purpose, so that dropout does not change the batches."""
+        bits = np.random.Philox(key=self.seed, counter=np.array([0, 0, stream, block], np.uint64))
+        return bits.random_raw(_BLOCK * n).reshape(_BLOCK, n)
 
 
 def masks(keys: Tensor, shapes: Iterable[tuple[int, ...]], rate: float) -> list[Tensor]:

@@ -7,8 +7,7 @@ runs the same function as it stands, which is how it is tested.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from reference import kernels
 from reference.draws import Draws, hashed_masks
 from reference.model import Transformer
-from reference.train import State, TrainConfig, autocast, by_seed, scores
+from reference.train import State, TrainConfig, autocast, by_seed, device_for, products, scores
 
 _CHUNK = 256  # steps whose draws lie on the device at a time
 
@@ -52,7 +51,7 @@ class Ensemble:
     def __init__(
         self, config: TrainConfig, seeds: Sequence[int], *, device: str = "cpu", compiled: bool | None = None
     ) -> None:
-        self.config, self.seeds, self.device, self.step = config, list(seeds), torch.device(device), 0
+        self.config, self.seeds, self.device, self.step = config, list(seeds), device_for(config, device), 0
         self._on_gpu = self.device.type == "cuda"
         tasks = [config.task.make(seed) for seed in self.seeds]
         n_tokens, n_classes = tasks[0].n_tokens, tasks[0].n_classes
@@ -186,7 +185,7 @@ class Ensemble:
         if not self._on_gpu:
             return function
         saved = [(tensor, tensor.clone()) for tensor in self._changing()]
-        with self._matmul(), torch.cuda.device(self.device):
+        with products(self.config, self.device), torch.cuda.device(self.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -203,16 +202,6 @@ class Ensemble:
     def _changing(self) -> list[Tensor]:
         named = (self._parameters, self._first, self._second)
         return [*(value for part in named for value in part.values()), self._position, self.finite]
-
-    @contextmanager
-    def _matmul(self) -> Iterator[None]:
-        """Matrix products in TF32, or not, as the configuration says."""
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = self.config.precision == "tf32"
-        try:
-            yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
 
     # --- evaluation --------------------------------------------------------------------------------------------------
 

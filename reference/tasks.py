@@ -82,8 +82,7 @@ def division(p: int, *, table: str | None = None, fraction: float = 0.5, seed: i
         If `p` is below 3, `table` is neither, or a split would be empty.
     """
     _check_size(p, "p", least=3)
-    if table not in (None, "paper"):
-        raise ValueError(f"Expected table=None or 'paper', came {table!r}. Leave it out for true division.")
+    _check_table(table)
     divisors = [b for b in range(1, p) if table == "paper" or gcd(b, p) == 1]
     factor = {b: pow(b, p - 2 if table == "paper" else -1, p) for b in divisors}
     name = f"division modulo {p}"
@@ -155,6 +154,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if self.operation not in _OPERATIONS:
             raise ValueError(f"Expected an operation among {', '.join(_OPERATIONS)}, came {self.operation!r}.")
+        _check_table(self.table)
         if self.table is not None and self.operation != "division":
             raise ValueError(f"Expected no table for {self.operation}, came {self.table!r}. Only division has two.")
 
@@ -185,6 +185,11 @@ def _table(
     targets = torch.tensor([operation(a, b) for a in first for b in second])  # (n_pairs,)
     train, test = _split(len(pairs), fraction, seed)
     return Task(name, pairs, targets, train, test, n_tokens=n + 2, n_classes=n)
+
+
+def _check_table(table: str | None) -> None:
+    if table not in (None, "paper"):
+        raise ValueError(f"Expected table=None or 'paper', came {table!r}. Leave it out for true division.")
 
 
 def _check_size(value: int, name: str, *, least: int) -> None:

@@ -6,7 +6,7 @@ from a `State` as if it had never stopped, to the bit on the same machine with t
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -165,7 +165,7 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, seed: int = 0, *, device: str = "cpu", compiled: bool = False) -> None:
-        self.config, self.device, self.step = config, torch.device(device), 0
+        self.config, self.device, self.step = config, device_for(config, device), 0
         self.seeds: Sequence[int] = [seed]
         self.task = config.task.make(seed)
         self.model = Transformer(config.model, self.task.n_tokens, self.task.n_classes, seed=seed).to(self.device)
@@ -192,19 +192,23 @@ class Trainer:
         FloatingPointError
             If a batch loss is not finite; the model is left as it was before that step.
         """
-        for _ in range(n):
-            loss = self._loss(*self._batch())
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"Expected a finite loss, came {value} at step {self.step + 1} (model as after step {self.step}). "
-                    "Lower lr, lengthen warmup, or look for parameters that are not finite already."
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.param_groups[0]["lr"] = self.config.rates(self.step)[0]
-            self.optimizer.step()
-            self.step += 1
+        with products(self.config, self.device):
+            for _ in range(n):
+                self._advance()
+
+    def _advance(self) -> None:
+        loss = self._loss(*self._batch())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"Expected a finite loss, came {value} at step {self.step + 1} (model as after step {self.step}). "
+                "Lower lr, lengthen warmup, or look for parameters that are not finite already."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.param_groups[0]["lr"] = self.config.rates(self.step)[0]
+        self.optimizer.step()
+        self.step += 1
 
     def _batch(self) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         rows, keys = self._draws.rows(self.step)[0].to(self.device), self._draws.keys(self.step)[0]
@@ -221,9 +225,10 @@ class Trainer:
     def evaluate(self) -> list[dict[str, float]]:
         """Curves now (see `Evaluation`)."""
         x, y, drawn = self._batch()
-        with autocast(self.config, self.device):
-            logits = {"train_batch": (self.model(x, drawn).float(), y)}
-        logits |= {split: (self.model(x), y) for split, (x, y) in self._data.items()}
+        with products(self.config, self.device):
+            with autocast(self.config, self.device):
+                logits = {"train_batch": (self.model(x, drawn).float(), y)}
+            logits |= {split: (self.model(x), y) for split, (x, y) in self._data.items()}
         return [{f"{name}_{k}": v.item() for name, pair in logits.items() for k, v in scores(*pair).items()}]
 
     def states(self) -> list[State]:
@@ -241,8 +246,8 @@ class Trainer:
     def load(self, states: Sequence[State]) -> None:
         """Go on from a list of one state."""
         (state,) = states
+        self.model.load_state_dict(state.parameters)  # checks names and shapes
         for name, parameter in self.model.named_parameters():
-            parameter.copy_(state.parameters[name])
             self.optimizer.state[parameter] = {
                 "step": torch.tensor(float(state.step), device=self.device),
                 "exp_avg": state.first[name].to(self.device, copy=True),
@@ -275,6 +280,25 @@ def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManage
     if config.precision == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return nullcontext()
+
+
+def device_for(config: TrainConfig, device: str) -> torch.device:
+    """The device, if it has the precision that the configuration asks for."""
+    found = torch.device(device)
+    if config.precision == "tf32" and found.type != "cuda":
+        raise ValueError(f"Expected a GPU for precision tf32, came {device}. Ask for float32, or train on a GPU.")
+    return found
+
+
+@contextmanager
+def products(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Matrix products of a GPU in TF32, or not, as the configuration says."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def by_seed(values: Mapping[str, Tensor]) -> list[dict[str, float]]:

@@ -58,7 +58,7 @@ def work(job: Job) -> list[Outcome]:
     progress = Progress(job.name, job.config.steps, bar=job.bar)
     with ExitStack() as stack:
         stack.callback(progress.close)
-        stack.enter_context(_settings(job))
+        stack.enter_context(_threads(job))
         members, outcomes = [], []
         for seed in job.seeds:
             try:
@@ -85,16 +85,14 @@ def _enter(job: Job, seed: int, stack: ExitStack, progress: Progress) -> Member:
 
 
 @contextmanager
-def _settings(job: Job) -> Iterator[None]:
-    """Threads and the precision of matrix products, put back afterwards."""
-    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+def _threads(job: Job) -> Iterator[None]:
+    """Threads of torch, put back afterwards."""
+    before = torch.get_num_threads()
     torch.set_num_threads(job.threads)
-    torch.backends.cuda.matmul.allow_tf32 = job.config.precision == "tf32"
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.set_num_threads(before)
 
 
 def _train(job: Job, members: Sequence[Member], progress: Progress) -> None:

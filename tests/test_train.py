@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import reference
 from reference.draws import Draws, masks
+from reference.ensemble import Ensemble
 from reference.model import Config, Transformer
 from reference.tasks import TaskConfig
 from reference.train import State, TrainConfig, Trainer, evaluations, train
@@ -354,3 +355,9 @@ def test_on_a_gpu_it_does_the_same():
     again.load([state])
     again.advance(5)
     assert_same(again.states()[0], there.states()[0])
+
+
+@pytest.mark.parametrize("make", [lambda config: Trainer(config), lambda config: Ensemble(config, [0])])
+def test_tf32_needs_a_gpu(make):
+    with pytest.raises(ValueError, match="Expected a GPU for precision tf32, came cpu"):
+        make(TrainConfig(precision="tf32"))
