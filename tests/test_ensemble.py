@@ -303,3 +303,17 @@ def test_on_a_gpu_it_goes_on_as_if_it_had_never_stopped():
         for one, other in zip(ensemble.states(), expected, strict=True):
             assert_same(one, other)
         assert ensemble.evaluate() == whole.evaluate()
+
+
+@gpu
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tf32_follows_float32_on_a_gpu():
+    config = TrainConfig(task=TaskConfig(size=23), batch_size=128, steps=200)
+    ends = []
+    for precision in ("float32", "tf32"):
+        ensemble = Ensemble(replace(config, precision=precision), [0, 1], device="cuda")
+        ensemble.advance(200)
+        ends.append([(curves["train_loss"], curves["test_loss"]) for curves in ensemble.evaluate()])
+    assert ends[0] != ends[1]
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0.02)

@@ -361,3 +361,16 @@ def test_on_a_gpu_it_does_the_same():
 def test_tf32_needs_a_gpu(make):
     with pytest.raises(ValueError, match="Expected a GPU for precision tf32, came cpu"):
         make(TrainConfig(precision="tf32"))
+
+
+@pytest.mark.slow
+def test_bfloat16_follows_float32():
+    """Seeds differ by a tenth and more in the same losses; bfloat16 must not."""
+    config = TrainConfig(task=TaskConfig(size=23), batch_size=128, steps=200, every=50, per_decade=0)
+    exact, rounded = (
+        np.array([(e.curves["train_loss"], e.curves["test_loss"]) for e in train(replace(config, precision=precision))])
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact[-1, 0] < 0.5 * exact[0, 0]  # something was learnt
+    assert not np.array_equal(exact, rounded)
+    np.testing.assert_allclose(rounded, exact, rtol=0.02)
