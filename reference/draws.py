@@ -33,7 +33,7 @@ class Draws:
 
     def __init__(self, seed: int, *, n_rows: int, batch_size: int, n_masks: int) -> None:
         self.seed, self.n_rows, self.batch_size, self.n_masks = seed, n_rows, batch_size, n_masks
-        self._block = lru_cache(maxsize=2)(self._draw)
+        self._block = lru_cache(maxsize=4)(self._draw)
 
     def rows(self, step: int, n: int = 1) -> Tensor:
         """Rows of the batches that lead from `step` to `step + n`: int64 `(n, batch_size)`."""
@@ -85,7 +85,7 @@ def _sfc(key: list[int]) -> np.random.SFC64:
 def hashed_masks(keys: Tensor, shapes: Iterable[tuple[int, ...]], rate: float) -> list[Tensor]:
     """The same from other bits: a hash of the element's number, which a compiler can fuse into what uses the mask.
 
-    Two rounds of multiply and shift; the two keys of a mask are added before, and multiplied in between.
+    Two rounds of multiply and shift; the keys of a mask come in before the first and in the second.
     """
     least = round(rate * 2**32) - 2**31  # the hash is uniform over int32
     made = []

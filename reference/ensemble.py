@@ -17,7 +17,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from reference import kernels
 from reference.draws import Draws, hashed_masks
 from reference.model import Transformer
-from reference.train import State, TrainConfig, autocast, by_seed, device_for, products, scores
+from reference.train import State, TrainConfig, autocast, device_for, products, scores
 
 _CHUNK = 256  # steps whose draws lie on the device at a time
 
@@ -76,7 +76,7 @@ class Ensemble:
             name: torch.zeros((_CHUNK, *drawn.shape[1:]), dtype=drawn.dtype, device=self.device)
             for name, drawn in self._draw(1).items()
         }
-        self._ahead: dict[str, Tensor] = {}  # draws of the next steps, made early
+        self._ahead: tuple[tuple[int, int], dict[str, Tensor]] = ((-1, 0), {})  # step, number; draws made early
         self._function = self._compiled() if (self._on_gpu if compiled is None else compiled) else self._one_step
         self._make_step: Callable[[], None] | None = None
         self._make_scores: Callable[[], None] | None = None
@@ -165,14 +165,15 @@ class Ensemble:
         """Make `n` updates; on a GPU they are only queued."""
         for start in range(0, n, _CHUNK):
             count = min(_CHUNK, n - start)
-            self._put(self._ahead if len(self._ahead.get("rates", ())) == count else self._draw(count))
+            self._put(self._ahead[1] if self._ahead[0] == (self.step, count) else self._draw(count))
             if self._make_step is None:
-                self._make_step = self._captured(self._step)
+                changed = [*self._parameters.values(), *self._first.values(), *self._second.values()]
+                self._make_step = self._captured(self._step, [*changed, self._position, self.finite])
             for _ in range(count):
                 self._make_step()
             self.step += count
-            if self._on_gpu:  # while it works through the queue
-                self._ahead = self._draw(min(_CHUNK, n - start - count or n))
+            following = min(_CHUNK, n - start - count or n)  # while a GPU works through the queue
+            self._ahead = (self.step, following), self._draw(following)
 
     def _put(self, drawn: dict[str, Tensor]) -> None:
         for name, values in drawn.items():
@@ -180,11 +181,11 @@ class Ensemble:
             self._upcoming[name][: len(values)].copy_(values, non_blocking=True)
         self._position.zero_()
 
-    def _captured(self, function: Callable[[], None]) -> Callable[[], None]:
-        """`function`; on a GPU, as a CUDA graph, which the first calls to warm it up must not leave a trace of."""
+    def _captured(self, function: Callable[[], None], changed: Sequence[Tensor]) -> Callable[[], None]:
+        """`function`; on a GPU, as a CUDA graph. The calls that warm it up leave no trace in what it changes."""
         if not self._on_gpu:
             return function
-        saved = [(tensor, tensor.clone()) for tensor in self._changing()]
+        saved = [(tensor, tensor.clone()) for tensor in changed]
         with products(self.config, self.device), torch.cuda.device(self.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
@@ -199,10 +200,6 @@ class Ensemble:
             tensor.copy_(value)
         return graph.replay
 
-    def _changing(self) -> list[Tensor]:
-        named = (self._parameters, self._first, self._second)
-        return [*(value for part in named for value in part.values()), self._position, self.finite]
-
     # --- evaluation --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -210,9 +207,10 @@ class Ensemble:
         """Curves of each seed now (see `reference.train.Evaluation`)."""
         self._put(self._draw(1))
         if self._make_scores is None:
-            self._make_scores = self._captured(self._score)
+            self._make_scores = self._captured(self._score, [])
         self._make_scores()
-        return by_seed(dict(zip(self._found, torch.stack(list(self._found.values())).cpu(), strict=True)))
+        values = torch.stack(list(self._found.values()), 1).tolist()  # one transfer, (S, curves)
+        return [dict(zip(self._found, member, strict=True)) for member in values]
 
     def _score(self) -> None:
         rows, keys = self._upcoming["rows"][0], self._upcoming["keys"][0]
@@ -221,7 +219,7 @@ class Ensemble:
         for split, data in self._data.items():
             of_split = vmap(lambda parameters, x, y: scores(self._logits(parameters, x), y))(self._parameters, *data)
             found |= {f"{split}_{name}": value for name, value in of_split.items()}
-        self._found: dict[str, Any] = found
+        self._found: dict[str, Tensor] = found  # of a graph: always the same tensors
 
     # --- states ------------------------------------------------------------------------------------------------------
 
@@ -250,5 +248,4 @@ class Ensemble:
         for kept, part in ((self._parameters, "parameters"), (self._first, "first"), (self._second, "second")):
             for name, value in kept.items():
                 value.copy_(self._kept(name, [getattr(state, part)[name] for state in states]))
-        self._ahead = {}
         self.finite.fill_(True)

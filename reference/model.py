@@ -49,15 +49,18 @@ class Config:
     token_scale: float = math.sqrt(128)
 
     def __post_init__(self) -> None:
-        if self.n_heads < 1 or self.d_model % self.n_heads:
+        if self.n_heads < 1 or self.d_model < 1 or self.d_model % self.n_heads:
             raise ValueError(
                 f"Expected n_heads to divide d_model, came {self.n_heads} heads for d_model={self.d_model}. "
                 "Make d_model a multiple of n_heads."
             )
         if self.activation not in _ACTIVATIONS:
             raise ValueError(f"Expected an activation among {', '.join(_ACTIVATIONS)}, came {self.activation!r}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"Expected a dropout rate from 0 to below 1, came {self.dropout}. Give one such as 0.1.")
+        if not 0 <= self.dropout <= 0.99:  # masks are drawn to 2^-16
+            raise ValueError(f"Expected a dropout rate from 0 to 0.99, came {self.dropout}. Give one such as 0.1.")
+        for name in ("d_mlp", "n_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected {name} of at least 1, came {getattr(self, name)}. Give a larger number.")
 
 
 class Attention(nn.Module):

@@ -5,7 +5,7 @@ from a `State` as if it had never stopped, to the bit on the same machine with t
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -68,6 +68,11 @@ class TrainConfig:
                 raise ValueError(
                     f"Expected {name} of at least {least}, came {getattr(self, name)}. Give a larger number."
                 )
+        for name in ("lr", "eps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:  # also refuses nan
+                raise ValueError(f"Expected a finite {name} of at least 0, came {getattr(self, name)}.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Expected betas from 0 to below 1, came {self.betas}. Give some as (0.9, 0.98).")
         if self.precision not in PRECISIONS:
             raise ValueError(f"Expected a precision among {', '.join(PRECISIONS)}, came {self.precision!r}.")
 
@@ -120,6 +125,7 @@ class Engine(Protocol):
 
     seeds: Sequence[int]
     step: int
+    finite: Tensor  # (S,) bool: whose losses have all been finite
 
     def advance(self, n: int) -> None:
         """Make `n` updates."""
@@ -167,6 +173,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, seed: int = 0, *, device: str = "cpu", compiled: bool = False) -> None:
         self.config, self.device, self.step = config, device_for(config, device), 0
         self.seeds: Sequence[int] = [seed]
+        self.finite = torch.ones(1, dtype=torch.bool)  # else `advance` raises
         self.task = config.task.make(seed)
         self.model = Transformer(config.model, self.task.n_tokens, self.task.n_classes, seed=seed).to(self.device)
         self.optimizer = AdamW(
@@ -293,15 +300,12 @@ def device_for(config: TrainConfig, device: str) -> torch.device:
 @contextmanager
 def products(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Matrix products of a GPU in TF32, or not, as the configuration says."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if config.precision == "tf32" else "highest")
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def by_seed(values: Mapping[str, Tensor]) -> list[dict[str, float]]:
-    """Curves `(S,)` by name to curves by seed."""
-    listed = {name: value.tolist() for name, value in values.items()}
-    return [dict(zip(listed, member, strict=True)) for member in zip(*listed.values(), strict=True)]
+        torch.set_float32_matmul_precision(before)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import reference.ensemble as ensemble_module
 from reference.draws import Draws, hashed_masks
 from reference.ensemble import Ensemble
 from reference.model import Config, Transformer
@@ -151,15 +152,26 @@ def test_it_learns():
 # Steps
 
 
-def test_it_does_not_matter_how_steps_are_asked_for():
-    """Also beyond those whose draws lie ready at a time."""
-    config = replace(TINY, model=Config(d_model=4, n_heads=1, d_mlp=4, n_blocks=1), batch_size=4)
-    at_once, by_and_by = trained([0, 1], 300, config), trained([0, 1], 0, config)
-    for n in (1, 0, 254, 2, 40, 3):
+def test_it_does_not_matter_how_steps_are_asked_for(monkeypatch):
+    """Beyond those whose draws lie ready at a time, in equal portions (drawn early) and unequal ones."""
+    monkeypatch.setattr(ensemble_module, "_CHUNK", 8)
+    at_once, by_and_by = trained([0, 1], 45, TINY), trained([0, 1], 0, TINY)
+    for n in (1, 0, 5, 5, 5, 20, 2, 7):
         by_and_by.advance(n)
         by_and_by.evaluate()
-    assert at_once.step == by_and_by.step == 300
+    assert at_once.step == by_and_by.step == 45
     for one, other in zip(at_once.states(), by_and_by.states(), strict=True):
+        assert_same(one, other)
+
+
+def test_going_back_draws_what_was_drawn_there():
+    ensemble = trained([0, 1], 4, TINY)
+    early = ensemble.states()
+    ensemble.advance(4)
+    late = ensemble.states()
+    ensemble.load(early)
+    ensemble.advance(4)
+    for one, other in zip(ensemble.states(), late, strict=True):
         assert_same(one, other)
 
 
@@ -313,7 +325,8 @@ def test_tf32_follows_float32_on_a_gpu():
     ends = []
     for precision in ("float32", "tf32"):
         ensemble = Ensemble(replace(config, precision=precision), [0, 1], device="cuda")
-        ensemble.advance(200)
+        for _ in range(10):  # in equal portions: drawn early
+            ensemble.advance(20)
         ends.append([(curves["train_loss"], curves["test_loss"]) for curves in ensemble.evaluate()])
     assert ends[0] != ends[1]
     np.testing.assert_allclose(ends[1], ends[0], rtol=0.02)

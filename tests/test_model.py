@@ -308,5 +308,5 @@ def test_wrong_sizes_are_named(task):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 10, math.nan])
 def test_a_rate_that_is_none_is_named(rate):
-    with pytest.raises(ValueError, match=rf"dropout rate from 0 to below 1, came {rate}\. Give"):
+    with pytest.raises(ValueError, match=rf"dropout rate from 0 to 0.99, came {rate}\. Give"):
         Config(dropout=rate)

@@ -374,3 +374,11 @@ def test_bfloat16_follows_float32():
     assert exact[-1, 0] < 0.5 * exact[0, 0]  # something was learnt
     assert not np.array_equal(exact, rounded)
     np.testing.assert_allclose(rounded, exact, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "values", [{"lr": -1e-3}, {"lr": math.nan}, {"eps": -1.0}, {"weight_decay": math.inf}, {"betas": (0.9, 1.0)}]
+)
+def test_rates_that_mean_nothing_are_refused(values):
+    with pytest.raises(ValueError, match=f"Expected.*{next(iter(values))}.*, came"):
+        TrainConfig(**values)
