@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = verbs[args.pop("command")]
     try:
         return command(**args)
-    except (FileExistsError, FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

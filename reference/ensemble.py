@@ -51,7 +51,8 @@ class Ensemble:
     def __init__(
         self, config: TrainConfig, seeds: Sequence[int], *, device: str = "cpu", compiled: bool | None = None
     ) -> None:
-        self.config, self.seeds, self.device, self.step = config, list(seeds), device_for(config, device), 0
+        self.config, self.device, self.step = config, device_for(config, device), 0
+        self.seeds: Sequence[int] = list(seeds)
         self._on_gpu = self.device.type == "cuda"
         tasks = [config.task.make(seed) for seed in self.seeds]
         n_tokens, n_classes = tasks[0].n_tokens, tasks[0].n_classes

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+import probe.series
 from probe import load
 from probe.journal import journal_of
 from reference.model import Transformer
@@ -37,7 +38,10 @@ class RunLockedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a run stands: `state` to go on from (None: from the start), or `finished`."""
+    """Where a run stands: `state` to go on from (None: from the start), or `finished`.
+
+    At the last step without a state and not finished: all is recorded, only ``run.nc`` must be written.
+    """
 
     step: int
     finished: bool = False
@@ -86,7 +90,7 @@ class RunFolder:
         steps = [] if series is None else series["step"].values.tolist()
         if saved is None:  # killed before the first one: anew, unless all was recorded
             done = bool(steps) and steps[-1] == config.steps
-            return Standing(config.steps if done else 0, finished=done)
+            return Standing(config.steps if done else 0, finished=done and self._written() == config.steps)
         state = State(*(saved[key] for key in ("step", "parameters", "first", "second")))
         missing = {step for step in config.evaluations() if step <= state.step} - set(steps)
         finished = state.step == config.steps
@@ -97,6 +101,10 @@ class RunFolder:
                 "checkpoint.pt to start anew."
             )
         return Standing(state.step, finished, state)
+
+    def _written(self) -> int | None:
+        """The last step in the NetCDF file, which may lag behind the journal."""
+        return int(probe.series.load(self.series)["step"][-1]) if self.series.exists() else None
 
     def _compare(self, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
         told = "; ".join(differences({key: there.get(key) for key in asked}, dict(asked)))
@@ -123,7 +131,7 @@ class RunFolder:
     def save(self, config: TrainConfig, seed: int, state: State) -> None:
         """Write the checkpoint."""
         head = {"config": config_to_dict(config), "seed": seed, "torch": str(torch.__version__)}
-        _replace(self.checkpoint, {**head, **vars(state)}, sync=True)
+        _replace(self.checkpoint, {**head, **vars(state)})
 
     def keep(self, step: int, parameters: Mapping[str, Tensor]) -> None:
         """Keep the weights of a step."""
@@ -240,14 +248,20 @@ def load_model(folder: str | os.PathLike[str], step: int) -> tuple[Transformer, 
     return model.eval(), task
 
 
-def _replace(path: Path, content: dict[str, Any], *, sync: bool = False) -> None:
+def _replace(path: Path, content: dict[str, Any]) -> None:
+    """Write so that it is on disk, under its name, when this returns."""
     partial = path.with_name(f"{path.name}.tmp")
     with open(partial, "wb") as file:
         torch.save(content, file)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
+    if fcntl is not None:  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _same(descriptor: int, path: Path) -> bool:

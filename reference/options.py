@@ -113,6 +113,8 @@ def check_seeds(seeds: Iterable[int] | str) -> list[int]:
     listed = parse_seeds(seeds) if isinstance(seeds, str) else _listed(seeds)
     if not listed or any(not isinstance(seed, int) or isinstance(seed, bool) or seed < 0 for seed in listed):
         raise ValueError(f"Expected seeds as integers from 0, at least one, came {seeds!r}. Give some, as [0, 3, 5].")
+    if max(listed) >= 2**31:
+        raise ValueError(f"Expected seeds below 2**31, as NetCDF holds them, came {max(listed)}. Give smaller ones.")
     return list(dict.fromkeys(listed))
 
 

@@ -33,7 +33,7 @@ class Outcome:
     status : {"done", "skipped", "failed"}
         Trained to the end now; or before; or not.
     step : int
-        Where it stands.
+        Where it stands; 0 of a folder that was refused or is locked, whose run may stand elsewhere.
     folder : Path
         Its files.
     message : str
@@ -98,6 +98,11 @@ class Member:
         self._error: Exception | None = None
         if standing.finished:
             self.outcome = self._outcome("skipped")
+        elif self.step and self.state is None:  # killed before run.nc was written
+            recorded = folder.recorded()
+            assert recorded is not None  # standing has seen it
+            series.write(recorded, folder.series)
+            self.outcome = self._outcome("done")
         else:
             self._open(standing, facts)
 
@@ -113,9 +118,8 @@ class Member:
             self.journal = Journal(
                 self.folder.series, header, mode="overwrite" if anew else "resume", step=None if anew else self.step
             )
-        for variable in variables(self.config.task.make(self.seed)):
-            if variable.name not in self.journal.records.variables:
-                self.journal.declare(variable)
+        for variable in variables(self.config.task.make(self.seed)) if anew else []:
+            self.journal.declare(variable)
 
     def _compare(self, now: Mapping[str, Any]) -> None:
         """Note what differs from how the run was trained so far, so that its bits will."""
@@ -155,13 +159,13 @@ class Member:
     ) -> None:
         """Record an evaluation, and its state if there is one; the next `check` raises what goes wrong."""
         try:
+            if state is not None and step in self._keep:  # before the curves, which say that it is done
+                self.folder.keep(step, state.parameters)
             values = {name: np.asarray(value) for name, value in curves.items()}
             self.journal.record(step, {**values, "seconds": np.array([seconds])})
             self.step = step
             if state is None:
                 return
-            if step in self._keep:
-                self.folder.keep(step, state.parameters)
             self.state = state
             if checkpoint and step < self.config.steps:  # the last one says that all is done: see `finish`
                 self._save(state)

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 
 from probe import series
-from reference.folder import RunFolder, kept, load_model, origin
+from reference.folder import RunFolder, RunLockedError, Standing, kept, load_model, origin
 from reference.model import Transformer
 from reference.options import check_seeds, differences, find_config, pick_device
 from reference.recorder import Outcome, kept_steps
@@ -83,10 +84,15 @@ def run(
     seeds, device = check_seeds(seeds), pick_device(device)
     config = _overridden(config, steps, precision, device)
     folder = Path(out).absolute() / name
-    standings = {seed: RunFolder(folder / f"seed-{seed}").standing(config, seed) for seed in seeds}
+    _check(folder, n_jobs, threads)
+    folders = {seed: RunFolder(folder / f"seed-{seed}") for seed in seeds}
+    standings = {seed: replace(one.standing(config, seed), state=None) for seed, one in folders.items()}
     todo = [seed for seed in seeds if not standings[seed].finished]
     together = device == "cuda" if together is None else together
     print(_needs(name, config, {seed: standings[seed].step for seed in todo}, keep, folder, device), flush=True)
+    lost = sum(len(_not_kept(folders[seed], standings[seed], kept_steps(config, keep))) for seed in seeds)
+    if lost:
+        print(f"{name}: the weights of {lost} earlier evaluations were not kept, and are not made now", flush=True)
     groups, n_jobs = _groups(todo, n_jobs, device, together)
     common: dict[str, Any] = {
         "name": name, "config": config, "folder": folder, "device": device, "together": together,
@@ -101,11 +107,17 @@ def run(
             "Expected all worker processes to live, came the death of one: killed, perhaps for want of memory. The "
             "same command goes on from the last checkpoints; fewer --jobs take less memory."
         ) from error
+    except KeyboardInterrupt:
+        for one in folders.values():
+            if one.lock.exists():  # of a worker that was killed, unless it is held
+                with suppress(RunLockedError, OSError), one.locked():
+                    pass
+        raise
     outcomes = [outcome for group in found for outcome in group]
     for seed in seeds:
         if standings[seed].finished:
-            RunFolder(folder / f"seed-{seed}").failure.unlink(missing_ok=True)  # killed just before that was done
-            outcomes.append(Outcome(seed, "skipped", config.steps, folder / f"seed-{seed}"))
+            folders[seed].failure.unlink(missing_ok=True)  # killed just before that was done
+            outcomes.append(Outcome(seed, "skipped", config.steps, folders[seed].path))
     return sorted(outcomes, key=lambda one: one.seed)
 
 
@@ -118,6 +130,24 @@ def _overridden(config: TrainConfig, steps: int | None, precision: str | None, d
             f"{', '.join(PRECISIONS)}), or --device cuda."
         )
     return config
+
+
+def _check(folder: Path, n_jobs: int | None, threads: int) -> None:
+    for name, value in {"jobs": n_jobs, "threads": threads}.items():
+        if value is not None and (value == 0 or (name == "threads" and value < 0)):
+            raise ValueError(f"Expected --{name} of at least 1, came {value}. Leave it out, or give a larger number.")
+    there = _there(folder)
+    if not there.is_dir():
+        raise ValueError(f"Expected --out FOLDER to be a folder, came the file {there}. Give another.")
+
+
+def _there(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _not_kept(folder: RunFolder, standing: Standing, steps: Iterable[int]) -> set[int]:
+    """Steps whose weights are asked for, but were not kept when training came by."""
+    return {step for step in steps if step < standing.step + standing.finished} - set(kept(folder.path))
 
 
 def _groups(
@@ -141,8 +171,7 @@ def _needs(name: str, config: TrainConfig, todo: dict[int, int], keep: str, fold
     steps = kept_steps(config, keep)
     curves = 800 * len(config.evaluations())
     needed = sum(6 * size + curves + size * sum(step >= at for step in steps) for at in todo.values())
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(_there(folder)).free
     if needed > free:
         raise ValueError(
             f"Expected {_bytes(needed)} of free disk for {len(todo)} runs, came {_bytes(free)}. Give --out FOLDER on "

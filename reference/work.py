@@ -2,26 +2,19 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
 
 import torch
 
 from reference.folder import RunFolder, RunLockedError
-from reference.memory import too_many
 from reference.progress import Progress
 from reference.recorder import Member, Outcome
-from reference.train import TrainConfig, Trainer
-
-if TYPE_CHECKING:
-    from reference.ensemble import Ensemble
-
-Engine = Union[Trainer, "Ensemble"]
+from reference.train import Engine, TrainConfig, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +36,11 @@ class Job:
 
     def where(self) -> torch.device:
         """The device of this job, asked for where it runs."""
-        return torch.device("cpu" if self.device == "cpu" else f"cuda:{self.number % torch.cuda.device_count()}")
+        if self.device == "cpu":
+            return torch.device("cpu")
+        if not (n := torch.cuda.device_count()):
+            raise ValueError("Expected a GPU where this job runs, came a worker without. Use others, or --device cpu.")
+        return torch.device(f"cuda:{self.number % n}")
 
     def facts(self) -> dict[str, object]:
         """How it is trained, for the provenance."""
@@ -65,7 +62,8 @@ def work(job: Job) -> list[Outcome]:
                 members.append(_enter(job, seed, stack, progress))
             except (RunLockedError, ValueError, OSError) as error:  # the folder is left as it is
                 outcomes.append(Outcome(seed, "failed", 0, job.folder / f"seed-{seed}", str(error)))
-        _train(job, members, progress)
+        if members:
+            _train(job, members, progress)
         outcomes += [member.outcome for member in members if member.outcome]
     return sorted(outcomes, key=lambda one: one.seed)
 
@@ -73,6 +71,7 @@ def work(job: Job) -> list[Outcome]:
 def _enter(job: Job, seed: int, stack: ExitStack, progress: Progress) -> Member:
     """Lock the folder of a seed and see where it stands."""
     folder = RunFolder(job.folder / f"seed-{seed}")
+    job.where()  # before anything is made
     with ExitStack() as locked:
         locked.enter_context(folder.locked())
         member = Member(folder, job.config, seed, keep=job.keep, facts=job.facts())
@@ -104,15 +103,42 @@ def _train(job: Job, members: Sequence[Member], progress: Progress) -> None:
     except KeyboardInterrupt:
         laps.interrupt()
         raise
-    except torch.cuda.OutOfMemoryError:
-        crowded = True  # what is on the GPU is free only when this exception is gone
     except Exception as error:
-        laps.end(error)
+        crowded = _out_of_memory(error)  # what is on the GPU is free only when this exception is gone
+        if not crowded:
+            laps.end(error)
     finally:
         laps.close()
     if crowded:
         laps.release()
-        laps.end(torch.cuda.OutOfMemoryError(too_many(job.config, len(laps.alive), laps.device)))
+        told = (
+            f"Expected {len(laps.alive)} seeds to fit in the memory of one GPU together, came out of memory. About "
+            f"{fitting(job.config, laps.device)} would fit: ask for fewer --seeds at a time, or use more GPUs. "
+            "What was recorded is kept."
+        )
+        laps.end(torch.cuda.OutOfMemoryError(told))
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Also where a compiler, or what captures a graph, raised something else upon it."""
+    crowded = isinstance(error, torch.cuda.OutOfMemoryError)
+    return crowded or (error is not None and _out_of_memory(error.__cause__ or error.__context__))
+
+
+def fitting(config: TrainConfig, device: torch.device) -> int:
+    """About how many seeds fit: the free memory over what one seed takes in a trial of a step, not compiled."""
+    from reference.ensemble import Ensemble  # takes seconds to import
+
+    free = torch.cuda.mem_get_info(device)[0]
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        trial = Ensemble(config, [0], device=str(device), compiled=False)
+        trial.advance(1)
+        trial.evaluate()
+    except torch.cuda.OutOfMemoryError:
+        return 0
+    return int(free // max(1, torch.cuda.max_memory_allocated(device) - before))
 
 
 def make_engine(job: Job, seeds: Sequence[int], device: str) -> Engine:
@@ -160,10 +186,10 @@ class Laps:
                 engine.advance(step - engine.step)
                 self._evaluate(engine, members, last=step == until)
         self._flush()
+        ended = until == self.job.config.steps
         for member in members:
-            if member.outcome is None and member.step == self.job.config.steps:
-                member.finish()
-                self.progress.say(str(member.outcome))
+            if member.outcome is None:
+                self._attempt(member, member.finish if ended else partial(member.check, until, {}))
 
     def _evaluate(self, engine: Engine, members: Sequence[Member], *, last: bool) -> None:
         if self.device.type == "cuda":
@@ -174,24 +200,26 @@ class Laps:
         checkpoint = time.monotonic() - self._saved >= self.job.checkpoint_seconds
         needed = checkpoint or last or any(member.needs(engine.step) for member in members)
         states = engine.states() if needed else [None] * len(members)  # takes as long as some ten steps on a GPU
-        finite = getattr(engine, "finite", torch.ones(len(members))).tolist()
         self._flush()
         writing, accuracies = [], {}
-        for member, values, state, good in zip(members, curves, states, finite, strict=True):
-            if member.outcome is None and self._accepted(member, engine.step, values, good):
+        for member, values, state, good in zip(members, curves, states, engine.finite.tolist(), strict=True):
+            if member.outcome is None:
+                self._attempt(member, partial(member.check, engine.step, values, all_finite=good))
+            if member.outcome is None:
                 writing.append(partial(member.write, engine.step, state, values, seconds, checkpoint=checkpoint))
                 accuracies[member.seed] = values["test_accuracy"]
         self._pending = self._writer.submit(_all, writing)
         self._saved = time.monotonic() if checkpoint else self._saved
         self.progress.show(engine.step, list(accuracies), list(accuracies.values()))
 
-    def _accepted(self, member: Member, step: int, values: Mapping[str, float], good: bool) -> bool:
+    def _attempt(self, member: Member, call: Callable[[], None]) -> None:
+        """What goes wrong ends this member only."""
         try:
-            member.check(step, values, all_finite=bool(good))
+            call()
         except Exception as error:
             member.fail(error)
+        if member.outcome is not None:
             self.progress.say(str(member.outcome))
-        return member.outcome is None
 
     def _flush(self) -> None:
         if self._pending is not None:
@@ -203,8 +231,12 @@ class Laps:
         """Save all as they were when their states were last taken."""
         self.close()
         for member in self.alive:
-            member.stop()
-            self.progress.say(f"seed {member.seed}: interrupted; saved at step {member.saved:,}")
+            try:
+                member.stop()
+                told = "saved"
+            except Exception as error:  # the others must be saved nevertheless
+                told = f"could not be saved ({error}), goes on from what was"
+            self.progress.say(f"seed {member.seed}: interrupted; {told} at step {member.saved:,}")
 
     def end(self, error: Exception) -> None:
         """Nobody can go on."""

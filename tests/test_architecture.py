@@ -27,7 +27,7 @@ RANKS = [
     ["reference.tasks", "reference.draws", "reference.model", "reference.kernels"],
     ["reference.train"],
     ["reference.ensemble", "reference.configs"],
-    ["reference.options", "reference.progress", "reference.memory"],
+    ["reference.options", "reference.progress"],
     ["reference.folder"],
     ["reference.recorder"],
     ["reference.work"],

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import xarray as xr
 import probe
 from probe import MutualInfoProbe, PerformanceProbe, PhaseDetector, load
 from probe.__main__ import main as probe_main
-from reference import memory, runs, work
+from reference import runs, work
 from reference.__main__ import main
 from reference.configs import CONFIGS
 from reference.folder import RunFolder, RunLockedError
@@ -35,9 +36,14 @@ from reference.tasks import TaskConfig
 from reference.train import TrainConfig, Trainer, evaluations, train
 
 TINY = TrainConfig(
-    task=TaskConfig(size=7), model=Config(d_model=16, n_heads=2, d_mlp=32), steps=60, every=10, batch_size=16
-)
-SHORT = replace(TINY, steps=50)  # 22 evaluations, at which the journal writes no run.nc by itself
+    task=TaskConfig(size=7),
+    model=Config(d_model=16, n_heads=2, d_mlp=32),
+    steps=20,
+    every=2,
+    per_decade=0,
+    batch_size=16,
+)  # 11 evaluations, at the last of which the journal writes no run.nc by itself
+LOG = replace(TINY, per_decade=5)
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "train_batch_loss", "train_batch_accuracy")
 FORKING = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # torch has one thread in the tests
 OK, FAILED, BAD, INTERRUPTED = 0, 1, 2, 130
@@ -81,12 +87,12 @@ def test_a_run_records_what_training_yields(
 ) -> None:
     (outcome,) = run(TINY, [3], out=tmp_path, device="cpu")
     folder = tmp_path / "custom" / "seed-3"
-    assert (outcome.status, outcome.step, outcome.folder) == ("done", 60, folder)
-    assert "disk: 1.2 MB (weights of 24 steps for each seed" in capsys.readouterr().out
+    assert (outcome.status, outcome.step, outcome.folder) == ("done", 20, folder)
+    assert "disk: 676 kB (weights of 11 steps for each seed" in capsys.readouterr().out
     same(folder, whole)
     assert sorted(file.name for file in folder.iterdir()) == ["checkpoint.pt", "run.nc", "run.nc.journal", "weights"]
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    assert 0.5e6 < size < 1.3e6  # what was announced
+    assert 0.3e6 < size < 0.75e6  # what was announced
 
 
 def test_a_finished_run_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +111,7 @@ def test_a_finished_run_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_units_names_and_provenance(tmp_path: Path) -> None:
     run(TINY, [3], out=tmp_path, device="cpu", threads=1)
     series = load(tmp_path / "custom" / "seed-3" / "run.nc")
-    model, task = load_model(tmp_path / "custom" / "seed-3", 60)
+    model, task = load_model(tmp_path / "custom" / "seed-3", 20)
     by_probe = PerformanceProbe().fit(model, {"train": task.train_data, "test": task.test_data}).series_
     for name in CURVES[:4]:
         assert {**series[name].attrs, "estimator": "PerformanceProbe"} == by_probe[name].attrs, name
@@ -142,22 +148,21 @@ def test_kept_weights_give_the_recorded_curves(tmp_path: Path, whole: dict[int, 
         assert torch.nn.functional.cross_entropy(logits, task.test_data[1]).item() == whole[step]["test_loss"]
     model, task = load_model(folder, 0)
     probes.attach(model, {"train": task.train_data, "test": task.test_data})
-    for step in (0, 30, 60):
+    for step in (0, 10, 20):
         model.load_state_dict(load_model(folder, step)[0].state_dict())
         probes.observe(step)
     probes.detach()
     assert probes.series_["information_x"].sizes["step"] == 3
-    with pytest.raises(FileNotFoundError, match=r"came 31\. kept\(folder\) lists them; nearest: 30, 32, 26"):
-        load_model(folder, 31)
+    with pytest.raises(FileNotFoundError, match=r"came 11\. kept\(folder\) lists them; nearest: 10, 12, 8"):
+        load_model(folder, 11)
     with pytest.raises(FileNotFoundError, match=r"came no run\.nc"):
         load_model(tmp_path, 0)
 
 
-@pytest.mark.parametrize(("keep", "steps"), [("log", kept_steps(TINY, "log")), ("none", [])])
+@pytest.mark.parametrize(("keep", "steps"), [("log", kept_steps(LOG, "log")), ("none", [])])
 def test_fewer_weights(tmp_path: Path, keep: str, steps: list[int]) -> None:
-    assert set(steps) < set(TINY.evaluations())
-    assert keep == "none" or {0, 1, 3, 56, 60} < set(steps)
-    run(TINY, [3], out=tmp_path, device="cpu", keep=keep)
+    assert keep == "none" or steps == [0, 1, 2, 3, 4, 6, 10, 16, 20]
+    run(LOG, [3], out=tmp_path, device="cpu", keep=keep)
     assert kept(tmp_path / "custom" / "seed-3") == steps
 
 
@@ -186,11 +191,11 @@ def until_done(tiny: Path, delays: Sequence[float], *options: str) -> int:
 @FORKING
 def test_a_run_killed_again_and_again(tmp_path: Path) -> None:
     """At moments drawn by chance, in forks that start at once; a checkpoint at each evaluation."""
-    longer, draw, killed = replace(TINY, steps=120, every=2), random.Random(2), 0
+    longer, draw, killed = replace(TINY, steps=80), random.Random(2), 0
     for _ in range(12):
         process = multiprocessing.get_context("fork").Process(target=_going, args=(tmp_path, longer))
         process.start()
-        process.join(draw.uniform(0.02, 0.4))
+        process.join(draw.uniform(0.02, 0.3))
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
@@ -198,7 +203,7 @@ def test_a_run_killed_again_and_again(tmp_path: Path) -> None:
     assert run(longer, [3], out=tmp_path, device="cpu", checkpoint_seconds=0)[0].status in ("done", "skipped")
     trainer = Trainer(longer, 3)
     same(tmp_path / "custom" / "seed-3", {e.step: e.curves for (e,) in evaluations(trainer, longer)})
-    model, _ = load_model(tmp_path / "custom" / "seed-3", 120)
+    model, _ = load_model(tmp_path / "custom" / "seed-3", 80)
     for (name, value), other in zip(model.state_dict().items(), trainer.model.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
 
@@ -210,7 +215,7 @@ def _going(out: Path, config: TrainConfig) -> None:
 @pytest.mark.slow
 def test_killed_commands_go_on_to_the_same_bits(tiny: Path) -> None:
     """A checkpoint at each evaluation: many kills meet one that is being written."""
-    longer = replace(TINY, steps=400, every=2)
+    longer = replace(TINY, steps=400)
     tiny.write_text(config_to_json(longer))
     delays = [0.0, 0.02, *(random.Random(1).uniform(0.1, 0.7) for _ in range(3))]
     assert until_done(tiny, delays, "--checkpoint-seconds", "0") >= 3
@@ -224,28 +229,37 @@ def test_killed_commands_go_on_to_the_same_bits(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_before_the_first_checkpoint_starts_anew(tiny: Path) -> None:
-    longer = replace(TINY, steps=400, every=2)
+    longer = replace(TINY, steps=400)
     tiny.write_text(config_to_json(longer))
     assert until_done(tiny, [0.0, 0.1]) == 2
     same(tiny.parent / "runs" / "tiny" / "seed-3", dict(train(longer, 3)))
 
 
-@pytest.mark.parametrize("moment", ["record", "keep", "save", "replace", "close"])
-@pytest.mark.parametrize("nth", [1, 4])
+@pytest.mark.parametrize(
+    ("moment", "nth", "seconds"),
+    [
+        *[(moment, nth, 0.0) for moment in ("record", "keep", "save", "replace") for nth in (1, 4)],
+        ("close", 1, 0.0),
+        *[(moment, 11, 60.0) for moment in ("record", "keep")],  # the last evaluation, no checkpoint before
+        *[(moment, 1, 60.0) for moment in ("close", "save")],
+    ],
+)
 @FORKING
-def test_stopped_in_the_middle_of_each_write(tmp_path: Path, moment: str, nth: int) -> None:
+def test_stopped_in_the_middle_of_each_write(
+    tmp_path: Path, whole: dict[int, dict[str, float]], moment: str, nth: int, seconds: float
+) -> None:
     """As a kill at that moment leaves the folder; in one process, so that no moment is missed."""
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_dying, args=(tmp_path, moment, nth))
+    process = context.Process(target=_dying, args=(tmp_path, moment, nth, seconds))
     process.start()
     process.join()
-    if not (moment == "close" and nth == 4):  # it is closed once
-        assert process.exitcode == -signal.SIGKILL
-    assert run(SHORT, [3], out=tmp_path, device="cpu", checkpoint_seconds=0)[0].status in ("done", "skipped")
-    same(tmp_path / "custom" / "seed-3", dict(train(SHORT, 3)))
+    assert process.exitcode == -signal.SIGKILL
+    assert run(TINY, [3], out=tmp_path, device="cpu")[0].status in ("done", "skipped")
+    same(tmp_path / "custom" / "seed-3", whole)
+    assert kept(tmp_path / "custom" / "seed-3") == TINY.evaluations()
 
 
-def _dying(out: Path, moment: str, nth: int) -> None:
+def _dying(out: Path, moment: str, nth: int, seconds: float) -> None:
     from probe.journal import Journal
 
     owner = {"record": Journal, "close": Journal, "keep": RunFolder, "save": RunFolder, "replace": os}[moment]
@@ -260,13 +274,13 @@ def _dying(out: Path, moment: str, nth: int) -> None:
         return original(*args, **kwargs)
 
     setattr(owner, moment, dies)
-    run(SHORT, [3], out=out, device="cpu", checkpoint_seconds=0)
+    run(TINY, [3], out=out, device="cpu", checkpoint_seconds=seconds)
 
 
 def test_a_torn_last_line_of_the_journal_is_no_trouble(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
-    interrupted(tmp_path, at=30)
+    interrupted(tmp_path, at=10)
     with open(tmp_path / "custom" / "seed-3" / "run.nc.journal", "ab") as file:
-        file.write(b'{"kind": "record", "step": 32, "val')
+        file.write(b'{"kind": "record", "step": 12, "val')
     run(TINY, [3], out=tmp_path, device="cpu")
     same(tmp_path / "custom" / "seed-3", whole)
 
@@ -290,14 +304,14 @@ def interrupted(out: Path, *, at: int, config: TrainConfig = TINY, **options: An
 def test_an_interrupted_run_is_saved_and_goes_on(
     tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupted(tmp_path, at=30)
-    assert "seed 3: interrupted; saved at step 30" in capsys.readouterr().out
+    interrupted(tmp_path, at=10)
+    assert "seed 3: interrupted; saved at step 10" in capsys.readouterr().out
     folder = tmp_path / "custom" / "seed-3"
-    assert kept(folder)[-1] == 30
-    assert probe.series.load(folder / "run.nc")["step"].values[-1] == 30
+    assert kept(folder)[-1] == 10
+    assert probe.series.load(folder / "run.nc")["step"].values[-1] == 10
     assert not (folder / "lock").exists()
     run(TINY, [3], out=tmp_path, device="cpu")
-    assert "seed 3: goes on after step 30" in capsys.readouterr().out
+    assert "seed 3: goes on after step 10" in capsys.readouterr().out
     same(folder, whole)
 
 
@@ -317,27 +331,30 @@ def test_the_command_is_interrupted_in_order(tiny: Path, number: signal.Signals)
 
 
 def test_what_stands_after_the_checkpoint_is_of_another_way(tmp_path: Path) -> None:
-    interrupted(tmp_path, at=30)
+    interrupted(tmp_path, at=10)
     folder = RunFolder(tmp_path / "custom" / "seed-3")
-    folder.keep(46, {})
+    folder.keep(16, {})
     journal = folder.path / "run.nc.journal"
-    journal.write_text(journal.read_text() + '{"kind": "record", "step": 46, "values": {"test_loss": 0.0}}\n')
-    assert load(folder.series)["step"].values[-1] == 46
-    interrupted(tmp_path, at=30)
-    assert kept(folder.path)[-1] == load(folder.series)["step"].values[-1] == 30
+    journal.write_text(journal.read_text() + '{"kind": "record", "step": 16, "values": {"test_loss": 0.0}}\n')
+    assert load(folder.series)["step"].values[-1] == 16
+    interrupted(tmp_path, at=10)
+    assert kept(folder.path)[-1] == load(folder.series)["step"].values[-1] == 10
 
 
 def test_without_weights_an_interrupted_run_goes_on_from_its_last_checkpoint(
     tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupted(tmp_path, at=30, keep="none")
+    interrupted(tmp_path, at=10, keep="none")
     assert "saved at step 0" in capsys.readouterr().out
     run(TINY, [3], out=tmp_path, device="cpu", keep="none")
     same(tmp_path / "custom" / "seed-3", whole)
+    assert "not kept" not in capsys.readouterr().out
+    run(TINY, [3], out=tmp_path, device="cpu")
+    assert "the weights of 11 earlier evaluations were not kept" in capsys.readouterr().out
 
 
 def test_going_on_otherwise_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    interrupted(tmp_path, at=30)
+    interrupted(tmp_path, at=16)
     run(TINY, [3], out=tmp_path, device="cpu", together=True, threads=2)
     told = capsys.readouterr().out
     assert "the curve goes on, but not to the same bits: engine was {'name': 'solo'" in told
@@ -395,18 +412,17 @@ def a_job(**changes: Any) -> work.Job:
     return work.Job(**{**asked, **changes})
 
 
-@pytest.mark.parametrize("keep", ["all", "none"])
-def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path, keep: str) -> None:
+def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path) -> None:
     """Those behind catch up, then all are trained together; as near to each alone as the engine promises."""
-    interrupted(tmp_path, at=30)  # seed 3, by the other engine
-    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1, keep=keep)
+    interrupted(tmp_path, at=10)  # seed 3, by the other engine
+    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1, keep="none")
     assert [one.status for one in outcomes] == ["done"] * 3
     assert [load(one.folder / "run.nc")["step"].values.tolist() for one in outcomes] == [TINY.evaluations()] * 3
     alone = run(TINY, [4], out=tmp_path / "alone", device="cpu", together=True)[0].folder
     a, b = (load(folder / "run.nc").drop_vars("seconds") for folder in (tmp_path / "custom" / "seed-4", alone))
     xr.testing.assert_allclose(a, b, rtol=1e-3)
-    assert kept(outcomes[1].folder) == (TINY.evaluations() if keep == "all" else [])
-    model, task = load_model(alone, 60)
+    assert kept(outcomes[1].folder) == []
+    model, task = load_model(alone, 20)
     loss = torch.nn.functional.cross_entropy(model(task.test_data[0]), task.test_data[1]).item()
     assert loss == pytest.approx(b["test_loss"].values[-1].item(), rel=1e-5)
 
@@ -415,31 +431,34 @@ def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path, keep: str) -> N
 
 
 def test_a_failed_run_is_recorded_and_the_others_go_on(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path,
+    whole: dict[int, dict[str, float]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     advance = Trainer.advance
 
     def spoilt(self: Trainer, n: int) -> None:
-        if self.seeds == [3] and self.step == 30:
+        if self.seeds == [3] and self.step == 10:
             with torch.no_grad():
                 self.model.head.weight.fill_(torch.nan)
         advance(self, n)
 
     out = tiny.parent / "runs"
-    arguments = ["run", str(tiny), "--seeds", "2-4", "--jobs", "1", "--device", "cpu", "--out", str(out)]
+    arguments = ["run", str(tiny), "--seeds", "3,4", "--jobs", "1", "--device", "cpu", "--out", str(out)]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "advance", spoilt)
         assert main(arguments) == FAILED
     told = capsys.readouterr().out
-    assert "seed 3: failed (step 30): FloatingPointError: Expected a finite loss" in told
-    assert "2 done, 0 skipped, 1 failed" in told
+    assert "seed 3: failed (step 10): FloatingPointError: Expected a finite loss" in told
+    assert "1 done, 0 skipped, 1 failed" in told
     failure = out / "tiny" / "seed-3" / "failed.txt"
-    assert failure.read_text().startswith("failed after step 30\n\nTraceback")
-    assert survey(out / "tiny")[3] == "unfinished, recorded until step 30 of 60; failed after step 30"
+    assert failure.read_text().startswith("failed after step 10\n\nTraceback")
+    assert survey(out / "tiny")[3] == "unfinished, recorded until step 10 of 20; failed after step 10"
     assert main(arguments) == OK
-    assert "1 done, 2 skipped, 0 failed" in capsys.readouterr().out
+    assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().out
     assert not failure.exists()
-    same(failure.parent, dict(train(TINY, 3)))
+    same(failure.parent, whole)
 
 
 def test_a_hopeless_rate_fails(tmp_path: Path) -> None:
@@ -455,7 +474,7 @@ def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pyte
     advance = Ensemble.advance
 
     def spoilt(self: Any, n: int) -> None:
-        if self.step == 30:
+        if self.step == 10:
             states = self.states()
             states[1].parameters["head.weight"].fill_(torch.nan)
             self.load(states)
@@ -464,13 +483,13 @@ def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Ensemble, "advance", spoilt)
     outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1)
     assert [one.status for one in outcomes] == ["done", "failed", "done"]
-    assert outcomes[1].step == 30
+    assert outcomes[1].step == 10
     series = load(outcomes[1].folder / "run.nc")
-    assert series["step"].values[-1] == 30
+    assert series["step"].values[-1] == 10
     assert np.isfinite(series["train_loss"]).all()
-    assert RunFolder(outcomes[1].folder).standing(TINY, 4).step == 30
+    assert RunFolder(outcomes[1].folder).standing(TINY, 4).step == 10
     for good in (outcomes[0], outcomes[2]):
-        assert load(good.folder / "run.nc")["step"].values[-1] == 60
+        assert load(good.folder / "run.nc")["step"].values[-1] == 20
         assert not (good.folder / "failed.txt").exists()
 
 
@@ -483,30 +502,86 @@ def test_a_loss_that_was_not_finite_on_the_way_fails_its_member(
 
     def spiked(self: Any, n: int) -> None:
         advance(self, n)
-        if self.step == 32:
+        if self.step == 12:
             self.finite[0] = False
 
     monkeypatch.setattr(Ensemble, "advance", spiked)
     outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
     assert [one.status for one in outcomes] == ["failed", "done"]
-    assert "came one that is not between the steps 30 and 32" in outcomes[0].message
+    assert "came one that is not between the steps 10 and 12" in outcomes[0].message
 
 
-def test_a_file_that_cannot_be_written_fails_its_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep = RunFolder.keep
+@pytest.mark.parametrize(("method", "step"), [("keep", 10), ("keep", 20), ("save", 20)])
+def test_a_file_that_cannot_be_written_fails_its_run_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: int
+) -> None:
+    original = getattr(RunFolder, method)
 
-    def full(self: RunFolder, step: int, parameters: Any) -> None:
-        if self.path.name == "seed-4" and step == 30:
+    def full(self: RunFolder, *args: Any) -> None:
+        at = args[0] if method == "keep" else args[2].step
+        if self.path.name == "seed-3" and at == step:
             raise OSError(28, "No space left on device")
-        keep(self, step, parameters)
+        original(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "keep", full)
+        patch.setattr(RunFolder, method, full)
         outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
-    assert [one.status for one in outcomes] == ["done", "failed"]
-    assert "No space left" in outcomes[1].message
-    assert run(TINY, [4], out=tmp_path, device="cpu", together=True)[0].status == "done"
-    assert load(outcomes[1].folder / "run.nc")["step"].values.tolist() == TINY.evaluations()
+    assert [one.status for one in outcomes] == ["failed", "done"]
+    assert "No space left" in outcomes[0].message
+    assert (outcomes[0].folder / "failed.txt").exists()
+    assert run(TINY, [3], out=tmp_path, device="cpu", together=True)[0].status in ("done", "skipped")
+    assert load(outcomes[0].folder / "run.nc")["step"].values.tolist() == kept(outcomes[0].folder) == TINY.evaluations()
+
+
+def test_an_interruption_saves_all_that_can_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reference.ensemble import Ensemble
+
+    advance, save = Ensemble.advance, RunFolder.save
+
+    def stops(self: Any, n: int) -> None:
+        if self.step == 4:
+            raise KeyboardInterrupt
+        advance(self, n)
+
+    def full(self: RunFolder, *args: Any) -> None:
+        if self.path.name == "seed-3":
+            raise OSError(28, "No space left on device")
+        save(self, *args)
+
+    monkeypatch.setattr(Ensemble, "advance", stops)
+    monkeypatch.setattr(RunFolder, "save", full)
+    with pytest.raises(KeyboardInterrupt):
+        run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
+    told = capsys.readouterr().out
+    assert "seed 3: interrupted; could not be saved ([Errno 28] No space" in told
+    assert "seed 4: interrupted; saved at step 4" in told
+    assert RunFolder(tmp_path / "custom" / "seed-4").standing(TINY, 4).step == 4
+
+
+def test_an_interruption_of_several_jobs_leaves_no_lock_of_the_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [RunFolder(tmp_path / "custom" / f"seed-{seed}") for seed in (3, 4, 5)]
+
+    def killed(_: Any) -> Any:
+        folders[0].path.mkdir(parents=True)
+        folders[0].lock.write_text("1\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(joblib, "Parallel", lambda **_: killed)
+    with folders[1].locked(), pytest.raises(KeyboardInterrupt):
+        run(TINY, [3, 4, 5], out=tmp_path, device="cpu", n_jobs=2)
+    assert not folders[0].lock.exists()
+    assert not folders[2].path.exists()
+
+
+def test_a_worker_without_a_gpu_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    (outcome,) = work.work(a_job(device="cuda", folder=tmp_path))
+    assert (outcome.status, list(tmp_path.iterdir())) == ("failed", [])
+    assert "Expected a GPU where this job runs" in outcome.message
 
 
 def test_the_checkpoint_is_never_ahead_of_the_journal(tmp_path: Path) -> None:
@@ -520,11 +595,20 @@ def test_the_checkpoint_is_never_ahead_of_the_journal(tmp_path: Path) -> None:
             member._save(trainer.states()[0])
 
 
-def test_out_of_memory_says_how_many_would_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compiling", [False, True])
+def test_out_of_memory_says_how_many_would_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiling: bool
+) -> None:
     def crowded(*_: Any, **__: Any) -> Any:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(work, "make_engine", crowded)
+    def wrapped(*_: Any) -> Any:
+        try:
+            crowded()
+        except RuntimeError:
+            raise RuntimeError("the compiler failed") from None
+
+    monkeypatch.setattr(work, "make_engine", wrapped if compiling else crowded)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_500, 20_000))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 1_100)
@@ -534,10 +618,19 @@ def test_out_of_memory_says_how_many_would_fit(tmp_path: Path, monkeypatch: pyte
     assert "Expected 3 seeds to fit in the memory of one GPU together" in outcomes[0].message
     assert "About 10 would fit" in outcomes[0].message
     monkeypatch.setattr("reference.ensemble.Ensemble", crowded)
-    assert memory.fitting(TINY, torch.device("cpu")) == 0
+    assert work.fitting(TINY, torch.device("cpu")) == 0
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seed 3, finished and not; to be copied."""
+    path = tmp_path_factory.mktemp("made")
+    run(TINY, [3], out=path / "finished", device="cpu")
+    interrupted(path / "unfinished", at=2)
+    return path
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -548,17 +641,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     ("changed", "told"),
     [
         ({"lr": 2e-3}, "config.lr is 0.001 there, and 0.002 was asked for"),
-        ({"steps": 70}, "config.steps is 60 there, and 70"),
+        ({"steps": 70}, "config.steps is 20 there, and 70"),
         ({"model": replace(TINY.model, d_mlp=64)}, "config.model.d_mlp is 32 there, and 64"),
         ({"precision": "bfloat16"}, "config.precision is 'float32' there"),
     ],
 )
-@pytest.mark.parametrize("finished", [True, False])
-def test_another_configuration_is_refused(tmp_path: Path, changed: Any, told: str, finished: bool) -> None:
-    if finished:
-        run(TINY, [3], out=tmp_path, device="cpu")
-    else:
-        interrupted(tmp_path, at=2)
+@pytest.mark.parametrize("state", ["finished", "unfinished"])
+def test_another_configuration_is_refused(made: Path, tmp_path: Path, changed: Any, told: str, state: str) -> None:
+    shutil.copytree(made / state, tmp_path, dirs_exist_ok=True)
     before = contents(tmp_path)
     with pytest.raises(ValueError, match=told) as error:
         run(replace(TINY, **changed), [2, 3], out=tmp_path, device="cpu")
@@ -575,7 +665,7 @@ def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_a_checkpoint_cut_in_half(tmp_path: Path, share: float) -> None:
-    interrupted(tmp_path, at=30)
+    interrupted(tmp_path, at=10)
     path = tmp_path / "custom" / "seed-3" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     before = contents(tmp_path)
@@ -588,13 +678,13 @@ def test_a_checkpoint_cut_in_half(tmp_path: Path, share: float) -> None:
 
 @pytest.mark.parametrize("lost", ["all", "last line"])
 def test_a_journal_that_lacks_what_the_checkpoint_has(tmp_path: Path, lost: str) -> None:
-    interrupted(tmp_path, at=30)
+    interrupted(tmp_path, at=10)
     path = tmp_path / "custom" / "seed-3" / "run.nc.journal"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
     if lost == "all":
         path.unlink()
-    with pytest.raises(ValueError, match=r"until step 30, where the checkpoint stands.*delete checkpoint.pt"):
+    with pytest.raises(ValueError, match=r"until step 10, where the checkpoint stands.*delete checkpoint.pt"):
         run(TINY, [3], out=tmp_path, device="cpu")
 
 
@@ -619,6 +709,10 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
         (["nothing.json", "--seed", "0"], "came no such file"),
         (["division-97", "--seeds", "7-3"], "0,3,5 or 0-7, came '7-3'"),
         (["division-97", "--seeds", "a"], "came 'a'"),
+        (["division-97", "--seed", str(2**31)], "Expected seeds below 2**31"),
+        (["division-97", "--seed", "0", "--jobs", "0"], "Expected --jobs of at least 1, came 0"),
+        (["division-97", "--seed", "0", "--threads", "0"], "Expected --threads of at least 1, came 0"),
+        (["division-97", "--seed", "0", "--out", __file__], "to be a folder, came the file"),
         (["division-97", "--seed", "-1"], "integers from 0, at least one, came [-1]"),
         (["division-97", "--seed", "0", "--steps", "-1"], "Expected steps of at least 0, came -1"),
         (["division-97", "--seed", "0", "--precision", "tf32", "--device", "cpu"], "tf32, which only GPUs have"),
@@ -633,7 +727,9 @@ def test_bad_arguments(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", *arguments]) == BAD
-    assert told in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert told in said.err
+    assert said.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -648,9 +744,9 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("Usage", (), {"free": 1_000_000})
+    usage = type("Usage", (), {"free": 500_000})
     monkeypatch.setattr(runs.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ValueError, match=r"Expected 1.2 MB of free disk for 1 runs, came 1 MB.*--keep log"):
+    with pytest.raises(ValueError, match=r"Expected 676 kB of free disk for 1 runs, came 500 kB.*--keep log"):
         run(TINY, [0], out=tmp_path, device="cpu")
     assert run(TINY, [0], out=tmp_path, device="cpu", keep="none")[0].status == "done"
 
@@ -724,22 +820,22 @@ def test_the_documented_measuring(tmp_path: Path) -> None:
 
 def test_collect_merges_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(TINY, [10, 2], out=tmp_path, device="cpu", n_jobs=1)
-    interrupted(tmp_path, at=30)
+    interrupted(tmp_path, at=10)
     (tmp_path / "custom" / "seed-4").mkdir()
     merged = collect(tmp_path / "custom")
     assert merged["run"].values.tolist() == merged["seed"].values.tolist() == [2, 3, 10]
-    assert merged["observations"].values.tolist() == [24, 17, 24]
+    assert merged["observations"].values.tolist() == [11, 6, 11]
     assert merged["finished"].values.tolist() == [1, 0, 1]
-    assert merged["test_loss"].notnull().sum("step").values.tolist() == [24, 17, 24]
+    assert merged["test_loss"].notnull().sum("step").values.tolist() == [11, 6, 11]
     alone = load(tmp_path / "custom" / "seed-10" / "run.nc")
     for name in CURVES:
         assert merged[name].sel(run=10).values.tolist() == alone[name].values.tolist()
     assert [json.loads(one)["seed"] for one in json.loads(merged.attrs["provenance"])] == [2, 3, 10]
     assert main(["collect", str(tmp_path / "custom")]) == OK
     told = capsys.readouterr().out
-    assert "seed 3: unfinished, recorded until step 30 of 60" in told
+    assert "seed 3: unfinished, recorded until step 10 of 20" in told
     assert "seed 4: nothing recorded yet" in told
-    assert "(3 runs, 2 of them finished, 24 steps)" in told
+    assert "(3 runs, 2 of them finished, 11 steps)" in told
     again = load(tmp_path / "custom.nc")
     xr.testing.assert_equal(again, merged)
     assert again["run"].dtype.kind == again["seed"].dtype.kind == "i"
@@ -748,11 +844,14 @@ def test_collect_merges_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_collect_needs_runs_of_one_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["collect", str(tmp_path / "none")]) == BAD
     assert "which there is not" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--out", str(tmp_path / "file" / "demo")]) == BAD
+    assert "Not a directory" in capsys.readouterr().err
     assert main(["collect", str(tmp_path)]) == BAD
     assert "came none" in capsys.readouterr().err
     run(TINY, [3], out=tmp_path, device="cpu")
     run(replace(TINY, steps=2), [4], out=tmp_path, device="cpu")
-    with pytest.raises(ValueError, match="came seed 3 and seed 4: steps is 60 there, and 2 was asked for"):
+    with pytest.raises(ValueError, match="came seed 3 and seed 4: steps is 20 there, and 2 was asked for"):
         collect(tmp_path / "custom")
 
 
