@@ -208,9 +208,7 @@ def cuda_table(args: argparse.Namespace) -> None:
     plain.advance(10)
     base, work_done = wall_seconds(plain, args.seconds), flops(Trainer(CONFIG, device="cuda"))
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}; {work_done / 1e9:.2f} GFLOP a step and seed\n")
-    print(
-        "| | seeds | ms a step | seed-steps a second | TFLOP/s | library products alone, ms | against torch.nn |"
-    )
+    print("| | seeds | ms a step | seed-steps a second | TFLOP/s | library products alone, ms | against torch.nn |")
     print(f"|---|---|---|---|---|---|---|\n| {BASELINE} | 1 | {1e3 * base:.2f} | {1 / base:.0f} | | | 1.0 |")
     for precision in ("float32", "tf32"):
         for n in args.seeds:
