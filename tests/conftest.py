@@ -1,5 +1,7 @@
 """Tests run on one thread (small tensors are faster so) and from one seed: they come out the same everywhere."""
 
+from collections.abc import Iterator
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -14,3 +16,12 @@ def one_seed() -> None:
     """A test that wants other numbers draws them from a generator of its own."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
+
+
+@pytest.fixture
+def global_random_state_untouched() -> Iterator[None]:
+    """Whatever a test does, nothing may draw from the global generators or seed them."""
+    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert repr(np.random.get_state()) == numpy_state  # noqa: NPY002

@@ -6,6 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from reference.model import Config
+from reference.tasks import TaskConfig
+from reference.train import State, TrainConfig
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -16,3 +20,26 @@ def built(make: Callable[[], nn.Module], seed: int = 0) -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return make()
+
+
+# Everything that a run can have, in small: dropout, decay, a warm-up, evaluations at odd distances.
+TINY = TrainConfig(
+    task=TaskConfig(operation="division", size=13),
+    model=Config(d_model=16, n_heads=2, d_mlp=24, dropout=0.1, token_scale=4.0),
+    steps=8,
+    weight_decay=0.5,
+    warmup=3,
+    batch_size=32,
+    every=3,
+    per_decade=2,
+)
+
+
+def assert_same(one: State, other: State) -> None:
+    """To the bit."""
+    assert one.step == other.step
+    for part in ("parameters", "first", "second"):
+        mine, theirs = getattr(one, part), getattr(other, part)
+        assert list(mine) == list(theirs)
+        for name, value in mine.items():
+            assert torch.equal(value, theirs[name]), f"{part}: {name}"

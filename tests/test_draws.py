@@ -4,9 +4,7 @@ Nothing here is random from run to run: a statistic that lies within its bound d
 """
 
 import math
-from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,12 +13,7 @@ from reference.draws import Draws, hashed_masks, masks
 SIGMAS = 4
 
 
-@pytest.fixture(autouse=True)
-def _global_random_state_untouched() -> Iterator[None]:
-    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
-    yield
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert repr(np.random.get_state()) == numpy_state  # noqa: NPY002
+pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
 
 def draws(seed: int = 0, **options: int) -> Draws:

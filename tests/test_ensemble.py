@@ -8,50 +8,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import TINY, assert_same
 from torch.nn import functional
 
 import reference.ensemble as ensemble_module
 from reference.draws import Draws, hashed_masks
 from reference.ensemble import Ensemble
-from reference.model import Config, Transformer
+from reference.model import Transformer
 from reference.tasks import TaskConfig
-from reference.train import State, TrainConfig, Trainer, evaluations
+from reference.train import TrainConfig, Trainer, evaluations
 
-TINY = TrainConfig(
-    task=TaskConfig(operation="division", size=13),
-    model=Config(d_model=16, n_heads=2, d_mlp=24, dropout=0.1, token_scale=4.0),
-    steps=8,
-    weight_decay=0.5,
-    warmup=3,
-    batch_size=32,
-    every=3,
-    per_decade=2,
-)
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(autouse=True)
-def _global_random_state_untouched() -> Iterator[None]:
-    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
-    yield
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert repr(np.random.get_state()) == numpy_state  # noqa: NPY002
+pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
 
 def trained(seeds: Sequence[int], steps: int = 0, config: TrainConfig = TINY) -> Ensemble:
     ensemble = Ensemble(config, seeds)
     ensemble.advance(steps)
     return ensemble
-
-
-def assert_same(one: State, other: State) -> None:
-    """To the bit."""
-    assert one.step == other.step
-    for part in ("parameters", "first", "second"):
-        mine, theirs = getattr(one, part), getattr(other, part)
-        assert list(mine) == list(theirs)
-        for name, value in mine.items():
-            assert torch.equal(value, theirs[name]), f"{part}: {name}"
 
 
 @contextmanager

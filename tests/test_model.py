@@ -1,7 +1,6 @@
 """The network: against torch's own transformer layers, against a plain rewriting of it, and by what it must not see."""
 
 import math
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -20,11 +19,7 @@ ACTIVATIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _global_random_state_untouched() -> Iterator[None]:
-    before = torch.get_rng_state()
-    yield
-    assert torch.equal(torch.get_rng_state(), before)
+pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
 
 @pytest.fixture(scope="module")

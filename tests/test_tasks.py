@@ -2,19 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from reference.tasks import Task, TaskConfig, composition, division, subtraction
 
-
-@pytest.fixture(autouse=True)
-def _global_random_state_untouched() -> Iterator[None]:
-    before = torch.get_rng_state()
-    yield
-    assert torch.equal(torch.get_rng_state(), before)
+pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
 
 @pytest.fixture(scope="module")

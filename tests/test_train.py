@@ -2,57 +2,28 @@
 
 import doctest
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from helpers import TINY, assert_same
 from torch.nn import functional
 
 import reference
 from reference.draws import Draws, masks
 from reference.ensemble import Ensemble
-from reference.model import Config, Transformer
+from reference.model import Transformer
 from reference.tasks import TaskConfig
-from reference.train import State, TrainConfig, Trainer, evaluations, train
+from reference.train import TrainConfig, Trainer, evaluations, train
 
-# Everything that a run can have, in small: dropout, decay, a warm-up, evaluations at odd distances.
-TINY = TrainConfig(
-    task=TaskConfig(operation="division", size=13),
-    model=Config(d_model=16, n_heads=2, d_mlp=24, dropout=0.1, token_scale=4.0),
-    steps=8,
-    weight_decay=0.5,
-    warmup=3,
-    batch_size=32,
-    every=3,
-    per_decade=2,
-)
-
-
-@pytest.fixture(autouse=True)
-def _global_random_state_untouched() -> Iterator[None]:
-    """Whatever a test does here, nothing may draw from the global generators or seed them."""
-    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
-    yield
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert repr(np.random.get_state()) == numpy_state  # noqa: NPY002
+pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
 
 def trained(config: TrainConfig = TINY, seed: int = 0, steps: int = 0) -> Trainer:
     trainer = Trainer(config, seed)
     trainer.advance(steps)
     return trainer
-
-
-def assert_same(one: State, other: State) -> None:
-    """To the bit."""
-    assert one.step == other.step
-    for part in ("parameters", "first", "second"):
-        mine, theirs = getattr(one, part), getattr(other, part)
-        assert list(mine) == list(theirs)
-        for name, value in mine.items():
-            assert torch.equal(value, theirs[name]), f"{part}: {name}"
 
 
 # What a step is
