@@ -60,6 +60,10 @@ def main() -> None:
         axis.plot(steps, values, "k.", ms=4, label="published (one run)")
         axis.set(xscale="log", xlabel="step", title=title)
         at = seeds_at(runs, name, steps)
+        reached = ~np.isnan(at).any(0)
+        if not reached.all():
+            print(f"{theirs}: {(~reached).sum()} published points lie outside the steps that all our seeds made")
+        at, steps, values = at[:, reached], steps[reached], values[reached]
         inside = (at.min(0) <= values) & (values <= at.max(0))
         print(f"{theirs}: {inside.sum()} of {len(steps)} published points lie within our {len(at)} seeds")
         for step, value, column in zip(steps, values, at.T, strict=True):
