@@ -94,7 +94,7 @@ class Journal:
             )
         header, self.records, self._good = _read(journal)
         old, new = header["configuration"], self.header["configuration"]
-        told = "; ".join(_differences(old, _plain(new)))
+        told = "; ".join(f"{where}: recorded {a!r}, now {b!r}" for where, a, b in differences(old, _plain(new)))
         if told:
             raise ValueError(
                 f"cannot resume {self.path} with another configuration ({told}); "
@@ -261,12 +261,13 @@ def _line(kind: str, entry: Mapping[str, Any]) -> bytes:
     return json.dumps({"kind": kind, **entry}, allow_nan=False, default=repr).encode() + b"\n"
 
 
-def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Fields in which two configurations in plain values differ: name, old value, new value."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     elif old != new:
-        yield f"{where}: recorded {old!r}, now {new!r}"
+        yield where, old, new
 
 
 def _plain(value: Any) -> Any:

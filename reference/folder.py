@@ -20,9 +20,9 @@ from torch import Tensor
 
 import probe.series
 from probe import load
-from probe.journal import journal_of
+from probe.journal import differences, journal_of
 from reference.model import Transformer
-from reference.options import config_from_dict, config_to_dict, differences
+from reference.options import config_from_dict, config_to_dict
 from reference.tasks import Task
 from reference.train import State, TrainConfig
 
@@ -107,7 +107,7 @@ class RunFolder:
         return int(probe.series.load(self.series)["step"][-1]) if self.series.exists() else None
 
     def _compare(self, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-        told = "; ".join(differences({key: there.get(key) for key in asked}, dict(asked)))
+        told = in_words({key: there.get(key) for key in asked}, asked)
         if told:
             raise ValueError(
                 f"{self} holds a run of another configuration: {told}. Give --out FOLDER to train this one elsewhere, "
@@ -203,6 +203,12 @@ def forgiving() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the last line of .* was cut off", RuntimeWarning)
         yield
+
+
+def in_words(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """In which fields two configurations in plain values differ; empty if in none."""
+    found = differences(dict(there), dict(asked))
+    return "; ".join(f"{where} is {old!r} there, and {new!r} was asked for" for where, old, new in found)
 
 
 def origin(series: xr.Dataset) -> dict[str, Any]:

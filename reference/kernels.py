@@ -1,8 +1,8 @@
 """Batched matrix products for a GPU, in place of those that the compiler would take from the vendor's library.
 
-The products of this model are many and small, and the library's choices for them reach a third of what the machine
-can do. Here the tiles fit the shapes, long sums are split over the machine (and summed in a fixed order), and float32
-is kept by three TF32 products of split operands ("3xTF32"), which a GPU does faster than one float32 product.
+The products of this model are many and small, and the library's choices for them reach less than half of what the
+machine can do. Here the tiles fit the shapes, long sums are split over the machine (and summed in a fixed order), and
+float32 is kept by three TF32 products of split operands ("3xTF32"), which a GPU does faster than one float32 product.
 Optional: without Triton, the library's products are used.
 """
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -138,12 +138,3 @@ def pick_device(asked: str) -> str:
             "Give --device cpu, or start on a machine where torch.cuda.is_available()."
         )
     return asked
-
-
-def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """Fields in which two configurations in plain values differ, in words."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-    elif old != new:
-        yield f"{where} is {old!r} there, and {new!r} was asked for"

@@ -16,9 +16,9 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 
 from probe import series
-from reference.folder import RunFolder, RunLockedError, Standing, kept, load_model, origin
+from reference.folder import RunFolder, RunLockedError, Standing, in_words, kept, load_model, origin
 from reference.model import Transformer
-from reference.options import check_seeds, differences, find_config, pick_device
+from reference.options import check_seeds, find_config, pick_device
 from reference.recorder import Outcome, kept_steps
 from reference.train import PRECISIONS, TrainConfig
 from reference.work import Job, work
@@ -237,7 +237,7 @@ def collect(folder: str | Path) -> xr.Dataset:
     configs = {seed: origin(recorded)["config"] for seed, recorded in found.items()}
     first = next(iter(configs))
     for seed, config in configs.items():
-        told = "; ".join(differences(configs[first], config))
+        told = in_words(configs[first], config)
         if told:
             raise ValueError(f"Expected runs of one configuration, came seed {first} and seed {seed}: {told}.")
     ends = [recorded["step"].values[-1] == configs[seed]["steps"] for seed, recorded in found.items()]

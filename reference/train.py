@@ -1,4 +1,4 @@
-"""Training, by evaluation steps: `train` runs one seed, `train_many` many at once.
+"""Training, by evaluation steps: one seed here, many at once in `reference.ensemble`.
 
 What is drawn by chance is a function of seed and step (`reference.draws`), so that a run can stop anywhere and go on
 from a `State` as if it had never stopped, to the bit on the same machine with the same number of threads.
