@@ -6,10 +6,13 @@ float32 is kept by three TF32 products of split operands ("3xTF32"), which a GPU
 Optional: without Triton, the library's products are used.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
-from torch.fx import Graph
+from torch._inductor.pattern_matcher import stable_topological_sort
+from torch.fx import Graph, Node
 
 try:
     import triton
@@ -17,6 +20,11 @@ try:
 except ImportError:  # a build of torch without GPUs
     triton = None
 
+_ATEN = torch.ops.aten
+_RESHAPES = {
+    _ATEN.view.default, _ATEN.reshape.default, _ATEN._unsafe_view.default, _ATEN.expand.default,
+    _ATEN.unsqueeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims,
+}  # fmt: skip
 _ENOUGH = 256  # programs that keep a large GPU busy: about two for each of its multiprocessors
 _LEAST = 128  # terms of a sum that are worth a program of their own
 
@@ -26,9 +34,12 @@ if triton is not None:
     def _product(  # type: ignore[no-untyped-def]
         a, b, c, S, M, N, K, part,
         a_s, a_m, a_k, b_s, b_k, b_n,
-        PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+        COLUMNS: tl.constexpr, PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     ):  # fmt: skip
-        """One tile (BM, BN) of c[split, s] = sum over the split's k of a[s, :, k] b[s, k, :]."""
+        """One tile (BM, BN) of c[split, s] = sum over the split's k of a[s, :, k] b[s, k, :].
+
+        With COLUMNS, c has a last row more: the sums of b's columns, from the first tiles in each column.
+        """
         tile, s, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
         tiles_n = tl.cdiv(N, BN)
         m = (tile // tiles_n) * BM + tl.arange(0, BM)
@@ -38,21 +49,31 @@ if triton is not None:
         a += s * a_s + m[:, None] * a_m + k[None, :] * a_k
         b += s * b_s + k[:, None] * b_k + n[None, :] * b_n
         total = tl.zeros((BM, BN), dtype=tl.float32)
+        sums = tl.zeros((BN,), dtype=tl.float32)
         for first in range(split * part, end, BK):
             inside = k + (first - split * part) < end
             left = tl.load(a, mask=(m[:, None] < M) & inside[None, :], other=0.0)
             right = tl.load(b, mask=inside[:, None] & (n[None, :] < N), other=0.0)
             total = tl.dot(left, right, total, input_precision=PRECISION)
+            if COLUMNS:
+                sums += tl.sum(right, 0)
             a += BK * a_k
             b += BK * b_k
-        c += ((split * S + s) * M + m[:, None]) * N + n[None, :]
-        tl.store(c, total, mask=(m[:, None] < M) & (n[None, :] < N))
+        c += (split * S + s) * (M + COLUMNS) * N
+        tl.store(c + m[:, None] * N + n[None, :], total, mask=(m[:, None] < M) & (n[None, :] < N))
+        if COLUMNS:
+            tl.store(c + M * N + n, sums, mask=(n < N) & (tile < tiles_n))
 
 
-def plan(s: int, m: int, n: int, k: int) -> tuple[int, int, int]:
-    """Tile `(bm, bn)` and number of splits of the sum, for `(s, m, k) @ (s, k, n)`; measured on an H100."""
+def plan(s: int, m: int, n: int, k: int, *, turned: bool = False) -> tuple[int, int, int]:
+    """Tile `(bm, bn)` and number of splits of the sum, for `(s, m, k) @ (s, k, n)`; measured on an H100.
+
+    `turned`: columns of the second operand, not rows, lie together in memory.
+    """
     most = max(1, min(8, k // _LEAST))
-    bm, bn = (128, 64) if s * _tiles(m, n, 128, 64) * most >= _ENOUGH else (64, 32)
+    bm, bn = (64, 32) if turned else (32, 64)
+    if s * _tiles(m, n, 128, 64) * most >= _ENOUGH:
+        bm, bn = 128, 64
     splits = 1
     while s * _tiles(m, n, bm, bn) * splits < _ENOUGH and 2 * splits <= most:
         splits *= 2
@@ -69,20 +90,25 @@ def available() -> bool:
 
 
 @torch.library.custom_op("reference::product", mutates_args=(), device_types="cuda")
-def product(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int) -> Tensor:
-    """Parts of the sum a @ b: `(S, M, K)`, `(S, K, N)` to `(splits, S, M, N)`."""
+def product(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int, columns: bool) -> Tensor:
+    """Parts of the sum a @ b: `(S, M, K)`, `(S, K, N)` to `(splits, S, M, N)`.
+
+    With `columns`, as if `a` had a last row of ones: `(splits, S, M + 1, N)`, which ends with the sums of b's columns.
+    """
     (s, m, k), n = a.shape, b.shape[2]
-    c = a.new_empty((splits, s, m, n))
+    c = a.new_empty((splits, s, m + columns, n))
     _product[(_tiles(m, n, bm, bn), s, splits)](
         a, b, c, s, m, n, k, -(-k // splits), *a.stride(), *b.stride(),
-        PRECISION=precision, BM=bm, BN=bn, BK=32, num_warps=4, num_stages=3,
+        COLUMNS=int(columns), PRECISION=precision, BM=bm, BN=bn, BK=32, num_warps=4, num_stages=3,
     )  # fmt: skip
     return c
 
 
 @product.register_kernel("cpu")
-def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int) -> Tensor:
+def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int, columns: bool) -> Tensor:
     """The same sums by torch, for tests."""
+    if columns:
+        a = torch.cat([a, a.new_ones(a.shape[0], 1, a.shape[2])], 1)
     part = -(-a.shape[2] // splits)
     pieces = zip(a.split(part, 2), b.split(part, 1), strict=True)
     found = a.new_zeros((splits, a.shape[0], a.shape[1], b.shape[2]))
@@ -92,32 +118,71 @@ def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int) -> Te
 
 
 @product.register_fake
-def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int) -> Tensor:
-    return a.new_empty((splits, a.shape[0], a.shape[1], b.shape[2]))
+def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int, columns: bool) -> Tensor:
+    return a.new_empty((splits, a.shape[0], a.shape[1] + columns, b.shape[2]))
 
 
 class Products(CustomGraphPass):
-    """Puts `product` in the place of every batched float32 product of a compiled graph."""
+    """Puts `product` in the place of every float32 matrix product of a compiled graph.
+
+    The batched ones; also plain ones, which is what the compiler makes of a batch of one. Where the columns of the
+    second operand are summed too, which is the gradient of a bias beside that of its weights, one product does both.
+    """
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
 
     def __call__(self, graph: Graph) -> None:
         """Rewrite `graph`."""
-        for node in graph.find_nodes(op="call_function", target=torch.ops.aten.bmm.default):
-            a, b = (argument.meta["val"] for argument in node.args)
-            if a.dtype != torch.float32:
-                continue
-            bm, bn, splits = plan(a.shape[0], a.shape[1], b.shape[2], a.shape[2])
-            arguments = (self.precision, bm, bn, splits)
-            with graph.inserting_before(node):
-                parts = graph.call_function(torch.ops.reference.product.default, (*node.args, *arguments))
-                parts.meta["val"] = torch.ops.reference.product.default(a, b, *arguments)
-                total = graph.call_function(torch.ops.aten.sum.dim_IntList, (parts, [0]))
-                total.meta["val"] = parts.meta["val"].sum(0)
-            node.replace_all_uses_with(total)
-            graph.erase_node(node)
+        sums = list(graph.find_nodes(op="call_function", target=_ATEN.sum.dim_IntList))
+        for target in (_ATEN.bmm.default, _ATEN.mm.default):
+            for node in graph.find_nodes(op="call_function", target=target):
+                if node.meta["val"].dtype == torch.float32:
+                    columns = next((each for each in sums if _sums_columns(each, node.args[1])), None)
+                    if columns:
+                        sums.remove(columns)
+                    self._replace(graph, node, columns)
+        stable_topological_sort(graph)  # a sum may stand before its product
+
+    def _replace(self, graph: Graph, node: Node, columns: Node | None) -> None:
+        def call(target: Any, *arguments: Any) -> Node:
+            made = graph.call_function(target, arguments)
+            made.meta["val"] = target(*(x.meta["val"] if isinstance(x, Node) else x for x in arguments))
+            return made
+
+        a: Any
+        b: Any
+        with graph.inserting_before(node):
+            plain = node.target == _ATEN.mm.default
+            a, b = (call(_ATEN.unsqueeze.default, x, 0) if plain else x for x in node.args)
+            (s, m, k), n = a.meta["val"].shape, b.meta["val"].shape[2]
+            tiles = plan(s, m, n, k, turned=b.meta["val"].stride(2) != 1)
+            parts = call(torch.ops.reference.product.default, a, b, self.precision, *tiles, columns is not None)
+            total = call(_ATEN.sum.dim_IntList, parts, [0])
+            replaced = [(node, 0, m)] + ([(columns, m, m + 1)] if columns else [])
+            for old, first, last in replaced:
+                rows = call(_ATEN.slice.Tensor, total, 1, first, last)
+                old.replace_all_uses_with(call(_ATEN.reshape.default, rows, list(old.meta["val"].shape)))
+        for old, *_ in replaced:
+            graph.erase_node(old)
 
     def uuid(self) -> bytes:
         """Of what was compiled with this pass."""
         return get_hash_for_files((__file__,), self.precision)
+
+
+def _root(node: Any) -> Any:
+    """What a tensor is a reshaped view of."""
+    while node.target in _RESHAPES:
+        node = node.args[0]
+    return node
+
+
+def _sums_columns(node: Any, b: Any) -> bool:
+    """Whether a sum is that of the columns of `b`."""
+    if _root(node.args[0]) is not _root(b):
+        return False
+    summed, b = node.args[0].meta["val"], b.meta["val"]
+    shape = (b.shape[0] if b.ndim == 3 else 1, b.numel(), b.shape[-1])
+    inner = [d % summed.ndim for d in node.args[1]] == list(range(1, summed.ndim - 1))
+    return inner and (summed.shape[0], summed.numel(), summed.shape[-1]) == shape

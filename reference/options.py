@@ -12,7 +12,13 @@ import torch
 from reference.configs import CONFIGS
 from reference.train import TrainConfig
 
-_EXPECTED = {int: "an integer", float: "a number", str: "a text", str | None: "a text or null"}
+_EXPECTED = {
+    int: "an integer",
+    bool: "true or false",
+    float: "a number",
+    str: "a text",
+    str | None: "a text or null",
+}
 
 
 def config_to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is float and number:
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
         raise ValueError(f"Expected {_EXPECTED[kind]} as {where}, came {value!r}.")
     return value
 

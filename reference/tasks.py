@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import factorial, gcd
 
@@ -144,12 +144,15 @@ class TaskConfig:
         Of `division`.
     fraction : float
         Share of the pairs used for training.
+    shuffled : bool
+        Deal the answers out to the pairs by chance, with the seed: a control, which can be learnt by heart only.
     """
 
     operation: str = "division"
     size: int = 97
     table: str | None = None
     fraction: float = 0.5
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         if self.operation not in _OPERATIONS:
@@ -161,7 +164,11 @@ class TaskConfig:
     def make(self, seed: int) -> Task:
         """The task, split by `seed`."""
         extra = {"table": self.table} if self.operation == "division" else {}
-        return _OPERATIONS[self.operation](self.size, fraction=self.fraction, seed=seed, **extra)
+        task = _OPERATIONS[self.operation](self.size, fraction=self.fraction, seed=seed, **extra)
+        if not self.shuffled:
+            return task
+        order = _order(len(task.targets), seed + 1)  # the split has the seed itself
+        return replace(task, name=f"{task.name}, answers shuffled", targets=task.targets[order])
 
 
 _OPERATIONS: dict[str, Callable[..., Task]] = {
@@ -214,5 +221,9 @@ def _split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
             f"Expected a fraction that leaves pairs in both splits, came {fraction}, which trains on "
             f"{n_train} of {n} pairs. Give a fraction nearer to 0.5 or a larger table."
         )
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
+    order = _order(n, seed)
     return order[:n_train], order[n_train:]
+
+
+def _order(n: int, seed: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")

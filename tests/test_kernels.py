@@ -8,7 +8,7 @@ import torch
 from reference.kernels import Products, available, plan, product
 
 SHAPES = [  # (s, m, n, k): those of a step, and one that no tile fits
-    (1, 2048, 384, 128), (8, 512, 96, 128), (8, 128, 512, 2048), (32, 128, 128, 512), (3, 33, 40, 130),
+    (1, 2048, 256, 128), (8, 512, 96, 128), (8, 128, 512, 2048), (32, 128, 128, 512), (3, 33, 40, 130),
 ]  # fmt: skip
 
 
@@ -33,10 +33,17 @@ def error(found: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> float:
 def test_every_term_of_a_split_sum_counts_once(shape):
     a, b = operands(*shape)
     bm, bn, splits = plan(*shape)
-    parts = product(a, b, "tf32x3", bm, bn, splits)
+    parts = product(a, b, "tf32x3", bm, bn, splits, False)
     assert parts.shape == (splits, *(shape[i] for i in (0, 1, 2)))
     assert error(parts.sum(0), a, b) < 1e-6
     assert splits == 1 or error(parts[0], a, b) > 0.1  # a part is a part
+
+
+def test_sums_of_columns_come_along():
+    a, b = operands(3, 33, 40, 300)
+    found = product(a, b, "tf32x3", 32, 64, 2, True).sum(0)
+    torch.testing.assert_close(found[:, :33], a @ b, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[:, 33], b.sum(1), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("s", [1, 8, 32])
@@ -49,26 +56,57 @@ def test_plan_keeps_a_large_gpu_busy_where_the_sum_is_long_enough(s):
         assert splits in (1, 2, 4, 8)
 
 
+class Seeing(Products):
+    """The pass, which keeps what it made."""
+
+    def __init__(self):
+        super().__init__("tf32x3")
+        self.calls = []
+
+    def __call__(self, graph):
+        super().__call__(graph)
+        graph.lint()
+        self.calls = [(node.target, node.args) for node in graph.nodes if node.op == "call_function"]
+
+    def uuid(self):
+        return None  # compile each time
+
+
 @compiles
-def test_pass_replaces_the_products_of_a_compiled_function():
-    a, b = operands(2, 48, 40, 300)
-    seen = []
-
-    class Counting(Products):
-        def __call__(self, graph):
-            super().__call__(graph)
-            seen.extend(node.target for node in graph.nodes)
-
-        def uuid(self):
-            return None  # compile each time
+@pytest.mark.parametrize(("multiply", "members"), [(torch.bmm, 2), (torch.bmm, 1), (torch.mm, None)])
+def test_pass_replaces_the_products_of_a_compiled_function(multiply, members):
+    a, b = operands(members or 1, 48, 40, 300)
+    a, b = (a, b) if members else (a[0], b[0])
+    seeing = Seeing()
 
     def function(a, b):
-        return torch.bmm(a, b).relu()
+        return multiply(a, b).relu()
 
-    compiled = torch.compile(function, options={"post_grad_custom_pre_pass": Counting("tf32x3")})
+    compiled = torch.compile(function, dynamic=False, options={"post_grad_custom_pre_pass": seeing})
     torch.testing.assert_close(compiled(a, b), function(a, b), rtol=1e-5, atol=1e-5)
-    assert torch.ops.reference.product.default in seen
-    assert torch.ops.aten.bmm.default not in seen
+    targets = {target for target, _ in seeing.calls}
+    assert torch.ops.reference.product.default in targets
+    assert not {torch.ops.aten.bmm.default, torch.ops.aten.mm.default} & targets
+
+
+@compiles
+@pytest.mark.parametrize("first", [True, False], ids=["bias first", "weights first"])
+def test_gradients_of_weights_and_bias_become_one_product(first):
+    x, g = torch.randn(2, 60, 3, 8), torch.randn(2, 60, 3, 10)
+    seeing = Seeing()
+
+    def function(x, g):
+        if first:
+            bias = g.sum((1, 2)).cos()
+        weights = x.reshape(2, -1, 8).mT @ g.reshape(2, -1, 10)
+        other = g.reshape(2, -1, 10) @ weights.mT  # columns of another operand
+        return weights, bias if first else g.sum((1, 2)).cos(), other.sum((0, 1)), g.sum((0, 1))
+
+    compiled = torch.compile(function, dynamic=False, options={"post_grad_custom_pre_pass": seeing})
+    for found, expected in zip(compiled(x, g), function(x, g), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with_columns = [args[-1] for target, args in seeing.calls if target == torch.ops.reference.product.default]
+    assert sorted(with_columns) == [False, True]
 
 
 @compiles
@@ -88,4 +126,4 @@ def test_what_was_compiled_for_one_precision_is_not_taken_for_another():
 def test_three_tf32_products_are_as_accurate_as_float32(shape):
     a, b = operands(*shape, device="cuda")
     bm, bn, splits = plan(*shape)
-    assert error(product(a, b, "tf32x3", bm, bn, splits).sum(0), a, b) < 1e-6  # one TF32 product: 3e-4
+    assert error(product(a, b, "tf32x3", bm, bn, splits, False).sum(0), a, b) < 1e-6  # one TF32 product: 3e-4
