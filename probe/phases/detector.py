@@ -17,7 +17,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from probe.phases.curves import as_dataset, hint
-from probe.phases.markers import Marker, second_descent, sustained_crossing
+from probe.phases.markers import Marker, sustained_crossing
+from probe.phases.peaks import second_descent
 
 MARKERS = ("fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end")
 _SAID = (
@@ -33,6 +34,7 @@ _WORDS = {
     "left_censored": "before the record begins",
     "right_censored": "not within the record",
     "undefined": "unknown",
+    "undecided": "the data cannot tell",
 }
 
 Role = str | Callable[[xr.Dataset], xr.DataArray]
@@ -59,9 +61,9 @@ class PhaseDetector(BaseEstimator):
         Accuracy of guessing; None takes the attribute ``chance`` of the test accuracy, else its first
         observation.
     spike_width : int
-        Upward spikes of the test loss of at most this many observations are set aside and counted.
+        Spikes of the test loss of at most this many observations are set aside and counted.
     random_state : int or None
-        Seed of the simulations in the tests for a second descent.
+        Not used: p-values come from a table, nothing is drawn.
 
     Attributes
     ----------
@@ -268,7 +270,7 @@ class PhaseDetector(BaseEstimator):
             curve = roles[role]
             if isinstance(curve, str):
                 return Marker("undefined", "", reason=curve)
-            return second_descent(curve["step"], curve, spike_width=spike_width, random_state=self.random_state)
+            return second_descent(curve["step"], curve, spike_width=spike_width)
 
         return [
             crossing("train_accuracy", self.fit_level),
