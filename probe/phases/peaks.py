@@ -22,6 +22,7 @@ MOST = 2000
 CAP = 100.0
 # A rise and fall that would be significant, were the noise white: its null quantile at p = .05 is 3 to 4.
 SEEN = 3.0
+_FEW = 20  # observations that a second look needs
 _MODE = "posterior mean of the unimodal mode"
 
 
@@ -228,16 +229,61 @@ def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3,
     s, v, n_spikes, said = _prepared(*check_curve(steps, values), spike_width)
     if len(v) < 8:
         return Marker("undefined", rule, n_spikes=n_spikes, reason=f"{len(v)} valid observations, 8 are needed")
-    noise = noise_model(v[None])
-    excursions = Excursions(v[None], noise)
-    c = excursions.largest("both")
-    p = table.p_value(float(c[0]), len(v), float(noise.phi[0]))
-    found = _top(s, v, noise, excursions, c) if p <= alpha else _not_found(v, noise, excursions, alpha)
+    look = _look(v)
+    start, p, noise = look.start, look.p_value, look.noise
+    v_seen = v[start:]
+    found = _top(s[start:], v_seen, look) if p <= alpha else _not_found(v_seen, noise, look.excursions, alpha)
+    if start:
+        said.insert(0, f"noise and test from step {s[start]:g} on, a descent before it left out")
     reason = "; ".join([found.reason, *said])
     return replace(
         found, rule=rule, p_value=p, n_spikes=n_spikes, reason=reason, noise=_typical(noise),
         correlation=float(noise.phi[0]),
     )  # fmt: skip
+
+
+class _Look(NamedTuple):
+    """What the test says of the record from ``start`` on."""
+
+    start: int
+    p_value: float
+    c: np.ndarray  # (1,)
+    noise: Noise
+    excursions: Excursions
+
+
+def _look(v: np.ndarray) -> _Look:
+    """The test on the whole record, and where that says little on the record from a valley on; the clearer one.
+
+    A steep initial descent passes for noise in all windows that it touches, and hides what comes soon after it. The
+    valleys are those before the clearest rise and fall, and before the largest one in the units of the curve.
+    """
+    looks = [_look_from(v, 0)]
+    if looks[0].p_value > second_phase_table().p[-1]:
+        tops = {_highest(looks[0].excursions, looks[0].c), _highest_of_all(looks[0].excursions)}
+        starts = {valley(v[: top + 1]) for top in tops} - {0}
+        looks += [_look_from(v, start) for start in sorted(starts) if len(v) - start >= _FEW]
+    return min(looks, key=lambda look: (look.p_value, -look.c[0]))
+
+
+def _look_from(v: np.ndarray, start: int) -> _Look:
+    noise = noise_model(v[None, start:])
+    excursions = Excursions(v[None, start:], noise)
+    c = excursions.largest("both")
+    p = second_phase_table().p_value(float(c[0]), len(v) - start, float(noise.phi[0]))
+    return _Look(start, p, c, noise, excursions)
+
+
+def _highest(excursions: Excursions, c: np.ndarray) -> int:
+    """Index of the middle of the window that exceeds both sides most."""
+    margin = excursions.margin(c, "both")[0]
+    row, k = np.unravel_index(int(margin.argmax()), margin.shape)
+    return int(k) + int(excursions.widths[row]) // 2
+
+
+def _highest_of_all(excursions: Excursions) -> int:
+    """The same, whatever the noise is said to be: means of windows as they are."""
+    return _highest(excursions, np.array([np.finfo(float).tiny]))  # not 0: beyond the last window sd is infinite
 
 
 def _prepared(s: np.ndarray, v: np.ndarray, spike_width: int) -> tuple[np.ndarray, np.ndarray, int, list[str]]:
@@ -253,11 +299,9 @@ def _prepared(s: np.ndarray, v: np.ndarray, spike_width: int) -> tuple[np.ndarra
     return s, v, int(inside.sum()), said
 
 
-def _top(s: np.ndarray, v: np.ndarray, noise: Noise, excursions: Excursions, c: np.ndarray) -> Marker:
+def _top(s: np.ndarray, v: np.ndarray, look: _Look) -> Marker:
     """The top of the highest rise and fall, between the valleys on its two sides."""
-    margin = excursions.margin(c, "both")[0]
-    row, k = np.unravel_index(int(margin.argmax()), margin.shape)
-    top = int(k) + int(excursions.widths[row]) // 2
+    noise, top = look.noise, _highest(look.excursions, look.c)
     hump = slice(valley(v[: top + 1]), top + valley(v[top:]) + 1)
     splits = unimodal_splits(v[hump], 1 / _unit(noise)[0][hump] ** 2)
     step, lower, upper = _mode(s[hump], splits, 0.9)
