@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = [
     ["probe", "reference"],
     ["probe.schedule", "probe.series", "probe.layers", "probe.data", "probe.capture", "probe.journal"],
-    ["probe.snapshot"],
+    ["probe.snapshot", "probe.information"],
     ["probe.session"],
     ["probe.base", "probe.plots", "probe.readers"],
     ["probe.phases", "probe.measures"],
@@ -35,7 +35,7 @@ RANKS = [
     ["reference.__main__"],
 ]
 CORE = ["tasks", "draws", "model", "kernels", "train", "ensemble", "configs"]  # of reference: free of any measuring
-TORCH_FREE = ["probe.series", "probe.journal", "probe.phases.detector", "probe.plots", "probe.schedule"]
+TORCH_FREE = ["probe.series", "probe.journal", "probe.plots", "probe.schedule"]  # and all of probe.phases
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -112,7 +112,7 @@ class NoTorch:
             raise ImportError("torch is blocked")
 
 sys.meta_path.insert(0, NoTorch())
-import {", ".join(TORCH_FREE)}
+import {", ".join([*TORCH_FREE, *(name for name in modules("probe") if name.startswith("probe.phases"))])}
 import numpy as np, xarray as xr
 from probe import PhaseDetector, save
 steps = np.arange(1, 60)

@@ -54,7 +54,7 @@ def align(
         one is censored), ``lower`` and ``upper`` (90 %, infinite where nothing bounds it), ``order`` ("before",
         "same", "after": what a is to b; "open" if censoring hides it), ``verdict``: "aligned" if the 90 %
         interval lies within +-delta (two one-sided tests at 5 %), "misaligned" if the 95 % interval excludes 0 and
-        |D| > delta (for a censored pair: at its bound), else "undecided". ``share`` is D in units of ``gap`` (run),
+        abs(D) > delta (for a censored pair: at its bound), else "undecided". ``share`` is D in units of ``gap`` (run),
         the distance from fit_end to end. ``chance`` (run, k) and ``chance_after_fit`` are :func:`chance_level`
         over the record and over its part after fit_end.
 

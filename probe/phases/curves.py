@@ -37,11 +37,15 @@ def as_dataset(curves: Curves, axis: str = "step") -> xr.Dataset:
     if axis != "step":
         dataset = dataset.drop_vars("step", errors="ignore").rename({axis: "step"})
     dataset = dataset.assign_coords(step=dataset["step"].assign_attrs(axis=axis))
-    _check_steps(dataset["step"].values.astype(float), axis)
+    _check_steps(dataset["step"].values, axis)
+    if not dataset.sizes.get("run", 1):
+        raise ValueError("expected at least one run, got none; is the selection of runs empty?")
     return dataset
 
 
 def _check_steps(steps: np.ndarray, axis: str) -> None:
+    if steps.dtype.kind not in "fiu":
+        raise ValueError(f"expected numbers as {axis}s, got {steps.dtype}; convert them, as with pandas.to_numeric")
     if len(steps) < _LEAST:
         raise ValueError(
             f"expected at least {_LEAST} observations, got {len(steps)}; observe more often, or if nothing was "
@@ -55,10 +59,10 @@ def _check_steps(steps: np.ndarray, axis: str) -> None:
 
 
 def is_table(curves: object, axis: str) -> bool:
-    """Whether rows are runs and columns steps: an array, or a DataFrame without the axis."""
+    """Whether rows are runs and columns steps: an array, or a DataFrame with columns, but without the axis."""
     if isinstance(curves, pd.DataFrame):
         named = {str(name) for name in [*curves.columns, *curves.index.names]}
-        return axis not in named
+        return axis not in named and len(curves.columns) > 0
     return issparse(curves) or not isinstance(curves, (xr.Dataset, Mapping))  # some sparse matrices are mappings
 
 
@@ -73,7 +77,9 @@ def table_steps(curves: object, n: int) -> np.ndarray:
 
 def from_table(values: np.ndarray, steps: np.ndarray, name: str) -> xr.Dataset:
     """One curve for each row."""
-    return xr.Dataset({name: (("run", "step"), values)}, {"step": ("step", steps, {"axis": "step"})})
+    said = f"a table: each row is a run, its columns are {name} at steps {steps[0]:g} to {steps[-1]:g}"
+    coords = {"step": ("step", steps, {"axis": "step"})}
+    return xr.Dataset({name: (("run", "step"), values)}, coords, {"reading": [said]})
 
 
 def _from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
@@ -84,9 +90,19 @@ def _from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
             "its name as axis="
         )
     kept = [name for name in frame.columns if name in (axis, "run") or pd.api.types.is_numeric_dtype(frame[name])]
-    frame = frame[kept]
+    left_out = [str(name) for name in frame.columns if name not in kept]
+    reading = {"reading": [f"left out, for they are no numbers: {', '.join(left_out)}"]} if left_out else {}
+    frame = frame[kept].astype({name: float for name in kept if name not in (axis, "run")})
     if "run" not in frame.columns:
-        return _from_mapping({str(name): frame[name].to_numpy(dtype=float) for name in frame.columns}, axis)
+        return _from_mapping({str(name): frame[name].to_numpy() for name in frame.columns}, axis).assign_attrs(reading)
+    _check_rows(frame, axis)
+    return frame.set_index(["run", axis]).to_xarray().sortby(axis).assign_attrs(reading)
+
+
+def _check_rows(frame: pd.DataFrame, axis: str) -> None:
+    """A row without run or step would be lost, and so would all but one of several for the same."""
+    if missing := int(frame[["run", axis]].isna().any(axis=1).sum()):
+        raise ValueError(f"expected run and {axis} in every row, got {missing} without; fill them in, or drop them")
     twice = frame.duplicated(["run", axis])
     if twice.any():
         row = frame[twice].iloc[0]
@@ -94,11 +110,10 @@ def _from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
             f"expected one row for each run and {axis}, got several, first for run {row['run']} and {axis} "
             f"{row[axis]}; keep one"
         )
-    return frame.set_index(["run", axis]).to_xarray().sortby(axis)
 
 
 def _from_mapping(curves: Mapping[Any, Any], axis: str) -> xr.Dataset:
-    arrays = {name: np.asarray(values) for name, values in curves.items()}
+    arrays = {name: _array(name, values) for name, values in curves.items()}
     if axis not in arrays:
         raise ValueError(
             f"expected the key {axis!r}, got {list(map(str, arrays))}; rename yours to {axis!r}, or pass its name as "
@@ -107,8 +122,20 @@ def _from_mapping(curves: Mapping[Any, Any], axis: str) -> xr.Dataset:
     lengths = {name: array.shape for name, array in arrays.items()}
     if any(array.ndim not in (1, 2) or array.shape[-1:] != arrays[axis].shape for array in arrays.values()):
         raise ValueError(f"expected arrays as long as {axis}, or (run, {axis}), got the shapes {lengths}")
+    if len(n_runs := {len(array) for array in arrays.values() if array.ndim == 2}) > 1:
+        raise ValueError(f"expected as many runs in all arrays, got {sorted(n_runs)}, in the shapes {lengths}")
     steps = arrays.pop(axis)
     return xr.Dataset({k: (("run", axis)[-a.ndim :], a) for k, a in arrays.items()}, {axis: steps})
+
+
+def _array(name: Any, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"expected {name} as one array, got runs of different lengths; pad them with NaN, or give a DataFrame with "
+            "a column run"
+        ) from error
 
 
 def hint(curves: xr.Dataset, wanted: str) -> str:

@@ -67,7 +67,8 @@ class PhaseDetector(BaseEstimator):
     ----------
     markers_ : xarray.Dataset
         Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise,
-        n_spikes, noise, correlation, rule, interval, reason; see :class:`probe.phases.markers.Marker`.
+        n_spikes, noise, correlation, rule, interval, reason; see :class:`probe.phases.markers.Marker`. Dimension
+        run: first_step, last_step of its curves; in ``across_`` and ``alignment_`` a run is censored at its own end.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
     alignment_ : xarray.Dataset
@@ -138,7 +139,7 @@ class PhaseDetector(BaseEstimator):
 
         Parameters
         ----------
-        X : xarray.Dataset, pandas.DataFrame, mapping of arrays, or array of shape (run, step)
+        X : xarray.Dataset, pandas.DataFrame, mapping of arrays, or array (rows are runs)
             Curves, with the axis as dimension, column, index or key. A Dataset may also have ``run``, and ``layer``
             and ``split`` on the information, and may lie on disk (Dask): a few runs are loaded at a time. A
             DataFrame may have a column ``run``; in a mapping, arrays of shape (run, step) are several runs. A table:
@@ -158,7 +159,8 @@ class PhaseDetector(BaseEstimator):
         steps = self.curves_["step"].values
         coords = {"run": self.markers_["run"], "step": self.curves_["step"]}
         self.phases_ = xr.DataArray(_phases(steps, self.markers_), coords, ("run", "step"), "phase")
-        self.alignment_ = align(self.markers_, first_step=steps[0], last_step=steps[-1], delta=self.delta)
+        first, last = self.markers_["first_step"].values, self.markers_["last_step"].values
+        self.alignment_ = align(self.markers_, first_step=first, last_step=last, delta=self.delta)
         self.across_ = self._over_runs(found.roles, steps) if self.n_runs_ > 1 else None
         return self
 
@@ -186,25 +188,21 @@ class PhaseDetector(BaseEstimator):
         check_is_fitted(self)
         curves = self._read(X, reset=False)
         markers, x = self._find(curves).markers, np.log10(curves["step"].values[[0, -1]] + 1.0)
-        true = y if isinstance(y, Mapping) else {"fit_end": y}
-        if not true or set(true) - set(MARKERS):
-            raise ValueError(f"expected true steps by marker, one or more of {list(MARKERS)}, got {list(true)}")
-        truth = np.stack([np.broadcast_to(np.asarray(at, float), markers.sizes["run"]) for at in true.values()])
-        if (truth < 0).any():
-            raise ValueError(f"expected true steps from 0 on, got {np.nanmin(truth):g}")
-        found = np.stack([markers["step"].sel(marker=name).values for name in true])  # NaN unless found
-        errors = np.abs(np.log10(found + 1) - np.log10(truth + 1))
-        missed = np.where(np.isnan(errors), x[1] - x[0], errors)[~np.isnan(truth)]
-        if not len(missed):
-            raise ValueError("expected a true step in y, got missing values only; give at least one")
-        return -float(np.median(missed))
+        truth = _truth(y, markers.sizes["run"])
+        found = np.stack([markers["step"].sel(marker=name).values for name in truth])  # NaN unless found
+        true = np.stack(list(truth.values()))
+        errors = np.abs(np.log10(found + 1) - np.log10(true + 1))
+        return -float(np.median(np.where(np.isnan(errors), x[1] - x[0], errors)[~np.isnan(true)]))
 
     def phase_at(self, steps: ArrayLike, run: int = 0) -> np.ndarray:
-        """Phase of one run (by position) at any steps: 0, 1, 2; -1 if undefined or outside the record."""
+        """Phase of one run (by position) at steps of any shape: 0, 1, 2; -1 if undefined or outside the record."""
         check_is_fitted(self)
+        if not -self.n_runs_ <= run < self.n_runs_:
+            raise IndexError(f"expected the position of a run, 0 to {self.n_runs_ - 1}, got {run}; see markers_")
         at, record = np.asarray(steps, dtype=float), self.phases_["step"].values
-        outside = (at < record[0]) | (at > record[-1])
-        return np.where(outside, -1, _phases(at, self.markers_.isel(run=[run]))[0]).astype(np.int8)
+        inside = (at >= record[0]) & (at <= record[-1])  # false for NaN
+        phases = _phases(at.ravel(), self.markers_.isel(run=[run]))[0].reshape(at.shape)
+        return np.where(inside, phases, np.int8(-1))
 
     def summary(self) -> str:
         """Return one sentence, a table of all markers, distances and tests, and the notes."""
@@ -236,16 +234,26 @@ class PhaseDetector(BaseEstimator):
         """Markers of all runs, and where they come from."""
         wanted = {role: getattr(self, role) for role in _ROLES}
         roles = Roles(curves, wanted, layer=self.layer, split=self.split)
-        notes = [*roles.notes, *self._notes(roles)]
+        notes = [*curves.attrs.get("reading", []), *roles.notes, *self._notes(roles)]
         n_runs, steps = curves.sizes.get("run", 1), curves["step"].values.astype(float)
-        rules = _Rules(self.fit_level, self.end_level, self.n_sustained, self.spike_width)
+        rules = self._rules()
         chance = self._chance(roles)
         blocks = (roles.of_runs(slice(i, min(i + _BLOCK, n_runs))) for i in range(0, n_runs, _BLOCK))
         sizes = [min(_BLOCK, n_runs - i) for i in range(0, n_runs, _BLOCK)]
         work = (delayed(_of_block)(steps, block, n, rules, chance) for block, n in zip(blocks, sizes, strict=True))
-        table = [row for rows in Parallel(n_jobs=self.n_jobs)(work) for row in rows]
+        table = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
         return _Found(_markers_dataset(table, runs, self.axis), roles, list(dict.fromkeys(notes)))
+
+    def _rules(self) -> "_Rules":
+        for name in ("fit_level", "end_level"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"expected {name} as a share above 0 and up to 1, got {getattr(self, name)}; divide percent by 100"
+                )
+        if self.spike_width < 0:
+            raise ValueError(f"expected spike_width from 0 on, got {self.spike_width}; 0 sets no spikes aside")
+        return _Rules(self.fit_level, self.end_level, self.n_sustained, self.spike_width)
 
     def _notes(self, roles: Roles) -> Iterator[str]:
         if isinstance(roles.found["train_accuracy"], str) and not isinstance(roles.found["train_loss"], str):
@@ -267,9 +275,8 @@ class PhaseDetector(BaseEstimator):
         rows = []
         for name in MARKERS:
             one = self.markers_.sel(marker=name)
-            median = median_step(
-                *(one[k].values for k in ("step", "lower", "upper", "status")), first_step=steps[0], last_step=steps[-1]
-            )
+            times = (one[k].values for k in ("step", "lower", "upper", "status"))
+            median = median_step(*times, first_step=one["first_step"].values, last_step=one["last_step"].values)
             role = {"descent_onset": "test_loss", "compression_onset": "information"}.get(name)
             rows.append(
                 {
@@ -300,6 +307,12 @@ class _Rules(NamedTuple):
     spike_width: int
 
 
+class _Run(NamedTuple):
+    markers: list[Marker]  # in the order of MARKERS
+    first_step: float
+    last_step: float
+
+
 class _Chance(NamedTuple):
     share: float | None  # None: the first observation
     n: float  # examples that an accuracy is a mean over
@@ -311,15 +324,40 @@ class _Chance(NamedTuple):
         return float(share + max(3 * np.sqrt(share * (1 - share) / self.n), 0.05))
 
 
+def _truth(y: Mapping[str, ArrayLike] | ArrayLike, n_runs: int) -> dict[str, np.ndarray]:
+    """True steps (run,) by marker, checked."""
+    true = y if isinstance(y, Mapping) else {"fit_end": y}
+    if not true or set(true) - set(MARKERS):
+        raise ValueError(f"expected true steps by marker, one or more of {list(MARKERS)}, got {list(true)}")
+    arrays = {name: np.asarray(at, dtype=float) for name, at in true.items()}
+    if any(array.shape not in ((), (n_runs,)) for array in arrays.values()):
+        shapes = {name: array.shape for name, array in arrays.items()}
+        raise ValueError(f"expected one true step, or one for each of {n_runs} runs, got the shapes {shapes}")
+    steps = np.concatenate([array.ravel() for array in arrays.values()])
+    if (steps < 0).any():
+        raise ValueError(f"expected true steps from 0 on, got {np.nanmin(steps):g}")
+    if np.isnan(steps).all():
+        raise ValueError("expected a true step in y, got missing values only; give at least one")
+    return {name: np.broadcast_to(array, n_runs) for name, array in arrays.items()}
+
+
 def _of_block(
     steps: np.ndarray, block: Mapping[str, xr.DataArray | str], n_runs: int, rules: _Rules, chance: _Chance
-) -> list[list[Marker]]:
-    """Five markers of each run, in the order of MARKERS."""
+) -> list[_Run]:
     loaded = {role: curve if isinstance(curve, str) else _rows(curve, n_runs) for role, curve in block.items()}
-    return [
-        _of_run(steps, {role: c if isinstance(c, str) else c[run] for role, c in loaded.items()}, rules, chance)
-        for run in range(n_runs)
-    ]
+    found = []
+    for run in range(n_runs):
+        curves = {role: curve if isinstance(curve, str) else curve[run] for role, curve in loaded.items()}
+        found.append(_Run(_of_run(steps, curves, rules, chance), *_ends(steps, curves)))
+    return found
+
+
+def _ends(steps: np.ndarray, curves: Mapping[str, np.ndarray | str]) -> tuple[float, float]:
+    """First and last step at which a run has any value; those of the record if it has none."""
+    measured = [~np.isnan(curve) for curve in curves.values() if not isinstance(curve, str)]
+    seen = steps[np.any(measured, axis=0)] if measured else steps
+    first, last = (seen if len(seen) else steps)[[0, -1]]
+    return float(first), float(last)
 
 
 def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
@@ -330,6 +368,8 @@ def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
 
 
 def _of_run(steps: np.ndarray, curves: Mapping[str, np.ndarray | str], rules: _Rules, chance: _Chance) -> list[Marker]:
+    """Five markers, in the order of MARKERS."""
+
     def marker(role: str, find: Callable[[np.ndarray], Marker]) -> Marker:
         curve = curves[role]
         return Marker("undefined", "", reason=curve) if isinstance(curve, str) else find(curve)
@@ -384,16 +424,17 @@ def _tested(steps: np.ndarray, curve: xr.DataArray | str) -> dict[str, Any]:
     }
 
 
-def _markers_dataset(table: list[list[Marker]], runs: np.ndarray, axis: str) -> xr.Dataset:
+def _markers_dataset(table: list[_Run], runs: np.ndarray, axis: str) -> xr.Dataset:
     variables = {
         field.name: (
             ("run", "marker"),
-            np.array([[getattr(marker, field.name) for marker in row] for row in table]),
+            np.array([[getattr(marker, field.name) for marker in run.markers] for run in table]),
         )
         for field in fields(Marker)
     }
-    dataset = xr.Dataset(variables, {"run": runs, "marker": list(MARKERS)})
-    for name in ("step", "lower", "upper"):
+    ends = {name: ("run", np.array([getattr(run, name) for run in table])) for name in ("first_step", "last_step")}
+    dataset = xr.Dataset({**variables, **ends}, {"run": runs, "marker": list(MARKERS)})
+    for name in ("step", "lower", "upper", *ends):
         dataset[name].attrs = {"units": "1", "long_name": "completed optimiser updates" if axis == "step" else axis}
     return dataset
 
@@ -404,4 +445,5 @@ def _phases(steps: np.ndarray, markers: xr.Dataset) -> np.ndarray:
     never = np.where(status == "left_censored", -np.inf, np.inf)
     fitted, ended = np.where(status == "found", at, never).T[:, :, None]  # from where they count as reached
     unknown = np.isin(status[:, :1], ["undefined", "undecided"])
-    return np.where(unknown, -1, np.where(steps < fitted, 0, np.where(steps < ended, 1, 2))).astype(np.int8)
+    none, zero, one, two = np.arange(-1, 3, dtype=np.int8)  # of this type from the start: there may be many runs
+    return np.where(unknown, none, np.where(steps < fitted, zero, np.where(steps < ended, one, two)))

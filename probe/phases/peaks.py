@@ -22,6 +22,7 @@ MOST = 2000
 CAP = 100.0
 # A rise and fall that would be significant, were the noise white: its null quantile at p = .05 is 3 to 4.
 SEEN = 3.0
+_CLEAR = 0.01  # no second look at a p-value up to here
 _FEW = 20  # observations that a second look needs
 _MODE = "posterior mean of the unimodal mode"
 
@@ -259,7 +260,7 @@ def _look(v: np.ndarray) -> _Look:
     valleys are those before the clearest rise and fall, and before the largest one in the units of the curve.
     """
     looks = [_look_from(v, 0)]
-    if looks[0].p_value > second_phase_table().p[-1]:
+    if looks[0].p_value > _CLEAR:
         tops = {_highest(looks[0].excursions, looks[0].c), _highest_of_all(looks[0].excursions)}
         starts = {valley(v[: top + 1]) for top in tops} - {0}
         looks += [_look_from(v, start) for start in sorted(starts) if len(v) - start >= _FEW]

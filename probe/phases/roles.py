@@ -54,6 +54,8 @@ class Roles:
                 f"expected dimensions (step) or (run, step) for {role}, got {array.dims}; "
                 "select one of the others first"
             )
+        if array.dtype.kind not in "fiubO":  # an object may be a number, or none
+            raise ValueError(f"expected numbers for {role}, got {array.dtype}; convert them first")
         array = array.astype(float).assign_attrs(array.attrs)
         if role.endswith("accuracy"):
             array = self._as_share(array, role)
@@ -107,8 +109,9 @@ class Roles:
             raise ValueError(f"expected {role} in [0, 1] or percent, got {least:g} to {most:g}; is it an accuracy?")
         if not most > 1.5:  # no share is above 1; rounding never reaches 1.5
             return array
-        note = f"{role} goes up to {most:g}: taken as percent and divided by 100"
+        chance = {"chance": array.attrs["chance"] / 100} if "chance" in array.attrs else {}
+        also = f", and so is its chance {array.attrs['chance']:g}" if chance else ""
+        note = f"{role} goes up to {most:g}: taken as percent and divided by 100{also}"
         warnings.warn(note, UserWarning, stacklevel=6)
         self.notes.append(note)
-        chance = {"chance": array.attrs["chance"] / 100} if "chance" in array.attrs else {}
         return (array / 100).assign_attrs(array.attrs | chance)

@@ -53,6 +53,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if np.isfinite(value) else "-"
 
 
+def _label(run: object) -> str:
+    """A run's name; recordings hold numbers as floats."""
+    return f"{run:g}" if isinstance(run, float) else str(run)
+
+
 def _when(marker: xr.Dataset, axis: str) -> str:
     status = str(marker["status"].item())
     if status != "found":
@@ -87,7 +92,7 @@ def _row(marker: xr.Dataset) -> tuple[str, ...]:
     p, found = float(marker["p_value"]), marker["status"] == "found"
     interval = f"{_number(float(marker['lower']))} to {_number(float(marker['upper']))}" if found else "-"
     return (
-        str(marker["run"].item()),
+        _label(marker["run"].item()),
         str(marker["marker"].item()),
         _number(float(marker["step"])),
         interval,
@@ -129,4 +134,5 @@ def _tested(across: xr.Dataset, name: str) -> str:
     one = across.sel(marker=name)
     p = float(one["p_value"])
     number = f" (p {p:.4f}, {int(one['n_runs'])} runs)" if np.isfinite(p) else ""
-    return f"Across runs, {name}: {one['test_status'].item()}{number}. {one['test_reason'].item()}".rstrip(". ") + "."
+    reason = str(one["test_reason"].item())
+    return f"Across runs, {name}: {one['test_status'].item()}{number}" + (f"; {reason}" if reason else "")

@@ -1,0 +1,46 @@
+"""The published curves of arXiv:2504.12700, judged, against what was read off them."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+NUMBER = re.compile(r"\d[\d,]*\.?\d*")
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(DOCS / "benchmarks/published_markers.py"))
+
+
+def numbers(text: str) -> np.ndarray:
+    return np.array([float(number.replace(",", "")) for number in NUMBER.findall(text)])
+
+
+def test_the_page_is_what_the_script_prints(script: dict[str, Any]) -> None:
+    page, printed = (DOCS / "published_markers.md").read_text(), script["page"]() + "\n"
+    assert NUMBER.sub("#", page) == NUMBER.sub("#", printed), "run docs/benchmarks/published_markers.py --write"
+    np.testing.assert_allclose(numbers(page), numbers(printed), rtol=0.01, atol=0.011)  # another scipy may round anew
+
+
+@pytest.mark.parametrize("task", ["division", "s5"])
+def test_where_the_rule_is_the_same_so_is_the_reading(script: dict[str, Any], task: str) -> None:
+    rows = {name: (marker, raw) for name, _, marker, raw in script["rows"](task)}
+    same = {name: script["difference"](marker, raw) for name, (marker, raw) in rows.items() if raw.same_rule}
+    assert len(same) >= 6
+    assert max(map(abs, same.values())) <= 0.15, same  # NaN, a marker that was not found, fails too
+    marker, raw = rows["descent_onset"]
+    assert marker.p_value <= 0.05
+    assert marker.lower <= raw.step <= marker.upper
+    for name, (marker, raw) in rows.items():  # what differs is explained
+        assert raw.why or abs(script["difference"](marker, raw)) <= 0.02, name
+
+
+def test_the_code_of_the_page_on_phases_runs() -> None:
+    names: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", (DOCS / "phases.md").read_text(), re.S)), names)
+    assert (names["detector"].across_["test_status"].sel(marker="descent_onset") == "found").all()
