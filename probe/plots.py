@@ -1,6 +1,7 @@
-"""Pictures of series: curves, phases, information plane, and all of it on one page. Axes in, axes out; no torch.
+"""Pictures of series: curves, phases, alignment, information plane, one page. Axes in, axes out; no torch.
 
-Every function takes ``ax=None`` and returns the axes it drew on; nothing is shown or saved.
+Every function takes ``ax=None`` and returns the axes it drew on; nothing is shown or saved. Curves over another axis
+than steps are drawn as ``PhaseDetector(axis=...)`` keeps them, in ``curves_``.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,7 +13,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from sklearn.utils.validation import check_is_fitted
 
 _PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
 _COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555"}
@@ -23,6 +26,8 @@ _MARKERS = {
     "compression_onset": "compression",
     "end": "end",
 }
+_ROWS = ("#c4552d", "#b0812a", "#2b6ca3", "#7a5aa6", "#3d8b4f")  # one colour a marker, for all that is known of it
+_ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}  # which end of the record, which way it points
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -35,11 +40,16 @@ def _steps(series: xr.Dataset | xr.DataArray) -> np.ndarray:
     return np.where(steps == 0, 0.5, steps)
 
 
-def _step_axis(ax: Axes, steps: np.ndarray) -> None:
+def _axis_name(series: xr.Dataset | xr.DataArray) -> str:
+    """What the steps are: "step", or the axis of a PhaseDetector."""
+    return str(series["step"].attrs.get("axis", "step"))
+
+
+def _step_axis(ax: Axes, series: xr.Dataset | xr.DataArray) -> None:
     """Logarithmic, unless the steps are evenly spaced."""
-    gaps = np.diff(steps[1:])
+    gaps = np.diff(_steps(series)[1:])
     ax.set_xscale("linear" if len(gaps) > 1 and np.allclose(gaps, gaps[0]) else "log")
-    ax.set_xlabel("step")
+    ax.set_xlabel(_axis_name(series))
 
 
 def curves(
@@ -47,32 +57,41 @@ def curves(
 ) -> Axes:
     """Variables over step; splits and runs as lines, ``<name>_se`` as a band of two standard errors.
 
-    A variable with layers is drawn for the deepest layer that was measured; ``<name>_ceiling`` is dotted.
+    All runs of a variable and split have one colour, and one line in the legend. A variable with layers is drawn for
+    the deepest layer that was measured; ``<name>_ceiling`` is dotted.
     """
     ax = _axes(ax)
+    colours: dict[str, Any] = {}  # by what the legend says
     for name in names:
-        array = _deepest(series[name])
-        error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
-        text = str(array.attrs.get("long_name", name))
-        for label, line, band in _lines(array, error):
-            told = ", ".join(part for part in (text if len(names) > 1 else "", label) if part) or text
-            colour = _COLOURS.get(label if label in _COLOURS else name.split("_")[0])
-            (drawn,) = ax.plot(_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=told)
-            if band is not None:
-                low, high = line - 2 * band, line + 2 * band
-                ax.fill_between(_steps(line), low, high, color=drawn.get_color(), alpha=0.2, lw=0)
-        if f"{name}_ceiling" in series:
-            for label, line, _ in _lines(_deepest(series[f"{name}_ceiling"]), None):
-                ax.plot(_steps(line), line, ":", lw=0.8, color=_COLOURS.get(label, "#888888"), zorder=0)
+        _draw_variable(ax, series, name, colours, prefix=len(names) > 1)
     first = _deepest(series[names[0]])
     units = str(first.attrs.get("units", "1"))
     ylabel = ylabel or str(first.attrs.get("long_name", names[0]))
     ax.set_ylabel(ylabel if units == "1" else f"{ylabel} ({units})")
     if log:
         ax.set_yscale("log")
-    _step_axis(ax, _steps(series))
+    _step_axis(ax, series)
     ax.legend(fontsize=8)
     return ax
+
+
+def _draw_variable(ax: Axes, series: xr.Dataset, name: str, colours: dict[str, Any], *, prefix: bool) -> None:
+    """Lines, bands and ceiling; ``prefix``: the legend names the variable too. ``colours`` grows."""
+    array = _deepest(series[name])
+    error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
+    text = str(array.attrs.get("long_name", name))
+    for label, line, band in _lines(array, error):
+        told = ", ".join(part for part in (text if prefix else "", label) if part) or text
+        colour = _COLOURS.get(label if label in _COLOURS else name.split("_")[0], colours.get(told))
+        entry = f"_{told}" if told in colours else told  # matplotlib leaves out what begins with _
+        (drawn,) = ax.plot(_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=entry)
+        colours[told] = drawn.get_color()
+        if band is not None:
+            low, high = line - 2 * band, line + 2 * band
+            ax.fill_between(_steps(line), low, high, color=drawn.get_color(), alpha=0.2, lw=0)
+    if f"{name}_ceiling" in series:
+        for label, line, _ in _lines(_deepest(series[f"{name}_ceiling"]), None):
+            ax.plot(_steps(line), line, ":", lw=0.8, color=_COLOURS.get(label, "#888888"), zorder=0)
 
 
 def _deepest(array: xr.DataArray, layer: Hashable | None = None) -> xr.DataArray:
@@ -88,12 +107,15 @@ def _deepest(array: xr.DataArray, layer: Hashable | None = None) -> xr.DataArray
 
 
 def _lines(array: xr.DataArray, error: xr.DataArray | None) -> list[tuple[str, xr.DataArray, xr.DataArray | None]]:
-    """(label, line over step, its error) for each combination of the other dimensions."""
+    """(label, line over step, its error) for each combination of the other dimensions; runs have no label."""
     others = [dim for dim in array.dims if dim != "step"]
     if not others:
         return [("", array, error)]
     stacked = array.stack(_line=others)
-    labels = [" ".join(map(str, value)) for value in stacked["_line"].values]
+    labels = [
+        " ".join(str(part) for dim, part in zip(others, value, strict=True) if dim != "run")
+        for value in stacked["_line"].values
+    ]
     errors = None if error is None else error.stack(_line=others)
     return [
         (label, stacked.isel(_line=i), None if errors is None else errors.isel(_line=i))
@@ -120,15 +142,84 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool =
         one = markers.sel(marker=marker)
         step, lower, upper = (float(one[name]) for name in ("step", "lower", "upper"))
         ax.axvline(step, color="#444444", lw=0.8, ls=":", zorder=-1)
-        ax.axvspan(max(lower, 0.5), upper, color="#444444", alpha=0.08, lw=0, zorder=-1)
+        ax.axvspan(max(lower, steps[0]), upper, color="#444444", alpha=0.08, lw=0, zorder=-1)
         if names:  # in three rows, so that neighbours do not overlap
             text, height = _MARKERS[str(marker)], 1.01 + 0.055 * (i % 3)
             ax.text(step, height, text, transform=ax.get_xaxis_transform(), ha="center", fontsize=7)
     if new:
         ax.set_yticks([])
         ax.legend(fontsize=8)
-    _step_axis(ax, steps)
+    _step_axis(ax, found)
     return ax
+
+
+def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
+    """When each marker of a fitted PhaseDetector came in each run, to see whether they fall together.
+
+    One row a marker. A point is a run, with the interval of the marker; an arrow at an end of the record is a run
+    whose marker lies beyond it. Runs without a time (absent, undecided, undefined) are counted at the right. The bar
+    below the runs is their median with its 90 % interval, cut off where the record ends.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        Before ``fit``.
+    """
+    check_is_fitted(detector)
+    ax = _axes(ax)
+    markers, across, record = detector.markers_, detector.across_, _steps(detector.phases_)[[0, -1]]
+    names = markers["marker"].values
+    for row, name in enumerate(names):
+        colour = _ROWS[row % len(_ROWS)]
+        ax.axhspan(row - 0.5, row + 0.5, color="#f6f6f6" if row % 2 else "white", lw=0, zorder=-3)
+        _draw_runs(ax, markers.sel(marker=name), row, colour, record)
+        if across is not None and across["status"].sel(marker=name) == "found":
+            _draw_median(ax, across.sel(marker=name), row + 0.3, colour, record)
+    ax.set_xscale("log")
+    ax.set_xlabel(_axis_name(detector.phases_))
+    ax.set_yticks(range(len(names)), [str(name).replace("_", " ") for name in names])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.5, -0.5)  # the first marker on top
+    ax.margins(x=0.03)
+    handles = _legend_of(markers, across)
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
+    return ax
+
+
+def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.ndarray) -> None:
+    """Points, arrows, and the count of what has no time."""
+    status, n = marker["status"].values, marker.sizes["run"]
+    heights = row + (np.linspace(-0.38, 0.1, n) if n > 1 else np.zeros(1))  # the median has its place below
+    size = 5 if n <= 10 else 3
+    found = status == "found"
+    step, lower, upper = (np.maximum(marker[name].values[found], record[0]) for name in ("step", "lower", "upper"))
+    ax.hlines(heights[found], lower, upper, color=colour, lw=1.2, alpha=0.6)
+    ax.plot(step, heights[found], "o", ms=size, color=colour, mec="white", mew=0.5)
+    for word, (end, shape) in _ARROWS.items():
+        at = heights[status == word]
+        ax.plot(np.full(len(at), record[end]), at, shape, ms=size + 1, mfc="white", mec=colour, mew=1.2, zorder=3)
+    words, counts = np.unique(status[~found & ~np.isin(status, list(_ARROWS))], return_counts=True)
+    told = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(words, counts, strict=True))
+    ax.text(1.015, row, told, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
+
+
+def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, record: np.ndarray) -> None:
+    low, middle, high = (float(np.clip(median[name], *record)) for name in ("lower", "median", "upper"))
+    ax.hlines(height, low, high, color=colour, lw=5, alpha=0.45)
+    ax.plot(middle, height, "|", ms=11, mew=2.5, color=colour)
+
+
+def _legend_of(markers: xr.Dataset, across: xr.Dataset | None) -> list[Line2D]:
+    """What the shapes mean, of those that occur."""
+    grey, status = "#555555", markers["status"].values
+    handles = [
+        Line2D([], [], color=grey, marker="o", ms=5, mec="white", lw=1.2, label="one run"),
+        Line2D([], [], color=grey, marker=">", ms=6, mfc="white", lw=0, label="beyond the record"),
+        Line2D([], [], color=grey, marker="|", ms=11, mew=2.5, lw=5, alpha=0.45, label="median, 90 %"),
+    ]
+    medians = across is not None and bool((across["status"] == "found").any())
+    occurs = (status == "found").any(), np.isin(status, list(_ARROWS)).any(), medians
+    return [handle for handle, shown in zip(handles, occurs, strict=True) if shown]
 
 
 def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | None = None) -> Axes:
@@ -153,7 +244,7 @@ def information_plane(series: xr.Dataset, *, split: str = "train", ax: Axes | No
         for run in range(one.sizes["run"]):
             _trajectory(ax, one.isel(run=run).sel(layer=layer), "osD^vP*"[i % 7], plt.get_cmap("viridis")(norm(steps)))
     if ax.figure is not None:
-        ax.figure.colorbar(plt.cm.ScalarMappable(norm, "viridis"), ax=ax, label="step", pad=0.02)
+        ax.figure.colorbar(plt.cm.ScalarMappable(norm, "viridis"), ax=ax, label=_axis_name(one), pad=0.02)
     ax.set_xlabel(f"I(T+n;X) (bits), {one['split'].item()}")
     ax.set_ylabel("I(T+n;Y) (bits)")
     return ax

@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
+from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
 
@@ -94,3 +96,87 @@ def test_markers_stand_where_they_were_found() -> None:
     drawn = sorted(line.get_xdata()[0] for line in ax.lines)
     found = detector.markers_["step"].values[detector.markers_["status"].values == "found"]
     assert drawn == sorted(found.tolist())
+
+
+def test_runs_share_a_colour_and_a_line_of_the_legend() -> None:
+    data = series.concat([run(), run(seed=1)])
+    data["rate"] = data["train_loss"] / 10
+    ax = plots.curves(data, ["test_loss", "rate"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["test_loss", "rate"]
+    colours = [line.get_color() for line in ax.lines]
+    assert len(colours) == 4
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+
+
+def test_axes_have_the_name_of_the_axis() -> None:
+    detector = PhaseDetector(axis="width").fit(run().rename(step="width"))
+    figure = detector.plot()
+    names = {ax.get_xlabel() for ax in figure.axes} | {ax.get_ylabel() for ax in figure.axes}
+    assert "width" in names
+    assert "step" not in names
+    assert plots.phases(detector).get_xlabel() == "width"
+    assert plots.alignment(detector).get_xlabel() == "width"
+
+
+def graded(fit_ends: list[float], *, ends: float = 10) -> xr.Dataset:
+    """Runs whose accuracies jump from 0 to 1 where they are told to, NaN for a curve that was never measured."""
+    steps = np.arange(1.0, 101)
+    fitted = np.array([np.where(np.isnan(at), np.nan, steps >= at) for at in fit_ends])  # (run, step)
+    test = np.tile((steps >= ends) * 1.0, (len(fit_ends), 1))
+    return xr.Dataset(
+        {"train_accuracy": (("run", "step"), fitted), "test_accuracy": (("run", "step"), test)}, {"step": steps}
+    )
+
+
+def drawn(ax: Axes, shape: str) -> list[tuple[float, int]]:
+    """(x, row) of all points of a shape."""
+    return [
+        (float(x), round(float(y)))
+        for line in ax.lines
+        if line.get_marker() == shape
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    ]
+
+
+def test_alignment_shows_every_run_once() -> None:
+    ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([1, 7, 20, 1000, np.nan])))
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "fit end", "generalisation onset", "descent onset", "compression onset", "end",
+    ]  # fmt: skip
+    assert sorted(drawn(ax, "o")) == sorted([(7, 0), (20, 0)] + [(10, 1)] * 5 + [(10, 4)] * 5)
+    assert drawn(ax, "<") == [(1, 0)]
+    assert drawn(ax, ">") == [(100, 0)]
+    counts = [text.get_text() for text in ax.texts]
+    assert counts == ["1 undefined", "", "5 undefined", "5 undefined", ""]
+    assert ax.get_ylim() == (4.5, -0.5)
+
+
+def test_alignment_draws_the_median_and_its_interval() -> None:
+    detector = PhaseDetector(chance=0.1).fit(graded([5, 7, 20, 30, 40, 50, 60]))
+    ax = plots.alignment(detector)
+    assert [row for _, row in drawn(ax, "|")] == [0, 1, 4]
+    assert [x for x, _ in drawn(ax, "|")] == pytest.approx([30, 10, 10])
+    bars = [bar.get_segments()[0][:, 0] for bar in ax.collections if bar.get_linewidth()[0] == 5]
+    expected = detector.across_.sel(marker="fit_end")
+    np.testing.assert_allclose(bars[0], [expected["lower"], expected["upper"]])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one run", "median, 90 %"]
+
+
+def test_alignment_of_one_run_says_what_it_did_not_find() -> None:
+    ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([7])))
+    assert drawn(ax, "o") == [(7, 0), (10, 1), (10, 4)]
+    assert not drawn(ax, "|")
+    assert [text.get_text() for text in ax.texts] == ["", "", "undefined", "undefined", ""]
+
+
+def test_alignment_names_undecided_runs() -> None:
+    detector = PhaseDetector().fit(run())
+    status = detector.markers_["status"]
+    detector.markers_["status"] = status.astype("<U9").where(status["marker"] != "descent_onset", "undecided")
+    assert "undecided" in [text.get_text() for text in plots.alignment(detector).texts]
+
+
+def test_alignment_needs_a_fitted_detector() -> None:
+    with pytest.raises(NotFittedError):
+        plots.alignment(PhaseDetector())

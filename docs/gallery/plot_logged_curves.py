@@ -11,7 +11,7 @@ delayed generalisation, with noise, so that one can see what is found again.
 import numpy as np
 import pandas as pd
 
-from probe import PhaseDetector
+from probe import PhaseDetector, plots
 
 rng = np.random.default_rng(0)
 steps = np.unique(np.geomspace(1, 1e5, 120).astype(int))
@@ -43,3 +43,7 @@ print(detector.summary())
 # %%
 # One page with the phases shaded.
 detector.plot()
+
+# %%
+# When each marker came, with its interval; there is no information in this log, hence no onset of compression.
+plots.alignment(detector)
