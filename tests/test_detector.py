@@ -2,14 +2,17 @@ import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.signal import lfilter
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import reference
 from probe.phases.detector import MARKERS, PhaseDetector
 
 N = 61
@@ -222,3 +225,216 @@ def test_no_warning_on_plain_curves() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PhaseDetector().fit(planted()).summary()
+
+
+# --- a loss instead of an accuracy -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale"),
+    [
+        (np.exp(-5 * np.minimum(STEPS / 3000, 1)), "log"),
+        (4 - 5 * np.minimum(STEPS / 3000, 1), "linear"),  # no logarithm: it goes below 0
+    ],
+)
+def test_the_train_loss_decides_where_there_is_no_accuracy(loss: np.ndarray, scale: str) -> None:
+    detector = PhaseDetector().fit({"step": STEPS, "train_loss": loss})
+    assert values(detector, "step")[0] == 3000  # 99 % of the fall at 2970
+    assert values(detector, "rule")[0].startswith(f"0.99 of the fall of the loss ({scale} scale)")
+    assert detector.notes_ == ["fit_end: from the train loss, there is no train accuracy"]
+    both = PhaseDetector(chance=0.1).fit(planted() | {"train_loss": loss})
+    assert values(both, "step")[0] == 1000
+    assert both.notes_ == []
+
+
+# --- score -----------------------------------------------------------------------------------------------------------
+
+
+def test_score_is_the_distance_in_decades() -> None:
+    curves = planted()
+    detector = PhaseDetector(chance=0.1).fit(curves)
+    assert detector.score(curves, {"fit_end": 1000, "end": 5000}) == 0
+    assert detector.score(curves, {"fit_end": [2 * 1001 - 1]}) == pytest.approx(-np.log10(2))
+    assert detector.score(curves, [1001 / 10 - 1]) == pytest.approx(-1)  # of fit_end
+    assert detector.score(curves, {"fit_end": 1000, "end": 5001 * 10 - 1}) == pytest.approx(-0.5)  # median of two
+    assert detector.score(curves, {"fit_end": 10009, "end": np.nan}) == pytest.approx(-1)
+    missed = curves | {"train_accuracy": np.full(N, 0.5)}
+    assert detector.score(missed, {"fit_end": 1000}) == pytest.approx(-np.log10(6001))  # the length of the record
+
+
+@pytest.mark.parametrize(
+    ("truth", "told"),
+    [
+        ({}, "one or more of"),
+        ({"peak": 3}, r"one or more of \['fit_end', .*got \['peak'\]"),
+        ({"end": -1}, "from 0 on, got -1"),
+        ({"end": np.nan}, "missing values only"),
+        ([1, 2], r"one for each of 1 runs, got the shapes \{'fit_end': \(2,\)\}"),
+    ],
+)
+def test_truth_that_cannot_be_scored(truth: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        PhaseDetector().fit(planted()).score(planted(), truth)
+
+
+# --- several runs ----------------------------------------------------------------------------------------------------
+
+
+def fitted_at(*ends: float) -> PhaseDetector:
+    """Runs whose train accuracy is 1 from these steps on; infinite: never."""
+    accuracy = np.stack([ramp(0, end) if np.isfinite(end) else np.full(N, 0.5) for end in ends])
+    return PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy})
+
+
+@pytest.mark.parametrize(
+    ("ends", "median"),
+    [
+        ((1000, 2000, 5000), 2000),
+        ((1000, 2000, np.inf), 2000),
+        ((1000, 2000, 4000, np.inf), np.sqrt(2001 * 4001) - 1),  # the geometric mean of the two in the middle
+        ((1000, 2000, np.inf, np.inf), None),
+        ((1000, np.inf, np.inf), None),
+    ],
+)
+def test_censored_runs_stay_in_the_median(ends: tuple[float, ...], median: float | None) -> None:
+    one = fitted_at(*ends).across_.sel(marker="fit_end")
+    assert one["n_found"] == np.isfinite(ends).sum()
+    assert one["status"] == ("right_censored" if median is None else "found")
+    assert float(one["median"]) == pytest.approx(np.nan if median is None else median, nan_ok=True)
+
+
+def test_the_interval_of_the_median_is_of_order_statistics() -> None:
+    """Of eight values the second and the seventh: 1 - 2 (1 + 8) / 256 = .93; with the first and last it is .99."""
+    one = fitted_at(1000, 1500, 2000, 2500, 3000, 3500, 4000, np.inf).across_.sel(marker="fit_end")
+    assert (float(one["lower"]), float(one["upper"])) == (pytest.approx(1400), pytest.approx(4000))
+
+
+def test_one_run_has_distances_but_no_test_across() -> None:
+    detector = PhaseDetector(chance=0.1).fit(planted())
+    assert detector.across_ is None
+    pair = detector.alignment_.sel(pair="fit_end - end").isel(run=0)
+    assert float(pair["distance"]) == pytest.approx(np.log10(5001 / 1001))
+    assert pair["verdict"] == "misaligned"
+    assert detector.alignment_.sizes["pair"] == 10
+    several = fitted_at(1000, 2000, 3000)
+    assert several.across_["marker"].values.tolist() == list(MARKERS)
+    assert several.alignment_.sizes["run"] == 3
+
+
+def test_a_fall_in_all_runs_is_measured() -> None:
+    rng = np.random.default_rng(1)
+    loss = np.interp(STEPS, [0, 500, 1500, 3000, 6000], [4, 1, 2, 0, 0]) + 0.05 * rng.normal(size=(6, N))
+    one = PhaseDetector().fit({"step": STEPS, "test_loss": loss}).across_.sel(marker="descent_onset")
+    assert one["test_status"] == "found"
+    assert one["n_runs"] == 6
+    assert 0 < one["fall_lower"] < one["fall"] < one["fall_upper"]
+    assert float(one["fall"]) == pytest.approx(2, abs=0.3)  # a window of a twentieth of the record smooths the top
+    assert PhaseDetector().fit({"step": STEPS, "test_loss": loss}).across_["test_status"][3] == "undefined"
+
+
+# --- noise, spikes, long records -------------------------------------------------------------------------------------
+
+
+def hump(x: np.ndarray) -> np.ndarray:
+    """Falls, rises and falls over log10 steps; the top is at 3.93."""
+    return np.sin(2 * x)
+
+
+def test_spikes_are_counted_and_cost_nothing() -> None:
+    steps = np.unique(np.logspace(0, 5, 300).round())
+    clean = hump(np.log10(steps + 1)) + 0.02 * np.random.default_rng(2).normal(size=len(steps))
+    spiky = clean.copy()
+    spiky[[60, 150, 210]] += [3, 4, -3]
+    before, after = (
+        PhaseDetector().fit({"step": steps, "test_loss": loss}).markers_.sel(marker="descent_onset").isel(run=0)
+        for loss in (clean, spiky)
+    )
+    assert (before["n_spikes"], after["n_spikes"]) == (0, 3)
+    assert abs(np.log10(float(after["step"] / before["step"]))) < 0.05
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.8])
+def test_noise_and_its_correlation_are_stored(phi: float) -> None:
+    rng, n = np.random.default_rng(3), 600
+    noise = lfilter([np.sqrt(1 - phi**2)], [1, -phi], rng.normal(size=(9, n + 100)), axis=1)[:, 100:]
+    x = np.linspace(0, 5, n)
+    detector = PhaseDetector().fit({"step": 10**x - 1, "test_loss": hump(x) + 0.05 * noise})
+    of = detector.markers_[["noise", "correlation"]].sel(marker="descent_onset").median("run")
+    assert float(of["noise"]) == pytest.approx(0.05, rel=0.25)
+    assert float(of["correlation"]) == pytest.approx(phi, abs=0.1)
+    assert detector.markers_["noise"].sel(marker="fit_end").isnull().all()
+
+
+def test_a_long_record_is_thinned_and_says_so() -> None:
+    steps = np.arange(1e5)
+    loss = hump(np.log10(steps + 1)) + 0.05 * np.random.default_rng(4).normal(size=len(steps))
+    detector = PhaseDetector().fit({"step": steps, "test_loss": loss})
+    one = detector.markers_.sel(marker="descent_onset").isel(run=0)
+    assert one["status"] == "found"
+    assert abs(np.log10(float(one["step"]) + 1) - 5 * np.pi / 4) < 0.05
+    assert "100,000 observations averaged to" in str(one["reason"].values)
+    assert "100,000 observations averaged to" in str(detector.markers_["reason"].values)
+
+
+def test_a_random_walk_is_no_second_phase() -> None:
+    walks = np.cumsum(np.random.default_rng(5).normal(size=(40, 200)), axis=1)
+    detector = PhaseDetector().fit({"step": np.arange(200.0), "test_loss": walks})
+    status = detector.markers_["status"].sel(marker="descent_onset").values.tolist()
+    assert "undecided" in status
+    assert status.count("found") <= 6  # at the level .05: two are expected, seven come in one of 250 such tests
+    assert (
+        "the data cannot tell"
+        in PhaseDetector().fit({"step": np.arange(200.0), "test_loss": walks[status.index("undecided")]}).summary()
+    )
+
+
+# --- what it says ----------------------------------------------------------------------------------------------------
+
+
+def test_phase_at_keeps_the_shape_of_the_steps() -> None:
+    detector = PhaseDetector(chance=0.1).fit(planted())
+    assert detector.phase_at([[0, 1000], [5000, np.nan]]).tolist() == [[0, 1], [2, -1]]
+    assert detector.phase_at(3000).shape == ()
+    assert detector.phase_at([]).tolist() == []
+    with pytest.raises(IndexError, match="position of a run, 0 to 0, got 1"):
+        detector.phase_at([0], run=1)
+
+
+def test_a_long_table_is_cut_and_says_so() -> None:
+    text = fitted_at(*[1000] * 25).summary()
+    assert text.startswith("25 runs, median (90 % interval): fitting ends at step 1,000 (900 to 1,000; 25 found)")
+    assert "... and 5 more runs: see markers_" in text
+    assert "more runs" not in fitted_at(*[1000] * 20).summary()
+    assert "Across runs, descent_onset: undefined; no variable 'test_loss'" in text
+
+
+# --- recorded runs ---------------------------------------------------------------------------------------------------
+
+RESULTS = Path(reference.__file__).parent / "results"
+
+
+def recorded(name: str) -> xr.Dataset:
+    with xr.open_dataset(RESULTS / f"{name}.nc", engine="scipy") as series:
+        return series.load()
+
+
+def test_humps_of_recorded_runs_are_where_the_loss_is_largest() -> None:
+    curves = recorded("paper-division")
+    markers = PhaseDetector().fit(curves).markers_.sel(marker="descent_onset")
+    later = curves["test_loss"].where(curves["step"] >= 800)  # by then each run is through its initial descent
+    largest = later.idxmax("step")
+    found = (markers["status"] == "found").values
+    assert found.sum() >= 7
+    assert len(found) == 8
+    distance = np.log10(markers["step"] / largest).values[found]
+    assert np.abs(distance).max() < 0.2
+    inside = (markers["lower"] <= largest) & (largest <= markers["upper"])
+    assert inside.values[found].all()
+
+
+def test_shuffled_answers_have_no_second_phase() -> None:
+    detector = PhaseDetector().fit(recorded("variants/control-shuffled"))
+    status = detector.markers_["status"]
+    assert "found" not in status.sel(marker=["generalisation_onset", "descent_onset", "end"]).values
+    assert set(status.sel(marker="fit_end").values) == {"found"}  # it is learnt by heart
+    assert detector.across_["test_status"].sel(marker="descent_onset") == "absent"

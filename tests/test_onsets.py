@@ -81,7 +81,7 @@ def test_noise_has_neither_bend_nor_plateau(find: Callable[..., Marker], phi: fl
 @pytest.mark.parametrize(
     ("trend", "status", "reason"),
     [
-        (np.minimum(X, 3), "right_censored", "lasts up to the last step"),
+        (np.minimum(X, 3), "right_censored", "lasts up to the last observation"),
         (1 - np.exp(-2 * (X - 1)), "right_censored", "lasts"),
         (X, "absent", "no fall"),
         (np.maximum(X, 4.5), "absent", "no fall"),

@@ -235,10 +235,10 @@ def test_noise_free_shapes() -> None:
     up_down = 1 - np.abs(X - X[60])
     dip = np.concatenate([[3.0, 2.0, 1.0, 0.0], up_down[4:] * 5])
     marker = second_descent(STEPS, up_down)
-    assert (marker.status, marker.reason) == ("found", "valley at step 10")
+    assert (marker.status, marker.reason) == ("found", "valley at 10")
     assert marker.lower <= STEPS[60] <= marker.upper
     marker = second_descent(STEPS, dip)
-    assert (marker.status, marker.reason) == ("found", f"valley at step {STEPS[3]:g}")
+    assert (marker.status, marker.reason) == ("found", f"valley at {STEPS[3]:g}")
     assert second_descent(STEPS, np.exp(-3 * X)).status == "absent"
     assert second_descent(STEPS, np.full(N, 2.0)).status == "absent"
     assert second_descent(STEPS, np.minimum(X, 0.5)).status == "absent"

@@ -759,6 +759,14 @@ def test_configurations_survive_json(config: TrainConfig) -> None:
     assert config_from_json(config_to_json(config)) == config
 
 
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_shuffled_survives_json(shuffled: bool) -> None:
+    word = str(shuffled).lower()
+    config = config_from_json(f'{{"task": {{"shuffled": {word}}}}}')
+    assert config.task.shuffled is shuffled
+    assert f'"shuffled": {word}' in config_to_json(config)
+
+
 def test_what_json_leaves_out_has_its_default() -> None:
     assert config_from_json('{"steps": 60, "lr": 1}') == TrainConfig(steps=60, lr=1.0)
 
@@ -776,6 +784,10 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ('{"lr": null}', "Expected a number as lr, came None"),
         ('{"betas": [0.9]}', r"Expected two numbers as betas, came \[0.9\]"),
         ('{"task": {"operation": "addition"}}', "Expected an operation among"),
+        ('{"task": {"shuffled": 1}}', "Expected true or false as task.shuffled, came 1"),
+        ('{"task": {"shuffled": 0.0}}', "Expected true or false as task.shuffled, came 0.0"),
+        ('{"task": {"shuffled": "true"}}', "Expected true or false as task.shuffled, came 'true'"),
+        ('{"task": {"shuffled": null}}', "Expected true or false as task.shuffled, came None"),
     ],
 )
 def test_bad_configurations(text: str, told: str) -> None:

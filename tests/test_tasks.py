@@ -2,10 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from reference.configs import CONFIGS
+from reference.options import find_config
 from reference.tasks import Task, TaskConfig, composition, division, subtraction
 
 pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
@@ -195,6 +198,44 @@ def test_a_named_task_is_what_the_function_makes(config, expected):
     assert (made.name, made.n_tokens, made.n_classes) == (expected.name, expected.n_tokens, expected.n_classes)
     for part in ("inputs", "targets", "train", "test"):
         assert torch.equal(getattr(made, part), getattr(expected, part))
+
+
+@pytest.mark.parametrize("name", [name for name, config in CONFIGS.items() if config.task.operation != "composition"])
+def test_every_configuration_makes_its_task(name):
+    config = find_config(name)[1].task
+    task = config.make(0)
+    assert len(task.train) == round(config.fraction * len(task.targets))
+    assert task.targets.max() < task.n_classes == config.size
+    assert task.inputs.max() == config.size + 1
+
+
+# Answers dealt out by chance
+
+
+SHUFFLED = TaskConfig(size=13, shuffled=True)
+
+
+def test_shuffled_answers_are_the_same_ones_elsewhere():
+    plain, shuffled = replace(SHUFFLED, shuffled=False).make(3), SHUFFLED.make(3)
+    for part in ("inputs", "train", "test"):
+        assert torch.equal(getattr(shuffled, part), getattr(plain, part))
+    assert torch.equal(shuffled.targets.sort().values, plain.targets.sort().values)
+    assert (shuffled.targets == plain.targets).float().mean() < 3 / 13  # 1 / 13 by chance
+    assert shuffled.name == "division modulo 13, answers shuffled"
+    assert (shuffled.n_tokens, shuffled.n_classes) == (plain.n_tokens, plain.n_classes)
+
+
+def test_the_seed_decides_how_answers_are_shuffled():
+    assert torch.equal(SHUFFLED.make(3).targets, SHUFFLED.make(3).targets)
+    assert not torch.equal(SHUFFLED.make(3).targets, SHUFFLED.make(4).targets)
+
+
+def test_shuffled_answers_say_nothing_of_the_operands():
+    """A chi-squared statistic over 96 answers and 96 operands has the mean 95^2 and the deviation sqrt(2) 95."""
+    task = TaskConfig(operation="subtraction", size=96, shuffled=True).make(0)
+    for operand in (task.inputs[:, 0], task.inputs[:, 2], (task.inputs[:, 0] - task.inputs[:, 2]) % 96):
+        counts = torch.bincount(operand * 96 + task.targets, minlength=96 * 96).double()
+        assert ((counts - 1) ** 2).sum() == pytest.approx(95**2, abs=5 * 2**0.5 * 95)  # one of each is expected
 
 
 # Bad input

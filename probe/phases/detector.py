@@ -4,8 +4,7 @@ Curves in, markers out. Each of the five markers is found by a rule of this pack
 conditioned on another, so that their order and distance are observations. Needs no torch.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,13 +19,10 @@ from probe.phases.across import second_phase_across
 from probe.phases.alignment import align
 from probe.phases.censored import median_step
 from probe.phases.curves import Curves, as_dataset, from_table, is_table, table_steps
-from probe.phases.markers import Marker, sustained_crossing
-from probe.phases.onsets import fitting_end
-from probe.phases.peaks import second_descent
 from probe.phases.roles import Role, Roles
+from probe.phases.rules import MARKERS, Chance, Rules, markers_dataset, markers_of_runs, phases_between
 from probe.phases.summary import describe
 
-MARKERS = ("fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end")
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
 _BLOCK = 64  # runs that are loaded at a time
 _MOST_ACROSS = 2**25  # numbers that the test across runs holds at once
@@ -158,7 +154,7 @@ class PhaseDetector(BaseEstimator):
         self.n_runs_ = self.markers_.sizes["run"]
         steps = self.curves_["step"].values
         coords = {"run": self.markers_["run"], "step": self.curves_["step"]}
-        self.phases_ = xr.DataArray(_phases(steps, self.markers_), coords, ("run", "step"), "phase")
+        self.phases_ = xr.DataArray(phases_between(steps, self.markers_), coords, ("run", "step"), "phase")
         first, last = self.markers_["first_step"].values, self.markers_["last_step"].values
         self.alignment_ = align(self.markers_, first_step=first, last_step=last, delta=self.delta)
         self.across_ = self._over_runs(found.roles, steps) if self.n_runs_ > 1 else None
@@ -168,7 +164,7 @@ class PhaseDetector(BaseEstimator):
         """Phase of each run at its last step: int8 (run,), see ``phases_``; curves as in :meth:`fit`."""
         check_is_fitted(self)
         curves = self._read(X, reset=False)
-        return _phases(curves["step"].values[-1:], self._find(curves).markers)[:, 0]
+        return phases_between(curves["step"].values[-1:], self._find(curves).markers)[:, 0]
 
     def score(self, X: Curves | ArrayLike, y: Mapping[str, ArrayLike] | ArrayLike) -> float:
         """How near the markers of ``X`` are to true ones: minus the median distance (dex), 0 at best.
@@ -201,7 +197,7 @@ class PhaseDetector(BaseEstimator):
             raise IndexError(f"expected the position of a run, 0 to {self.n_runs_ - 1}, got {run}; see markers_")
         at, record = np.asarray(steps, dtype=float), self.phases_["step"].values
         inside = (at >= record[0]) & (at <= record[-1])  # false for NaN
-        phases = _phases(at.ravel(), self.markers_.isel(run=[run]))[0].reshape(at.shape)
+        phases = phases_between(at.ravel(), self.markers_.isel(run=[run]))[0].reshape(at.shape)
         return np.where(inside, phases, np.int8(-1))
 
     def summary(self) -> str:
@@ -240,12 +236,14 @@ class PhaseDetector(BaseEstimator):
         chance = self._chance(roles)
         blocks = (roles.of_runs(slice(i, min(i + _BLOCK, n_runs))) for i in range(0, n_runs, _BLOCK))
         sizes = [min(_BLOCK, n_runs - i) for i in range(0, n_runs, _BLOCK)]
-        work = (delayed(_of_block)(steps, block, n, rules, chance) for block, n in zip(blocks, sizes, strict=True))
+        work = (
+            delayed(markers_of_runs)(steps, block, n, rules, chance) for block, n in zip(blocks, sizes, strict=True)
+        )
         table = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
-        return _Found(_markers_dataset(table, runs, self.axis), roles, list(dict.fromkeys(notes)))
+        return _Found(markers_dataset(table, runs, self.axis), roles, list(dict.fromkeys(notes)))
 
-    def _rules(self) -> "_Rules":
+    def _rules(self) -> Rules:
         for name in ("fit_level", "end_level"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(
@@ -253,7 +251,7 @@ class PhaseDetector(BaseEstimator):
                 )
         if self.spike_width < 0:
             raise ValueError(f"expected spike_width from 0 on, got {self.spike_width}; 0 sets no spikes aside")
-        return _Rules(self.fit_level, self.end_level, self.n_sustained, self.spike_width)
+        return Rules(self.fit_level, self.end_level, self.n_sustained, self.spike_width)
 
     def _notes(self, roles: Roles) -> Iterator[str]:
         if isinstance(roles.found["train_accuracy"], str) and not isinstance(roles.found["train_loss"], str):
@@ -262,13 +260,13 @@ class PhaseDetector(BaseEstimator):
         if self.chance is None and not isinstance(test, str) and "chance" not in test.attrs:
             yield "chance: the first observation of test_accuracy; pass chance= if it is known"
 
-    def _chance(self, roles: Roles) -> "_Chance":
+    def _chance(self, roles: Roles) -> Chance:
         test = roles.found["test_accuracy"]
         attrs = {} if isinstance(test, str) else test.attrs
         chance = attrs.get("chance") if self.chance is None else self.chance
         if chance is not None and not 0 <= chance <= 1:
             raise ValueError(f"expected chance as a share between 0 and 1, got {chance}; divide percent by 100")
-        return _Chance(chance, attrs.get("n", np.inf))
+        return Chance(chance, attrs.get("n", np.inf))
 
     def _over_runs(self, roles: Roles, steps: np.ndarray) -> xr.Dataset:
         """Medians of all markers, and the tests of the two peaks."""
@@ -300,30 +298,6 @@ class _Found(NamedTuple):
     notes: list[str]
 
 
-class _Rules(NamedTuple):
-    fit_level: float
-    end_level: float
-    n_sustained: int
-    spike_width: int
-
-
-class _Run(NamedTuple):
-    markers: list[Marker]  # in the order of MARKERS
-    first_step: float
-    last_step: float
-
-
-class _Chance(NamedTuple):
-    share: float | None  # None: the first observation
-    n: float  # examples that an accuracy is a mean over
-
-    def level(self, accuracy: np.ndarray) -> float:
-        """Chance + max(3 standard deviations of guessing, 5 %)."""
-        measured = accuracy[~np.isnan(accuracy)]
-        share = self.share if self.share is not None else float(measured[0]) if len(measured) else 0.0
-        return float(share + max(3 * np.sqrt(share * (1 - share) / self.n), 0.05))
-
-
 def _truth(y: Mapping[str, ArrayLike] | ArrayLike, n_runs: int) -> dict[str, np.ndarray]:
     """True steps (run,) by marker, checked."""
     true = y if isinstance(y, Mapping) else {"fit_end": y}
@@ -339,66 +313,6 @@ def _truth(y: Mapping[str, ArrayLike] | ArrayLike, n_runs: int) -> dict[str, np.
     if np.isnan(steps).all():
         raise ValueError("expected a true step in y, got missing values only; give at least one")
     return {name: np.broadcast_to(array, n_runs) for name, array in arrays.items()}
-
-
-def _of_block(
-    steps: np.ndarray, block: Mapping[str, xr.DataArray | str], n_runs: int, rules: _Rules, chance: _Chance
-) -> list[_Run]:
-    loaded = {role: curve if isinstance(curve, str) else _rows(curve, n_runs) for role, curve in block.items()}
-    found = []
-    for run in range(n_runs):
-        curves = {role: curve if isinstance(curve, str) else curve[run] for role, curve in loaded.items()}
-        found.append(_Run(_of_run(steps, curves, rules, chance), *_ends(steps, curves)))
-    return found
-
-
-def _ends(steps: np.ndarray, curves: Mapping[str, np.ndarray | str]) -> tuple[float, float]:
-    """First and last step at which a run has any value; those of the record if it has none."""
-    measured = [~np.isnan(curve) for curve in curves.values() if not isinstance(curve, str)]
-    seen = steps[np.any(measured, axis=0)] if measured else steps
-    first, last = (seen if len(seen) else steps)[[0, -1]]
-    return float(first), float(last)
-
-
-def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
-    """Values (run, step); one curve belongs to all runs."""
-    if "run" in curve.dims:
-        return curve.transpose("run", "step").to_numpy()
-    return np.broadcast_to(curve.to_numpy(), (n_runs, curve.sizes["step"]))
-
-
-def _of_run(steps: np.ndarray, curves: Mapping[str, np.ndarray | str], rules: _Rules, chance: _Chance) -> list[Marker]:
-    """Five markers, in the order of MARKERS."""
-
-    def marker(role: str, find: Callable[[np.ndarray], Marker]) -> Marker:
-        curve = curves[role]
-        return Marker("undefined", "", reason=curve) if isinstance(curve, str) else find(curve)
-
-    def crossing(role: str, level: float) -> Callable[[np.ndarray], Marker]:
-        return lambda curve: sustained_crossing(steps, curve, level, m=rules.n_sustained, name=role)
-
-    def onset(curve: np.ndarray) -> Marker:
-        level = chance.level(curve)
-        if level > 1:
-            return Marker("undefined", "", reason=f"chance leaves no room: {level:.3g} would be needed")
-        return crossing("test_accuracy", level)(curve)
-
-    fit_end = marker("train_accuracy", crossing("train_accuracy", rules.fit_level))
-    if isinstance(curves["train_accuracy"], str) and not isinstance(curves["train_loss"], str):
-        fit_end = _fitted(steps, curves["train_loss"], rules)
-    return [
-        fit_end,
-        marker("test_accuracy", onset),
-        marker("test_loss", lambda curve: second_descent(steps, curve, spike_width=rules.spike_width)),
-        marker("information", lambda curve: second_descent(steps, curve, spike_width=0)),
-        marker("test_accuracy", crossing("test_accuracy", rules.end_level)),
-    ]
-
-
-def _fitted(steps: np.ndarray, loss: np.ndarray, rules: _Rules) -> Marker:
-    """End of fitting by a train loss: in log units, unless it is not positive."""
-    scale = "log" if (loss[~np.isnan(loss)] > 0).all() else "linear"
-    return fitting_end(steps, loss, share=rules.fit_level, m=rules.n_sustained, scale=scale)
 
 
 def _tested(steps: np.ndarray, curve: xr.DataArray | str) -> dict[str, Any]:
@@ -422,28 +336,3 @@ def _tested(steps: np.ndarray, curve: xr.DataArray | str) -> dict[str, Any]:
         "n_runs": found.n_runs,
         "test_reason": found.reason,
     }
-
-
-def _markers_dataset(table: list[_Run], runs: np.ndarray, axis: str) -> xr.Dataset:
-    variables = {
-        field.name: (
-            ("run", "marker"),
-            np.array([[getattr(marker, field.name) for marker in run.markers] for run in table]),
-        )
-        for field in fields(Marker)
-    }
-    ends = {name: ("run", np.array([getattr(run, name) for run in table])) for name in ("first_step", "last_step")}
-    dataset = xr.Dataset({**variables, **ends}, {"run": runs, "marker": list(MARKERS)})
-    for name in ("step", "lower", "upper", *ends):
-        dataset[name].attrs = {"units": "1", "long_name": "completed optimiser updates" if axis == "step" else axis}
-    return dataset
-
-
-def _phases(steps: np.ndarray, markers: xr.Dataset) -> np.ndarray:
-    """Phases (run, step) at some steps."""
-    status, at = (markers[name].sel(marker=["fit_end", "end"]).values for name in ("status", "step"))  # (run, 2)
-    never = np.where(status == "left_censored", -np.inf, np.inf)
-    fitted, ended = np.where(status == "found", at, never).T[:, :, None]  # from where they count as reached
-    unknown = np.isin(status[:, :1], ["undefined", "undecided"])
-    none, zero, one, two = np.arange(-1, 3, dtype=np.int8)  # of this type from the start: there may be many runs
-    return np.where(unknown, none, np.where(steps < fitted, zero, np.where(steps < ended, one, two)))

@@ -99,9 +99,9 @@ def sustained_crossing(steps: ArrayLike, values: ArrayLike, level: float, *, m: 
     if len(runs) == 0:
         held = int(np.argmin(above[::-1]))  # above[-m:] is not all true, so that argmin finds a false one
         tail = f"; the last {held} hold, the record ends before {m}" if held else ""
-        return Marker("right_censored", rule, reason=f"not sustained up to the last step {s[-1]:g}{tail}")
+        return Marker("right_censored", rule, reason=f"not sustained up to the last observation, at {s[-1]:g}{tail}")
     if runs[0] == 0:
-        return Marker("left_censored", rule, reason=f"holds already at the first observation, step {s[0]:g}")
+        return Marker("left_censored", rule, reason=f"holds already at the first observation, at {s[0]:g}")
     k = runs[0]
     interval = "grid: last observation before, first of the run"
     return Marker("found", rule, float(s[k]), float(s[k - 1]), float(s[k]), interval)

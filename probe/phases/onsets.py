@@ -185,7 +185,7 @@ def plateau_end(steps: ArrayLike, values: ArrayLike, *, direction: int = 1, cred
             return Marker("absent", rule, reason=f"no {down} after a {up} or a plateau")
         if noise.wanders and constant < _WALK_RISE * rises:
             return Marker("undecided", rule, reason=_BY_CHANCE)
-        return Marker("right_censored", rule, reason=f"the plateau lasts up to the last step {s[-1]:g}")
+        return Marker("right_censored", rule, reason=f"the plateau lasts up to the last observation, at {s[-1]:g}")
     if shaped.min() - sticks.rss2[free] > cost:
         seen = ", ".join(f"{direction * slope:.3g}" for slope in sticks.slopes[:, free])
         return Marker("absent", rule, reason=f"three pieces with the slopes {seen} per decade fit better")
@@ -279,7 +279,7 @@ def _resting(s: np.ndarray, distance: np.ndarray, k: float, error: float, rule: 
     last = max(1, len(s) // 10)  # which is where the curve ends: not looked at
     exits = [np.flatnonzero(distance[:-last] > band) for band in (k, k + error)]
     if not len(exits[1]):
-        return Marker("left_censored", rule, reason=f"there already at the first observation, step {s[0]:g}")
+        return Marker("left_censored", rule, reason=f"there already at the first observation, at {s[0]:g}")
     first, lower = int(exits[0][-1]) + 1, int(exits[1][-1])
     inside = lower + np.flatnonzero(distance[lower:] <= max(k - error, 0))
     upper = max(first, int(inside[0]) if len(inside) else len(s) - 1)
@@ -380,7 +380,7 @@ def _fallen(s: np.ndarray, v: np.ndarray, share: float, m: int, rule: str) -> Ma
     below = v <= rest.level + max((1 - share) * fall, rest.sd)
     runs = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(below, m).all(axis=1))
     if not len(runs):
-        return Marker("right_censored", rule, reason=f"not sustained up to the last step {s[-1]:g}")
+        return Marker("right_censored", rule, reason=f"not sustained up to the last observation, at {s[-1]:g}")
     first = int(runs[0])  # not 0: the first observation is more than the tolerance above the floor
     interval = "grid: last observation before, first of the run"
     return Marker(

@@ -235,7 +235,7 @@ def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3,
     v_seen = v[start:]
     found = _top(s[start:], v_seen, look) if p <= alpha else _not_found(v_seen, noise, look.excursions, alpha)
     if start:
-        said.insert(0, f"noise and test from step {s[start]:g} on, a descent before it left out")
+        said.insert(0, f"noise and test from {s[start]:g} on, the descent before it left out")
     reason = "; ".join([found.reason, *said])
     return replace(
         found, rule=rule, p_value=p, n_spikes=n_spikes, reason=reason, noise=_typical(noise),
@@ -307,7 +307,7 @@ def _top(s: np.ndarray, v: np.ndarray, look: _Look) -> Marker:
     splits = unimodal_splits(v[hump], 1 / _unit(noise)[0][hump] ** 2)
     step, lower, upper = _mode(s[hump], splits, 0.9)
     share, fall = _fall(v[hump], splits)
-    said = f"valley at step {s[hump][0]:g}"
+    said = f"valley at {s[hump][0]:g}"
     return Marker(
         "found", "", step, lower, upper, _interval(0.9), fall=share, fall_noise=fall / _typical(noise), reason=said
     )

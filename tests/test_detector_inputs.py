@@ -1,0 +1,370 @@
+"""What PhaseDetector reads: tables, any axis, any kind of curves, curves on disk, and what it refuses."""
+
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import joblib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from probe.phases import detector as module
+from probe.phases.detector import MARKERS, PhaseDetector
+
+STEPS = np.arange(61) * 100.0
+ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information_x")
+STATUSES = {"found", "absent", "left_censored", "right_censored", "undefined", "undecided"}
+
+
+def curves_of(fit_end: float, peak: float = 1500, steps: np.ndarray = STEPS) -> dict[str, np.ndarray]:
+    """One run: train accuracy is 1 from ``fit_end`` on, the losses peak at ``peak``."""
+    return {
+        "step": steps,
+        "train_accuracy": np.interp(steps, [0, fit_end], [0.1, 1.0]),
+        "test_accuracy": np.interp(steps, [2000, 5000], [0.1, 1.0]),
+        "test_loss": np.interp(steps, [0, 500, peak, 6000], [3.0, 1.0, 2.0, 0.0]),
+    }
+
+
+def several() -> dict[str, np.ndarray]:
+    runs = [curves_of(1000, 1500), curves_of(2000, 2500), curves_of(3000, 1000)]
+    return {"step": STEPS} | {name: np.stack([run[name] for run in runs]) for name in runs[0] if name != "step"}
+
+
+def as_runs(curves: dict[str, np.ndarray]) -> xr.Dataset:
+    return xr.Dataset({k: (("run", "step"), v) for k, v in curves.items() if k != "step"}, {"step": curves["step"]})
+
+
+def fallen(end: float) -> np.ndarray:
+    """A train loss whose logarithm falls in a line by 5 up to the step ``end``."""
+    return np.exp(-5 * np.minimum(STEPS / end, 1))
+
+
+def steps_of(detector: PhaseDetector, marker: str) -> list[float]:
+    return detector.markers_["step"].sel(marker=marker).values.tolist()
+
+
+# --- scikit-learn, tables --------------------------------------------------------------------------------------------
+
+
+@parametrize_with_checks([PhaseDetector()])
+def test_scikit_learn_contract(estimator: PhaseDetector, check: Callable[[PhaseDetector], None]) -> None:
+    check(estimator)
+
+
+def test_rows_of_a_table_are_runs_of_the_train_loss() -> None:
+    frame = pd.DataFrame(np.stack([fallen(2000), fallen(4000)]), columns=[f"{step:g}" for step in STEPS])
+    detector = PhaseDetector().fit(frame)
+    assert steps_of(detector, "fit_end") == [2000, 4000]  # 99 % of the fall at 1980 and 3960
+    assert detector.feature_names_in_.tolist() == list(frame.columns)
+    assert detector.n_features_in_ == 61
+    assert "a table: each row is a run, its columns are train_loss at steps 0 to 6000" in detector.notes_
+    counted = PhaseDetector().fit(frame.to_numpy())
+    assert steps_of(counted, "fit_end") == [20, 40]
+    assert not hasattr(counted, "feature_names_in_")
+
+
+def test_predict_is_the_phase_at_the_last_step() -> None:
+    table = np.stack([fallen(2000), np.full(61, np.nan), 1 - STEPS / 6000])
+    detector = PhaseDetector().fit(table)
+    assert detector.predict(table).tolist() == detector.phases_[:, -1].values.tolist()
+    assert detector.predict(table)[:2].tolist() == [1, -1]
+    assert detector.predict(table[:1]).dtype == np.int8
+    runs = as_runs(several())
+    assert PhaseDetector().fit(runs).predict(runs).tolist() == [2, 2, 2]
+    assert PhaseDetector().fit(runs).predict(runs.isel(step=slice(25))).tolist() == [1, 1, 0]  # up to step 2,400
+
+
+@pytest.mark.parametrize("n_columns", [1, 2, 3])
+def test_a_table_of_few_columns_is_undefined(n_columns: int) -> None:
+    table = np.ones((3, n_columns))
+    detector = PhaseDetector().fit(table)
+    assert set(detector.markers_["status"].values.ravel()) == {"undefined"}
+    assert detector.predict(table).tolist() == [-1, -1, -1]
+    assert detector.phases_.shape == (3, n_columns)
+
+
+@pytest.mark.parametrize("axis", ["step", "width"])
+def test_named_curves_without_the_axis_are_no_table(axis: str) -> None:
+    frame = pd.DataFrame(curves_of(1000)).rename(columns={"step": "epoch"})
+    with pytest.raises(ValueError, match=rf"expected '{axis}' beside the columns .*; rename yours to '{axis}'"):
+        PhaseDetector(axis=axis).fit(frame)
+    assert steps_of(PhaseDetector(axis="epoch").fit(frame), "fit_end") == [1000]
+
+
+# --- kinds of curves, axis -------------------------------------------------------------------------------------------
+
+
+def long_frame() -> pd.DataFrame:
+    """One row a run and step, in no order."""
+    frame = as_runs(several()).assign_coords(run=[4, 7, 9]).to_dataframe().reset_index()
+    return frame.sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [several, lambda: as_runs(several()), long_frame, lambda: long_frame().set_index(["run", "step"])],
+    ids=["arrays", "Dataset", "frame", "index"],
+)
+def test_several_runs_are_what_each_is_alone(make: Callable[[], Any]) -> None:
+    together = PhaseDetector(chance=0.1).fit(make()).markers_
+    for run in range(3):
+        one = {name: values if name == "step" else values[run] for name, values in several().items()}
+        alone = PhaseDetector(chance=0.1).fit(one).markers_
+        assert together.isel(run=[run]).drop_vars("run").identical(alone.drop_vars("run"))
+    assert steps_of(PhaseDetector().fit(make()), "fit_end") == [1000, 2000, 3000]
+
+
+def test_runs_of_unequal_length() -> None:
+    frame = long_frame()
+    cut = frame[(frame["run"] != 7) | (frame["step"] <= 1200)]
+    detector = PhaseDetector(chance=0.1).fit(cut)
+    assert detector.markers_["run"].values.tolist() == [4, 7, 9]
+    assert detector.markers_["status"].sel(marker="fit_end").values.tolist() == ["found", "right_censored", "found"]
+    assert detector.markers_["last_step"].values.tolist() == [6000, 1200, 6000]
+    short = {name: values[:13] if name == "step" else values[1, :13] for name, values in several().items()}
+    alone = PhaseDetector(chance=0.1).fit(short).markers_.isel(run=0, drop=True)
+    assert detector.markers_.sel(run=7, drop=True).identical(alone)
+
+
+def test_a_run_is_censored_at_its_own_end() -> None:
+    accuracy = np.stack([curves_of(end)["train_accuracy"] for end in (1000, 1500, 3000)])
+    accuracy[2, STEPS > 500] = np.nan  # it may have fitted at 600 or never: the median is 1,000 or 1,500
+    detector = PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy})
+    assert detector.across_["status"].sel(marker="fit_end") == "right_censored"
+    accuracy[2, STEPS > 500] = 0.5  # up to 6,000
+    detector = PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy})
+    assert detector.across_["status"].sel(marker="fit_end") == "found"
+    assert float(detector.across_["median"].sel(marker="fit_end")) == pytest.approx(1500)
+
+
+def test_rows_that_would_be_lost_are_refused() -> None:
+    frame = long_frame()
+    with pytest.raises(ValueError, match="one row for each run and step, got several, first for run"):
+        PhaseDetector().fit(pd.concat([frame, frame.iloc[:1]]))
+    with pytest.raises(ValueError, match="run and step in every row, got 2 without"):
+        PhaseDetector().fit(frame.assign(step=np.r_[np.nan, np.nan, frame["step"].to_numpy()[2:]]))
+
+
+def test_columns_that_are_no_numbers_are_left_out_and_named() -> None:
+    for frame in (long_frame(), pd.DataFrame(curves_of(1000))):
+        detector = PhaseDetector().fit(frame.assign(name="a", test_loss=frame["test_loss"].astype(str)))
+        assert "left out, for they are no numbers: test_loss, name" in detector.notes_
+        assert "left out" in detector.summary()
+        assert set(detector.markers_["status"].sel(marker="descent_onset").values) == {"undefined"}
+
+
+def test_any_axis() -> None:
+    curves = {"width" if name == "step" else name: values for name, values in several().items()}
+    dataset = as_runs(several()).rename(step="width")
+    for kind in (curves, dataset, dataset.to_dataframe().reset_index()):
+        detector = PhaseDetector(axis="width").fit(kind)
+        assert steps_of(detector, "fit_end") == [1000, 2000, 3000]
+        assert "fitting ends at width 2,000" in detector.summary()
+        assert "step" not in detector.summary().splitlines()[0]
+        assert detector.markers_["step"].attrs["long_name"] == "width"
+    for kind in (several(), as_runs(several()), long_frame()):
+        with pytest.raises(ValueError, match="rename yours to 'width', or pass its name as axis="):
+            PhaseDetector(axis="width").fit(kind)
+
+
+# --- larger than memory ----------------------------------------------------------------------------------------------
+
+
+def test_curves_on_disk_have_the_same_markers() -> None:
+    pytest.importorskip("dask")
+    runs = as_runs(several())
+    truth = PhaseDetector().fit(runs)
+    for chunks in ({"run": 1}, {"run": 2, "step": 20}):
+        lazy = PhaseDetector().fit(runs.chunk(chunks))
+        assert lazy.markers_.identical(truth.markers_)
+        assert lazy.across_.identical(truth.across_)
+        assert lazy.predict(runs.chunk(chunks)).tolist() == [2, 2, 2]
+
+
+def test_a_block_of_runs_is_loaded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numpy counts its memory: 10 MB of curves, of which a block of runs has 1."""
+    dask, da = pytest.importorskip("dask"), pytest.importorskip("dask.array")
+    monkeypatch.setattr(module, "_BLOCK", 16)
+    n_runs, steps = 160, np.arange(8192.0)
+
+    def ramp(block_info: Any = None) -> np.ndarray:
+        (first, last), _ = block_info[None]["array-location"]
+        return np.minimum(1, steps / (100 + np.arange(first, last))[:, None])
+
+    lazy = da.map_blocks(ramp, chunks=((16,) * 10, steps.size), dtype=float)
+    curves = xr.Dataset({"train_accuracy": (("run", "step"), lazy)}, {"step": steps})
+    with dask.config.set(scheduler="synchronous"):
+        tracemalloc.start()
+        detector = PhaseDetector(fit_level=1.0).fit(curves)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert steps_of(detector, "fit_end") == list(range(100, 100 + n_runs))
+    assert lazy.nbytes > 10e6
+    assert peak < 6e6 + detector.phases_.nbytes
+
+
+def test_too_many_runs_for_the_test_across_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_ACROSS", 100)
+    across = PhaseDetector().fit(several()).across_.sel(marker="descent_onset")
+    assert across["test_status"] == "undefined"
+    assert "too many runs" in str(across["test_reason"].values)
+    assert across["status"] == "found"  # the median does not need the curves
+
+
+def test_jobs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK", 2)
+    with joblib.parallel_config("threading"):
+        two = PhaseDetector(n_jobs=2).fit(several())
+    assert two.markers_.identical(PhaseDetector().fit(several()).markers_)
+
+
+@pytest.mark.slow
+def test_jobs_in_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK", 2)
+    truth = PhaseDetector().fit(several()).markers_
+    assert PhaseDetector(n_jobs=2).fit(several()).markers_.identical(truth)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+LOSS = curves_of(1000)["test_loss"]
+
+
+@pytest.mark.parametrize(
+    ("curves", "told"),
+    [
+        ({}, "expected the key 'step', got"),
+        (xr.Dataset(), "expected 'step' in the curves"),
+        (pd.DataFrame(), "expected 'step' in the curves"),
+        (np.empty((0, 5)), "0 sample"),
+        ({"step": [7], "test_loss": [1.0]}, "at least 4 observations, got 1"),
+        ({"step": STEPS, "test_loss": np.empty((0, 61))}, "at least one run, got none"),
+        ({"step": STEPS[::-1], "test_loss": LOSS}, "strictly increasing steps .* sort by step"),
+        ({"step": np.r_[STEPS[:60], STEPS[59]], "test_loss": LOSS}, "repeated"),
+        ({"step": STEPS - 1, "test_loss": LOSS}, "negative"),
+        ({"step": np.r_[STEPS[:60], np.nan], "test_loss": LOSS}, "non-finite"),
+        ({"step": STEPS.astype(str), "test_loss": LOSS}, "numbers as steps, got <U"),
+        ({"step": STEPS, "test_loss": LOSS.astype(str)}, "numbers for test_loss, got <U"),
+        ({"step": STEPS, "test_loss": LOSS[:7]}, "arrays as long as step"),
+        ({"step": STEPS, "test_loss": [LOSS, LOSS[:7]]}, "test_loss as one array, got runs of different lengths"),
+        ({"step": STEPS, "test_loss": [LOSS] * 2, "train_loss": [LOSS] * 3}, r"as many runs in all arrays, got \[2, 3"),
+        ({"step": STEPS, "test_accuracy": STEPS}, "in \\[0, 1\\] or percent, got 0 to 6000"),
+    ],
+)
+def test_curves_that_cannot_be_read(curves: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        PhaseDetector().fit(curves)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"fit_level": 99}, "fit_level as a share above 0 and up to 1, got 99; divide percent by 100"),
+        ({"end_level": 0}, "end_level as a share"),
+        ({"n_sustained": 0}, "m >= 1"),
+        ({"spike_width": -1}, "spike_width from 0 on"),
+        ({"delta": -1}, "delta > 0"),
+        ({"chance": np.nan}, "chance as a share"),
+    ],
+)
+def test_parameters_out_of_range(parameters: dict[str, float], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        PhaseDetector(**parameters).fit(curves_of(1000))
+
+
+def test_percent_goes_with_its_chance() -> None:
+    share = xr.Dataset({"test_accuracy": ("step", curves_of(1)["test_accuracy"], {"chance": 0.1})}, {"step": STEPS})
+    percent = (100 * share).assign(test_accuracy=(100 * share["test_accuracy"]).assign_attrs(chance=10.0))
+    with pytest.warns(UserWarning, match="taken as percent and divided by 100, and so is its chance 10"):
+        found = PhaseDetector().fit(percent)
+    assert "test_accuracy goes up to 100: taken as percent" in found.summary()
+    assert found.markers_.identical(PhaseDetector().fit(share).markers_)
+
+
+def test_infinite_values_are_left_out_and_said() -> None:
+    curves, holes = curves_of(1000), curves_of(1000)
+    curves["test_loss"][[3, 40]] = np.inf
+    holes["test_loss"][[3, 40]] = np.nan
+    detector = PhaseDetector().fit(curves)
+    assert "test_loss: 2 of 61 observations are missing or not finite, and left out" in detector.notes_
+    assert detector.markers_.identical(PhaseDetector().fit(holes).markers_)
+    runs = PhaseDetector().fit({k: v if k == "step" else v[None] for k, v in curves.items()})
+    assert "test_loss: 2 of 61 observations are infinite, and left out" in runs.notes_
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_missing_role_costs_its_own_markers_only(name: str) -> None:
+    curves = curves_of(1000) | {"train_loss": fallen(2000), "information_x": LOSS}
+    whole = PhaseDetector(chance=0.1).fit(curves).markers_
+    del curves[name]
+    less = PhaseDetector(chance=0.1).fit(curves).markers_
+    of = {
+        "train_accuracy": ["fit_end"], "train_loss": [], "test_accuracy": ["generalisation_onset", "end"],
+        "test_loss": ["descent_onset"], "information_x": ["compression_onset"],
+    }[name]  # fmt: skip
+    same = [marker for marker in MARKERS if marker not in of]
+    assert less.sel(marker=same).identical(whole.sel(marker=same))
+    for marker in of:
+        one = less.sel(marker=marker).isel(run=0)
+        instead = name == "train_accuracy"  # the loss stands in for it
+        assert one["status"] == ("found" if instead else "undefined")
+        assert instead or f"no variable {name!r}" in str(one["reason"].values)
+
+
+RNG = np.random.default_rng(0)
+ODD = {
+    "constant": np.full(61, 0.5),
+    "zero": np.zeros(61),
+    "missing": np.full(61, np.nan),
+    "one value": np.where(STEPS == 300, 0.5, np.nan),
+    "tiny": 1e-300 * STEPS / 6000,
+    "jump": (STEPS > 3000).astype(float),
+    "walk": np.cumsum(RNG.normal(size=61)) / 100 + 0.5,
+    "noise": RNG.uniform(size=61),
+    "integers": np.arange(61) % 2,
+    "booleans": STEPS > 3000,
+    "objects": np.array([None, *[0.5] * 60], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_curves_get_a_known_status_and_a_reason(kind: str) -> None:
+    detector = PhaseDetector().fit({"step": STEPS} | dict.fromkeys(ROLES, ODD[kind]))
+    markers = detector.markers_.isel(run=0)
+    assert set(markers["status"].values) <= STATUSES
+    for name in MARKERS:
+        one = markers.sel(marker=name)
+        assert (one["status"] == "found") == np.isfinite(one["step"])
+        assert one["status"] == "found" or str(one["reason"].values)
+    assert detector.summary().startswith("One run, descriptive")
+    if kind in ("constant", "zero", "missing", "one value", "objects"):
+        assert "found" not in markers["status"].values
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["arrays", "Dataset", "table", "width", "on disk"])
+def test_every_kind_of_curves_is_drawn(kind: str) -> None:
+    runs = as_runs(several())
+    if kind == "on disk":
+        pytest.importorskip("dask")
+    curves, axis = {
+        "arrays": lambda: (curves_of(1000), "step"),
+        "Dataset": lambda: (runs, "step"),
+        "table": lambda: (np.stack([fallen(2000)] * 2), "step"),
+        "width": lambda: (runs.rename(step="width"), "width"),
+        "on disk": lambda: (runs.chunk({"run": 1}), "step"),
+    }[kind]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = PhaseDetector(axis=axis).fit(curves).plot()
+        figure.canvas.draw()
+    assert any(axes.lines for axes in figure.axes)
+    plt.close(figure)
