@@ -297,11 +297,9 @@ def _panels(series: xr.Dataset, detector: Any) -> list[tuple[list[str], str | No
 
     def named(ending: str, *roles: str) -> list[str]:
         wanted = [getattr(detector, role, None) for role in roles]
-        return [
-            str(name)
-            for name, array in series.data_vars.items()
-            if (str(name).endswith(ending) or name in wanted) and array.dtype.kind == "f"
-        ]
+        of_model = [name for name, array in series.data_vars.items() if "layer" not in array.dims]
+        chosen = {*wanted, *(name for name in of_model if str(name).endswith(ending))}
+        return [str(name) for name, array in series.data_vars.items() if name in chosen and array.dtype.kind == "f"]
 
     information = getattr(detector, "information", "information_x")
     single = [information if isinstance(information, str) else "information_x", "local_complexity_total"]

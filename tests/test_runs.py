@@ -809,7 +809,7 @@ def test_seeds(text: str, seeds: Sequence[int] | None) -> None:
 
 def test_the_documented_table() -> None:
     page = (Path(__file__).parent.parent / "docs" / "reference.md").read_text()
-    rows = re.findall(r"^\| `([\w-]+)` \|.*\| ([\d,]+), ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.M)
+    rows = re.findall(r"^\| `([\w.-]+)` \|.*\| ([\d,]+), ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.M)
     found = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in rows}
     made = {name: (config, config.task.make(0)) for name, config in CONFIGS.items()}
     assert found == {

@@ -1,160 +1,49 @@
-r"""Information that a noisy reading of a layer has about its inputs and labels: I(T+n; X) and I(T+n; Y), in bits.
-
-A deterministic network loses nothing: I(T; X) = log2 N for N distinct inputs, always [1]_. What moves in an information
-plane is noise, or resolution, against geometry; so the noise is part of the quantity and is stated. Here the layer is
-read through a Gaussian channel, T + n with n ~ N(0, sigma^2 I) and sigma^2 = noise^2 tr Cov(T) **per dimension**:
-scale-free, so that growing or shrinking activations alone change nothing. Inputs are uniform on the N rows. With
-E_ij = exp(-|t_i + n_i - t_j|^2 / 2 sigma^2 + |n_i|^2 / 2 sigma^2),
-
-    I(T+n; X) = -1/N sum_i log2 ( 1/N sum_j E_ij )
-    I(T+n; Y) =  1/N sum_i log2 ( 1/N_y sum_{j: y_j = y_i} E_ij ) - 1/N sum_i log2 ( 1/N sum_j E_ij )
-
-by one noise draw for each row (Monte Carlo over the exact mixture, "sample propagation" [1]_); unbiased, with a
-standard error. Bounds from the same distances [2]_: U with exp(-D_ij / 2 sigma^2) and L with exp(-D_ij / 8 sigma^2) in
-place of E_ij; for Y, L(T) - U(T|Y) <= I(T+n; Y) <= U(T) - L(T|Y). (The difference of two upper bounds, often plotted,
-bounds nothing.) Nothing exceeds log2 N or H(Y): a value near its ceiling is flagged ``saturated`` and says only that
-the noise is too fine to tell.
-
-.. [1] Goldfeld et al. 2019, arXiv:1810.05728, eq. 9 and section 3.  .. [2] Kolchinsky and Tracey 2017, eqs. 10 and 13.
-"""
+"""What a layer, read through noise, tells about inputs and labels: :mod:`probe.information.channel` as a probe."""
 
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.capture import Tap
+from probe.capture import Tap, Trace
+from probe.information.bins import quantile_bins
+from probe.information.channel import Bits, ChannelInformation, calibrated_noise, channel_information, normalised
+from probe.information.geometry import Geometry, geometry
 from probe.layers import IGNORED, Layers, Reduce
 from probe.snapshot import generator
 
-_FLOOR = -80.0  # exp of less is nothing beside the 1 of a row's own component, and underflow costs six times as much
 _SILENT = "silent"  # in place of a value: the layer did not fire
-_COLLAPSED = 1e-12  # relative variance below which float32 activations differ by rounding only: (2^-24 * 16)^2
+_CONVENTIONS = {
+    "relative": "sigma^2 = noise^2 tr Cov(T) per dimension, at each step",
+    "absolute": "sigma = noise per dimension, at each step",
+    "reference": "sigma^2 = noise^2 tr Cov(T) per dimension, of the first observation and split that is not collapsed",
+}
+_ALARM = 0.5  # of what the classes' means decode; less of it in a reading means that the noise hides the labels
 
 
-class Bits(NamedTuple):
-    """An information in bits: Monte Carlo value, its standard error, raw bounds, and the most it can be."""
+class _Cell(NamedTuple):
+    """What is known of one layer and split: at each noise, the stated one first; None: all rows alike."""
 
-    value: float
-    se: float
-    lower: float
-    upper: float
-    ceiling: float
-
-
-class ChannelInformation(NamedTuple):
-    """I(T+n; X), I(T+n; Y) (None without labels), and what they rest on."""
-
-    x: Bits
-    y: Bits | None
-    variance: float
-    noise_std: float
-    collapsed: bool
+    levels: tuple[ChannelInformation, ...]
+    geometry: Geometry | None
 
     @property
-    def saturated(self) -> bool:
-        """Within 2 % of the ceiling (5 % for the lower bound) the estimate can no longer move."""
-        return self.x.value > 0.98 * self.x.ceiling or self.x.lower > 0.95 * self.x.ceiling
+    def main(self) -> ChannelInformation:
+        """At the stated noise."""
+        return self.levels[0]
 
-
-def channel_information(
-    z: Tensor,
-    labels: Tensor | None = None,
-    *,
-    noise: float = 0.2,
-    generator: torch.Generator | None = None,
-    block: int = 256,
-) -> ChannelInformation:
-    """I(T+n; X) and I(T+n; Y) of the rows of ``z``, each row one equally likely input.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, d)
-    labels : integer Tensor of shape (n,), optional
-    noise
-        Standard deviation of the noise per dimension, relative to the root of the total variance of ``z``.
-    generator
-        Source of the noise, on the device of ``z``; the same seed at every step makes curves smooth in time.
-    block
-        Rows at a time: the work space is ``block * n`` numbers.
-
-    Returns
-    -------
-    ChannelInformation
-        In bits. Rows that are all alike have information 0 and are ``collapsed``.
-    """
-    z, codes = _checked(z, labels, noise)
-    n, d = z.shape
-    centred = z - z.mean(0)
-    variance = centred.square().sum(1).mean()
-    ceilings = math.log2(n), None if codes is None else _entropy(codes)
-    if variance <= _COLLAPSED * z.square().sum(1).mean():
-        x, y = (None if ceiling is None else Bits(0.0, 0.0, 0.0, 0.0, ceiling) for ceiling in ceilings)
-        assert x is not None
-        return ChannelInformation(x, y, variance.item(), 0.0, True)
-    sigma = noise * variance.sqrt()
-    draw = torch.randn(n, d, generator=generator, device=z.device, dtype=z.dtype)
-    terms = _pairwise_terms(centred.div_(sigma), draw, codes, block)  # (6, n), bits
-    value, lower, upper, *given_y = terms.mean(1).tolist()  # I(T+n; X), then I(T+n; X | Y)
-    x = Bits(value, _standard_error(terms[0]), lower, upper, ceilings[0])
-    y = None
-    if ceilings[1] is not None:
-        se = _standard_error(terms[0] - terms[3])
-        y = Bits(value - given_y[0], se, lower - given_y[2], upper - given_y[1], ceilings[1])
-    return ChannelInformation(x, y, variance.item(), sigma.item(), False)
-
-
-def _checked(z: Tensor, labels: Tensor | None, noise: float) -> tuple[Tensor, Tensor | None]:
-    """Rows in float64 and labels as 0, 1, ..., K-1.
-
-    In float32 the distances cancel where the noise is fine, squares overflow, and a user's
-    ``set_float32_matmul_precision("medium")`` pushes the "upper bound" of 64 clusters above log2 64.
-    """
-    if z.ndim != 2 or len(z) < 2:
-        raise ValueError(f"z must have shape (n, d) with n >= 2, got {tuple(z.shape)}")
-    if not noise > 0:
-        raise ValueError(f"noise must be positive, got {noise}: without noise the information is log2 n, always")
-    if not torch.isfinite(z).all():
-        raise ValueError("z holds NaN or infinite values; information is not defined for them")
-    if labels is None:
-        return z.double(), None
-    if labels.shape != z.shape[:1] or labels.is_floating_point():
-        raise ValueError(f"labels must be {len(z)} integers, got {labels.dtype} of shape {tuple(labels.shape)}")
-    return z.double(), labels.unique(return_inverse=True)[1].to(z.device)
-
-
-def _pairwise_terms(t: Tensor, draw: Tensor, codes: Tensor | None, block: int) -> Tensor:
-    """Bits of each row: value, lower, upper for X, then for X given Y. Unit noise, so t is T / sigma.
-
-    Differences cancel, so they are taken in float64; exponentials do not, and are float32, which is faster.
-    """
-    n, squares, own = len(t), t.square().sum(1), (draw * t).sum(1)
-    out = t.new_zeros(6, n)
-    for rows in torch.arange(n, device=t.device).split(block):
-        distances = torch.sub(squares, t[rows] @ t.T, alpha=2).add_(squares[rows, None]).float().clamp_(min=0)  # (b, n)
-        shift = (draw[rows] @ t.T).sub_(own[rows, None]).float()  # (b, n)
-        exact = shift.sub_(distances, alpha=0.5).clamp_(min=_FLOOR).exp_()
-        wide = distances.div_(-8).clamp_(min=_FLOOR / 4).exp_()  # its fourth power stays above _FLOOR
-        same = None if codes is None else codes[rows, None] == codes  # not one-hot: its cost grows with the classes
-        for k, e in enumerate((exact, wide, wide.square().square_())):
-            out[k, rows] = -e.mean(1).to(out).log2()
-            if same is not None:
-                out[3 + k, rows] = -((e * same).sum(1) / same.sum(1)).to(out).log2()
-    return out
-
-
-def _entropy(codes: Tensor) -> float:
-    p = codes.bincount().double() / len(codes)
-    return -(p * p.log2()).sum().item()
-
-
-def _standard_error(terms: Tensor) -> float:
-    return (terms.std() / math.sqrt(len(terms))).item()
+    @property
+    def fano_alarm(self) -> int:
+        """1 if the reading tells less than half of what the classes' means do; -1 without labels."""
+        y = self.main.y
+        if y is None or self.geometry is None or self.geometry.fano_bound is None:
+            return -1
+        return int(y.value + 3 * y.se < _ALARM * self.geometry.fano_bound)
 
 
 class MutualInfoProbe(Probe):
@@ -166,7 +55,20 @@ class MutualInfoProbe(Probe):
         Which layers, and how their outputs become rows; see :func:`probe.layers.select_layers` and
         :func:`probe.layers.reduced`.
     noise
-        Relative noise, constant over training: runs that are to be compared share it.
+        Its level, constant over training; runs that are to be compared share it. ``"auto"``: 0.2 if that serves, else
+        what :func:`probe.information.channel.calibrated_noise` says of the layer's first observation that is not
+        collapsed, in the first split, and from then on; recorded as ``noise_relative``. Attaching anew, also to
+        resume, calibrates anew.
+    convention
+        ``"relative"``: the noise follows the spread of the layer. ``"reference"``: it stays as it was at the first
+        observation. ``"absolute"``: in units of the activations. With the last two a change of scale alone changes
+        the information.
+    noise_factors
+        Multiples of the noise at which the informations are measured too, in the same pass: ``(0.5, 2)`` shows
+        whether the shape of a curve hangs on the level.
+    target_bins
+        Cuts targets that are real numbers into this many equally full classes; the information about these is at
+        most that about the targets. Default: no ``information_y`` for such targets.
     max_samples
         Above this many rows a fixed random subset is used: cost grows with the square. The ceiling log2 N moves
         with it, so values of splits of different size do not compare.
@@ -177,10 +79,14 @@ class MutualInfoProbe(Probe):
 
     Notes
     -----
-    Variables over (split, layer): ``information_x`` and ``information_y`` with ``_se``, ``_lower`` and ``_upper``
-    (intersected with [0, ceiling]) and ``_ceiling``, ``total_variance``, ``noise_std``, and the flags ``saturated``,
-    ``collapsed`` (all rows alike: information 0) and ``information_nonfinite`` (no number). Labels are integer
-    targets, one for each row (rows labelled -100 are left out); without them there is no ``information_y``.
+    Variables over (split, layer): ``information_x``, ``information_y`` and ``information_x_given_y`` with ``_se``,
+    ``_lower`` and ``_upper`` (intersected with [0, ceiling]; raw ones: ``channel_information``) and ``_ceiling``;
+    ``information_x_by_noise`` and ``information_y_by_noise`` for ``noise_factors``; ``noise_std``, ``noise_relative``;
+    ``total_variance``, ``effective_rank``, ``within_share``, ``class_mean_accuracy`` (see
+    :mod:`probe.information.geometry`); and the flags ``saturated``, ``collapsed`` (all rows alike: information 0),
+    ``information_nonfinite`` (no number) and ``fano_alarm`` (less than half of what the classes' means decode: the
+    noise hides the labels). Labels are integer targets, one for each row (rows labelled -100 are left out); without
+    them there is nothing about Y.
     """
 
     def __init__(
@@ -188,7 +94,10 @@ class MutualInfoProbe(Probe):
         *,
         layers: Layers = None,
         reduce: Reduce = None,
-        noise: float = 0.2,
+        noise: float | Literal["auto"] = 0.2,
+        convention: Literal["relative", "absolute", "reference"] = "relative",
+        noise_factors: Sequence[float] = (),
+        target_bins: int | None = None,
         max_samples: int = 1024,
         random_state: int = 0,
         device: Any = None,
@@ -196,6 +105,9 @@ class MutualInfoProbe(Probe):
         self.layers = layers
         self.reduce = reduce
         self.noise = noise
+        self.convention = convention
+        self.noise_factors = noise_factors
+        self.target_bins = target_bins
         self.max_samples = max_samples
         self.random_state = random_state
         self.device = device
@@ -205,34 +117,85 @@ class MutualInfoProbe(Probe):
         return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
-        """One ChannelInformation for each split and layer."""
+        """One cell for each split and layer."""
+        self._check()
         layers = [tap.site for tap in self.taps(snapshot)]
+        frozen = self._frozen(snapshot.trace)
         table = []
         for split in snapshot.splits:
             rows = snapshot.outputs(split, layers, reduce=self.reduce)
-            table.append([self._one(rows[k], snapshot, split) if k in rows else _SILENT for k in layers])
-        return _tabulated(table, {"split": snapshot.splits, "layer": layers}, self.noise)
+            table.append([self._one(rows[k], k, snapshot, split, frozen) if k in rows else _SILENT for k in layers])
+        attrs = {"noise": self.noise, "noise_convention": f"{self.convention}: {_CONVENTIONS[self.convention]}"}
+        if self.target_bins is not None:
+            attrs["target_bins"] = f"real targets in {self.target_bins} quantile classes"
+        coords = {"split": snapshot.splits, "layer": layers}
+        return _tabulated(table, coords, attrs, self.noise_factors)
 
-    def _one(self, z: Tensor, snapshot: Snapshot, split: str) -> ChannelInformation | None:
+    def _check(self) -> None:
+        if self.convention not in _CONVENTIONS:
+            raise ValueError(f"convention must be one of {', '.join(_CONVENTIONS)}, got {self.convention!r}")
+        if self.noise == "auto" and self.convention == "absolute":
+            raise ValueError('noise="auto" is relative to a layer; fix its size with convention="reference"')
+        if isinstance(self.noise, str) and self.noise != "auto":
+            raise ValueError(f'noise must be a positive number or "auto", got {self.noise!r}')
+
+    def _frozen(self, trace: Trace) -> dict[str, float]:
+        """Noise of each layer that was fixed by its first observation; a new attachment has a new trace."""
+        if self.__dict__.get("_calibrated", (None,))[0] is not trace:
+            self._calibrated: tuple[Trace, dict[str, float]] = (trace, {})
+        return self._calibrated[1]
+
+    def _one(self, z: Tensor, layer: str, snapshot: Snapshot, split: str, frozen: dict[str, float]) -> _Cell | None:
         """None if the activations are not finite."""
+        z, labels = self._sample(z, snapshot, split)
+        if not torch.isfinite(z).all():
+            return None
+        level = self._level(z, layer, frozen)
+        levels = channel_information(
+            z,
+            labels,
+            noise=[level, *(factor * level for factor in self.noise_factors)],
+            convention="relative" if self.convention == "relative" else "absolute",
+            generator=generator(self.random_state, z.device),
+        )
+        return _Cell(levels, None if levels[0].collapsed else geometry(z, labels))
+
+    def _sample(self, z: Tensor, snapshot: Snapshot, split: str) -> tuple[Tensor, Tensor | None]:
+        """The rows that are measured, and their labels."""
         z = z.to(self.device or ("cpu" if z.device.type == "mps" else z.device))  # MPS has no float64
-        labels = _labels(snapshot.data[split].targets, len(z), by_position=self.reduce == "tokens")
+        targets = snapshot.data[split].targets
+        labels = _labels(targets, len(z), by_position=self.reduce == "tokens", bins=self.target_bins)
         if labels is not None and (labels == IGNORED).any():
             z, labels = z[(labels != IGNORED).to(z.device)], labels[labels != IGNORED]
         if len(z) > self.max_samples:
             chosen = torch.randperm(len(z), generator=generator(self.random_state))[: self.max_samples]
             z = z[chosen.to(z.device)]
             labels = None if labels is None else labels[chosen.to(labels.device)]
-        if not torch.isfinite(z).all():
-            return None
-        source = generator(self.random_state, z.device)
-        return channel_information(z, labels, noise=self.noise, generator=source)
+        return z, labels
+
+    def _level(self, z: Tensor, layer: str, frozen: dict[str, float]) -> float:
+        """Of the noise: relative, or for the other conventions in units of the activations."""
+        if self.noise != "auto" and self.convention != "reference":
+            return self.noise
+        if layer not in frozen:
+            _, variance, collapsed = normalised(z)
+            if collapsed:
+                return 1.0  # any: there is nothing to tell apart
+            noise = self.noise
+            if noise == "auto":
+                noise = calibrated_noise(z, generator=generator(self.random_state, z.device))
+            frozen[layer] = noise * (math.sqrt(variance) if self.convention == "reference" else 1.0)
+        return frozen[layer]
 
 
-def _labels(targets: Tensor | None, n: int, *, by_position: bool) -> Tensor | None:
-    if targets is None or targets.is_floating_point():
+def _labels(targets: Tensor | None, n: int, *, by_position: bool, bins: int | None) -> Tensor | None:
+    if targets is None or (targets.is_floating_point() and bins is None):
         return None
     labels = targets.flatten()
+    if targets.is_floating_point() and bins is not None:
+        if not torch.isfinite(labels).all():
+            raise ValueError("targets hold NaN or infinite values; they cannot be cut into target_bins classes")
+        labels = quantile_bins(labels[:, None], bins)[:, 0]
     if by_position and n % len(labels) == 0:  # one label for the whole input: each of its positions has it
         return labels.repeat_interleave(n // len(labels))
     if len(labels) == n:
@@ -246,24 +209,34 @@ def _labels(targets: Tensor | None, n: int, *, by_position: bool) -> Tensor | No
     return None
 
 
-def _tabulated(table: list[list[Any]], coords: Mapping[str, Any], noise: float) -> dict[str, Measured]:
-    def by_layer(pick: Callable[[ChannelInformation], float], **kwargs: Any) -> Measured:
+def _tabulated(
+    table: list[list[Any]], coords: Mapping[str, Any], attrs: Mapping[str, Any], factors: Sequence[float]
+) -> dict[str, Measured]:
+    def by_layer(pick: Callable[[_Cell], float | None], **kwargs: Any) -> Measured:
         empty = -1 if kwargs.get("flag") else math.nan
-        values = [[pick(c) if isinstance(c, ChannelInformation) else empty for c in row] for row in table]
+        picked = [[pick(c) if isinstance(c, _Cell) else None for c in row] for row in table]
+        values = [[empty if value is None else value for value in row] for row in picked]
         return Measured(values, ("split", "layer"), coords, **kwargs)
 
-    attrs = {"noise": noise, "noise_convention": "relative: sigma^2 = noise^2 tr Cov(T) per dimension"}
-    cells = [c for row in table for c in row if isinstance(c, ChannelInformation)]
+    def by_noise(pick: Callable[[ChannelInformation], float], text: str) -> Measured:
+        lost = [math.nan] * len(factors)
+        values = [[[*map(pick, c.levels[1:])] if isinstance(c, _Cell) else lost for c in row] for row in table]
+        more = {**coords, "noise_factor": [float(factor) for factor in factors]}
+        return Measured(values, ("split", "layer", "noise_factor"), more, units="bits", long_name=text, attrs=attrs)
+
+    cells = [c for row in table for c in row if isinstance(c, _Cell)]
     out: dict[str, Measured] = {}
-    for letter in ("x", "y") if any(c.y for c in cells) else ("x",):
+    for which, text in _INFORMATIONS.items() if any(c.main.y for c in cells) else [("x", _INFORMATIONS["x"])]:
         for part in Bits._fields:
-            name = f"information_{letter}" + ("" if part == "value" else f"_{part}")
-            text = f"I(T+n;{letter.upper()})" + ("" if part == "value" else f", {part}")
-            out[name] = by_layer(partial(_bits, letter, part), units="bits", long_name=text, attrs=attrs)
-    out["total_variance"] = by_layer(lambda c: c.variance, long_name="tr Cov(T)")
-    out["noise_std"] = by_layer(lambda c: c.noise_std, long_name="noise per dimension")
-    out["saturated"] = by_layer(lambda c: c.saturated, flag=True, long_name="I(T+n;X) is at its ceiling")
-    out["collapsed"] = by_layer(lambda c: c.collapsed, flag=True, long_name="all rows alike")
+            name = f"information_{which}" + ("" if part == "value" else f"_{part}")
+            long_name = text + ("" if part == "value" else f", {part}")
+            out[name] = by_layer(partial(_main_bits, which, part), units="bits", long_name=long_name, attrs=attrs)
+        if factors:
+            out[f"information_{which}_by_noise"] = by_noise(partial(_bits, which, "value"), f"{text} by noise")
+    for name, (text, of_cell) in _COMPANIONS.items():
+        out[name] = by_layer(of_cell, long_name=text)
+    for name, (text, of_cell) in _FLAGS.items():
+        out[name] = by_layer(of_cell, flag=True, long_name=text)
     nonfinite = [[-1 if c == _SILENT else int(c is None) for c in row] for row in table]
     out["information_nonfinite"] = Measured(
         nonfinite, ("split", "layer"), coords, flag=True, long_name="activations are not finite"
@@ -271,10 +244,36 @@ def _tabulated(table: list[list[Any]], coords: Mapping[str, Any], noise: float) 
     return out
 
 
-def _bits(letter: str, part: str, cell: ChannelInformation) -> float:
+def _bits(which: str, part: str, found: ChannelInformation) -> float:
     """One number of a cell; bounds as what is known in the end, within [0, ceiling]."""
-    bits = cell.x if letter == "x" else cell.y
+    bits: Bits | None = getattr(found, which)
     if bits is None:
         return math.nan
-    value: float = getattr(bits, part)
-    return min(max(value, 0.0), bits.ceiling) if part in ("lower", "upper") else value
+    value: float = dict(zip(("lower", "upper"), bits.bracket, strict=True)).get(part, getattr(bits, part))
+    return value
+
+
+def _main_bits(which: str, part: str, cell: _Cell) -> float:
+    return _bits(which, part, cell.main)
+
+
+def _of_geometry(name: str, cell: _Cell) -> float | None:
+    value: float | None = None if cell.geometry is None else getattr(cell.geometry, name)
+    return value
+
+
+_INFORMATIONS = {"x": "I(T+n;X)", "y": "I(T+n;Y)", "x_given_y": "I(T+n;X|Y)"}
+_Told = dict[str, tuple[str, Callable[[_Cell], float | None]]]
+_COMPANIONS: _Told = {
+    "total_variance": ("tr Cov(T)", lambda c: c.main.variance),
+    "noise_std": ("noise per dimension", lambda c: c.main.noise_std),
+    "noise_relative": ("noise per dimension over the root of tr Cov(T)", lambda c: c.main.noise_relative),
+    "effective_rank": ("participation ratio of Cov(T)", partial(_of_geometry, "effective_rank")),
+    "within_share": ("within-class share of tr Cov(T)", partial(_of_geometry, "within_share")),
+    "class_mean_accuracy": ("accuracy of the nearest class mean", partial(_of_geometry, "class_mean_accuracy")),
+}
+_FLAGS: _Told = {
+    "saturated": ("I(T+n;X) is at its ceiling", lambda c: c.main.saturated),
+    "collapsed": ("all rows alike", lambda c: c.main.collapsed),
+    "fano_alarm": ("the noise hides labels that class means decode", lambda c: c.fano_alarm),
+}

@@ -1,0 +1,146 @@
+"""What the channel estimator costs: ``python docs/benchmarks/information_speed.py`` prints Markdown tables.
+
+One thread, CPU time of the process, least of several runs; memory: growth of the resident peak (Linux) in a process of
+its own. The other estimator is the pairwise kernel one that most information planes use (Kolchinsky and Tracey's bounds
+with the entropy of the noise added and subtracted again), in numpy and float64, from its formula.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from probe.information.channel import channel_bits, channel_information
+from probe.information.geometry import geometry
+
+N, D, CLASSES = 4096, 128, 96
+LEVELS = (0.1, 0.2, 0.4)
+
+
+def layer(n: int = N, d: int = D, classes: int = CLASSES) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows scattered about the means of their classes, float32."""
+    source = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % classes
+    means = torch.randn(classes, d, generator=source)
+    return means[labels] + 0.5 * torch.randn(n, d, generator=source), labels
+
+
+def pairwise_entropy(x: np.ndarray, variance: float, *, lower: bool) -> float:
+    """Bound in nats on the entropy of a mixture of Gaussians around the rows; ``variance`` per dimension."""
+    n, d = x.shape
+    squares = (x**2).sum(1, keepdims=True)
+    distances = squares + squares.T - 2 * x @ x.T
+    width = 4 * variance if lower else variance
+    exponents = -distances / (2 * width)
+    largest = exponents.max(1, keepdims=True)
+    logs = largest[:, 0] + np.log(np.exp(exponents - largest).sum(1))
+    normal = d / 2 * np.log(2 * np.pi * variance)
+    return float(np.log(n) + normal + d / 2 - logs.mean())
+
+
+def pairwise_bounds(z: np.ndarray, labels: np.ndarray, noise: float) -> dict[str, float]:
+    """Lower and upper bounds on I(T+n; X) and the entropies for I(T+n; Y), in bits, class by class."""
+    variance = noise**2 * z.var(0).sum()
+    of_noise = z.shape[1] / 2 * (np.log(2 * np.pi * variance) + 1)
+    found = {}
+    for name, lower in (("lower", True), ("upper", False)):
+        found[f"x {name}"] = (pairwise_entropy(z, variance, lower=lower) - of_noise) / np.log(2)
+        rest = 0.0
+        for k in np.unique(labels):
+            rows = z[labels == k]
+            rest += len(rows) / len(z) * (pairwise_entropy(rows, variance, lower=lower) - of_noise) / np.log(2)
+        found[f"rest {name}"] = rest
+    return found
+
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def ours(n: int = N, d: int = D, classes: int = CLASSES, noise: float | Sequence[float] = 0.2) -> Callable[[], object]:
+    z, labels = layer(n, d, classes)
+    return lambda: channel_information(z, labels, noise=noise, generator=torch.Generator().manual_seed(0))
+
+
+def theirs(repeats: int) -> tuple[float, float]:
+    """Seconds of the pairwise estimator, and the largest relative difference of its bounds from ours."""
+    z, labels = layer()
+    wide, codes = z.double().numpy(), labels.numpy()
+    cost = seconds(lambda: pairwise_bounds(wide, codes, 0.2), repeats)
+    expected = pairwise_bounds(wide, codes, 0.2)
+    found = channel_information(z, labels, noise=0.2)
+    pairs = [(found.x.lower, expected["x lower"]), (found.x.upper, expected["x upper"])]
+    assert found.x_given_y is not None
+    pairs += [(found.x_given_y.lower, expected["rest lower"]), (found.x_given_y.upper, expected["rest upper"])]
+    return cost, max(abs(a / b - 1) for a, b in pairs)
+
+
+def peak(case: str) -> float:
+    """Growth of the peak resident memory in MiB by one call, in a fresh process."""
+    code = f"""
+import re, runpy, torch
+from pathlib import Path
+torch.set_num_threads(1)
+names = runpy.run_path({__file__!r}, run_name="measured")
+def resident(which):
+    return int(re.search(which + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+names["ours"](n=64)()
+call = names["ours"](noise={LEVELS!r})
+z, labels = names["layer"]()
+z, labels = z.double().numpy(), labels.numpy()
+names["pairwise_bounds"](z[:64], labels[:64], 0.2)
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+call() if {case!r} == "ours" else names["pairwise_bounds"](z, labels, 0.2)
+print(resident("VmHWM") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the least counts")
+    repeats = parser.parse_args(argv).repeats
+    torch.set_num_threads(1)
+    ours(n=256)()
+    print(f"torch {torch.__version__}, numpy {np.__version__}, one thread; N={N}, d={D}, {CLASSES} classes, float32\n")
+    cost, difference = theirs(repeats)
+    print("| bounds for X and Y | Monte Carlo | noise levels | CPU s | MiB |\n|---|---|---|---|---|")
+    print(f"| numpy, float64, pairwise | no | 1 | {cost:.2f} | {peak('theirs'):.0f} |")
+    print(f"| numpy, float64, pairwise | no | 3 | {3 * cost:.2f} (3 times the above) | |")
+    print(f"| channel_information | yes | 1 | {seconds(ours(), repeats):.2f} | |")
+    print(f"| channel_information | yes | 3 | {seconds(ours(noise=LEVELS), repeats):.2f} | {peak('ours'):.0f} |")
+    print(
+        f"| the same, noise so fine that distances are float64 | yes | 1 | {seconds(ours(noise=0.01), repeats):.2f} | |"
+    )
+    print(f"\nLargest relative difference of the bounds: {difference:.1e}.\n")
+    print("| one level, X and Y | CPU s |\n|---|---|")
+    one = ours(n=1024)
+    for n in (512, 1024, 2048, 4096, 8192):
+        print(f"| N = {n:,} | {seconds(ours(n=n), repeats):.3f} |")
+    for d in (16, 512, 4096):
+        print(f"| N = 1,024, d = {d:,} | {seconds(ours(n=1024, d=d), repeats):.3f} |")
+    for classes in (2, 10, 1024):
+        print(f"| N = 1,024, {classes:,} classes | {seconds(ours(n=1024, classes=classes), repeats):.3f} |")
+    for layers in (2, 8):
+        print(f"| N = 1,024, {layers} layers | {seconds(lambda k=layers: [one() for _ in range(k)], repeats):.3f} |")
+    z, labels = layer(1024)
+    print(f"| N = 1,024, spread, rank and class means | {seconds(lambda: geometry(z, labels), repeats):.3f} |")
+    leaf = z[:512].clone().requires_grad_()
+    print(
+        f"| N = 512, channel_bits with its gradient | {seconds(lambda: channel_bits(leaf).backward(), repeats):.3f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

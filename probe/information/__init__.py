@@ -1,0 +1,1 @@
+"""Estimators of information and entropy, in bits: tensors in, numbers out. One estimator, one file."""

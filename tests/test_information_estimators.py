@@ -1,0 +1,578 @@
+"""The estimators of probe/information, each against a truth that it does not share."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from helpers import seeded
+from scipy.integrate import quad
+from scipy.special import digamma
+from scipy.stats import norm
+from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+from torch import Tensor
+
+from probe.information import binned
+from probe.information.binned import binned_information, principal_components, row_codes
+from probe.information.bins import early_code_bins, equal_bins, quantile_bins, width_bins
+from probe.information.coding_rate import coding_rate
+from probe.information.decodable import decodable_information
+from probe.information.discrete import codes, entropy, information
+from probe.information.neighbours import ksg_information, ross_information
+from probe.information.renyi import gaussian_kernel, matrix_entropy, renyi_information
+from probe.information.weight_histogram import weight_histogram_entropy
+
+pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def clusters(k: int, n: int = 240, d: int = 5) -> tuple[Tensor, Tensor]:
+    """Far apart, all equally large; their numbers."""
+    labels = torch.arange(n) % k
+    return 100 * normal(k, d, seed=1)[labels] + 1e-3 * normal(n, d), labels
+
+
+def bit(snr: float) -> float:
+    """Information that a reading of one equally likely bit +-a has about it, by quadrature."""
+    return 1 - quad(lambda n: norm.pdf(n) * np.logaddexp(0, -2 * snr - 2 * snr**0.5 * n) / np.log(2), -12, 12)[0]
+
+
+def correlated(n: int, rho: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    both = normal(n, 2, seed=seed)
+    return both[:, :1], rho * both[:, :1] + math.sqrt(1 - rho**2) * both[:, 1:]
+
+
+# -- discrete variables --------------------------------------------------------------------------------------------
+
+
+def test_entropy_of_equal_codes_and_of_weighted_ones() -> None:
+    assert entropy(torch.arange(8)) == pytest.approx(3)
+    assert entropy(torch.tensor([0, 1, 2]), torch.tensor([2.0, 1, 1])) == pytest.approx(1.5)
+    assert entropy(torch.tensor([0, 0, 1, 2])) == pytest.approx(1.5)
+    assert entropy(torch.tensor([0, 1]), torch.tensor([0, 7])) == 0
+
+
+def test_information_of_codes() -> None:
+    a, b = torch.arange(12) // 4, torch.arange(12) % 4
+    assert information(a, b) == pytest.approx(0, abs=1e-12)
+    assert information(a, a) == pytest.approx(math.log2(3))
+    assert information(a, codes(4 * a + b)) == pytest.approx(math.log2(3))
+
+
+def test_codes_name_what_is_no_label() -> None:
+    assert codes(torch.tensor([7, -2, 7, 40])).tolist() == [1, 0, 1, 2]
+    assert codes(torch.tensor([True, False])).tolist() == [1, 0]
+    for wrong in (torch.zeros(3), torch.zeros(2, 2, dtype=torch.long)):
+        with pytest.raises(ValueError, match="labels must be integers"):
+            codes(wrong)
+    with pytest.raises(ValueError, match="at least 0"):
+        entropy(torch.arange(2), torch.tensor([1.0, -1.0]))
+
+
+# -- bins ----------------------------------------------------------------------------------------------------------
+
+
+def test_bins_by_hand() -> None:
+    z = torch.tensor([[-1.0, 3.0], [0.0, 3.0], [0.49, 3.0], [1.0, 3.0]])
+    assert width_bins(z, 0.5).tolist() == [[-2, 6], [0, 6], [0, 6], [2, 6]]
+    assert equal_bins(z, 4).tolist() == [[0, 0], [2, 0], [2, 0], [3, 0]]
+    assert equal_bins(z, 2, low=0, high=1).tolist() == [[-1, 2], [0, 2], [0, 2], [2, 2]]  # outside is not inside
+    assert quantile_bins(z, 2).tolist() == [[0, 1], [0, 1], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 100])
+def test_quantile_bins_are_equally_full(count: int) -> None:
+    bins = quantile_bins(normal(100, 3), count)
+    for unit in bins.unbind(1):
+        full = unit.bincount(minlength=count)
+        assert full.max() - full.min() <= 1
+
+
+@pytest.mark.parametrize("rule", [lambda z: equal_bins(z, 9), lambda z: quantile_bins(z, 9)])
+def test_scale_free_rules_do_not_see_the_scale(rule: Callable[[Tensor], Tensor]) -> None:
+    assert torch.equal(rule(normal(50, 4)), rule(1024 * normal(50, 4)))
+
+
+def test_early_code_bins_are_those_of_the_early_code() -> None:
+    z = torch.cat([torch.linspace(-1.5, 1.5, 3001), torch.tensor([-1.0, 1.0, -7e9, 7e9])])
+    edges = np.linspace(-1, 1, 30, dtype="float32")
+    theirs = edges[np.digitize(z.numpy(), edges) - 1]
+    assert np.array_equal(edges[early_code_bins(z).numpy()], theirs)
+    assert early_code_bins(torch.tensor([-1.001, 1.0])).tolist() == [29, 29]  # both sides, one bin
+
+
+def test_bins_that_cannot_be_made_are_errors() -> None:
+    z = normal(4, 2)
+    for make, message in [
+        (lambda: width_bins(z, 0.0), "width must be positive"),
+        (lambda: width_bins(z, 1e-30), "too fine"),
+        (lambda: equal_bins(z, 0), "at least 1 bin"),
+        (lambda: equal_bins(z, 3, low=1.0), "low < high"),
+        (lambda: equal_bins(z, 3, low=1.0, high=1.0), "low < high"),
+        (lambda: quantile_bins(z, 0), "at least 1 bin"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make()
+
+
+# -- binned information --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [2, 5, 240])
+def test_binned_rows_of_far_clusters_are_log2_of_their_number(k: int) -> None:
+    z, labels = clusters(k)
+    found = binned_information(width_bins(z + 0.5, 1.0), labels)
+    assert found.x == pytest.approx(math.log2(k))
+    assert found.y == pytest.approx(math.log2(k))
+    assert (found.x_ceiling, found.y_ceiling) == pytest.approx((math.log2(240), math.log2(k)))
+    assert found.saturated == (k == 240)
+
+
+def test_binned_unit_has_the_entropy_of_a_normal_at_that_resolution() -> None:
+    found = binned_information(width_bins(normal(100_000, 1), 0.1))
+    assert found.x == pytest.approx(norm.entropy() / math.log(2) - math.log2(0.1), abs=0.013)  # 4 standard errors
+
+
+def test_binned_rows_of_many_units_are_saturated_whatever_they_say() -> None:
+    found = binned_information(equal_bins(normal(500, 40), 30), torch.arange(500) % 5)
+    assert (found.x, found.y) == pytest.approx((math.log2(500), math.log2(5)))  # of pure noise
+    assert found.saturated
+
+
+def test_binned_single_units_are_averaged_and_pooled() -> None:
+    bins = torch.tensor([[0, 5], [0, 6], [1, 7], [1, 8]])
+    units = binned_information(bins, torch.tensor([0, 0, 1, 1]), of="units")
+    assert (units.x, units.y) == pytest.approx(((1 + 2) / 2, 1))
+    pooled = binned_information(torch.tensor([[0, 1], [0, 1], [1, 1]]), of="pooled")
+    assert pooled.entropy == pytest.approx(entropy(torch.tensor([0, 1, 0, 1, 1, 1])))
+    assert pooled.x == pytest.approx(pooled.entropy - 2 / 3)  # two inputs of one bit, one of none
+
+
+def test_repeated_inputs_weigh_by_their_number_and_noise_is_subtracted() -> None:
+    inputs = torch.tensor([3, 3, 9, 10])
+    certain = binned_information(torch.tensor([[0], [0], [1], [2]]), inputs=inputs)
+    assert (certain.x, certain.x_ceiling) == pytest.approx((1.5, 1.5))
+    noisy = binned_information(torch.tensor([[0], [1], [1], [2]]), inputs=inputs)
+    assert noisy.x == pytest.approx(1.5 - 0.5)  # one half of the mass has one bit of noise
+
+
+@pytest.mark.parametrize("width", [1, 3, 60])
+def test_row_codes_are_exact(width: int) -> None:
+    bins = torch.randint(-2, 2, (400, width), generator=seeded())
+    bins[200:300] = bins[:100]
+    found, truth = row_codes(bins), bins.unique(dim=0, return_inverse=True)[1]
+    assert information(found, truth) == pytest.approx(entropy(truth))
+    assert entropy(found) == pytest.approx(entropy(truth))
+
+
+def test_row_codes_survive_a_hash_that_meets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binned, "codes", lambda hashes: torch.zeros_like(hashes))
+    assert row_codes(torch.tensor([[1, 2], [3, 4], [1, 2]])).tolist() == [0, 1, 0]
+
+
+def test_principal_components_keep_distances_of_a_flat_layer() -> None:
+    plane = normal(50, 2, seed=3) * torch.tensor([5.0, 1.0])
+    wide = plane @ torch.linalg.qr(normal(9, 9))[0][:2] + 4
+    found = principal_components(wide, 2)
+    assert torch.allclose(torch.cdist(found, found), torch.cdist(plane, plane), atol=1e-6)
+    assert found.var(0)[0] > found.var(0)[1]
+    for turned in (wide, -wide, wide.flip(1)):
+        again = principal_components(turned, 2)
+        assert torch.allclose(again.abs(), found.abs())
+        assert (again.amax(0) > -again.amin(0)).all()
+    with pytest.raises(ValueError, match="k must be between 1 and min"):
+        principal_components(wide, 10)
+
+
+def test_what_is_not_binned_is_an_error() -> None:
+    with pytest.raises(ValueError, match="bins must be integers"):
+        binned_information(normal(4, 2))
+    with pytest.raises(ValueError, match="of must be"):
+        binned_information(torch.zeros(4, 2, dtype=torch.long), of="row")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be 4 integers"):
+        binned_information(torch.zeros(4, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long))
+
+
+# -- the histogram of weights --------------------------------------------------------------------------------------
+
+
+def test_weight_histogram_of_standard_normals_is_the_published_start() -> None:
+    inside = np.diff(norm.cdf(np.linspace(-1, 1, 30)))
+    masses = np.append(inside, 1 - inside.sum())
+    truth = -(masses * np.log2(masses)).sum()
+    found = [weight_histogram_entropy(normal(12_544, seed=seed)) for seed in range(10)]
+    assert truth == pytest.approx(4.204, abs=0.004)
+    assert np.mean(found) == pytest.approx(truth, abs=0.02)
+    assert weight_histogram_entropy(torch.zeros(3, 4)) == 0
+    for wrong, message in ((torch.tensor([math.nan]), "weights holds NaN"), (torch.zeros(0), "must not be empty")):
+        with pytest.raises(ValueError, match=message):
+            weight_histogram_entropy(wrong)
+
+
+# -- coding rate ---------------------------------------------------------------------------------------------------
+
+
+def hypercube(bits: int, d: int) -> tuple[Tensor, Tensor]:
+    corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=bits)), dtype=torch.float64)
+    return corners @ torch.linalg.qr(normal(d, d))[0][:bits] + 3, torch.arange(2**bits) // 2 ** (bits // 2)
+
+
+@pytest.mark.parametrize("d", [8, 300])  # fewer and more than rows
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_coding_rate_of_the_hypercube(d: int, noise: float) -> None:
+    z, labels = hypercube(8, d)
+    found = coding_rate(z, labels, noise=noise)
+    one = math.log2(1 + 1 / (8 * noise**2)) / 2  # of each of 8 independent units of variance
+    assert found.x.item() == pytest.approx(8 * one)
+    assert found.y is not None
+    assert found.y.item() == pytest.approx(4 * one)
+    assert 8 * bit(1 / (8 * noise**2)) <= found.upper <= found.x_ceiling == 8
+    assert found.y_ceiling == pytest.approx(4)
+
+
+def test_coding_rate_weighs_classes_by_their_size() -> None:
+    z, labels = normal(90, 4) * torch.tensor([1.0, 2, 3, 4]), (torch.arange(90) > 70).long() + (torch.arange(90) > 80)
+    sigma2 = 0.04 * np.cov(z.numpy().T, bias=True).trace()
+
+    def rate(part: Tensor) -> float:
+        return np.linalg.slogdet(np.eye(4) + np.cov(part.numpy().T, bias=True) / sigma2)[1] / 2 / math.log(2)
+
+    within = sum((labels == k).double().mean().item() * rate(z[labels == k]) for k in range(3))
+    found = coding_rate(z, labels)
+    assert found.y is not None
+    assert (found.x.item(), found.y.item()) == pytest.approx((rate(z), rate(z) - within))
+
+
+def test_coding_rate_goes_above_its_ceiling_and_the_bound_does_not() -> None:
+    found = coding_rate(normal(64, 64), noise=0.05)
+    assert found.x.item() > 60
+    assert found.upper == 6
+
+
+def test_coding_rate_of_what_is_alike_is_zero() -> None:
+    z = torch.full((6, 3), 0.1, requires_grad=True)
+    found = coding_rate(z, torch.arange(6) % 2)
+    assert found.collapsed
+    assert found.y is not None
+    assert (found.x.item(), found.y.item()) == (0, 0)
+    found.x.backward()
+    assert z.grad is not None
+    assert not z.grad.any()
+    assert not coding_rate(normal(6, 3)).collapsed
+
+
+def test_coding_rate_without_noise_is_an_error() -> None:
+    with pytest.raises(ValueError, match="noise must be positive"):
+        coding_rate(normal(4, 2), noise=0)
+
+
+# -- Renyi ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.01, 2, 3])
+def test_renyi_of_two_points_is_closed_form(alpha: float) -> None:
+    kappa = math.exp(-1 / (2 * 0.7**2))  # the median distance is the only one
+    found = renyi_information(torch.tensor([[0.0, 1.0], [5.0, 1.0]]), alpha=alpha, width=0.7)
+    powers = ((1 + kappa) / 2) ** alpha + ((1 - kappa) / 2) ** alpha
+    assert found.x.item() == pytest.approx(math.log2(powers) / (1 - alpha))
+
+
+@pytest.mark.parametrize("alpha", [1.01, 2])
+@pytest.mark.parametrize("k", [2, 6])
+def test_renyi_of_far_clusters_is_log2_of_their_number(alpha: float, k: int) -> None:
+    z, labels = clusters(k, n=60)
+    found = renyi_information(z, labels, alpha=alpha, width=0.05)
+    assert found.y is not None
+    assert [found.x.item(), found.y.item(), found.y_ceiling] == pytest.approx([math.log2(k)] * 3, abs=1e-4)
+    nothing = renyi_information(z, torch.zeros(60, dtype=torch.long), alpha=alpha)
+    assert nothing.y is not None
+    assert nothing.y.item() == pytest.approx(0, abs=1e-9)
+
+
+def test_kernel_width_is_relative_to_the_median_distance_of_rows_that_differ() -> None:
+    found = gaussian_kernel(torch.tensor([[0.0], [1.0], [3.0], [3.0]]), width=0.5)  # 1, 2, 2, 3, 3 apart, and 0
+    assert found[0].tolist() == pytest.approx([1, *(math.exp(-d * d / 2 / (0.5 * 2) ** 2) for d in (1, 3, 3))])
+
+
+def test_renyi_of_two_needs_no_eigenvalues_and_agrees_with_them() -> None:
+    kernel = gaussian_kernel(normal(40, 6))
+    assert matrix_entropy(kernel, alpha=2).item() == pytest.approx(
+        matrix_entropy(kernel, alpha=2 + 1e-9).item(), abs=1e-6
+    )
+    shannon = matrix_entropy(kernel, alpha=1 + 1e-6).item()
+    p = np.linalg.eigvalsh(kernel.numpy() / 40).clip(1e-300)
+    assert shannon == pytest.approx(-(p * np.log2(p)).sum(), abs=1e-4)
+
+
+def test_renyi_stays_within_its_limits() -> None:
+    z, labels = normal(80, 6), torch.arange(80) % 4
+    for alpha in (1.01, 2):
+        found = renyi_information(z, labels, alpha=alpha)
+        assert found.y is not None
+        assert 0 <= found.y.item() <= min(found.x.item(), 2) + 1e-9
+        assert found.x.item() <= found.x_ceiling == math.log2(80)
+
+
+def test_renyi_of_what_is_alike_is_zero() -> None:
+    found = renyi_information(torch.full((6, 3), 0.1), torch.arange(6) % 2)
+    assert found.collapsed
+    assert found.x.item() == pytest.approx(0, abs=1e-9)
+    assert not renyi_information(normal(6, 3)).collapsed
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda z: renyi_information(z, alpha=1), "alpha must be positive and not 1"),
+        (lambda z: renyi_information(z, alpha=-1), "alpha must be positive and not 1"),
+        (lambda z: renyi_information(z, width=0), "width must be positive"),
+    ],
+)
+def test_renyi_of_no_order_is_an_error(make: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(normal(5, 2))
+
+
+# -- both that have gradients --------------------------------------------------------------------------------------
+
+DIFFERENTIABLE = [
+    lambda z, y: coding_rate(z, y),
+    lambda z, y: renyi_information(z, y, alpha=2),
+    lambda z, y: renyi_information(z, y),
+]
+
+
+@pytest.mark.parametrize("measure", DIFFERENTIABLE)
+def test_gradients_are_right(measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+    z, labels = normal(9, 3).requires_grad_(), torch.arange(9) % 3
+    assert torch.autograd.gradcheck(lambda z: measure(z, labels)[:2], (z,))
+
+
+@pytest.mark.parametrize("measure", DIFFERENTIABLE)
+def test_scale_shift_rotation_and_order_change_nothing(
+    measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+) -> None:
+    z, labels, order = normal(60, 5), torch.arange(60) % 3, torch.randperm(60, generator=seeded())
+    turned = 7 * z @ torch.linalg.qr(normal(5, 5, seed=2))[0] + 3
+    for a, b in zip(measure(z, labels)[:2], measure(turned[order], 5 - labels[order])[:2], strict=True):
+        assert a.item() == pytest.approx(b.item(), abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("measure", DIFFERENTIABLE)
+def test_lower_precision_is_upcast(
+    measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], dtype: torch.dtype
+) -> None:
+    z, labels = normal(40, 5).to(dtype), torch.arange(40) % 3
+    assert measure(z, labels)[0].item() == measure(z.double(), labels)[0].item()
+
+
+# -- neighbours ----------------------------------------------------------------------------------------------------
+
+
+def naive_ksg(x: np.ndarray, y: np.ndarray, k: int) -> float:
+    """Pair by pair; scales as the function has them."""
+    x, y = (v / np.sqrt(v.var(0).mean()) for v in (x, y))
+    sums = 0.0
+    for i in range(len(x)):
+        dx, dy = abs(x - x[i]).max(1), abs(y - y[i]).max(1)
+        epsilon = np.sort(np.maximum(dx, dy))[k]
+        sums += digamma(1 + (dx < epsilon).sum() - 1) + digamma(1 + (dy < epsilon).sum() - 1)
+    return (digamma(k) + digamma(len(x)) - sums / len(x)) / math.log(2)
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_ksg_agrees_with_a_naive_twin(k: int) -> None:
+    x = normal(120, 3)
+    y = x[:, :2] ** 2 + 0.5 * normal(120, 2, seed=1)
+    assert ksg_information(x, y, k=k).value == pytest.approx(naive_ksg(x.numpy(), y.numpy(), k))
+
+
+def test_neighbours_agree_with_scikit_learn_on_single_features() -> None:
+    x, y = correlated(400, 0.7)
+    theirs = mutual_info_regression(x.numpy(), y[:, 0].numpy(), random_state=0)[0] / math.log(2)
+    assert ksg_information(x, y).value == pytest.approx(theirs, abs=1e-3)  # which adds noise
+    labels = (y[:, 0] > 0).long()
+    theirs = mutual_info_classif(x.numpy(), labels.numpy(), random_state=0)[0] / math.log(2)
+    assert ross_information(x, labels).value == pytest.approx(theirs, abs=1e-3)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.95])
+def test_ksg_of_a_normal_pair_is_the_truth_within_its_error(rho: float) -> None:
+    truth = -math.log2(1 - rho**2) / 2
+    found = [ksg_information(*correlated(500, rho, seed=seed), generator=seeded(seed)) for seed in range(12)]
+    values, errors = np.array([(f.value, f.se) for f in found]).T
+    assert abs(values.mean() - truth) < 4 * values.std(ddof=1) / math.sqrt(12)
+    assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(ddof=1), rel=0.6)  # of the right size
+
+
+def test_ross_of_a_noisy_bit_is_the_truth_within_its_error() -> None:
+    labels = torch.arange(500) % 2
+    values = []
+    for seed in range(12):
+        z = (2.0 * labels - 1)[:, None] + normal(500, 1, seed=seed)
+        found = ross_information(z, labels)
+        assert found.se is not None
+        values.append((found.value, found.se))
+    mean, error = np.array(values).T
+    assert abs(mean.mean() - bit(1)) < 4 * mean.std(ddof=1) / math.sqrt(12)
+    assert np.sqrt((error**2).mean()) == pytest.approx(mean.std(ddof=1), rel=0.6)
+
+
+def test_ksg_is_low_in_many_dimensions() -> None:
+    """As its documentation says: normals of 25 + 25 dimensions that share 1.02 nats."""
+    rho = math.sqrt(1 - math.exp(-2 * 1.02 / 25))
+    x, noise = normal(1000, 25), normal(1000, 25, seed=1)
+    found = ksg_information(x, rho * x + math.sqrt(1 - rho**2) * noise).value * math.log(2)
+    assert found < 0.4
+
+
+def test_neighbours_do_not_see_units_of_measurement_nor_order() -> None:
+    x, y = correlated(200, 0.8)
+    order = torch.randperm(200, generator=seeded())
+    assert ksg_information(1024 * x[order] + 1, y[order] / 1024).value == pytest.approx(ksg_information(x, y).value)
+    labels = (y[:, 0] > 0).long()
+    assert ross_information(1024 * x[order], 3 - labels[order]).value == pytest.approx(
+        ross_information(x, labels).value
+    )
+
+
+def test_few_rows_have_no_error_and_repeated_ones_no_estimate() -> None:
+    x, y = correlated(6, 0.5)
+    assert ksg_information(x, y).se is None
+    assert ross_information(x, torch.tensor([0, 0, 0, 0, 1, 1]), k=1).se is None
+    x, y = correlated(400, 0.5)
+    x[1] = x[0]
+    assert ksg_information(x, y).repeated == pytest.approx(2 / 400)
+    x[:40] = x[0]
+    half = torch.arange(400) % 2
+    for estimate in (lambda: ksg_information(x, y), lambda: ksg_information(y, x), lambda: ross_information(x, half)):
+        with pytest.raises(ValueError, match="repeated"):
+            estimate()
+
+
+def test_neighbours_that_cannot_be_had_are_errors() -> None:
+    x = normal(20, 2)
+    for estimate, message in [
+        (lambda: ksg_information(x, normal(19, 2)), "equally many rows"),
+        (lambda: ksg_information(x, torch.zeros(20, 1)), "y is constant"),
+        (lambda: ksg_information(x, x[:, :1], k=20), "less than the number of rows, 20"),
+        (lambda: ksg_information(x, x[:, :1], k=0), "k must be at least 1"),
+        (lambda: ross_information(x, torch.arange(20)), "rows in each class, 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            estimate()
+
+
+# -- decodable information -----------------------------------------------------------------------------------------
+
+
+def test_decodable_finds_what_is_linear() -> None:
+    """A bit in normal noise: the true posterior is logistic, so the bound is tight."""
+    labels = torch.arange(2000) % 2
+    z = torch.cat([(2.0 * labels - 1)[:, None] + normal(2000, 1), normal(2000, 2, seed=1)], 1)
+    found = decodable_information(z, labels)
+    assert abs(found.raw - bit(1)) < 4 * found.se
+    assert found.value == found.raw
+    assert found.ceiling == 1
+    assert found.converged
+
+
+def test_decodable_of_far_clusters_is_nearly_all() -> None:
+    z, labels = clusters(4)
+    found = decodable_information(z, labels, strength=1e4)
+    assert 1.98 < found.value <= 2 == found.ceiling
+
+
+def test_decodable_of_what_is_not_there_is_zero() -> None:
+    found = decodable_information(normal(200, 10), torch.arange(200) % 3)
+    assert found.value == 0 > found.raw
+    regression = decodable_information(normal(200, 10), normal(200, seed=1), continuous=True)
+    assert regression.value < 0.02
+    one = decodable_information(normal(20, 3), torch.zeros(20, dtype=torch.long))
+    assert (one.value, one.ceiling) == (0, 0)
+
+
+def test_decodable_does_not_find_what_is_not_linear() -> None:
+    z = normal(500, 2)
+    labels = (z[:, 0] * z[:, 1] > 0).long()  # exclusive or: one bit is there
+    assert decodable_information(z, labels).value < 0.05
+    assert ross_information(z, labels).value > 0.5
+
+
+@pytest.mark.parametrize("change", [lambda y: y, torch.exp, lambda y: -(y**3)])
+def test_decodable_of_a_normal_target_is_the_truth_in_any_units(change: Callable[[Tensor], Tensor]) -> None:
+    z, y = correlated(2000, 0.8)
+    found = decodable_information(z, change(y[:, 0]), continuous=True)
+    assert abs(found.raw + math.log2(1 - 0.64) / 2) < 4 * found.se
+    assert found.se < 0.1
+    assert found.ceiling is None
+
+
+def test_decoder_that_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, labels = clusters(4)
+    monkeypatch.setattr("probe.information.decodable._ITERATIONS", 1)
+    assert not decodable_information(z, labels, strength=1e6).converged
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_decodable_error_is_of_the_right_size(continuous: bool) -> None:
+    found = []
+    for seed in range(15):
+        z, y = correlated(300, 0.8, seed=seed)
+        target = y[:, 0] if continuous else (y[:, 0] > 0).long()
+        found.append(decodable_information(z, target, continuous=continuous))
+    errors = np.sqrt(np.mean([f.se**2 for f in found]))
+    assert errors == pytest.approx(np.std([f.raw for f in found], ddof=1), rel=0.6)
+
+
+@pytest.mark.parametrize(
+    ("targets", "kwargs", "message"),
+    [
+        (torch.arange(20) % 2, {"folds": 1}, "folds must be between"),
+        (torch.arange(20) % 7, {}, "at least 5 rows"),
+        (torch.linspace(0, 1, 20), {}, "must be 20 integers"),
+        (torch.linspace(0, 1, 19), {"continuous": True}, "must be 20 finite numbers"),
+        (torch.full((20,), math.nan), {"continuous": True}, "must be 20 finite numbers"),
+        (torch.arange(20.0) // 2, {"continuous": True}, "not continuous"),
+    ],
+)
+def test_targets_that_cannot_be_decoded_are_errors(targets: Tensor, kwargs: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decodable_information(normal(20, 3), targets, **kwargs)
+
+
+# -- what all refuse -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        coding_rate,
+        renyi_information,
+        lambda z: principal_components(z, 1),
+        lambda z: ksg_information(z, z),
+        lambda z: ross_information(z, torch.arange(len(z)) % 2),
+        lambda z: decodable_information(z, torch.arange(len(z)) % 2),
+        lambda z: width_bins(z, 1.0),
+        lambda z: equal_bins(z, 3),
+        lambda z: quantile_bins(z, 3),
+    ],
+)
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (torch.tensor([[0.0], [math.nan]]), "NaN or infinite"),
+        (torch.zeros(1, 3), "n >= 2"),
+        (torch.zeros(4), "shape"),
+        (torch.zeros(4, 0), "d >= 1"),
+    ],
+)
+def test_rows_that_are_none_are_errors(measure: Callable[[Tensor], object], z: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(z)
