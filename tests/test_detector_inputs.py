@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from joblib.externals.loky import get_reusable_executor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probe.phases import detector as module
@@ -229,6 +230,7 @@ def test_jobs_in_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "_BLOCK", 2)
     truth = PhaseDetector().fit(several()).markers_
     assert PhaseDetector(n_jobs=2).fit(several()).markers_.identical(truth)
+    get_reusable_executor().shutdown()  # or its workers wait on in the tests that start runs of their own
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
