@@ -27,12 +27,11 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from probe.information.discrete import class_codes, codes, entropy, rows
+from probe.information.discrete import COLLAPSED, class_codes, codes, entropy, rows
 from probe.information.pairs import Pairs, row_terms
 
 Convention = Literal["relative", "absolute"]
 
-_COLLAPSED = 1e-12  # relative variance below which float32 activations differ by rounding only: (2^-24 * 16)^2
 _FINEST, _COARSEST = 0.02, 2.0  # relative noise: 0.02 tells N rows apart in any layer of more than one or two units
 
 
@@ -227,7 +226,7 @@ def channel_bits(
     t = z if z.dtype == torch.float64 else z.float()
     t = t - t.mean(0)
     variance = t.square().sum(1).mean()
-    if variance <= _COLLAPSED * z.detach().to(t).square().sum(1).mean():
+    if variance <= COLLAPSED * z.detach().to(t).square().sum(1).mean():
         return 0 * t.sum()
     t = t / (noise * variance.sqrt())
     draw = _noise(t, generator).to(t) if part == "value" else None
@@ -274,7 +273,7 @@ def normalised(z: Tensor) -> tuple[Tensor, float, bool]:
     size = t.square().sum(1).mean()
     t = t - t.mean(0)
     variance = t.square().sum(1).mean()
-    collapsed = bool(variance <= _COLLAPSED * size)
+    collapsed = bool(variance <= COLLAPSED * size)
     return (t if collapsed else t.div_(variance.sqrt())), variance.item(), collapsed
 
 

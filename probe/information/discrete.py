@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-_COLLAPSED = 1e-12  # relative variance below which float32 activations differ by rounding only: (2^-24 * 16)^2
+COLLAPSED = 1e-12  # relative variance below which float32 activations differ by rounding only: (2^-24 * 16)^2
 
 
 def rows(z: Tensor, *, name: str = "z") -> Tensor:
@@ -40,7 +40,7 @@ def alike(z: Tensor) -> bool:
     ----------
     z : float64 Tensor of shape (n, d)
     """
-    return bool((z - z.mean(0)).square().sum() <= _COLLAPSED * z.square().sum())
+    return bool((z - z.mean(0)).square().sum() <= COLLAPSED * z.square().sum())
 
 
 def codes(labels: Tensor) -> Tensor:

@@ -234,10 +234,10 @@ class PhaseDetector(BaseEstimator):
         n_runs, steps = curves.sizes.get("run", 1), curves["step"].values.astype(float)
         rules = self._rules()
         chance = self._chance(roles)
-        blocks = (roles.of_runs(slice(i, min(i + _BLOCK, n_runs))) for i in range(0, n_runs, _BLOCK))
-        sizes = [min(_BLOCK, n_runs - i) for i in range(0, n_runs, _BLOCK)]
+        blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
         work = (
-            delayed(markers_of_runs)(steps, block, n, rules, chance) for block, n in zip(blocks, sizes, strict=True)
+            delayed(markers_of_runs)(steps, roles.of_runs(block), block.stop - block.start, rules, chance)
+            for block in blocks
         )
         table = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)

@@ -64,6 +64,11 @@ def check_curve(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.nda
     return s[valid], v[valid]
 
 
+def too_few(values: np.ndarray, rule: str, least: int) -> Marker:
+    """What any rule says of a record shorter than it needs."""
+    return Marker("undefined", rule, reason=f"{len(values)} valid observations, {least} are needed")
+
+
 def sustained_crossing(steps: ArrayLike, values: ArrayLike, level: float, *, m: int = 3, name: str = "value") -> Marker:
     """First step from which ``m`` observations in a row are at or above ``level``.
 
@@ -93,7 +98,7 @@ def sustained_crossing(steps: ArrayLike, values: ArrayLike, level: float, *, m: 
     s, v = check_curve(steps, values)
     rule = f"{name} >= {level:.4g} at {m} observations in a row"
     if len(v) < m:
-        return Marker("undefined", rule, reason=f"{len(v)} valid observations, {m} are needed")
+        return too_few(v, rule, m)
     above = v >= level
     runs = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(above, m).all(axis=1))
     if len(runs) == 0:

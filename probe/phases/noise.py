@@ -126,6 +126,11 @@ def _contrasts(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(whiten, axis=1), np.array(log_determinant), of_white
 
 
+def inflation(phi: float) -> float:
+    """Variance of a mean of AR(1) noise over that of white noise of the same size, for many observations."""
+    return (1 + phi) / (1 - phi)
+
+
 def ar1(generator: np.random.Generator, shape: tuple[int, int], phi: float) -> np.ndarray:
     """Simulate AR(1) curves of shape (curves, n): stationary with standard deviation 1; at phi = 1 a random walk."""
     noise = generator.standard_normal(shape)

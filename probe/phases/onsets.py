@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import median_filter
 from scipy.special import fdtri, ndtri
 
-from probe.phases.markers import Marker, check_curve
-from probe.phases.noise import floor, noise_model
-from probe.phases.segmentation import BrokenSticks, broken_sticks, inflation
+from probe.phases.markers import Marker, check_curve, too_few
+from probe.phases.noise import floor, inflation, noise_model
+from probe.phases.segmentation import BrokenSticks, broken_sticks
 
 # Knots are tried at so many places at most: 0.04 dex apart on a log-spaced record of five decades, 0.08 on others.
 _KNOTS = 120
@@ -111,7 +111,7 @@ def piecewise_linear_onset(steps: ArrayLike, values: ArrayLike, *, credible: flo
     s, v = check_curve(steps, values)
     rule = "first knot of straight pieces that meet, over log10(step + 1)"
     if len(v) < _LEAST_BENT:
-        return _too_few(v, rule, _LEAST_BENT)
+        return too_few(v, rule, _LEAST_BENT)
     x = np.log10(s + 1)
     sticks = broken_sticks(x, v, max_knots=_KNOTS)
     best = sticks.pairs[:, np.argmin(sticks.rss2)]
@@ -172,7 +172,7 @@ def plateau_end(steps: ArrayLike, values: ArrayLike, *, direction: int = 1, cred
     up, down = ("rise", "fall") if direction == 1 else ("fall", "rise")
     rule = f"second knot of {up}, plateau, {down}: straight pieces that meet, over log10(step + 1)"
     if len(v) < _LEAST_BENT:
-        return _too_few(v, rule, _LEAST_BENT)
+        return too_few(v, rule, _LEAST_BENT)
     x, y = np.log10(s + 1), direction * v
     sticks = broken_sticks(x, y, max_knots=_KNOTS)
     shaped = np.where(_is_plateau(sticks.slopes), sticks.rss2, np.inf)
@@ -260,7 +260,7 @@ def fixed_point(steps: ArrayLike, values: ArrayLike, *, k: float = 3.0) -> Marke
     s, rows = _check_rows(steps, values)
     rule = f"stays within {k:g} sd of its last tenth"
     if len(s) < _LEAST_RESTING:
-        return _too_few(s, rule, _LEAST_RESTING)
+        return too_few(s, rule, _LEAST_RESTING)
     rests = [_rest(s, column) for column in rows.T]
     if all(rest.walks for rest in rests):
         return Marker("undecided", rule, reason="a random walk moves as far, and comes to rest nowhere")
@@ -359,7 +359,7 @@ def fitting_end(steps: ArrayLike, loss: ArrayLike, *, share: float = 0.99, m: in
     s, v = check_curve(steps, loss)
     rule = f"{share:.4g} of the fall of the loss ({scale} scale) at {m} observations in a row"
     if len(v) < _LEAST_RESTING:
-        return _too_few(v, rule, _LEAST_RESTING)
+        return too_few(v, rule, _LEAST_RESTING)
     if scale == "log" and (v <= 0).any():
         raise ValueError(f"expected positive losses, got {v.min():g} at step {s[np.argmin(v)]:g}; pass scale='linear'")
     return _fallen(s, np.log(v) if scale == "log" else v, share, m, rule)
@@ -403,7 +403,3 @@ def _check_rows(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.nda
         check_curve(s, column)
     complete = ~np.isnan(rows).any(axis=1)
     return s[complete], rows[complete]
-
-
-def _too_few(values: np.ndarray, rule: str, least: int) -> Marker:
-    return Marker("undefined", rule, reason=f"{len(values)} valid observations, {least} are needed")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
-from probe.phases.markers import Marker, check_curve
-from probe.phases.noise import PHI, Noise, noise_model, spikes
+from probe.phases.markers import Marker, check_curve, too_few
+from probe.phases.noise import PHI, Noise, inflation, noise_model, spikes
 from probe.phases.shapes import Splits, unimodal_splits, valley
 
 # More observations than this are averaged in blocks: the table of p-values ends there.
@@ -58,7 +58,7 @@ def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, credible: float = 0.9)
         raise ValueError(f"expected credible between 0 and 1, got {credible}; 0.9 is usual")
     s, v = check_curve(steps, values)
     if len(v) < 4:
-        return Marker("undefined", _MODE, reason=f"{len(v)} valid observations, 4 are needed")
+        return too_few(v, _MODE, 4)
     noise = noise_model(v[None])
     sd, phi = _unit(noise)
     step, lower, upper = _mode(s, unimodal_splits(v, 1 / sd**2), credible)
@@ -229,7 +229,7 @@ def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3,
     rule = f"rise and fall after the initial descent, p <= {alpha:g}; unimodal mode"
     s, v, n_spikes, said = _prepared(*check_curve(steps, values), spike_width)
     if len(v) < 8:
-        return Marker("undefined", rule, n_spikes=n_spikes, reason=f"{len(v)} valid observations, 8 are needed")
+        return replace(too_few(v, rule, 8), n_spikes=n_spikes)
     look = _look(v)
     start, p, noise = look.start, look.p_value, look.noise
     v_seen = v[start:]
@@ -337,7 +337,7 @@ def _not_found(v: np.ndarray, noise: Noise, excursions: Excursions, alpha: float
 def _still_rising(v: np.ndarray, noise: Noise) -> bool:
     m = max(2, len(v) // 10)
     phi = float(noise.stationary_phi[0])
-    error = noise.sd[0, -m:].mean() * np.sqrt(2 / m * (1 + phi) / (1 - phi))
+    error = noise.sd[0, -m:].mean() * np.sqrt(2 / m * inflation(phi))
     return bool(v[-m:].mean() - v[-2 * m : -m].mean() > 3 * error)
 
 

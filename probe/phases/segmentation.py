@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probe.phases.noise import MAD, floor
+from probe.phases.noise import MAD, floor, inflation
 
 # Candidates for the knots of a broken stick; of more observations that many are taken, see _candidates.
 MAX_KNOTS = 1000
@@ -186,11 +186,6 @@ def difference_noise(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     misfit = (((variance[:, None] * model - spread) * relative) ** 2).sum(axis=1)
     best = int(np.argmin(misfit))
     return float(np.sqrt(variance[best])), float(phi[best, 0])
-
-
-def inflation(phi: float) -> float:
-    """Variance of a mean of AR(1) noise over that of white noise of the same size, for many observations."""
-    return (1 + phi) / (1 - phi)
 
 
 class _Pieces:
