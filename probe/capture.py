@@ -7,7 +7,7 @@ A *site* is a place in the forward pass: the output of a layer (its name), :data
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from probe.chain import Calls, Link, ends, joined
 from probe.layers import INPUT, OUTPUT, Reduce, named_layers, reduced, replaced, tensor_of
 
 # Edit(output, positions): what a site passes on instead; positions are the places of its rows in the request.
@@ -63,13 +64,27 @@ class Tap:
     reduce: Reduce | Scored = None
 
 
+@dataclass(frozen=True)
+class Start:
+    """A place to start from that is not the input: a site and the chain of modules after it."""
+
+    site: str
+    steps: Sequence[Link]
+
+
 @dataclass
 class Trace:
-    """What one small forward pass showed: the sites in the order in which they fired, and how often each did."""
+    """What one small forward pass showed: the sites in the order in which they fired, and how often each did.
+
+    ``links`` tell where the value of a site alone goes on to the next module, ``entries`` where it goes on to the
+    first module inside, see :mod:`probe.chain`.
+    """
 
     calls: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     floating: dict[str, bool] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+    entries: dict[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> list[str]:
@@ -83,6 +98,8 @@ class Trace:
 
     def join(self, other: "Trace") -> None:
         """Add what another pass showed."""
+        self.links = joined(self.links, other.links) if self.calls else dict(other.links)
+        self.entries = joined(self.entries, other.entries) if self.calls else dict(other.entries)
         for site, calls in other.calls.items():
             self.calls[site] = max(calls, self.calls.get(site, 0))
             self.shapes.setdefault(site, other.shapes[site])
@@ -190,19 +207,30 @@ class Pass:
         once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
         self._left = set(self.wanted) if once else set()
 
-    def run(self, inputs: Any, targets: Any = None, positions: Tensor | None = None) -> dict[Tap, Tensor]:
-        """Reduced outputs of all taps that fired."""
+    def run(
+        self, inputs: Any, targets: Any = None, positions: Tensor | None = None, start: Start | None = None
+    ) -> dict[Tap, Tensor]:
+        """Reduced outputs of all taps that fired; from ``start`` on, ``inputs`` being the value there, if given."""
         self._targets, self._positions = targets, positions
         self._n = None if positions is None else len(positions)
         with ExitStack() as stack:
             for handle in self._hooks():
                 stack.callback(handle.remove)
             try:
-                inputs = self._entered(inputs)
-                call(self.model, inputs)
+                if start is None:
+                    call(self.model, self._entered(inputs))
+                else:
+                    self._follow(start, inputs)
             except _Stop:
                 pass
         return self.found
+
+    def _follow(self, start: Start, value: Tensor) -> None:
+        """Run the modules after a site only."""
+        modules = {OUTPUT: self.model, **named_layers(self.model)}
+        value = self._visit(start.site, value)
+        for name, called in start.steps:
+            value = tensor_of(modules[name](value), f"layer {name!r}") if called else self._visit(name, value)
 
     def _hooks(self) -> Iterator[Any]:
         modules = named_layers(self.model)
@@ -322,6 +350,9 @@ class _Activations(TorchFunctionMode):
 def trace(model: nn.Module, inputs: Any) -> Trace:
     """Which sites fire, in which order, with what shapes, in one forward pass over ``inputs`` (a few rows)."""
     tracing = Pass(model, ())
-    with preserved(model):
+    with preserved(model), Calls(model) as calls:
         tracing.run(inputs)
-    return tracing.seen
+    seen, modules = tracing.seen, named_layers(model)
+    by = {site: modules[name] for site in seen.calls if (name := site.split(":")[0]) in modules and ":" in site}
+    seen.links, seen.entries = {**calls.links(), **ends(inputs, by)}, calls.entries()
+    return seen

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 SCHEMA = 1
+COMPARES = "compares"  # attribute of a variable: the name of the one that it is another reading of
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ class Records:
             if row >= len(self._columns[name]):
                 self._grow(name, row)
             self._columns[name][row] = value
+
+    def column(self, name: str) -> np.ndarray:
+        """What was recorded of one variable, by step: (observations, ...); empty if there is no such variable."""
+        if name not in self._columns:
+            return np.empty(0)
+        column = self._columns[name]
+        rows = [self._rows[step] for step in self.steps]
+        return column[[row for row in rows if row < len(column)]]
 
     def cut(self, step: int) -> None:
         """Drop what was recorded after this step."""

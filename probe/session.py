@@ -226,6 +226,7 @@ class Session:
         probe = self.members[name]
         prefix = "" if name == type(probe).__name__ else f"{name}_"
         with capture.preserved(self.model):  # a probe that draws from global random states harms nobody
+            snapshot.history = lambda key: self.journal.records.column(f"{prefix}{key}")
             measured = probe.measure(snapshot)
         found = {f"{prefix}{key}": value for key, value in measured.items()}
         arrays = {key: value.array(key) for key, value in found.items()}

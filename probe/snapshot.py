@@ -1,7 +1,8 @@
 """What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Tap, Trace, device_of, preserved
+from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Start, Tap, Trace, device_of, preserved
+from probe.chain import innermost, tail
 from probe.data import Batch
-from probe.layers import INPUT, Layers, Reduce, default_layers, select_layers
+from probe.layers import INPUT, Layers, Reduce, default_layers, named_layers, select_layers
 from probe.series import Variable
+
+_AFFINE = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Snapshot:
     step : completed optimiser updates
     data : {split: Batch}
     trace : the sites of the forward pass, see :mod:`probe.capture`
+    history : function of the name of one of the probe's variables: what was recorded of it at earlier steps of this
+        recording, also of one that is resumed, as an array (observations, ...); empty if nothing was
     """
 
     def __init__(
@@ -91,9 +97,12 @@ class Snapshot:
         self.data = data
         self.trace = trace
         self.batch_size = batch_size
+        # name of one of the probe's variables -> (observations, ...): what it was at earlier steps of this recording
+        self.history: Callable[[str], np.ndarray] = lambda name: np.empty(0)
         self._shared = tuple(dict.fromkeys(shared))
         self._cache: dict[str, dict[Tap, Tensor]] = {}
         self._error: Exception | None = None
+        self._starts: dict[Any, tuple[Start, torch.dtype] | None] = {}
         self.asked: set[str] = set()  # sites that were to be measured
         self.fired: set[str] = set()  # those that did fire, for all inputs
 
@@ -167,19 +176,142 @@ class Snapshot:
             found = self._run(split, taps, rows, edit, group)
         return {tap.site: found[tap] for tap in taps if tap in found}
 
+    def onward(
+        self,
+        split: str,
+        site: str,
+        put: Callable[[Tensor], Tensor],
+        sites: Sequence[str],
+        *,
+        rows: Tensor,
+        reduce: Reduce | Scored = None,
+        group: int = 1,
+        batch_size: int | None = None,
+    ) -> dict[str, Tensor]:
+        """What later sites return when ``site`` passes on other values, whatever the model computes there itself.
+
+        Where a chain of modules leads from the site to the output, nothing but these modules runs: no inputs are
+        gathered and nothing before the site is computed. The chain is tried anew in each snapshot, on rows of the
+        data: unless it gives what the whole model gives, up to rounding, the whole model runs, with an edit.
+
+        Parameters
+        ----------
+        split
+            Which data.
+        site
+            A layer, :data:`~probe.layers.INPUT`, or another site.
+        put : function(positions) -> Tensor
+            What the site passes on for the places ``positions`` of ``rows``, in a tensor of its own: later layers may
+            write into it.
+        sites
+            Names of layers or other sites. One that does not fire is missing from the result.
+        rows : LongTensor of shape (n,)
+            The inputs to which the values belong; where the chain breaks, they go through the layers before the site.
+        reduce, group
+            As in :meth:`outputs`.
+        batch_size
+            Rows per forward pass, if not those of the snapshot.
+
+        Returns
+        -------
+        {site: Tensor of shape (n, d)}, float32 (float64 where the model computes in it), on the model's device.
+        """
+        taps = [Tap(wanted, reduce) for wanted in sites]
+        start = self._start(split, site, sites)
+        if start is None:
+            edit = {site: lambda output, positions: put(positions).to(output.dtype)}
+            found = self._run(split, taps, rows, edit, group, batch_size=batch_size)
+        else:
+            chain, dtype = start
+            given = chain, lambda positions: put(positions).to(dtype)
+            found = self._run(split, taps, rows, None, group, given, batch_size)
+        return {tap.site: found[tap] for tap in taps if tap in found}
+
+    def chained(self, split: str, site: str, sites: Sequence[str]) -> bool:
+        """Whether :meth:`onward` runs the modules after ``site`` alone; then these sites depend on nothing else."""
+        return self._start(split, site, sites) is not None
+
+    def first_affine(self, stem: str) -> list[str]:
+        """Names of the modules up to the first affine map that the value of a stem goes through; none if it does not.
+
+        Only ``nn.Linear`` and convolutions count, as they are, with at most ``nn.Flatten`` and ``nn.Identity`` before.
+        """
+        modules, names = named_layers(self.model), []
+        for name in innermost(self.trace.links, self.trace.entries, stem):
+            module = modules.get(name)
+            if module is None or module._forward_hooks or module._forward_pre_hooks:
+                return []
+            names.append(name)
+            if type(module).forward in _AFFINE:
+                return names
+            if type(module) not in (nn.Flatten, nn.Identity):
+                return []
+        return []
+
+    def repeatable(self, split: str, sites: Sequence[str]) -> bool:
+        """Whether two passes over the same rows agree, with the global random states moved on in between."""
+        rows = torch.arange(TRACE_ROWS)
+        with preserved(self.model):
+            first = self.outputs(split, sites, reduce="none", rows=rows)
+            random.random(), np.random.rand(), torch.rand(1), torch.rand(1, device=device_of(self.model))  # noqa: NPY002
+            second = self.outputs(split, sites, reduce="none", rows=rows)
+        return all(site in second and _agree(second[site], value, value.dtype) for site, value in first.items())
+
+    def _start(self, split: str, site: str, sites: Sequence[str]) -> tuple[Start, torch.dtype] | None:
+        """The chain after a site and the type of its value; None where the whole model must run."""
+        key = (split, site, *sites)
+        if key not in self._starts:
+            steps = tail(self.trace.links, site)
+            self._starts[key] = None if steps is None else self._tried(split, Start(site, steps), sites)
+        return self._starts[key]
+
+    def _tried(self, split: str, start: Start, sites: Sequence[str]) -> tuple[Start, torch.dtype] | None:
+        """Compare the chain with the whole model, which by then has seen other rows: it may hold on to something."""
+        n = len(self.data[split])
+        rows = torch.linspace(0, n - 1, min(n, 4)).long()
+        taps = [Tap(wanted, "none") for wanted in sites]
+        values: list[Tensor] = []
+
+        def note(output: Tensor, positions: Tensor) -> Tensor:
+            values.append(output.clone())
+            return output
+
+        expected = self._run(split, taps, rows, {start.site: note})
+        self._run(split, taps, rows.flip(0), None)
+        if not values or len(expected) < len(taps):
+            return None
+        value = values[0]
+        try:
+            found = self._run(split, taps, rows, None, len(rows), (start, lambda positions: value.clone()))
+        except Exception:  # what the model needs for it, if not this chain, will show when the whole of it runs
+            return None
+        same = all(tap in found and _agree(found[tap], expected[tap], value.dtype) for tap in taps)
+        return (start, value.dtype) if same else None
+
     def _run(
-        self, split: str, taps: Iterable[Tap], rows: Tensor, edit: Mapping[str, Edit] | None, group: int = 1
+        self,
+        split: str,
+        taps: Iterable[Tap],
+        rows: Tensor,
+        edit: Mapping[str, Edit] | None,
+        group: int = 1,
+        start: tuple[Start, Callable[[Tensor], Tensor]] | None = None,
+        batch_size: int | None = None,
     ) -> dict[Tap, Tensor]:
         taps = tuple(taps)
-        device = device_of(self.model)
-        chunk = max(1, self.batch_size // group) * group
+        device, data = device_of(self.model), self.data[split]
+        chain, put = (None, None) if start is None else start
+        chunk = max(1, (batch_size or self.batch_size) // group) * group
         pieces: dict[Tap, list[Tensor]] = {}
         chunks = torch.arange(len(rows)).split(chunk)
         with preserved(self.model):
             for positions in chunks:
-                inputs, targets = self.data[split].take(rows[positions.to(rows.device)], device)
+                asked, there = rows[positions.to(rows.device)], positions.to(device)
+                inputs, targets = (
+                    data.take(asked, device) if put is None else (put(there), _picked(data.targets, asked, device))
+                )
                 run = Pass(self.model, taps, edits=edit, trace=self.trace)
-                for tap, output in run.run(inputs, targets, positions.to(device)).items():
+                for tap, output in run.run(inputs, targets, there, chain).items():
                     pieces.setdefault(tap, []).append(output)
         # a layer that fired for some of the inputs only has no rows that could be matched with theirs
         found = {tap: torch.cat(parts) for tap, parts in pieces.items() if len(parts) == len(chunks)}
@@ -194,6 +326,19 @@ class Snapshot:
         if stem is None:
             raise ValueError("this model has no layer with floating-point outputs; there is nothing to measure")
         return INPUT if self.trace.floating.get(INPUT) else stem
+
+
+def _picked(targets: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:
+    return None if targets is None else targets[rows.to(targets.device)].to(device)
+
+
+def _agree(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+    """Equal up to the rounding of this type; the shapes of the passes are the same, and so are mostly the bits."""
+    if one.shape != other.shape:
+        return False
+    finite = other[torch.isfinite(other)]
+    size = finite.abs().max().item() if finite.numel() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=torch.finfo(dtype).eps ** 0.75 * size, equal_nan=True)
 
 
 def generator(random_state: int, device: torch.device | str = "cpu") -> torch.Generator:

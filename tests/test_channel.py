@@ -484,8 +484,9 @@ def test_rows_that_are_all_alike_are_collapsed_with_information_zero(d: int, off
     found = measured(z, torch.arange(40) % 4)
     assert found.collapsed
     assert not found.saturated
-    assert found.x == (0, 0, 0, 0, math.log2(40))
-    assert found.y == (0, 0, 0, 0, 2)
+    assert found.x[:5] == (0, 0, 0, 0, math.log2(40))
+    assert found.y is not None
+    assert found.y[:5] == (0, 0, 0, 0, 2)
 
 
 def test_rows_that_differ_by_rounding_only_are_collapsed() -> None:

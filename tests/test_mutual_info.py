@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def numbers(series: xr.Dataset) -> xr.Dataset:
 def test_series_has_splits_layers_and_all_parts() -> None:
     x, y = samples()
     series = MutualInfoProbe().fit(network(), {"train": (x[:80], y[:80]), "test": (x[80:], y[80:])}).series_
-    parts = ["", "_se", "_lower", "_upper", "_ceiling"]
+    parts = ["", "_se", "_lower", "_upper", "_ceiling", "_subsample_se"]
     expected = {f"information_{which}{part}" for which in ("x", "y", "x_given_y") for part in parts}
     expected |= {"total_variance", "noise_std", "noise_relative", "effective_rank", "within_share"}
     expected |= {"class_mean_accuracy", "fano_alarm", "saturated", "collapsed", "information_nonfinite"}
@@ -44,7 +45,8 @@ def test_series_has_splits_layers_and_all_parts() -> None:
     assert series["layer"].values.tolist() == ["1", "3"]
     assert series["information_x"].attrs["units"] == "bits"
     assert series["information_x"].attrs["noise"] == 0.2
-    np.testing.assert_allclose(series["information_x_ceiling"][0, :, 0], np.log2([80, 40]))
+    assert series["split"].values.tolist() == ["train", "test", "all"]
+    np.testing.assert_allclose(series["information_x_ceiling"][0, :, 0], np.log2([80, 40, 120]))
 
 
 def test_probe_says_what_the_function_says_of_the_activations() -> None:
@@ -270,6 +272,27 @@ def test_reference_noise_stays_and_absolute_noise_is_as_given() -> None:
     assert "reference" in reference["information_x"].attrs["noise_convention"]
 
 
+def test_a_change_of_scale_is_flagged_and_one_of_shape_is_not() -> None:
+    model, data = network(), samples()
+    first = model[0].weight.detach().clone()
+    probe = MutualInfoProbe(layers="0", noise=0.5, convention="absolute").attach(model, data, on_error="raise")
+    probe.observe(0)
+    grow(model, 0.2)
+    probe.observe(1)
+    with torch.no_grad():  # nearly all that is left is one direction, as wide as the layer was
+        model[0].weight.copy_(first * torch.tensor([5.0, 0.1, 0.1, 0.1, 0.1]))
+        model[0].bias.zero_()
+    series = probe.observe(2).series_.squeeze()
+    assert series["scale_artefact"].values.tolist() == [0, 1, 0]
+    free, bits = series["information_x_scale_free"], series["information_x"]
+    assert free[0] == bits[0]
+    assert free[1].item() == pytest.approx(free[0].item(), abs=0.02)
+    assert bits[1] < bits[0] - 1
+    assert free[2] < free[0] - 1
+    assert free.attrs["compares"] == "information_x"
+    assert "scale_artefact" not in MutualInfoProbe(layers="0").fit(model, data).series_
+
+
 def test_multiples_of_the_noise_are_measured_beside_it() -> None:
     model, data = network(), samples()
     series = MutualInfoProbe(noise=0.2, noise_factors=(0.5, 2)).fit(model, data).series_
@@ -293,6 +316,91 @@ def test_multiples_of_the_noise_are_measured_beside_it() -> None:
 def test_levels_that_make_no_sense_are_errors(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MutualInfoProbe(**parameters).fit(network(), samples())
+
+
+def test_noise_that_was_fixed_outlives_the_process(tmp_path: Path) -> None:
+    """What is resumed goes on with the noise that it began with, though the layers have another geometry by then."""
+    four = torch.eye(5)[torch.arange(120) % 4]  # far apart: noise of .2 tells them all
+    start, later = (four, None), (2 * torch.randn(120, 5, generator=seeded(7)), None)
+    for i, options in enumerate([{"noise": "auto"}, {"noise": 0.3, "convention": "reference"}]):
+        kwargs: dict[str, Any] = {"layers": "0", **options}
+        recorded = MutualInfoProbe(**kwargs).attach(network(), start, path=tmp_path / f"{i}.nc").observe(0).detach()
+        resumed = MutualInfoProbe(**kwargs).attach(network(5), start, path=tmp_path / f"{i}.nc", mode="resume")
+        name = "noise_relative" if i == 0 else "noise_std"
+        fixed = recorded.series_[name].item()
+        np.testing.assert_allclose(resumed.observe(1).detach().series_[name].squeeze(), fixed, rtol=1e-12)
+        anew = MutualInfoProbe(**kwargs).fit(network(5), later).series_[name].item()
+        assert abs(anew / fixed - 1) > 0.1
+
+
+# -- other rows, other readings ------------------------------------------------------------------------------------
+
+
+def test_all_inputs_together_are_the_union_of_the_splits() -> None:
+    (x, y), model = samples(), network()
+    splits = {"train": (x[:80], y[:80]), "test": (x[80:], y[80:])}
+    pooled = MutualInfoProbe(layers="1").fit(model, splits).series_.sel(split="all")
+    whole = MutualInfoProbe(layers="1").fit(model, (x, y)).series_.sel(split="all")
+    xr.testing.assert_allclose(numbers(pooled).drop_vars("failed"), numbers(whole).drop_vars("failed"))
+    without = MutualInfoProbe(layers="1", pooled=False).fit(model, splits).series_
+    assert without["split"].values.tolist() == ["train", "test"]
+    named = MutualInfoProbe(layers="1").fit(model, {"all": (x, y), "test": (x[80:], y[80:])}).series_
+    assert named["split"].values.tolist() == ["all", "test"]
+    mixed = MutualInfoProbe(layers="1").fit(model, {"train": (x, y), "test": (x, None)}).series_
+    assert np.isfinite(mixed["information_x"]).all()
+    assert np.isfinite(mixed["information_y"]).values.squeeze().tolist() == [True, False, False]
+
+
+def test_real_targets_are_cut_over_all_inputs_together() -> None:
+    x, _ = samples()
+    splits = {"train": (x[:80], x[:80, 0].sort().values), "test": (x[80:], 100 + x[80:, 0])}
+    series = MutualInfoProbe(layers="1", target_bins=3).fit(network(), splits).series_
+    np.testing.assert_allclose(series["information_y_ceiling"].squeeze(), math.log2(3), atol=1e-3)
+
+
+def test_spread_over_halves_of_the_rows_is_that_of_fresh_rows() -> None:
+    """Against the standard deviation over 60 fresh samples, which is itself known to a tenth."""
+    source, means = seeded(2), torch.randn(12, 6, generator=seeded(1))
+    values, errors = [], []
+    for seed in range(60):
+        y = torch.randint(12, (200,), generator=source)
+        z = means[y] + 0.4 * torch.randn(200, 6, generator=source)
+        found = channel_information(z, y, noise=0.3, subsamples=20, generator=seeded(seed + 10))
+        assert found.y is not None
+        values.append([found.x.value, found.y.value])
+        errors.append([found.x.subsample_se, found.y.subsample_se])
+    ratio = np.mean(errors, axis=0) / np.std(values, axis=0, ddof=1)
+    assert ((ratio > 0.7) & (ratio < 1.4)).all(), ratio
+
+
+def test_halves_change_nothing_else_and_keep_the_rows_of_an_input_together() -> None:
+    z, y = torch.randn(60, 4, generator=seeded(1)), torch.arange(60) % 3
+    alone, beside = (channel_information(z, y, subsamples=k, generator=seeded(3)) for k in (0, 8))
+    assert alone.x[:5] == pytest.approx(beside.x[:5], abs=1e-9)
+    assert alone.x.subsample_se is None
+    # two copies of each input, measured as repeated inputs: halves of the 30 inputs, not of the 60 rows
+    inputs = torch.arange(60) // 2
+    twice = channel_information(z[inputs], noise=0.01, inputs=inputs, subsamples=8, generator=seeded(3))
+    assert twice.x.value == pytest.approx(math.log2(30), abs=1e-3)
+    assert twice.x.subsample_se == pytest.approx(0, abs=1e-3)  # each half tells its 15 inputs apart, whichever they are
+
+
+def test_other_estimators_read_the_same_rows() -> None:
+    y = torch.arange(120) % 4
+    x = torch.eye(5)[y]
+    probe = MutualInfoProbe(layers="<input>", noise=0.01, compare=("coding_rate", "renyi", "binned"))
+    series = probe.fit(network(), (x, y)).series_.squeeze()
+    # four points far apart: 2 bits in bins; as wide a kernel as they are apart is e^-1/2 between them
+    for name, truth in (("binned", 2), ("renyi", -math.log2(0.25 + 0.75 * math.exp(-1)))):
+        assert series[f"information_x_{name}"].item() == pytest.approx(truth, abs=1e-6), name
+        assert series[f"information_y_{name}"].item() == pytest.approx(truth, abs=1e-6), name
+        assert series[f"information_y_{name}"].attrs["compares"] == "information_y"
+    # three equal eigenvalues of a simplex of total variance 1, against noise .01^2 in each dimension
+    assert series["information_x_coding_rate"].item() == pytest.approx(1.5 * math.log2(1 + 1e4 / 3), abs=0.01)
+    with pytest.raises(ValueError, match="coding_rate, renyi, binned, got 'ksg'"):
+        MutualInfoProbe(compare=("ksg",)).fit(network(), (x, y))
+    constant = MutualInfoProbe(layers="<input>", compare=("renyi",)).fit(network(), (torch.ones(120, 5), y)).series_
+    assert constant["information_x_renyi"].item() == 0
 
 
 # -- companions, and real targets ----------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def test_activations_that_are_not_finite_are_flagged() -> None:
     with torch.no_grad():
         model[0].weight.fill_(torch.nan)
     flags = probe.observe(1).series_["information_nonfinite"].sel(layer="1")
-    assert flags.values.tolist() == [[0, 0], [1, 1]]
+    assert flags.values.tolist() == [[0, 0, 0], [1, 1, 1]]
     assert np.isnan(probe.series_["information_x"].isel(step=1)).all()
 
 

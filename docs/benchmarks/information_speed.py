@@ -2,7 +2,8 @@
 
 One thread, CPU time of the process, least of several runs; memory: growth of the resident peak (Linux) in a process of
 its own. The other estimator is the pairwise kernel one that most information planes use (Kolchinsky and Tracey's bounds
-with the entropy of the noise added and subtracted again), in numpy and float64, from its formula.
+with the entropy of the noise added and subtracted again), in numpy and float64, from its formula. ``--figure FILE``
+draws the cost in rows, units, classes and layers.
 """
 
 import argparse
@@ -66,9 +67,26 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def ours(n: int = N, d: int = D, classes: int = CLASSES, noise: float | Sequence[float] = 0.2) -> Callable[[], object]:
+def ours(
+    n: int = N, d: int = D, classes: int = CLASSES, noise: float | Sequence[float] = 0.2, subsamples: int = 0
+) -> Callable[[], object]:
     z, labels = layer(n, d, classes)
-    return lambda: channel_information(z, labels, noise=noise, generator=torch.Generator().manual_seed(0))
+    return lambda: channel_information(
+        z, labels, noise=noise, subsamples=subsamples, generator=torch.Generator().manual_seed(0)
+    )
+
+
+def repeated(layers: int) -> Callable[[], object]:
+    one = ours(n=1024)
+    return lambda: [one() for _ in range(layers)]
+
+
+COSTS: dict[str, tuple[list[int], Callable[[int], Callable[[], object]]]] = {
+    "rows N (128 units)": ([256, 512, 1024, 2048, 4096, 8192], lambda n: ours(n=n)),
+    "units d (N = 1,024)": ([4, 16, 64, 128, 512, 2048, 4096], lambda d: ours(n=1024, d=d)),
+    "classes (N = 1,024)": ([2, 10, 96, 512, 1024], lambda k: ours(n=1024, classes=k)),
+    "layers (N = 1,024)": ([1, 2, 4, 8, 16], repeated),
+}
 
 
 def theirs(repeats: int) -> tuple[float, float]:
@@ -107,10 +125,31 @@ print(resident("VmHWM") - before)
     return float(done.stdout)
 
 
+def draw(costs: dict[str, tuple[list[int], list[float]]], path: str) -> None:
+    """CPU seconds over each size, with what is proportional to it or to its square."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(costs), figsize=(12, 3), layout="constrained", sharey=True)
+    for ax, (name, (sizes, times)) in zip(axes, costs.items(), strict=True):
+        ax.loglog(sizes, times, "o-", color="#2b6ca3")
+        for power, style in ((1, ":"), (2, "--")):
+            line = [times[-1] * (size / sizes[-1]) ** power for size in sizes]
+            ax.loglog(sizes, line, style, lw=0.8, color="#999999", label=f"proportional to its power {power}")
+        ax.axhline(0.1, color="#c4552d", lw=0.8)
+        ax.set_xlabel(name)
+    every = [time for _, times in costs.values() for time in times]
+    axes[0].set_ylim(min(every) / 2, max(every) * 2)
+    axes[0].legend(fontsize=7)
+    axes[0].set_ylabel("CPU seconds, one thread")
+    figure.savefig(path, dpi=80)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the least counts")
-    repeats = parser.parse_args(argv).repeats
+    parser.add_argument("--figure", help="file of a figure of the cost")
+    args = parser.parse_args(argv)
+    repeats = args.repeats
     torch.set_num_threads(1)
     ours(n=256)()
     print(f"torch {torch.__version__}, numpy {np.__version__}, one thread; N={N}, d={D}, {CLASSES} classes, float32\n")
@@ -125,15 +164,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f"\nLargest relative difference of the bounds: {difference:.1e}.\n")
     print("| one level, X and Y | CPU s |\n|---|---|")
-    one = ours(n=1024)
-    for n in (512, 1024, 2048, 4096, 8192):
-        print(f"| N = {n:,} | {seconds(ours(n=n), repeats):.3f} |")
-    for d in (16, 512, 4096):
-        print(f"| N = 1,024, d = {d:,} | {seconds(ours(n=1024, d=d), repeats):.3f} |")
-    for classes in (2, 10, 1024):
-        print(f"| N = 1,024, {classes:,} classes | {seconds(ours(n=1024, classes=classes), repeats):.3f} |")
-    for layers in (2, 8):
-        print(f"| N = 1,024, {layers} layers | {seconds(lambda k=layers: [one() for _ in range(k)], repeats):.3f} |")
+    costs = {name: (sizes, [seconds(make(size), repeats) for size in sizes]) for name, (sizes, make) in COSTS.items()}
+    for name, (sizes, times) in costs.items():
+        for size, cost in zip(sizes, times, strict=True):
+            print(f"| {name}: {size:,} | {cost:.3f} |")
+    if args.figure:
+        draw(costs, args.figure)
+    print(f"| N = 1,024, with 20 halves of the rows | {seconds(ours(n=1024, subsamples=20), repeats):.3f} |")
     z, labels = layer(1024)
     print(f"| N = 1,024, spread, rank and class means | {seconds(lambda: geometry(z, labels), repeats):.3f} |")
     leaf = z[:512].clone().requires_grad_()

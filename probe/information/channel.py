@@ -36,13 +36,18 @@ _FINEST, _COARSEST = 0.02, 2.0  # relative noise: 0.02 tells N rows apart in any
 
 
 class Bits(NamedTuple):
-    """An information in bits: Monte Carlo value, its standard error, raw bounds, and the most it can be."""
+    """An information in bits: Monte Carlo value, its standard error, raw bounds, and the most it can be.
+
+    ``se`` is that of the noise drawn, for these rows; ``subsample_se`` that of rows and noise, had other rows come from
+    where these did (None unless asked for).
+    """
 
     value: float
     se: float
     lower: float
     upper: float
     ceiling: float
+    subsample_se: float | None = None
 
     @property
     def bracket(self) -> tuple[float, float]:
@@ -79,6 +84,7 @@ def channel_information(
     noise: float = ...,
     convention: Convention = ...,
     inputs: Tensor | None = ...,
+    subsamples: int = ...,
     generator: torch.Generator | None = ...,
     block: int = ...,
 ) -> ChannelInformation: ...
@@ -92,6 +98,7 @@ def channel_information(
     noise: Sequence[float],
     convention: Convention = ...,
     inputs: Tensor | None = ...,
+    subsamples: int = ...,
     generator: torch.Generator | None = ...,
     block: int = ...,
 ) -> tuple[ChannelInformation, ...]: ...
@@ -104,6 +111,7 @@ def channel_information(
     noise: float | Sequence[float] = 0.2,
     convention: Convention = "relative",
     inputs: Tensor | None = None,
+    subsamples: int = 0,
     generator: torch.Generator | None = None,
     block: int = 128,
 ) -> ChannelInformation | tuple[ChannelInformation, ...]:
@@ -121,6 +129,8 @@ def channel_information(
     inputs : integer Tensor of shape (n,), optional
         The same number for the same input; default: each row has an input of its own. Repeated inputs weigh by
         their number, and noise of the network itself, which makes the rows of one input differ, is accounted for.
+    subsamples
+        Halves of the inputs, without replacement, whose spread is ``subsample_se``; 20 know it to a sixth.
     generator
         Source of the noise, on the device of ``z``; the same seed at every step makes curves smooth in time.
     block
@@ -138,17 +148,19 @@ def channel_information(
     t, variance, collapsed = normalised(z)
     std = 0.0 if collapsed else math.sqrt(variance)
     relative = [level / std if std and convention == "absolute" else level for level in levels]
-    terms = torch.zeros(3, len(levels), 3, len(t), dtype=t.dtype, device=t.device)  # of all rows, given X, given Y
+    # of all rows, given X, given Y; by level; value, bounds and halves; by row
+    terms = torch.zeros(3, len(levels), 3 + subsamples, len(t), dtype=t.dtype, device=t.device)
     if not collapsed:
         draw, order = _noise(t, generator), _joint(x, y)
+        halves = _halves(torch.arange(len(t), device=t.device) if x is None else x, subsamples, generator)
         if order is not None:  # classes are ranges of rows, or nearly: the cost of small ones is small
             order = order.argsort(stable=True)
-            t, draw = t[order], draw[order]
+            t, draw, halves = t[order], draw[order], halves[order]
         pairs = Pairs(t, draw, min(relative), block)
-        terms[0] = row_terms(pairs, relative)
+        terms[0] = row_terms(pairs, relative, subsets=halves)
         for part, groups in ((terms[1], x), (terms[2], y)):
             if groups is not None and order is not None:
-                part.copy_(row_terms(pairs, relative, groups[order]))
+                part.copy_(row_terms(pairs, relative, groups[order], halves))
     entropies = _entropies(x, y, len(t))
     found = tuple(
         ChannelInformation(*_assembled(terms[:, k], entropies), variance, std * level, collapsed)
@@ -282,6 +294,13 @@ def _noise(t: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.randn(t.shape, generator=generator, device=t.device, dtype=torch.float64)
 
 
+def _halves(inputs: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """Random halves of the inputs, with all rows of each: (n, count)."""
+    n = int(inputs.max()) + 1
+    ranks = torch.rand(n, count, generator=generator, device=inputs.device).argsort(0)
+    return (ranks < n // 2)[inputs]
+
+
 def _joint(x: Tensor | None, y: Tensor | None) -> Tensor | None:
     """Codes of the pairs (y, x), in the order of y first; None if each row is one of its own."""
     if x is None or y is None:
@@ -297,7 +316,7 @@ def _entropies(x: Tensor | None, y: Tensor | None, n: int) -> tuple[float, float
 
 
 def _assembled(terms: Tensor, entropies: tuple[float, float | None, float]) -> tuple[Bits, Bits | None, Bits | None]:
-    """About X, Y, and X given Y, from terms (of all rows, given X, given Y; value, lower, upper; n)."""
+    """About X, Y, and X given Y, from terms (of all rows, given X, given Y; value, lower, upper, halves; n)."""
     (whole, given_x, given_y), (h_x, h_y, h_xy) = terms, entropies
     of_x = _difference(whole, given_x, h_x)
     if h_y is None:
@@ -306,9 +325,11 @@ def _assembled(terms: Tensor, entropies: tuple[float, float | None, float]) -> t
 
 
 def _difference(more: Tensor, less: Tensor, ceiling: float) -> Bits:
-    (value, lower, upper), (less_value, less_lower, less_upper) = more.mean(1).tolist(), less.mean(1).tolist()
+    (value, lower, upper), (less_value, less_lower, less_upper) = more[:3].mean(1).tolist(), less[:3].mean(1).tolist()
     se = (more[0] - less[0]).std().item() / math.sqrt(more.shape[1])
-    return Bits(value - less_value, se, lower - less_upper, upper - less_lower, ceiling)
+    halves = (more[3:] - less[3:]).nanmean(1)
+    spread = halves.std().item() if len(halves) else None  # of half of n rows without replacement: as that of n
+    return Bits(value - less_value, se, lower - less_upper, upper - less_lower, ceiling, spread)
 
 
 def _exponents(t: Tensor, draw: Tensor | None, part: str) -> Tensor:

@@ -13,7 +13,9 @@ _FLOOR = -80.0  # exp of less is nothing beside the 1 of a row's own component, 
 _ROUNDING = 3e-5  # nats: mean error of an exponent that float32 distances may have; else they are taken in float64
 
 
-def row_terms(pairs: "Pairs", levels: Sequence[float], groups: Tensor | None = None) -> Tensor:
+def row_terms(
+    pairs: "Pairs", levels: Sequence[float], groups: Tensor | None = None, subsets: Tensor | None = None
+) -> Tensor:
     """Value, lower and upper bits of each row among all rows, or among those of its group.
 
     Parameters
@@ -24,37 +26,45 @@ def row_terms(pairs: "Pairs", levels: Sequence[float], groups: Tensor | None = N
         Of the noise, none below the finest of ``pairs``.
     groups : int64 Tensor of shape (n,), optional
         0, ..., K-1. Rows of one group are best close together: the columns between them are computed too.
+    subsets : bool Tensor of shape (n, b), optional
+        The value, too, of the rows of each subset as if there were no others.
 
     Returns
     -------
-    float64 Tensor of shape (levels, 3, n)
+    float64 Tensor of shape (levels, 3 + b, n)
+        NaN where a row is not of the subset.
     """
     n = len(pairs)
     groups = torch.zeros(n, dtype=torch.long, device=pairs.device) if groups is None else groups
-    sizes, places = groups.bincount(), torch.arange(n, device=groups.device)
-    first = torch.full_like(sizes, n).scatter_reduce_(0, groups, places, "amin")[groups].tolist()
-    last = torch.zeros_like(sizes).scatter_reduce_(0, groups, places, "amax")[groups].tolist()
-    out = torch.empty(len(levels), 3, n, dtype=torch.float64, device=groups.device)
+    subsets = torch.zeros(n, 0, dtype=torch.bool, device=pairs.device) if subsets is None else subsets
+    members = torch.cat([torch.ones(n, 3, device=groups.device), subsets], 1)  # (n, 3 + b)
+    sizes = members.new_zeros(int(groups.max()) + 1, members.shape[1]).index_add_(0, groups, members)
+    places = torch.arange(n, device=groups.device)
+    first = torch.full((len(sizes),), n, device=groups.device).scatter_reduce_(0, groups, places, "amin")[groups]
+    last = torch.zeros_like(first[:1]).expand(len(sizes)).clone().scatter_reduce_(0, groups, places, "amax")[groups]
+    out = torch.empty(len(levels), members.shape[1], n, dtype=torch.float64, device=groups.device)
     for lo in range(0, n, pairs.block):
         hi = min(lo + pairs.block, n)
-        columns = slice(min(first[lo:hi]), max(last[lo:hi]) + 1)
+        columns = slice(int(first[lo:hi].min()), int(last[lo:hi].max()) + 1)
         distances, shifts, space = pairs(slice(lo, hi), columns)
         if len(sizes) > 1:
             distances.masked_fill_(groups[lo:hi, None] != groups[columns], math.inf)
-        out[:, :, lo:hi] = torch.stack(_sums(distances, shifts, space, levels)).view(len(levels), 3, -1)
-    return out.div_(sizes[groups]).log2_().neg_()
+        out[:, :, lo:hi] = _sums(distances, shifts, space, levels, members[columns, 3:])
+    bits = out.div_(sizes[groups].T).log2_().neg_()
+    return bits.masked_fill_(members.T == 0, math.nan)
 
 
-def _sums(distances: Tensor, shifts: Tensor, space: Tensor, levels: Sequence[float]) -> list[Tensor]:
-    """Sums over columns of E, exp(-D / 8 sigma^2) and exp(-D / 2 sigma^2), for each level in turn."""
+def _sums(distances: Tensor, shifts: Tensor, space: Tensor, levels: Sequence[float], subsets: Tensor) -> Tensor:
+    """Sums over columns of E, exp(-D / 8 sigma^2), exp(-D / 2 sigma^2); of E over subsets: (levels, 3 + b, rows)."""
     widths = sorted({k / level**2 for level in levels for k in (0.125, 0.5)})
     bounds = {width: e.sum(1) for width, e in _powers(distances, space, widths)}
     sums = []
     for level in levels:
         exponents = torch.mul(shifts, 1 / level, out=space).sub_(distances, alpha=0.5 / level**2)
-        value = exponents.clamp_(min=_FLOOR).exp_().sum(1)
-        sums += [value, bounds[0.125 / level**2], bounds[0.5 / level**2]]
-    return sums
+        value = exponents.clamp_(min=_FLOOR).exp_()
+        three = torch.stack([value.sum(1), bounds[0.125 / level**2], bounds[0.5 / level**2]])
+        sums.append(torch.cat([three, (value @ subsets).T]) if subsets.shape[1] else three)
+    return torch.stack(sums)
 
 
 def _powers(distances: Tensor, space: Tensor, widths: Sequence[float]) -> Iterator[tuple[float, Tensor]]:
