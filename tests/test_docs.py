@@ -70,6 +70,12 @@ def test_gallery_example_on_logged_curves() -> None:
     plt.close("all")
 
 
+def test_information_in_a_loss_is_trained_away() -> None:
+    names: dict[str, dict[float, float]] = {}
+    exec(blocks("docs/information.md"), names)
+    assert names["bits"][0.1] < names["bits"][0.0] - 0.5
+
+
 @pytest.mark.slow
 def test_tutorial(away: Path) -> None:
     exec(blocks("docs/tutorial.md"), {})

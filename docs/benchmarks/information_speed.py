@@ -136,6 +136,8 @@ def draw(costs: dict[str, tuple[list[int], list[float]]], path: str) -> None:
             line = [times[-1] * (size / sizes[-1]) ** power for size in sizes]
             ax.loglog(sizes, line, style, lw=0.8, color="#999999", label=f"proportional to its power {power}")
         ax.axhline(0.1, color="#c4552d", lw=0.8)
+        ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=60, fontsize=7)
+        ax.minorticks_off()
         ax.set_xlabel(name)
     every = [time for _, times in costs.values() for time in times]
     axes[0].set_ylim(min(every) / 2, max(every) * 2)
