@@ -29,6 +29,8 @@ CONFIGS = {
     "s5-fast-dropout": replace(_S5_FAST, model=replace(_SMALL, dropout=0.1)),
     # The paper's table, one setting changed.
     "paper-beta2": replace(_SHORT, betas=(0.9, 0.999)),
+    "paper-epochs": replace(_SHORT, replacement=False),
+    "paper-post-norm": replace(_SHORT, model=Config(norm="post")),
     "paper-decay-.01": replace(_SHORT, weight_decay=0.01),
     "paper-decay-1": replace(_SHORT, weight_decay=1.0),
     "paper-no-dropout": replace(_SHORT, model=Config(dropout=0.0)),

@@ -24,20 +24,33 @@ class Draws:
     seed : int
         Of the run; at least 0.
     n_rows : int
-        Training pairs to draw from, with replacement.
+        Training pairs to draw from.
     batch_size : int
         Rows in a batch.
     n_masks : int
         Dropout masks in a step; each has two keys.
+    replacement : bool
+        Draw each row by itself; or shuffle all pairs for every epoch, and leave out those that fill no batch.
     """
 
-    def __init__(self, seed: int, *, n_rows: int, batch_size: int, n_masks: int) -> None:
+    def __init__(self, seed: int, *, n_rows: int, batch_size: int, n_masks: int, replacement: bool = True) -> None:
+        if not replacement and batch_size > n_rows:
+            raise ValueError(
+                f"Expected batches of at most the {n_rows} training pairs, came {batch_size} without replacement. "
+                "Give a smaller batch_size."
+            )
         self.seed, self.n_rows, self.batch_size, self.n_masks = seed, n_rows, batch_size, n_masks
+        self.replacement = replacement
         self._block = lru_cache(maxsize=4)(self._draw)
+        self._epoch = lru_cache(maxsize=4)(self._shuffled)
 
     def rows(self, step: int, n: int = 1) -> Tensor:
         """Rows of the batches that lead from `step` to `step + n`: int64 `(n, batch_size)`."""
-        return torch.from_numpy(self._steps(step, n, 0))
+        if self.replacement:
+            return torch.from_numpy(self._steps(step, n, 0))
+        each = self.n_rows // self.batch_size  # batches of an epoch
+        batches = [self._epoch(k // each)[k % each] for k in range(step, step + n)]
+        return torch.from_numpy(np.stack(batches))
 
     def keys(self, step: int, n: int = 1) -> Tensor:
         """Keys of the masks of the same steps: int32 `(n, n_masks, 2)`."""
@@ -53,6 +66,12 @@ class Draws:
         rows = ((raw >> 32) * np.uint64(self.n_rows)) >> np.uint64(32)  # uniform to n_rows / 2^32
         keys = self._raw(block, 1, self.n_masks).view(np.int32).reshape(_BLOCK, self.n_masks, 2)
         return rows.astype(np.int64), keys
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        """All batches of an epoch: int64 `(batches, batch_size)`."""
+        bits = np.random.Philox(key=self.seed, counter=np.array([0, 0, 2, epoch], np.uint64)).random_raw(self.n_rows)
+        whole = self.n_rows // self.batch_size * self.batch_size
+        return np.argsort(bits, kind="stable")[:whole].reshape(-1, self.batch_size)
 
     def _raw(self, block: int, stream: int, n: int) -> np.ndarray:
         """Bits, uint64 `(_BLOCK, n)`; a stream for each purpose, so that dropout does not change the batches."""

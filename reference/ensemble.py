@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from reference import kernels
-from reference.draws import Draws, hashed_masks
+from reference.draws import hashed_masks
 from reference.model import Transformer
 from reference.train import State, TrainConfig, autocast, device_for, products, scores
 
@@ -68,7 +68,7 @@ class Ensemble:
             "test": self._stack([task.test_data for task in tasks]),
         }
         self._draws = [
-            Draws(seed, n_rows=len(task.train), batch_size=config.batch_size, n_masks=self.model.n_masks)
+            config.draws(seed, len(task.train), self.model.n_masks)
             for seed, task in zip(self.seeds, tasks, strict=True)
         ]
         self.finite = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)

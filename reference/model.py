@@ -36,6 +36,9 @@ class Config:
         vectors N(0, 1) and multiplies them by sqrt(d_model) (`token_scale`).
     token_scale : float
         What token vectors are multiplied by when read.
+    norm : {"pre", "post"}
+        Whether each part of a block reads the stream through its norm, and the head too, or the norm comes after
+        each addition, and none before the head.
     """
 
     d_model: int = 128
@@ -47,6 +50,7 @@ class Config:
     token_std: float = 1.0
     position_std: float = 1.0
     token_scale: float = math.sqrt(128)
+    norm: str = "pre"
 
     def __post_init__(self) -> None:
         if self.n_heads < 1 or self.d_model < 1 or self.d_model % self.n_heads:
@@ -56,6 +60,8 @@ class Config:
             )
         if self.activation not in _ACTIVATIONS:
             raise ValueError(f"Expected an activation among {', '.join(_ACTIVATIONS)}, came {self.activation!r}.")
+        if self.norm not in ("pre", "post"):
+            raise ValueError(f"Expected norm 'pre' or 'post', came {self.norm!r}.")
         if not 0 <= self.dropout <= 0.99:  # masks are drawn to 2^-16
             raise ValueError(f"Expected a dropout rate from 0 to 0.99, came {self.dropout}. Give one such as 0.1.")
         for name in ("d_mlp", "n_blocks"):
@@ -92,24 +98,26 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a two-layer perceptron, each read from and added to the residual stream.
+    """Attention, then a two-layer perceptron, each read from and added to the residual stream, with its norm.
 
     With `last`, only the last position goes on: the answer reads no other, which saves a third of all work.
     """
 
     def __init__(self, config: Config, *, last: bool = False) -> None:
         super().__init__()
-        d = config.d_model
+        d, self.post = config.d_model, config.norm == "post"
         self.norm1, self.attention = nn.LayerNorm(d), Attention(config, last=last)
         self.norm2, self.up, self.act = nn.LayerNorm(d), nn.Linear(d, config.d_mlp), _ACTIVATIONS[config.activation]()
         self.down = nn.Linear(config.d_mlp, d)
 
     def forward(self, x: Tensor, masks: Sequence[Tensor | None] = (None,) * 4) -> Tensor:
         """Map `(B, T, d)` to `(B, T, d)`, or to `(B, 1, d)` for the last position only."""
-        attended = drop(self.attention(self.norm1(x), masks[0]), masks[1])  # (B, Q, d)
+        attended = drop(self.attention(x if self.post else self.norm1(x), masks[0]), masks[1])  # (B, Q, d)
         x = x[:, -attended.shape[1] :] + attended  # (B, Q, d)
-        hidden = drop(self.act(self.up(self.norm2(x))), masks[2])  # (B, Q, d_mlp)
-        return x + drop(self.down(hidden), masks[3])  # (B, Q, d)
+        x = self.norm1(x) if self.post else x
+        hidden = drop(self.act(self.up(x if self.post else self.norm2(x))), masks[2])  # (B, Q, d_mlp)
+        x = x + drop(self.down(hidden), masks[3])  # (B, Q, d)
+        return self.norm2(x) if self.post else x
 
 
 class Transformer(nn.Module):
@@ -138,7 +146,7 @@ class Transformer(nn.Module):
             self.positions = nn.Embedding(self.n_positions, config.d_model)
             last = config.n_blocks - 1
             self.blocks = nn.ModuleList(Block(config, last=i == last) for i in range(config.n_blocks))
-            self.norm = nn.LayerNorm(config.d_model)
+            self.norm = nn.Identity() if config.norm == "post" else nn.LayerNorm(config.d_model)
             self.head = nn.Linear(config.d_model, n_classes)
             nn.init.normal_(self.tokens.weight, std=config.token_std)
             nn.init.normal_(self.positions.weight, std=config.position_std)

@@ -39,7 +39,9 @@ class TrainConfig:
     warmup : int
         Steps over which the learning rate rises linearly from 0, which is what the first step has.
     batch_size : int
-        Training pairs in a step, drawn with replacement.
+        Training pairs in a step.
+    replacement : bool
+        Draw them with replacement, or shuffle all pairs for every epoch.
     precision : {"float32", "tf32", "bfloat16"}
         Of matrix products: float32; on a GPU, its TF32 units; or bfloat16 throughout by autocast. Parameters,
         optimiser and evaluation are float32 in any case (evaluation uses TF32 where training does).
@@ -58,6 +60,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup: int = 10
     batch_size: int = 512
+    replacement: bool = True
     precision: str = "float32"
     every: int = 200
     per_decade: int = 12
@@ -75,6 +78,11 @@ class TrainConfig:
             raise ValueError(f"Expected betas from 0 to below 1, came {self.betas}. Give some as (0.9, 0.98).")
         if self.precision not in PRECISIONS:
             raise ValueError(f"Expected a precision among {', '.join(PRECISIONS)}, came {self.precision!r}.")
+
+    def draws(self, seed: int, n_rows: int, n_masks: int) -> Draws:
+        """Batches and masks of a run with so many training pairs."""
+        sizes = {"n_rows": n_rows, "batch_size": self.batch_size, "n_masks": n_masks}
+        return Draws(seed, **sizes, replacement=self.replacement)
 
     def rates(self, step: int) -> tuple[float, float, float]:
         """Of the update that leads on from `step`: the rate itself, and both bias corrections of AdamW."""
@@ -188,7 +196,7 @@ class Trainer:
             "train": tuple(t.to(self.device) for t in self.task.train_data),
             "test": tuple(t.to(self.device) for t in self.task.test_data),
         }
-        self._draws = Draws(seed, n_rows=len(self.task.train), batch_size=config.batch_size, n_masks=self.model.n_masks)
+        self._draws = config.draws(seed, len(self.task.train), self.model.n_masks)
         self._loss = torch.compile(self._batch_loss, dynamic=False) if compiled else self._batch_loss
 
     def advance(self, n: int) -> None:

@@ -47,6 +47,24 @@ def test_what_was_handed_out_can_be_written_to():
     assert torch.equal(one.keys(5, 2), expected[1])
 
 
+def test_without_replacement_an_epoch_has_each_row_once():
+    one = draws(n_rows=200, batch_size=64, replacement=False)  # three batches an epoch, 8 rows left over
+    rows = one.rows(0, 300)
+    assert rows.shape == (300, 64)
+    epochs = rows.view(100, 192)
+    assert all(len(epoch.unique()) == 192 for epoch in epochs)
+    assert rows.min() == 0
+    assert rows.max() == 199
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 100
+    assert torch.equal(one.rows(137, 5), rows[137:142])
+    assert not torch.equal(draws(1, n_rows=200, batch_size=64, replacement=False).rows(0), rows[:1])
+    # which rows are left out is another matter in every epoch: 4 % of the time each
+    assert rows.flatten().bincount(minlength=200).float().div(100).sub(0.96).abs().max() < 0.1
+    assert torch.equal(one.keys(7), draws(n_rows=200, batch_size=64).keys(7))
+    with pytest.raises(ValueError, match="at most the 20 training pairs, came 64 without replacement"):
+        draws(n_rows=20, batch_size=64, replacement=False)
+
+
 def test_no_two_steps_or_seeds_draw_the_same():
     found = [draw for seed in range(5) for draw in draws(seed).rows(0, 300)]
     assert len({tuple(row.tolist()) for row in found}) == 1500

@@ -52,11 +52,12 @@ def test_parameters_are_as_many_as_in_the_papers_code(task, count):
     assert sum(parameter.numel() for parameter in build(task).parameters()) == count - 128
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_it_is_torchs_own_transformer(task, activation):
+def test_it_is_torchs_own_transformer(task, activation, norm):
     """Values and gradients, by `nn.TransformerEncoderLayer` with the same weights, in float64."""
-    model = build(task, activation=activation).double()
-    options = {"dropout": 0.0, "activation": ACTIVATIONS[activation], "batch_first": True, "norm_first": True}
+    model = build(task, activation=activation, norm=norm).double()
+    options = {"dropout": 0.0, "activation": ACTIVATIONS[activation], "batch_first": True, "norm_first": norm == "pre"}
     with torch.random.fork_rng(devices=[]):
         layers = [nn.TransformerEncoderLayer(128, 4, 512, **options).double() for _ in model.blocks]
     for layer, block in zip(layers, model.blocks, strict=True):
@@ -73,10 +74,12 @@ def test_it_is_torchs_own_transformer(task, activation):
     for layer in layers:
         x = layer(x, src_mask=ahead)
     norm, head = model.norm, model.head
-    x = functional.layer_norm(x[:, 3], (128,), norm.weight, norm.bias)
+    last = isinstance(norm, nn.LayerNorm)
+    x = functional.layer_norm(x[:, 3], (128,), norm.weight, norm.bias) if last else x[:, 3]
     expected = functional.linear(x, head.weight, head.bias)
     torch.testing.assert_close(model(tokens), expected, rtol=0, atol=1e-10)
     parameters = list(model.parameters())
+    assert last == (model.config.norm == "pre")
     for one, other in zip(
         torch.autograd.grad(functional.cross_entropy(model(tokens), answers), parameters),
         torch.autograd.grad(functional.cross_entropy(expected, answers), parameters),
