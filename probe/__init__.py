@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from probe.base import Probe as Probe
     from probe.base import Snapshot as Snapshot
     from probe.journal import load as load
+    from probe.measures.activations import ActivationsProbe as ActivationsProbe
+    from probe.measures.fourier import FourierProbe as FourierProbe
     from probe.measures.linear_mapping import LMNProbe as LMNProbe
     from probe.measures.local_complexity import LocalComplexityProbe as LocalComplexityProbe
     from probe.measures.mutual_info import MutualInfoProbe as MutualInfoProbe
+    from probe.measures.neural_collapse import NeuralCollapseProbe as NeuralCollapseProbe
     from probe.measures.performance import PerformanceProbe as PerformanceProbe
+    from probe.measures.robustness import RobustnessProbe as RobustnessProbe
+    from probe.measures.weights import WeightsProbe as WeightsProbe
     from probe.phases.detector import PhaseDetector as PhaseDetector
     from probe.probeset import ProbeSet as ProbeSet
     from probe.schedule import at as at
@@ -27,15 +32,20 @@ if TYPE_CHECKING:
 
 # The same names at run time (a test holds the two lists together).
 _HOME = {
+    "ActivationsProbe": "probe.measures.activations",
+    "FourierProbe": "probe.measures.fourier",
     "LMNProbe": "probe.measures.linear_mapping",
     "LocalComplexityProbe": "probe.measures.local_complexity",
     "Measured": "probe.base",
     "MutualInfoProbe": "probe.measures.mutual_info",
+    "NeuralCollapseProbe": "probe.measures.neural_collapse",
     "PerformanceProbe": "probe.measures.performance",
     "PhaseDetector": "probe.phases.detector",
     "Probe": "probe.base",
     "ProbeSet": "probe.probeset",
+    "RobustnessProbe": "probe.measures.robustness",
     "Snapshot": "probe.base",
+    "WeightsProbe": "probe.measures.weights",
     "at": "probe.schedule",
     "every": "probe.schedule",
     "load": "probe.journal",

@@ -232,7 +232,7 @@ class Session:
         arrays = {key: value.array(key) for key, value in found.items()}
         for key, value in found.items():
             self._owner(key, name)
-            self._declare(value.variable(key, type(probe).__name__))
+            self._declare(value.variable(key, type(probe).__name__, prefix))
         return arrays
 
     def _declare(self, variable: Variable) -> None:

@@ -16,8 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_demo(commands)
     _add_run(commands)
     _add_collect(commands)
+    _add_accept(commands)
     args = vars(parser.parse_args(argv))
-    verbs: dict[str, Callable[..., int]] = {"demo": _demo, "run": _run, "collect": _collect}
+    verbs: dict[str, Callable[..., int]] = {"demo": _demo, "run": _run, "collect": _collect, "accept": _accept}
     command = verbs[args.pop("command")]
     try:
         return command(**args)
@@ -74,6 +75,28 @@ def _add_collect(commands: Any) -> None:
     )
     collect.add_argument("folder", type=Path, help="such as runs/division-97")
     collect.add_argument("--out", type=Path, help="file to write (default: FOLDER.nc)")
+
+
+def _add_accept(commands: Any) -> None:
+    accept = commands.add_parser(
+        "accept",
+        help="judge every claim of the paper, on its own curves and on our recorded runs",
+        description="Judges the claims of arXiv:2504.12700 on the published curves and on the runs in "
+        "reference/results, prints all verdicts with their numbers, and writes verdicts.md, curves.png (ours over the "
+        "paper's) and information.png.",
+    )
+    accept.add_argument("--out", type=Path, default=Path("acceptance"), help="folder to write to (default: acceptance)")
+
+
+def _accept(out: Path) -> int:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from reference.acceptance import accept, as_text
+
+    print(as_text(accept(out)))
+    print(f"\nwritten: {out / 'verdicts.md'}, {out / 'curves.png'}, {out / 'information.png'}")
+    return 0
 
 
 def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options: Any) -> int:

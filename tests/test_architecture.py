@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = [
     ["probe", "reference"],
     ["probe.schedule", "probe.series", "probe.layers", "probe.data", "probe.chain", "probe.capture", "probe.journal"],
-    ["probe.snapshot", "probe.information"],
+    ["probe.snapshot", "probe.spectra", "probe.information", "probe.linearity", "probe.complexity"],
     ["probe.session"],
     ["probe.base", "probe.plots", "probe.readers"],
     ["probe.phases", "probe.measures"],
@@ -32,6 +32,9 @@ RANKS = [
     ["reference.recorder"],
     ["reference.work"],
     ["reference.runs", "reference.experiments"],
+    ["reference.verdicts", "reference.evidence"],
+    ["reference.claims"],
+    ["reference.acceptance"],
     ["reference.__main__"],
 ]
 CORE = ["tasks", "draws", "model", "kernels", "train", "ensemble", "configs"]  # of reference: free of any measuring

@@ -14,7 +14,17 @@ from sklearn.base import clone
 from torch import nn
 
 import probe.measures
-from probe import LMNProbe, LocalComplexityProbe, Measured, MutualInfoProbe, Probe, ProbeSet, Snapshot, capture
+from probe import (
+    FourierProbe,
+    LMNProbe,
+    LocalComplexityProbe,
+    Measured,
+    MutualInfoProbe,
+    Probe,
+    ProbeSet,
+    Snapshot,
+    capture,
+)
 from probe import testing as contract
 from probe.testing import CHECKS, check_probe
 
@@ -26,10 +36,13 @@ def every_probe() -> list[type[Probe]]:
     return sorted(probes, key=lambda cls: cls.__name__)
 
 
+EXAMPLES = {FourierProbe: contract.token_example}  # other models than the usual one
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("cls", every_probe(), ids=lambda cls: cls.__name__)
 def test_contract(cls: type[Probe], check: Any) -> None:
-    check(cls())
+    check(cls(), EXAMPLES.get(cls, contract.example))
 
 
 def test_every_probe_is_found_and_public() -> None:

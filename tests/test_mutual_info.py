@@ -9,7 +9,7 @@ import xarray as xr
 from helpers import seeded
 from torch import Tensor, nn
 
-from probe import MutualInfoProbe
+from probe import MutualInfoProbe, ProbeSet
 from probe.information.channel import channel_information
 
 
@@ -399,6 +399,8 @@ def test_other_estimators_read_the_same_rows() -> None:
     assert series["information_x_coding_rate"].item() == pytest.approx(1.5 * math.log2(1 + 1e4 / 3), abs=0.01)
     with pytest.raises(ValueError, match="coding_rate, renyi, binned, got 'ksg'"):
         MutualInfoProbe(compare=("ksg",)).fit(network(), (x, y))
+    named = ProbeSet([("second", probe)]).fit(network(), (x, y % 3)).series_
+    assert named["second_information_x_renyi"].attrs["compares"] == "second_information_x"
     constant = MutualInfoProbe(layers="<input>", compare=("renyi",)).fit(network(), (torch.ones(120, 5), y)).series_
     assert constant["information_x_renyi"].item() == 0
 

@@ -180,3 +180,11 @@ def test_alignment_names_undecided_runs() -> None:
 def test_alignment_needs_a_fitted_detector() -> None:
     with pytest.raises(NotFittedError):
         plots.alignment(PhaseDetector())
+
+
+def test_a_split_that_only_another_variable_has_is_no_line() -> None:
+    both = run()
+    pooled = both.reindex(split=["train", "test", "all"]) if "split" in both.indexes else both
+    ax = plots.curves(pooled, ["local_complexity_total"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train", "test"]
+    plt.close("all")

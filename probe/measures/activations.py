@@ -1,0 +1,166 @@
+"""Size, sparsity, dormant units and ranks of what layers return.
+
+For activations h (n inputs, d units):
+
+    norm               root of the mean of h^2
+    sparsity           share of h that is exactly 0: of ReLU and its like; GELU, SiLU and residual streams have none
+    sparseness         1 - mean_x (mean_i |h|)^2 / mean_x mean_i h^2: 0 where all units are equally large, 1 - 1/d where
+                       one unit does it all (Treves and Rolls 1991; inputs weigh by their power)
+    dormant fraction   units with E|h_i| <= tau mean_k E|h_k| (Sokar et al. 2023, arXiv:2302.12902)
+    constant sign      units that are above 0 for all inputs or for none. With ReLU, GELU, SiLU and tanh that is the
+                       sign of the pre-activation: the unit is dead or always on, its kink out of reach of the data
+    sign patterns      different columns of signs, a column and its complement being one, over units whose sign changes:
+                       1 where each unit cuts the inputs in its own way, less where units have merged
+    effective rank     exp(entropy of the eigenvalues of Cov(h)); stable rank: their sum over the largest
+
+A unit that has the rarer sign for a share q of all inputs looks constant on n of them with probability (1-q)^n:
+"constant" means q < 3/n at 95 %, no more.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.base import Measured, Probe, Snapshot
+from probe.capture import Tap
+from probe.information.discrete import alike, rows
+from probe.layers import Layers, Reduce
+from probe.snapshot import generator
+from probe.spectra import effective_rank, placed, squared_singular_values, stable_rank
+
+_TEXTS = {
+    "activation_norm": "root mean square of activations",
+    "activation_sparsity": "share of exact zeros",
+    "activation_sparseness": "sparseness over units",
+    "dormant_fraction": "share of dormant units",
+    "constant_sign_fraction": "share of units with constant sign",
+    "sign_pattern_fraction": "sign patterns per unit that changes sign",
+    "activation_effective_rank": "effective rank of the covariance",
+    "activation_stable_rank": "stable rank of the covariance",
+}
+
+
+def activation_summary(z: Tensor, *, tau: float = 0.025) -> dict[str, float]:
+    """All numbers of one layer, by the names of the series.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, d), n >= 2, finite
+        The spectrum takes n d min(n, d) + min(n, d)^3 operations.
+    tau
+        A unit whose mean size is below this share of the layer's is dormant.
+
+    Returns
+    -------
+    {name: number}
+        NaN: ranks where all rows are alike, sign patterns where no sign changes, sparseness where all is 0.
+    """
+    h = rows(z.detach())
+    power, by_unit, on = h.square().mean(), h.abs().mean(0), (h > 0).T  # (), (d,), (d, n)
+    active = on[on.any(1) & ~on.all(1)]
+    variances = None if alike(h) else squared_singular_values(h - h.mean(0))
+    values = (
+        power.sqrt().item(),
+        (h == 0).double().mean().item(),
+        (1 - h.abs().mean(1).square().mean() / power).item() if power > 0 else math.nan,
+        (by_unit <= tau * by_unit.mean()).double().mean().item(),
+        1 - len(active) / len(on),
+        _different(active) / len(active) if len(active) else math.nan,
+        math.nan if variances is None else effective_rank(variances).item(),
+        math.nan if variances is None else stable_rank(variances).item(),
+    )
+    return dict(zip(_TEXTS, values, strict=True))
+
+
+def _different(signs: Tensor) -> int:
+    """How many rows of truth values (units, n) differ, a row and its complement being one."""
+    packed = np.packbits((signs ^ signs[:, :1]).cpu().numpy(), axis=1)
+    return len({row.tobytes() for row in packed})
+
+
+class ActivationsProbe(Probe):
+    """Size, sparsity, dormant units, constant signs and ranks by (split, layer), from the pass that all probes share.
+
+    Parameters
+    ----------
+    layers
+        See :func:`probe.layers.select_layers`. In a model with blocks the default layers are residual streams, which
+        have neither zeros nor kinks: choose activation modules, ``layers=torch.nn.GELU``.
+    reduce
+        See :func:`probe.layers.reduced`. Default: the last position of a sequence; the mean over an image, by which a
+        ReLU channel is 0, or dormant, if it is so everywhere.
+    tau
+        Of the dormant fraction; 0.025 in arXiv:2302.12902.
+    max_samples
+        Of more rows than this a fixed random subset is read.
+    random_state
+        Seed of the subset.
+    device
+        Where the numbers are computed. Default: where the activations are.
+
+    Notes
+    -----
+    Variables by (split, layer): ``activation_norm``, ``activation_sparsity``, ``activation_sparseness``,
+    ``dormant_fraction``, ``constant_sign_fraction``, ``sign_pattern_fraction``, ``activation_effective_rank``,
+    ``activation_stable_rank``; the flags ``activations_nonfinite`` and ``activations_alike`` (all rows are one: no
+    ranks). The attribute ``n_samples`` is the number of rows, of the smallest split.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: Layers = None,
+        reduce: Reduce = None,
+        tau: float = 0.025,
+        max_samples: int = 1024,
+        random_state: int = 0,
+        device: Any = None,
+    ) -> None:
+        self.layers = layers
+        self.reduce = reduce
+        self.tau = tau
+        self.max_samples = max_samples
+        self.random_state = random_state
+        self.device = device
+
+    def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
+        """The selected layers."""
+        return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        """Summarise each layer on each split."""
+        if not (0 <= self.tau < 1 and self.max_samples >= 2):
+            raise ValueError(f"expected 0 <= tau < 1 and max_samples >= 2, got {self.tau} and {self.max_samples}")
+        layers = [tap.site for tap in self.taps(snapshot)]
+        outputs = [snapshot.outputs(split, layers, reduce=self.reduce) for split in snapshot.splits]
+        cells = [[self._cell(found.get(layer)) for layer in layers] for found in outputs]
+        coords = {"split": snapshot.splits, "layer": layers}
+        attrs = {"n_samples": min((int(cell["n"]) for row in cells for cell in row if cell), default=0)}
+
+        def by(name: str, missing: float, text: str, **kwargs: Any) -> Measured:
+            values = [[cell.get(name, missing) for cell in row] for row in cells]
+            return Measured(values, ("split", "layer"), coords, long_name=text, **kwargs)
+
+        return {
+            **{name: by(name, math.nan, text, attrs=attrs) for name, text in _TEXTS.items()},
+            "activations_nonfinite": by("activations_nonfinite", -1, "activations are not finite", flag=True),
+            "activations_alike": by("activations_alike", -1, "all rows are alike", flag=True),
+        }
+
+    def _cell(self, z: Tensor | None) -> dict[str, float]:
+        """Numbers, flags and number of rows of one layer on one split, as far as there are any."""
+        if z is None:
+            return {}
+        z = placed(z, self.device)
+        if len(z) > self.max_samples:
+            chosen = torch.randperm(len(z), generator=generator(self.random_state))[: self.max_samples]
+            z = z[chosen.to(z.device)]
+        if not torch.isfinite(z).all():
+            return {"n": len(z), "activations_nonfinite": 1}
+        found = activation_summary(z, tau=self.tau)
+        same = math.isnan(found["activation_stable_rank"])
+        return {"n": len(z), "activations_nonfinite": 0, "activations_alike": same, **found}

@@ -1,0 +1,81 @@
+"""Variables of a series over step."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import xarray as xr
+from matplotlib.axes import Axes
+
+from probe.plots.axes import COLOURS, log_steps, new_axes, step_axis
+
+
+def curves(
+    series: xr.Dataset, names: Sequence[str], *, ax: Axes | None = None, log: bool = False, ylabel: str | None = None
+) -> Axes:
+    """Variables over step; splits and runs as lines, ``<name>_se`` as a band of two standard errors.
+
+    All runs of a variable and split have one colour, and one line in the legend. A variable with layers is drawn for
+    the deepest layer that was measured; ``<name>_ceiling`` is dotted.
+    """
+    ax = new_axes(ax)
+    colours: dict[str, Any] = {}  # by what the legend says
+    for name in names:
+        _draw_variable(ax, series, name, colours, prefix=len(names) > 1)
+    first = _deepest(series[names[0]])
+    units = str(first.attrs.get("units", "1"))
+    ylabel = ylabel or str(first.attrs.get("long_name", names[0]))
+    ax.set_ylabel(ylabel if units == "1" else f"{ylabel} ({units})")
+    if log:
+        ax.set_yscale("log")
+    step_axis(ax, series)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def _draw_variable(ax: Axes, series: xr.Dataset, name: str, colours: dict[str, Any], *, prefix: bool) -> None:
+    """Lines, bands and ceiling; ``prefix``: the legend names the variable too. ``colours`` grows."""
+    array = _deepest(series[name])
+    error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
+    text = str(array.attrs.get("long_name", name))
+    for label, line, band in _lines(array, error):
+        told = ", ".join(part for part in (text if prefix else "", label) if part) or text
+        colour = COLOURS.get(label if label in COLOURS else name.split("_")[0], colours.get(told))
+        entry = f"_{told}" if told in colours else told  # matplotlib leaves out what begins with _
+        (drawn,) = ax.plot(log_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=entry)
+        colours[told] = drawn.get_color()
+        if band is not None:
+            low, high = line - 2 * band, line + 2 * band
+            ax.fill_between(log_steps(line), low, high, color=drawn.get_color(), alpha=0.2, lw=0)
+    if f"{name}_ceiling" in series:
+        for label, line, _ in _lines(_deepest(series[f"{name}_ceiling"]), None):
+            ax.plot(log_steps(line), line, ":", lw=0.8, color=COLOURS.get(label, "#888888"), zorder=0)
+
+
+def _deepest(array: xr.DataArray, layer: Hashable | None = None) -> xr.DataArray:
+    """One layer: the given one, or the last that was measured; its name joins the long_name."""
+    if "layer" not in array.dims:
+        return array
+    if layer is None:
+        others = [dim for dim in array.dims if dim != "layer"]
+        measured = array["layer"].values[array.notnull().any(others).values]
+        layer = measured[-1] if len(measured) else array["layer"].values[-1]
+    text = array.attrs.get("long_name", array.name)
+    return array.sel(layer=layer, drop=True).assign_attrs(array.attrs | {"long_name": f"{text}, {layer}"})
+
+
+def _lines(array: xr.DataArray, error: xr.DataArray | None) -> list[tuple[str, xr.DataArray, xr.DataArray | None]]:
+    """(label, line over step, its error) for each combination of the other dimensions; runs have no label."""
+    others = [dim for dim in array.dims if dim != "step"]
+    if not others:
+        return [("", array, error)]
+    stacked = array.stack(_line=others)
+    labels = [
+        " ".join(str(part) for dim, part in zip(others, value, strict=True) if dim != "run")
+        for value in stacked["_line"].values
+    ]
+    errors = None if error is None else error.stack(_line=others)
+    return [
+        (label, stacked.isel(_line=i), None if errors is None else errors.isel(_line=i))
+        for i, label in enumerate(labels)
+        if stacked.isel(_line=i).notnull().any()  # splits that other variables have
+    ]

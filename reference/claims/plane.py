@@ -1,0 +1,142 @@
+"""The information plane: the real one, and the published one of weight histograms."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from probe.phases.onsets import fixed_point
+from probe.phases.peaks import unimodal_mode
+from reference.claims.base import CONTROLS, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
+from reference.evidence import PUBLISHED_PLANE, Evidence, Recorded, log_times
+from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
+
+
+def published_rise(_: Evidence) -> Iterator[Finding]:
+    """Of the published plane: its maximum against its first point."""
+    for task, plane in PUBLISHED_PLANE.items():
+        word = CONFIRMED if plane.top > plane.first + 0.016 else NOT_CONFIRMED  # sd of a fresh start
+        yield Finding(f"{task}, weight histograms", Verdict(word, f"{plane.first} to {plane.top} bits"))
+
+
+def published_fall(_: Evidence) -> Iterator[Finding]:
+    """Of the published plane: its last point against its maximum."""
+    for task, plane in PUBLISHED_PLANE.items():
+        word = CONFIRMED if plane.last < plane.top - 0.016 else NOT_CONFIRMED
+        yield Finding(f"{task}, weight histograms", Verdict(word, f"{plane.top} to {plane.last} bits"))
+
+
+def _changes(one: Recorded, name: str, start: np.ndarray, end: np.ndarray | None, **where: str) -> np.ndarray:
+    """Of a variable between two steps of each run; None: to the end."""
+    late = one.last(name, **where) if end is None else one.around(name, end, **where)
+    return late - one.around(name, start, **where)
+
+
+EARLY = 100.0  # after the first steps, in which the layers only grow out of their initial state
+
+
+def rise_while_fitting(evidence: Evidence) -> Iterator[Finding]:
+    """What the last block gains until the training set is fitted."""
+    for name in (*PAPER.values(), *TRUE):
+        one = evidence.ours(name)
+        for variable in ("information_x", "information_y"):
+            early = np.full(len(one.fitted), EARLY)
+            gains = _changes(one, variable, early, one.fitted, split="train", layer=one.layers()[-1])
+            yield Finding(f"{name}, {variable}", by_prediction(gains, 0, np.inf, "bits"))
+
+
+def flat_after(evidence: Evidence) -> Iterator[Finding]:
+    """What it gains about the labels afterwards."""
+    for name in (*PAPER.values(), *TRUE):
+        one = evidence.ours(name)
+        where = {"split": "train", "layer": one.layers()[-1]}
+        flat = 0.1 * float(one.probes["information_y_ceiling"].sel(where).max())
+        gains = _changes(one, "information_y", one.fitted, None, **where)
+        yield Finding(name, by_prediction(gains, -flat, flat, "bits"))
+
+
+def _fall_after(evidence: Evidence) -> Iterator[Finding]:
+    for name in (*PAPER.values(), *TRUE, "division-96", "s5-fast", *CONTROLS):
+        one = evidence.ours(name)
+        for split in ("train", "test"):
+            falls = _changes(one, "information_x", one.fitted, None, split=split, layer=one.layers()[-1])
+            found = by_prediction(falls, -np.inf, 0, "bits")
+            yield Finding(f"{name}, last block, {split}", found, name in NOT_LEARNT)
+
+
+def _histogram_fall(evidence: Evidence) -> Iterator[Finding]:
+    for name in (*TRUE, "division-96", "s5-fast", *CONTROLS):
+        one = evidence.ours(name)
+        falls = _changes(one, "weight_entropy", one.fitted, None, weights="tokens")
+        found = by_prediction(falls, -np.inf, 0, "bits")
+        yield Finding(f"{name}, weight histogram", found, name in NOT_LEARNT)
+
+
+def fall(evidence: Evidence) -> Iterator[Finding]:
+    """What it loses about the inputs after fitting, and what the weight histogram does."""
+    yield from _fall_after(evidence)
+    yield from _histogram_fall(evidence)
+
+
+def published_rightmost(evidence: Evidence) -> Iterator[Finding]:
+    """The rightmost point of the published plane against the published hump."""
+    for task, plane in PUBLISHED_PLANE.items():
+        hump = evidence.published_markers[task].sel(marker="descent_onset")
+        low, high = (np.log10(step) for step in plane.top_steps)
+        a, b = (np.log10(hump[name].item()) for name in ("lower", "upper"))
+        middle = (low + high) / 2 - np.log10(hump["step"].item())
+        found = of_interval(middle, low - b, high - a, -TOGETHER, TOGETHER, "dex, top of the histogram entropy - hump")
+        yield Finding(f"{task}, weight histograms", found)
+
+
+def our_rightmost(evidence: Evidence) -> Iterator[Finding]:
+    """The maximum of I(T+n;X), where there is one, against the hump; and that of the weight histogram."""
+    for name in (*PAPER.values(), *TRUE):
+        one = evidence.ours(name)
+        hump = log_times(one.markers, "descent_onset")
+        top = log_times(one.compression())
+        yield Finding(
+            f"{name}, last block", by_prediction(top - hump, -TOGETHER, TOGETHER, "dex, top of I(T+n;X) - hump")
+        )
+        if "weight_entropy" in one.probes:
+            found = by_prediction(_histogram_top(one) - hump, -TOGETHER, TOGETHER, "dex, its top - hump")
+            yield Finding(f"{name}, weight histogram", found)
+
+
+def _histogram_top(one: Recorded) -> np.ndarray:
+    """log10 of the step of the maximum, NaN where it is at an end of the record."""
+    rows = one.probes["weight_entropy"].sel(weights="tokens").transpose("run", "step").values
+    steps, found = one.probes["step"].values, []
+    for row in rows:
+        top = unimodal_mode(steps, row)
+        inside = top.status == "found" and steps[0] < top.lower and top.upper < steps[np.isfinite(row)][-1]
+        found.append(np.log10(top.step + 1) if inside else np.nan)
+    return np.array(found)
+
+
+def our_depth(evidence: Evidence) -> Iterator[Finding]:
+    """The maximum in the last block against that in the first."""
+    for name in (*PAPER.values(), *TRUE):
+        one = evidence.ours(name)
+        first, last = (log_times(one.compression(layer=layer)) for layer in (0, -1))
+        yield Finding(name, by_prediction(last - first, -TOGETHER, TOGETHER, "dex, last block - first"))
+
+
+def published_depth(_: Evidence) -> Iterator[Finding]:
+    """The published plane has one x for all layers."""
+    numbers = "true by construction: x is the same number for both layers, the entropy of the embedding's histogram"
+    yield Finding("division, s5", Verdict(UNDECIDED, numbers))
+
+
+def our_fixed_point(evidence: Evidence) -> Iterator[Finding]:
+    """Where I(T+n;X) of test inputs comes to rest, against test accuracy .99."""
+    for name in (*PAPER.values(), *TRUE, "s5-fast"):
+        one = evidence.ours(name)
+        ends = one.markers.sel(marker="end")
+        rest = []
+        for run in range(one.probes.sizes["run"]):
+            curve = one.probes["information_x"].isel(run=run).sel(split="test", layer=one.layers()[-1])
+            found = fixed_point(one.probes["step"].values, curve.values)
+            rest.append(found.step if found.status == "found" else np.nan)
+        times = ends["step"].where(ends["status"] == "found").values[: len(rest)]
+        logs = np.log10((np.array(rest) + 1) / (times + 1))
+        yield Finding(f"{name}, last block, test", by_prediction(logs, -TOGETHER, TOGETHER, "dex, rest - end"))

@@ -1,0 +1,228 @@
+"""The acceptance of the paper's claims: the rules of the verdicts, and the recorded runs that they judge."""
+
+import gzip
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib import pyplot as plt
+
+import probe
+from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, save
+from reference.acceptance import Judged, accept, as_markdown, judge, overall
+from reference.claims import CLAIMS, Finding
+from reference.claims.phases import our_distance, our_hump
+from reference.configs import CONFIGS
+from reference.evidence import HERE, Evidence, published
+from reference.train import Trainer
+from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
+
+mpl.use("Agg")
+UNFINISHED = HERE / "results" / "unfinished" / "division-97" / "seed-0"
+
+
+# -- rules ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "unknown", "word"),
+    [
+        (5, 0, 0, CONFIRMED),  # by chance one half each: .5^5 = .03
+        (4, 0, 0, UNDECIDED),  # .06
+        (7, 1, 0, CONFIRMED),  # .035
+        (6, 2, 0, UNDECIDED),  # .14
+        (0, 5, 0, NOT_CONFIRMED),
+        (5, 0, 3, UNDECIDED),  # five of eight for sure
+        (0, 0, 8, UNDECIDED),
+        (0, 0, 0, UNDECIDED),
+    ],
+)
+def test_most_seeds_or_too_few_to_say(yes: int, no: int, unknown: int, word: str) -> None:
+    found = by_share([True] * yes + [False] * no + [None] * unknown, "it holds")
+    assert found.word == word
+    assert f"{yes} of {yes + no + unknown} seeds" in found.numbers
+
+
+def test_prediction_interval_holds_the_next_seed_as_often_as_it_says() -> None:
+    source = np.random.default_rng(0)
+    inside = 0
+    for _ in range(2000):
+        *seeds, further = source.normal(0.3, 0.2, 7)
+        told = by_prediction(seeds, -9, 9, "x").numbers
+        low, high = (float(part) for part in told.split("a further seed ")[1].split(" (")[0].split(" to "))
+        inside += low <= further <= high
+    assert inside / 2000 == pytest.approx(0.9, abs=0.02)
+
+
+def test_wide_spread_is_not_forgiven_and_a_missing_seed_confirms_nothing() -> None:
+    seeds = np.array([0.02, -0.03, 0.01, 0.04, -0.02])
+    assert by_prediction(seeds, -0.25, 0.25, "x").word == CONFIRMED
+    assert by_prediction(5 * seeds, -0.25, 0.25, "x").word == UNDECIDED  # the mean lies inside, a further seed need not
+    assert by_prediction(seeds + 1, -0.25, 0.25, "x").word == NOT_CONFIRMED
+    assert by_prediction([*seeds, np.nan], -0.25, 0.25, "x").word == UNDECIDED
+    assert by_prediction(seeds[:2], -0.25, 0.25, "x").word == UNDECIDED
+
+
+def test_interval_against_a_range() -> None:
+    assert of_interval(0.1, 0.0, 0.2, -0.25, 0.25, "x").word == CONFIRMED
+    assert of_interval(0.1, 0.0, 0.3, -0.25, 0.25, "x").word == UNDECIDED
+    assert of_interval(0.5, 0.4, 0.6, -0.25, 0.25, "x").word == NOT_CONFIRMED
+    assert of_interval(np.nan, 0.6, np.inf, 0.5, np.inf, "x").word == CONFIRMED  # censored, and far enough all the same
+    assert of_interval(np.nan, np.nan, np.nan, 0.5, np.inf, "x").word == UNDECIDED
+
+
+def test_one_word_for_several_findings() -> None:
+    yes, no, open_ = (Verdict(word, "") for word in (CONFIRMED, NOT_CONFIRMED, UNDECIDED))
+    assert overall([]) == "-"
+    assert overall([Finding("a", yes), Finding("b", yes)]) == CONFIRMED
+    assert overall([Finding("a", yes), Finding("b", open_)]) == UNDECIDED
+    assert overall([Finding("a", yes), Finding("b", no)]) == NOT_CONFIRMED
+    assert overall([Finding("a", yes), Finding("c", no, control=True)]) == CONFIRMED  # a control should not show it
+    assert overall([Finding("a", yes), Finding("c", yes, control=True)]) == UNDECIDED  # it separates nothing
+
+
+# -- evidence ------------------------------------------------------------------------------------------------------
+
+
+def planted(folder: Path, *, hump: float, fit: float = 1000.0, end: float = 20_000.0, seeds: int = 6) -> Evidence:
+    """Curves of the paper's shape with known times, as results of ``paper-division``."""
+    steps = np.unique(np.round(np.logspace(0, 5, 150))).astype(int)
+    x, source = np.log10(steps + 1), np.random.default_rng(1)
+
+    def rise(step: float) -> np.ndarray:
+        return 1 / (1 + np.exp(-12 * (x - np.log10(step) + 0.4)))
+
+    loss = 0.5 + 4 * np.exp(-1.5 * x) + 2 * np.exp(-(((x - np.log10(hump)) / 0.4) ** 2))
+    noise = 0.01 * source.standard_normal((seeds, len(steps)))
+    flat = np.zeros((seeds, 1))
+    data = {
+        "train_batch_accuracy": flat + rise(fit),
+        "train_accuracy": flat + rise(fit),
+        "test_accuracy": flat + rise(end),
+        "test_loss": loss + noise,
+    }
+    runs = xr.Dataset({name: (("run", "step"), values) for name, values in data.items()}, {"step": steps})
+    save(runs.assign_coords(run=np.arange(seeds)), folder / "paper-division.nc")
+    return Evidence(folder)
+
+
+def test_planted_times_give_the_verdicts_that_they_should(tmp_path: Path) -> None:
+    together, apart = tmp_path / "a", tmp_path / "b"
+    for folder in (together, apart):
+        folder.mkdir()
+    near, far = planted(together, hump=1000), planted(apart, hump=8000)
+    coincide = our_distance("fit_end", "descent_onset", -0.25, 0.25, ("paper-division",))
+    later = our_distance("fit_end", "end", 0.5, np.inf, ("paper-division",))
+    assert {finding.verdict.word for finding in coincide(near)} == {CONFIRMED}
+    assert {finding.verdict.word for finding in coincide(far)} == {NOT_CONFIRMED}
+    assert {finding.verdict.word for finding in later(near)} == {CONFIRMED}
+    assert len(list(later(near))) == 2  # with dropout and without
+
+
+def test_results_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="python -m reference run division-97"):
+        Evidence(tmp_path).ours("division-97")
+
+
+def test_published_curves_are_those_of_the_file() -> None:
+    division, s5 = published("division"), published("s5")
+    assert division["test_loss"].sel(step=2600).item() == pytest.approx(0.885, abs=0.001)  # its highest point
+    assert division["step"].values[-1] == 111_200
+    assert s5["test_loss"].dropna("step").max().item() == pytest.approx(14.04, abs=0.01)
+    assert s5["train_batch_accuracy"].sizes["step"] > 40
+
+
+# -- the recorded runs ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[Judged]:
+    return judge()
+
+
+def test_every_claim_says_where_it_stands_and_is_judged(judged: list[Judged]) -> None:
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) == len(judged)
+    for one in judged:
+        assert one.claim.where
+        assert one.claim.expected
+        assert one.ours, one.claim.name
+        assert {f.verdict.word for f in (*one.published, *one.ours)} <= {CONFIRMED, NOT_CONFIRMED, UNDECIDED}
+
+
+def test_the_page_shows_these_verdicts(judged: list[Judged]) -> None:
+    page = (HERE.parent / "docs" / "results.md").read_text()
+    assert as_markdown(judged) in page, "python docs/benchmarks/results_page.py --write"
+
+
+def test_hump_in_every_seed_and_no_compression_in_the_controls(judged: list[Judged]) -> None:
+    """Claims that hold, and one that does not, by rules that are not those of the verdicts."""
+    evidence = Evidence()
+    assert next(our_hump(evidence)).verdict == Verdict(CONFIRMED, "rise and fall in 8 of 8 seeds")
+    loss = evidence.ours("paper-division").curves["test_loss"]
+    window = loss.sel(step=slice(600, 12_000))
+    assert (window.max("step") > 1.2 * loss.sel(step=slice(600, 1100)).min("step")).all()
+    assert (loss.isel(step=-1) < 0.5 * window.max("step")).all()
+    falls = next(one for one in judged if one.claim.name == "I(T;X) falls after fitting")
+    assert not [f for f in falls.ours if f.control and f.verdict.word == CONFIRMED and "last block" in f.runs]
+
+
+def test_figures_and_table_are_written(tmp_path: Path) -> None:
+    few = Evidence()
+    accept(tmp_path / "out", few)
+    for name in ("curves.png", "information.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 20_000
+    assert "| hump | figures 3c, 4c | confirmed" in (tmp_path / "out" / "verdicts.md").read_text()
+    assert not plt.get_fignums()
+
+
+def test_training_anew_gives_the_recorded_curve() -> None:
+    """300 steps of seed 0 of division modulo 97 on one thread, against the recording."""
+    recorded = probe.load(UNFINISHED / "run.nc").sel(step=slice(0, 300))
+    trainer = Trainer(CONFIGS["division-97"], 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for step in (10, 56, 147, 261):
+            trainer.advance(step - trainer.step)
+            for name, value in trainer.evaluate()[0].items():
+                was = recorded[name].sel(step=step).item()
+                assert value == pytest.approx(was, rel=0.02, abs=0.004), (name, step)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_stored_weights_give_the_stored_observation(tmp_path: Path) -> None:
+    with gzip.open(UNFINISHED / "checkpoint.pt.gz") as file:
+        checkpoint = torch.load(file, weights_only=True)
+    stored = probe.load(UNFINISHED / "observation.nc")
+    assert stored["step"].item() == checkpoint["step"]
+    found = observed(checkpoint)
+    for name in ("information_x", "information_y", "local_complexity_total", "linear_mapping_number", "test_loss"):
+        np.testing.assert_allclose(found[name], stored[name], rtol=1e-3, err_msg=name)
+
+
+def observed(checkpoint: dict) -> xr.Dataset:
+    """The default probe set on the weights of a checkpoint."""
+    trainer = Trainer(CONFIGS["division-97"], int(checkpoint["seed"]))
+    trainer.model.load_state_dict(checkpoint["parameters"])
+    data = {"train": trainer.task.train_data, "test": trainer.task.test_data}
+    probes = ProbeSet([MutualInfoProbe(), LocalComplexityProbe(), LMNProbe()]).attach(trainer.model, data)
+    return probes.observe(int(checkpoint["step"])).detach().series_
+
+
+@pytest.mark.slow
+def test_training_anew_shows_the_published_hump() -> None:
+    """2,500 steps of a fresh seed of the paper's table: fitted, and test loss and accuracy among the published ones."""
+    trainer = Trainer(CONFIGS["paper-division"], 101)
+    theirs = published("division")
+    for step in (1000, 2000, 2500):
+        trainer.advance(step - trainer.step)
+        curves = trainer.evaluate()[0]
+        seeds = Evidence().ours("paper-division").curves.sel(step=step, method="nearest")
+        near = theirs["test_accuracy"].dropna("step").sel(step=step, method="nearest").item()
+        spread = float(seeds["test_accuracy"].std(ddof=1))
+        assert abs(curves["test_accuracy"] - near) < 4 * spread + 0.02
+    assert curves["train_accuracy"] > 0.98
