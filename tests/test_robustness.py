@@ -10,8 +10,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import RobustnessProbe
-from probe.measures.performance import score_rows
-from probe.measures.robustness import directions, score_answers
+from probe.measures.robustness import directions
 
 
 def linear(weight: Tensor) -> Any:
@@ -133,13 +132,6 @@ def test_row_budget() -> None:
         measured(linear(torch.eye(3)), x, max_rows=8)
 
 
-def test_last_position_answers_and_ignored_targets_do_not_count() -> None:
-    outputs = torch.randn(3, 5, 4, generator=seeded())
-    targets = torch.tensor([1, -100, 3])
-    found = score_answers(outputs, targets)
-    torch.testing.assert_close(found, score_rows(outputs, targets))
-
-
 def test_a_model_in_half_precision_is_measured() -> None:
     x = 300 * torch.randn(6, 3, generator=seeded())
     found = measured(linear(torch.eye(3)).half(), x.half(), x.argmax(1))
@@ -148,19 +140,18 @@ def test_a_model_in_half_precision_is_measured() -> None:
     assert found["lipschitz_mean"].item() == pytest.approx(1, rel=0.02)
 
 
-def test_targets_that_are_no_classes_are_flagged_and_an_own_score_serves_them() -> None:
+def test_real_targets_have_a_loss_and_without_targets_only_the_movement_is_measured() -> None:
     x = torch.randn(6, 3, generator=seeded())
-    model, target = linear(torch.eye(3)), torch.zeros(6, 3)
-    data = {"real": (x, target), "free": (x, None), "classes": (x, x.argmax(1))}
-    series = RobustnessProbe().fit(model, data).series_.isel(step=0)
-    assert series["robustness_unscored"].values.tolist() == [1, 1, 0]
+    data = {"real": (x, torch.zeros(6, 3)), "free": (x, None), "classes": (x, x.argmax(1))}
+    series = RobustnessProbe().fit(linear(torch.eye(3)), data).series_.isel(step=0)
+    assert series["robustness_unscored"].values.tolist() == [0, 1, 0]
     assert series["robustness_nonfinite"].values.tolist() == [0, 0, 0]
-    assert series["robustness_loss"].isnull().any("perturbation").values.tolist() == [True, True, False]
+    assert series["robustness_loss"].isnull().any("perturbation").values.tolist() == [False, True, False]
+    assert series["robustness_accuracy"].isnull().any("perturbation").values.tolist() == [True, True, False]
+    assert series["robustness_loss"].sel(split="real").values[0] == pytest.approx(x.square().mean().item(), rel=1e-6)
     assert series["lipschitz_max"].notnull().all()
-    found = measured(model, x, target, score=score_rows)
-    assert found["robustness_unscored"].item() == 0
-    assert found["robustness_loss"].values[0] == pytest.approx(x.square().mean().item(), rel=1e-6)
-    assert found["robustness_accuracy"].isnull().all()
+    own = measured(linear(torch.eye(3)), x, x.argmax(1), score=lambda z, y: torch.ones(len(z), 3))
+    assert own["robustness_loss"].values.tolist() == [1, 1, 1]
 
 
 def test_outputs_that_are_not_finite_are_flagged() -> None:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
 from probe.capture import Scored
-from probe.layers import IGNORED, OUTPUT, reduced
+from probe.layers import OUTPUT, reduced
+from probe.scores import score_rows
 from probe.snapshot import generator
 
 
@@ -29,18 +30,6 @@ def directions(k: int, dimension: int, *, generator: torch.Generator | None = No
     """First k Gaussian directions, then k of random signs; each of length 1: (2 k, dimension), float64, on the CPU."""
     normal = torch.randn(2 * k, dimension, generator=generator, dtype=torch.float64)
     return F.normalize(torch.cat([normal[:k], normal[k:].sign()]), dim=1)
-
-
-def score_answers(outputs: Tensor, targets: Tensor | None) -> Tensor:
-    """Cross-entropy (nats), right answer (1 or 0) and number of answers (1, 0 for the target -100) of each row: (n, 3).
-
-    Of outputs (n, K), or (n, T, K), whose last position answers, with integer targets (n,); NaN for any others.
-    """
-    logits = reduced(outputs[:, -1] if outputs.ndim == 3 else outputs, "none")
-    if targets is None or targets.is_floating_point() or targets.ndim != 1 or logits.ndim != 2 or logits.shape[1] < 2:
-        return logits.new_full((len(outputs), 3), math.nan)
-    loss = F.cross_entropy(logits, targets.long(), reduction="none", ignore_index=IGNORED)
-    return torch.stack([loss, (logits.argmax(1) == targets).to(loss), (targets != IGNORED).to(loss)], 1)
 
 
 class RobustnessProbe(Probe):
@@ -56,8 +45,8 @@ class RobustnessProbe(Probe):
         What is perturbed: the input if it is floating-point, else the first layer with floating-point output (the
         embedding of a token model, all positions together); or the name of a layer.
     score : callable, optional
-        ``score(outputs, targets) -> (n, 3)`` as :func:`score_answers`, which is the default; of each row the sum of
-        losses, right answers (NaN if there is no right and wrong) and number of answers.
+        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.scores.score_rows`, which is the default; of each row the
+        sum of losses, right answers (NaN if there is no right and wrong) and number of answers.
     max_rows
         Forward rows per observation: ``max_rows // ((2 k + 1) splits)`` points of each split are measured.
     random_state
@@ -69,8 +58,8 @@ class RobustnessProbe(Probe):
     -----
     ``robustness_loss``, ``robustness_accuracy`` by (split, perturbation): ``none``, ``random``, ``worst``;
     ``lipschitz_mean``, ``lipschitz_max`` by split; ``robustness_size``, the length of a perturbation; flags by split:
-    ``robustness_nonfinite`` (an output is not finite, and nothing is said) and ``robustness_unscored`` (no loss, since
-    the targets are not one integer for each input). The attribute ``n_points``: of the smallest split.
+    ``robustness_nonfinite`` (an output is not finite, and nothing is said) and ``robustness_unscored`` (no
+    targets). The attribute ``n_points``: of the smallest split.
     """
 
     def __init__(
@@ -126,7 +115,9 @@ class RobustnessProbe(Probe):
             flat = reduced(outputs, "flatten")
             groups = flat.view(-1, copies, flat.shape[1])  # a point and its copies
             moved = (groups - groups[:, :1]).norm(dim=2).view(-1, 1) / size
-            return torch.cat([(self.score or score_answers)(outputs, targets).to(moved), moved], 1)
+            scores = (self.score or score_rows)(outputs, targets).to(moved)
+            scores = scores if scores.shape[1] else moved.new_full((len(moved), 3), math.nan)
+            return torch.cat([scores, moved], 1)
 
         taken = rows.repeat_interleave(copies)
         found = snapshot.outputs(split, [OUTPUT], reduce=Scored(compare), rows=taken, edit={stem: move}, group=copies)
