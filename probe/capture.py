@@ -184,6 +184,8 @@ class Pass:
         ``{site: edit}``: layers (or the input) whose output is replaced on the way.
     trace
         From :func:`trace`; with it the pass stops after the last wanted site.
+    modules
+        The named layers of the model, if they are known already.
     """
 
     def __init__(
@@ -193,8 +195,10 @@ class Pass:
         *,
         edits: Mapping[str, Edit] | None = None,
         trace: Trace | None = None,
+        modules: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.model = model
+        self.modules = named_layers(model) if modules is None else modules
         self.edits = dict(edits or {})
         self.wanted: dict[str, list[Tap]] = {}
         for tap in taps:
@@ -227,13 +231,13 @@ class Pass:
 
     def _follow(self, start: Start, value: Tensor) -> None:
         """Run the modules after a site only."""
-        modules = {OUTPUT: self.model, **named_layers(self.model)}
         value = self._visit(start.site, value)
         for name, called in start.steps:
-            value = tensor_of(modules[name](value), f"layer {name!r}") if called else self._visit(name, value)
+            module = self.model if name == OUTPUT else self.modules[name]
+            value = tensor_of(module(value), f"layer {name!r}") if called else self._visit(name, value)
 
     def _hooks(self) -> Iterator[Any]:
-        modules = named_layers(self.model)
+        modules = self.modules
         names = modules if self._all else {*self.wanted, *self.edits} & modules.keys()
         for name in names:
             yield modules[name].register_forward_hook(self._hook(name))

@@ -14,7 +14,7 @@ from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Start, Tap, Trace, dev
 from probe.chain import innermost, tail
 from probe.data import Batch
 from probe.layers import INPUT, Layers, Reduce, default_layers, named_layers, select_layers
-from probe.series import Variable
+from probe.series import COMPARES, Variable
 
 _AFFINE = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
 
@@ -52,10 +52,12 @@ class Measured:
             raise ValueError(f"{name}: dims {self.dims} with these labels need shape {shape}, got {array.shape}")
         return array
 
-    def variable(self, name: str, estimator: str) -> Variable:
-        """What stands beside the values in a series."""
+    def variable(self, name: str, estimator: str, prefix: str = "") -> Variable:
+        """What stands beside the values in a series, in which names of this probe have the prefix."""
         coords = {dim: np.asarray(labels).tolist() for dim, labels in self.coords.items()}
         attrs = {"estimator": estimator, **{key: _fact(f"{name}: {key}", fact) for key, fact in self.attrs.items()}}
+        if COMPARES in attrs:
+            attrs[COMPARES] = f"{prefix}{attrs[COMPARES]}"
         return Variable(name, self.dims, coords, self.units, self.long_name, self.flag, attrs)
 
 
@@ -266,7 +268,10 @@ class Snapshot:
         return self._starts[key]
 
     def _tried(self, split: str, start: Start, sites: Sequence[str]) -> tuple[Start, torch.dtype] | None:
-        """Compare the chain with the whole model, which by then has seen other rows: it may hold on to something."""
+        """Compare the chain with the whole model, which by then has seen other rows, and another number of them.
+
+        So that a chain is refused whose parts pass something on to each other in secret.
+        """
         n = len(self.data[split])
         rows = torch.linspace(0, n - 1, min(n, 4)).long()
         taps = [Tap(wanted, "none") for wanted in sites]
@@ -277,7 +282,7 @@ class Snapshot:
             return output
 
         expected = self._run(split, taps, rows, {start.site: note})
-        self._run(split, taps, rows.flip(0), None)
+        self._run(split, taps, torch.cat([rows.flip(0), rows[:1]]), None)
         if not values or len(expected) < len(taps):
             return None
         value = values[0]
@@ -299,7 +304,7 @@ class Snapshot:
         batch_size: int | None = None,
     ) -> dict[Tap, Tensor]:
         taps = tuple(taps)
-        device, data = device_of(self.model), self.data[split]
+        device, data, modules = device_of(self.model), self.data[split], named_layers(self.model)
         chain, put = (None, None) if start is None else start
         chunk = max(1, (batch_size or self.batch_size) // group) * group
         pieces: dict[Tap, list[Tensor]] = {}
@@ -310,9 +315,10 @@ class Snapshot:
                 inputs, targets = (
                     data.take(asked, device) if put is None else (put(there), _picked(data.targets, asked, device))
                 )
-                run = Pass(self.model, taps, edits=edit, trace=self.trace)
+                run = Pass(self.model, taps, edits=edit, trace=self.trace, modules=modules)
                 for tap, output in run.run(inputs, targets, there, chain).items():
                     pieces.setdefault(tap, []).append(output)
+                del inputs  # before the next are made
         # a layer that fired for some of the inputs only has no rows that could be matched with theirs
         found = {tap: torch.cat(parts) for tap, parts in pieces.items() if len(parts) == len(chunks)}
         self.asked |= {tap.site for tap in taps}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A module may import modules of its own line or of lines above it (measures and adapters: not one another).
 RANKS = [
     ["probe", "reference"],
-    ["probe.schedule", "probe.series", "probe.layers", "probe.scores", "probe.data", "probe.chain", "probe.capture", "probe.journal"],
+    ["probe.schedule", "probe.series", "probe.layers", "probe.scores", "probe.data", "probe.chain", "probe.capture", "probe.journal", "probe.lock", "probe.defaults", "probe.stateful", "probe.attachable"],
     ["probe.snapshot", "probe.spectra", "probe.information", "probe.linearity", "probe.complexity"],
     ["probe.session"],
     ["probe.base", "probe.plots", "probe.readers"],
@@ -22,6 +22,7 @@ RANKS = [
     ["probe.probeset"],
     ["probe.report", "probe.testing"],
     ["probe.adapters"],
+    ["probe.cli"],
     ["probe.__main__"],
     # `reference` is a client of `probe`, but for what trains:
     ["reference.tasks", "reference.draws", "reference.model", "reference.kernels"],

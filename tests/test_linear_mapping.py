@@ -11,7 +11,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import LMNProbe
-from probe.measures.linear_mapping import linear_mapping_number, linearity
+from probe.linearity.lines import PairwiseLinearity, linear_mapping_number, linearity, pairwise_linearity
 
 LAM = torch.linspace(0, 1, 21, dtype=torch.float64)
 TWO_CLUSTERS = {  # along one line from -1 to +1, 21 points; recorded with an independent program
@@ -53,14 +53,16 @@ def number(model: nn.Module, x: Any, **parameters: Any) -> float:
 
 
 def naive(tail: Callable[[Tensor], Tensor], h: Tensor, n_points: int) -> float:
-    """Pair by pair and output by output, with numpy's correlation coefficient and eigenvalues."""
+    """Pair by pair and output by output, with numpy's correlation coefficient and eigenvalues; 1 for what stays."""
     matrix = np.eye(len(h))
     for i in range(len(h)):
         for j in range(i + 1, len(h)):
             lam = np.linspace(0, 1, n_points)
             with torch.no_grad():
                 y = np.stack([tail(h[i] + float(share) * (h[j] - h[i])).numpy() for share in lam])
-            matrix[i, j] = matrix[j, i] = np.mean([np.corrcoef(column, lam)[0, 1] ** 2 for column in y.T])
+            matrix[i, j] = matrix[j, i] = np.mean(
+                [1.0 if np.ptp(column) == 0 else np.corrcoef(column, lam)[0, 1] ** 2 for column in y.T]
+            )
     share = np.abs(np.linalg.eigvalsh(matrix))
     share = share[share > 0] / share.sum()
     return float(2 ** -(share * np.log2(share)).sum())
@@ -142,6 +144,103 @@ def test_rounding_around_a_constant_is_no_bend(size: float) -> None:
 def test_offset_of_an_output_costs_its_rounding_only(offset: float) -> None:
     y = torch.randn(50, 21, 4, generator=seeded())
     torch.testing.assert_close(linearity(y + offset, LAM), linearity(y, LAM), atol=1e-6 * (1 + offset), rtol=0)
+
+
+def pairwise(function: Callable[[Tensor], Tensor], h: Tensor, n_points: int = 21, **kwargs: Any) -> PairwiseLinearity:
+    lam = torch.linspace(0, 1, n_points, dtype=torch.float64)
+    return pairwise_linearity(lambda points, first: function(points), h, function(h), lam, **kwargs)
+
+
+def bent(h: Tensor) -> Tensor:
+    """Four outputs with offsets: one nearly straight, one bent, one that hardly moves, one constant."""
+    return torch.stack(
+        [5 * h[:, 0] + 0.1 * h[:, 1].sin(), h[:, 1].abs() + 30, 1e-3 * h[:, 2].cos() + 1, 0 * h[:, 0]], 1
+    )
+
+
+def test_weighted_linearity_is_the_share_of_the_whole_variance() -> None:
+    straight, tent = 3 - 2 * LAM, (2 * LAM - 1).abs()  # a tent knows nothing of lam
+    y = torch.stack([straight, 5 * tent, torch.full_like(LAM, 7.0)], 1)[None]
+    variance = np.var(straight.numpy()), np.var(5 * tent.numpy())
+    assert linearity(y, LAM, weighted=True).item() == pytest.approx(variance[0] / sum(variance))
+    assert linearity(y[..., :1], LAM, weighted=True).item() == pytest.approx(1)
+    assert linearity(y[..., 2:], LAM, weighted=True).item() == 1
+
+
+def test_rotations_of_the_output_leave_the_weighted_number_alone() -> None:
+    h = samples(20, 3)
+    turn = torch.linalg.qr(samples(4, 4, seed=2)).Q
+    one, other = pairwise(bent, h), pairwise(lambda points: bent(points) @ turn, h)
+    torch.testing.assert_close(one.weighted, other.weighted, atol=1e-12, rtol=0)
+    assert abs(linear_mapping_number(one.mean) - linear_mapping_number(other.mean)) > 0.1
+
+
+@pytest.mark.parametrize("rows", [1, 50, 10**6])
+@pytest.mark.parametrize("n_points", [3, 5, 21])
+def test_pairs_agree_with_the_correlation_coefficient(rows: int, n_points: int) -> None:
+    h, lam = samples(7, 3), torch.linspace(0, 1, n_points, dtype=torch.float64)
+    found = pairwise(lambda points: bent(points)[:, :3], h, n_points, rows=rows).mean
+    for i in range(7):
+        for j in range(i):
+            y = bent(h[i] + lam[:, None] * (h[j] - h[i])).numpy()[:, :3]
+            expected = np.mean([np.corrcoef(column, lam)[0, 1] ** 2 for column in y.T])
+            assert found[i, j].item() == found[j, i].item() == pytest.approx(expected, abs=1e-9)
+    assert found.diagonal().tolist() == [1] * 7
+
+
+def test_float32_agrees_with_float64() -> None:
+    net = built(lambda: nn.Sequential(nn.Linear(10, 40), nn.SiLU(), nn.Linear(40, 7)))
+    h = 5 * samples(40, 10)
+    with torch.no_grad():
+        single = pairwise(net, h.float())
+        double = pairwise(net.double(), h)
+    assert single.mean.min() < 0.5
+    torch.testing.assert_close(single.mean, double.mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(single.weighted, double.weighted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e20, 1e30])
+def test_size_of_the_outputs_does_not_matter_in_float32(size: float) -> None:
+    h, scale = samples(10, 3).float(), torch.tensor([1, size])
+    plain = pairwise(lambda points: bent(points)[:, :2], h).mean
+    torch.testing.assert_close(pairwise(lambda points: bent(points)[:, :2] * scale, h).mean, plain, atol=1e-5, rtol=0)
+
+
+def test_way_that_an_output_moves() -> None:
+    h = torch.tensor([[0.0], [1.0], [5.0]])
+    assert pairwise(lambda points: 3 * points + 1, h).moved == pytest.approx(15)
+    assert pairwise(lambda points: 0 * points + 1, h).moved == 0
+
+
+@pytest.mark.parametrize(("pieces", "expected"), [(1, 1.00), (2, 5.83), (4, 12.0), (8, 24.5), (16, 46.0)])
+def test_number_does_not_count_the_pieces_of_a_hat(pieces: int, expected: float) -> None:
+    def hats(h: Tensor) -> Tensor:
+        return 1 - (torch.remainder(h * pieces, 2) - 1).abs()
+
+    found = pairwise(hats, torch.linspace(0, 1, 257, dtype=torch.float64)[:, None]).mean
+    assert linear_mapping_number(found).item() == pytest.approx(expected, rel=0.005)
+
+
+@pytest.mark.parametrize(("function", "expected"), [(torch.relu, 2.11), (torch.abs, 5.35)])
+def test_two_regions_have_the_recorded_number(function: Callable[[Tensor], Tensor], expected: float) -> None:
+    found = pairwise(function, torch.linspace(-1, 1, 41, dtype=torch.float64)[:, None]).mean
+    assert linear_mapping_number(found).item() == pytest.approx(expected, abs=0.005)
+
+
+def test_output_of_the_first_sample_stays_where_there_are_other_ways() -> None:
+    h = samples(6, 2)
+    lam = torch.linspace(0, 1, 5, dtype=torch.float64)
+
+    def tail(points: Tensor, first: Tensor) -> Tensor:
+        kept = h[first].repeat(len(points) // len(first), 1)
+        return points.sin() * kept
+
+    found = pairwise_linearity(tail, h, tail(h, torch.arange(6)), lam, around=True, rows=12).mean
+    for i in range(6):
+        for j in range(i + 1, 6):
+            y = torch.stack([(h[i] + share * (h[j] - h[i])).sin() * h[i] for share in lam]).numpy()
+            expected = np.mean([np.corrcoef(column, lam)[0, 1] ** 2 for column in y.T])
+            assert found[i, j].item() == pytest.approx(expected, abs=1e-9)
 
 
 # -- the probe -----------------------------------------------------------------------------------------------------
@@ -280,23 +379,86 @@ def test_network_without_activations_is_cut_after_its_first_layer() -> None:
     assert measured(model, samples(10, 6).float())["layer"].values.tolist() == ["0"]
 
 
-def test_input_and_output_can_be_the_layer() -> None:
+def test_input_can_be_the_layer() -> None:
     model, x = built(lambda: nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 3))).double(), 3 * samples(9, 6)
-    found = measured(model, x, layers=["<input>", "<output>"])["linear_mapping_number"]
-    assert found.sel(layer="<input>").item() == pytest.approx(naive(model, x, 5), abs=1e-9)
-    assert found.sel(layer="<output>").item() == pytest.approx(1, abs=1e-9)
+    assert number(model, x, layers="<input>") == pytest.approx(naive(model, x, 5), abs=1e-9)
+    assert number(nn.Linear(6, 3), x.float()) == pytest.approx(1, abs=1e-5)  # a bare layer is all tail
 
 
-@pytest.mark.parametrize(("max_rows", "splits", "n"), [(4096, 1, 45), (4096, 2, 32), (10**6, 2, 50), (100, 1, 7)])
-def test_forward_rows_stay_within_the_budget(max_rows: int, splits: int, n: int) -> None:
-    model, rows = built(lambda: nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3))), []
+def four() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 9), nn.SiLU(), nn.Linear(9, 5), nn.Tanh())
+
+
+@pytest.mark.parametrize(("layer", "output"), [("0", "1"), ("0", "3"), ("1", "3:silu"), ("2", "5"), ("0:", "3")])
+def test_lines_between_any_two_layers(layer: str, output: str) -> None:
+    model, x = built(four).double(), 3 * samples(9, 6)
+    layer = "1:tanh->" if layer == "0:" else layer
+    first, last = int(layer[0]), int(output[0]) - (":" in output)
+    expected = naive(model[first + 1 : last + 1], model[: first + 1](x).detach(), 5)
+    series = measured(model, x, layers=layer, output=output)
+    assert series["linear_mapping_number"].item() == pytest.approx(expected, abs=1e-9)
+    assert series["linear_mapping_number"].attrs["output"] == output
+
+
+@pytest.mark.parametrize(("layer", "output"), [("3", "1"), ("3", "3"), ("<output>", "<output>"), ("5", "<input>")])
+def test_layers_in_the_wrong_order_are_an_error(layer: str, output: str) -> None:
+    with pytest.raises(ValueError, match=f"layer '{layer}' does not come before output='{output}'; the order is"):
+        measured(built(four), samples(9, 6).float(), layers=layer, output=output)
+
+
+def test_output_that_does_not_fire_is_an_error() -> None:
+    with pytest.raises(ValueError, match="output='6' does not fire in this model; it has: <input>, 0, "):
+        measured(built(four), samples(9, 6).float(), output="6")
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3))
+
+
+@pytest.mark.parametrize("reduce", [None, "flatten"])
+def test_convolutional_network_agrees_with_a_naive_pair_loop(reduce: str | None) -> None:
+    model, x = built(convolutional).double(), 3 * samples(7, 2, 6, 6)
+    h = model[:2](x).detach()
+    expected = naive(lambda row: model[2:](row[None])[0], h, 5)
+    assert number(model, x, reduce=reduce) == pytest.approx(expected, abs=1e-9)
+    between = measured(model, x, output="3", reduce=reduce)
+    rows = (lambda y: y.flatten(1)) if reduce else (lambda y: y.mean((2, 3)))
+    expected = naive(lambda row: rows(model[2:4](row[None]))[0], h, 5)
+    assert between["linear_mapping_number"].item() == pytest.approx(expected, abs=1e-9)
+    assert "1 (4, 4, 4)" in between["linear_mapping_number"].attrs["lines"]
+
+
+def test_reduction_that_splits_samples_is_an_error() -> None:
+    with pytest.raises(ValueError, match="reduce='tokens' makes 100 rows of 25 outputs"):
+        measured(built(convolutional), samples(25, 2, 6, 6).float(), output="2", reduce="tokens")
+
+
+def counted(module: nn.Module) -> list[int]:
+    """The rows of each pass through a module from now on."""
+    seen: list[int] = []
+    module.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    return seen
+
+
+@pytest.mark.parametrize(("max_rows", "splits", "n"), [(4096, 1, 45), (4096, 2, 31), (10**6, 2, 50), (100, 1, 6)])
+@pytest.mark.parametrize("around", [False, True])
+def test_forward_rows_stay_within_the_budget(max_rows: int, splits: int, n: int, around: bool) -> None:
+    early, late = nn.Identity(), nn.Identity()
+    tail = [nn.Linear(6, 9), nn.Tanh(), late, nn.Linear(9, 3)]
+    model = built(lambda: Skip(nn.Sequential(*tail)) if around else nn.Sequential(nn.Linear(6, 6), early, *tail))
     data = {f"split {k}": (samples(60, 6, seed=k).float(), None) for k in range(splits)}
-    probe = LMNProbe(n_samples=50, max_rows=max_rows).attach(model, data, batch_size=64, on_error="raise")
-    handle = model[0].register_forward_hook(lambda m, a, out: rows.append(len(out)))
+    parameters: dict[str, Any] = {"n_samples": 50, "max_rows": max_rows, "layers": "branch" if around else "1"}
+    probe = LMNProbe(**parameters).attach(model, data, batch_size=64, on_error="raise")
+    before, behind = counted(early), counted(late)
     probe.observe(0)
-    handle.remove()
-    assert sum(rows) == splits * (n + n * (n - 1) // 2 * 4) <= max_rows
-    assert n == 50 or splits * (n + 1 + (n + 1) * n // 2 * 4) > max_rows  # one more would not fit
+    pairs = n * (n - 1) // 2
+    points = 4 if around else 3  # both ends are known where there is one way only, and nothing but the tail runs
+    assert 0 <= sum(behind) - splits * (2 * n - 1 + pairs * points) <= 40 * splits  # those that try the model
+    if not around:
+        assert 0 <= sum(before) - splits * n <= 40 * splits
+    most = [splits * (3 * k + k * (k - 1) // 2 * 4) for k in (n, n + 1)]
+    assert most[0] <= max_rows
+    assert n == 50 or most[1] > max_rows  # one more would not fit
     assert probe.series_["linear_mapping_number"].attrs["n_samples"] == n
     assert probe.series_["linear_mapping_number"].attrs["n_points"] == 5
 
@@ -330,6 +492,8 @@ def test_outputs_that_are_not_finite_are_flagged(bad: Callable[[Tensor], Tensor]
     series = measured(Tail(bad), samples(10, 3), layers="first")
     assert series["linear_mapping_number_nonfinite"].item() == 1
     assert np.isnan(series["linear_mapping_number"].item())
+    assert np.isnan(series["linear_mapping_number_weighted"].item())
+    assert series["linear_mapping_number_still"].item() == -1
     assert measured(Tail(torch.sin), samples(10, 3), layers="first")["linear_mapping_number_nonfinite"].item() == 0
 
 
@@ -368,9 +532,115 @@ def test_layer_that_no_line_goes_through_is_an_error(layer: str, message: str) -
         ({"n_points": 2}, "n_points must be at least 3"),
         ({"n_samples": 1}, "n_samples=1 .* at least 2"),
         ({"max_rows": 5}, "max_rows=5 leave 1 samples"),
+        ({"max_rows": 0}, "max_rows=0 leave 0 samples"),
         ({"layers": "nowhere"}, "selects no layer"),
     ],
 )
 def test_parameters_that_leave_nothing_to_measure_are_errors(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measured(built(Functional), samples(12, 6).float(), **parameters)
+
+
+class Twice(nn.Module):
+    """The value of the layer goes through an affine layer, and another way as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.second = nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(self.first(x))
+        return self.second(h) * h
+
+
+def test_affine_layer_is_not_gone_through_where_the_value_is_used_twice() -> None:
+    model, x = built(Twice).double(), 3 * samples(9, 6)
+    series = measured(model, x)
+    h = model.act(model.first(x)).detach()
+    expected = naive(lambda h: model.second(h) * h, h, 5)
+    assert series["layer"].values.tolist() == ["act"]
+    assert series["linear_mapping_number"].item() == pytest.approx(expected, abs=1e-9)
+    assert series["linear_mapping_number_around"].item() == 0
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_affine_layer_with_a_hook_is_not_gone_through(after: bool) -> None:
+    model, x = built(four).double(), 3 * samples(9, 6)
+    h = model[:2](x).detach()
+    if after:
+        model[2].register_forward_hook(lambda module, args, output: output.sin())
+    else:
+        model[2].register_forward_pre_hook(lambda module, args: (3 * args[0]).sin())
+    assert number(model, x) == pytest.approx(naive(model[2:], h, 5), abs=1e-9)
+
+
+def test_affine_layer_runs_once_for_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = built(four), samples(40, 6).float()
+    probe, seen, forward = LMNProbe(n_samples=40).attach(model, (x, None), on_error="raise"), [], nn.Linear.forward
+
+    def counting(self: nn.Linear, x: Tensor) -> Tensor:
+        seen.append(len(x) if self is model[2] else 0)
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.Linear, "forward", counting)  # a hook would have it looked upon as no longer affine
+    probe.observe(0)
+    assert 40 <= sum(seen) <= 80  # of 40 samples and of what tries the model, not of 780 lines
+
+
+def test_other_ways_around_the_layer_are_flagged() -> None:
+    model = built(lambda: Skip(nn.Linear(6, 3)))
+    x = samples(20, 6).float()
+    assert measured(model, x, layers="branch")["linear_mapping_number_around"].item() == 1
+    assert measured(model, x, layers="tail")["linear_mapping_number_around"].item() == 0
+
+
+class Noisy(nn.Module):
+    """Dropout that ignores evaluation mode, before or after the layer."""
+
+    def __init__(self, before: float, after: float) -> None:
+        super().__init__()
+        self.one, self.act, self.two = nn.Linear(6, 50), nn.Tanh(), nn.Linear(50, 3)
+        self.before, self.after = before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.act(F.dropout(self.one(x), self.before, training=True))
+        return self.two(F.dropout(h, self.after, training=True))
+
+
+@pytest.mark.parametrize(("before", "after", "flag"), [(0, 0, 0), (0.1, 0, 1), (0, 0.1, 1)])
+def test_model_that_is_not_repeatable_is_flagged(before: float, after: float, flag: int) -> None:
+    series = measured(built(lambda: Noisy(before, after)), samples(20, 6).float())
+    assert series["linear_mapping_number_unrepeatable"].item() == flag
+
+
+def test_dropout_in_training_is_measured_in_evaluation_mode_and_left_in_training() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 30), nn.Tanh(), nn.Dropout(0.5), nn.Linear(30, 9), nn.ReLU())
+
+    model, x = built(make).double().train(), 3 * samples(12, 6)
+    series = measured(model, x)
+    assert all(module.training for module in model.modules())
+    expected = naive(lambda h: model[4](model[3](h)), model[:2](x).detach(), 5)
+    assert series["linear_mapping_number"].item() == pytest.approx(expected, abs=1e-9)
+    assert series["linear_mapping_number_unrepeatable"].item() == 0
+
+
+def test_weighted_number_of_the_probe_is_that_of_a_rotated_output() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 4))
+
+    model, x = built(make).double(), 5 * samples(15, 6)
+    one = measured(model, x)
+    turn = torch.linalg.qr(samples(4, 4, seed=3)).Q
+    with torch.no_grad():
+        model[4].weight.copy_(turn @ model[4].weight)
+    other = measured(model, x)
+    name = "linear_mapping_number_weighted"
+    assert one[name].item() == pytest.approx(other[name].item(), abs=1e-9)
+    assert abs(one["linear_mapping_number"].item() - other["linear_mapping_number"].item()) > 1e-3
+
+
+def test_series_says_that_all_positions_move_together() -> None:
+    attrs = measured(built(transformer), samples(8, 3, 8).float())["linear_mapping_number"].attrs
+    assert "all positions, move together: layers.0 (3, 8)" in attrs["lines"]
+    assert attrs["output"] == "<output>"

@@ -1,4 +1,6 @@
 import math
+import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,13 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from probe import LocalComplexityProbe
-from probe.measures.local_complexity import orthonormal_frame, sign_changes
+from probe.capture import trace
+from probe.complexity.boundary import boundary_density, boundary_distance, sign_changes, slice_slope
+from probe.complexity.frames import effective_share, orthonormal_frame
+from probe.complexity.sweep import uniform_in_box
+from probe.data import read_data
+from probe.snapshot import Snapshot
+from probe.testing import check_recording, check_same_twice, check_series
 
 
 def points(n: int, *shape: int, seed: int = 1) -> Tensor:
@@ -63,7 +71,7 @@ def naive(model: nn.Module, x: Tensor, layers: list[nn.Module], vertices: Tensor
 @pytest.mark.parametrize("radius", [0.05, 0.5, 5.0])
 @pytest.mark.parametrize("n_directions", [1, 4, 12])
 def test_first_layer_counts_the_hyperplanes_that_the_neighbourhood_meets(n_directions: int, radius: float) -> None:
-    model, x = mlp(), points(60, 12)
+    model, x = mlp(), points(20, 12)
     weight, bias = model[0].weight.detach(), model[0].bias.detach()
     reach = radius * (weight @ frame(n_directions, 12, 3).T).abs().amax(1)  # of each unit's form over the vertices
     expected = ((x @ weight.T + bias).abs() < reach).sum(1)
@@ -449,10 +457,12 @@ def test_forward_rows_stay_within_the_budget(max_rows: int, n_points: int) -> No
     model, x, rows = mlp(), points(60, 12), []
     data = {"train": (x, None), "test": (-x, None)}
     probe = LocalComplexityProbe(max_rows=max_rows, n_directions=10).attach(model, data, batch_size=64)
-    handle = model[0].register_forward_hook(lambda m, a, out: rows.append(len(out)))
+    handle = model[2].register_forward_hook(lambda m, a, out: rows.append(len(out)))
     probe.observe(0)
     handle.remove()
-    assert sum(rows) == 2 * n_points * 2 * 10 <= max_rows
+    few = sum(n for n in rows if n <= 5)  # for trying out
+    assert sum(rows) - few == 2 * n_points * 2 * 10 <= max_rows
+    assert few < 2 * 20
     assert probe.series_["local_complexity"].attrs["n_points"] == n_points
 
 
@@ -478,3 +488,410 @@ def test_batches_of_the_passes_do_not_matter() -> None:
         for size in (1, 10**5)
     )
     xr.testing.assert_equal(one.drop_vars("seconds"), other.drop_vars("seconds"))
+
+
+# -- the first affine map, computed once ---------------------------------------------------------------------------
+
+
+class Skipping(nn.Module):
+    """The sum of branches goes into the second activation; the input goes past the first layer."""
+
+    def __init__(self, functional: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 2)
+        self.act, self.functional = nn.ReLU(), functional
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = F.relu if self.functional else self.act
+        return self.head(F.relu(x + self.second(act(self.first(x)))))
+
+
+class Holding(nn.Sequential):
+    """Looks like a chain; the last part adds the input, which no argument shows."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(12, 12), nn.Tanh(), Adds())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self[2].held = x  # type: ignore[assignment]
+        return super().forward(x)
+
+
+class Adds(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.held)
+
+
+def pre_activations(model: nn.Module) -> Callable[[Tensor], list[Tensor]]:
+    """What goes into each activation, by replacing the functions themselves."""
+
+    def run(x: Tensor) -> list[Tensor]:
+        seen: list[Tensor] = []
+        functions = {name: getattr(F, name) for name in ("relu", "gelu")} | {"tanh": torch.tanh}
+
+        def spied(name: str) -> Callable[..., Tensor]:
+            def call(z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+                seen.append(z)
+                return functions[name](z, *args, **kwargs)
+
+            return call
+
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            for name in functions:
+                patch.setattr(torch if name == "tanh" else F, name, spied(name))
+            model(x)
+        return seen
+
+    return run
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(2, 3, 3, padding=1, stride=2), nn.BatchNorm2d(3), nn.GELU(), nn.Conv2d(3, 4, 2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 2)),
+    )
+
+
+def flattened() -> nn.Module:
+    return nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(72, 20), nn.ReLU(), nn.Linear(20, 9), nn.ReLU())
+
+
+SHARED: list[tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = [
+    (mlp, (12,), ["0"]),
+    (flattened, (2, 6, 6), ["0", "1", "2"]),
+    (convolutions, (2, 6, 6), ["0"]),
+    (lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), (2, 9), ["0"]),
+    (lambda: Skipping(True), (12,), ["first"]),
+    (lambda: Skipping(False), (12,), ["first"]),
+    (Holding, (12,), ["0"]),
+]
+
+
+@pytest.mark.parametrize(("make", "shape", "names"), SHARED)
+@pytest.mark.parametrize("radius", [0.05, 0.5])
+def test_counts_are_those_of_every_vertex_sent_through_the_model(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], names: list[str], radius: float
+) -> None:
+    model, x = built(make).double().eval(), points(12, *shape)
+    directions = frame(7, x[0].numel())
+    run, counts = pre_activations(model), []
+    for row in x:
+        z = run(row + radius * torch.cat([directions, -directions]).view(-1, *shape))
+        counts.append([(site.flatten(1) > 0).double().mean(0).frac().bool().sum().item() for site in z])
+    found = each_point(model, x, radius=radius, relative=False, n_directions=7)
+    assert found.values.tolist() == counts
+    shot = Snapshot(model, 0, read_data((x, None)), trace(model, x[:2]))
+    shares = isinstance(model, nn.Sequential) and not isinstance(model, Holding)
+    assert shot.first_affine("<input>") == names
+    assert shot.chained("all", names[-1], ["<output>"]) == shares
+
+
+def test_the_first_layer_sees_points_and_directions_instead_of_vertices() -> None:
+    model, x, rows = mlp(), points(50, 12), []
+    linear = F.linear
+
+    def spied(z: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
+        rows.append(len(z) if weight is model[0].weight else 0)
+        return linear(z, weight, bias)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "linear", spied)
+        measured(model, x, n_directions=10)
+    assert 50 + 10 <= sum(rows) < 50 + 10 + 40  # and a few rows for trying out
+
+
+class Shift(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sub_(1)
+
+
+def test_what_a_later_layer_writes_into_the_first_is_seen() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 2), Shift(), nn.ReLU()).double(), torch.zeros(2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2, 3))
+        model[0].bias.copy_(torch.tensor([0.0, 5.0]))
+    found = measured(model, x, layers=["0", "1", "2"], radius=0.5, relative=False)
+    assert found["layer"].values.tolist() == ["0", "1", "2:relu"]
+    assert found["local_complexity"].values.tolist() == [1, 0, 0]
+
+
+def test_a_dead_unit_is_counted_nowhere_and_zeros_alike_on_both_ways() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2), nn.ReLU()).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 0]]))
+        model[0].bias.copy_(torch.tensor([0, 0, -8, 1]))
+        model[2].weight.zero_()
+        model[2].bias.copy_(torch.tensor([0, 1]))
+    x = torch.tensor([[0, 4, 0], [1, 1, 1]], dtype=torch.float64)
+    found = each_point(model, x, radius=0.5, relative=False)
+    assert found.values.tolist() == [[2, 0], [0, 0]]
+    model[0].register_forward_hook(lambda m, a, out: None)  # hooks on the first layer keep it from being shared
+    assert each_point(model, x, radius=0.5, relative=False).values.tolist() == [[2, 0], [0, 0]]
+
+
+def test_published_number_at_initialisation() -> None:
+    """3.07 over ten seeds, from 2.83 to 3.29: the authors' code, 784-200-200-200-10, uniform points, r = 0.05."""
+    found = []
+    for seed in range(3):
+        model = built(published, seed)
+        x = torch.rand(150, 784, generator=seeded(100 + seed))
+        series = measured(model, x, radius=0.05, relative=False, max_rows=7500, layers=nn.Linear)
+        found.append(series["local_complexity_total"].item())
+    assert abs(np.mean(found) - 3.07) < 0.3, found
+
+
+def published() -> nn.Module:
+    layers = [nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(200, 10))
+
+
+# -- radii ---------------------------------------------------------------------------------------------------------
+
+
+def test_several_radii_in_one_pass_are_as_each_alone() -> None:
+    model, x, radii = mlp(), points(20, 12), [0.02, 0.1, 0.7]
+    found = measured(model, x, radius=radii)
+    assert found["radius"].values.tolist() == radii
+    assert found["local_complexity"].dims == ("layer", "radius")
+    for radius in radii:
+        one = measured(model, x, radius=radius)
+        assert "radius" not in one.dims
+        for name in one.data_vars:
+            if str(name).startswith("local_complexity"):
+                here = found[name]
+                here = here.sel(radius=radius, drop=True) if "radius" in here.dims else here
+                np.testing.assert_allclose(here, one[name], err_msg=str(name))
+    assert (np.diff(found["local_complexity_total"]) > 0).all()
+
+
+@pytest.mark.parametrize(("p", "share"), [(2, 0.040), (10, 0.065), (25, 0.079), (200, 0.106), (784, 0.120)])
+def test_share_of_the_radius_that_the_frame_sees(p: int, share: float) -> None:
+    assert effective_share(p, 784) == pytest.approx(share, rel=0.04)  # measured on 200 units and one frame
+
+
+@pytest.mark.parametrize(("p", "d"), [(1, 1), (1, 2), (2, 2), (1, 784), (3, 5)])
+def test_share_of_the_radius_is_the_mean_over_random_weights(p: int, d: int) -> None:
+    w = torch.randn(4_000, d, generator=seeded(1), dtype=torch.float64)
+    seen = (w @ frame(p, d).T).abs().amax(1) / w.norm(dim=1)
+    error = seen.std().item() / math.sqrt(len(w))
+    assert abs(seen.mean().item() - effective_share(p, d)) < 4 * error + 1e-6
+    closed = {(1, 1): 1, (1, 2): 2 / math.pi, (2, 2): 2 * math.sqrt(2) / math.pi}
+    assert effective_share(p, d) == pytest.approx(closed.get((p, d), effective_share(p, d)), abs=1e-6)
+
+
+def test_effective_radius_is_in_the_series() -> None:
+    found = measured(mlp(), points(20, 12), radius=[0.1, 0.3], n_directions=4)
+    expected = effective_share(4, 12) * found["local_complexity_radius"]
+    np.testing.assert_allclose(found["local_complexity_radius_effective"], expected)
+
+
+@pytest.mark.parametrize("radius", [[], [0.1, 0], [0.1, -1], [math.nan], 0.0])
+def test_each_radius_must_be_positive(radius: Any) -> None:
+    with pytest.raises(ValueError, match="radius must be positive"):
+        measured(mlp(), points(5, 12), radius=radius)
+
+
+# -- the integral over the box of the inputs -----------------------------------------------------------------------
+
+
+def test_integral_over_the_box_is_the_mean_of_random_points() -> None:
+    """Units relu(x - t) on [0, 10] x [0, 1] are met within r of t: a share 2 r / 10 of the box for each."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU()).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0], [2, 0], [1, 0]]))
+        model[0].bias.copy_(torch.tensor([-3.0, -10, -50]))  # at 3, at 5, and far away
+    x = torch.tensor([[0.0, 0], [10, 1], [4, 0.5], [3, 0.2]], dtype=torch.float64)
+    data = {"train": (x[:2], None), "test": (x[2:], None)}
+    probe = LocalComplexityProbe(radius=[0.2, 0.4], relative=False, n_random=2000, max_rows=10**5, random_state=2)
+    found = probe.fit(model, data).series_.isel(step=0)
+    assert found["split"].values.tolist() == ["train", "test", "random"]
+    reach = frame(2, 2, 2)[:, 0].abs().max().item()  # along the first axis
+    for radius, mean, error in zip(
+        (0.2, 0.4), found["local_complexity_integral"], found["local_complexity_integral_se"], strict=True
+    ):
+        share = 2 * radius * reach / 10
+        assert abs(mean - 2 * share) < 4 * error
+        assert error == pytest.approx(math.sqrt(2 * share * (1 - 2 * share) / 2000), rel=0.2)
+    random = found["local_complexity_total"].sel(split="random")
+    np.testing.assert_array_equal(random, found["local_complexity_integral"])
+    assert "local_complexity_integral" not in measured(model, x)
+
+
+def test_random_points_fill_the_box_of_the_others() -> None:
+    some = [points(5, 2, 3), 3 + points(9, 2, 3, seed=4)]
+    together = torch.cat(some)
+    found = uniform_in_box(some, 4000, seeded(1))
+    assert found.shape == (4000, 2, 3)
+    assert (found >= together.amin(0)).all()
+    assert (found <= together.amax(0)).all()
+    place = (found - together.amin(0)) / (together.amax(0) - together.amin(0))
+    assert (place.mean(0) - 0.5).abs().max() < 5 * math.sqrt(1 / 12 / 4000)
+    with pytest.raises(ValueError, match="splits of one shape"):
+        uniform_in_box([points(5, 2), points(5, 3)], 4, seeded(1))
+
+
+def test_random_points_at_an_embedding_lie_between_the_embeddings() -> None:
+    model, x = built(Tokens), torch.randint(7, (20, 2), generator=seeded(1))
+    found = LocalComplexityProbe(n_random=30).fit(model, {"train": (x, None)}).series_
+    assert np.isfinite(found["local_complexity"].sel(split="random")).all()
+    assert found["local_complexity_unrepeatable"].item() == 0
+
+
+@pytest.mark.parametrize(("n", "split"), [(1, "train"), (-3, "train"), (5, "random")])
+def test_random_points_need_two_and_a_name(n: int, split: str) -> None:
+    with pytest.raises(ValueError, match="n_random"):
+        LocalComplexityProbe(n_random=n).fit(mlp(), {split: (points(9, 12), None)})
+
+
+# -- units, fractions, distances, densities ------------------------------------------------------------------------
+
+
+def test_fractions_are_counts_over_units() -> None:
+    model, x = built(convolutions).double().eval(), points(9, 2, 6, 6)
+    found = measured(model, x)
+    assert found["local_complexity_units"].values.tolist() == [27, 16, 5]
+    np.testing.assert_allclose(
+        found["local_complexity_fraction"] * found["local_complexity_units"], found["local_complexity"]
+    )
+
+
+def test_distances_in_the_first_layer_are_those_to_the_hyperplanes_within_the_slice() -> None:
+    model, x, radius = mlp(), points(40, 12), 0.6
+    weight, bias = model[0].weight.detach(), model[0].bias.detach()
+    inside = (weight @ frame(4, 12).T).norm(dim=1)  # of the weights, within the slice
+    distance = (x @ weight.T + bias).abs() / inside
+    found = measured(
+        model, x, variants=("distance", "count"), radius=radius, relative=False, n_directions=4, layers="1"
+    )
+    assert found["local_complexity_near"].item() == pytest.approx((distance < radius).double().sum(1).mean().item())
+    assert found["local_complexity_distance"].item() == pytest.approx(distance.amin(1).median().item())
+    counts = measured(model, x, radius=radius, relative=False, n_directions=4, layers="1")
+    assert counts["local_complexity"].item() == found["local_complexity"].item()
+    full = (x @ weight.T + bias).abs() / weight.norm(dim=1)
+    all_directions = measured(model, x, variants=["distance"], radius=radius, relative=False, layers="1")
+    assert all_directions["local_complexity_distance"].item() == pytest.approx(full.amin(1).median().item())
+    assert "local_complexity" not in all_directions
+
+
+def test_density_sums_to_the_number_of_boundaries_along_a_line() -> None:
+    """In one dimension a boundary is a point: the mean density times the length is how often units cross zero."""
+    model, x = mlp(inputs=1), torch.linspace(-4, 4, 8001, dtype=torch.float64)[:, None]
+    found = measured(model, x, variants=("density",), radius=2e-3, relative=False, max_rows=10**5)
+    zeros = [(z.sign().diff(dim=0) != 0).sum().item() for z in pre_activations(model)(x)]
+    assert min(zeros) > 10
+    np.testing.assert_allclose(found["local_complexity_density"] * 8, zeros, rtol=0.02)
+    assert found["local_complexity_density_total"].item() * 8 == pytest.approx(sum(zeros), rel=0.02)
+
+
+def test_density_in_the_first_layer_is_a_sum_of_gaussians() -> None:
+    model, x, radius = mlp(), points(40, 12), 0.6
+    weight, bias = model[0].weight.detach(), model[0].bias.detach()
+    inside = (weight @ frame(4, 12).T).norm(dim=1)
+    distance = ((x @ weight.T + bias) / inside).numpy()
+    found = measured(model, x, variants=["density"], radius=radius, relative=False, n_directions=4, layers="1")
+    expected = norm.pdf(distance, scale=radius).sum(1).mean()
+    assert found["local_complexity_density"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("spatial", [True, False])
+def test_density_can_be_differentiated(spatial: bool) -> None:
+    directions = frame(3, 4)
+    x = points(2, 4)
+
+    def density(weight: Tensor, bias: Tensor, second: Tensor) -> Tensor:
+        def z(at: Tensor) -> Tensor:
+            return torch.tanh(at @ weight + bias) @ second
+
+        offsets = 0.3 * directions
+        slope = slice_slope(z(x[:, None] + offsets), z(x[:, None] - offsets), 0.3)
+        return boundary_density(z(x), slope, width=0.4, spatial=spatial)
+
+    leaves = [points(4, 5, seed=2), points(5, seed=3), points(5, 6, seed=4)]
+    assert torch.autograd.gradcheck(density, [leaf.requires_grad_() for leaf in leaves])
+
+
+def test_units_that_do_not_move_have_no_boundary_and_finite_gradients() -> None:
+    z = torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    slope = torch.tensor([[0.0, 0.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    assert boundary_distance(z, slope).tolist() == [[math.inf, math.inf, 0.5]]
+    density = boundary_density(z, slope, width=0.5)
+    assert density.item() == pytest.approx(norm.pdf(0.5, scale=0.5))
+    for one in torch.autograd.grad(density.sum(), [z, slope]):
+        assert torch.isfinite(one).all()
+    assert boundary_density(z, slope, width=0.5, spatial=False).item() == pytest.approx(4 * norm.pdf(2, scale=0.5))
+    with pytest.raises(ValueError, match="width must be positive"):
+        boundary_density(z, slope, width=0)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_distances_and_densities_of_what_is_not_finite_are_nan(bad: float) -> None:
+    z, slope = torch.ones(2, 3), torch.ones(2, 3)
+    z[0, 0], slope[1, 1] = bad, bad
+    assert boundary_distance(z, slope).isnan().tolist() == [[True, False, False], [False, True, False]]
+    assert boundary_density(z, slope, width=1.0).isnan().all()
+
+
+def test_density_does_not_depend_on_the_scale_of_a_unit() -> None:
+    z, slope, scale = points(3, 4), points(3, 4, seed=2).abs(), torch.tensor([1.0, 5, 0.1, 30])
+    one, other = (boundary_density(c * z, c * slope, width=0.7) for c in (1, scale))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("variants", [(), ("counts",), "count"])
+def test_variants_are_named(variants: Any) -> None:
+    with pytest.raises(ValueError, match="variants must be some of"):
+        measured(mlp(), points(5, 12), variants=variants)
+
+
+# -- models that do not say the same twice -------------------------------------------------------------------------
+
+
+class Noisy(nn.Module):
+    def __init__(self, noise: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.noise = nn.Linear(12, 20), noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.first(x) + self.noise(x))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        lambda x: F.dropout(x[:, :1], 0.5, training=True),
+        lambda x: torch.randn(len(x), 20).to(x),
+        lambda x: float(np.random.rand()),  # noqa: NPY002
+        lambda x: random.random(),
+    ],
+)
+def test_noise_that_is_drawn_in_evaluation_mode_too_is_flagged(noise: Callable[[Tensor], Tensor]) -> None:
+    states = torch.get_rng_state(), random.getstate()
+    found = measured(built(lambda: Noisy(noise)).double(), points(20, 12))
+    assert found["local_complexity_unrepeatable"].item() == 1
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+
+
+def test_dropout_in_training_mode_is_measured_in_evaluation_mode() -> None:
+    model, x = mlp(), points(20, 12)
+    dropping = nn.Sequential(model[0], model[1], nn.Dropout(0.5), *model[2:]).train()
+    found, expected = measured(dropping, x), measured(model, x)
+    assert found["local_complexity_unrepeatable"].item() == 0
+    np.testing.assert_array_equal(found["local_complexity"], expected["local_complexity"])
+    assert all(module.training for module in dropping.modules())
+
+
+def test_half_precision_is_measured() -> None:
+    model, x = mlp(), points(30, 12)
+    exact = measured(model, x, radius=0.5)["local_complexity_total"].item()
+    rough = measured(model.bfloat16(), x.bfloat16(), radius=0.5, variants=("count", "distance"))
+    assert rough["local_complexity_total"].item() == pytest.approx(exact, rel=0.1)
+    assert np.isfinite(rough["local_complexity_distance"]).all()
+
+
+def test_all_that_can_be_asked_for_keeps_the_contract() -> None:
+    probe = LocalComplexityProbe(
+        radius=(0.05, 0.3), n_random=5, variants=("count", "distance", "density"), max_rows=999
+    )
+    for check in (check_series, check_same_twice, check_recording):
+        check(probe)

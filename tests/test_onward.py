@@ -355,3 +355,12 @@ def test_a_model_in_inference_mode_has_no_chains() -> None:
         snapshot = shot(built(mlp), X)
         both_ways(snapshot, "0", [OUTPUT])
     assert set(snapshot.trace.links) <= {INPUT, "1:relu->", "3:tanh->"}
+
+
+def test_writing_in_place_between_two_modules_breaks_the_chain() -> None:
+    parts = {"one": nn.Linear(6, 8), "two": nn.Linear(8, 8), "three": nn.Linear(8, 3)}
+    model = built(lambda: Model(lambda m, x: m.three(m.two(m.one(x).relu_())), **parts))
+    seen = trace(model, X)
+    assert "one" not in seen.links
+    assert seen.links["two"] == ("three", True)
+    both_ways(shot(model, X), "one", ["two", ":relu", OUTPUT])

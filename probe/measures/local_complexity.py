@@ -7,54 +7,33 @@ smooth activations it marks where they bend. The directions v_p are orthonormal,
 and steps**, which takes their noise out of the time series.
 
 It counts (unit, neighbourhood) incidences, so it cannot see units that have become copies of each other. The frame
-sees a share of about ``sqrt(2 ln P / D)`` of the radius in D dimensions: values of different D, P or r do not compare.
+sees a share of about ``sqrt(2 ln P / D)`` of the radius in D dimensions
+(:func:`probe.complexity.frames.effective_share`): values of different D, P or r do not compare.
+
+Two variants from the same vertices and the points themselves: the distance of each unit's zero set in the slice that
+the directions span, and the smooth density of these sets (:mod:`probe.complexity.boundary`).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
+from probe.complexity.boundary import sign_changes as sign_changes
+from probe.complexity.frames import effective_share, orthonormal_frame
+from probe.complexity.sweep import dimension_of, sites_after, stem_of, swept, uniform_in_box, units_of, values_at
+from probe.complexity.tables import Tables, columns
 from probe.layers import Layers
 from probe.snapshot import generator
 
-
-def orthonormal_frame(n_directions: int, dimension: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Random orthonormal directions, uniformly distributed.
-
-    Returns
-    -------
-    Tensor of shape (n_directions, dimension), float64, on the CPU
-    """
-    if not 1 <= n_directions <= dimension:
-        raise ValueError(
-            f"{n_directions} directions cannot be orthonormal in {dimension} dimensions; "
-            f"n_directions must be from 1 to {dimension}"
-        )
-    gaussian = torch.randn(dimension, n_directions, generator=generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(gaussian)  # (D, P)
-    return (q * r.diagonal().sign()).T  # the signs make it uniform
-
-
-def sign_changes(z: Tensor) -> Tensor:
-    """How many units do not have one sign over all vertices.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, V, ...)
-        Pre-activations of n points at V vertices; an exact zero is a sign of its own.
-
-    Returns
-    -------
-    Tensor of shape (n,), NaN for points with a pre-activation that is not finite.
-    """
-    flat = z.reshape(*z.shape[:2], -1)  # (n, V, units)
-    low, high = flat.amin(1), flat.amax(1)
-    counts = (low.sign() != high.sign()).sum(1).double()
-    return counts.where(torch.isfinite(low + high).all(1), torch.nan)
+VARIANTS = ("count", "distance", "density")
+RANDOM = "random"  # the split of the points drawn from the box around the others
+Points = tuple[Tensor, Tensor]  # rows (n,) and values at the stem (n, ...)
 
 
 class LocalComplexityProbe(Probe):
@@ -64,18 +43,24 @@ class LocalComplexityProbe(Probe):
     ----------
     layers
         Count the units of the activation functions inside these layers; a layer without any is counted by its own
-        output. Default: every activation function after the stem, called as a module or as a function.
+        output. Default: every activation function after the stem, called as a module or as a function. Units of all
+        positions and pixels count; where an activation is applied to a sum of branches, the sum counts.
     stem
         Where the neighbourhood lies: the input if it is floating-point, else the first layer with floating-point
         output (the embedding of a token model); or the name of a layer.
     radius
         Half the diameter of the neighbourhood, as a share of the mean norm of the points at the stem
         (``relative=True``) or in the units of the stem. A fixed absolute radius in an embedding that shrinks or
-        grows shows just that.
+        grows shows just that. A sequence: several, along the dimension ``radius``.
     n_directions
         P; default 25, or the dimension of the stem if that is smaller.
+    n_random
+        Further points, uniform in the smallest box around the measured points of all splits at the stem: the split
+        ``random``. Their mean estimates the mean over the box.
+    variants
+        What is measured, of ``"count"``, ``"distance"`` and ``"density"``.
     max_rows
-        Forward rows per observation over all splits: ``max_rows // (2 P splits)`` points of each are measured.
+        Forward rows per observation over all splits and radii; the points that they leave for each split are measured.
     random_state
         Seed of the directions and of the choice of points.
     device
@@ -83,10 +68,15 @@ class LocalComplexityProbe(Probe):
 
     Notes
     -----
-    Variables: ``local_complexity`` and ``local_complexity_se`` (standard error over points) by (split, layer), the
-    ``layer`` being ``"<module>:<activation>"``; ``local_complexity_total`` and its ``_se`` by split;
-    ``local_complexity_radius``; the flag ``local_complexity_nonfinite``. Counts of units per point; the attribute
-    ``n_points`` says over how many points.
+    Variables by (split, layer) or, ``_total``, by split, with standard errors over points ``_se``; the ``layer`` is
+    ``"<module>:<activation>"``, the attribute ``n_points`` says over how many points. ``local_complexity``: mean count
+    per point, and ``local_complexity_fraction`` of the ``local_complexity_units``. ``local_complexity_integral``: the
+    mean of the total over the box (times its volume it is the integral). ``local_complexity_near``: units whose zero
+    set is nearer than the radius within the slice; ``local_complexity_distance``: median over points of the distance of
+    the nearest one; ``local_complexity_density``: of zero sets, in 1 / length. ``local_complexity_radius``;
+    ``local_complexity_radius_effective``: what the frame sees of it, on average over random weights, in closed form.
+    Flags: ``local_complexity_nonfinite``; ``local_complexity_unrepeatable``: two passes over the same rows differ, so
+    that what is counted is noise.
     """
 
     def __init__(
@@ -94,9 +84,11 @@ class LocalComplexityProbe(Probe):
         *,
         layers: Layers = None,
         stem: str | None = None,
-        radius: float = 0.1,
+        radius: float | Sequence[float] = 0.1,
         relative: bool = True,
         n_directions: int | None = None,
+        n_random: int = 0,
+        variants: Sequence[str] = ("count",),
         max_rows: int = 4096,
         random_state: int = 0,
         device: Any = None,
@@ -106,142 +98,97 @@ class LocalComplexityProbe(Probe):
         self.radius = radius
         self.relative = relative
         self.n_directions = n_directions
+        self.n_random = n_random
+        self.variants = variants
         self.max_rows = max_rows
         self.random_state = random_state
         self.device = device
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Send the vertices through the model and count."""
-        if not self.radius > 0:
+        given = self._given(snapshot)
+        frame = cache(self._frame)
+        stem = stem_of(snapshot, self.stem)
+        points = self._points(
+            snapshot, stem, len(given) * (2 * len(frame(dimension_of(snapshot, stem))) + self._centre)
+        )
+        sites = sites_after(snapshot, stem, self.layers)
+        radii = self._radii(given, stem, points)
+        if self.n_random:
+            box = uniform_in_box([values for _, values in points.values()], self.n_random, generator(self.random_state))
+            points[RANDOM] = torch.arange(self.n_random) % len(snapshot.data[snapshot.splits[0]]), box
+        frames = {split: frame(values[0].numel()) for split, (_, values) in points.items()}
+        found = {
+            split: self._found(snapshot, split, stem, sites, points[split], frames[split], radii) for split in points
+        }
+        units = [units_of(snapshot, split if split in snapshot.data else snapshot.splits[0], sites) for split in points]
+        tables = Tables(found, sites, units, None if np.ndim(self.radius) == 0 else given)
+        repeatable = snapshot.repeatable(snapshot.splits[0], sites)
+        return {
+            **tables.variables(self.variants, RANDOM),
+            **tables.facts(radii, [effective_share(*frames[split].shape) for split in points], repeatable),
+        }
+
+    def _given(self, snapshot: Snapshot) -> list[float]:
+        """The radii as they were given; the other parameters are checked too."""
+        given = np.atleast_1d(np.asarray(self.radius, dtype=float)).tolist()
+        if not given or not all(radius > 0 for radius in given):
             raise ValueError(f"radius must be positive, got {self.radius}: a point is crossed by nothing")
-        stem = self._stem(snapshot)
-        vertices = len(self._vertices(math.prod(snapshot.trace.shapes[stem][1:])))
-        centres = {split: self._centres(snapshot, split, stem, vertices) for split in snapshot.splits}
-        sites = self._sites(snapshot, stem)
-        norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in centres.values()]).mean().item()
-        radius = self.radius * norm if self.relative else self.radius
-        if not 0 < radius < math.inf:
+        if not self.variants or not set(self.variants) <= set(VARIANTS):
+            raise ValueError(f"variants must be some of {VARIANTS}, got {self.variants}")
+        if self.n_random and (self.n_random < 2 or RANDOM in snapshot.splits):
+            raise ValueError(f"n_random={self.n_random} needs 2 points or more, and data without a split {RANDOM!r}")
+        return given
+
+    def _radii(self, given: Sequence[float], stem: str, points: Mapping[str, Points]) -> list[float]:
+        """In the units of the stem."""
+        norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in points.values()]).mean().item()
+        radii = [radius * norm if self.relative else radius for radius in given]
+        if not all(0 < radius < math.inf for radius in radii):
             raise ValueError(
                 f"the points at {stem!r} have mean norm {norm}; a relative radius needs a finite, positive one"
             )
-        counts = {
-            split: _counts(snapshot, split, stem, sites, rows, radius * self._vertices(values[0].numel()))
-            for split, (rows, values) in centres.items()
-        }
-        return _tabulated(counts, sites, radius)
+        return radii
 
-    def _vertices(self, dimension: int) -> Tensor:
-        """Of the unit cross-polytope (2P, D); the dimension may differ from split to split, as sequences do."""
+    def _frame(self, dimension: int) -> Tensor:
+        """The directions (P, D); the dimension may differ from split to split, as sequences do."""
         directions = min(25, dimension) if self.n_directions is None else self.n_directions
-        frame = orthonormal_frame(directions, dimension, generator=generator(self.random_state))
-        return torch.cat([frame, -frame])
+        return orthonormal_frame(directions, dimension, generator=generator(self.random_state))
 
-    def _stem(self, snapshot: Snapshot) -> str:
-        stem = self.stem or snapshot.stem()
-        if not snapshot.trace.floating.get(stem):
-            raise ValueError(
-                f"stem={stem!r} is not a layer that fires with floating-point numbers; {snapshot.stem()!r} is one"
-            )
-        return stem
-
-    def _sites(self, snapshot: Snapshot, stem: str) -> list[str]:
-        shapes, order = snapshot.trace.shapes, snapshot.trace.order
-        after = order[order.index(stem) :]
-        sites = self._named_sites(snapshot) or [site for site in snapshot.trace.activations if site in after]
-        if not sites:
-            raise ValueError(
-                f"no activation function was seen after {stem!r} (fused layers such as nn.LSTM show none): name layers "
-                "whose outputs are pre-activations, LocalComplexityProbe(layers=...), or leave this probe out"
-            )
-        for site in sites:
-            if site in order and site not in after:
-                raise ValueError(f"{site!r} comes before the stem {stem!r}: it does not see the neighbourhood")
-            if site in order and shapes[site][:1] != shapes[stem][:1]:
+    def _points(self, snapshot: Snapshot, stem: str, each: int) -> dict[str, Points]:
+        """The measured points of each split, as many as the budget allows at ``each`` rows a point."""
+        found = {}
+        for split, data in snapshot.data.items():
+            n = min(len(data), (self.max_rows // each - self.n_random) // len(snapshot.splits))
+            if n < 2:
                 raise ValueError(
-                    f"{site!r} has shape {shapes[site]} for {shapes[stem][0]} inputs, expected one row for each; "
-                    "choose others with LocalComplexityProbe(layers=...)"
+                    f"max_rows={self.max_rows} leaves {max(n, 0)} points for split {split!r}; at least 2 are needed"
                 )
-        return sites
+            rows = torch.randperm(len(data), generator=generator(self.random_state))[:n]
+            found[split] = rows, values_at(snapshot, split, stem, rows)
+        return found
 
-    def _named_sites(self, snapshot: Snapshot) -> list[str]:
-        sites: list[str] = []
-        for layer in () if self.layers is None else snapshot.select(self.layers):
-            inside = [site for site in snapshot.trace.activations if f"{site.split(':')[0]}.".startswith(f"{layer}.")]
-            sites += inside or [layer]
-        return list(dict.fromkeys(sites))
+    @property
+    def _centre(self) -> bool:
+        """Whether the points themselves are sent through, not only the vertices around them."""
+        return set(self.variants) != {"count"}
 
-    def _centres(self, snapshot: Snapshot, split: str, stem: str, vertices: int) -> tuple[Tensor, Tensor]:
-        """Which rows are measured, and their values at the stem."""
-        n = len(snapshot.data[split])
-        points = min(n, self.max_rows // (vertices * len(snapshot.splits)))
-        if points < 2:
-            raise ValueError(
-                f"max_rows={self.max_rows} leaves {points} points for split {split!r}; at least 2 are needed"
+    def _found(
+        self,
+        snapshot: Snapshot,
+        split: str,
+        stem: str,
+        sites: Sequence[str],
+        points: Points,
+        frame: Tensor,
+        radii: Sequence[float],
+    ) -> dict[str, Tensor]:
+        """{site: (n, radii, columns)}; points of no split go where the first split goes."""
+        split, centre = split if split in snapshot.data else snapshot.splits[0], self._centre
+        each = [
+            swept(
+                snapshot, split, stem, sites, points, frame, r, partial(columns, radius=r, centre=centre), centre=centre
             )
-        rows = torch.randperm(n, generator=generator(self.random_state))[:points]
-        values = snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
-        if len(values) != points:
-            raise ValueError(
-                f"{stem!r} has shape {tuple(values.shape)} for {points} inputs, expected one row for each; "
-                "name another layer: LocalComplexityProbe(stem=...)"
-            )
-        return rows, values
-
-
-def _counts(
-    snapshot: Snapshot, split: str, stem: str, sites: Sequence[str], rows: Tensor, offsets: Tensor
-) -> dict[str, Tensor]:
-    vertices = len(offsets)
-    counted = snapshot.outputs(
-        split,
-        sites,
-        reduce=_counter(vertices),
-        rows=rows.repeat_interleave(vertices),
-        edit={stem: _mover(offsets)},
-        group=vertices,
-    )
-    return {site: counts.squeeze(1) for site, counts in counted.items()}
-
-
-def _mover(offsets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    def move(output: Tensor, positions: Tensor) -> Tensor:
-        moved = offsets.to(output)[positions % len(offsets)]  # (b, D)
-        return output + moved.view_as(output)
-
-    return move
-
-
-def _counter(vertices: int) -> Callable[[Tensor], Tensor]:
-    return lambda z: sign_changes(z.reshape(-1, vertices, *z.shape[1:]))[:, None]  # (points, 1)
-
-
-def _tabulated(counts: Mapping[str, Mapping[str, Tensor]], sites: Sequence[str], radius: float) -> dict[str, Measured]:
-    splits = list(counts)
-    silent = {split: torch.full_like(next(iter(counts[split].values())), torch.nan) for split in splits}
-    table = torch.stack(
-        [torch.stack([_mean_and_error(counts[split].get(site, silent[split])) for site in sites]) for split in splits]
-    )  # (split, layer, 2)
-    total = torch.stack([_mean_and_error(torch.stack(list(counts[split].values())).sum(0)) for split in splits])
-    bad = [
-        [int(counts[split][site].isnan().any()) if site in counts[split] else -1 for site in sites] for split in splits
-    ]
-    name = "local_complexity"
-    coords = {"split": splits, "layer": list(sites)}
-    attrs = {"n_points": min(len(values) for values in silent.values())}
-
-    def by(values: Any, dims: tuple[str, ...], text: str, **kwargs: Any) -> Measured:
-        return Measured(values, dims, {dim: coords[dim] for dim in dims}, long_name=text, attrs=attrs, **kwargs)
-
-    text = "sign changes near an input"
-    return {
-        name: by(table[..., 0], ("split", "layer"), text),
-        f"{name}_se": by(table[..., 1], ("split", "layer"), "standard error over points"),
-        f"{name}_total": by(total[:, 0], ("split",), f"{text}, all layers"),
-        f"{name}_total_se": by(total[:, 1], ("split",), "standard error over points"),
-        f"{name}_radius": Measured(radius, long_name="absolute radius at the stem"),
-        f"{name}_nonfinite": by(bad, ("split", "layer"), "pre-activations are not finite", flag=True),
-    }
-
-
-def _mean_and_error(counts: Tensor) -> Tensor:
-    return torch.stack([counts.mean(), counts.std() / math.sqrt(len(counts))])
+            for r in radii
+        ]
+        return {site: torch.stack([found[site] for found in each], 1) for site in each[0]}
