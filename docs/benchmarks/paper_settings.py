@@ -56,16 +56,22 @@ def numbers(curves: xr.Dataset) -> np.ndarray:
     return np.array(found).T
 
 
-def log_densities(groups: dict[str, np.ndarray], target: np.ndarray) -> dict[str, float]:
-    alike = [rows for name, rows in groups.items() if name in ALIKE]
+def log_odds(groups: dict[str, np.ndarray], target: np.ndarray) -> dict[str, float]:
+    """Of each setting against the default, by the numbers that its runs reached."""
+    alike = [rows for name, rows in groups.items() if name in ALIKE and np.isfinite(rows).all()]
     freedom = sum(len(rows) - 1 for rows in alike)
     scatter = sum((rows - rows.mean(0)).T @ (rows - rows.mean(0)) for rows in alike)
-    k = len(target)
-    out = {}
+
+    def log_density(rows: np.ndarray, there: np.ndarray) -> float:
+        k = there.sum()
+        shape = scatter[np.ix_(there, there)] / (freedom - k + 1) * (1 + 1 / len(rows))
+        return float(multivariate_t(rows[:, there].mean(0), shape, df=freedom - k + 1).logpdf(target[there]))
+
+    found = {}
     for name, rows in groups.items():
-        shape = scatter / (freedom - k + 1) * (1 + 1 / len(rows))
-        out[name] = float(multivariate_t(rows.mean(0), shape, df=freedom - k + 1).logpdf(target))
-    return out
+        there = np.isfinite(rows).all(0)
+        found[name] = log_density(rows, there) - log_density(groups["paper-division"], there)
+    return found
 
 
 def main() -> None:
@@ -77,17 +83,18 @@ def main() -> None:
         except FileNotFoundError as error:
             print(f"left out: {error}")
     theirs = numbers(published("division").expand_dims("run"))[0]
-    found = log_densities(groups, theirs)
-    default = found["paper-division"]
+    found = log_odds(groups, theirs)
     print("| setting | seeds | odds against the default | " + " | ".join(f"{n}, {s:,}" for n, s in POINTS) + " |")
     print("|---" * (3 + len(POINTS)) + "|")
     print("| published | 1 | | " + " | ".join(f"{value:.2f}" for value in theirs) + " |")
     for name, rows in groups.items():
-        odds = np.exp(found[name] - default)
+        odds = np.exp(found[name])
         told = f"{odds:.2g}" if odds > 1e-4 else "less than 1e-4"
-        cells = " | ".join(f"{m:.2f} ({s:.2f})" for m, s in zip(rows.mean(0), rows.std(0, ddof=1), strict=True))
+        spread = rows.std(0, ddof=1) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
+        pairs = zip(rows.mean(0), spread, strict=True)
+        cells = " | ".join("-" if np.isnan(m) else f"{m:.2f}" + f" ({s:.2f})" * int(s > 0) for m, s in pairs)
         print(f"| {SETTINGS[name]} | {len(rows)} | {told} | {cells} |")
-    print("\nAccuracies as logits, losses as logarithms; mean and standard deviation over seeds.")
+    print("\nAccuracies as logits, losses as logarithms; mean (deviation) over seeds; a dash: not trained so far.")
 
 
 if __name__ == "__main__":
