@@ -46,7 +46,7 @@ def slice_slope(ahead: Tensor, behind: Tensor, radius: float) -> Tensor:
 
 
 def boundary_distance(z: Tensor, slope: Tensor) -> Tensor:
-    """Distance of each unit's zero set from the point, to first order, within the slice: |z| / slope.
+    """Distance of each unit's zero set from the point, to first order, within the slice: ``|z| / slope``.
 
     Infinite for a unit that does not move, be it zero or not: it has no boundary here. The distance in the whole space
     is at most this one. NaN where a unit is not finite.

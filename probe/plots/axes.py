@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
-COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555"}
+COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555", "random": "#7d8f2e"}
 MARKERS = {
     "fit_end": "fit",
     "generalisation_onset": "above chance",
