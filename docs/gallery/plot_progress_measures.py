@@ -64,7 +64,7 @@ for ax, name in zip(axes, ("local_complexity_total", "linear_mapping_number"), s
     ax.set_ylabel(f"{name.replace('_', ' ')}: step 20,000 over fit", fontsize=8)
 
 # %%
-# On the demo run the norm of the weights follows the test loss more closely (rank correlation .83) than local complexity
-# at training points (.65; at random points -.45) and the linear mapping number (.47) do. Over seeds and controls local
-# complexity falls where division is learnt, but as much in a control that does not generalise; the linear mapping
-# number hardly moves in any of them.
+# On the demo run the norm of the weights follows the test loss more closely (rank correlation .83) than local
+# complexity at training points (.65; at random points -.45) and the linear mapping number (.47) do. Over seeds and
+# controls local complexity falls where division is learnt, but as much in a control that does not generalise; the
+# linear mapping number hardly moves in any of them.

@@ -28,8 +28,8 @@ def orthonormal_frame(n_directions: int, dimension: int, *, generator: torch.Gen
 def effective_share(n_directions: int, dimension: int) -> float:
     """The share of its radius that a cross-polytope reaches for a unit of random weights, on average.
 
-    A unit with weights w sees of the vertices x +- r v_p only ``r max_p |w . v_p| / |w|``. For w without a
-    preferred direction that is r times the largest of P coordinates of a random unit vector in D dimensions. A Gaussian vector
+    A unit with weights w sees of the vertices x +- r v_p only ``r max_p |w . v_p| / |w|``. For w without a preferred
+    direction that is r times the largest of P coordinates of a random unit vector in D dimensions. A Gaussian vector
     is such a vector times its own, independent length, so the mean is exactly ``E max_P |g| / E |g_D|``.
 
     Returns
