@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.chain import Calls, Link, ends, joined
+from probe.defaults import of_the_user, plain
 from probe.layers import INPUT, OUTPUT, Reduce, named_layers, reduced, replaced, tensor_of
 
 # Edit(output, positions): what a site passes on instead; positions are the places of its rows in the request.
@@ -218,6 +219,7 @@ class Pass:
         self._targets, self._positions = targets, positions
         self._n = None if positions is None else len(positions)
         with ExitStack() as stack:
+            stack.enter_context(of_the_user())
             for handle in self._hooks():
                 stack.callback(handle.remove)
             try:
@@ -272,11 +274,9 @@ class Pass:
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         self._visiting = True  # activation functions that edits and reductions call are no sites
         try:
-            if site in self.edits:
-                assert self._positions is not None
-                tensor = self.edits[site](tensor, self._positions)
-            for tap in self.wanted.get(site, ()):
-                self.found[tap] = self._reduce(tap, tensor)
+            if site in self.edits or site in self.wanted:
+                with plain():
+                    tensor = self._looked_at(site, tensor)
         finally:
             self._visiting = False
         self.seen.saw(site, tensor)
@@ -284,6 +284,14 @@ class Pass:
             self._left.discard(site)
             if not self._left:
                 raise _Stop
+        return tensor
+
+    def _looked_at(self, site: str, tensor: Tensor) -> Tensor:
+        if site in self.edits:
+            assert self._positions is not None
+            tensor = self.edits[site](tensor, self._positions)
+        for tap in self.wanted.get(site, ()):
+            self.found[tap] = self._reduce(tap, tensor)
         return tensor
 
     def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ class Batch:
                 found.update(repr(leaf).encode())
         return found.hexdigest()
 
+    def padded_at_the_end(self) -> int:
+        """How many inputs end with padding, as far as an ``attention_mask`` (n, T) among them says so."""
+        mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
+        return int((mask[:, -1] == 0).sum()) if isinstance(mask, Tensor) and mask.ndim == 2 else 0
+
     def take(self, rows: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
         """These rows, on this device."""
         pick = self._picker(rows, device)

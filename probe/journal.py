@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from probe import series
+from probe.lock import Lock
 from probe.series import Records, Variable
 
 _GROWTH = 1.25  # a snapshot whenever there are 25 % more observations: total writing stays linear in the data
@@ -39,6 +40,11 @@ class Journal:
     step
         On resume: what was recorded after this step is dropped, since training goes another way from here. None
         drops nothing.
+
+    Notes
+    -----
+    One process at a time records to a file (:mod:`probe.lock`); it is refused to others. A process forked from it, as
+    those of a data loader, writes nothing.
     """
 
     def __init__(
@@ -55,6 +61,8 @@ class Journal:
         self._pending: list[bytes] = []
         self._good = 0  # bytes of the journal known to be whole lines on disk
         self._snapshot_at = 0
+        self._lock: Lock | None = None
+        self._process = os.getpid()
         self._aside: dict[Path, Path] = {}  # files to be overwritten -> where they wait for the first observation
         if mode not in (None, "resume", "overwrite"):
             raise ValueError(f"mode must be None, 'resume' or 'overwrite', got {mode!r}")
@@ -76,13 +84,18 @@ class Journal:
         if mode == "resume":
             self._resume(journal, step)
             return
+        if journal.exists():
+            Lock(journal).release()  # an error if another process records to it
         for file in (path, journal):
             if file.exists():
                 self._aside[file] = file.with_name(f"{file.name}.old")
                 os.replace(file, self._aside[file])
         self._pending.append(_line("header", self.header))
         try:
-            self._flush()  # a path that cannot be written is an error now, not in the middle of the training
+            self._flush("x+b")  # a path that cannot be written is an error now, not in the middle of the training
+            self._lock = Lock(journal)
+        except FileExistsError:  # another process was faster
+            raise
         except BaseException:
             self.discard()
             raise
@@ -92,6 +105,14 @@ class Journal:
             raise FileNotFoundError(
                 f"mode='resume' needs {journal}, which does not exist; leave mode out to start anew"
             )
+        self._lock = Lock(journal)
+        try:
+            self._go_on(journal, step)
+        except BaseException:
+            self._unlock()  # not only when the last trace of this error has gone
+            raise
+
+    def _go_on(self, journal: Path, step: int | None) -> None:
         header, self.records, self._good = _read(journal)
         old, new = header["configuration"], self.header["configuration"]
         told = "; ".join(f"{where}: recorded {a!r}, now {b!r}" for where, a, b in differences(old, _plain(new)))
@@ -143,9 +164,10 @@ class Journal:
                 stacklevel=3,
             )
 
-    def _flush(self) -> None:
+    def _flush(self, how: str = "r+b") -> None:
+        self._check_process()
         assert self.path is not None
-        with open(journal_of(self.path), "r+b" if self._good else "w+b") as file:
+        with open(journal_of(self.path), how) as file:
             file.truncate(self._good)  # the torn rest of a failed or killed write
             file.seek(self._good)
             file.writelines(self._pending)
@@ -154,6 +176,10 @@ class Journal:
             end = file.tell()
         self._good = end
         self._pending.clear()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise PermissionError(f"this process was forked from the one that records to {self.path}, which goes on")
 
     def _let_go(self) -> None:
         """Something is recorded: what was to be overwritten may go."""
@@ -164,6 +190,7 @@ class Journal:
     def snapshot(self) -> None:
         """Write the NetCDF file anew."""
         if self.path is not None:
+            self._check_process()
             series.write(self.dataset(), self.path)
             self._snapshot_at = len(self.records)
 
@@ -173,10 +200,20 @@ class Journal:
             if self._pending and self.path is not None:
                 self._flush()
         finally:
-            self.snapshot()
+            try:
+                self.snapshot()
+            finally:
+                self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def discard(self) -> None:
         """Nothing was recorded: take the files away again, and bring back what they were to replace."""
+        if os.getpid() != self._process:
+            return
+        self._unlock()
         if self.path is not None:
             for file in (self.path, journal_of(self.path)):
                 file.unlink(missing_ok=True)
@@ -205,7 +242,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
         header, records, _ = _read(journal)
         return records.dataset(header["order"], header["provenance"])
     if not Path(path).exists():
-        raise FileNotFoundError(f"no series at {os.fspath(path)}, and no journal {journal}")
+        aside = Path(f"{os.fspath(path)}.old")
+        told = f"; what was to be overwritten is in {aside}" if aside.exists() else ""
+        raise FileNotFoundError(f"no series at {os.fspath(path)}, and no journal {journal}{told}")
     return series.load(path)
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 INPUT = "<input>"
 OUTPUT = "<output>"
@@ -31,12 +32,15 @@ ACTIVATION_MODULES: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 
 
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
-    """The original module inside ``torch.compile``, DataParallel and DistributedDataParallel wrappers."""
+    """The original module inside the wrappers of ``torch.compile``, data parallelism and weight averaging."""
     while True:
         if hasattr(model, "_orig_mod"):
             model = cast(nn.Module, model._orig_mod)
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        elif isinstance(model, _WRAPPERS):
             model = model.module
         else:
             return model
@@ -131,7 +135,20 @@ def default_layers(model: nn.Module, functional: Sequence[str] = ()) -> list[str
         return blocks
     modules = named_layers(model)
     activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
-    leaves = [name for name, module in modules.items() if _is_leaf(module) and any(True for _ in module.parameters())]
+    # what is inside an attention layer is used, but never called
+    inside = {
+        id(part)
+        for module in modules.values()
+        if isinstance(module, nn.MultiheadAttention)
+        for part in module.children()
+    }
+    leaves = [
+        name
+        for name, module in modules.items()
+        if (_is_leaf(module) or isinstance(module, nn.MultiheadAttention))
+        and id(module) not in inside
+        and any(True for _ in module.parameters())
+    ]
     return activations or list(functional) or leaves or [OUTPUT]
 
 
@@ -227,7 +244,8 @@ def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
 
     Returns
     -------
-    Tensor of shape (n, d); (n*T, d) or (n*H*W, C) for ``"tokens"``. Half precision and integers become float32.
+    Tensor of shape (n, d); (n*T, d) or (n*H*W, C) for ``"tokens"``. Half precision and integers become float32,
+    complex features two real ones each (for ``"none"`` and a callable they are an error).
     """
     if callable(reduce):
         return _floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
@@ -235,6 +253,8 @@ def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
         raise ValueError(
             f"reduce must be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got {reduce!r}"
         )
+    if output.is_complex() and reduce != "none":
+        output = _as_real(output)
     output = _floating(output)
     if reduce == "none":
         return output
@@ -256,9 +276,19 @@ def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
     return output[:, index].flatten(1)
 
 
+def _as_real(output: Tensor) -> Tensor:
+    """Real and imaginary parts side by side along the feature axis: distances stay what they are."""
+    axis = -1 if output.ndim <= 3 else 1
+    return torch.cat([output.real, output.imag], axis) if output.ndim > 1 else torch.view_as_real(output)
+
+
 def _floating(output: Tensor) -> Tensor:
-    if output.dtype in (torch.float32, torch.float64):
-        return output
+    if output.is_nested:
+        raise TypeError("nested tensors have no rows of one length; give reduce= a callable that makes them")
+    if output.is_quantized:
+        return output.dequantize()
+    if output.layout != torch.strided:
+        output = output.to_dense()
     if output.is_complex():
-        raise TypeError("complex outputs are not measured; give reduce=torch.view_as_real or another callable")
-    return output.float()
+        raise TypeError("complex outputs have no order; give reduce= a callable that makes them real")
+    return output if output.dtype in (torch.float32, torch.float64) else output.float()

@@ -1,6 +1,7 @@
 """Several probes on one model: one shared forward pass per split, one series."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from probe.base import Observer, Probe
 from probe.measures.performance import PerformanceProbe
@@ -15,7 +16,8 @@ class ProbeSet(Observer):
     Parameters
     ----------
     probes : list of Probe or (name, Probe)
-        A name becomes a prefix of the variables: two probes of one class need at least one.
+        A name becomes a prefix of the variables: two probes of one class need at least one. A set among them stands
+        for its probes.
 
     Examples
     --------
@@ -35,7 +37,7 @@ class ProbeSet(Observer):
         if isinstance(self.probes, Probe):
             raise TypeError(f"ProbeSet takes a list of probes: ProbeSet([{self.probes!r}])")
         members: dict[str, Probe] = {}
-        for item in self.probes:
+        for item in _flat(self.probes):
             name, probe = item if isinstance(item, tuple) else (type(item).__name__, item)
             if not isinstance(probe, Probe):
                 raise TypeError(f"ProbeSet takes probes and (name, probe) pairs, got {item!r}")
@@ -48,3 +50,11 @@ class ProbeSet(Observer):
         if not any(isinstance(probe, PerformanceProbe) for probe in members.values()):
             members["PerformanceProbe"] = PerformanceProbe()
         return members
+
+
+def _flat(probes: Sequence[Any]) -> Iterator[Any]:
+    for item in probes:
+        if isinstance(item, ProbeSet):
+            yield from _flat(item.probes)
+        else:
+            yield item

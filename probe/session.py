@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,16 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from probe import capture, series
+from probe.attachable import check_model, check_optimizer, worth_saying
+from probe.counting import StepHook
 from probe.data import Batch, read_data, shape_of
+from probe.defaults import plain
 from probe.journal import Journal
 from probe.layers import unwrap
 from probe.schedule import Schedule, log_spaced
 from probe.series import Variable
 from probe.snapshot import Snapshot
+from probe.stateful import observed, put_back
 
 if TYPE_CHECKING:
     from probe.base import Probe
@@ -54,8 +58,9 @@ class Session:
             )
         self.members = dict(members)
         self.model = unwrap(model)
+        check_model(self.model)
         if optimizer is not None:
-            self._check_optimizer(optimizer)
+            check_optimizer(optimizer, self.model)
         self.data = read_data(data)
         self.batch_size = batch_size
         self.on_error = on_error
@@ -68,10 +73,14 @@ class Session:
         self._owners: dict[str, str] = {}  # variable -> probe
         self._asked: set[str] = set()
         self._fired: set[str] = set()
-        self.trace = self._traced()
         self._shared: list[capture.Tap] = []
-        self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
-        self._try_out()
+        with plain(), observed(self.model) as self._written:
+            self.trace = self._traced()
+            self._shared = [tap for probe in self.members.values() for tap in probe.taps(self._snapshot())]
+            self._try_out()
+        shapes = [self.trace.shapes.get(tap.site, ()) for tap in self._shared if tap.reduce in (None, "last")]
+        for text in worth_saying(self.model, self._written, self.data, shapes):
+            warnings.warn(text, RuntimeWarning, stacklevel=4)
         self.journal = Journal(
             path, self._header(recorded=path is not None), mode=mode, step=self.step if self.counted else None
         )
@@ -79,8 +88,12 @@ class Session:
         self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
         self._begin()
         if optimizer is not None:
-            if self.due(self.step):
-                self.record(self.step)
+            try:
+                if self.due(self.step):
+                    self.record(self.step)
+            except BaseException:
+                self._finalizer()  # a recording that was to go on is let go of
+                raise
             self._count(optimizer)
 
     # -- attaching ---------------------------------------------------------------------------------------------
@@ -136,15 +149,8 @@ class Session:
         self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
         self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
-    def _check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if not any(id(parameter) in held for parameter in self.model.parameters()):
-            raise ValueError("the optimizer holds no parameter of this model; give the one that trains it")
-
     def _count(self, optimizer: torch.optim.Optimizer) -> None:
-        hook = _StepHook(weakref.ref(self))
+        hook = StepHook(weakref.ref(self))
         hook.handle = optimizer.register_step_post_hook(hook)
         self._hook = hook
 
@@ -194,10 +200,11 @@ class Session:
         for i, name in enumerate(names):
             start = time.perf_counter()
             try:
-                if name == "shared pass":
-                    snapshot.share()
-                else:
-                    values.update(self._measured(name, snapshot))
+                with plain(), put_back(self._written):
+                    if name == "shared pass":
+                        snapshot.share()
+                    else:
+                        values.update(self._measured(name, snapshot))
             except Exception as error:
                 if self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError):
                     self._withdraw()
@@ -312,27 +319,6 @@ class Session:
 
 class DuplicateNameError(ValueError):
     """Two probes make a variable of the same name."""
-
-
-class _StepHook:
-    """Counts the optimiser's updates; holds its session weakly, and goes when that has gone."""
-
-    def __init__(self, session: Callable[[], Session | None]) -> None:
-        self.session = session
-        self.handle: Any = None
-
-    def __call__(self, *_: Any) -> None:
-        session = self.session()
-        if session is None:
-            self.handle.remove()
-            warnings.warn(
-                "the probes attached to this optimiser are gone, and observe no more: keep a reference to what "
-                "attach returned, and call detach() when you are done",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        else:
-            session.stepped()
 
 
 def _close(journal: Journal, process: int) -> None:

@@ -14,7 +14,21 @@ ROOT = Path(__file__).parent.parent
 # A module may import modules of its own line or of lines above it (measures and adapters: not one another).
 RANKS = [
     ["probe", "reference"],
-    ["probe.schedule", "probe.series", "probe.layers", "probe.scores", "probe.data", "probe.chain", "probe.capture", "probe.journal", "probe.lock", "probe.defaults", "probe.stateful", "probe.attachable"],
+    [
+        "probe.schedule",
+        "probe.series",
+        "probe.layers",
+        "probe.scores",
+        "probe.data",
+        "probe.chain",
+        "probe.capture",
+        "probe.journal",
+        "probe.lock",
+        "probe.defaults",
+        "probe.stateful",
+        "probe.counting",
+        "probe.attachable",
+    ],
     ["probe.snapshot", "probe.spectra", "probe.information", "probe.linearity", "probe.complexity"],
     ["probe.session"],
     ["probe.base", "probe.plots", "probe.readers"],

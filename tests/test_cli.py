@@ -1,10 +1,18 @@
 """The two command lines: what they print, write and return."""
 
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -15,6 +23,8 @@ from reference.__main__ import main as reference_main
 from reference.configs import DEMO
 from reference.experiments import Demo, run_demo
 from reference.train import Trainer
+
+LOGS = Path(__file__).parent / "logs"
 
 
 @pytest.fixture
@@ -53,6 +63,204 @@ def test_missing_and_foreign_files_are_errors(tmp_path: Path, capsys: pytest.Cap
     xr.Dataset({"a": ("epoch", [1.0, 2.0])}).to_netcdf(tmp_path / "other.nc", engine="scipy")
     assert probe_main(["info", str(tmp_path / "other.nc")]) == 2
     assert "has no 'step'" in capsys.readouterr().err
+
+
+# Logs of other libraries
+
+
+def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, out = str(LOGS / "tensorboard" / "plain"), tmp_path / "found"
+    assert probe_main(["detect", log, "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("One run, descriptive: fitting ends at step 348 (286 to 348)")
+    assert "train_accuracy is 'Acc/train'" in told
+    assert (out / "verdict.txt").read_text() in told
+    assert (out / "phases.png").stat().st_size > 10_000
+    table = pd.read_csv(out / "markers.csv").set_index("marker")
+    assert table.loc["end", "step"] == 31011
+    assert probe_main(["detect", log, "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (out / "verdict.json").read_text()
+    found = {entry["marker"]: entry for entry in json.loads(printed)["markers"]}
+    assert found["fit_end"]["upper"] == 348
+    assert found["compression_onset"]["step"] is None
+    assert found["compression_onset"]["status"] == "undefined"
+
+
+def test_detect_over_runs_and_over_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe_main(["detect", str(LOGS / "lightning"), "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert {entry["run"] for entry in verdict["markers"]} == {"version_0", "version_1"}
+    assert len(verdict["across"]) == 5
+    assert probe_main(["detect", str(LOGS / "huggingface"), "--axis", "epoch", "--chance", "0.01"]) == 0
+    assert "test accuracy reaches its end at epoch 310" in capsys.readouterr().out
+
+
+def test_names_are_given_and_missed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    log = str(LOGS / "tensorboard" / "plain")
+    assert probe_main(["detect", log, "--test-accuracy", "Acc/vall"]) == 2
+    assert "no 'Acc/vall' for test_accuracy in plain; near names: Acc/val" in capsys.readouterr().err
+    assert probe_main(["detect", log, "--test-loss", "Acc/train"]) == 0
+    assert "test_loss is 'Acc/train'" in capsys.readouterr().out
+    unclear = tmp_path / "log.csv"
+    unclear.write_text("step,val_loss,eval_loss\n" + "".join(f"{i},{i},{i}\n" for i in range(9)))
+    assert probe_main(["detect", str(unclear)]) == 2
+    assert "test_loss could be val_loss or eval_loss in log.csv; say which" in capsys.readouterr().err
+    assert probe_main(["info", str(unclear)]) == 0
+    assert "Note: test_loss: unclear, one of val_loss, eval_loss" in capsys.readouterr().out
+
+
+def test_damage_is_said_on_stderr_and_in_the_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = next((LOGS / "tensorboard" / "plain").glob("*tfevents*"))
+    (tmp_path / whole.name).write_bytes(whole.read_bytes()[:-100])
+    assert probe_main(["detect", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "probe detect: events.out" in told.err
+    assert "cut off, or still being written" in told.err
+    assert "Note: events.out" in told.out
+
+
+def test_convert_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "run.nc"
+    assert probe_main(["convert", str(LOGS / "keras"), str(target)]) == 0
+    save(load(target)[["train_loss"]].rename(train_loss="reward"), tmp_path / "other.nc")
+    assert probe_main(["detect", str(tmp_path / "other.nc")]) == 1  # no curve for any marker
+    assert load(target)["train_loss"].attrs["logged_as"] == "train/loss"
+    assert probe_main(["convert", str(LOGS / "keras"), str(target)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert probe_main(["detect", str(target), "--test-loss", "validation/loss"]) == 0
+    assert "test loss turns down at step 2,311" in capsys.readouterr().out
+    assert probe_main(["detect", str(target), "--test-loss", "nothing"]) == 2
+    assert "no 'nothing' in" in capsys.readouterr().err
+    assert probe_main(["info", str(target), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["variables"]["test_loss"]["observed"] == 55
+
+
+def test_the_page_shows_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(LOGS / "tensorboard" / "plain", tmp_path / "runs")
+    shutil.copytree(LOGS / "lightning" / "lightning_logs", tmp_path / "lightning_logs")
+    monkeypatch.chdir(tmp_path)
+    page = (LOGS.parents[1] / "docs" / "logs.md").read_text()
+    shown = re.findall(r"^\$ probe (.*)\n((?:(?!\$ |```).*\n)*)", page, re.M)
+    assert len(shown) >= 4
+    for command, output in shown:
+        probe_main(shlex.split(command))
+        told = capsys.readouterr()
+        assert told.err + told.out == output, command
+    exec("".join(re.findall(r"```python\n(.*?)```", page, re.S)), {})
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe_main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("detect", "measure", "test-accuracy", "checkpoints"))
+    if shell == "bash":
+        asks = "COMP_WORDS=(probe detect --test-a); COMP_CWORD=2; _probe; echo ${COMPREPLY[@]}"
+        done = subprocess.run(["bash", "-c", f"{script}\n{asks}"], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["--test-accuracy"]
+
+
+def test_without_torch_all_but_measure(tmp_path: Path) -> None:
+    code = f"""
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ImportError("torch is blocked")
+
+sys.meta_path.insert(0, NoTorch())
+from probe.__main__ import main
+log = r"{LOGS / "tensorboard" / "plain"}"
+assert main(["info", log]) == main(["detect", log]) == main(["convert", log, r"{tmp_path / "a.nc"}"]) == 0
+assert main(["plot", log, "-o", r"{tmp_path / "a.png"}"]) == 0
+assert main(["completion", "bash"]) == 0
+assert main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x"]) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "torch is blocked" in done.stderr
+
+
+# Checkpoints
+
+FACTORIES = """
+import torch
+
+def model():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+
+def data():
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    return {"train": (x, torch.arange(12) % 2), "test": (x + 1, torch.arange(12) % 2)}
+"""
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "factories_of_mine.py").write_text(FACTORIES)
+    names: dict[str, Any] = {}
+    exec(FACTORIES, names)
+    model = names["model"]()
+    for step in (0, 5, 20):
+        with torch.no_grad():
+            model[2].bias += step
+        wrapped = {f"module.{name}": value for name, value in model.state_dict().items()}
+        content = {0: model.state_dict(), 5: {"state_dict": wrapped, "step": 5}, 20: {"model": model.state_dict()}}[
+            step
+        ]
+        torch.save(content, tmp_path / f"run1-step{step}.pt")
+    yield ["--model", "factories_of_mine:model", "--data", "factories_of_mine:data", "--probes", "WeightsProbe"]
+    sys.modules.pop("factories_of_mine", None)
+
+
+def test_measure_over_checkpoints(checkpoints: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The numbers are those of the models that were saved."""
+    assert probe_main(["measure", *checkpoints, "--checkpoints", "*.pt", "--out", "run.nc"]) == 0
+    series = load("run.nc")
+    assert series["step"].values.tolist() == [0, 5, 20]
+    names: dict[str, Any] = {}
+    exec(FACTORIES, names)
+    model, (x, y) = names["model"](), names["data"]()["test"]
+    for i, moved in enumerate((0, 5, 25)):
+        with torch.no_grad():
+            loss = torch.nn.functional.cross_entropy(model(x) + moved, y)
+        assert series["test_loss"].values[i] == pytest.approx(float(loss), rel=1e-4)
+    assert series["weight_norm_total"].diff("step").min() > 0 if "weight_norm_total" in series else True
+    assert "written: run.nc (3 checkpoints)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoints", "none*.pt"], "no file fits none"),
+        (["--checkpoints", "*.pt", "--step-key", "step"], "no entry 'step' in run1-step0.pt"),
+        (["--checkpoints", "*.pt", "--state-key", "ema"], "no entry 'ema' in run1-step0.pt; there are: 0.weight"),
+        (["--checkpoints", "odd7.pt"], "which entry of odd7.pt holds the weights is unclear"),
+        (["--checkpoints", "code8.pt"], "holds more than weights, or is damaged"),
+        (["--checkpoints", "other9.pt"], "the weights in other9.pt are not those of the model"),
+        (["--checkpoints", "run1-step0.pt", "run1-step0.pt"], "expected one checkpoint for each step"),
+        (["--checkpoints", "*.pt", "--probes", "Weights"], "no probe 'Weights'; there are"),
+        (["--checkpoints", "*.pt", "--data", "factories_of_mine"], "expected module:factory"),
+        (["--checkpoints", "*.pt", "--model", "factories_of_mine:nothing"], "has no 'nothing'"),
+        (["--checkpoints", "*.pt", "--model", "factories_of_mine:data"], "to return a torch.nn.Module, got dict"),
+    ],
+)
+def test_measure_says_what_is_wrong(
+    options: list[str], message: str, checkpoints: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if message.startswith(("which", "holds", "the weights")):
+        torch.save({"a": {"x": torch.ones(1)}}, "odd7.pt")
+        torch.save(torch.nn.Linear(1, 1), "code8.pt")
+        torch.save(torch.nn.Linear(1, 1).state_dict(), "other9.pt")
+    assert probe_main(["measure", *checkpoints, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("probe.nc").exists()
 
 
 @pytest.fixture

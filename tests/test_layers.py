@@ -1,4 +1,5 @@
 import re
+import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -294,10 +295,54 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
         (TOKENS, 4, ValueError, "position that it lacks: it has 4"),
         (TOKENS, -5, ValueError, "position that it lacks"),
         (torch.tensor(1.0), None, ValueError, "a single number"),
-        (FLAT.to(torch.complex64), None, TypeError, "complex"),
+        (FLAT.to(torch.complex64), "none", TypeError, "complex outputs have no order"),
+        (FLAT.to(torch.complex64), lambda z: z, TypeError, "complex outputs have no order"),
+        (
+            torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=torch.jagged),
+            None,
+            TypeError,
+            "nested tensors have no rows",
+        ),
         (FLAT, lambda z: z.numpy(), TypeError, "callable reduce of the head returned ndarray"),
     ],
 )
 def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         reduced(output, reduce, "the head")
+
+
+@pytest.mark.parametrize("reduce", [None, "mean", "flatten", "tokens", 0])
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 3), (5, 3, 2, 2)])
+def test_complex_outputs_keep_their_distances(shape: tuple[int, ...], reduce: Any) -> None:
+    if reduce == 0 and len(shape) == 4:
+        pytest.skip("an index counts what is along the second axis")
+    output = torch.randn(shape, dtype=torch.complex64)
+    both = [reduced(part, reduce) for part in (output.real, output.imag)]
+    expected = torch.complex(*both)
+    distances = (expected[:, None] - expected[None]).abs().square().sum(-1)
+    found = reduced(output, reduce)
+    torch.testing.assert_close((found[:, None] - found[None]).square().sum(-1), distances)
+
+
+def test_sparse_and_quantised_outputs_are_read_as_the_numbers_that_they_stand_for() -> None:
+    dense = torch.tensor([[0.0, 1.5], [2.0, 0.0]])
+    assert torch.equal(reduced(dense.to_sparse(), None), dense)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao is on its way out
+        quantised = torch.quantize_per_tensor(dense, 0.5, 0, torch.qint8)
+    assert torch.equal(reduced(quantised, None), dense)
+
+
+def test_the_inside_of_an_attention_layer_is_no_default_layer() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 2), nn.Linear(4, 2)
+
+    assert select_layers(Net()) == ["attention", "head"]
+
+
+def test_an_average_of_weights_is_looked_into() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    average = torch.optim.swa_utils.AveragedModel(net)
+    assert unwrap(average) is average.module

@@ -1,5 +1,6 @@
 """Curves as people have them, a Dataset, a DataFrame or arrays, as one Dataset over ``step``, run by run."""
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeAlias
@@ -9,6 +10,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
+
+from probe.readers import read
 
 Curves: TypeAlias = xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike]
 
@@ -41,6 +44,20 @@ def as_dataset(curves: Curves, axis: str = "step") -> xr.Dataset:
     if not dataset.sizes.get("run", 1):
         raise ValueError("expected at least one run, got none; is the selection of runs empty?")
     return dataset
+
+
+def from_path(path: str | os.PathLike[str], axis: str, roles: Mapping[str, Any]) -> xr.Dataset:
+    """Curves of a log or a folder of logs, see :func:`probe.readers.read`; names of roles are those in the log."""
+    given: dict[str, Any] = {role: name for role, name in roles.items() if isinstance(name, str) and name != role}
+    curves = read(path, axis=None if axis == "step" else axis, **given)
+    return curves if axis == "step" else curves.rename(step=axis)
+
+
+def named(curves: xr.Dataset, role: Any) -> Any:
+    """A role as it is, or the variable that was called so in the log it was read from."""
+    if callable(role) or role in curves:
+        return role
+    return next((name for name, array in curves.data_vars.items() if array.attrs.get("logged_as") == role), role)
 
 
 def _check_steps(steps: np.ndarray, axis: str) -> None:
@@ -79,7 +96,7 @@ def from_table(values: np.ndarray, steps: np.ndarray, name: str) -> xr.Dataset:
     """One curve for each row."""
     said = f"a table: each row is a run, its columns are {name} at steps {steps[0]:g} to {steps[-1]:g}"
     coords = {"step": ("step", steps, {"axis": "step"})}
-    return xr.Dataset({name: (("run", "step"), values)}, coords, {"reading": [said]})
+    return xr.Dataset({name: (("run", "step"), values)}, coords, {"reading": said})
 
 
 def _from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
@@ -91,7 +108,7 @@ def _from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
         )
     kept = [name for name in frame.columns if name in (axis, "run") or pd.api.types.is_numeric_dtype(frame[name])]
     left_out = [str(name) for name in frame.columns if name not in kept]
-    reading = {"reading": [f"left out, for they are no numbers: {', '.join(left_out)}"]} if left_out else {}
+    reading = {"reading": f"left out, for they are no numbers: {', '.join(left_out)}"} if left_out else {}
     frame = frame[kept].astype({name: float for name in kept if name not in (axis, "run")})
     if "run" not in frame.columns:
         return _from_mapping({str(name): frame[name].to_numpy() for name in frame.columns}, axis).assign_attrs(reading)
@@ -142,7 +159,8 @@ def hint(curves: xr.Dataset, wanted: str) -> str:
     """Why a variable may be missing, or which names are near."""
     names = [str(name) for name in curves.data_vars]
     near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    if wanted.endswith("_accuracy") and f"{wanted.split('_')[0]}_loss" in names:
+    loss = f"{wanted.split('_')[0]}_loss"
+    if wanted.endswith("_accuracy") and loss in names and "logged_as" not in curves[loss].attrs:
         return "there is a loss: targets that are no class labels have no accuracy"
     if "all_loss" in names:
         return "the data was one split, 'all'; attach with {'train': ..., 'test': ...}"

@@ -5,6 +5,7 @@ conditioned on another, so that their order and distance are observations. Needs
 """
 
 from collections.abc import Hashable, Iterator, Mapping
+from os import PathLike
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from probe.phases.across import second_phase_across
 from probe.phases.alignment import align
 from probe.phases.censored import median_step
-from probe.phases.curves import Curves, as_dataset, from_table, is_table, table_steps
+from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, named, table_steps
 from probe.phases.roles import Role, Roles
 from probe.phases.rules import MARKERS, Chance, Rules, markers_dataset, markers_of_runs, phases_between
 from probe.phases.summary import describe
@@ -130,16 +131,16 @@ class PhaseDetector(BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
-    def fit(self, X: Curves | ArrayLike, y: object = None) -> Self:
+    def fit(self, X: Curves | ArrayLike | PathLike[str] | str, y: object = None) -> Self:
         """Find all markers of all runs.
 
         Parameters
         ----------
-        X : xarray.Dataset, pandas.DataFrame, mapping of arrays, or array (rows are runs)
-            Curves, with the axis as dimension, column, index or key. A Dataset may also have ``run``, and ``layer``
-            and ``split`` on the information, and may lie on disk (Dask): a few runs are loaded at a time. A
-            DataFrame may have a column ``run``; in a mapping, arrays of shape (run, step) are several runs. A table:
-            see Notes.
+        X : path, xarray.Dataset, pandas.DataFrame, mapping of arrays, or array (rows are runs)
+            A log or a folder of logs (:func:`probe.readers.read`); roles are then named as in the log. Or curves, with
+            the axis as dimension, column, index or key. A Dataset may also have ``run``, and ``layer`` and ``split`` on
+            the information, and may lie on disk (Dask): a few runs are loaded at a time. A DataFrame may have a column
+            ``run``; in a mapping, arrays of shape (run, step) are several runs. A table: see Notes.
         y : ignored
 
         Raises
@@ -160,7 +161,7 @@ class PhaseDetector(BaseEstimator):
         self.across_ = self._over_runs(found.roles, steps) if self.n_runs_ > 1 else None
         return self
 
-    def predict(self, X: Curves | ArrayLike) -> np.ndarray:
+    def predict(self, X: Curves | ArrayLike | PathLike[str] | str) -> np.ndarray:
         """Phase of each run at its last step: int8 (run,), see ``phases_``; curves as in :meth:`fit`."""
         check_is_fitted(self)
         curves = self._read(X, reset=False)
@@ -213,6 +214,8 @@ class PhaseDetector(BaseEstimator):
         return overview(self.curves_, self)
 
     def _read(self, X: Any, *, reset: bool) -> xr.Dataset:
+        if isinstance(X, (str, PathLike)):
+            X = from_path(X, self.axis, {role: getattr(self, role) for role in _ROLES if role != "information"})
         if isinstance(X, xr.Dataset) or not is_table(X, self.axis):
             return as_dataset(X, self.axis)
         names = {str(name) for name in getattr(X, "columns", ())}
@@ -228,9 +231,9 @@ class PhaseDetector(BaseEstimator):
 
     def _find(self, curves: xr.Dataset) -> "_Found":
         """Markers of all runs, and where they come from."""
-        wanted = {role: getattr(self, role) for role in _ROLES}
+        wanted = {role: named(curves, getattr(self, role)) for role in _ROLES}
         roles = Roles(curves, wanted, layer=self.layer, split=self.split)
-        notes = [*curves.attrs.get("reading", []), *roles.notes, *self._notes(roles)]
+        notes = [*curves.attrs.get("reading", "").splitlines(), *roles.notes, *self._notes(roles)]
         n_runs, steps = curves.sizes.get("run", 1), curves["step"].values.astype(float)
         rules = self._rules()
         chance = self._chance(roles)

@@ -1,0 +1,140 @@
+"""The commands that look at logs: info, detect, plot, convert. No torch."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from probe.cli import ROLES
+from probe.phases.curves import named
+from probe.phases.detector import PhaseDetector
+from probe.readers import read
+from probe.series import save
+
+
+def info(args: argparse.Namespace) -> int:
+    """Print what a log holds."""
+    series = _series(args, strict=False)
+    steps, axis = series["step"].values, _axis(series)
+    if args.json:
+        variables = {
+            str(k): {**v.attrs, "dims": v.dims, "observed": int(v.count())} for k, v in series.data_vars.items()
+        }
+        print(json.dumps({"steps": steps.tolist(), "variables": variables, **series.attrs}, default=str))
+        return 0
+    print(f"{len(steps)} observations, {axis}s {steps[0]} to {steps[-1]}" if len(steps) else "no observations yet")
+    for dim in series.dims:
+        if dim != "step":
+            print(f"{dim}: {', '.join(map(str, series[dim].values))}")
+    for name, array in series.data_vars.items():
+        where = ", ".join(str(dim) for dim in array.dims if dim != "step")
+        units, text = array.attrs.get("units", "1"), array.attrs.get("long_name", "")
+        print(f"  {name:34} {f'({where})' if where else '':16} [{units}] {text}")
+    _print_notes(series)
+    print(json.dumps(json.loads(series.attrs.get("provenance") or "{}"), indent=1))
+    return 0
+
+
+def detect(args: argparse.Namespace) -> int:
+    """Print the verdict, and write it if there is a folder to write to; 1 if there was no curve to judge."""
+    series = _series(args)
+    detector = _fitted(args, series)
+    print(json.dumps(verdict(detector, args.path.name), indent=1) if args.json else detector.summary())
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        table(detector).to_csv(args.out / "markers.csv", index=False)
+        (args.out / "verdict.json").write_text(json.dumps(verdict(detector, args.path.name), indent=1) + "\n")
+        (args.out / "verdict.txt").write_text(detector.summary() + "\n")
+        _draw(series, detector, args.out / "phases.png", args.path.name)
+        if not args.json:
+            print(f"written: markers.csv, verdict.json, verdict.txt and phases.png in {args.out}")
+    return int((detector.markers_["status"] == "undefined").all())
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the curves with their phases."""
+    series = _series(args)
+    output = args.output or args.path.with_suffix(".png")
+    _draw(series, _fitted(args, series), output, args.path.stem)
+    print(f"written: {output}")
+    return 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Write a log as NetCDF; what was guessed goes into its provenance."""
+    if args.output.exists():
+        raise FileExistsError(f"{args.output} exists already; convert to another file, or remove it")
+    series = _series(args, strict=False)
+    print(f"written: {save(series, args.output)}")
+    _print_notes(series)
+    return 0
+
+
+def _print_notes(series: xr.Dataset) -> None:
+    for note in series.attrs.get("reading", "").splitlines():
+        print(f"Note: {note}")
+
+
+def _series(args: argparse.Namespace, *, strict: bool = True) -> xr.Dataset:
+    roles = {role: getattr(args, role) for role in ROLES if getattr(args, role)}
+    return read(args.path, form=args.form, axis=args.axis, strict=strict, **roles)
+
+
+def _axis(series: xr.Dataset) -> str:
+    return str(series["step"].attrs.get("axis", "step"))
+
+
+def _fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:
+    """The detector, told what the axis and the roles are called; a recording keeps its own names."""
+    axis = _axis(series)
+    roles = {role: named(series, getattr(args, role)) for role in ROLES if getattr(args, role)}
+    if missing := [name for name in roles.values() if name not in series]:
+        raise ValueError(f"no {missing[0]!r} in {args.path}; there are: {', '.join(map(str, series.data_vars))}")
+    detector = PhaseDetector(split=args.split, layer=args.layer, chance=args.chance, axis=axis, **roles)
+    return detector.fit(series if axis == "step" else series.rename(step=axis))
+
+
+def _draw(series: xr.Dataset, detector: PhaseDetector, output: Path, title: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")  # a file is written, no window opened
+    import matplotlib.pyplot as plt
+
+    from probe.plots import overview
+
+    figure = overview(detector.curves_ if detector.axis != "step" else series, detector, title=title)
+    figure.savefig(output, dpi=110)
+    plt.close(figure)
+
+
+def table(detector: PhaseDetector) -> Any:
+    """Markers as a DataFrame: a row for each run and marker."""
+    return detector.markers_.to_dataframe().reset_index()
+
+
+def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
+    """All that was found, as JSON holds it: unknown and infinite numbers are null."""
+    across = detector.across_
+    return {
+        "source": source,
+        "axis": detector.axis,
+        "markers": _records(detector.markers_, ("run", "marker")),
+        "alignment": _records(detector.alignment_, ("run", "pair")),
+        "across": None if across is None else _records(across, ("marker",)),
+        "notes": detector.notes_,
+        "summary": detector.summary().splitlines()[0],
+    }
+
+
+def _records(found: xr.Dataset, dims: tuple[str, ...]) -> list[dict[str, Any]]:
+    found = found.drop_vars([name for name, array in found.variables.items() if set(array.dims) - {*dims}])
+    rows = found.to_dataframe(dim_order=list(dims)).reset_index().to_dict("records")
+    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

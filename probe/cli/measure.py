@@ -1,0 +1,133 @@
+"""``probe measure``: probes over saved checkpoints."""
+
+import argparse
+import glob
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import probe
+from probe.probeset import ProbeSet
+
+_STATES = ("model_state_dict", "state_dict", "model", "model_state", "module")
+_WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
+
+
+def measure(args: argparse.Namespace) -> int:
+    """Load checkpoint after checkpoint, by step, and observe each."""
+    files = _files(args.checkpoints)
+    steps = {file: _step(file, args.step_key) for file in files}
+    if len({*steps.values()}) < len(files):
+        raise ValueError(
+            f"expected one checkpoint for each step, got the steps {sorted(steps.values())}; see --step-key"
+        )
+    model = _made(args.model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected {args.model} to return a torch.nn.Module, got {type(model).__name__}")
+    files.sort(key=steps.__getitem__)
+    _load(model, files[0], args.state_key)  # what does not fit shows before a file is begun
+    probes = ProbeSet([_probe(name) for name in args.probes.split(",") if name])
+    probes.attach(model, _made(args.data), path=args.out, mode="overwrite" if args.overwrite else None)
+    try:
+        for file in files:
+            _load(model, file, args.state_key)
+            probes.observe(steps[file])
+            print(f"step {steps[file]}: {file}", file=sys.stderr)
+    finally:
+        probes.detach()
+    print(f"written: {args.out} ({len(files)} checkpoints); next: probe detect {args.out}")
+    return 0
+
+
+def _files(patterns: Sequence[str]) -> list[Path]:
+    files = [Path(name) for pattern in patterns for name in sorted(glob.glob(pattern, recursive=True))]
+    if not files:
+        raise FileNotFoundError(f"no file fits {' '.join(patterns)}; is the pattern in quotes, and the folder right?")
+    return files
+
+
+def _made(where: str) -> Any:
+    """What the function at "module:name" returns; modules of the present folder are found."""
+    module, _, name = where.partition(":")
+    if not name:
+        raise ValueError(f"expected module:factory, got {where!r}")
+    sys.path.insert(0, "")
+    try:
+        made = import_module(module)
+    finally:
+        sys.path.remove("")
+    if not hasattr(made, name):
+        raise ValueError(f"module {module} has no {name!r}")
+    return getattr(made, name)()
+
+
+def _probe(name: str) -> Any:
+    if not name.endswith("Probe") or name not in probe.__all__:
+        raise ValueError(f"no probe {name!r}; there are {', '.join(n for n in probe.__all__ if n.endswith('Probe'))}")
+    return getattr(probe, name)()
+
+
+def _checkpoint(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{file} holds more than weights, or is damaged; only weights are loaded, since the rest may run code: "
+            f"save model.state_dict() ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _step(file: Path, key: str | None) -> int:
+    if key is None:
+        numbers = re.findall(r"\d+", file.stem)
+        if not numbers:
+            raise ValueError(f"no number in the name of {file.name}; name the entry that holds the step: --step-key")
+        return int(numbers[-1])
+    content = _checkpoint(file)
+    if not isinstance(content, Mapping) or key not in content:
+        raise ValueError(f"no entry {key!r} in {file}; there are: {_keys(content)}")
+    return int(content[key])
+
+
+def _load(model: nn.Module, file: Path, key: str | None) -> None:
+    """Weights of a checkpoint into the model, all of them."""
+    state = _state(_checkpoint(file), file, key)
+    own = model.state_dict().keys()
+    for prefix in _WRAPPERS:
+        if state and all(name.startswith(prefix) for name in state) and not any(k.startswith(prefix) for k in own):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {file} are not those of the model: {error}") from error
+
+
+def _state(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
+    """The weights in a checkpoint: the entry named, the whole, or the one entry of a usual name."""
+    if key is not None and key not in content:
+        raise ValueError(f"no entry {key!r} in {file}; there are: {_keys(content)}")
+    if key is not None:
+        return dict(content[key])
+    if _is_state(content):
+        return dict(content)
+    found = [name for name in _STATES if isinstance(content, Mapping) and _is_state(content.get(name))]
+    if len(found) != 1:
+        raise ValueError(
+            f"which entry of {file} holds the weights is unclear; name it: --state-key, of {_keys(content)}"
+        )
+    return dict(content[found[0]])
+
+
+def _is_state(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and bool(entry) and all(isinstance(value, Tensor) for value in entry.values())
+
+
+def _keys(content: Any) -> str:
+    return ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__

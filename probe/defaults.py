@@ -1,0 +1,50 @@
+"""The default type and device of new tensors: PyTorch's own for what probes compute, the user's inside the model.
+
+Whoever calls ``torch.set_default_device("cuda")`` or ``torch.set_default_dtype(torch.float64)`` means his own code.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+
+import torch
+
+Defaults = tuple[torch.dtype, torch.device]
+
+_PLAIN: Defaults = torch.float32, torch.device("cpu")
+_users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # known within plain()
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """PyTorch's own defaults inside."""
+    users = _users.get() or _now()
+    token = _users.set(users)
+    try:
+        with nullcontext() if users == _PLAIN else _set(_PLAIN):
+            yield
+    finally:
+        _users.reset(token)
+
+
+@contextmanager
+def of_the_user() -> Iterator[None]:
+    """Within :func:`plain`, the defaults that were outside of it."""
+    users = _users.get() or _PLAIN
+    with nullcontext() if users == _PLAIN else _set(users):
+        yield
+
+
+def _now() -> Defaults:
+    return torch.get_default_dtype(), torch.get_default_device()
+
+
+@contextmanager
+def _set(wanted: Defaults) -> Iterator[None]:
+    (dtype, device), before = wanted, _now()
+    torch.set_default_dtype(dtype)
+    try:
+        with nullcontext() if device == before[1] else device:
+            yield
+    finally:
+        torch.set_default_dtype(before[0])

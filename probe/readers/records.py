@@ -1,0 +1,107 @@
+"""Frames of TFRecord files: length (8 bytes), its checksum (4), the record, its checksum (4). Whole blocks at a time.
+
+The checksum is CRC-32C (Castagnoli), rotated and shifted: TensorFlow, core/lib/hash/crc32c.h. A length with a wrong
+checksum ends the file, since nobody knows where the next record begins; a record with a wrong one is left out alone.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from struct import unpack_from
+
+import numpy as np
+
+_BLOCK = 2**23  # bytes read at a time
+_LONGEST = 2**20  # a longer record holds pictures or a graph, no scalars, and is passed over unread
+
+_POLYNOMIAL = np.uint32(0x82F63B78)
+
+Frames = tuple[np.ndarray, np.ndarray, np.ndarray]  # bytes of a block, starts and lengths of its records
+
+
+@cache
+def _table() -> np.ndarray:
+    """What 16 bits of the state become after 16 shifts."""
+    state = np.arange(2**16, dtype=np.uint32)
+    for _ in range(16):
+        state = np.where(state & 1, (state >> 1) ^ _POLYNOMIAL, state >> 1)
+    return state
+
+
+def checksums(rows: np.ndarray) -> np.ndarray:
+    """Masked CRC-32C of each row: uint8 (n, length) -> uint32 (n,)."""
+    table, length = _table(), rows.shape[1]
+    pairs = np.ascontiguousarray(rows[:, : length - length % 2].T)  # (bytes, n): a step takes the same two of all rows
+    state: np.ndarray = np.full(len(rows), 0xFFFFFFFF, dtype=np.uint32)
+    for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+        word = first | (second.astype(np.uint16) << 8)
+        state = table[(state & 0xFFFF) ^ word] ^ (state >> 16)
+    if length % 2:
+        state = state ^ rows[:, -1]
+        for _ in range(8):
+            state = np.where(state & 1, (state >> 1) ^ _POLYNOMIAL, state >> 1)
+    crc = ~state
+    return ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
+
+
+def windows(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """The bytes from each start on: (n, length)."""
+    return np.lib.stride_tricks.sliding_window_view(data, length)[starts]
+
+
+def uint32_at(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Little-endian integers at places of a block: (n,)."""
+    return windows(data, starts, 4).view("<u4")[:, 0]
+
+
+def frames(path: Path, said: list[str]) -> Iterator[Frames]:
+    """All whole records of a file, block by block; what is wrong with the file is appended to ``said``.
+
+    Yields
+    ------
+    data : uint8 (bytes,)
+    starts, lengths : int64 (records,)
+        Of the records themselves, without their frames.
+    """
+    size = path.stat().st_size  # it may grow while it is read
+    with open(path, "rb") as file:
+        rest = b""
+        while more := file.read(_BLOCK):
+            data = rest + more
+            starts, lengths, end = _split(data)
+            block = np.frombuffer(data, np.uint8)
+            good = _good(block, starts)
+            yield block, starts[:good], lengths[:good]
+            if good < len(starts):
+                end = int(starts[good]) - 12
+            rest = data[end:]
+            if len(rest) >= 12 and not _good(np.frombuffer(rest, np.uint8), np.array([12])):
+                left = size - file.tell() + len(rest)
+                said.append(f"{path.name}: damaged, its last {left:,} bytes could not be read")
+                return
+            if len(rest) >= 12 and (longer := unpack_from("<Q", rest)[0] + 16 - len(rest)) > _LONGEST:
+                file.seek(longer, 1)
+                rest = rest[:8] if file.tell() > size else b""
+        if rest:
+            said.append(f"{path.name}: cut off, or still being written; an unfinished record at its end is left out")
+
+
+def _good(block: np.ndarray, starts: np.ndarray) -> int:
+    """How many records there are before the first whose length has another checksum."""
+    if not len(starts):
+        return 0
+    good = checksums(windows(block, starts - 12, 8)) == uint32_at(block, starts - 4)
+    return len(starts) if good.all() else int(np.argmin(good))
+
+
+def _split(data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
+    """Starts and lengths of the records that are whole, and where the rest begins."""
+    starts, lengths, at, end = [], [], 0, len(data)
+    while at + 12 <= end:
+        (length,) = unpack_from("<Q", data, at)
+        if at + length + 16 > end:
+            break
+        starts.append(at + 12)
+        lengths.append(length)
+        at += length + 16
+    return np.array(starts, dtype=np.int64), np.array(lengths, dtype=np.int64), at
