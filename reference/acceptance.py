@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reference.claims import CLAIMS, CONTROLS, Claim, Finding
+from reference.claims import CLAIMS, CONTROLS, PAPER, Claim, Finding
 from reference.evidence import Evidence
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED
 
@@ -88,20 +88,19 @@ _CURVES = {
     "test_accuracy": "test accuracy",
     "test_loss": "test loss (nats)",
 }
-_TASKS = {"division": "paper-division", "s5": "paper-s5"}
-_COLOURS = {"ours": "#2b6ca3", "first": "#b0812a", "control": "#999999"}
+_OURS = "#2b6ca3"
 
 
 def draw_curves(evidence: Evidence) -> Figure:
     """Our seeds (median, and all in the band) over the published points of figures 3 and 4."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
-    for row, (task, name) in zip(axes, _TASKS.items(), strict=True):
+    for row, (task, name) in zip(axes, PAPER.items(), strict=True):
         runs = evidence.ours(name).curves
         for ax, (curve, title) in zip(row, _CURVES.items(), strict=True):
             band = runs[curve].where(runs["step"] > 0, drop=True)
             steps = band["step"]
-            ax.fill_between(steps, band.min("run"), band.max("run"), alpha=0.25, lw=0, color=_COLOURS["ours"])
-            ax.plot(steps, band.median("run"), color=_COLOURS["ours"], label=f"ours, {runs.sizes['run']} seeds")
+            ax.fill_between(steps, band.min("run"), band.max("run"), alpha=0.25, lw=0, color=_OURS)
+            ax.plot(steps, band.median("run"), color=_OURS, label=f"ours, {runs.sizes['run']} seeds")
             points = evidence.published[task][curve].dropna("step")
             ax.plot(points["step"], points, "k.", ms=4, label="published, one run")
             ax.set(xscale="log", xlabel="step", title=f"{task}: {title}")

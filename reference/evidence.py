@@ -140,16 +140,15 @@ def _with_runs(series: xr.Dataset) -> xr.Dataset:
     return series if "run" in series.dims else series.expand_dims("run")
 
 
-def times(markers: xr.Dataset, name: str) -> np.ndarray:
-    """Steps of a marker by run, NaN where it was not found."""
-    one = markers.sel(marker=name)
+def times(markers: xr.Dataset, name: str | None = None) -> np.ndarray:
+    """Steps of a marker by run, NaN where it was not found; without a name, of the only one there."""
+    one = markers if name is None else markers.sel(marker=name)
     return np.asarray(one["step"].where(one["status"] == "found").values)
 
 
 def log_times(markers: xr.Dataset, name: str | None = None) -> np.ndarray:
-    """log10(step + 1) of a marker by run, NaN where it was not found; without a name, of the only one there."""
-    one = markers if name is None else markers.sel(marker=name)
-    return np.log10(np.asarray(one["step"].where(one["status"] == "found").values) + 1)
+    """log10(step + 1) of the same."""
+    return np.log10(times(markers, name) + 1)
 
 
 def distances(markers: xr.Dataset, first: str, second: str) -> np.ndarray:

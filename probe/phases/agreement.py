@@ -7,7 +7,7 @@ for another estimator on the same rows, it is a property of the reading and not 
 import numpy as np
 import xarray as xr
 
-from probe.phases.peaks import unimodal_mode
+from probe.phases.peaks import top_inside
 from probe.series import COMPARES
 
 _BY_NOISE = "_by_noise"
@@ -78,8 +78,6 @@ def _readings(series: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
 
 
 def _top(steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Step, lower, upper; NaN where the curve is too short or still rises, or only falls."""
-    marker = unimodal_mode(steps, values)
-    seen = steps[np.isfinite(values)]
-    inside = marker.status == "found" and seen[0] < marker.lower and marker.upper < seen[-1]
-    return np.array([marker.step, marker.lower, marker.upper] if inside else [np.nan] * 3)
+    """Step, lower, upper; NaN where the curve has no top inside the record."""
+    top = top_inside(steps, values)
+    return np.full(3, np.nan) if top is None else np.array([top.step, top.lower, top.upper])

@@ -65,6 +65,20 @@ def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, credible: float = 0.9)
     return Marker("found", _MODE, step, lower, upper, _interval(credible), noise=_typical(noise), correlation=phi)
 
 
+def top_inside(steps: ArrayLike, values: ArrayLike) -> Marker | None:
+    """:func:`unimodal_mode` if its interval lies inside the record; None where the curve still rises, or only falls.
+
+    Parameters
+    ----------
+    steps, values : array of shape (n,)
+        As in :func:`unimodal_mode`.
+    """
+    marker = unimodal_mode(steps, values)
+    seen = np.asarray(steps, dtype=float)[np.isfinite(np.asarray(values, dtype=float))]
+    inside = marker.status == "found" and seen[0] < marker.lower and marker.upper < seen[-1]
+    return marker if inside else None
+
+
 def _interval(credible: float) -> str:
     return f"{100 * credible:g} % credible, at least the neighbouring observations"
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from reference.claims.base import CONTROLS, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import Evidence, Recorded
+from reference.evidence import Evidence, Recorded, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
@@ -48,8 +48,7 @@ def alike(evidence: Evidence) -> Iterator[Finding]:
     """Times with ReLU against those with GELU, Welch."""
     gelu, relu = (evidence.ours(name).markers for name in ("paper-division", "paper-relu"))
     for marker in ("fit_end", "descent_onset"):
-        a, b = (np.log10(m.sel(marker=marker)["step"].where(m.sel(marker=marker)["status"] == "found").values + 1)
-                for m in (gelu, relu))  # fmt: skip
+        a, b = (log_times(m, marker) for m in (gelu, relu))
         a, b = a[np.isfinite(a)], b[np.isfinite(b)]
         gap, error = b.mean() - a.mean(), np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b))
         found = of_interval(gap, gap - 2 * error, gap + 2 * error, -TOGETHER, TOGETHER, "dex, ReLU - GELU")

@@ -7,7 +7,7 @@ import xarray as xr
 from scipy.stats import mannwhitneyu, t
 
 from reference.claims.base import PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import Evidence, distances, times
+from reference.evidence import Evidence, distances, log_times, times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
 
 
@@ -146,7 +146,7 @@ def reproduced(evidence: Evidence) -> Iterator[Finding]:
             if not np.isfinite(value):
                 yield Finding(f"{name}, {marker}", Verdict(UNDECIDED, "not within the published record"))
                 continue
-            logs = np.log10((steps["step"].where(steps["status"] == "found").values + 1) / (value + 1))
+            logs = log_times(steps) - np.log10(value + 1)
             yield Finding(f"{name}, {marker}", _same_run(logs))
 
 
@@ -165,7 +165,7 @@ def _same_run(logs: np.ndarray) -> Verdict:
 def at(markers: xr.Dataset, log_step: float, runs: str) -> Finding:
     """Whether the top of the test loss lies at a power of ten."""
     one = markers.sel(marker="descent_onset")
-    logs = np.log10(one["step"].where(one["status"] == "found").values + 1) - log_step
+    logs = log_times(one) - log_step
     if len(logs) > 1:
         return Finding(runs, by_prediction(logs, -TOGETHER, TOGETHER, f"dex from 1e{log_step:.0f}"))
     low, high = (float(np.log10(one[name].item() + 1)) - log_step for name in ("lower", "upper"))

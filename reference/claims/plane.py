@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from probe.phases.onsets import fixed_point
-from probe.phases.peaks import unimodal_mode
+from probe.phases.peaks import top_inside
 from reference.claims.base import CONTROLS, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
 from reference.evidence import PUBLISHED_PLANE, Evidence, Recorded, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
@@ -105,12 +105,8 @@ def our_rightmost(evidence: Evidence) -> Iterator[Finding]:
 def _histogram_top(one: Recorded) -> np.ndarray:
     """log10 of the step of the maximum, NaN where it is at an end of the record."""
     rows = one.probes["weight_entropy"].sel(weights="tokens").transpose("run", "step").values
-    steps, found = one.probes["step"].values, []
-    for row in rows:
-        top = unimodal_mode(steps, row)
-        inside = top.status == "found" and steps[0] < top.lower and top.upper < steps[np.isfinite(row)][-1]
-        found.append(np.log10(top.step + 1) if inside else np.nan)
-    return np.array(found)
+    tops = [top_inside(one.probes["step"].values, row) for row in rows]
+    return np.array([np.nan if top is None else np.log10(top.step + 1) for top in tops])
 
 
 def our_depth(evidence: Evidence) -> Iterator[Finding]:
@@ -131,12 +127,10 @@ def our_fixed_point(evidence: Evidence) -> Iterator[Finding]:
     """Where I(T+n;X) of test inputs comes to rest, against test accuracy .99."""
     for name in (*PAPER.values(), *TRUE, "s5-fast"):
         one = evidence.ours(name)
-        ends = one.markers.sel(marker="end")
         rest = []
         for run in range(one.probes.sizes["run"]):
             curve = one.probes["information_x"].isel(run=run).sel(split="test", layer=one.layers()[-1])
             found = fixed_point(one.probes["step"].values, curve.values)
-            rest.append(found.step if found.status == "found" else np.nan)
-        times = ends["step"].where(ends["status"] == "found").values[: len(rest)]
-        logs = np.log10((np.array(rest) + 1) / (times + 1))
+            rest.append(np.log10(found.step + 1) if found.status == "found" else np.nan)
+        logs = np.array(rest) - log_times(one.markers, "end")[: len(rest)]
         yield Finding(f"{name}, last block, test", by_prediction(logs, -TOGETHER, TOGETHER, "dex, rest - end"))
