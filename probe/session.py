@@ -290,7 +290,7 @@ class Session:
             # not if other weights were loaded since the last update: they are those of no step
             if self._default and self._last not in (None, self.step) and self._mark == self._weights():
                 self.record(self.step)
-        if self._last is None and not self.counted:
+        if self._last is None and not self.counted and not len(self.journal.records):
             warnings.warn(
                 "nothing was observed: give attach the optimizer, or call observe(step) in the training loop",
                 RuntimeWarning,

@@ -16,9 +16,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_demo(commands)
     _add_run(commands)
     _add_collect(commands)
+    _add_measure(commands)
     _add_accept(commands)
     args = vars(parser.parse_args(argv))
-    verbs: dict[str, Callable[..., int]] = {"demo": _demo, "run": _run, "collect": _collect, "accept": _accept}
+    verbs: dict[str, Callable[..., int]] = {
+        "demo": _demo,
+        "run": _run,
+        "collect": _collect,
+        "measure": _measure,
+        "accept": _accept,
+    }
     command = verbs[args.pop("command")]
     try:
         return command(**args)
@@ -75,6 +82,31 @@ def _add_collect(commands: Any) -> None:
     )
     collect.add_argument("folder", type=Path, help="such as runs/division-97")
     collect.add_argument("--out", type=Path, help="file to write (default: FOLDER.nc)")
+
+
+def _add_measure(commands: Any) -> None:
+    measure = commands.add_parser(
+        "measure",
+        help="all measures on the weights that runs have kept",
+        description="Measures the kept weights of all seeds of a configuration: information by several estimators and "
+        "at three noises, local complexity, linear mapping number, norms, ranks and histograms of weights. The same "
+        "command goes on where it stopped, also while the runs are trained.",
+    )
+    measure.add_argument("folder", type=Path, help="such as runs/division-97")
+    measure.add_argument("--seeds", help="8 (the seeds 0 to 7), 0,3,5 or 0-7 (default: all there)")
+    measure.add_argument("--jobs", type=int, help="seeds at a time (default: the number of cores)")
+    measure.add_argument("--out", type=Path, help="file to write (default: FOLDER-probes.nc)")
+
+
+def _measure(folder: Path, seeds: str | None, jobs: int | None, out: Path | None) -> int:
+    from probe import save
+    from reference.measure import measure
+    from reference.options import check_seeds
+
+    measured = measure(folder, seeds=None if seeds is None else check_seeds(seeds), n_jobs=jobs)
+    path = save(measured, out or folder.absolute().with_name(f"{folder.absolute().name}-probes.nc"))
+    print(f"written: {path} ({measured.sizes['run']} runs, {measured.sizes['step']} steps)")
+    return 0
 
 
 def _add_accept(commands: Any) -> None:

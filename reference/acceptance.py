@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reference.claims import CLAIMS, CONTROLS, PAPER, Claim, Finding
-from reference.evidence import Evidence
+from reference.evidence import EMBEDDING, HISTOGRAM, Evidence
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED
 
 _SIGNS = {CONFIRMED: "+", NOT_CONFIRMED: "-", UNDECIDED: "?"}
@@ -117,8 +117,8 @@ def draw_information(evidence: Evidence) -> Figure:
         for split, colour in (("train", "#c4552d"), ("test", "#2b6ca3")):
             bits = one.probes["information_x"].sel(split=split, layer=one.layers()[-1])
             _seeds(column[0], bits, colour, f"I(T+n;X), {split}")
-        if "weight_entropy" in one.probes:
-            _seeds(column[1], one.probes["weight_entropy"].sel(weights="tokens"), "#3d8b4f", "weight histogram")
+        if HISTOGRAM in one.probes:
+            _seeds(column[1], one.probes[HISTOGRAM].sel(parameter=EMBEDDING), "#3d8b4f", "weight histogram")
         else:
             column[1].text(0.5, 0.5, "not recorded", transform=column[1].transAxes, ha="center", color="#888888")
         for ax in column:

@@ -14,6 +14,7 @@ from probe import PhaseDetector
 HERE = Path(__file__).parent
 # Share of the largest class of each published task: 27.9 % of the paper's table is 0, S5 has 120 equal classes.
 _CHANCE = {"division": 0.279, "s5": 1 / 120}
+HISTOGRAM, EMBEDDING = "weight_histogram_entropy", "tokens.weight"  # the x coordinate of the published plane
 
 
 class Plane(NamedTuple):

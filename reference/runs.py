@@ -196,7 +196,7 @@ def _bytes(n: float) -> str:
 def survey(folder: str | Path) -> dict[int, str]:
     """How each seed in the folder of a configuration stands, in words; ``"finished"`` if it is."""
     found = {}
-    for path in _seed_folders(folder):
+    for seed, path in seed_folders(folder).items():
         one = RunFolder(path)
         recorded = one.recorded()
         told = "nothing recorded yet"
@@ -205,7 +205,7 @@ def survey(folder: str | Path) -> dict[int, str]:
             told = "finished" if at == total else f"unfinished, recorded until step {at:,} of {total:,}"
         if one.failure.exists():
             told += f"; {one.failure.read_text(encoding='utf-8').splitlines()[0]}"
-        found[int(path.name.removeprefix("seed-"))] = told
+        found[seed] = told
     return found
 
 
@@ -226,10 +226,10 @@ def collect(folder: str | Path) -> xr.Dataset:
         If the seeds are not of one configuration.
     """
     found = {}
-    for path in _seed_folders(folder):
+    for seed, path in seed_folders(folder).items():
         recorded = RunFolder(path).recorded()
         if recorded is not None and recorded.sizes["step"]:
-            found[int(path.name.removeprefix("seed-"))] = recorded
+            found[seed] = recorded
     if not found:
         raise FileNotFoundError(
             f"Expected recorded runs in {folder}, came none. Give the folder of a configuration, with seed-0 and such."
@@ -250,8 +250,9 @@ def collect(folder: str | Path) -> xr.Dataset:
     )
 
 
-def _seed_folders(folder: str | Path) -> list[Path]:
+def seed_folders(folder: str | Path) -> dict[int, Path]:
+    """The folders of the seeds of a configuration."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"Expected a folder of runs, came {folder}, which there is not. Try runs/NAME.")
-    found = [path for path in Path(folder).glob("seed-*") if path.name.removeprefix("seed-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
+    found = {path.name.removeprefix("seed-"): path for path in Path(folder).glob("seed-*")}
+    return {int(seed): found[seed] for seed in sorted(filter(str.isdigit, found), key=int)}

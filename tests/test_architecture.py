@@ -47,6 +47,7 @@ RANKS = [
     ["reference.recorder"],
     ["reference.work"],
     ["reference.runs", "reference.experiments"],
+    ["reference.measure"],
     ["reference.verdicts", "reference.evidence"],
     ["reference.claims"],
     ["reference.acceptance"],

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import xarray as xr
 from helpers import built, seeded
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from probe import WeightsProbe, spectra
+from probe.information import weight_histogram
 from probe.measures.weights import weight_matrices, weight_summary
 from probe.spectra import effective_rank, spectral_entropy, squared_singular_values, stable_rank
 
@@ -160,3 +162,24 @@ def test_what_has_no_rank_is_flagged() -> None:
 def test_a_model_without_matrices_says_so() -> None:
     with pytest.raises(ValueError, match="two or more dimensions; this model has none"):
         WeightsProbe().fit(nn.LayerNorm(6), (X, None))
+
+
+def test_histogram_entropy_is_that_of_numpy_bin_by_bin() -> None:
+    model = built(lambda: nn.Sequential(nn.Linear(6, 40), nn.Linear(40, 6)))
+    with torch.no_grad():
+        model[0].weight.mul_(3)  # some of them outside
+        model[1].weight[0, 0] = math.nan
+    assert "weight_histogram_entropy" not in measured(model)
+    found = measured(model, histogram=True)["weight_histogram_entropy"]
+    counts = np.histogram(model[0].weight.detach().numpy(), np.linspace(-1, 1, 30))[0].tolist()
+    assert sum(counts) < 240
+    expected = scipy.stats.entropy([*counts, 240 - sum(counts)], base=2)
+    assert found.values.tolist() == [pytest.approx(expected, abs=1e-9), pytest.approx(math.nan, nan_ok=True)]
+    assert found.attrs["units"] == "bits"
+
+
+def test_histogram_in_blocks_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = torch.randn(7, 11, generator=seeded())
+    whole = weight_histogram.weight_histogram_entropy(weights)
+    monkeypatch.setattr(weight_histogram, "_BLOCK", 10)
+    assert weight_histogram.weight_histogram_entropy(weights) == pytest.approx(whole, abs=1e-12)

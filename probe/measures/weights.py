@@ -4,6 +4,9 @@ For a matrix W with singular values s_k: the Frobenius norm, the stable rank sum
 exp(entropy of s / sum s) (Roy and Vetterli 2007) and that entropy in bits; see :mod:`probe.spectra`. They look at the
 parameters alone: no data, no forward pass. Weight decay shrinks the norm whether or not anything is learnt, and in
 front of a normalising layer the norm means nothing.
+
+On request also the entropy of each matrix's histogram, the quantity on the axes of the information plane of
+arXiv:2504.12700: see :mod:`probe.information.weight_histogram`.
 """
 
 import math
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from probe.base import Measured, Probe, Snapshot
+from probe.information.weight_histogram import weight_histogram_entropy
 from probe.layers import named_layers
 from probe.spectra import BLOCK, effective_rank, placed, spectral_entropy, squared_singular_values, stable_rank
 
@@ -85,6 +89,8 @@ class WeightsProbe(Probe):
     ----------
     max_side
         Matrices whose smaller side is larger have a norm and no ranks (flag -1).
+    histogram
+        Also ``weight_histogram_entropy``.
     random_state
         Not used, since nothing is drawn; accepted as by every probe.
     device
@@ -97,10 +103,16 @@ class WeightsProbe(Probe):
     ``weight_rank_undefined`` (see :func:`weight_summary`); ``weight_norm_total``: root of the sum of squares of all
     trainable parameters, vectors too, each once, as an optimiser with weight decay sees them. A stack such as
     ``in_proj_weight`` of :class:`torch.nn.MultiheadAttention` is one matrix.
+
+    With ``histogram`` also ``weight_histogram_entropy`` (bits, at most log2 30) by ``parameter``: what arXiv:2504.12700
+    plots as information. No data is in it. Where a weight is not finite it is NaN, and ``weight_rank_undefined`` 1.
     """
 
-    def __init__(self, *, max_side: int = 2048, random_state: int = 0, device: Any = None) -> None:
+    def __init__(
+        self, *, max_side: int = 2048, histogram: bool = False, random_state: int = 0, device: Any = None
+    ) -> None:
         self.max_side = max_side
+        self.histogram = histogram
         self.random_state = random_state
         self.device = device
 
@@ -116,7 +128,7 @@ class WeightsProbe(Probe):
         def by(field: str, text: str, **kwargs: Any) -> Measured:
             return Measured([getattr(cell, field) for cell in cells], dims, coords, long_name=text, **kwargs)
 
-        return {
+        measured = {
             "weight_norm": by("norm", "Frobenius norm"),
             "weight_stable_rank": by("stable_rank", "stable rank"),
             "weight_effective_rank": by("effective_rank", "effective rank of singular values"),
@@ -124,3 +136,13 @@ class WeightsProbe(Probe):
             "weight_rank_undefined": by("undefined", "zero or not finite", flag=True),
             "weight_norm_total": Measured(math.hypot(*norms), long_name="norm of all weights"),
         }
+        if self.histogram:
+            known = zip(matrices.values(), cells, strict=True)
+            bits = [_histogram(w) if math.isfinite(cell.norm) else math.nan for w, cell in known]
+            text = "entropy of the histogram of weights: 29 bins on [-1, 1], one for all outside"
+            measured["weight_histogram_entropy"] = Measured(bits, dims, coords, units="bits", long_name=text)
+        return measured
+
+
+def _histogram(weight: Tensor) -> float:
+    return weight_histogram_entropy(torch.view_as_real(weight) if weight.is_complex() else weight)

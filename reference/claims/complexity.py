@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from reference.claims.base import CONTROLS, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import Evidence, Recorded, log_times
+from reference.evidence import EMBEDDING, HISTOGRAM, Evidence, Recorded, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
@@ -60,7 +60,7 @@ _MEASURES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("I(T+n;X), test", "information_x", {"split": "test"}),
     ("local complexity, train", "local_complexity_total", {"split": "train"}),
     ("linear mapping number, train", "linear_mapping_number", {"split": "train"}),
-    ("weight histogram entropy", "weight_entropy", {"weights": "tokens"}),
+    ("weight histogram entropy", HISTOGRAM, {"parameter": EMBEDDING}),
     ("rms of the embedding", "embedding_rms", {}),
 )
 

@@ -7,7 +7,7 @@ import numpy as np
 from probe.phases.onsets import fixed_point
 from probe.phases.peaks import top_inside
 from reference.claims.base import CONTROLS, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import PUBLISHED_PLANE, Evidence, Recorded, log_times
+from reference.evidence import EMBEDDING, HISTOGRAM, PUBLISHED_PLANE, Evidence, Recorded, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
@@ -66,7 +66,7 @@ def _fall_after(evidence: Evidence) -> Iterator[Finding]:
 def _histogram_fall(evidence: Evidence) -> Iterator[Finding]:
     for name in (*TRUE, "division-96", "s5-fast", *CONTROLS):
         one = evidence.ours(name)
-        falls = _changes(one, "weight_entropy", one.fitted, None, weights="tokens")
+        falls = _changes(one, HISTOGRAM, one.fitted, None, parameter=EMBEDDING)
         found = by_prediction(falls, -np.inf, 0, "bits")
         yield Finding(f"{name}, weight histogram", found, name in NOT_LEARNT)
 
@@ -97,14 +97,14 @@ def our_rightmost(evidence: Evidence) -> Iterator[Finding]:
         yield Finding(
             f"{name}, last block", by_prediction(top - hump, -TOGETHER, TOGETHER, "dex, top of I(T+n;X) - hump")
         )
-        if "weight_entropy" in one.probes:
+        if HISTOGRAM in one.probes:
             found = by_prediction(_histogram_top(one) - hump, -TOGETHER, TOGETHER, "dex, its top - hump")
             yield Finding(f"{name}, weight histogram", found)
 
 
 def _histogram_top(one: Recorded) -> np.ndarray:
     """log10 of the step of the maximum, NaN where it is at an end of the record."""
-    rows = one.probes["weight_entropy"].sel(weights="tokens").transpose("run", "step").values
+    rows = one.probes[HISTOGRAM].sel(parameter=EMBEDDING).transpose("run", "step").values
     tops = [top_inside(one.probes["step"].values, row) for row in rows]
     return np.array([np.nan if top is None else np.log10(top.step + 1) for top in tops])
 
