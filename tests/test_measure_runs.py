@@ -1,29 +1,18 @@
 """``python -m reference measure``: probes over kept weights."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import TINY
 
 import probe
 from probe import PerformanceProbe, ProbeSet, WeightsProbe
 from reference.__main__ import main
-from reference.configs import CONFIGS
 from reference.folder import kept
 from reference.measure import everything, measure, measure_run
-from reference.model import Config
 from reference.runs import run
-from reference.tasks import TaskConfig
-
-SMALL = replace(
-    CONFIGS["division-97"],
-    task=TaskConfig(operation="division", size=13, fraction=0.5),
-    model=Config(d_model=16, n_heads=2, d_mlp=16),
-    steps=12,
-    every=4,
-)
 
 
 def few() -> ProbeSet:
@@ -31,7 +20,7 @@ def few() -> ProbeSet:
 
 
 def trained(folder: Path, *, seeds: str = "0,1", keep: str = "all") -> Path:
-    run(SMALL, seeds, out=folder, device="cpu", n_jobs=1, keep=keep)
+    run(TINY, seeds, out=folder, device="cpu", n_jobs=1, keep=keep)
     return next(folder.glob("*"))
 
 

@@ -5,7 +5,6 @@ reference/paper/curves.csv, and prints, for each published point, how many of ou
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import matplotlib
@@ -16,21 +15,13 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 import probe
+from reference.evidence import published
 
-PAPER = Path(__file__).parents[2] / "reference" / "paper" / "curves.csv"
-CURVES = {  # published name: ours, title
-    "train_accuracy": ("train_batch_accuracy", "training batch, dropout on: accuracy"),
-    "test_accuracy": ("test_accuracy", "test: accuracy"),
-    "test_loss": ("test_loss", "test: loss (nats)"),
+CURVES = {
+    "train_batch_accuracy": "training batch, dropout on: accuracy",
+    "test_accuracy": "test: accuracy",
+    "test_loss": "test: loss (nats)",
 }
-
-
-def published(task: str, curve: str, until: float) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a published curve."""
-    with open(PAPER, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row["task"], row["curve"]) == (task, curve)]
-    points = np.array([(float(row["step"]), float(row["value"])) for row in rows])
-    return tuple(points[points[:, 0] <= until].T)
 
 
 def seeds_at(runs: xr.Dataset, name: str, steps: np.ndarray) -> np.ndarray:
@@ -52,8 +43,10 @@ def main() -> None:
     runs = probe.load(args.runs)
     runs = runs if "run" in runs.dims else runs.expand_dims("run")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    for axis, (theirs, (name, title)) in zip(axes, CURVES.items(), strict=True):
-        steps, values = published(args.task, theirs, args.until)
+    for axis, (name, title) in zip(axes, CURVES.items(), strict=True):
+        theirs = published(args.task)[name].dropna("step")
+        theirs = theirs[theirs["step"] <= args.until]
+        steps, values = theirs["step"].values, theirs.values
         ours = runs[name].where((runs["step"] > 0) & (runs["step"] <= args.until), drop=True).dropna("step", how="any")
         axis.fill_between(ours["step"], ours.min("run"), ours.max("run"), alpha=0.25, lw=0)
         axis.plot(ours["step"], ours.median("run"), label=f"ours: median of {runs.sizes['run']} seeds, all in the band")
@@ -62,10 +55,10 @@ def main() -> None:
         at = seeds_at(runs, name, steps)
         reached = ~np.isnan(at).any(0)
         if not reached.all():
-            print(f"{theirs}: {(~reached).sum()} published points lie outside the steps that all our seeds made")
+            print(f"{name}: {(~reached).sum()} published points lie outside the steps that all our seeds made")
         at, steps, values = at[:, reached], steps[reached], values[reached]
         inside = (at.min(0) <= values) & (values <= at.max(0))
-        print(f"{theirs}: {inside.sum()} of {len(steps)} published points lie within our {len(at)} seeds")
+        print(f"{name}: {inside.sum()} of {len(steps)} published points lie within our {len(at)} seeds")
         for step, value, column in zip(steps, values, at.T, strict=True):
             below = (column < value).sum()
             print(f"  {step:8,.0f}  published {value:.4f}  ours {np.median(column):.4f} ({column.min():.4f} to "

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from probe import PhaseDetector
@@ -20,11 +19,10 @@ from probe.phases.detector import MARKERS
 from probe.phases.markers import Marker, sustained_crossing
 from probe.phases.onsets import fixed_point, piecewise_linear_onset, plateau_end
 from probe.phases.peaks import second_phase_table, unimodal_mode
+from reference import evidence
 
-PAPER = Path(__file__).parents[2] / "reference" / "paper" / "curves.csv"
 PAGE = Path(__file__).parents[1] / "published_markers.md"
 WITHIN = 0.15  # dex
-CHANCE = {"division": 0.279, "s5": 1 / 120}  # share of the largest class
 N_TEST = 4096  # examples behind a test accuracy: it moves in steps of 1/4096
 
 
@@ -113,9 +111,8 @@ RAW: dict[str, dict[str, Raw]] = {
 
 def published(task: str) -> xr.Dataset:
     """The curves of one run over the union of their steps; a curve was not thinned at the same steps as another."""
-    table = pd.read_csv(PAPER)
-    curves = table[table["task"] == task].pivot(index="step", columns="curve", values="value").to_xarray()
-    curves["test_accuracy"].attrs.update(chance=CHANCE[task], n=N_TEST)
+    curves = evidence.published(task).rename(train_batch_accuracy="train_accuracy")
+    curves["test_accuracy"].attrs["n"] = N_TEST
     return curves
 
 
