@@ -6,7 +6,8 @@ import pytest
 
 from probe.phases.markers import Marker
 from probe.phases.noise import ar1
-from probe.phases.onsets import fitting_end, fixed_point, piecewise_linear_onset, plateau_end
+from probe.phases.onsets import piecewise_linear_onset, plateau_end
+from probe.phases.rests import fitting_end, fixed_point
 
 N = 120
 STEPS = np.logspace(1, 5, N) - 1

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from probe.phases.broken_sticks import MAX_KNOTS, broken_sticks
 from probe.phases.noise import ar1
-from probe.phases.segmentation import MAX_KNOTS, broken_sticks, difference_noise, piecewise_linear
+from probe.phases.segmentation import difference_noise, piecewise_linear
 
 
 def brute(x: np.ndarray, y: np.ndarray, degree: int, min_size: int) -> dict[tuple[int, ...], float]:

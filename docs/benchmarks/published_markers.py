@@ -17,8 +17,9 @@ import xarray as xr
 from probe import PhaseDetector
 from probe.phases.detector import MARKERS
 from probe.phases.markers import Marker, sustained_crossing
-from probe.phases.onsets import fixed_point, piecewise_linear_onset, plateau_end
+from probe.phases.onsets import piecewise_linear_onset, plateau_end
 from probe.phases.peaks import second_phase_table, unimodal_mode
+from probe.phases.rests import fixed_point
 from reference import evidence
 
 PAGE = Path(__file__).parents[1] / "published_markers.md"

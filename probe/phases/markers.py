@@ -64,6 +64,12 @@ def check_curve(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.nda
     return s[valid], v[valid]
 
 
+def check_share(name: str, value: float) -> None:
+    """An error for a share outside (0, 1)."""
+    if not 0 < value < 1:
+        raise ValueError(f"expected 0 < {name} < 1, got {value}")
+
+
 def too_few(values: np.ndarray, rule: str, least: int) -> Marker:
     """What any rule says of a record shorter than it needs."""
     return Marker("undefined", rule, reason=f"{len(values)} valid observations, {least} are needed")

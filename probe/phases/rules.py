@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from probe.phases.markers import Marker, sustained_crossing
-from probe.phases.onsets import fitting_end
 from probe.phases.peaks import second_descent
+from probe.phases.rests import fitting_end
 
 MARKERS = ("fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end")
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probe.phases.onsets import fixed_point
 from probe.phases.peaks import top_inside
+from probe.phases.rests import fixed_point
 from reference.claims.base import CONTROLS, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
 from reference.evidence import EMBEDDING, HISTOGRAM, PUBLISHED_PLANE, Evidence, Recorded, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
