@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
+from probe.phases.excursions import Excursions, second_phase_table
 from probe.phases.noise import Noise, noise_model, spikes
-from probe.phases.peaks import Excursions, block_means, second_descent, second_phase_table, unimodal_mode
+from probe.phases.peaks import block_means, second_descent, unimodal_mode
 from probe.phases.shapes import prefix_isotonic, unimodal_splits, valley
 
 N = 120

@@ -18,7 +18,8 @@ from probe import PhaseDetector
 from probe.phases.detector import MARKERS
 from probe.phases.markers import Marker, sustained_crossing
 from probe.phases.onsets import piecewise_linear_onset, plateau_end
-from probe.phases.peaks import second_phase_table, unimodal_mode
+from probe.phases.excursions import second_phase_table
+from probe.phases.peaks import unimodal_mode
 from probe.phases.rests import fixed_point
 from reference import evidence
 

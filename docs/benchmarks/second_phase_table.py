@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.phases.noise import PHI, ar1, noise_model
-from probe.phases.peaks import Excursions
+from probe.phases.excursions import Excursions
 
 OUT = Path(__file__).parents[2] / "probe" / "phases" / "second_phase.csv"
 LENGTHS = (8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2000)
