@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from probe.measures.weights import WeightsProbe as WeightsProbe
     from probe.phases.detector import PhaseDetector as PhaseDetector
     from probe.probeset import ProbeSet as ProbeSet
+    from probe.progress.early_warning import EarlyWarning as EarlyWarning
+    from probe.progress.scorecard import ProgressScorecard as ProgressScorecard
+    from probe.readers import read as read
     from probe.schedule import at as at
     from probe.schedule import every as every
     from probe.schedule import log_spaced as log_spaced
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 # The same names at run time (a test holds the two lists together).
 _HOME = {
     "ActivationsProbe": "probe.measures.activations",
+    "EarlyWarning": "probe.progress.early_warning",
     "FourierProbe": "probe.measures.fourier",
     "LMNProbe": "probe.measures.linear_mapping",
     "LocalComplexityProbe": "probe.measures.local_complexity",
@@ -43,6 +47,7 @@ _HOME = {
     "PhaseDetector": "probe.phases.detector",
     "Probe": "probe.base",
     "ProbeSet": "probe.probeset",
+    "ProgressScorecard": "probe.progress.scorecard",
     "RobustnessProbe": "probe.measures.robustness",
     "Snapshot": "probe.base",
     "WeightsProbe": "probe.measures.weights",
@@ -50,6 +55,7 @@ _HOME = {
     "every": "probe.schedule",
     "load": "probe.journal",
     "log_spaced": "probe.schedule",
+    "read": "probe.readers",
     "save": "probe.series",
 }
 __all__ = sorted(_HOME)

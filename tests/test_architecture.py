@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import NO_TORCH
 
 import probe
 
@@ -16,11 +17,15 @@ RANKS = [
     ["probe", "reference"],
     [
         "probe.schedule",
+        "probe.budget",
         "probe.series",
         "probe.layers",
         "probe.scores",
         "probe.data",
         "probe.chain",
+        "probe.functional",
+        "probe.preserved",
+        "probe.measured",
         "probe.capture",
         "probe.journal",
         "probe.lock",
@@ -33,6 +38,7 @@ RANKS = [
     ["probe.session"],
     ["probe.base", "probe.plots", "probe.readers"],
     ["probe.phases", "probe.measures"],
+    ["probe.progress"],
     ["probe.probeset"],
     ["probe.report", "probe.testing"],
     ["probe.adapters"],
@@ -54,7 +60,8 @@ RANKS = [
     ["reference.__main__"],
 ]
 CORE = ["tasks", "draws", "model", "kernels", "train", "ensemble", "configs"]  # of reference: free of any measuring
-TORCH_FREE = ["probe.series", "probe.journal", "probe.plots", "probe.schedule"]  # and all of probe.phases
+TORCH_FREE = ["probe.series", "probe.journal", "probe.plots", "probe.schedule", "probe.budget"]
+TORCH_FREE_PACKAGES = ("probe.phases", "probe.progress")
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -122,16 +129,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_torch_free_parts_work_with_torch_blocked(tmp_path: Path) -> None:
-    code = f"""
-import sys
-
-class NoTorch:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torch":
-            raise ImportError("torch is blocked")
-
-sys.meta_path.insert(0, NoTorch())
-import {", ".join([*TORCH_FREE, *(name for name in modules("probe") if name.startswith("probe.phases"))])}
+    code = f"""{NO_TORCH}import {", ".join([*TORCH_FREE, *(name for name in modules("probe") if name.startswith(TORCH_FREE_PACKAGES))])}
 import numpy as np, xarray as xr
 from probe import PhaseDetector, save
 steps = np.arange(1, 60)

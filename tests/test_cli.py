@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from helpers import NO_TORCH
 
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
@@ -120,6 +121,52 @@ def test_damage_is_said_on_stderr_and_in_the_notes(tmp_path: Path, capsys: pytes
     assert "Note: events.out" in told.out
 
 
+RESULTS = LOGS.parents[1] / "reference" / "results"
+
+
+def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs, controls = (str(RESULTS / f"{name}-probes.nc") for name in ("s5-fast", "variants/control-few"))
+    options = [
+        "--measures",
+        "embedding_rms",
+        "local_complexity_total",
+        "--at",
+        "2000",
+        "--json",
+        str(tmp_path / "a.json"),
+    ]
+    assert probe_main(["score", runs, "--controls", controls, *options]) == 0
+    told = capsys.readouterr().out
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert [row["measure"] for row in written["scores"]] == [
+        "embedding_rms", "local_complexity_total[train]", "local_complexity_total[test]"
+    ]  # fmt: skip
+    one = written["scores"][0]
+    assert (one["n_runs"], one["n_controls"], one["separates_value"]) == (4, 4, 1)
+    assert one["auc_value"] in (0, 1)  # S5 has another embedding
+    assert one["auc_value_p"] == pytest.approx(2 / 70)
+    assert f"{one['auc_value']:.2f} (p 0.029)" in told
+    assert one["error"] is None
+    assert len(written["runs"]) == 3 * 8
+    assert all(f"Note: {note}" in told for note in written["notes"])
+    assert probe_main(["score", runs, "--measures", "embedding_rms", "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| measure | runs |")
+
+
+def test_score_of_logs_and_its_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe_main(["score", str(LOGS / "lightning"), "--chance", "0.01"]) == 0
+    told = capsys.readouterr().out
+    assert "test_loss (baseline)" in told
+    assert "Note: no controls" in told
+    assert "test_accuracy is 'val_acc'" in told
+    assert probe_main(["score", str(LOGS / "huggingface"), "--axis", "epoch"]) == 0
+    assert "train_loss (baseline)" in capsys.readouterr().out
+    assert probe_main(["score", str(LOGS / "lightning"), "--measures", "tran_loss"]) == 2
+    assert "no measure 'tran_loss' in the curves; near names: train_loss, test_loss" in capsys.readouterr().err
+    assert probe_main(["score", str(LOGS / "lightning"), "--test-loss", "val_los"]) == 2
+    assert "near names: val_loss" in capsys.readouterr().err
+
+
 def test_convert_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "run.nc"
     assert probe_main(["convert", str(LOGS / "keras"), str(target)]) == 0
@@ -156,7 +203,7 @@ def test_the_page_shows_what_is_printed(
 def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert probe_main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    assert all(word in script for word in ("detect", "measure", "test-accuracy", "checkpoints"))
+    assert all(word in script for word in ("detect", "measure", "score", "controls", "test-accuracy", "checkpoints"))
     if shell == "bash":
         asks = "COMP_WORDS=(probe detect --test-a); COMP_CWORD=2; _probe; echo ${COMPREPLY[@]}"
         done = subprocess.run(["bash", "-c", f"{script}\n{asks}"], capture_output=True, text=True, check=True)
@@ -164,19 +211,11 @@ def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture
 
 
 def test_without_torch_all_but_measure(tmp_path: Path) -> None:
-    code = f"""
-import sys
-
-class NoTorch:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torch":
-            raise ImportError("torch is blocked")
-
-sys.meta_path.insert(0, NoTorch())
-from probe.__main__ import main
+    code = f"""{NO_TORCH}from probe.__main__ import main
 log = r"{LOGS / "tensorboard" / "plain"}"
 assert main(["info", log]) == main(["detect", log]) == main(["convert", log, r"{tmp_path / "a.nc"}"]) == 0
 assert main(["plot", log, "-o", r"{tmp_path / "a.png"}"]) == 0
+assert main(["score", log]) == 0
 assert main(["completion", "bash"]) == 0
 assert main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x"]) == 2
 """

@@ -20,13 +20,15 @@ _CODES = "exit codes: 0 done; 1 detect: no curve for any marker; 2 bad input, an
 _HELP = {
     "info": "what a log holds, and what was guessed about it",
     "detect": "find the phases: a sentence, a table, the assumptions",
+    "score": "judge measures: which of them tell that a run will generalise",
     "plot": "draw the curves with their phases on one page",
     "convert": "write a log as NetCDF",
     "measure": "probes over saved checkpoints, to NetCDF (needs torch)",
     "completion": "a script that completes these commands in a shell",
 }
 # Where the commands are; each takes the parsed arguments and returns the exit code.
-_HOME = {name: f"probe.cli.{name if name in ('measure', 'completion') else 'logs'}" for name in _HELP}
+_OWN = ("measure", "completion", "score")  # each in a module of its name
+_HOME = {name: f"probe.cli.{name if name in _OWN else 'logs'}" for name in _HELP}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,13 +57,14 @@ def parser() -> argparse.ArgumentParser:
         name: commands.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}.", epilog=_CODES)
         for name, said in _HELP.items()
     }
-    for name in ("info", "detect", "plot", "convert"):
+    for name in ("info", "detect", "score", "plot", "convert"):
         _reading(parts[name])
     for name in ("detect", "plot"):
         _judging(parts[name])
     parts["info"].add_argument("--json", action="store_true", help="print JSON")
     parts["detect"].add_argument("--json", action="store_true", help="print JSON (null: unknown or infinite)")
     parts["detect"].add_argument("--out", type=Path, metavar="FOLDER", help="also write table, figure and JSON there")
+    _scoring(parts["score"])
     parts["plot"].add_argument("-o", "--output", type=Path, metavar="FILE", help="figure (default: PATH.png)")
     parts["convert"].add_argument("output", type=Path, metavar="OUT.nc", help="file to write; must not exist")
     parts["completion"].add_argument("shell", choices=("bash", "zsh", "fish"))
@@ -82,6 +85,21 @@ def _judging(command: argparse.ArgumentParser) -> None:
     command.add_argument("--chance", type=float, help="accuracy of guessing (default: the first test accuracy)")
     command.add_argument("--split", default="train", help="split of the information (default: train)")
     command.add_argument("--layer", default=None, help="layer of the information (default: the deepest)")
+
+
+def _scoring(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--controls", type=Path, metavar="PATH", help="runs that do not generalise (default: by their test accuracy)")
+    add("--measures", nargs="+", metavar="NAME", help="variables or single curves (default: all)")
+    add("--chance", type=float, help="accuracy of guessing (default: the first test accuracy)")
+    add(
+        "--at",
+        type=float,
+        metavar="STEP",
+        help="where runs and controls are compared (default: before any generalises)",
+    )
+    add("--markdown", action="store_true", help="print a Markdown table")
+    add("--json", type=Path, metavar="FILE", help="also write all scores as JSON")
 
 
 def _measuring(command: argparse.ArgumentParser) -> None:
