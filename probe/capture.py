@@ -1,4 +1,4 @@
-"""One forward pass, seen from inside: {site: Tensor}, and the model left exactly as it was found.
+"""Forward passes, seen from inside: {site: Tensor}, and the model left exactly as it was found.
 
 A *site* is a place in the forward pass: the output of a layer (its name), :data:`~probe.layers.INPUT`,
 :data:`~probe.layers.OUTPUT`, or what goes into an activation function, ``"<module>:<function>"``, as
@@ -6,48 +6,25 @@ A *site* is a place in the forward pass: the output of a layer (its name), :data
 (``F.gelu``) alike.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from probe.chain import Calls, Link, ends, joined
+from probe.chain import Calls, Link, ends, in_place, joined
 from probe.defaults import of_the_user, plain
+from probe.functional import Activations
 from probe.layers import INPUT, OUTPUT, Reduce, named_layers, reduced, replaced, tensor_of
+from probe.preserved import device_of as device_of
+from probe.preserved import preserved as preserved
 
 # Edit(output, positions): what a site passes on instead; positions are the places of its rows in the request.
 Edit = Callable[[Tensor, Tensor], Tensor]
 
-# By name, since one function goes by several objects (F.relu, torch.relu, Tensor.relu); in-place forms end in "_".
-_ACTIVATIONS = frozenset(
-    [
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "prelu",
-        "rrelu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-        "softplus",
-        "softsign",
-        "tanh",
-        "sigmoid",
-        "hardtanh",
-        "hardswish",
-        "hardsigmoid",
-        "logsigmoid",
-        "log_sigmoid",
-    ]
-)
+
+_FLOATS = "floating-point numbers"
 
 
 @dataclass(frozen=True)
@@ -67,23 +44,28 @@ class Tap:
 
 @dataclass(frozen=True)
 class Start:
-    """A place to start from that is not the input: a site and the chain of modules after it."""
+    """A place to start from that is not the input: a site and the chain of modules after it.
+
+    ``spare``: activation modules of the chain that may write over what they are given, see
+    :func:`probe.chain.overwriting`.
+    """
 
     site: str
     steps: Sequence[Link]
+    spare: Sequence[nn.Module] = ()
 
 
 @dataclass
 class Trace:
     """What one small forward pass showed: the sites in the order in which they fired, and how often each did.
 
-    ``links`` tell where the value of a site alone goes on to the next module, ``entries`` where it goes on to the
-    first module inside, see :mod:`probe.chain`.
+    ``kinds`` tell what kind of numbers a site holds; ``links`` where its value alone goes on to the next module,
+    ``entries`` where it goes on to the first module inside, see :mod:`probe.chain`.
     """
 
     calls: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    floating: dict[str, bool] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
 
@@ -97,6 +79,14 @@ class Trace:
         """The sites before activation functions: pre-activations."""
         return [site for site in self.calls if ":" in site and not site.endswith("->")]
 
+    def floats(self, site: str) -> bool:
+        """Whether a site fires with floating-point numbers, which can be moved a little."""
+        return self.kinds.get(site) == _FLOATS
+
+    def told(self, site: str) -> str:
+        """What a site was seen to do, for messages."""
+        return f"holds {self.kinds[site]}" if site in self.kinds else "does not fire"
+
     def join(self, other: "Trace") -> None:
         """Add what another pass showed."""
         self.links = joined(self.links, other.links) if self.calls else dict(other.links)
@@ -104,13 +94,17 @@ class Trace:
         for site, calls in other.calls.items():
             self.calls[site] = max(calls, self.calls.get(site, 0))
             self.shapes.setdefault(site, other.shapes[site])
-            self.floating.setdefault(site, other.floating[site])
+            self.kinds.setdefault(site, other.kinds[site])
 
     def saw(self, site: str, output: Tensor) -> None:
         """Note one visit."""
         self.calls[site] = self.calls.get(site, 0) + 1
         self.shapes.setdefault(site, tuple(output.shape))
-        self.floating.setdefault(site, output.is_floating_point())
+        self.kinds.setdefault(site, _kind(output))
+
+
+def _kind(output: Tensor) -> str:
+    return _FLOATS if output.is_floating_point() else "complex numbers" if output.is_complex() else "integers"
 
 
 TRACE_ROWS = 2  # as many rows as a trace looks at
@@ -118,51 +112,6 @@ TRACE_ROWS = 2  # as many rows as a trace looks at
 
 class _Stop(Exception):  # noqa: N818
     """Raised inside a forward pass when all that was wanted has been seen."""
-
-
-@contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, no autocast, no fused attention layers, inside; outside, nothing has changed.
-
-    Restored: the training flag of each module (set directly, since ``model.train()`` may be overridden), and the
-    random states of torch (CPU and the model's CUDA devices), numpy and Python.
-    """
-    import random
-
-    import numpy as np
-
-    flags = {module: module.training for module in model.modules()}
-    devices = {tensor.device for tensor in _tensors_of(model)}
-    cuda = [device for device in devices if device.type == "cuda"]
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(cuda))
-        stack.enter_context(torch.no_grad())
-        for kind in {device.type for device in devices} | {"cpu"}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels pass by the layers inside
-        if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that come after it
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        try:
-            for module in flags:
-                module.training = False
-            yield
-        finally:
-            for module, flag in flags.items():
-                module.training = flag
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def _tensors_of(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model expects its inputs: the device of its first parameter or buffer."""
-    return next((tensor.device for tensor in _tensors_of(model)), torch.device("cpu"))
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
@@ -175,7 +124,7 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 
 class Pass:
-    """One forward pass with taps and edits.
+    """Forward passes with taps and edits: within ``with``, which puts hooks on the model, as many as are wanted.
 
     Parameters
     ----------
@@ -184,9 +133,13 @@ class Pass:
     edits
         ``{site: edit}``: layers (or the input) whose output is replaced on the way.
     trace
-        From :func:`trace`; with it the pass stops after the last wanted site.
+        From :func:`trace`; with it a pass stops after the last wanted site.
     modules
         The named layers of the model, if they are known already.
+
+    Attributes
+    ----------
+    seen : the sites of the last pass
     """
 
     def __init__(
@@ -204,13 +157,23 @@ class Pass:
         self.wanted: dict[str, list[Tap]] = {}
         for tap in taps:
             self.wanted.setdefault(tap.site, []).append(tap)
-        self.found: dict[Tap, Tensor] = {}
-        self.seen = Trace()
         self._visiting = False
         self._all = trace is None
         # Sites that may fire again, or that a small pass did not see, are waited for to the end.
         once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
-        self._left = set(self.wanted) if once else set()
+        self._awaited = set(self.wanted) if once else set()
+        inside = self._all or any(":" in site for site in (*self.wanted, *self.edits))
+        self._activations = Activations(self.modules, self._visit, lambda: self._visiting) if inside else None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for handle in self._hooks():
+                stack.callback(handle.remove)
+            self._hooked = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._hooked.close()
 
     def run(
         self, inputs: Any, targets: Any = None, positions: Tensor | None = None, start: Start | None = None
@@ -218,35 +181,31 @@ class Pass:
         """Reduced outputs of all taps that fired; from ``start`` on, ``inputs`` being the value there, if given."""
         self._targets, self._positions = targets, positions
         self._n = None if positions is None else len(positions)
-        with ExitStack() as stack:
-            stack.enter_context(of_the_user())
-            for handle in self._hooks():
-                stack.callback(handle.remove)
-            try:
-                if start is None:
-                    call(self.model, self._entered(inputs))
-                else:
-                    self._follow(start, inputs)
-            except _Stop:
-                pass
+        self.found: dict[Tap, Tensor] = {}
+        self.seen, self._left = Trace(), set(self._awaited)
+        with of_the_user(), self._activations or nullcontext(), suppress(_Stop):
+            if start is None:
+                call(self.model, self._entered(inputs))
+            else:
+                self._follow(start, inputs)
         return self.found
 
     def _follow(self, start: Start, value: Tensor) -> None:
         """Run the modules after a site only."""
         value = self._visit(start.site, value)
-        for name, called in start.steps:
-            module = self.model if name == OUTPUT else self.modules[name]
-            value = tensor_of(module(value), f"layer {name!r}") if called else self._visit(name, value)
+        with in_place(start.spare):
+            for name, called in start.steps:
+                module = self.model if name == OUTPUT else self.modules[name]
+                value = tensor_of(module(value), f"layer {name!r}") if called else self._visit(name, value)
 
     def _hooks(self) -> Iterator[Any]:
-        modules = self.modules
-        names = modules if self._all else {*self.wanted, *self.edits} & modules.keys()
+        names = self.modules if self._all else {*self.wanted, *self.edits} & self.modules.keys()
         for name in names:
-            yield modules[name].register_forward_hook(self._hook(name))
+            yield self.modules[name].register_forward_hook(self._hook(name))
         if self._all or OUTPUT in self.wanted:
             yield self.model.register_forward_hook(self._hook(OUTPUT))
-        if self._all or any(":" in site for site in (*self.wanted, *self.edits)):
-            yield _Activations({"": self.model, **modules}, self._visit, lambda: self._visiting)
+        if self._activations is not None:
+            yield from self._activations.hooks()
 
     def _hook(self, site: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -315,54 +274,10 @@ def _first(output: Any, site: str) -> Tensor | None:
         return None
 
 
-class _Activations(TorchFunctionMode):
-    """Sees each activation function called inside the model, and which module called it."""
-
-    def __init__(
-        self, modules: Mapping[str, nn.Module], visit: Callable[[str, Tensor], Tensor], paused: Callable[[], bool]
-    ) -> None:
-        super().__init__()
-        self._visit = visit
-        self._paused = paused
-        self._stack = [""]
-        self._counts: dict[str, int] = {}
-        self._handles = []
-        for name, module in modules.items():
-            if name:
-                self._handles.append(module.register_forward_pre_hook(self._enter(name)))
-                self._handles.append(module.register_forward_hook(self._leave, always_call=True))
-        self.__enter__()
-
-    def remove(self) -> None:
-        self.__exit__(None, None, None)
-        for handle in self._handles:
-            handle.remove()
-
-    def _enter(self, name: str) -> Callable[..., None]:
-        return lambda module, args: self._stack.append(name)
-
-    def _leave(self, *_: Any) -> None:
-        if len(self._stack) > 1:
-            self._stack.pop()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "").removesuffix("_")
-        if name not in _ACTIVATIONS or self._paused() or not args or not isinstance(args[0], Tensor):
-            return func(*args, **(kwargs or {}))
-        site = self._site(name)
-        result = func(self._visit(site, args[0]), *args[1:], **(kwargs or {}))
-        return self._visit(f"{site}->", result)
-
-    def _site(self, function: str) -> str:
-        site = f"{self._stack[-1]}:{function}"
-        count = self._counts[site] = self._counts.get(site, 0) + 1
-        return site if count == 1 else f"{site}.{count}"
-
-
 def trace(model: nn.Module, inputs: Any) -> Trace:
     """Which sites fire, in which order, with what shapes, in one forward pass over ``inputs`` (a few rows)."""
     tracing = Pass(model, ())
-    with preserved(model), Calls(model) as calls:
+    with preserved(model), Calls(model) as calls, tracing:
         tracing.run(inputs)
     seen, modules = tracing.seen, named_layers(model)
     by = {site: modules[name] for site in seen.calls if (name := site.split(":")[0]) in modules and ":" in site}

@@ -7,15 +7,17 @@ An *entry* leads from a module to the first one inside it, where both are called
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from probe.layers import INPUT, OUTPUT, named_layers, tensor_of
+from probe.layers import ACTIVATION_MODULES, INPUT, OUTPUT, named_layers, tensor_of
 
 Link = tuple[str, bool]
+_AFFINE = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
 _T = TypeVar("_T")
 
 
@@ -141,3 +143,41 @@ def ends(inputs: Any, activations: Mapping[str, nn.Module]) -> dict[str, Link]:
         if site.endswith("->") and plain:  # whether it does return it as it is, shows when the tail is tried
             found[site] = (site.split(":")[0], False)
     return found
+
+
+def bare(module: nn.Module) -> bool:
+    """Whether nothing but the code of its class runs when a module is called."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def affine(module: nn.Module) -> bool:
+    """Whether a module is an affine map of all that it is given: a linear layer or a convolution, as it is."""
+    return type(module).forward in _AFFINE and bare(module)
+
+
+def overwriting(steps: Iterable[Link], modules: Mapping[str, nn.Module]) -> list[nn.Module]:
+    """The activation modules of a chain that can write over what they are given, since nobody else holds it.
+
+    That holds for the first value, and for what a bare affine map returns; other modules may keep what they return.
+    """
+    found, ours = [], True
+    for module in (modules.get(name) for name, called in steps if called):
+        if module is None:  # the model itself
+            ours = False
+        elif ours and type(module) in ACTIVATION_MODULES and bare(module) and getattr(module, "inplace", True) is False:
+            found.append(module)
+        else:
+            ours = affine(module)
+    return found
+
+
+@contextmanager
+def in_place(activations: Iterable[nn.Module]) -> Iterator[None]:
+    """Let these activation modules write over what they are given: a third less memory to go through."""
+    for module in activations:
+        module.inplace = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in activations:
+            module.inplace = False  # type: ignore[assignment]

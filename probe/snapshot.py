@@ -1,74 +1,19 @@
 """What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
 
-import math
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Start, Tap, Trace, device_of, preserved
-from probe.chain import innermost, tail
+from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Start, Tap, Trace
+from probe.chain import affine, bare, innermost, overwriting, tail
 from probe.data import Batch
 from probe.layers import INPUT, Layers, Reduce, default_layers, named_layers, select_layers
-from probe.series import COMPARES, Variable
-
-_AFFINE = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a probe says about one quantity at one step.
-
-    Parameters
-    ----------
-    values
-        Numbers of the shape given by ``dims`` and ``coords``; for a flag 1, 0 or -1 (not measured).
-    dims, coords
-        Dimension names, and the labels along each of them.
-    units, long_name
-        As they stand beside the axis of a plot: ``"bits"``, ``"nats"``, ``"1"``.
-    attrs
-        Further facts for the reader of the series (strings and numbers).
-    """
-
-    values: Any
-    dims: tuple[str, ...] = ()
-    coords: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    units: str = "1"
-    long_name: str = ""
-    flag: bool = False
-    attrs: Mapping[str, Any] = field(default_factory=dict)
-
-    def array(self, name: str) -> np.ndarray:
-        """The values as a column of a series holds them: float64, int8 for a flag."""
-        values = self.values.detach().cpu().double() if isinstance(self.values, Tensor) else self.values
-        array = np.asarray(values, dtype=np.int8 if self.flag else np.float64)
-        shape = tuple(len(self.coords[dim]) for dim in self.dims)
-        if array.shape != shape:
-            raise ValueError(f"{name}: dims {self.dims} with these labels need shape {shape}, got {array.shape}")
-        return array
-
-    def variable(self, name: str, estimator: str, prefix: str = "") -> Variable:
-        """What stands beside the values in a series, in which names of this probe have the prefix."""
-        coords = {dim: np.asarray(labels).tolist() for dim, labels in self.coords.items()}
-        attrs = {"estimator": estimator, **{key: _fact(f"{name}: {key}", fact) for key, fact in self.attrs.items()}}
-        if COMPARES in attrs:
-            attrs[COMPARES] = f"{prefix}{attrs[COMPARES]}"
-        return Variable(name, self.dims, coords, self.units, self.long_name, self.flag, attrs)
-
-
-def _fact(where: str, fact: Any) -> str | int | float:
-    """An attribute as every file format can hold it; NetCDF 3 has neither booleans nor wide integers."""
-    fact = fact.item() if isinstance(fact, (np.generic, Tensor)) else fact
-    if isinstance(fact, str) or (isinstance(fact, (bool, int)) and abs(fact) < 2**31):
-        return fact if isinstance(fact, str) else int(fact)
-    if isinstance(fact, (int, float)) and math.isfinite(fact):
-        return float(fact)
-    raise TypeError(f"{where}: attrs takes strings and finite numbers, got {fact!r}")
+from probe.measured import Measured as Measured
+from probe.preserved import device_of, preserved
 
 
 class Snapshot:
@@ -108,6 +53,11 @@ class Snapshot:
         self.asked: set[str] = set()  # sites that were to be measured
         self.fired: set[str] = set()  # those that did fire, for all inputs
 
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The layers by name."""
+        return named_layers(self.model)
+
     @property
     def splits(self) -> list[str]:
         """Names of the splits, as they were given."""
@@ -132,7 +82,7 @@ class Snapshot:
             for split in self.splits:
                 if self._shared and split not in self._cache:
                     rows = torch.arange(len(self.data[split]))
-                    self._cache[split] = self._run(split, self._shared, rows, None)
+                    self._cache[split] = self._run(split, self._shared, rows, None, keep=torch.device("cpu"))
         except Exception as error:
             self._error = error
             raise
@@ -172,7 +122,8 @@ class Snapshot:
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
             self.share()
-            found = self._cache[split]
+            device = device_of(self.model)
+            found = {tap: self._cache[split][tap].to(device) for tap in taps if tap in self._cache[split]}
         else:
             rows = torch.arange(len(self.data[split])) if rows is None else rows
             found = self._run(split, taps, rows, edit, group)
@@ -238,24 +189,23 @@ class Snapshot:
 
         Only ``nn.Linear`` and convolutions count, as they are, with at most ``nn.Flatten`` and ``nn.Identity`` before.
         """
-        modules, names = named_layers(self.model), []
+        names = []
         for name in innermost(self.trace.links, self.trace.entries, stem):
-            module = modules.get(name)
-            if module is None or module._forward_hooks or module._forward_pre_hooks:
+            module = self.modules.get(name)
+            if module is None or not bare(module):
                 return []
             names.append(name)
-            if type(module).forward in _AFFINE:
+            if affine(module):
                 return names
             if type(module) not in (nn.Flatten, nn.Identity):
                 return []
         return []
 
     def repeatable(self, split: str, sites: Sequence[str]) -> bool:
-        """Whether two passes over the same rows agree, with the global random states moved on in between."""
+        """Whether two passes over the same rows agree; random numbers that they draw are others each time."""
         rows = torch.arange(TRACE_ROWS)
         with preserved(self.model):
             first = self.outputs(split, sites, reduce="none", rows=rows)
-            random.random(), np.random.rand(), torch.rand(1), torch.rand(1, device=device_of(self.model))  # noqa: NPY002
             second = self.outputs(split, sites, reduce="none", rows=rows)
         return all(site in second and _agree(second[site], value, value.dtype) for site, value in first.items())
 
@@ -264,7 +214,8 @@ class Snapshot:
         key = (split, site, *sites)
         if key not in self._starts:
             steps = tail(self.trace.links, site)
-            self._starts[key] = None if steps is None else self._tried(split, Start(site, steps), sites)
+            start = None if steps is None else Start(site, steps, overwriting(steps, self.modules))
+            self._starts[key] = None if start is None else self._tried(split, start, sites)
         return self._starts[key]
 
     def _tried(self, split: str, start: Start, sites: Sequence[str]) -> tuple[Start, torch.dtype] | None:
@@ -302,36 +253,45 @@ class Snapshot:
         group: int = 1,
         start: tuple[Start, Callable[[Tensor], Tensor]] | None = None,
         batch_size: int | None = None,
+        keep: torch.device | None = None,
     ) -> dict[Tap, Tensor]:
+        """Block by block; what was found in a block is kept on the device ``keep``, if not on the model's."""
         taps = tuple(taps)
-        device, data, modules = device_of(self.model), self.data[split], named_layers(self.model)
+        device, data = device_of(self.model), self.data[split]
         chain, put = (None, None) if start is None else start
         chunk = max(1, (batch_size or self.batch_size) // group) * group
         pieces: dict[Tap, list[Tensor]] = {}
         chunks = torch.arange(len(rows)).split(chunk)
-        with preserved(self.model):
+        forward = Pass(self.model, taps, edits=edit, trace=self.trace, modules=self.modules)
+        with preserved(self.model), forward:
             for positions in chunks:
                 asked, there = rows[positions.to(rows.device)], positions.to(device)
                 inputs, targets = (
                     data.take(asked, device) if put is None else (put(there), _picked(data.targets, asked, device))
                 )
-                run = Pass(self.model, taps, edits=edit, trace=self.trace, modules=modules)
-                for tap, output in run.run(inputs, targets, there, chain).items():
-                    pieces.setdefault(tap, []).append(output)
+                for tap, output in forward.run(inputs, targets, there, chain).items():
+                    pieces.setdefault(tap, []).append(output.to(keep))
                 del inputs  # before the next are made
         # a layer that fired for some of the inputs only has no rows that could be matched with theirs
-        found = {tap: torch.cat(parts) for tap, parts in pieces.items() if len(parts) == len(chunks)}
+        whole = [tap for tap, parts in pieces.items() if len(parts) == len(chunks)]
+        found = {tap: torch.cat(pieces.pop(tap)) for tap in whole}
         self.asked |= {tap.site for tap in taps}
         self.fired |= {tap.site for tap in found}
         return found
 
-    def stem(self) -> str:
-        """Where inputs become numbers that can be moved a little: the input itself, or the first embedding."""
-        floating = (s for s in self.trace.order if self.trace.floating[s] and self._by_row(s) and ":" not in s)
-        stem = next(floating, None)
-        if stem is None:
+    def stem(self, name: str | None = None) -> str:
+        """Where inputs are numbers that can be moved a little: the named site, or the input, or the first embedding."""
+        if name is not None and self.trace.floats(name):
+            return name
+        floating = (s for s in self.trace.order if self.trace.floats(s) and self._by_row(s) and ":" not in s)
+        first = INPUT if self.trace.floats(INPUT) else next(floating, None)
+        if first is None:
             raise ValueError("this model has no layer with floating-point outputs; there is nothing to measure")
-        return INPUT if self.trace.floating.get(INPUT) else stem
+        if name is not None:
+            raise ValueError(
+                f"stem={name!r} {self.trace.told(name)}; a stem needs floating-point numbers, as {first!r} holds them"
+            )
+        return first
 
 
 def _picked(targets: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:

@@ -1,3 +1,4 @@
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -152,7 +153,7 @@ def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
     shot = snapshot(net)
     taps = [Tap("first", lambda z: torch.relu(z)), Tap("act:relu"), Tap(":relu")]
     run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)}, trace=shot.trace)
-    with preserved(net):
+    with preserved(net), run:
         run.run(X, None, torch.arange(len(X)))
     assert run.seen.activations == ["act:relu", ":relu"]
 
@@ -369,6 +370,24 @@ def test_a_pass_runs_in_evaluation_mode_without_gradients_and_autocast() -> None
     assert seen == {"training": False, "grad": False, "dtype": torch.float32}
 
 
+def test_one_inside_another_leaves_the_random_states_to_the_outer_one() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout())
+    torch.manual_seed(3)
+    before, drawn = torch.get_rng_state(), []
+    with preserved(model):
+        for _ in range(2):
+            model.train()
+            with preserved(model), torch.enable_grad(), preserved(model):
+                assert (model[1].training, torch.is_grad_enabled()) == (False, False)
+                drawn.append(torch.rand(1).item() + np.random.rand() + random.random())  # noqa: NPY002
+            assert model[1].training, "the inner one puts back what it changes"
+        with preserved(nn.Linear(3, 3)):
+            of_another = torch.rand(1).item()
+        assert torch.rand(1).item() == of_another, "for another model it is the outermost"
+    assert drawn[0] != drawn[1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_training_flag_is_set_without_calling_train() -> None:
     class Frozen(nn.Linear):
         def train(self, mode: bool = True) -> "Frozen":
@@ -445,7 +464,7 @@ def test_a_trace_knows_order_shapes_and_types() -> None:
     )
     assert seen.order == [INPUT, "0", "1", "2", OUTPUT]
     assert seen.shapes["0"] == (2, 2, 3)
-    assert [seen.floating[site] for site in seen.order] == [False, True, True, True, True]
+    assert [seen.floats(site) for site in seen.order] == [False, True, True, True, True]
 
 
 def test_a_batch_moves_only_what_has_a_row_for_each_input() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from cases import complex_numbers
 from helpers import built, seeded
 from torch import Tensor, nn
 
@@ -517,13 +518,19 @@ class Odd(nn.Module):
     [
         ("aside", "'aside' changes nothing in the output"),
         ("unused", "'unused' does not fire"),
-        ("rounded", "'rounded' does not fire, or returns integers"),
+        ("rounded", "'rounded' holds integers; lines need floating-point"),
         ("turned", r"'turned' has shape \(6, 12\) for 12 inputs"),
     ],
 )
 def test_layer_that_no_line_goes_through_is_an_error(layer: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measured(built(Odd), samples(12, 6).float(), layers=layer)
+
+
+def test_complex_numbers_are_named_as_the_reason() -> None:
+    model, (x, _) = complex_numbers()
+    with pytest.raises(ValueError, match="layer 'second' holds complex numbers; lines need floating-point numbers"):
+        measured(model, x, layers="second")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from cases import complex_numbers
 from helpers import built, seeded
 from scipy.integrate import quad
 from scipy.stats import norm
@@ -397,10 +398,19 @@ def test_activations_without_a_row_for_each_input_are_an_error() -> None:
         measured(Flattened(), torch.randn(20, 3, 4))
 
 
-@pytest.mark.parametrize("stem", ["nowhere", "<input>"])
-def test_stem_that_cannot_be_moved_is_an_error(stem: str) -> None:
-    with pytest.raises(ValueError, match=f"stem='{stem}' is not .* 'embed' is one"):
+@pytest.mark.parametrize(("stem", "told"), [("nowhere", "does not fire"), ("<input>", "holds integers")])
+def test_stem_that_cannot_be_moved_is_an_error(stem: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"stem='{stem}' {told}.* as 'embed' holds them"):
         measured(built(Tokens), torch.randint(7, (20, 2)), stem=stem)
+
+
+def test_complex_numbers_are_no_stem_and_what_comes_before_the_first_other_ones_is_not_counted() -> None:
+    model, (x, _) = complex_numbers()
+    with pytest.raises(ValueError, match=r"stem='first' holds complex numbers; .* as 'head' holds them"):
+        measured(model, x, stem="first")
+    with pytest.raises(ValueError, match=r"every activation function comes before the stem 'head' \(:tanh, :tanh.2\)"):
+        measured(model, x)
+    assert measured(model, x, stem=":tanh.2")["layer"].values.tolist() == [":tanh.2"]
 
 
 def test_layer_before_the_stem_is_an_error_and_default_layers_come_after_it() -> None:

@@ -364,3 +364,45 @@ def test_writing_in_place_between_two_modules_breaks_the_chain() -> None:
     assert "one" not in seen.links
     assert seen.links["two"] == ("three", True)
     both_ways(shot(model, X), "one", ["two", ":relu", OUTPUT])
+
+
+def tower(second: nn.Module | None = None) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), second or nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 3))
+
+
+class Keeps(nn.Linear):
+    """Holds on to what it returns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = super().forward(x)
+        return self.kept
+
+
+def test_activations_write_over_what_nobody_else_holds_and_are_left_as_they_were() -> None:
+    model = built(tower).eval()
+    places: list[int] = []
+    model[4].register_forward_pre_hook(lambda m, args: places.append(args[0].data_ptr()))
+    snapshot = shot(model, X)
+    found, values = both_ways(snapshot, "0", ["2", "3:silu", OUTPUT], reduce="none")
+    torch.testing.assert_close(found[OUTPUT], model[1:](values.clone()).detach())
+    mine = values.clone()
+    snapshot.onward("all", "0", lambda at: mine, [OUTPUT], rows=ROWS)
+    assert torch.equal(mine, values.relu()), "the first activation had a value of its own and should have used it"
+    assert (model[1].inplace, model[3].inplace) == (False, False)
+
+
+@pytest.mark.parametrize("who", ["a hook", "the module", "a forward of its own"])
+def test_what_somebody_else_holds_is_not_written_over(who: str) -> None:
+    model = built(lambda: tower(Keeps(8, 8) if who == "the module" else None)).eval()
+    held: list[Tensor] = []
+    if who == "a hook":
+        model[2].register_forward_hook(lambda m, args, out: held.append(out))
+    elif who == "a forward of its own":
+        plain = model[2].forward
+        model[2].forward = lambda x: held.append(plain(x)) or held[-1]  # type: ignore[func-returns-value, method-assign]
+    snapshot = shot(model, X)
+    values = other_values(snapshot, "0")
+    snapshot.onward("all", "0", lambda at: values.clone(), [OUTPUT], rows=ROWS)
+    kept = model[2].kept if who == "the module" else held[-1]
+    assert (kept < -0.3).any(), "SiLU returns nothing below -0.28, so that this can fail"
+    torch.testing.assert_close(kept, F.linear(values.relu(), model[2].weight, model[2].bias).detach())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from probe import PerformanceProbe
-from probe.capture import trace
+from probe.capture import Tap, trace
 from probe.data import read_data
 from probe.layers import INPUT, OUTPUT
 from probe.snapshot import Measured, Snapshot
@@ -115,6 +115,21 @@ def test_data_that_does_not_fit_the_model_is_an_error_at_attach(model: nn.Module
 )
 def test_the_stem_is_where_inputs_become_numbers(model: nn.Module, inputs: Tensor, stem: str) -> None:
     assert Snapshot(model, 0, read_data((inputs, None)), trace(model, inputs[:2])).stem() == stem
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_shared_rows_wait_on_the_host_and_are_given_on_the_device_of_the_model() -> None:
+    model, x = nn.Linear(64, 4096).cuda(), torch.randn(8192, 64)
+    tap, data = Tap("<output>"), read_data((x, None))
+    shot = Snapshot(model, 0, data, trace(model, x[:2].cuda()), shared=[tap], batch_size=512)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    shot.share()
+    assert torch.cuda.max_memory_allocated() - before < 8 * 512 * 4096 * 4, "a few blocks, of which there are 16"
+    found = shot.outputs("all", ["<output>"])["<output>"]
+    assert found.is_cuda
+    torch.testing.assert_close(found, model(x.cuda()).detach())
 
 
 def test_a_model_of_integers_has_no_stem() -> None:

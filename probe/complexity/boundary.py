@@ -24,8 +24,9 @@ def sign_changes(z: Tensor) -> Tensor:
     """
     flat = z.reshape(*z.shape[:2], -1)  # (n, V, units)
     low, high = flat.amin(1), flat.amax(1)
-    counts = (low.sign() != high.sign()).sum(1, dtype=torch.float64)
-    return counts.add((high - low).amax(1), alpha=0)  # NaN unless all are finite
+    width = high - low
+    changes = high.sign().sub_(low.sign()).clamp_(max=1)  # few and cheap kernels: for small layers their number counts
+    return changes.add_(width, alpha=0).sum(1, dtype=torch.float64)  # NaN unless all are finite
 
 
 def slice_slope(ahead: Tensor, behind: Tensor, radius: float) -> Tensor:

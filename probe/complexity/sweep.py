@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from probe.capture import TRACE_ROWS, device_of, preserved
-from probe.layers import INPUT, Layers, named_layers, reduced
+from probe.capture import TRACE_ROWS
+from probe.layers import INPUT, Layers, reduced
+from probe.preserved import device_of, preserved
 from probe.snapshot import Snapshot
 
-# Bytes of a block of rows at its widest site. Small ones stay in the cache of a CPU (blocks of 5 MiB take 1.2 times as
-# long on a 784-200-200-200-10 network); other devices want long ones.
-_BLOCK = {"cpu": 1 << 21}
+# Bytes of a block of rows at its widest site. Small ones stay in the cache of a CPU (blocks of 4 MiB take 1.2 times as
+# long on a 784-200-200-200-10 network, blocks of 1 MiB 1.03 times); other devices want long ones.
+_BLOCK = {"cpu": 3 << 19}
 _BLOCK_ELSEWHERE = 256 << 20
 
 
@@ -51,35 +52,30 @@ def swept(
     """
     site, base, directions = _start(snapshot, split, stem, sites, points[1], frame)
     offsets = radius * torch.cat([directions[:0] if not centre else 0 * directions[:1], directions, -directions])
-    count = len(offsets)
-    ends = torch.stack([offsets.amin(0), offsets.amax(0)])
+    count, ends = len(offsets), torch.stack([offsets.amin(0), offsets.amax(0)])
+    block = max(1, _rows_at_once(snapshot, site, base) // count)
+    # one vertex of all points of a block after the other: reductions over vertices then run along memory
+    which = torch.cat([some.repeat(count) for some in torch.arange(len(base)).split(block)])  # (n V,)
+    space = base.new_empty(count * block, *base.shape[1:])  # kept from block to block: new memory costs more than sums
     version: list[int] = []
     now: list[Tensor] = []  # what goes on from the start, and the least and largest of it over the vertices
-    space = base.new_empty(0, *offsets.shape)  # kept from block to block: new memory costs more than the sums
 
     def put(positions: Tensor) -> Tensor:
-        nonlocal space
-        points = base[positions[::count] // count][:, None]
-        space = space if len(space) >= len(points) else torch.empty(len(points), *offsets.shape).to(offsets)
-        now[:] = [torch.add(points, offsets, out=space[: len(points)]).flatten(0, 1), points + ends]
-        version[:] = [] if now[0].is_inference() else [now[0]._version]
-        return now[0]
+        points = base[which[positions[: len(positions) // count].cpu()].to(base.device)]
+        vertices = space[: len(positions)]
+        torch.add(points, offsets[:, None], out=vertices.view(count, *points.shape))
+        now[:] = [vertices, points[:, None] + ends]
+        version[:] = [] if vertices.is_inference() else [vertices._version]
+        return vertices
 
     def reduce(z: Tensor) -> Tensor:
         untouched = z is now[0] and not z.is_inference() and z._version == version[0]
         if untouched and not centre:  # rounding keeps the order, so nothing else is needed for the signs
             return function(now[1])
-        return function(z.reshape(-1, count, *z.shape[1:]))
+        return function(z.reshape(count, -1, *z.shape[1:]).transpose(0, 1))
 
     return snapshot.onward(
-        split,
-        site,
-        put,
-        sites,
-        rows=points[0].repeat_interleave(count),
-        reduce=reduce,
-        group=count,
-        batch_size=_rows_at_once(snapshot, site, base),
+        split, site, put, sites, rows=points[0][which], reduce=reduce, group=count, batch_size=block * count
     )
 
 
@@ -91,7 +87,7 @@ def _start(
     names = snapshot.first_affine(stem)
     if not names or not snapshot.chained(split, names[-1], sites):
         return stem, values, directions
-    modules = named_layers(snapshot.model)
+    modules = snapshot.modules
     dtype = next(modules[names[-1]].parameters()).dtype
 
     def affine(x: Tensor) -> Tensor:
@@ -107,18 +103,8 @@ def _start(
 def _rows_at_once(snapshot: Snapshot, start: str, values: Tensor) -> int:
     trace = snapshot.trace
     after = trace.order[trace.order.index(start) :]
-    widest = max(math.prod(trace.shapes[site]) for site in after if trace.floating[site]) // TRACE_ROWS
+    widest = max(math.prod(trace.shapes[site]) for site in after if trace.floats(site)) // TRACE_ROWS
     return max(1, _BLOCK.get(values.device.type, _BLOCK_ELSEWHERE) // max(1, widest * values.element_size()))
-
-
-def stem_of(snapshot: Snapshot, name: str | None) -> str:
-    """Where the neighbourhoods lie: the named site, or where inputs become numbers."""
-    stem = name or snapshot.stem()
-    if not snapshot.trace.floating.get(stem):
-        raise ValueError(
-            f"stem={stem!r} is not a layer that fires with floating-point numbers; {snapshot.stem()!r} is one"
-        )
-    return stem
 
 
 def dimension_of(snapshot: Snapshot, stem: str) -> int:
@@ -131,6 +117,11 @@ def sites_after(snapshot: Snapshot, stem: str, layers: Layers) -> list[str]:
     shapes, order = snapshot.trace.shapes, snapshot.trace.order
     after = order[order.index(stem) :]
     sites = _named(snapshot, layers) or [site for site in snapshot.trace.activations if site in after]
+    if not sites and snapshot.trace.activations:
+        raise ValueError(
+            f"every activation function comes before the stem {stem!r} ({', '.join(snapshot.trace.activations)}): name "
+            "an earlier one that holds floating-point numbers, LocalComplexityProbe(stem=...), or leave this probe out"
+        )
     if not sites:
         raise ValueError(
             f"no activation function was seen after {stem!r} (fused layers such as nn.LSTM show none): name layers "

@@ -86,8 +86,10 @@ def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
     if output not in order:
         raise ValueError(f"output={output!r} does not fire in this model; it has: {', '.join(order)}")
     for layer in chosen:
-        if not snapshot.trace.floating.get(layer):
-            raise ValueError(f"layer {layer!r} does not fire, or returns integers; no line can be drawn there")
+        if not snapshot.trace.floats(layer):
+            raise ValueError(
+                f"layer {layer!r} {snapshot.trace.told(layer)}; lines need floating-point numbers, choose another layer"
+            )
         if order.index(layer) >= order.index(output):
             raise ValueError(
                 f"lines are followed from layers to output: layer {layer!r} does not come before "

@@ -26,7 +26,7 @@ from torch import Tensor
 from probe.base import Measured, Probe, Snapshot
 from probe.complexity.boundary import sign_changes as sign_changes
 from probe.complexity.frames import effective_share, orthonormal_frame
-from probe.complexity.sweep import dimension_of, sites_after, stem_of, swept, uniform_in_box, units_of, values_at
+from probe.complexity.sweep import dimension_of, sites_after, swept, uniform_in_box, units_of, values_at
 from probe.complexity.tables import Tables, columns
 from probe.layers import Layers
 from probe.snapshot import generator
@@ -108,7 +108,7 @@ class LocalComplexityProbe(Probe):
         """Send the vertices through the model and count."""
         given = self._given(snapshot)
         frame = cache(self._frame)
-        stem = stem_of(snapshot, self.stem)
+        stem = snapshot.stem(self.stem)
         points = self._points(
             snapshot, stem, len(given) * (2 * len(frame(dimension_of(snapshot, stem))) + self._centre)
         )

@@ -85,9 +85,7 @@ class RobustnessProbe(Probe):
         """Send each point and its perturbed copies through the model."""
         if not (self.epsilon > 0 and self.n_directions >= 1):
             raise ValueError(f"epsilon and n_directions must be positive, got {self.epsilon} and {self.n_directions}")
-        stem = self.stem or snapshot.stem()
-        if not snapshot.trace.floating.get(stem):
-            raise ValueError(f"stem={stem!r} does not fire with floating-point numbers; {snapshot.stem()!r} does")
+        stem = snapshot.stem(self.stem)
         rows = {split: self._rows(snapshot, split) for split in snapshot.splits}
         norm = torch.cat([_norms(snapshot, split, stem, rows[split]) for split in rows]).mean().item()
         if not 0 < norm < math.inf:
