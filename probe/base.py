@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from probe.capture import Tap
-from probe.schedule import Schedule, log_spaced
+from probe.schedule import Schedule, count, log_spaced
 from probe.session import Session
 from probe.snapshot import Measured, Snapshot
 
@@ -102,8 +102,13 @@ class Observer(BaseEstimator, ABC):
             step=step,
             batch_size=batch_size,
             on_error=on_error,
+            **self._limits(),
         )
         return self
+
+    def _limits(self) -> Mapping[str, Any]:
+        """Of the time that may be spent: ``budget`` and ``total_steps``, if there are any."""
+        return {}
 
     def observe(self, step: int | None = None, **scalars: Any) -> Self:
         """Observe the model now (without an optimizer), or add scalars to what has been observed at this step.
@@ -114,7 +119,7 @@ class Observer(BaseEstimator, ABC):
         return self
 
     def due(self, step: int) -> bool:
-        """Whether the schedule asks for this step."""
+        """Whether the schedule asks for this step; under a budget it may be left out all the same."""
         return self._attached("due").due(step)
 
     def detach(self) -> Self:
@@ -144,7 +149,7 @@ class Observer(BaseEstimator, ABC):
         """The cost of observing, from a second observation that is timed now (the first warms up)."""
         one = clone(self).attach(model, data, on_error="raise").observe(0).observe(1).detach()
         last = one.series_["seconds"].isel(step=-1)
-        asked = None if steps is None else sum(map(schedule or log_spaced(), range(steps + 1)))
+        asked = None if steps is None else count(schedule or log_spaced(), 0, steps + 1)
         return Estimate({str(name): float(last.sel(probe=name)) for name in last["probe"].values}, asked)
 
     @property

@@ -1,6 +1,6 @@
 """Several probes on one model: one shared forward pass per split, one series."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from probe.base import Observer, Probe
@@ -18,6 +18,21 @@ class ProbeSet(Observer):
     probes : list of Probe or (name, Probe)
         A name becomes a prefix of the variables: two probes of one class need at least one. A set among them stands
         for its probes.
+    budget
+        Share of the training's own wall time that observations may take, as 0.03; None: no limit. The first due step at
+        or after each of eight points per factor of ten is observed in any case, and not counted: the start is always
+        seen. Of the other due steps those are taken that can be paid for: spent so far and the expected cost of one
+        more stay within this share of the training so far. A step that costs more than those before it can exceed
+        it, by what it costs more. All time between observations counts as training, also where nothing runs.
+    total_steps
+        Updates that the training will have made at its end. Then what can be paid for until the end is spread evenly
+        over the due steps, so that a log-spaced schedule stays log-spaced and the end is seen too.
+
+    Notes
+    -----
+    With a budget the series holds ``dropped``, the due steps left out between an observation and the next (NaN: not
+    known, since it ended without :meth:`detach`), ``training_seconds`` and ``observing_seconds`` (outside the core); a
+    recording that is resumed goes on with them. :meth:`due` says what the schedule asks for. See :mod:`probe.budget`.
 
     Examples
     --------
@@ -30,8 +45,19 @@ class ProbeSet(Observer):
     ['layer', 'probe', 'split', 'step']
     """
 
-    def __init__(self, probes: Sequence[Probe | tuple[str, Probe]] = ()) -> None:
+    def __init__(
+        self,
+        probes: Sequence[Probe | tuple[str, Probe]] = (),
+        *,
+        budget: float | None = None,
+        total_steps: int | None = None,
+    ) -> None:
         self.probes = probes
+        self.budget = budget
+        self.total_steps = total_steps
+
+    def _limits(self) -> Mapping[str, Any]:
+        return {"budget": self.budget, "total_steps": self.total_steps}
 
     def _members(self) -> dict[str, Probe]:
         if isinstance(self.probes, Probe):
@@ -55,6 +81,8 @@ class ProbeSet(Observer):
 def _flat(probes: Sequence[Any]) -> Iterator[Any]:
     for item in probes:
         if isinstance(item, ProbeSet):
+            if item.budget is not None:
+                raise ValueError("a set within a set has no budget of its own: give budget= to the outer one")
             yield from _flat(item.probes)
         else:
             yield item

@@ -17,6 +17,9 @@ class _Every:
     def __call__(self, step: int) -> bool:
         return step % self.n == 0
 
+    def below(self, stop: int) -> int:
+        return max(0, math.ceil(stop / self.n))
+
 
 @dataclass(frozen=True)
 class _PerDecade:
@@ -29,6 +32,11 @@ class _PerDecade:
         # the neighbours too: at small steps several k round to one step
         return any(round(10 ** (i / self.per_decade)) == step for i in (k - 1, k, k + 1))
 
+    def below(self, stop: int) -> int:
+        last = math.ceil(self.per_decade * math.log10(max(stop, 1))) + 1
+        steps = {0, *(round(10 ** (i / self.per_decade)) for i in range(last + 1))}
+        return sum(step < stop for step in steps)
+
 
 @dataclass(frozen=True)
 class _At:
@@ -36,6 +44,19 @@ class _At:
 
     def __call__(self, step: int) -> bool:
         return step in self.steps
+
+    def below(self, stop: int) -> int:
+        return sum(0 <= step < stop for step in self.steps)
+
+
+def count(schedule: Schedule, start: int, stop: int) -> int:
+    """How many of the steps from ``start``, at least 0, to ``stop``, exclusive, are due.
+
+    By arithmetic for the schedules made here; any other is asked for each step.
+    """
+    if isinstance(schedule, (_Every, _PerDecade, _At)):
+        return max(0, schedule.below(stop) - schedule.below(start))
+    return sum(bool(schedule(step)) for step in range(start, stop))
 
 
 def every(n: int) -> Schedule:

@@ -7,6 +7,8 @@ import time
 import warnings
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from probe import capture, series
 from probe.attachable import check_model, check_optimizer, worth_saying
+from probe.budget import Budget, checked
 from probe.counting import StepHook
 from probe.data import Batch, read_data, shape_of
 from probe.defaults import plain
@@ -47,6 +50,8 @@ class Session:
         step: int | None,
         batch_size: int,
         on_error: str,
+        budget: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
@@ -56,6 +61,7 @@ class Session:
             raise TypeError(
                 f"schedule must be a function step -> bool, got {schedule!r}; probe.every(100), probe.at([...])"
             )
+        checked(budget, total_steps)
         self.members = dict(members)
         self.model = unwrap(model)
         check_model(self.model)
@@ -87,10 +93,11 @@ class Session:
         # also where nobody calls detach: at the end of the process
         self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
         self._begin()
+        self._budget = None if budget is None else self._opened(budget, total_steps)
         if optimizer is not None:
             try:
                 if self.due(self.step):
-                    self.record(self.step)
+                    self._take(self.step)
             except BaseException:
                 self._finalizer()  # a recording that was to go on is let go of
                 raise
@@ -149,6 +156,16 @@ class Session:
         self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
         self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
+    def _opened(self, share: float, total_steps: int | None) -> Budget:
+        device = capture.device_of(self.model)
+        settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+        budget = Budget(share, total_steps, schedule=self._schedule, step=self.step, settle=settle)
+        budget.resume(self.journal.records, self.step, counted=self.counted)
+        for variable in budget.variables():
+            self._declare(variable)
+            self._owners[variable.name] = "the budget"
+        return budget
+
     def _count(self, optimizer: torch.optim.Optimizer) -> None:
         hook = StepHook(weakref.ref(self))
         hook.handle = optimizer.register_step_post_hook(hook)
@@ -168,7 +185,7 @@ class Session:
         self.step += 1
         self._mark = self._weights()
         if self.due(self.step):
-            self.record(self.step)
+            self._take(self.step)
 
     def observe(self, step: int | None, scalars: Mapping[str, Any]) -> None:
         """See :meth:`probe.base.Observer.observe`."""
@@ -188,11 +205,28 @@ class Session:
             raise ValueError(f"observe(step={step}) goes backwards: the last observation was step {self._last}")
         self.step = step
         if self.due(step):
+            self._take(step, scalars)
+
+    def _take(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
+        """Observe a step that is due, unless the budget leaves it out."""
+        if self._budget is None or self._budget.grants(step):
+            self._booked(step, scalars)
+
+    def _booked(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
+        with nullcontext() if self._budget is None else self._budget.observation(step):
+            self._tell_dropped()
             self.record(step, scalars)
+
+    def _tell_dropped(self) -> None:
+        """Note with the last observation how many due steps were left out since; it is known only now."""
+        if self._budget is not None and self._budget.observed is not None:
+            self.journal.annotate(self._budget.observed, {"dropped": np.array(float(self._budget.dropped))})
 
     def record(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
         """Observe now. The first observation raises what goes wrong: it shows whether probes, model and data fit."""
         values = self._evaluated(scalars or {})
+        if self._budget is not None:
+            values.update(self._budget.values())
         snapshot = self._snapshot(step)
         names = ["shared pass", *self.members]
         failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
@@ -289,7 +323,10 @@ class Session:
             self._hook.handle.remove()
             # not if other weights were loaded since the last update: they are those of no step
             if self._default and self._last not in (None, self.step) and self._mark == self._weights():
-                self.record(self.step)
+                if self._budget is not None:
+                    self._budget.grant_last(self.step)
+                self._booked(self.step)
+        self._tell_dropped()
         if self._last is None and not self.counted and not len(self.journal.records):
             warnings.warn(
                 "nothing was observed: give attach the optimizer, or call observe(step) in the training loop",

@@ -14,6 +14,7 @@ from probe.data import Batch
 from probe.layers import INPUT, Layers, Reduce, default_layers, named_layers, select_layers
 from probe.measured import Measured as Measured
 from probe.preserved import device_of, preserved
+from probe.rows import Rows
 
 
 class Snapshot:
@@ -260,7 +261,7 @@ class Snapshot:
         device, data = device_of(self.model), self.data[split]
         chain, put = (None, None) if start is None else start
         chunk = max(1, (batch_size or self.batch_size) // group) * group
-        pieces: dict[Tap, list[Tensor]] = {}
+        pieces: dict[Tap, Rows] = {}
         chunks = torch.arange(len(rows)).split(chunk)
         forward = Pass(self.model, taps, edits=edit, trace=self.trace, modules=self.modules)
         with preserved(self.model), forward:
@@ -270,11 +271,12 @@ class Snapshot:
                     data.take(asked, device) if put is None else (put(there), _picked(data.targets, asked, device))
                 )
                 for tap, output in forward.run(inputs, targets, there, chain).items():
-                    pieces.setdefault(tap, []).append(output.to(keep))
+                    if tap not in pieces:
+                        pieces[tap] = Rows(output, len(rows), len(positions), keep)
+                    pieces[tap].add(output)
                 del inputs  # before the next are made
         # a layer that fired for some of the inputs only has no rows that could be matched with theirs
-        whole = [tap for tap, parts in pieces.items() if len(parts) == len(chunks)]
-        found = {tap: torch.cat(pieces.pop(tap)) for tap in whole}
+        found = {tap: parts.joined() for tap, parts in pieces.items() if parts.blocks == len(chunks)}
         self.asked |= {tap.site for tap in taps}
         self.fired |= {tap.site for tap in found}
         return found

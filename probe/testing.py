@@ -236,8 +236,8 @@ CHECKS: tuple[Callable[[Observer, Example], None], ...] = (
 
 
 def _numbers(probe: Observer) -> xr.Dataset:
-    """The series without the times that observing took."""
-    return probe.series_.drop_vars("seconds")
+    """The series without the times that observing and training took."""
+    return probe.series_.drop_vars([name for name, array in probe.series_.items() if array.attrs.get("units") == "s"])
 
 
 def _trained(probe: Observer | None, example: Example) -> dict[str, Any]:

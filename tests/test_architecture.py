@@ -27,6 +27,7 @@ RANKS = [
         "probe.preserved",
         "probe.measured",
         "probe.capture",
+        "probe.rows",
         "probe.journal",
         "probe.lock",
         "probe.defaults",
@@ -129,7 +130,9 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_torch_free_parts_work_with_torch_blocked(tmp_path: Path) -> None:
-    code = f"""{NO_TORCH}import {", ".join([*TORCH_FREE, *(name for name in modules("probe") if name.startswith(TORCH_FREE_PACKAGES))])}
+    names = [*TORCH_FREE, *(name for name in modules("probe") if name.startswith(TORCH_FREE_PACKAGES))]
+    code = f"""{NO_TORCH}
+import {", ".join(names)}
 import numpy as np, xarray as xr
 from probe import PhaseDetector, save
 steps = np.arange(1, 60)

@@ -211,7 +211,8 @@ def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture
 
 
 def test_without_torch_all_but_measure(tmp_path: Path) -> None:
-    code = f"""{NO_TORCH}from probe.__main__ import main
+    code = f"""{NO_TORCH}
+from probe.__main__ import main
 log = r"{LOGS / "tensorboard" / "plain"}"
 assert main(["info", log]) == main(["detect", log]) == main(["convert", log, r"{tmp_path / "a.nc"}"]) == 0
 assert main(["plot", log, "-o", r"{tmp_path / "a.png"}"]) == 0

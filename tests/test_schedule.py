@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from probe import at, every, log_spaced
-from probe.schedule import Schedule
+from probe.schedule import Schedule, count
 
 
 def steps(schedule: Schedule, stop: int) -> list[int]:
@@ -36,6 +36,15 @@ def test_log_spaced_counts_small_steps_that_round_together_once() -> None:
     assert found[:4] == [0, 1, 2, 3]
     assert found[-1] == 100
     assert len(found) <= 51
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [every(1), every(7), at([0, 3, 5, 99]), log_spaced(), log_spaced(per_decade=1), lambda step: step % 3 == 1],
+)
+def test_due_steps_are_counted_as_asking_for_each_would(schedule: Schedule) -> None:
+    for start, stop in [(0, 0), (0, 1), (0, 2), (1, 2), (0, 1000), (5, 11), (99, 101), (101, 1001), (20, 10)]:
+        assert count(schedule, start, stop) == sum(schedule(step) for step in range(start, stop)), (start, stop)
 
 
 @pytest.mark.parametrize("schedule", [every(4), at([1, 5]), log_spaced(), log_spaced(5, 50)])

@@ -10,6 +10,7 @@ from probe import PerformanceProbe
 from probe.capture import Tap, trace
 from probe.data import read_data
 from probe.layers import INPUT, OUTPUT
+from probe.rows import Rows
 from probe.snapshot import Measured, Snapshot
 
 X, Y = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
@@ -169,3 +170,19 @@ def test_attributes_are_what_a_file_can_hold(fact: Any, kept: Any) -> None:
 def test_other_attributes_are_refused(fact: Any) -> None:
     with pytest.raises(TypeError, match="it: fact: attrs takes strings and finite numbers"):
         Measured(1.0, attrs={"fact": fact}).variable("it", "Some")
+
+
+def test_rows_of_blocks_are_joined_whatever_their_number() -> None:
+    """Also of a callable that makes more rows of some inputs than of others, or another type."""
+    blocks = [torch.arange(6.0).view(3, 2), torch.ones(5, 2), torch.zeros(1, 2, dtype=torch.float64)]
+    rows = Rows(blocks[0], 9, 3)
+    for block in blocks:
+        rows.add(block)
+    assert rows.blocks == 3
+    joined = rows.joined()
+    assert joined.dtype == torch.float64
+    assert torch.equal(joined, torch.cat([block.double() for block in blocks]))
+    even = Rows(blocks[0], 5, 3)
+    for block in (blocks[0], blocks[0][:2]):
+        even.add(block)
+    assert torch.equal(even.joined(), torch.cat([blocks[0], blocks[0][:2]]))

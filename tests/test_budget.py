@@ -1,0 +1,391 @@
+"""A budget of time: exact counts under a clock that only moves when it is told to."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from probe import Measured, MutualInfoProbe, Probe, ProbeSet, Snapshot, at, every, load, log_spaced
+from probe import testing as contract
+from probe.budget import Budget, level, outside_core
+from probe.schedule import Schedule
+
+X, Y = torch.linspace(-2, 2, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Takes(Probe):
+    """An observation that takes some seconds of the clock."""
+
+    def __init__(self, clock: Clock | None = None, seconds: Callable[[int], float] | float = 2.0) -> None:
+        self.clock, self.seconds = clock, seconds
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        assert self.clock is not None
+        self.clock.now += self.seconds(snapshot.step) if callable(self.seconds) else self.seconds
+        return {"number": Measured(1.0)}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+def net() -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Linear(3, 2)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def updates(clock: Clock, optimizer: torch.optim.Optimizer, n: int, seconds: Callable[[int], float] | float) -> None:
+    for i in range(1, n + 1):
+        clock.now += seconds(i) if callable(seconds) else seconds
+        optimizer.step()
+
+
+def observed(
+    clock: Clock, n: int, *, cost: Any = 2.0, seconds: Any = 1.0, schedule: Schedule | None = None, **limits: Any
+) -> Any:
+    """The series of a training of n steps."""
+    model, optimizer = net()
+    probes = ProbeSet([Takes(clock, cost)], **limits)
+    probes.attach(model, (X, Y), optimizer=optimizer, schedule=schedule, on_error="raise")
+    updates(clock, optimizer, n, seconds)
+    return probes.detach().series_
+
+
+def due(schedule: Schedule, n: int) -> list[int]:
+    return [step for step in range(n + 1) if schedule(step)]
+
+
+def core(schedule: Schedule, n: int) -> set[int]:
+    """By its definition: the first due step, and the first at or after each of the points 10^(k/8)."""
+    steps = np.array(due(schedule, n))
+    points = [0, *(round(10 ** (k / 8)) for k in range(8 * 7))]
+    return {int(steps[steps >= point][0]) for point in points if (steps >= point).any()}
+
+
+def outside(series: Any, schedule: Schedule, n: int) -> list[int]:
+    inside = core(schedule, n)
+    return [step for step in series["step"].values.tolist() if step not in inside]
+
+
+def unevenness(taken: list[int], schedule: Schedule, n: int) -> float:
+    """By how many observations a quarter of the training differs at most from its share of the due steps."""
+    inside = core(schedule, n)
+    quarters = np.linspace(0, n + 1, 5)
+    free = np.histogram([step for step in due(schedule, n) if step not in inside], quarters)[0]
+    return float(np.abs(np.histogram(taken, quarters)[0] - len(taken) * free / free.sum()).max())
+
+
+SCHEDULES = [every(1), every(7), every(300), log_spaced(), log_spaced(per_decade=3), at([5, 6, 700, 701, 2000])]
+
+
+# -- the core --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_the_core_is_never_thinned(schedule: Schedule, clock: Clock) -> None:
+    n = 2_000
+    series = observed(clock, n, budget=1e-9, schedule=schedule)
+    assert set(series["step"].values.tolist()) == core(schedule, n)
+
+
+def test_a_level_of_the_core_begins_at_each_of_its_points() -> None:
+    points = {round(10 ** (k / 8)) for k in range(41)}
+    assert {step for step in range(1, 10**5 + 1) if level(step) > level(step - 1)} == points
+
+
+def of_my_own(step: int) -> bool:
+    return step % 5 == 2
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, of_my_own], ids=lambda one: getattr(one, "__name__", repr(one)))
+@pytest.mark.parametrize("start", [0, 1, 9, 10, 500])
+def test_due_steps_outside_the_core_are_counted(schedule: Schedule, start: int) -> None:
+    def later(step: int) -> bool:
+        return step >= start and schedule(step)
+
+    steps = due(later, 3_000)
+    assert outside_core(schedule, start, 3_000) == len(steps) - len(core(later, 3_000))
+    seen = [step for step in steps if level(step) == level(start)]
+    first_is_core = bool(seen)
+    assert outside_core(schedule, start, 3_000, level(start)) == outside_core(schedule, start, 3_000) + first_is_core
+
+
+# -- what is affordable ----------------------------------------------------------------------------------------------
+
+
+def test_spent_and_the_next_stay_within_the_share_of_training_so_far(clock: Clock) -> None:
+    """A quarter of a second each second: an observation of 2 s can be paid for every 8 steps."""
+    n = 1_000
+    series, inside = observed(clock, n, budget=0.25, schedule=every(1)), core(every(1), n)
+    expected: list[int] = []
+    for k in range(1, n // 8 + 1):
+        step = max(8 * k, expected[-1] + 1 if expected else 0)
+        while step in inside:
+            step += 1
+        expected.append(step)
+    assert outside(series, every(1), n) == [step for step in expected if step <= n]
+    assert series["training_seconds"].values.tolist() == [float(step) for step in series["step"].values]
+
+
+def test_with_the_end_known_what_can_be_paid_for_is_spread_over_the_due_steps(clock: Clock) -> None:
+    """A log-spaced schedule stays log-spaced: every third of its steps is taken, from the start on."""
+    n, schedule = 10_000, log_spaced(per_decade=120)
+    inside = core(schedule, n)
+    free = [step for step in due(schedule, n) if step not in inside]
+    share = 2.0 * (len(free) // 3) / n
+    series = observed(clock, n, budget=share, total_steps=n, schedule=schedule)
+    places = [free.index(step) for step in outside(series, schedule, n)]
+    assert len(places) == len(free) // 3
+    assert {later - earlier for earlier, later in pairwise(places)} <= {2, 3, 4}
+    assert places[0] < 4
+    assert places[-1] >= len(free) - 4
+    greedy = outside(observed(clock, n, budget=share, schedule=schedule), schedule, n)
+    assert greedy[0] > 100 > free[places[5]], "without total_steps the early ones cannot be paid for yet"
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_budget_holds_with_irregular_steps_and_costs(known: bool, seed: int, clock: Clock) -> None:
+    """But for surprise: what an observation takes longer than the median of those before it."""
+    draw = random.Random(seed)
+    n, share = 3_000, 0.1
+    costs = {step: draw.lognormvariate(0, 0.7) for step in range(n + 1)}
+    series = observed(
+        clock,
+        n,
+        budget=share,
+        total_steps=n if known else None,
+        schedule=every(2),
+        cost=costs.__getitem__,
+        seconds=lambda _: draw.lognormvariate(-1, 1),
+    )
+    taken = outside(series, every(2), n)
+    spent, training = sum(costs[step] for step in taken), series["training_seconds"].values[-1]
+    assert spent <= share * training + max(costs.values())
+    assert spent >= 0.9 * share * training - max(costs.values()), "the budget is used"
+
+
+def test_a_slow_start_promises_nothing(clock: Clock) -> None:
+    """The first step compiles for 1,000 s; what follows is spread as if all was known."""
+    n = 2_000
+    series = observed(
+        clock, n, budget=0.1, total_steps=n, schedule=every(1), cost=1.0, seconds=lambda i: 1_000.0 if i == 1 else 1.0
+    )
+    taken = outside(series, every(1), n)
+    assert len(taken) == math.floor(0.1 * (1_000 + n - 1))
+    assert unevenness(taken, every(1), n) < 1.5
+
+
+def test_training_beyond_its_end_goes_on_by_what_was_trained(clock: Clock) -> None:
+    series = observed(clock, 400, budget=0.25, total_steps=100, schedule=every(1))
+    taken = outside(series, every(1), 400)
+    assert len([step for step in taken if step <= 100]) == 12
+    assert len(taken) == 50
+
+
+def test_without_an_optimiser_the_time_between_calls_is_the_training(clock: Clock) -> None:
+    model, _ = net()
+    probes = ProbeSet([Takes(clock)], budget=0.25).attach(model, (X, Y))
+    for step in range(0, 4_000, 10):
+        probes.observe(step)
+        clock.now += 1
+    assert len(outside(probes.series_, every(10), 3_990)) == math.floor(0.25 * 399 / 2)
+
+
+def test_without_an_optimiser_calls_are_taken_to_come_as_often_as_before(clock: Clock) -> None:
+    model, _ = net()
+    probes = ProbeSet([Takes(clock)], budget=0.25, total_steps=4_000).attach(model, (X, Y))
+    for step in range(0, 4_001, 10):
+        clock.now += step > 0
+        probes.observe(step)
+    taken = outside(probes.series_, every(10), 4_000)
+    assert len(taken) == 50
+    assert unevenness(taken, every(10), 4_000) < 1.5
+
+
+def test_what_the_device_still_has_to_do_is_training(clock: Clock) -> None:
+    def settle() -> None:
+        clock.now += 5
+
+    budget = Budget(0.5, settle=settle)
+    for step in (0, 1):
+        with budget.observation(step):
+            clock.now += 3
+    assert (budget.training, budget.spent) == (5.0, 0.0), "the first two lie in the core"
+
+
+# -- what is dropped -------------------------------------------------------------------------------------------------
+
+
+def between(schedule: Schedule, steps: list[int], end: int) -> list[int]:
+    """Due steps strictly between each step and the next."""
+    return [sum(map(schedule, range(a + 1, b))) for a, b in pairwise([*steps, end + 1])]
+
+
+@pytest.mark.parametrize("limits", [{"budget": 0.05}, {"budget": 0.05, "total_steps": 500}])
+def test_each_observation_tells_how_many_were_left_out_after_it(limits: dict[str, Any], clock: Clock) -> None:
+    series = observed(clock, 499, schedule=every(2), **limits)
+    steps = series["step"].values.tolist()
+    assert series["dropped"].values.tolist() == between(every(2), steps, 499)
+    assert series["dropped"].sum() + len(steps) == 250
+    assert series["dropped"].attrs["budget"] == 0.05
+    assert "left out" in series["dropped"].attrs["long_name"]
+
+
+def test_the_last_state_is_seen_and_not_dropped(clock: Clock) -> None:
+    """The default schedule asks for 681, which cannot be paid for; as the last state it is observed all the same."""
+    series = observed(clock, 681, budget=1e-9)
+    steps = series["step"].values.tolist()
+    assert log_spaced()(681)
+    assert steps[-1] == 681
+    assert 681 not in core(log_spaced(), 681)
+    assert series["dropped"].values.tolist() == between(log_spaced(), steps, 681)
+
+
+def test_after_a_kill_what_was_left_out_last_is_not_known(clock: Clock, tmp_path: Path) -> None:
+    model, optimizer = net()
+    probes = ProbeSet([Takes(clock)], budget=0.05)
+    probes.attach(model, (X, Y), optimizer=optimizer, schedule=every(1), path=tmp_path / "run.nc")
+    updates(clock, optimizer, 30, 1.0)
+    killed = load(tmp_path / "run.nc")["dropped"].values
+    assert np.isnan(killed).tolist() == [False] * (len(killed) - 1) + [True]
+    assert load(tmp_path / "run.nc")["step"].values.tolist() == probes.detach().series_["step"].values.tolist()
+    assert load(tmp_path / "run.nc")["dropped"].values[-1] == 30 - 24
+
+
+# -- resuming --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("total_steps", [None, 400])
+@pytest.mark.parametrize("checkpoint", [200, 190, 133])
+def test_a_resumed_recording_goes_on_with_its_account(
+    checkpoint: int, total_steps: int | None, clock: Clock, tmp_path: Path
+) -> None:
+    def part(n: int, **options: Any) -> Any:
+        model, optimizer = net()
+        probes = ProbeSet([Takes(clock)], budget=0.25, total_steps=total_steps)
+        probes.attach(model, (X, Y), optimizer=optimizer, schedule=every(1), path=tmp_path / "run.nc", **options)
+        updates(clock, optimizer, n, 1.0)
+        return probes.detach().series_
+
+    part(200)
+    series = part(400 - checkpoint, mode="resume", step=checkpoint)
+    steps, taken = series["step"].values.tolist(), outside(series, every(1), 400)
+    assert series["dropped"].values.tolist() == between(every(1), steps, 400)
+    training, spent = series["training_seconds"].values, series["observing_seconds"].values
+    lost = max(0, checkpoint - max(step for step in steps if step <= checkpoint))
+    assert training[-1] == steps[-1] - lost
+    before = [step for step in taken if step < steps[-1]]
+    assert spent[-1] == 2.0 * len(before)
+    assert 2.0 * len(taken) <= 0.25 * (400 - lost)
+    assert 2.0 * len(taken) >= 0.25 * (400 - lost) - 4.0
+
+
+def test_a_recording_without_optimiser_goes_on_counting_what_it_drops(clock: Clock, tmp_path: Path) -> None:
+    def part(steps: range, **options: Any) -> Any:
+        probes = ProbeSet([Takes(clock)], budget=0.05).attach(net()[0], (X, Y), path=tmp_path / "run.nc", **options)
+        for step in steps:
+            clock.now += 1
+            probes.observe(step)
+        return probes.detach().series_
+
+    part(range(0, 90))
+    series = part(range(90, 200), mode="resume")
+    assert series["dropped"].sum() + series.sizes["step"] == 200
+
+
+def test_a_budget_may_begin_with_a_resumed_recording(clock: Clock, tmp_path: Path) -> None:
+    for limits, mode in (({}, None), ({"budget": 0.25}, "resume")):
+        probes = ProbeSet([Takes(clock)], **limits).attach(net()[0], (X, Y), path=tmp_path / "run.nc", mode=mode)
+        probes.observe(len(limits)).detach()
+    assert np.isnan(probes.series_["training_seconds"].values).tolist() == [True, False]
+
+
+# -- what stays as it is ---------------------------------------------------------------------------------------------
+
+
+def test_without_a_budget_nothing_is_added(clock: Clock) -> None:
+    series = observed(clock, 100, schedule=every(1))
+    assert series.sizes["step"] == 101
+    assert not {"dropped", "training_seconds", "observing_seconds"} & set(series.data_vars)
+
+
+def test_due_is_what_the_schedule_asks_for(clock: Clock) -> None:
+    model, optimizer = net()
+    probes = ProbeSet([Takes(clock)], budget=1e-9).attach(model, (X, Y), optimizer=optimizer, schedule=every(5))
+    assert [step for step in range(21) if probes.due(step)] == [0, 5, 10, 15, 20]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [check for check in contract.CHECKS if check is not contract.check_same_twice],
+    ids=lambda check: check.__name__,
+)
+def test_a_set_with_a_budget_keeps_the_contract(check: Any) -> None:
+    """But for the comparison of two observations: what was left out behind the last one is not known yet."""
+    check(ProbeSet([MutualInfoProbe(subsamples=2)], budget=0.03, total_steps=6))
+
+
+def test_a_budget_is_a_parameter_as_others_are() -> None:
+    probes = clone(ProbeSet([MutualInfoProbe()], budget=0.03, total_steps=1000))
+    assert (probes.get_params(deep=False)["budget"], probes.total_steps) == (0.03, 1000)
+    assert "budget=0.03" in repr(probes)
+
+
+def test_one_observation_and_an_estimate_need_no_budget(clock: Clock) -> None:
+    probes = ProbeSet([Takes(clock)], budget=0.03, total_steps=1000)
+    assert probes.estimate(nn.Linear(3, 2), (X, Y), steps=100).observations == 22
+    assert probes.fit(nn.Linear(3, 2), (X, Y)).series_.sizes["step"] == 1
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"budget": 0}, "above 0 and below 1"),
+        ({"budget": 1.0}, "above 0 and below 1"),
+        ({"budget": 3}, "above 0 and below 1, as 0.03; got 3"),
+        ({"budget": math.nan}, "above 0 and below 1"),
+        ({"budget": "3%"}, "above 0 and below 1, as 0.03; got '3%'"),
+        ({"budget": 0.1, "total_steps": 0}, "at least 1, got 0"),
+        ({"budget": 0.1, "total_steps": 1e4}, "whole number of at least 1, got 10000.0"),
+        ({"total_steps": 100}, "give budget= too"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(limits: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ProbeSet(**limits).attach(nn.Linear(3, 2), (X, Y))
+
+
+def test_a_budget_within_a_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="give budget= to the outer one"):
+        ProbeSet([ProbeSet(budget=0.1)]).attach(nn.Linear(3, 2), (X, Y))
+
+
+def test_names_of_the_account_are_taken() -> None:
+    with pytest.raises(ValueError, match="choose another"):
+        ProbeSet(budget=0.1).attach(nn.Linear(3, 2), (X, Y)).observe(0, dropped=1.0)

@@ -1,0 +1,179 @@
+"""What is kept, and for how long: bytes counted as they are allocated, not as the system reports them."""
+
+import gc
+import pickle
+import tracemalloc
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from probe import ActivationsProbe, Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, every, log_spaced
+from probe.capture import Tap
+from probe.layers import Reduce
+from probe.schedule import count
+
+WIDTH, SIDE, LAYERS = 8, 16, 4
+CHUNK = 16  # rows of a forward pass
+
+
+class Live(TorchDispatchMode):
+    """Bytes of all tensors made inside that are still there, and the most that there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and (storage := leaf.untyped_storage()) not in self._seen:
+                self._seen.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._gone, storage.nbytes())
+        return out
+
+    def _gone(self, size: int) -> None:
+        self.now -= size
+
+
+class Takes(Probe):
+    """Takes all layers from the shared pass, and computes nothing."""
+
+    def __init__(self, reduce: Reduce = None) -> None:
+        self.reduce = reduce
+
+    def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
+        return [Tap(layer, self.reduce) for layer in snapshot.select(nn.Conv2d)]
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        found = snapshot.outputs("all", snapshot.select(nn.Conv2d), reduce=self.reduce)
+        return {"layers": Measured(float(len(found)))}
+
+
+def images(layers: int = LAYERS) -> nn.Sequential:
+    inside = (nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(layers))
+    return nn.Sequential(*(part for conv in inside for part in (conv, nn.ReLU())))
+
+
+def peak(probe: Probe, n: int, layers: int = LAYERS) -> int:
+    """Bytes that one observation of n images needs at most at a time."""
+    probe.attach(images(layers), (torch.randn(n, WIDTH, SIDE, SIDE), None), batch_size=CHUNK, on_error="raise")
+    with Live() as live:
+        probe.observe(0)
+    assert live.peak > 0
+    return live.peak
+
+
+def test_the_count_of_bytes_counts() -> None:
+    with Live() as live:
+        one = torch.ones(1000)
+        view = one[10:].view(-1, 10)
+        two = one + 1
+        del one
+        assert (live.now, live.peak) == (8000, 8000), "the view keeps what it looks at"
+        del view
+        assert live.now == 4000
+        two = two * 2
+        assert (live.now, live.peak) == (4000, 8000)
+
+
+RAW = 4 * WIDTH * SIDE * SIDE  # bytes of one image in one layer
+KEPT = 4 * WIDTH  # bytes that are kept of it: means over the image
+
+
+def test_an_observation_keeps_rows_and_no_raw_activations() -> None:
+    """Twice what is kept, while the pieces are joined, and 16 bytes for the places of a row."""
+    small, large = peak(Takes(), 64), peak(Takes(), 512)
+    more = 512 - 64
+    assert large - small <= more * (2 * LAYERS * KEPT + 16)
+    assert large - small < 0.1 * more * LAYERS * RAW
+    assert small <= 8 * CHUNK * RAW, "one chunk: a convolution's input, output and work space"
+
+
+def test_layers_add_what_is_kept_of_them_only() -> None:
+    n = 256
+    few, many = peak(Takes(), n, 2), peak(Takes(), n, 10)
+    assert many - few <= 8 * n * 2 * KEPT
+
+
+def test_raw_activations_that_are_asked_for_are_seen_by_this_count() -> None:
+    """The test above can fail."""
+    small, large = peak(Takes("none"), 64), peak(Takes("none"), 128)
+    assert large - small >= 64 * LAYERS * RAW
+
+
+@pytest.mark.parametrize("probe", [PerformanceProbe(), ActivationsProbe(max_samples=32)], ids=repr)
+def test_after_an_observation_no_tensor_is_left(probe: Probe) -> None:
+    data = (torch.randn(64, WIDTH, SIDE, SIDE), torch.randint(3, (64, SIDE, SIDE)))
+    probe.attach(images(), data, batch_size=CHUNK, on_error="raise").observe(0)
+    gc.collect()
+    with Live() as live:
+        probe.observe(1)
+        gc.collect()
+        assert live.now == 0
+
+
+# -- many steps ------------------------------------------------------------------------------------------------------
+
+
+def trained(probes: ProbeSet, schedule: Any, stops: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Bytes that Python and numpy hold, tensors, and observations, at these steps of a training."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    probes.attach(model, (torch.randn(8, 2), torch.arange(8) % 2), optimizer=optimizer, schedule=schedule)
+    optimizer.step()
+    gc.collect()
+    found, _ = [], probes.series_  # what is imported on first use is not what is looked for
+    tracemalloc.start()
+    try:
+        for step in range(2, stops[-1] + 1):
+            optimizer.step()
+            if step in stops:
+                observations = probes.series_.sizes["step"]
+                gc.collect()
+                tensors = sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+                found.append((tracemalloc.get_traced_memory()[0], tensors, observations))
+    finally:
+        tracemalloc.stop()
+        probes.detach()
+    return found
+
+
+@pytest.mark.parametrize("limits", [{}, {"budget": 0.01, "total_steps": 10**6}], ids=repr)
+def test_steps_that_are_not_observed_leave_nothing(limits: dict[str, Any]) -> None:
+    """PyTorch itself keeps about one byte a step here; a number that is kept would be 32."""
+    _, before, after = trained(ProbeSet(**limits), every(10**5), [50, 100, 2_100])
+    assert after[0] - before[0] < 5 * 2_000
+    assert after[1:] == (before[1], 1)
+
+
+@pytest.mark.slow
+def test_a_long_training_grows_by_its_records_only() -> None:
+    _, before, after = trained(ProbeSet([ActivationsProbe()]), log_spaced(), [100, 1_000, 50_000])
+    more = count(log_spaced(), 1_001, 50_001)
+    assert more == 20
+    assert after[0] - before[0] < more * 2_000 + 2 * 49_000
+    assert after[1:] == (before[1], before[2] + more)
+
+
+def test_an_observation_takes_bytes_in_proportion_to_its_numbers() -> None:
+    """8 bytes a number and 1 a flag, in columns that double, and 200 for the step."""
+    probes = ProbeSet([ActivationsProbe()]).attach(nn.Linear(2, 2), (torch.randn(8, 2), torch.arange(8) % 2))
+    probes.observe(1)
+    assert probes._session is not None
+    records = probes._session.journal.records
+    one = sum(records.column(name)[0].nbytes for name in records.variables)
+    assert one > 8 * 10
+    values = {name: records.column(name)[0] for name in records.variables}
+    before, n = len(pickle.dumps(records)), 3_000
+    for step in range(10**6, 10**6 + n):
+        records.put(step, values)
+    assert len(pickle.dumps(records)) - before <= n * (2 * one + 200)
