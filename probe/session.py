@@ -1,8 +1,6 @@
 """One attachment: probes, a model, data, a schedule and a file, from attach to detach."""
 
-import math
 import os
-import re
 import time
 import warnings
 import weakref
@@ -14,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xarray as xr
-from sklearn.base import BaseEstimator
-from torch import Tensor, nn
+from torch import nn
 
 from probe import capture, series
 from probe.attachable import check_model, check_optimizer, worth_saying
 from probe.budget import Budget, checked
+from probe.columns import Columns, DuplicateNameError, described
 from probe.counting import StepHook
 from probe.data import Batch, read_data, shape_of
 from probe.defaults import plain
@@ -76,7 +74,6 @@ class Session:
         self._default = schedule is None
         self._mark: tuple[int, int] | None = None
         self._schedule = schedule or (log_spaced() if self.counted else None)
-        self._owners: dict[str, str] = {}  # variable -> probe
         self._asked: set[str] = set()
         self._fired: set[str] = set()
         self._shared: list[capture.Tap] = []
@@ -90,6 +87,7 @@ class Session:
         self.journal = Journal(
             path, self._header(recorded=path is not None), mode=mode, step=self.step if self.counted else None
         )
+        self._columns = Columns(self.journal)
         # also where nobody calls detach: at the end of the process
         self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
         self._begin()
@@ -139,7 +137,7 @@ class Session:
 
     def _header(self, *, recorded: bool) -> dict[str, Any]:
         """Of the journal; the data is fingerprinted for a file only, since only a file is resumed."""
-        estimators = {name: _described(probe) for name, probe in self.members.items()}
+        estimators = {name: described(probe) for name, probe in self.members.items()}
         device = capture.device_of(self.model).type
         return {
             "configuration": {
@@ -153,8 +151,8 @@ class Session:
 
     def _begin(self) -> None:
         probes = {"probe": ["shared pass", *self.members]}
-        self._declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
-        self._declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
+        self._columns.declare(Variable("seconds", ("probe",), probes, "s", "time of one observation"))
+        self._columns.declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
     def _opened(self, share: float, total_steps: int | None) -> Budget:
         device = capture.device_of(self.model)
@@ -162,8 +160,8 @@ class Session:
         budget = Budget(share, total_steps, schedule=self._schedule, step=self.step, settle=settle)
         budget.resume(self.journal.records, self.step, counted=self.counted)
         for variable in budget.variables():
-            self._declare(variable)
-            self._owners[variable.name] = "the budget"
+            self._columns.declare(variable)
+            self._columns.claim(variable.name, "the budget")
         return budget
 
     def _count(self, optimizer: torch.optim.Optimizer) -> None:
@@ -196,7 +194,7 @@ class Session:
                     "observe(name=value) to add scalars, or attach without optimizer= to give the steps yourself"
                 )
             if self._last == self.step and scalars:
-                self.journal.annotate(self.step, self._evaluated(scalars))
+                self.journal.annotate(self.step, self._columns.scalars(scalars))
             return
         if step is None:
             raise ValueError("observe needs the step, since no optimizer was given to attach: observe(step)")
@@ -224,7 +222,7 @@ class Session:
 
     def record(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
         """Observe now. The first observation raises what goes wrong: it shows whether probes, model and data fit."""
-        values = self._evaluated(scalars or {})
+        values = self._columns.scalars(scalars or {})
         if self._budget is not None:
             values.update(self._budget.values())
         snapshot = self._snapshot(step)
@@ -272,44 +270,9 @@ class Session:
         found = {f"{prefix}{key}": value for key, value in measured.items()}
         arrays = {key: value.array(key) for key, value in found.items()}
         for key, value in found.items():
-            self._owner(key, name)
-            self._declare(value.variable(key, type(probe).__name__, prefix))
+            self._columns.claim(key, name, probe)
+            self._columns.declare(value.variable(key, type(probe).__name__, prefix))
         return arrays
-
-    def _declare(self, variable: Variable) -> None:
-        known = self.journal.records.variables.get(variable.name)
-        if known is None:
-            self.journal.declare(variable)
-        elif (known.dims, dict(known.coords)) != (variable.dims, dict(variable.coords)):
-            raise ValueError(
-                f"{variable.name} has changed its labels since it was first measured: "
-                f"{dict(known.coords)} then, {dict(variable.coords)} now"
-            )
-
-    def _owner(self, key: str, name: str) -> None:
-        if self._owners.setdefault(key, name) != name:
-            raise DuplicateNameError(
-                f"{self._owners[key]} and {name} both make {key!r}; name one of them: "
-                f"ProbeSet([..., ('second', {type(self.members[name]).__name__}(...))]) makes 'second_{key}'"
-            )
-
-    def _evaluated(self, scalars: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        values: dict[str, np.ndarray] = {}
-        dims = {dim for variable in self.journal.records.variables.values() for dim in variable.dims}
-        taken = {"step", "run", "layer", "split", "seconds", "failed", *dims, *self._owners}
-        for name, value in scalars.items():
-            if name in taken:
-                raise ValueError(f"observe({name}=...): the series has a variable of this name; choose another")
-            value = value() if callable(value) else value
-            number = np.asarray(value.detach().cpu().double() if isinstance(value, Tensor) else value)
-            if number.size != 1 or number.dtype.kind not in "fiub":
-                raise TypeError(
-                    f"observe({name}=...) takes a number, a tensor with one element or a callable that "
-                    f"returns one, got {value!r}"
-                )
-            values[name] = number.astype(np.float64).reshape(())
-            self._declare(Variable(name, long_name=name))
-        return values
 
     # -- ending ------------------------------------------------------------------------------------------------
 
@@ -354,26 +317,6 @@ class Session:
             )
 
 
-class DuplicateNameError(ValueError):
-    """Two probes make a variable of the same name."""
-
-
 def _close(journal: Journal, process: int) -> None:
     if os.getpid() == process:  # a forked worker that ends must not write its parent's files
         journal.close()
-
-
-def _described(probe: BaseEstimator) -> dict[str, Any]:
-    return {
-        "estimator": type(probe).__name__,
-        "parameters": {k: _told(v) for k, v in probe.get_params(deep=False).items()},
-    }
-
-
-def _told(value: Any) -> Any:
-    """A parameter as it can be read, and compared, in another process."""
-    if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_told(item) for item in value]
-    return getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(value))

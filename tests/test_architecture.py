@@ -36,7 +36,7 @@ RANKS = [
         "probe.attachable",
     ],
     ["probe.snapshot", "probe.spectra", "probe.information", "probe.linearity", "probe.complexity"],
-    ["probe.session"],
+    ["probe.session", "probe.columns"],
     ["probe.base", "probe.plots", "probe.readers"],
     ["probe.phases", "probe.measures"],
     ["probe.progress"],

@@ -38,14 +38,14 @@ def peak_agreement(series: xr.Dataset, variable: str = "information_x", *, delta
     ValueError
         If there is no second reading.
     """
-    readings = _readings(series, variable)
-    if len(readings) < 2:
+    named = readings(series, variable)
+    if len(named) < 2:
         raise ValueError(
             f"{variable!r} has one reading; measure others beside it: MutualInfoProbe(noise_factors=(0.5, 2), "
             'compare=("coding_rate",))'
         )
-    curves = xr.concat([curve.reset_coords(drop=True) for curve in readings.values()], dim="reading", join="outer")
-    curves = curves.assign_coords(reading=list(readings))
+    curves = xr.concat([curve.reset_coords(drop=True) for curve in named.values()], dim="reading", join="outer")
+    curves = curves.assign_coords(reading=list(named))
     tops = xr.apply_ufunc(
         lambda values: _top(series["step"].values, values),
         curves,
@@ -63,8 +63,11 @@ def peak_agreement(series: xr.Dataset, variable: str = "information_x", *, delta
     return found.assign_attrs(delta=delta)
 
 
-def _readings(series: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
-    """Name -> curves, all with the dimensions of the variable."""
+def readings(series: xr.Dataset, variable: str = "information_x") -> dict[str, xr.DataArray]:
+    """The same quantity by other noises and other estimators: name -> curves, all with the dimensions of the variable.
+
+    The first is the variable itself; ``noise x 0.5`` and such are its readings at other noises.
+    """
     if variable not in series:
         raise ValueError(f"the series has no {variable!r}; it has {', '.join(map(str, series.data_vars))}")
     found = {variable: series[variable]}
