@@ -68,6 +68,7 @@ class Trace:
     kinds: dict[str, str] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
+    defaults: list[str] = field(default_factory=list)  # the layers where none are named, once they were asked for
 
     @property
     def order(self) -> list[str]:

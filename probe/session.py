@@ -229,21 +229,19 @@ class Session:
         names = ["shared pass", *self.members]
         failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
         told: dict[str, list[str]] = {}
-        for i, name in enumerate(names):
-            start = time.perf_counter()
-            try:
-                with plain(), put_back(self._written):
-                    if name == "shared pass":
-                        snapshot.share()
-                    else:
+        with capture.preserved(self.model):  # once for all: reading and setting random states takes longer than a pass
+            for i, name in enumerate(names):
+                start = time.perf_counter()
+                try:
+                    with plain(), put_back(self._written):
                         values.update(self._measured(name, snapshot))
-            except Exception as error:
-                if self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError):
-                    self._withdraw()
-                    raise
-                failed[i] = 1
-                told.setdefault(f"{type(error).__name__}: {error}", []).append(name)
-            seconds[i] = time.perf_counter() - start
+                except Exception as error:
+                    if self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError):
+                        self._withdraw()
+                        raise
+                    failed[i] = 1
+                    told.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+                seconds[i] = time.perf_counter() - start
         self._asked |= snapshot.asked
         self._fired |= snapshot.fired
         self._last = step
@@ -262,9 +260,12 @@ class Session:
             self.journal.discard()
 
     def _measured(self, name: str, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        if name == "shared pass":
+            snapshot.share()
+            return {}
         probe = self.members[name]
         prefix = "" if name == type(probe).__name__ else f"{name}_"
-        with capture.preserved(self.model):  # a probe that draws from global random states harms nobody
+        with capture.preserved(self.model):  # training flags that a probe sets are no business of the next
             snapshot.history = lambda key: self.journal.records.column(f"{prefix}{key}")
             measured = probe.measure(snapshot)
         found = {f"{prefix}{key}": value for key, value in measured.items()}

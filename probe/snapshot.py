@@ -68,9 +68,11 @@ class Snapshot:
         """Names of the selected layers; of the default ones only those that return a row for each input."""
         if layers is not None:
             return select_layers(self.model, layers)
-        chosen = default_layers(self.model, [site for site in self.trace.order if site.endswith("->")])
-        fitting = [layer for layer in chosen if layer not in self.trace.shapes or self._by_row(layer)]
-        return fitting or chosen
+        if not self.trace.defaults:
+            chosen = default_layers(self.model, [site for site in self.trace.order if site.endswith("->")])
+            fitting = [layer for layer in chosen if layer not in self.trace.shapes or self._by_row(layer)]
+            self.trace.defaults = fitting or chosen
+        return list(self.trace.defaults)
 
     def _by_row(self, site: str) -> bool:
         return self.trace.shapes[site][:1] == (TRACE_ROWS,)
