@@ -115,7 +115,7 @@ def _add_accept(commands: Any) -> None:
         help="judge every claim of the paper, on its own curves and on our recorded runs",
         description="Judges the claims of arXiv:2504.12700 on the published curves and on the runs in "
         "reference/results, prints all verdicts with their numbers, and writes verdicts.md, curves.png (ours over the "
-        "paper's) and information.png.",
+        "paper's), information.png and readings.png (by every estimator).",
     )
     accept.add_argument("--out", type=Path, default=Path("acceptance"), help="folder to write to (default: acceptance)")
 
@@ -124,10 +124,10 @@ def _accept(out: Path) -> int:
     import matplotlib
 
     matplotlib.use("Agg")
-    from reference.acceptance import accept, as_text
+    from reference.acceptance import FIGURES, accept, as_text
 
     print(as_text(accept(out)))
-    print(f"\nwritten: {out / 'verdicts.md'}, {out / 'curves.png'}, {out / 'information.png'}")
+    print(f"\nwritten: {', '.join(str(out / name) for name in ('verdicts.md', *(f'{name}.png' for name in FIGURES)))}")
     return 0
 
 

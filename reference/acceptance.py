@@ -10,7 +10,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reference.claims import CLAIMS, CONTROLS, PAPER, Claim, Finding
+from probe.phases.agreement import readings
+from reference.claims import CLAIMS, CONTROLS, KEPT, KEPT_CONTROL, PAPER, Claim, Finding
 from reference.evidence import EMBEDDING, HISTOGRAM, Evidence
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED
 
@@ -117,10 +118,8 @@ def draw_information(evidence: Evidence) -> Figure:
         for split, colour in (("train", "#c4552d"), ("test", "#2b6ca3")):
             bits = one.probes["information_x"].sel(split=split, layer=one.layers()[-1])
             _seeds(column[0], bits, colour, f"I(T+n;X), {split}")
-        if HISTOGRAM in one.probes:
-            _seeds(column[1], one.probes[HISTOGRAM].sel(parameter=EMBEDDING), "#3d8b4f", "weight histogram")
-        else:
-            column[1].text(0.5, 0.5, "not recorded", transform=column[1].transAxes, ha="center", color="#888888")
+        weights = one if HISTOGRAM in one.probes else evidence.ours(f"{name}-kept")
+        _seeds(column[1], weights.measured(HISTOGRAM, parameter=EMBEDDING), "#3d8b4f", "weight histogram")
         for ax in column:
             ax.set_xscale("log")
             for step in one.fitted:
@@ -133,6 +132,24 @@ def draw_information(evidence: Evidence) -> Figure:
     return figure
 
 
+def draw_readings(evidence: Evidence) -> Figure:
+    """I(T;X) of the last block by every estimator and noise, on training, test and all inputs."""
+    runs, names = (*KEPT, KEPT_CONTROL), list(readings(evidence.ours(KEPT[0]).probes))
+    size = 2.6 * len(names), 2.4 * len(runs)
+    figure, axes = plt.subplots(len(runs), len(names), figsize=size, layout="constrained", sharex="row")
+    for row, run in zip(axes, runs, strict=True):
+        one = evidence.ours(run)
+        for ax, (name, curves) in zip(row, readings(one.probes).items(), strict=True):
+            for split, colour in (("train", "#c4552d"), ("test", "#2b6ca3"), ("all", "#444444")):
+                _seeds(ax, curves.sel(split=split, layer=one.layers()[-1]), colour, split)
+            for step in one.fitted:
+                ax.axvline(step, color="#888888", lw=0.6, ls=":")
+            ax.set(xscale="log", title="channel, r = .2" if name == "information_x" else name)
+        row[0].set_ylabel(f"{run}, bits")
+    axes[0, 0].legend(fontsize=7)
+    return figure
+
+
 def _seeds(ax: Axes, array: xr.DataArray, colour: str, label: str) -> None:
     """All runs as thin lines and their median; the first steps, in which layers grow out of their start, left out."""
     late = array.where(array["step"] >= 100, drop=True).transpose("run", "step")
@@ -140,13 +157,16 @@ def _seeds(ax: Axes, array: xr.DataArray, colour: str, label: str) -> None:
     ax.plot(late["step"], np.nanmedian(late.values, 0), color=colour, lw=1.6, label=label)
 
 
+FIGURES = {"curves": draw_curves, "information": draw_information, "readings": draw_readings}
+
+
 def accept(out: Path, evidence: Evidence | None = None) -> list[Judged]:
-    """Judge all claims; write ``verdicts.md``, ``curves.png`` and ``information.png`` into the folder ``out``."""
+    """Judge all claims; write ``verdicts.md`` and the figures into the folder ``out``."""
     evidence = evidence or Evidence()
     judged = judge(evidence)
     out.mkdir(parents=True, exist_ok=True)
     (out / "verdicts.md").write_text(as_markdown(judged) + "\n")
-    for name, draw in (("curves", draw_curves), ("information", draw_information)):
+    for name, draw in FIGURES.items():
         figure = draw(evidence)
         figure.savefig(out / f"{name}.png", dpi=80)
         plt.close(figure)

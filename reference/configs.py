@@ -52,4 +52,5 @@ CONFIGS = {
     # Controls that cannot generalise: answers dealt out by chance, and too few examples.
     "control-shuffled": replace(_SHORT, task=replace(_PAPER.task, shuffled=True)),
     "control-few": replace(_SHORT, task=TaskConfig(operation="division", size=97, fraction=0.15)),
+    "control-59": replace(DEMO, task=replace(DEMO.task, shuffled=True)),
 }

@@ -77,20 +77,9 @@ class Recorded:
         chosen = PhaseDetector(layer=self.layers()[layer], split=split).fit(self.probes)
         return chosen.markers_.sel(marker="compression_onset")
 
-    def around(self, name: str, step: np.ndarray, **where: str) -> np.ndarray:
-        """Mean of three observations of a variable of the probes about a step of each run."""
-        values = self.probes[name].sel(where).transpose("run", "step").values
-        steps = self.probes["step"].values
-        found = []
-        for row, at in zip(values, step, strict=True):
-            k = int(np.abs(np.log10(steps + 1) - np.log10(at + 1)).argmin()) if np.isfinite(at) else 0
-            found.append(np.nanmean(row[max(k - 1, 0) : k + 2]) if np.isfinite(at) else np.nan)
-        return np.array(found)
-
-    def last(self, name: str, **where: str) -> np.ndarray:
-        """Mean of the last three observations of each run."""
-        rows = self.probes[name].sel(where).transpose("run", "step").values
-        return np.array([np.mean(row[np.isfinite(row)][-3:]) for row in rows])
+    def measured(self, name: str, **where: str) -> xr.DataArray:
+        """A variable of the probes (run, step)."""
+        return self.probes[name].sel(where).transpose("run", "step")
 
 
 class Evidence:
@@ -139,6 +128,20 @@ def published(task: str) -> xr.Dataset:
 
 def _with_runs(series: xr.Dataset) -> xr.Dataset:
     return series if "run" in series.dims else series.expand_dims("run")
+
+
+def around(curves: xr.DataArray, step: np.ndarray) -> np.ndarray:
+    """Mean of three observations about a step of each run; NaN where there is no step. Curves have (run, step)."""
+    steps, found = curves["step"].values, []
+    for row, at in zip(curves.values, step, strict=True):
+        k = int(np.abs(np.log10(steps + 1) - np.log10(at + 1)).argmin()) if np.isfinite(at) else 0
+        found.append(np.nanmean(row[max(k - 1, 0) : k + 2]) if np.isfinite(at) else np.nan)
+    return np.array(found)
+
+
+def last(curves: xr.DataArray) -> np.ndarray:
+    """Mean of the last three observations of each run. Curves have (run, step)."""
+    return np.array([np.mean(row[np.isfinite(row)][-3:]) for row in curves.values])
 
 
 def times(markers: xr.Dataset, name: str | None = None) -> np.ndarray:

@@ -88,6 +88,12 @@ EXPERIMENTS = {
     "controls": Experiment(
         figure="-", question="fitted, not to be generalised", configs=("control-shuffled", "control-few"), seeds=4
     ),
+    "estimators": Experiment(
+        figure="3",
+        question="every estimator, all inputs, weight histograms (with 3 seeds of the paper's table)",
+        configs=("division-59", "control-59"),
+        seeds=6,
+    ),
     "settings": Experiment(
         figure="3", question="which settings the paper used", configs=("paper-beta2", "paper-decay-.01"), seeds=8
     ),

@@ -172,7 +172,7 @@ def test_hump_in_every_seed_and_no_compression_in_the_controls(judged: list[Judg
 def test_figures_and_table_are_written(tmp_path: Path) -> None:
     few = Evidence()
     accept(tmp_path / "out", few)
-    for name in ("curves.png", "information.png"):
+    for name in ("curves.png", "information.png", "readings.png"):
         assert (tmp_path / "out" / name).stat().st_size > 20_000
     assert "| hump | figures 3c, 4c | confirmed" in (tmp_path / "out" / "verdicts.md").read_text()
     assert not plt.get_fignums()

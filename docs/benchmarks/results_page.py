@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from reference.acceptance import as_markdown, draw_curves, draw_information, judge
+from reference.acceptance import FIGURES, as_markdown, judge
 from reference.evidence import Evidence
 from reference.experiments import EXPERIMENTS
 
@@ -45,7 +45,7 @@ def main() -> None:
     for name, new in (("verdicts", verdicts), ("settings", settings), ("experiments", experiments())):
         text = between(text, name, new)
     page.write_text(text)
-    for name, draw in (("curves", draw_curves), ("information", draw_information)):
+    for name, draw in FIGURES.items():
         draw(evidence).savefig(DOCS / "images" / f"{name}.png", dpi=80)
 
 

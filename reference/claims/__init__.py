@@ -7,9 +7,9 @@ coincide if they lie within .25 dex, a factor of 1.8: the published texts give t
 import numpy as np
 
 from reference.claims import complexity, phases, plane
-from reference.claims.base import CONTROLS, PAPER, TOGETHER, TRUE, Claim, Finding, nothing_published
+from reference.claims.base import CONTROLS, KEPT, KEPT_CONTROL, PAPER, TOGETHER, TRUE, Claim, Finding, nothing_published
 
-__all__ = ["CLAIMS", "CONTROLS", "PAPER", "Claim", "Finding"]
+__all__ = ["CLAIMS", "CONTROLS", "KEPT", "KEPT_CONTROL", "PAPER", "Claim", "Finding"]
 
 CLAIMS = [
     Claim(
@@ -93,6 +93,14 @@ CLAIMS = [
         "less at the end of the record than at the end of fitting; not so in controls that do not generalise",
         plane.published_fall,
         plane.fall,
+    ),
+    Claim(
+        "I(T;X) falls by every reading",
+        "2.3",
+        "(no claim of the paper, which has one estimator: whether the fall hangs on it)",
+        "less at the end of the record than at the end of fitting, by each estimator, on training, test and all inputs",
+        nothing_published,
+        plane.fall_by_reading,
     ),
     Claim(
         "rightmost point and hump",

@@ -6,16 +6,14 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from reference.claims.base import CONTROLS, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import EMBEDDING, HISTOGRAM, Evidence, Recorded, log_times
+from reference.evidence import EMBEDDING, HISTOGRAM, Evidence, Recorded, around, last, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
-def _ratio(one: Recorded, step: np.ndarray | None) -> np.ndarray:
-    """log10 of local complexity at training points over that at test points."""
-    name = "local_complexity_total"
+def _ratio(one: Recorded) -> np.ndarray:
+    """log10 of local complexity at training points over that at test points, when the training set is fitted."""
     train, test = (
-        one.last(name, split=split) if step is None else one.around(name, step, split=split)
-        for split in ("train", "test")
+        around(one.measured("local_complexity_total", split=split), one.fitted) for split in ("train", "test")
     )
     return np.log10(train / test)
 
@@ -24,7 +22,7 @@ def concentrated(evidence: Evidence) -> Iterator[Finding]:
     """Local complexity at training points over that at test points, when the training set is fitted."""
     for name in (*PAPER.values(), *TRUE, *CONTROLS):
         one = evidence.ours(name)
-        found = by_prediction(_ratio(one, one.fitted), np.log10(1.1), np.inf, "log10 of train over test")
+        found = by_prediction(_ratio(one), np.log10(1.1), np.inf, "log10 of train over test")
         yield Finding(name, found, name in CONTROLS)
 
 
@@ -37,8 +35,10 @@ def falls_on(variable: str) -> Callable[[Evidence], Iterator[Finding]]:
             where = {"split": "train"}
             if "layer" in one.probes[variable].dims:
                 where["layer"] = one.layers()[0]
-            late, then = one.last(variable, **where), one.around(variable, one.fitted, **where)
-            found = by_prediction(np.log10(late / then), -np.inf, 0, "log10 of end over fit")
+            curves = one.measured(variable, **where)
+            found = by_prediction(
+                np.log10(last(curves) / around(curves, one.fitted)), -np.inf, 0, "log10 of end over fit"
+            )
             yield Finding(name, found, name in CONTROLS)
 
     return judge
@@ -80,9 +80,9 @@ def _relative(evidence: Evidence, names: tuple[str, ...], variable: str, where: 
         chosen = dict(where)
         if "layer" in one.probes[variable].dims:
             chosen["layer"] = one.layers()[0 if variable == "linear_mapping_number" else -1]
-        late = one.around(variable, np.full(one.probes.sizes["run"], 20_000.0), **chosen)
-        n = one.probes.sizes["run"]
-        found.append(np.log10(late / one.around(variable, one.fitted[:n], **chosen)))
+        curves = one.measured(variable, **chosen)
+        late = around(curves, np.full(len(curves), 20_000.0))
+        found.append(np.log10(late / around(curves, one.fitted[: len(curves)])))
     return np.concatenate(found)
 
 

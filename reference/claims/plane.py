@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
+import xarray as xr
 
+from probe.phases.agreement import readings
 from probe.phases.peaks import top_inside
 from probe.phases.rests import fixed_point
-from reference.claims.base import CONTROLS, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import EMBEDDING, HISTOGRAM, PUBLISHED_PLANE, Evidence, Recorded, log_times
+from reference.claims.base import CONTROLS, KEPT, KEPT_CONTROL, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
+from reference.evidence import EMBEDDING, HISTOGRAM, PUBLISHED_PLANE, Evidence, around, last, log_times
 from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
@@ -25,10 +27,9 @@ def published_fall(_: Evidence) -> Iterator[Finding]:
         yield Finding(f"{task}, weight histograms", Verdict(word, f"{plane.top} to {plane.last} bits"))
 
 
-def _changes(one: Recorded, name: str, start: np.ndarray, end: np.ndarray | None, **where: str) -> np.ndarray:
-    """Of a variable between two steps of each run; None: to the end."""
-    late = one.last(name, **where) if end is None else one.around(name, end, **where)
-    return late - one.around(name, start, **where)
+def _changes(curves: xr.DataArray, start: np.ndarray, end: np.ndarray | None = None) -> np.ndarray:
+    """Between two steps of each run; None: to the end."""
+    return (last(curves) if end is None else around(curves, end)) - around(curves, start)
 
 
 EARLY = 100.0  # after the first steps, in which the layers only grow out of their initial state
@@ -40,7 +41,7 @@ def rise_while_fitting(evidence: Evidence) -> Iterator[Finding]:
         one = evidence.ours(name)
         for variable in ("information_x", "information_y"):
             early = np.full(len(one.fitted), EARLY)
-            gains = _changes(one, variable, early, one.fitted, split="train", layer=one.layers()[-1])
+            gains = _changes(one.measured(variable, split="train", layer=one.layers()[-1]), early, one.fitted)
             yield Finding(f"{name}, {variable}", by_prediction(gains, 0, np.inf, "bits"))
 
 
@@ -50,7 +51,7 @@ def flat_after(evidence: Evidence) -> Iterator[Finding]:
         one = evidence.ours(name)
         where = {"split": "train", "layer": one.layers()[-1]}
         flat = 0.1 * float(one.probes["information_y_ceiling"].sel(where).max())
-        gains = _changes(one, "information_y", one.fitted, None, **where)
+        gains = _changes(one.measured("information_y", **where), one.fitted)
         yield Finding(name, by_prediction(gains, -flat, flat, "bits"))
 
 
@@ -58,15 +59,15 @@ def _fall_after(evidence: Evidence) -> Iterator[Finding]:
     for name in (*PAPER.values(), *TRUE, "division-96", "s5-fast", *CONTROLS):
         one = evidence.ours(name)
         for split in ("train", "test"):
-            falls = _changes(one, "information_x", one.fitted, None, split=split, layer=one.layers()[-1])
+            falls = _changes(one.measured("information_x", split=split, layer=one.layers()[-1]), one.fitted)
             found = by_prediction(falls, -np.inf, 0, "bits")
             yield Finding(f"{name}, last block, {split}", found, name in NOT_LEARNT)
 
 
 def _histogram_fall(evidence: Evidence) -> Iterator[Finding]:
-    for name in (*TRUE, "division-96", "s5-fast", *CONTROLS):
+    for name in (*KEPT, *TRUE, "s5-fast", *NOT_LEARNT):
         one = evidence.ours(name)
-        falls = _changes(one, HISTOGRAM, one.fitted, None, parameter=EMBEDDING)
+        falls = _changes(one.measured(HISTOGRAM, parameter=EMBEDDING), one.fitted)
         found = by_prediction(falls, -np.inf, 0, "bits")
         yield Finding(f"{name}, weight histogram", found, name in NOT_LEARNT)
 
@@ -75,6 +76,17 @@ def fall(evidence: Evidence) -> Iterator[Finding]:
     """What it loses about the inputs after fitting, and what the weight histogram does."""
     yield from _fall_after(evidence)
     yield from _histogram_fall(evidence)
+
+
+def fall_by_reading(evidence: Evidence) -> Iterator[Finding]:
+    """What the last block loses after fitting by each estimator and noise, on training, test and all inputs."""
+    for name in (*KEPT, KEPT_CONTROL):
+        one = evidence.ours(name)
+        for reading, curves in readings(one.probes).items():
+            for split in ("train", "test", "all"):
+                curve = curves.sel(split=split, layer=one.layers()[-1]).transpose("run", "step")
+                found = by_prediction(_changes(curve, one.fitted), -np.inf, 0, "bits")
+                yield Finding(f"{name}, {reading}, {split}", found, name in NOT_LEARNT)
 
 
 def published_rightmost(evidence: Evidence) -> Iterator[Finding]:
@@ -89,23 +101,26 @@ def published_rightmost(evidence: Evidence) -> Iterator[Finding]:
 
 
 def our_rightmost(evidence: Evidence) -> Iterator[Finding]:
-    """The maximum of I(T+n;X), where there is one, against the hump; and that of the weight histogram."""
-    for name in (*PAPER.values(), *TRUE):
+    """The maximum of I(T+n;X), where there is one, of its other readings and of weight histograms, against the hump."""
+    for name in (*PAPER.values(), *TRUE, *KEPT):
         one = evidence.ours(name)
         hump = log_times(one.markers, "descent_onset")
-        top = log_times(one.compression())
-        yield Finding(
-            f"{name}, last block", by_prediction(top - hump, -TOGETHER, TOGETHER, "dex, top of I(T+n;X) - hump")
-        )
+        tops = {"last block": log_times(one.compression())}
+        if name in KEPT:
+            tops |= {
+                f"last block, {reading}": _tops(curves.sel(split="train", layer=one.layers()[-1]))
+                for reading, curves in readings(one.probes).items()
+                if reading != "information_x"
+            }
         if HISTOGRAM in one.probes:
-            found = by_prediction(_histogram_top(one) - hump, -TOGETHER, TOGETHER, "dex, its top - hump")
-            yield Finding(f"{name}, weight histogram", found)
+            tops["weight histogram"] = _tops(one.measured(HISTOGRAM, parameter=EMBEDDING))
+        for label, top in tops.items():
+            yield Finding(f"{name}, {label}", by_prediction(top - hump, -TOGETHER, TOGETHER, "dex, its top - hump"))
 
 
-def _histogram_top(one: Recorded) -> np.ndarray:
-    """log10 of the step of the maximum, NaN where it is at an end of the record."""
-    rows = one.probes[HISTOGRAM].sel(parameter=EMBEDDING).transpose("run", "step").values
-    tops = [top_inside(one.probes["step"].values, row) for row in rows]
+def _tops(curves: xr.DataArray) -> np.ndarray:
+    """log10 of the step of the maximum of each run, NaN where it is at an end of the record."""
+    tops = [top_inside(curves["step"].values, row) for row in curves.transpose("run", "step").values]
     return np.array([np.nan if top is None else np.log10(top.step + 1) for top in tops])
 
 
