@@ -26,6 +26,7 @@ def read_runs(
     measures: Any,
     level: float,
     complete: bool = True,
+    beside_baselines: bool = False,
 ) -> Reading:
     """Runs of one or more groups.
 
@@ -45,6 +46,8 @@ def read_runs(
         Test accuracy (share), as the median of the last three observations.
     complete
         Whether the runs are over; of runs that go on nobody asks whether they generalise, and no measure is left out.
+    beside_baselines
+        Whether losses and weight norm are read too, if they are there and ``measures`` does not name them.
 
     Raises
     ------
@@ -53,7 +56,10 @@ def read_runs(
     """
     groups = [Group(name, one, detector, going_on=not complete) for name, one in groups_of(curves)]
     known = {label: variable for group in groups for label, variable in group.labels().items()}
-    chosen = _chosen(known, measures)
+    asked = _chosen(known, measures)
+    plain = {variable for group in groups for variable in group.baselines}
+    beside = {label: variable for label, variable in known.items() if beside_baselines and variable in plain}
+    chosen = asked | beside
     runs: list[Run] = []
     notes: list[str] = []
     for group, given in zip(groups, labels_given(generalises, groups), strict=True):
@@ -65,9 +71,9 @@ def read_runs(
     if flat:
         notes.append(f"left out, for they are the same at all steps: {', '.join(flat)}")
     kept = {name: chosen[name] for name in chosen if name not in flat}
-    if not kept:
+    if not asked.keys() & kept.keys():
         raise ValueError(f"expected measures that change over the steps, got none; there are: {', '.join(known)}")
-    baselines = [name for name in kept if any(kept[name] in group.baselines for group in groups)]
+    baselines = [name for name in kept if kept[name] in plain]
     return Reading(runs, kept, baselines, list(dict.fromkeys(notes)))
 
 

@@ -28,7 +28,7 @@ class ProgressScorecard(BaseEstimator):
     measures : str or list of str, optional
         Names of variables, or of one of their curves: ``"information_x"``, ``"information_x[train, blocks.1]"``. None
         takes every float variable but accuracies, ``seconds`` and error bars (``_se``, ``_lower``, ``_upper``,
-        ``_ceiling``). Test loss, train loss and ``weight_norm_total`` are the baselines among them.
+        ``_ceiling``). Test loss, train loss and ``weight_norm_total``, the baselines, are judged in any case.
     detector : PhaseDetector, optional
         Where the markers come from, with the names of the roles; None takes the defaults.
     level : float
@@ -119,7 +119,12 @@ class ProgressScorecard(BaseEstimator):
         """
         self._check()
         reading = read_runs(
-            curves, generalises, detector=self.detector, measures=self.measures, level=self.generalises_at
+            curves,
+            generalises,
+            detector=self.detector,
+            measures=self.measures,
+            level=self.generalises_at,
+            beside_baselines=True,
         )
         runs, notes = _usable(reading)
         if not any(run.generalises for run in runs):
