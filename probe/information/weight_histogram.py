@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probe.information.bins import EARLY_EDGES, early_code_bins
+from probe.information.discrete import finite
 
 _BLOCK = 2**20  # weights at a time: 16 MB of codes and copies
 
@@ -25,6 +26,7 @@ def weight_histogram_entropy(weights: Tensor) -> float:
     if weights.numel() == 0:
         raise ValueError(f"weights must not be empty, got shape {tuple(weights.shape)}")
     blocks = weights.detach().flatten().split(_BLOCK)
-    counts = torch.stack([torch.bincount(early_code_bins(block), minlength=EARLY_EDGES) for block in blocks]).sum(0)
+    codes = (early_code_bins(finite(block, name="weights")) for block in blocks)
+    counts = torch.stack([torch.bincount(code, minlength=EARLY_EDGES) for code in codes]).sum(0)
     shares = counts[counts > 0].double() / weights.numel()
     return -float((shares * shares.log2()).sum())
