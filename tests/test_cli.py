@@ -139,7 +139,7 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out
     written = json.loads((tmp_path / "a.json").read_text())
     assert [row["measure"] for row in written["scores"]] == [
-        "embedding_rms", "local_complexity_total[train]", "local_complexity_total[test]"
+        "embedding_rms", "local_complexity_total[train]", "local_complexity_total[test]", "train_loss", "test_loss"
     ]  # fmt: skip
     one = written["scores"][0]
     assert (one["n_runs"], one["n_controls"], one["separates_value"]) == (4, 4, 1)
@@ -147,7 +147,7 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert one["auc_value_p"] == pytest.approx(2 / 70)
     assert f"{one['auc_value']:.2f} (p 0.029)" in told
     assert one["error"] is None
-    assert len(written["runs"]) == 3 * 8
+    assert len(written["runs"]) == 5 * 8
     assert all(f"Note: {note}" in told for note in written["notes"])
     assert probe_main(["score", runs, "--measures", "embedding_rms", "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("| measure | runs |")
