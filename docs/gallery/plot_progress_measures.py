@@ -67,5 +67,5 @@ print(warning.table())
 # %%
 # No measure here does all that the word promises. Information falls long after test accuracy has begun to rise; local
 # complexity falls steadily, but mostly after it too, and in controls; the level of the linear mapping number tells
-# whether a run will generalise, if it does so with delay, and not when. More runs and controls: the page on progress
-# measures.
+# in these runs whether one will generalise, and not when; on fresh runs with controls of their own it told nothing.
+# More runs and controls: the page on progress measures.
