@@ -16,9 +16,10 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from probe.capture import Tap
+from probe.measured import Measured
 from probe.schedule import Schedule, count, log_spaced
 from probe.session import Session
-from probe.snapshot import Measured, Snapshot
+from probe.snapshot import Snapshot
 
 __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
 

@@ -17,8 +17,7 @@ from probe.chain import Calls, Link, ends, in_place, joined
 from probe.defaults import of_the_user, plain
 from probe.functional import Activations
 from probe.layers import INPUT, OUTPUT, Reduce, named_layers, reduced, replaced, tensor_of
-from probe.preserved import device_of as device_of
-from probe.preserved import preserved as preserved
+from probe.preserved import preserved
 
 # Edit(output, positions): what a site passes on instead; positions are the places of its rows in the request.
 Edit = Callable[[Tensor, Tensor], Tensor]

@@ -23,6 +23,7 @@ from probe.data import Batch, read_data, shape_of
 from probe.defaults import plain
 from probe.journal import Journal
 from probe.layers import unwrap
+from probe.preserved import device_of, preserved
 from probe.schedule import Schedule, log_spaced
 from probe.series import Variable
 from probe.snapshot import Snapshot
@@ -106,7 +107,7 @@ class Session:
     def _traced(self) -> capture.Trace:
         trace = capture.Trace()
         for split, batch in self.data.items():
-            inputs, _ = batch.take(torch.arange(capture.TRACE_ROWS), capture.device_of(self.model))
+            inputs, _ = batch.take(torch.arange(capture.TRACE_ROWS), device_of(self.model))
             try:
                 trace.join(capture.trace(self.model, inputs))
             except Exception as error:
@@ -121,7 +122,7 @@ class Session:
     def _try_out(self) -> None:
         """The shared pass over two rows of each split: what cannot work is an error now, not a flag at each step."""
         for split, batch in self.data.items():
-            few = {split: Batch(*batch.take(torch.arange(capture.TRACE_ROWS), capture.device_of(self.model)))}
+            few = {split: Batch(*batch.take(torch.arange(capture.TRACE_ROWS), device_of(self.model)))}
             try:
                 Snapshot(self.model, self.step, few, self.trace, shared=self._shared).share()
             except Exception as error:
@@ -138,7 +139,7 @@ class Session:
     def _header(self, *, recorded: bool) -> dict[str, Any]:
         """Of the journal; the data is fingerprinted for a file only, since only a file is resumed."""
         estimators = {name: described(probe) for name, probe in self.members.items()}
-        device = capture.device_of(self.model).type
+        device = device_of(self.model).type
         return {
             "configuration": {
                 "probes": estimators,
@@ -155,7 +156,7 @@ class Session:
         self._columns.declare(Variable("failed", ("probe",), probes, flag=True, long_name="the probe raised an error"))
 
     def _opened(self, share: float, total_steps: int | None) -> Budget:
-        device = capture.device_of(self.model)
+        device = device_of(self.model)
         settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
         budget = Budget(share, total_steps, schedule=self._schedule, step=self.step, settle=settle)
         budget.resume(self.journal.records, self.step, counted=self.counted)
@@ -229,7 +230,7 @@ class Session:
         names = ["shared pass", *self.members]
         failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
         told: dict[str, list[str]] = {}
-        with capture.preserved(self.model):  # once for all: reading and setting random states takes longer than a pass
+        with preserved(self.model):  # once for all: reading and setting random states takes longer than a pass
             for i, name in enumerate(names):
                 start = time.perf_counter()
                 try:
@@ -265,7 +266,7 @@ class Session:
             return {}
         probe = self.members[name]
         prefix = "" if name == type(probe).__name__ else f"{name}_"
-        with capture.preserved(self.model):  # training flags that a probe sets are no business of the next
+        with preserved(self.model):  # training flags that a probe sets are no business of the next
             snapshot.history = lambda key: self.journal.records.column(f"{prefix}{key}")
             measured = probe.measure(snapshot)
         found = {f"{prefix}{key}": value for key, value in measured.items()}

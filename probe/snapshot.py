@@ -12,7 +12,6 @@ from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Start, Tap, Trace
 from probe.chain import affine, bare, innermost, overwriting, tail
 from probe.data import Batch
 from probe.layers import INPUT, Layers, Reduce, default_layers, named_layers, select_layers
-from probe.measured import Measured as Measured
 from probe.preserved import device_of, preserved
 from probe.rows import Rows
 

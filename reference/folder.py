@@ -239,8 +239,7 @@ def load_model(folder: str | os.PathLike[str], step: int) -> tuple[Transformer, 
     series = RunFolder(folder).recorded()
     if series is None:
         raise FileNotFoundError(f"Expected a run in {os.fspath(folder)}, came no run.nc. Give the folder of one seed.")
-    file = Path(folder) / "weights" / f"{step}.pt"
-    if not file.exists():
+    if not _weights_of(folder, step).exists():
         near = sorted(kept(folder), key=lambda there: abs(there - step))[:3]
         raise FileNotFoundError(
             f"Expected a step whose weights are kept, came {step}. "
@@ -250,8 +249,17 @@ def load_model(folder: str | os.PathLike[str], step: int) -> tuple[Transformer, 
     config, seed = config_from_dict(facts["config"]), facts["seed"]
     task = config.task.make(seed)
     model = Transformer(config.model, task.n_tokens, task.n_classes, seed=seed)
-    model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    model.load_state_dict(load_weights(folder, step))
     return model.eval(), task
+
+
+def load_weights(folder: str | os.PathLike[str], step: int) -> dict[str, Tensor]:
+    """The weights of a kept step, on the CPU."""
+    return torch.load(_weights_of(folder, step), map_location="cpu", weights_only=True)
+
+
+def _weights_of(folder: str | os.PathLike[str], step: int) -> Path:
+    return Path(folder) / "weights" / f"{step}.pt"
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:

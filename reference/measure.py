@@ -7,13 +7,12 @@ import joblib
 import numpy as np
 import torch
 import xarray as xr
-from joblib.parallel import get_active_backend
 
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, WeightsProbe
 from probe.journal import journal_of
-from reference.folder import kept, load_model
-from reference.runs import seed_folders
+from reference.folder import kept, load_model, load_weights
+from reference.runs import seed_folders, workers_for
 
 
 def everything() -> ProbeSet:
@@ -69,8 +68,7 @@ def measure(
             f"Expected kept weights in {folder}, came none{f' of seed {bare[0]}' if bare else ', nor any seed'}. Train "
             "with --keep log or --keep all."
         )
-    workers = get_active_backend()[1] if n_jobs is None else n_jobs
-    jobs = min(joblib.effective_n_jobs(joblib.cpu_count() if workers is None else workers), len(chosen))
+    jobs = min(workers_for(n_jobs), len(chosen))
     found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure_run)(there[seed], probes) for seed in chosen)
     return probe.series.concat(found, chosen).assign_coords(seed=("run", np.array(chosen, np.int32)))
 
@@ -87,7 +85,7 @@ def measure_run(path: Path, probes: Callable[[], ProbeSet] = everything) -> xr.D
     last = max(attached.series_["step"].values, default=-1) if begun else -1
     for step in steps:
         if step > last:
-            model.load_state_dict(torch.load(path / "weights" / f"{step}.pt", weights_only=True))
+            model.load_state_dict(load_weights(path, step))
             attached.observe(step)
     attached.detach()
     return probe.load(out)

@@ -154,13 +154,18 @@ def _groups(
     seeds: Sequence[int], n_jobs: int | None, device: str, together: bool
 ) -> tuple[list[list[int]], int | None]:
     """Seeds of each job, and how many jobs at a time."""
-    chosen = get_active_backend()[1] if n_jobs is None else n_jobs
-    if chosen is None:
-        chosen = torch.cuda.device_count() if device == "cuda" else joblib.cpu_count()
-    workers = joblib.effective_n_jobs(chosen)
+    workers = workers_for(n_jobs, device)
     n = min(workers, len(seeds)) if together else len(seeds)
     groups = [[int(seed) for seed in part] for part in np.array_split(seeds, n)] if n else []
     return groups, min(workers, max(1, n))
+
+
+def workers_for(n_jobs: int | None, device: str = "cpu") -> int:
+    """Jobs at a time: as asked for, else as `joblib.parallel_config` says, else one for each core, or each GPU."""
+    chosen = get_active_backend()[1] if n_jobs is None else n_jobs
+    if chosen is None:
+        chosen = torch.cuda.device_count() if device == "cuda" else joblib.cpu_count()
+    return joblib.effective_n_jobs(chosen)
 
 
 def _needs(name: str, config: TrainConfig, todo: dict[int, int], keep: str, folder: Path, device: str) -> str:

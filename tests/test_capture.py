@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
-from probe.capture import Pass, Scored, Tap, Trace, preserved, trace
+from probe.capture import Pass, Scored, Tap, Trace, trace
 from probe.data import Batch, read_data
 from probe.layers import ACTIVATION_MODULES, INPUT, OUTPUT, unwrap
+from probe.preserved import preserved
 from probe.snapshot import Snapshot
 
 X = torch.linspace(-2, 2, 30).reshape(10, 3)

@@ -242,6 +242,7 @@ def without_flags(model: nn.Module) -> Iterator[None]:
 )
 def test_broken_capture_is_caught(breakage: Any, rogue: Probe, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "preserved", breakage)
+    monkeypatch.setattr("probe.session.preserved", breakage)
     monkeypatch.setattr("probe.snapshot.preserved", breakage)
     monkeypatch.setattr("probe.session.observed", lambda model: nullcontext([]))  # or it would put the buffers back
     with pytest.raises(AssertionError, match=told):

@@ -10,8 +10,9 @@ from probe import PerformanceProbe
 from probe.capture import Tap, trace
 from probe.data import read_data
 from probe.layers import INPUT, OUTPUT
+from probe.measured import Measured
 from probe.rows import Rows
-from probe.snapshot import Measured, Snapshot
+from probe.snapshot import Snapshot
 
 X, Y = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
 

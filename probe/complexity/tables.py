@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from probe.complexity.boundary import boundary_density, boundary_distance, sign_changes, slice_slope
-from probe.snapshot import Measured
+from probe.measured import Measured
 
 COLUMNS = ("count", "near", "nearest", "density")  # what :func:`columns` says of each point
 Found = Mapping[str, Mapping[str, Tensor]]  # split -> site -> (n, radii, columns)

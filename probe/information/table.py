@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from probe.information.channel import Bits, ChannelInformation
 from probe.information.comparison import ESTIMATORS, Reading
 from probe.information.geometry import Geometry
+from probe.measured import Measured
 from probe.series import COMPARES
-from probe.snapshot import Measured
 
 SILENT = "silent"  # in place of a cell: the layer did not fire
 _ALARM = 0.5  # of what the classes' means decode; less of it in a reading means that the noise hides the labels

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from probe.progress.runs import WEIGHT_NORM, Curve, Run
+from probe.progress.runs import NOTHING, WEIGHT_NORM, Curve, Run
 
 _SLOPE_OVER = 0.25 + 1e-9  # decades; rounding must not cost an observation at the edge
-_NOTHING = Curve(np.empty(0), np.empty(0))
 
 
 class Statistic(NamedTuple):
@@ -29,7 +28,7 @@ class Statistic(NamedTuple):
 def _after_fit(run: Run, curve: Curve) -> Curve:
     """The observations from where the end of fitting is known on: the last of the observations that show it."""
     if np.isnan(run.fit_known):
-        return _NOTHING
+        return NOTHING
     return curve.between(run.fit_known, np.inf)
 
 
@@ -38,11 +37,11 @@ def moved(run: Run, signal: str, rule: str, n_sustained: int) -> Statistic:
 
     Of "drop" and "below" with the sign turned round, so that more is more alarming.
     """
-    curve = run.curves.get(signal, _NOTHING)
+    curve = run.curves.get(signal, NOTHING)
     steps, values = _after_fit(run, curve)
     origin = curve.until(run.fit_end) if rule in ("drop", "rise") else 0.0
     if np.isnan(origin) or len(steps) < n_sustained:
-        return Statistic(*_NOTHING)
+        return Statistic(*NOTHING)
     sign = 1 if rule in ("rise", "above") else -1
     windows = np.lib.stride_tricks.sliding_window_view(sign * (values - origin), n_sustained)
     return Statistic(steps[n_sustained - 1 :], windows.min(axis=1))
@@ -56,7 +55,7 @@ def clock(run: Run) -> Statistic:
 
 def slope(run: Run) -> Statistic:
     """Fall of the test loss per decade: a straight line through the observations of the last quarter of a decade."""
-    steps, loss = run.test_loss or _NOTHING
+    steps, loss = run.test_loss or NOTHING
     x = np.log10(steps + 1)
     first = np.searchsorted(x, x - _SLOPE_OVER)
     known = np.flatnonzero(np.arange(len(x)) - first >= 2)  # three observations

@@ -7,10 +7,9 @@ import numpy as np
 import xarray as xr
 
 from probe.progress.departure import departure
-from probe.progress.runs import Curve, Run
+from probe.progress.runs import NOTHING, Curve, Run
 from probe.progress.statistics import change_correlation, tau_b
 
-_NOTHING = Curve(np.empty(0), np.empty(0))
 _OF_RUN = {"fit_end": "fit_end", "generalisation_onset": "onset", "end": "end", "last_step": "last_step"}
 
 
@@ -34,7 +33,7 @@ def by_run(runs: Sequence[Run], measures: Sequence[str], *, place: Callable[[Run
         ``lead_low`` and ``lead_high``, bounds of the lead in dex: equal if both onsets were found. By run:
         ``fit_end``, ``generalisation_onset``, ``end``, ``last_step``, ``generalises``, ``group``.
     """
-    rows = [[_of_run(run, run.curves.get(name, _NOTHING), place(run), k) for name in measures] for run in runs]
+    rows = [[_of_run(run, run.curves.get(name, NOTHING), place(run), k) for name in measures] for run in runs]
     variables: dict[str, Any] = {
         key: (("run", "measure"), np.array([[one[key] for one in row] for row in rows])) for key in rows[0][0]
     }

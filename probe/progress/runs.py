@@ -29,6 +29,9 @@ class Curve(NamedTuple):
         return Curve(self.steps[inside], self.values[inside])
 
 
+NOTHING = Curve(np.empty(0), np.empty(0))  # of a measure that a run lacks
+
+
 @dataclass(frozen=True)
 class Run:
     """A run: steps of its markers (NaN where they were not found), and its curves."""
