@@ -46,12 +46,13 @@ class Start:
     """A place to start from that is not the input: a site and the chain of modules after it.
 
     ``spare``: activation modules of the chain that may write over what they are given, see
-    :func:`probe.chain.overwriting`.
+    :func:`probe.chain.overwriting`. ``put``: makes the value at the site for some positions, which nobody else holds.
     """
 
     site: str
     steps: Sequence[Link]
     spare: Sequence[nn.Module] = ()
+    put: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass
@@ -67,7 +68,9 @@ class Trace:
     kinds: dict[str, str] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
-    defaults: list[str] = field(default_factory=list)  # the layers where none are named, once they were asked for
+    # what hangs on these alone, once it was asked for: the layers where none are named, units of a site for one input
+    defaults: list[str] = field(default_factory=list)
+    units: dict[tuple[str, str], int] = field(default_factory=dict)  # by split and site
 
     @property
     def order(self) -> list[str]:
@@ -136,6 +139,8 @@ class Pass:
         From :func:`trace`; with it a pass stops after the last wanted site.
     modules
         The named layers of the model, if they are known already.
+    start
+        Where passes start, if not at the input.
 
     Attributes
     ----------
@@ -150,8 +155,10 @@ class Pass:
         edits: Mapping[str, Edit] | None = None,
         trace: Trace | None = None,
         modules: Mapping[str, nn.Module] | None = None,
+        start: Start | None = None,
     ) -> None:
         self.model = model
+        self.start = start
         self.modules = named_layers(model) if modules is None else modules
         self.edits = dict(edits or {})
         self.wanted: dict[str, list[Tap]] = {}
@@ -162,6 +169,9 @@ class Pass:
         # Sites that may fire again, or that a small pass did not see, are waited for to the end.
         once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
         self._awaited = set(self.wanted) if once else set()
+        # what a chain is made of is called here, which is quicker than a hook
+        steps = [] if start is None else [name for name, called in start.steps if called and name != OUTPUT]
+        self._reached = self.wanted.keys() & steps
         inside = self._all or any(":" in site for site in (*self.wanted, *self.edits))
         self._activations = Activations(self.modules, self._visit, lambda: self._visiting) if inside else None
 
@@ -169,37 +179,43 @@ class Pass:
         with ExitStack() as stack:
             for handle in self._hooks():
                 stack.callback(handle.remove)
+            if self.start is not None:
+                stack.enter_context(in_place(self.start.spare))
             self._hooked = stack.pop_all()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._hooked.close()
 
-    def run(
-        self, inputs: Any, targets: Any = None, positions: Tensor | None = None, start: Start | None = None
-    ) -> dict[Tap, Tensor]:
-        """Reduced outputs of all taps that fired; from ``start`` on, ``inputs`` being the value there, if given."""
+    def run(self, inputs: Any, targets: Any = None, positions: Tensor | None = None) -> dict[Tap, Tensor]:
+        """Reduced outputs of all taps that fired. A start makes its own inputs."""
         self._targets, self._positions = targets, positions
         self._n = None if positions is None else len(positions)
         self.found: dict[Tap, Tensor] = {}
         self.seen, self._left = Trace(), set(self._awaited)
         with of_the_user(), self._activations or nullcontext(), suppress(_Stop):
-            if start is None:
+            if self.start is None:
                 call(self.model, self._entered(inputs))
             else:
-                self._follow(start, inputs)
+                self._follow(self.start)
         return self.found
 
-    def _follow(self, start: Start, value: Tensor) -> None:
-        """Run the modules after a site only."""
+    def _follow(self, start: Start) -> None:
+        """Run the modules after a site only; a value is let go of as soon as the next is there."""
+        assert start.put is not None
+        assert self._positions is not None
+        with plain():
+            value = start.put(self._positions)
         value = self._visit(start.site, value)
-        with in_place(start.spare):
-            for name, called in start.steps:
+        for name, called in start.steps:
+            if called:
                 module = self.model if name == OUTPUT else self.modules[name]
-                value = tensor_of(module(value), f"layer {name!r}") if called else self._visit(name, value)
+                value = tensor_of(module(value), f"layer {name!r}")
+            if not called or name in self._reached:
+                value = self._visit(name, value)
 
     def _hooks(self) -> Iterator[Any]:
-        names = self.modules if self._all else {*self.wanted, *self.edits} & self.modules.keys()
+        names = self.modules if self._all else {*self.wanted, *self.edits} & self.modules.keys() - self._reached
         for name in names:
             yield self.modules[name].register_forward_hook(self._hook(name))
         if self._all or OUTPUT in self.wanted:

@@ -3,11 +3,14 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from probe.layers import IGNORED
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,13 @@ class Batch:
                 found.update(repr(leaf).encode())
         return found.hexdigest()
 
+    @cached_property
+    def chance(self) -> float:
+        """Share of the largest class among the targets, which are integers."""
+        assert self.targets is not None
+        counts = self.targets[self.targets != IGNORED].unique(return_counts=True)[1]
+        return (counts.max() / counts.sum()).item()
+
     def padded_at_the_end(self) -> int:
         """How many inputs end with padding, as far as an ``attention_mask`` (n, T) among them says so."""
         mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
@@ -37,9 +47,11 @@ class Batch:
 
     def take(self, rows: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
         """These rows, on this device."""
-        pick = self._picker(rows, device)
-        inputs = _mapped(self.inputs, pick)
-        return inputs, None if self.targets is None else pick(self.targets)
+        return _mapped(self.inputs, self._picker(rows, device)), self.targets_of(rows, device)
+
+    def targets_of(self, rows: Tensor, device: torch.device) -> Tensor | None:
+        """The targets of these rows, on this device."""
+        return None if self.targets is None else self.targets[rows.to(self.targets.device)].to(device)
 
     def _picker(self, rows: Tensor, device: torch.device) -> Callable[[Any], Any]:
         n = len(self)

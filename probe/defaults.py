@@ -4,7 +4,7 @@ Whoever calls ``torch.set_default_device("cuda")`` or ``torch.set_default_dtype(
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -13,26 +13,29 @@ Defaults = tuple[torch.dtype, torch.device]
 
 _PLAIN: Defaults = torch.float32, torch.device("cpu")
 _users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # known within plain()
+_nothing = nullcontext()
+
+
+def plain() -> AbstractContextManager[None]:
+    """PyTorch's own defaults inside."""
+    return _nothing if _users.get() == _PLAIN else _plain()
+
+
+def of_the_user() -> AbstractContextManager[None]:
+    """Within :func:`plain`, the defaults that were outside of it."""
+    users = _users.get() or _PLAIN
+    return _nothing if users == _PLAIN else _set(users)
 
 
 @contextmanager
-def plain() -> Iterator[None]:
-    """PyTorch's own defaults inside."""
+def _plain() -> Iterator[None]:
     users = _users.get() or _now()
     token = _users.set(users)
     try:
-        with nullcontext() if users == _PLAIN else _set(_PLAIN):
+        with _nothing if users == _PLAIN else _set(_PLAIN):
             yield
     finally:
         _users.reset(token)
-
-
-@contextmanager
-def of_the_user() -> Iterator[None]:
-    """Within :func:`plain`, the defaults that were outside of it."""
-    users = _users.get() or _PLAIN
-    with nullcontext() if users == _PLAIN else _set(users):
-        yield
 
 
 def _now() -> Defaults:

@@ -22,7 +22,7 @@ from probe import series
 from probe.lock import Lock
 from probe.series import Records, Variable
 
-_GROWTH = 1.25  # a snapshot whenever there are 25 % more observations: total writing stays linear in the data
+_GROWTH = 2  # a snapshot whenever there are twice as many observations: total writing stays linear in the data
 
 
 class Journal:

@@ -2,17 +2,30 @@
 
 import random
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Devices = set[torch.device]
+from probe.layers import named_modules
 
-_around: ContextVar[tuple[nn.Module, Devices] | None] = ContextVar("around", default=None)  # known within preserved()
+_KINDS = ("cpu", "cuda", "mps", "xpu")  # of devices for which there is autocast
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What the outermost :func:`preserved` found."""
+
+    model: nn.Module
+    modules: Sequence[nn.Module]
+
+
+_around: ContextVar[_Frame | None] = ContextVar("around", default=None)  # known within preserved()
 
 
 @contextmanager
@@ -21,54 +34,81 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
     Restored: the training flag of each module (set directly, since ``model.train()`` may be overridden), and the
     random states of torch (CPU and the model's CUDA devices), numpy and Python. Where one is inside another for the
-    same model, the outer one cares for the random states: reading and setting them takes longer than a small pass.
+    same model, it cares for training flags and gradients only: all else takes longer than a small pass.
     """
-    flags = {module: module.training for module in model.modules()}
-    with ExitStack() as stack:
-        devices = stack.enter_context(_random_states(model))
-        stack.enter_context(torch.no_grad())
-        for kind in {device.type for device in devices} | {"cpu"}:
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels pass by the layers inside
-        if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that come after it
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        try:
-            _set_training(dict.fromkeys(flags, False))
+    frame = _around.get()
+    if frame is not None and frame.model is model:
+        with torch.no_grad() if torch.is_grad_enabled() else nullcontext(), _evaluating(frame.modules):
             yield
-        finally:
-            _set_training(flags)
+        return
+    modules = list(named_modules(model).values())
+    devices = set()
+    if torch.cuda.is_initialized():
+        devices = {tensor.device for module in modules for tensor in _tensors_in(module) if tensor.is_cuda}
+    token = _around.set(_Frame(model, modules))
+    try:
+        with _random_states(devices), ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            for kind in _KINDS:
+                if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+            torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels pass by the layers inside
+            if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that come after it
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_evaluating(modules))
+            yield
+    finally:
+        _around.reset(token)
 
 
-def _set_training(flags: Mapping[nn.Module, bool]) -> None:
-    for module, flag in flags.items():
-        if module.training != flag:  # setting an attribute of a module takes long
+@contextmanager
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Training flags off, and at the end what they were."""
+    training = _training(modules)
+    try:
+        _set_training(training, False)
+        yield
+    finally:
+        _set_training(_training(modules), False)
+        _set_training(training, True)
+
+
+def _training(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    return [module for module in modules if module.training]
+
+
+def _set_training(modules: Iterable[nn.Module], flag: bool) -> None:
+    for module in modules:
+        if "training" in vars(module):  # setting an attribute of a module takes long
+            vars(module)["training"] = flag
+        else:
             module.training = flag
 
 
 @contextmanager
-def _random_states(model: nn.Module) -> Iterator[Devices]:
-    """Put them back at the end, unless that is done further out; the devices of the model."""
-    if (around := _around.get()) and around[0] is model:
-        yield around[1]
-        return
-    devices = {tensor.device for tensor in _tensors_of(model)}
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    token = _around.set((model, devices))
+def _random_states(devices: Iterable[torch.device]) -> Iterator[None]:
+    """Put them back at the end."""
+    states = {device: torch.cuda.get_rng_state(device) for device in devices}
+    state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
-            yield devices
+        yield
     finally:
-        _around.reset(token)
+        for device, kept in states.items():
+            torch.cuda.set_rng_state(kept, device)
+        torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _tensors_of(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
+def _tensors_in(module: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers of the module itself."""
+    for tensor in (*module._parameters.values(), *module._buffers.values()):
+        if tensor is not None:
+            yield tensor
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the model expects its inputs: the device of its first parameter or buffer."""
-    return next((tensor.device for tensor in _tensors_of(model)), torch.device("cpu"))
+    first = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device

@@ -58,9 +58,8 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
         )
     counted = targets != IGNORED
     loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
-    right = (outputs.argmax(-1) == targets) & counted
-    columns = [loss.view(targets.shape), right, counted]
-    return torch.stack([column.reshape(n, -1).sum(1).to(loss.dtype) for column in columns], 1)
+    columns = loss.view(targets.shape), outputs.argmax(-1) == targets, counted
+    return torch.stack([column if column.ndim == 1 else column.reshape(n, -1).sum(1) for column in columns], 1)
 
 
 def _regression(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -230,11 +230,11 @@ class Session:
         names = ["shared pass", *self.members]
         failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
         told: dict[str, list[str]] = {}
-        with preserved(self.model):  # once for all: reading and setting random states takes longer than a pass
+        with preserved(self.model), plain():  # once for all: random states take longer than a pass
             for i, name in enumerate(names):
                 start = time.perf_counter()
                 try:
-                    with plain(), put_back(self._written):
+                    with put_back(self._written):
                         values.update(self._measured(name, snapshot))
                 except Exception as error:
                     if self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError):

@@ -162,6 +162,18 @@ def test_what_cannot_be_measured_is_flagged() -> None:
     assert found["activation_norm"].values[0, 2] == 1
 
 
+def test_ranks_can_be_left_out() -> None:
+    """Nothing else changes, and what is left does not know the flag of rows without ranks."""
+    model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU()), torch.randn(20, 4, generator=seeded())
+    whole, few = measured(model, x), measured(model, x, ranks=False)
+    gone = {"activation_effective_rank", "activation_stable_rank", "activations_alike"}
+    assert set(whole) - set(few) == gone
+    assert set(few) < set(whole)
+    for name in set(few) - {"seconds"}:
+        np.testing.assert_array_equal(few[name], whole[name])
+    assert not gone & set(activation_summary(x, ranks=False))
+
+
 @pytest.mark.parametrize("parameters", [{"tau": -0.1}, {"tau": 1.0}, {"max_samples": 1}])
 def test_parameters_that_make_no_sense_say_so(parameters: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected 0 <= tau < 1 and max_samples >= 2"):

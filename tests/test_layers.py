@@ -11,7 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probe.layers import INPUT, OUTPUT, default_layers, reduced, replaced, select_layers, tensor_of, unwrap
+from probe.layers import (
+    INPUT,
+    OUTPUT,
+    default_layers,
+    named_modules,
+    reduced,
+    replaced,
+    select_layers,
+    tensor_of,
+    unwrap,
+)
 
 
 class Block(nn.Module):
@@ -151,6 +161,18 @@ def test_blocks_that_stand_in_two_containers_are_named_once() -> None:
     model = Blocks()
     model.again = nn.Sequential(*model.blocks)
     assert default_layers(model) == ["blocks.0", "blocks.1"]
+
+
+def test_modules_are_named_as_torch_names_them() -> None:
+    shared = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    model = nn.Sequential(
+        OrderedDict(a=shared, b=nn.ModuleDict({"c": shared, "d": nn.Sequential(shared[0], nn.Tanh())}))
+    )
+    model.register_module("none", None)
+    model.b.again = model.b["d"]
+    found = named_modules(model)
+    assert list(found.items()) == list(model.named_modules())
+    assert list(found) == ["", "a", "a.0", "a.1", "b", "b.d", "b.d.1"]
 
 
 def test_wrappers_are_looked_through() -> None:

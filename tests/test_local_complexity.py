@@ -695,8 +695,8 @@ def test_effective_radius_is_in_the_series() -> None:
     np.testing.assert_allclose(found["local_complexity_radius_effective"], expected)
 
 
-@pytest.mark.parametrize("radius", [[], [0.1, 0], [0.1, -1], [math.nan], 0.0])
-def test_each_radius_must_be_positive(radius: Any) -> None:
+@pytest.mark.parametrize("radius", [[], [0.1, 0], [0.1, -1], [math.nan], 0.0, math.inf])
+def test_each_radius_must_be_positive_and_finite(radius: Any) -> None:
     with pytest.raises(ValueError, match="radius must be positive"):
         measured(mlp(), points(5, 12), radius=radius)
 

@@ -1,7 +1,7 @@
 """Random directions in which a neighbourhood reaches, and how far it reaches for the units of a layer."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -22,6 +22,12 @@ def orthonormal_frame(n_directions: int, dimension: int, *, generator: torch.Gen
     gaussian = torch.randn(dimension, n_directions, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(gaussian)  # (D, P)
     return (q * r.diagonal().sign()).T  # the signs make it uniform
+
+
+@lru_cache(maxsize=2)
+def fixed_frame(n_directions: int, dimension: int, random_state: int) -> Tensor:
+    """:func:`orthonormal_frame` of a seed, kept for the next observation: not to be written to, 8 bytes a number."""
+    return orthonormal_frame(n_directions, dimension, generator=torch.Generator().manual_seed(random_state))
 
 
 @cache

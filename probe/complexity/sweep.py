@@ -1,7 +1,9 @@
 """Sending the neighbourhoods of many points through a model, with the first affine map computed only once."""
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,28 +57,26 @@ def swept(
     count, ends = len(offsets), torch.stack([offsets.amin(0), offsets.amax(0)])
     block = max(1, _rows_at_once(snapshot, site, base) // count)
     # one vertex of all points of a block after the other: reductions over vertices then run along memory
-    which = torch.cat([some.repeat(count) for some in torch.arange(len(base)).split(block)])  # (n V,)
-    space = base.new_empty(count * block, *base.shape[1:])  # kept from block to block: new memory costs more than sums
-    version: list[int] = []
-    now: list[Tensor] = []  # what goes on from the start, and the least and largest of it over the vertices
+    rows = torch.cat([some.repeat(count) for some in points[0].split(block)])  # (n V,)
+    now: list[Any] = []  # what goes on from the start, its version, its least and largest over the vertices
 
     def put(positions: Tensor) -> Tensor:
-        points = base[which[positions[: len(positions) // count].cpu()].to(base.device)]
-        vertices = space[: len(positions)]
-        torch.add(points, offsets[:, None], out=vertices.view(count, *points.shape))
-        now[:] = [vertices, points[:, None] + ends]
-        version[:] = [] if vertices.is_inference() else [vertices._version]
+        first = int(positions[0]) // count
+        points = base[first : first + len(positions) // count]
+        vertices = (points + offsets[:, None]).flatten(0, 1)
+        version = None if vertices.is_inference() else vertices._version
+        # a weak reference, so that the memory of the vertices is there for what comes of them: it is still in the cache
+        now[:] = weakref.ref(vertices), version, points[:, None] + ends
         return vertices
 
     def reduce(z: Tensor) -> Tensor:
-        untouched = z is now[0] and not z.is_inference() and z._version == version[0]
+        vertices, version, extremes = now
+        untouched = z is vertices() and not z.is_inference() and z._version == version
         if untouched and not centre:  # rounding keeps the order, so nothing else is needed for the signs
-            return function(now[1])
+            return function(extremes)
         return function(z.reshape(count, -1, *z.shape[1:]).transpose(0, 1))
 
-    return snapshot.onward(
-        split, site, put, sites, rows=points[0][which], reduce=reduce, group=count, batch_size=block * count
-    )
+    return snapshot.onward(split, site, put, sites, rows=rows, reduce=reduce, group=count, batch_size=block * count)
 
 
 def _start(
@@ -148,15 +148,19 @@ def _named(snapshot: Snapshot, layers: Layers) -> list[str]:
 
 def units_of(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[float]:
     """How many units each site has for an input of this split; NaN for one that does not fire."""
-    found = snapshot.outputs(split, sites, reduce="none", rows=torch.arange(TRACE_ROWS))
-    return [found[site][0].numel() if site in found else math.nan for site in sites]
+    units = snapshot.trace.units
+    if any((split, site) not in units for site in sites):
+        found = snapshot.outputs(split, sites, reduce="none", rows=torch.arange(TRACE_ROWS))
+        units.update({(split, site): output[0].numel() for site, output in found.items()})
+    return [units.get((split, site), math.nan) for site in sites]
 
 
 def values_at(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
-    """The points: these rows at the stem (n, ...)."""
-    data = snapshot.data[split]
+    """The points: these rows at the stem (n, ...), not to be written to."""
+    data, device = snapshot.data[split], device_of(snapshot.model)
     if stem == INPUT and isinstance(data.inputs, Tensor):  # no pass is needed to see these
-        return reduced(data.take(rows, device_of(snapshot.model))[0], "none")
+        whole = torch.equal(rows, torch.arange(len(data)))
+        return reduced(data.inputs.to(device) if whole else data.take(rows, device)[0], "none")
     values = snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
     if len(values) != len(rows):
         raise ValueError(

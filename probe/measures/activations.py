@@ -39,47 +39,63 @@ _TEXTS = {
     "dormant_fraction": "share of dormant units",
     "constant_sign_fraction": "share of units with constant sign",
     "sign_pattern_fraction": "sign patterns per unit that changes sign",
-    "activation_effective_rank": "effective rank of the covariance",
-    "activation_stable_rank": "stable rank of the covariance",
+}
+_RANKS = {
+    "activation_effective_rank": ("effective rank of the covariance", effective_rank),
+    "activation_stable_rank": ("stable rank of the covariance", stable_rank),
 }
 
 
-def activation_summary(z: Tensor, *, tau: float = 0.025) -> dict[str, float]:
+def activation_summary(z: Tensor, *, tau: float = 0.025, ranks: bool = True) -> dict[str, float]:
     """All numbers of one layer, by the names of the series.
 
     Parameters
     ----------
     z : Tensor of shape (n, d), n >= 2, finite
-        The spectrum takes n d min(n, d) + min(n, d)^3 operations.
     tau
         A unit whose mean size is below this share of the layer's is dormant.
+    ranks
+        Whether to compute the spectrum, which takes n d min(n, d) + min(n, d)^3 operations; all else takes n d.
 
     Returns
     -------
     {name: number}
         NaN: ranks where all rows are alike, sign patterns where no sign changes, sparseness where all is 0.
     """
-    h = rows(z.detach())
-    power, by_unit, on = h.square().mean(), h.abs().mean(0), (h > 0).T  # (), (d,), (d, n)
-    active = on[on.any(1) & ~on.all(1)]
-    variances = None if alike(h) else squared_singular_values(h - h.mean(0))
-    values = (
-        power.sqrt().item(),
-        (h == 0).double().mean().item(),
-        (1 - h.abs().mean(1).square().mean() / power).item() if power > 0 else math.nan,
-        (by_unit <= tau * by_unit.mean()).double().mean().item(),
-        1 - len(active) / len(on),
-        _different(active) / len(active) if len(active) else math.nan,
-        math.nan if variances is None else effective_rank(variances).item(),
-        math.nan if variances is None else stable_rank(variances).item(),
+    z = rows(z.detach())
+    found = _summary(z.cpu().numpy(), tau)
+    return found | _ranks(z) if ranks else found
+
+
+def _summary(h: np.ndarray, tau: float) -> dict[str, float]:
+    """All but the ranks, of finite rows (n, d); in numpy, which is quicker where rows are few."""
+    size, power = np.abs(h), np.vdot(h, h) / h.size
+    by_unit, by_input = size.mean(0), size.mean(1)
+    numbers = (
+        math.sqrt(power),
+        1 - np.count_nonzero(h) / h.size,
+        1 - np.vdot(by_input, by_input) / len(h) / power if power > 0 else math.nan,
+        np.count_nonzero(by_unit <= tau * by_unit.mean()) / h.shape[1],
+        *_signs(h),
     )
-    return dict(zip(_TEXTS, values, strict=True))
+    return dict(zip(_TEXTS, map(float, numbers), strict=True))
 
 
-def _different(signs: Tensor) -> int:
-    """How many rows of truth values (units, n) differ, a row and its complement being one."""
-    packed = np.packbits((signs ^ signs[:, :1]).cpu().numpy(), axis=1)
-    return len({row.tobytes() for row in packed})
+def _signs(h: np.ndarray) -> tuple[float, float]:
+    """Share of the columns (n, units) with one sign, and how many of the others differ from each other, as a share."""
+    on = np.ascontiguousarray((h > 0).T)
+    packed = np.packbits(on ^ on[:, :1], axis=1)  # a column and its complement are one
+    moving, length = np.count_nonzero(packed.any(1)), packed.shape[1]
+    data = packed.tobytes()
+    kinds = len({data[start : start + length] for start in range(0, len(data), length)}) - (moving < len(on))
+    return 1 - moving / len(on), kinds / moving if moving else math.nan
+
+
+def _ranks(z: Tensor) -> dict[str, float]:
+    """Effective and stable rank of finite rows (n, d); NaN where all are alike."""
+    h = z.double()
+    variances = None if alike(h) else squared_singular_values(h - h.mean(0))
+    return {name: math.nan if variances is None else rank(variances).item() for name, (_, rank) in _RANKS.items()}
 
 
 class ActivationsProbe(Probe):
@@ -95,19 +111,21 @@ class ActivationsProbe(Probe):
         ReLU channel is 0, or dormant, if it is so everywhere.
     tau
         Of the dormant fraction; 0.025 in arXiv:2302.12902.
+    ranks
+        Whether to compute the ranks. They take most of the time: leave them out to look at every step.
     max_samples
         Of more rows than this a fixed random subset is read.
     random_state
         Seed of the subset.
     device
-        Where the numbers are computed. Default: where the activations are.
+        Where ranks are computed. Default: where the model is. All else is computed by the CPU.
 
     Notes
     -----
     Variables by (split, layer): ``activation_norm``, ``activation_sparsity``, ``activation_sparseness``,
     ``dormant_fraction``, ``constant_sign_fraction``, ``sign_pattern_fraction``, ``activation_effective_rank``,
-    ``activation_stable_rank``; the flags ``activations_nonfinite`` and ``activations_alike`` (all rows are one: no
-    ranks). The attribute ``n_samples`` is the number of rows, of the smallest split.
+    ``activation_stable_rank``; the flags ``activations_nonfinite`` and, beside ranks, ``activations_alike`` (all rows
+    are one: they have none). The attribute ``n_samples`` is the number of rows, of the smallest split.
     """
 
     def __init__(
@@ -116,6 +134,7 @@ class ActivationsProbe(Probe):
         layers: Layers = None,
         reduce: Reduce = None,
         tau: float = 0.025,
+        ranks: bool = True,
         max_samples: int = 1024,
         random_state: int = 0,
         device: Any = None,
@@ -123,6 +142,7 @@ class ActivationsProbe(Probe):
         self.layers = layers
         self.reduce = reduce
         self.tau = tau
+        self.ranks = ranks
         self.max_samples = max_samples
         self.random_state = random_state
         self.device = device
@@ -145,22 +165,27 @@ class ActivationsProbe(Probe):
             values = [[cell.get(name, missing) for cell in row] for row in cells]
             return Measured(values, ("split", "layer"), coords, long_name=text, **kwargs)
 
+        texts, flags = dict(_TEXTS), {"activations_nonfinite": "activations are not finite"}
+        if self.ranks:
+            texts.update((name, text) for name, (text, _) in _RANKS.items())
+            flags["activations_alike"] = "all rows are alike"
         return {
-            **{name: by(name, math.nan, text, attrs=attrs) for name, text in _TEXTS.items()},
-            "activations_nonfinite": by("activations_nonfinite", -1, "activations are not finite", flag=True),
-            "activations_alike": by("activations_alike", -1, "all rows are alike", flag=True),
+            **{name: by(name, math.nan, text, attrs=attrs) for name, text in texts.items()},
+            **{name: by(name, -1, text, flag=True) for name, text in flags.items()},
         }
 
     def _cell(self, z: Tensor | None) -> dict[str, float]:
         """Numbers, flags and number of rows of one layer on one split, as far as there are any."""
         if z is None:
             return {}
-        z = placed(z, self.device)
         if len(z) > self.max_samples:
             chosen = torch.randperm(len(z), generator=generator(self.random_state))[: self.max_samples]
             z = z[chosen.to(z.device)]
-        if not torch.isfinite(z).all():
+        h = z.detach().cpu().double().numpy()
+        if not np.isfinite(h).all():
             return {"n": len(z), "activations_nonfinite": 1}
-        found = activation_summary(z, tau=self.tau)
-        same = math.isnan(found["activation_stable_rank"])
-        return {"n": len(z), "activations_nonfinite": 0, "activations_alike": same, **found}
+        found = {"n": len(z), "activations_nonfinite": 0, **_summary(h, self.tau)}
+        if self.ranks:
+            found |= _ranks(placed(z, self.device))
+            found["activations_alike"] = math.isnan(found["activation_stable_rank"])
+        return found

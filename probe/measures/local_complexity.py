@@ -16,7 +16,7 @@ the directions span, and the smooth density of these sets (:mod:`probe.complexit
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
 from probe.complexity.boundary import sign_changes as sign_changes
-from probe.complexity.frames import effective_share, orthonormal_frame
+from probe.complexity.frames import effective_share, fixed_frame
 from probe.complexity.sweep import dimension_of, sites_after, swept, uniform_in_box, units_of, values_at
 from probe.complexity.tables import Tables, columns
 from probe.layers import Layers
@@ -107,17 +107,16 @@ class LocalComplexityProbe(Probe):
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Send the vertices through the model and count."""
         given = self._given(snapshot)
-        frame = cache(self._frame)
         stem = snapshot.stem(self.stem)
         points = self._points(
-            snapshot, stem, len(given) * (2 * len(frame(dimension_of(snapshot, stem))) + self._centre)
+            snapshot, stem, len(given) * (2 * len(self._frame(dimension_of(snapshot, stem))) + self._centre)
         )
         sites = sites_after(snapshot, stem, self.layers)
         radii = self._radii(given, stem, points)
         if self.n_random:
             box = uniform_in_box([values for _, values in points.values()], self.n_random, generator(self.random_state))
             points[RANDOM] = torch.arange(self.n_random) % len(snapshot.data[snapshot.splits[0]]), box
-        frames = {split: frame(values[0].numel()) for split, (_, values) in points.items()}
+        frames = {split: self._frame(values[0].numel()) for split, (_, values) in points.items()}
         found = {
             split: self._found(snapshot, split, stem, sites, points[split], frames[split], radii) for split in points
         }
@@ -132,8 +131,8 @@ class LocalComplexityProbe(Probe):
     def _given(self, snapshot: Snapshot) -> list[float]:
         """The radii as they were given; the other parameters are checked too."""
         given = np.atleast_1d(np.asarray(self.radius, dtype=float)).tolist()
-        if not given or not all(radius > 0 for radius in given):
-            raise ValueError(f"radius must be positive, got {self.radius}: a point is crossed by nothing")
+        if not given or not all(0 < radius < math.inf for radius in given):
+            raise ValueError(f"radius must be positive and finite, got {self.radius}")
         if not self.variants or not set(self.variants) <= set(VARIANTS):
             raise ValueError(f"variants must be some of {VARIANTS}, got {self.variants}")
         if self.n_random and (self.n_random < 2 or RANDOM in snapshot.splits):
@@ -142,8 +141,10 @@ class LocalComplexityProbe(Probe):
 
     def _radii(self, given: Sequence[float], stem: str, points: Mapping[str, Points]) -> list[float]:
         """In the units of the stem."""
+        if not self.relative:
+            return list(given)
         norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in points.values()]).mean().item()
-        radii = [radius * norm if self.relative else radius for radius in given]
+        radii = [radius * norm for radius in given]
         if not all(0 < radius < math.inf for radius in radii):
             raise ValueError(
                 f"the points at {stem!r} have mean norm {norm}; a relative radius needs a finite, positive one"
@@ -153,7 +154,7 @@ class LocalComplexityProbe(Probe):
     def _frame(self, dimension: int) -> Tensor:
         """The directions (P, D); the dimension may differ from split to split, as sequences do."""
         directions = min(25, dimension) if self.n_directions is None else self.n_directions
-        return orthonormal_frame(directions, dimension, generator=generator(self.random_state))
+        return fixed_frame(directions, dimension, self.random_state)
 
     def _points(self, snapshot: Snapshot, stem: str, each: int) -> dict[str, Points]:
         """The measured points of each split, as many as the budget allows at ``each`` rows a point."""
@@ -164,7 +165,9 @@ class LocalComplexityProbe(Probe):
                 raise ValueError(
                     f"max_rows={self.max_rows} leaves {max(n, 0)} points for split {split!r}; at least 2 are needed"
                 )
-            rows = torch.randperm(len(data), generator=generator(self.random_state))[:n]
+            rows = torch.arange(n)
+            if n < len(data):
+                rows = torch.randperm(len(data), generator=generator(self.random_state))[:n]
             found[split] = rows, values_at(snapshot, split, stem, rows)
         return found
 

@@ -5,8 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from probe.base import Measured, Probe, Snapshot
 from probe.capture import Scored, Tap
@@ -42,30 +41,26 @@ class PerformanceProbe(Probe):
         found: dict[str, Measured] = {}
         nonfinite = []
         for split, batch in snapshot.data.items():
-            rows = snapshot.outputs(split, [OUTPUT], reduce=Scored(self.score or score_rows))[OUTPUT].double()
+            rows = snapshot.outputs(split, [OUTPUT], reduce=Scored(self.score or score_rows))[OUTPUT]
             if rows.shape[1] == 0:
                 nonfinite.append(-1)
                 continue
-            loss, right, count = rows.sum(0).tolist()
+            numbers = rows.cpu().double().numpy()
+            loss, right, count = numbers.sum(0).tolist()
             if count == 0:
                 raise ValueError(f"split {split!r} has no target to score, all are {IGNORED}")
-            finite = bool(torch.isfinite(rows[:, 0]).all())
+            finite = math.isfinite(loss)
             nonfinite.append(int(not finite))
             if not finite:
                 loss = right = math.nan
                 warnings.warn(f"the {split} loss is not finite: it is NaN in the series", RuntimeWarning, stacklevel=2)
-            classes = not torch.isnan(rows[:, 1]).all()
+            classes = not np.isnan(numbers[:, 1]).all()
             units = "nats" if classes else "1"
             found[f"{split}_loss"] = Measured(loss / count, units=units, long_name=f"{split} loss")
             if classes and batch.targets is not None:
-                attrs = {"chance": _chance(batch.targets), "n": int(count)}
+                attrs = {"chance": batch.chance, "n": int(count)}
                 found[f"{split}_accuracy"] = Measured(right / count, long_name=f"{split} accuracy", attrs=attrs)
         found["nonfinite_outputs"] = Measured(
             nonfinite, ("split",), {"split": snapshot.splits}, flag=True, long_name="the loss is not finite"
         )
         return found
-
-
-def _chance(targets: Tensor) -> float:
-    counts = targets[targets != IGNORED].unique(return_counts=True)[1]
-    return (counts.max() / counts.sum()).item()
