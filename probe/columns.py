@@ -27,6 +27,15 @@ class Columns:
         self._journal = journal
         self._owners: dict[str, str] = {}  # variable -> probe
 
+    def has(self, key: str, dims: tuple[str, ...], coords: Mapping[str, Any]) -> bool:
+        """Whether the variable is noted with just these labels; also False where that would take long to say."""
+        known = self._journal.records.variables.get(key)
+        return (
+            known is not None
+            and known.dims == dims
+            and all(isinstance(labels, list) and labels == known.coords.get(dim) for dim, labels in coords.items())
+        )
+
     def declare(self, variable: Variable) -> None:
         """Note a variable; the labels that it had before are those that it keeps."""
         known = self._journal.records.variables.get(variable.name)

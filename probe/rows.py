@@ -22,25 +22,22 @@ class Rows:
 
     def __init__(self, first: Tensor, inputs: int, block: int, keep: torch.device | None = None) -> None:
         self.blocks = 0
-        self._device = keep or first.device
-        self._room: Tensor | None = None
-        if block < inputs:
-            self._room = first.new_empty((len(first) * inputs // block, *first.shape[1:]), device=self._device)
+        self._room = first.new_empty((len(first) * inputs // block, *first.shape[1:]), device=keep or first.device)
         self._used = 0
-        self._more: list[Tensor] = []  # a single block, or what a callable makes of some inputs that has no room
+        self._more: list[Tensor] = []  # of a callable that makes another number of rows, or other ones, of some inputs
 
     def add(self, rows: Tensor) -> None:
         """The rows of the next block."""
-        room, end = self._room, self._used + len(rows)
-        alike = room is not None and (rows.shape[1:], rows.dtype) == (room.shape[1:], room.dtype)
-        if room is None or self._more or end > len(room) or not alike:
-            self._more.append(rows.to(self._device))
+        end = self._used + len(rows)
+        alike = (rows.shape[1:], rows.dtype) == (self._room.shape[1:], self._room.dtype)
+        if self._more or end > len(self._room) or not alike:
+            self._more.append(rows.to(self._room.device))
         else:
-            room[self._used : end] = rows
+            self._room[self._used : end] = rows
             self._used = end
         self.blocks += 1
 
     def joined(self) -> Tensor:
         """All rows, in the order of the inputs."""
-        pieces = [*([] if self._room is None else [self._room[: self._used]]), *self._more]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        filled = self._room[: self._used]
+        return torch.cat([filled, *self._more]) if self._more else filled

@@ -182,7 +182,8 @@ class Session:
     def stepped(self) -> None:
         """The optimiser has made an update."""
         self.step += 1
-        self._mark = self._weights()
+        if self._default:
+            self._mark = self._weights()
         if self.due(self.step):
             self._take(self.step)
 
@@ -234,7 +235,7 @@ class Session:
             for i, name in enumerate(names):
                 start = time.perf_counter()
                 try:
-                    with put_back(self._written):
+                    with put_back(self._written) if self._written else nullcontext():
                         values.update(self._measured(name, snapshot))
                 except Exception as error:
                     if self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError):
@@ -273,7 +274,8 @@ class Session:
         arrays = {key: value.array(key) for key, value in found.items()}
         for key, value in found.items():
             self._columns.claim(key, name, probe)
-            self._columns.declare(value.variable(key, type(probe).__name__, prefix))
+            if not self._columns.has(key, value.dims, value.coords):
+                self._columns.declare(value.variable(key, type(probe).__name__, prefix))
         return arrays
 
     # -- ending ------------------------------------------------------------------------------------------------

@@ -60,6 +60,11 @@ class Snapshot:
         """The layers by name."""
         return named_layers(self.model)
 
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model expects its inputs."""
+        return device_of(self.model)
+
     @property
     def splits(self) -> list[str]:
         """Names of the splits, as they were given."""
@@ -126,8 +131,7 @@ class Snapshot:
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
             self.share()
-            device = device_of(self.model)
-            found = {tap: self._cache[split][tap].to(device) for tap in taps if tap in self._cache[split]}
+            found = {tap: self._cache[split][tap].to(self.device) for tap in taps if tap in self._cache[split]}
         else:
             rows = torch.arange(len(self.data[split])) if rows is None else rows
             found = self._run(split, taps, rows, edit, group)
@@ -266,7 +270,7 @@ class Snapshot:
     ) -> dict[Tap, Tensor]:
         """Block by block; what was found in a block is kept on the device ``keep``, if not on the model's."""
         taps = tuple(taps)
-        device, data = device_of(self.model), self.data[split]
+        device, data = self.device, self.data[split]
         chunk = max(1, (batch_size or self.batch_size) // group) * group
         pieces: dict[Tap, Rows] = {}
         starts = range(0, len(rows), chunk)
@@ -276,12 +280,17 @@ class Snapshot:
                 asked = rows[first : first + chunk]
                 positions = torch.arange(first, first + len(asked), device=device)
                 inputs, targets = data.take(asked, device) if start is None else (None, data.targets_of(asked, device))
-                for tap, output in forward.run(inputs, targets, positions).items():
-                    found = pieces.get(tap) or pieces.setdefault(tap, Rows(output, len(rows), len(asked), keep))
-                    found.add(output)
+                found = forward.run(inputs, targets, positions)
                 del inputs  # before the next are made
-        # a layer that fired for some of the inputs only has no rows that could be matched with theirs
-        whole = {tap: parts.joined() for tap, parts in pieces.items() if parts.blocks == len(starts)}
+                if len(starts) == 1:
+                    break
+                for tap, output in found.items():
+                    parts = pieces.get(tap) or pieces.setdefault(tap, Rows(output, len(rows), len(asked), keep))
+                    parts.add(output)
+        if len(starts) == 1:
+            whole = {tap: output.to(keep or output.device) for tap, output in found.items()}
+        else:  # a layer that fired for some of the inputs only has no rows that could be matched with theirs
+            whole = {tap: parts.joined() for tap, parts in pieces.items() if parts.blocks == len(starts)}
         self.asked |= {tap.site for tap in taps}
         self.fired |= {tap.site for tap in whole}
         return whole

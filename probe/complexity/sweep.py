@@ -10,7 +10,7 @@ from torch import Tensor
 
 from probe.capture import TRACE_ROWS
 from probe.layers import INPUT, Layers, reduced
-from probe.preserved import device_of, preserved
+from probe.preserved import preserved
 from probe.snapshot import Snapshot
 
 # Bytes of a block of rows at its widest site. Small ones stay in the cache of a CPU (blocks of 4 MiB take 1.2 times as
@@ -157,7 +157,7 @@ def units_of(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[float
 
 def values_at(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
     """The points: these rows at the stem (n, ...), not to be written to."""
-    data, device = snapshot.data[split], device_of(snapshot.model)
+    data, device = snapshot.data[split], snapshot.device
     if stem == INPUT and isinstance(data.inputs, Tensor):  # no pass is needed to see these
         whole = torch.equal(rows, torch.arange(len(data)))
         return reduced(data.inputs.to(device) if whole else data.take(rows, device)[0], "none")

@@ -51,10 +51,10 @@ class PerformanceProbe(Probe):
                 raise ValueError(f"split {split!r} has no target to score, all are {IGNORED}")
             finite = math.isfinite(loss)
             nonfinite.append(int(not finite))
+            classes = not (math.isnan(right) and np.isnan(numbers[:, 1]).all())
             if not finite:
                 loss = right = math.nan
                 warnings.warn(f"the {split} loss is not finite: it is NaN in the series", RuntimeWarning, stacklevel=2)
-            classes = not np.isnan(numbers[:, 1]).all()
             units = "nats" if classes else "1"
             found[f"{split}_loss"] = Measured(loss / count, units=units, long_name=f"{split} loss")
             if classes and batch.targets is not None:
