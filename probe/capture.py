@@ -164,7 +164,7 @@ class Pass:
         self.wanted: dict[str, list[Tap]] = {}
         for tap in taps:
             self.wanted.setdefault(tap.site, []).append(tap)
-        self._visiting = False
+        self._visiting = False  # activation functions that edits, starts and reductions call are no sites
         self._all = trace is None
         # Sites that may fire again, or that a small pass did not see, are waited for to the end.
         once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
@@ -204,8 +204,12 @@ class Pass:
         """Run the modules after a site only; a value is let go of as soon as the next is there."""
         assert start.put is not None
         assert self._positions is not None
-        with plain():
-            value = start.put(self._positions)
+        self._visiting = True
+        try:
+            with plain():
+                value = start.put(self._positions)
+        finally:
+            self._visiting = False
         value = self._visit(start.site, value)
         for name, called in start.steps:
             if called:
@@ -247,7 +251,7 @@ class Pass:
         return replaced(inputs, new, "the data")
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
-        self._visiting = True  # activation functions that edits and reductions call are no sites
+        self._visiting = True
         try:
             if site in self.edits or site in self.wanted:
                 with plain():

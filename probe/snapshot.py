@@ -287,6 +287,7 @@ class Snapshot:
                 for tap, output in found.items():
                     parts = pieces.get(tap) or pieces.setdefault(tap, Rows(output, len(rows), len(asked), keep))
                     parts.add(output)
+                found.clear()  # before the next are found
         if len(starts) == 1:
             whole = {tap: output.to(keep or output.device) for tap, output in found.items()}
         else:  # a layer that fired for some of the inputs only has no rows that could be matched with theirs

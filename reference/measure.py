@@ -5,7 +5,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import torch
 import xarray as xr
 
 import probe
@@ -13,6 +12,7 @@ from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, Wei
 from probe.journal import journal_of
 from reference.folder import kept, load_model, load_weights
 from reference.runs import seed_folders, workers_for
+from reference.work import threads
 
 
 def everything() -> ProbeSet:
@@ -73,9 +73,9 @@ def measure(
     return probe.series.concat(found, chosen).assign_coords(seed=("run", np.array(chosen, np.int32)))
 
 
+@threads(1)
 def measure_run(path: Path, probes: Callable[[], ProbeSet] = everything) -> xr.Dataset:
     """The same for the folder of one seed, whether or not it is still in training."""
-    torch.set_num_threads(1)
     out = path / "probes.nc"
     begun = out.exists() or journal_of(out).exists()
     steps = kept(path)

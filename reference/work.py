@@ -84,10 +84,10 @@ def _enter(job: Job, seed: int, stack: ExitStack, progress: Progress) -> Member:
 
 
 @contextmanager
-def _threads(job: Job) -> Iterator[None]:
-    """Threads of torch, put back afterwards."""
+def threads(n: int) -> Iterator[None]:
+    """So many threads of torch, and afterwards as many as before."""
     before = torch.get_num_threads()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(n)
     try:
         yield
     finally:

@@ -45,7 +45,11 @@ def test_what_is_measured_is_not_measured_again_and_what_is_new_is(tmp_path: Pat
     aside = {file: file.read_bytes() for file in later}
     for file in later:
         file.unlink()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
     first = measure_run(folder, few)
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
     assert first.sizes["step"] + 3 == measured_after(folder, aside).sizes["step"]
     for file in set(folder.glob("weights/*.pt")) - {folder / "weights" / "0.pt"}:
         file.write_bytes(b"")  # not to be read any more

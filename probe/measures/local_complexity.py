@@ -154,7 +154,7 @@ class LocalComplexityProbe(Probe):
     def _frame(self, dimension: int) -> Tensor:
         """The directions (P, D); the dimension may differ from split to split, as sequences do."""
         directions = min(25, dimension) if self.n_directions is None else self.n_directions
-        return fixed_frame(directions, dimension, self.random_state)
+        return fixed_frame(directions, dimension, int(self.random_state))
 
     def _points(self, snapshot: Snapshot, stem: str, each: int) -> dict[str, Points]:
         """The measured points of each split, as many as the budget allows at ``each`` rows a point."""
