@@ -55,7 +55,7 @@ def work(job: Job) -> list[Outcome]:
     progress = Progress(job.name, job.config.steps, bar=job.bar)
     with ExitStack() as stack:
         stack.callback(progress.close)
-        stack.enter_context(_threads(job))
+        stack.enter_context(threads(job.threads))
         members, outcomes = [], []
         for seed in job.seeds:
             try:
