@@ -46,18 +46,11 @@ class Measured:
 
     def variable(self, name: str, estimator: str, prefix: str = "") -> Variable:
         """What stands beside the values in a series, in which names of this probe have the prefix."""
-        coords = {dim: _plain(labels) for dim, labels in self.coords.items()}
+        coords = {dim: np.asarray(labels).tolist() for dim, labels in self.coords.items()}
         attrs = {"estimator": estimator, **{key: _fact(f"{name}: {key}", fact) for key, fact in self.attrs.items()}}
         if COMPARES in attrs:
             attrs[COMPARES] = f"{prefix}{attrs[COMPARES]}"
         return Variable(name, self.dims, coords, self.units, self.long_name, self.flag, attrs)
-
-
-def _plain(labels: Sequence[Any]) -> list[Any]:
-    """Labels as a journal holds them."""
-    if isinstance(labels, list) and all(type(label) in (str, int, float) for label in labels):
-        return labels
-    return np.asarray(labels).tolist()
 
 
 def _fact(where: str, fact: Any) -> str | int | float:
