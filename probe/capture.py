@@ -6,18 +6,21 @@ A *site* is a place in the forward pass: the output of a layer (its name), :data
 (``F.gelu``) alike.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
-from probe.chain import Calls, Link, ends, in_place, joined
+from probe.chain import Calls, Link, ends, joined
 from probe.defaults import of_the_user, plain
 from probe.functional import Activations
 from probe.layers import INPUT, OUTPUT, Reduce, named_layers, reduced, replaced, tensor_of
 from probe.preserved import preserved
+from probe.rows import Rows
 
 # Edit(output, positions): what a site passes on instead; positions are the places of its rows in the request.
 Edit = Callable[[Tensor, Tensor], Tensor]
@@ -39,20 +42,6 @@ class Tap:
 
     site: str
     reduce: Reduce | Scored = None
-
-
-@dataclass(frozen=True)
-class Start:
-    """A place to start from that is not the input: a site and the chain of modules after it.
-
-    ``spare``: activation modules of the chain that may write over what they are given, see
-    :func:`probe.chain.overwriting`. ``put``: makes the value at the site for some positions, which nobody else holds.
-    """
-
-    site: str
-    steps: Sequence[Link]
-    spare: Sequence[nn.Module] = ()
-    put: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass
@@ -139,12 +128,10 @@ class Pass:
         From :func:`trace`; with it a pass stops after the last wanted site.
     modules
         The named layers of the model, if they are known already.
-    start
-        Where passes start, if not at the input.
 
     Attributes
     ----------
-    seen : the sites of the last pass
+    seen : the sites of the last pass, if there was no trace
     """
 
     def __init__(
@@ -155,23 +142,20 @@ class Pass:
         edits: Mapping[str, Edit] | None = None,
         trace: Trace | None = None,
         modules: Mapping[str, nn.Module] | None = None,
-        start: Start | None = None,
     ) -> None:
         self.model = model
-        self.start = start
         self.modules = named_layers(model) if modules is None else modules
         self.edits = dict(edits or {})
         self.wanted: dict[str, list[Tap]] = {}
         for tap in taps:
             self.wanted.setdefault(tap.site, []).append(tap)
-        self._visiting = False  # activation functions that edits, starts and reductions call are no sites
+        self.begin(0)
+        self._visiting = False  # activation functions that edits and reductions call are no sites
         self._all = trace is None
         # Sites that may fire again, or that a small pass did not see, are waited for to the end.
         once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
         self._awaited = set(self.wanted) if once else set()
-        # what a chain is made of is called here, which is quicker than a hook
-        steps = [] if start is None else [name for name, called in start.steps if called and name != OUTPUT]
-        self._reached = self.wanted.keys() & steps
+        self._hooked = {*self.wanted, *self.edits}
         inside = self._all or any(":" in site for site in (*self.wanted, *self.edits))
         self._activations = Activations(self.modules, self._visit, lambda: self._visiting) if inside else None
 
@@ -179,50 +163,46 @@ class Pass:
         with ExitStack() as stack:
             for handle in self._hooks():
                 stack.callback(handle.remove)
-            if self.start is not None:
-                stack.enter_context(in_place(self.start.spare))
-            self._hooked = stack.pop_all()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._hooked.close()
+        self._stack.close()
 
-    def run(self, inputs: Any, targets: Any = None, positions: Tensor | None = None) -> dict[Tap, Tensor]:
-        """Reduced outputs of all taps that fired. A start makes its own inputs."""
-        self._targets, self._positions = targets, positions
-        self._n = None if positions is None else len(positions)
-        self.found: dict[Tap, Tensor] = {}
-        self.seen, self._left = Trace(), set(self._awaited)
-        with of_the_user(), self._activations or nullcontext(), suppress(_Stop):
-            if self.start is None:
-                call(self.model, self._entered(inputs))
-            else:
-                self._follow(self.start)
-        return self.found
+    def begin(self, inputs: int, keep: torch.device | None = None) -> None:
+        """From now on, keep what is found for so many inputs, on the device ``keep`` if not where it is found."""
+        self._rows = {site: [(tap, Rows(inputs, keep)) for tap in taps] for site, taps in self.wanted.items()}
 
-    def _follow(self, start: Start) -> None:
-        """Run the modules after a site only; a value is let go of as soon as the next is there."""
-        assert start.put is not None
-        assert self._positions is not None
-        self._visiting = True
-        try:
-            with plain():
-                value = start.put(self._positions)
-        finally:
-            self._visiting = False
-        value = self._visit(start.site, value)
-        for name, called in start.steps:
-            if called:
-                module = self.model if name == OUTPUT else self.modules[name]
-                value = tensor_of(module(value), f"layer {name!r}")
-            if not called or name in self._reached:
-                value = self._visit(name, value)
+    def run(self, inputs: Any, targets: Any = None, block: range = range(0)) -> None:
+        """Run the model once; ``block`` are the places of these inputs among all."""
+        if self._all:
+            self.seen = Trace()
+        self._next(targets, block)
+        with of_the_user(), self._watching():
+            call(self.model, self._entered(inputs))
+
+    def found(self, blocks: int) -> dict[Tap, Tensor]:
+        """Reduced outputs of the taps that fired in all of so many blocks.
+
+        A layer that fired for some of the inputs only has no rows that could be matched with theirs.
+        """
+        pairs = chain.from_iterable(self._rows.values())
+        return {tap: rows.joined() for tap, rows in pairs if rows.blocks == blocks > 0}
+
+    def _next(self, targets: Any, block: range) -> None:
+        self._targets, self._block = targets, block
+        self._left = set(self._awaited)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        with self._activations or nullcontext(), suppress(_Stop):
+            yield
 
     def _hooks(self) -> Iterator[Any]:
-        names = self.modules if self._all else {*self.wanted, *self.edits} & self.modules.keys() - self._reached
+        names = self.modules if self._all else self._hooked & self.modules.keys()
         for name in names:
             yield self.modules[name].register_forward_hook(self._hook(name))
-        if self._all or OUTPUT in self.wanted:
+        if self._all or OUTPUT in self._hooked:
             yield self.model.register_forward_hook(self._hook(OUTPUT))
         if self._activations is not None:
             yield from self._activations.hooks()
@@ -251,14 +231,15 @@ class Pass:
         return replaced(inputs, new, "the data")
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
-        self._visiting = True
-        try:
-            if site in self.edits or site in self.wanted:
+        if site in self.edits or site in self.wanted:
+            self._visiting = True
+            try:
                 with plain():
                     tensor = self._looked_at(site, tensor)
-        finally:
-            self._visiting = False
-        self.seen.saw(site, tensor)
+            finally:
+                self._visiting = False
+        if self._all:
+            self.seen.saw(site, tensor)
         if site in self._left:
             self._left.discard(site)
             if not self._left:
@@ -267,23 +248,24 @@ class Pass:
 
     def _looked_at(self, site: str, tensor: Tensor) -> Tensor:
         if site in self.edits:
-            assert self._positions is not None
-            tensor = self.edits[site](tensor, self._positions)
-        for tap in self.wanted.get(site, ()):
-            self.found[tap] = self._reduce(tap, tensor)
+            positions = torch.arange(self._block.start, self._block.stop, device=tensor.device)
+            tensor = self.edits[site](tensor, positions)
+        for tap, rows in self._rows.get(site, ()):
+            rows.add(self._reduce(tap, tensor), self._block)
         return tensor
 
     def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:
         if isinstance(tap.reduce, Scored):
-            return tap.reduce.function(tensor, self._targets).clone()
+            return tap.reduce.function(tensor, self._targets)
         rows = reduced(tensor, tap.reduce, f"layer {tap.site!r}")
         free = callable(tap.reduce) or tap.reduce in ("tokens", "none")
-        if self._n is not None and not free and len(rows) != self._n:
+        n = len(self._block)
+        if not free and len(rows) != n:
             raise ValueError(
-                f"layer {tap.site!r} returned shape {tuple(tensor.shape)} for {self._n} inputs, expected one row for "
-                "each; give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
+                f"layer {tap.site!r} returned shape {tuple(tensor.shape)} for {n} inputs, expected one row for each; "
+                "give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
             )
-        return rows.clone()  # the next layer may write in place
+        return rows
 
 
 def _first(output: Any, site: str) -> Tensor | None:

@@ -155,6 +155,11 @@ def affine(module: nn.Module) -> bool:
     return type(module).forward in _AFFINE and bare(module)
 
 
+def activation(module: nn.Module) -> bool:
+    """Whether a module is an activation function and nothing else."""
+    return type(module) in ACTIVATION_MODULES and bare(module)
+
+
 def overwriting(steps: Iterable[Link], modules: Mapping[str, nn.Module]) -> list[nn.Module]:
     """The activation modules of a chain that can write over what they are given, since nobody else holds it.
 
@@ -164,7 +169,7 @@ def overwriting(steps: Iterable[Link], modules: Mapping[str, nn.Module]) -> list
     for module in (modules.get(name) for name, called in steps if called):
         if module is None:  # the model itself
             ours = False
-        elif ours and type(module) in ACTIVATION_MODULES and bare(module) and getattr(module, "inplace", True) is False:
+        elif ours and activation(module) and getattr(module, "inplace", True) is False:
             found.append(module)
         else:
             ours = affine(module)

@@ -3,13 +3,15 @@
 Whoever calls ``torch.set_default_device("cuda")`` or ``torch.set_default_dtype(torch.float64)`` means his own code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any, TypeVar, cast
 
 import torch
 
 Defaults = tuple[torch.dtype, torch.device]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _PLAIN: Defaults = torch.float32, torch.device("cpu")
 _users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # known within plain()
@@ -25,6 +27,18 @@ def of_the_user() -> AbstractContextManager[None]:
     """Within :func:`plain`, the defaults that were outside of it."""
     users = _users.get() or _PLAIN
     return _nothing if users == _PLAIN else _set(users)
+
+
+def as_the_user(function: _Function) -> _Function:
+    """A function, to be called within :func:`plain`, with the defaults inside that were outside of it."""
+    if (_users.get() or _PLAIN) == _PLAIN:
+        return function
+
+    def called(*args: Any) -> Any:
+        with of_the_user():
+            return function(*args)
+
+    return cast(_Function, called)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -9,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Start, Tap, Trace
-from probe.chain import affine, bare, innermost, overwriting, tail
+from probe.capture import TRACE_ROWS, Edit, Pass, Scored, Tap, Trace
+from probe.chain import Link, affine, bare, innermost, tail
 from probe.data import Batch
 from probe.layers import INPUT, Layers, Reduce, default_layers, named_layers, select_layers
 from probe.preserved import device_of, preserved
-from probe.rows import Rows
+from probe.tail import Put, Start, Tail
 
 
 class Snapshot:
@@ -50,7 +49,7 @@ class Snapshot:
         self._shared = tuple(dict.fromkeys(shared))
         self._cache: dict[str, dict[Tap, Tensor]] = {}
         self._error: Exception | None = None
-        self._starts: dict[Any, tuple[Start, torch.dtype] | None] = {}
+        self._starts: dict[Any, Start | None] = {}
         self._repeated: set[tuple[str, ...]] = set()  # a split and sites of which two passes were seen to agree
         self.asked: set[str] = set()  # sites that were to be measured
         self.fired: set[str] = set()  # those that did fire, for all inputs
@@ -91,7 +90,7 @@ class Snapshot:
             for split in self.splits:
                 if self._shared and split not in self._cache:
                     rows = torch.arange(len(self.data[split]))
-                    self._cache[split] = self._run(split, self._shared, rows, None, keep=torch.device("cpu"))
+                    self._cache[split] = self._run(split, self._pass(self._shared), rows, keep=torch.device("cpu"))
         except Exception as error:
             self._error = error
             raise
@@ -134,14 +133,14 @@ class Snapshot:
             found = {tap: self._cache[split][tap].to(self.device) for tap in taps if tap in self._cache[split]}
         else:
             rows = torch.arange(len(self.data[split])) if rows is None else rows
-            found = self._run(split, taps, rows, edit, group)
+            found = self._run(split, self._pass(taps, edit), rows, group)
         return {tap.site: found[tap] for tap in taps if tap in found}
 
     def onward(
         self,
         split: str,
         site: str,
-        put: Callable[[Tensor], Tensor],
+        put: Put,
         sites: Sequence[str],
         *,
         rows: Tensor,
@@ -162,8 +161,8 @@ class Snapshot:
         site
             A layer, :data:`~probe.layers.INPUT`, or another site.
         put : function(positions) -> Tensor
-            What the site passes on for the places ``positions`` of ``rows``, in a tensor of its own: later layers may
-            write into it.
+            What the site passes on for the places ``positions`` of ``rows``, a ``range``, in a tensor of its own: later
+            layers may write into it.
         sites
             Names of layers or other sites. One that does not fire is missing from the result.
         rows : LongTensor of shape (n,)
@@ -180,12 +179,10 @@ class Snapshot:
         taps = [Tap(wanted, reduce) for wanted in sites]
         start = self._start(split, site, sites)
         if start is None:
-            edit = {site: lambda output, positions: put(positions).to(output.dtype)}
-            found = self._run(split, taps, rows, edit, group, batch_size=batch_size)
+            forward = self._pass(taps, {site: lambda output, at: put(range(at[0], at[-1] + 1)).to(output.dtype)})
         else:
-            chain, dtype = start
-            chain = replace(chain, put=lambda positions: put(positions).to(dtype))
-            found = self._run(split, taps, rows, None, group, chain, batch_size)
+            forward = Tail(self.model, taps, start, put, trace=self.trace, modules=self.modules)
+        found = self._run(split, forward, rows, group, batch_size)
         return {tap.site: found[tap] for tap in taps if tap in found}
 
     def chained(self, split: str, site: str, sites: Sequence[str]) -> bool:
@@ -219,16 +216,15 @@ class Snapshot:
             second = self.outputs(split, sites, reduce="none", rows=rows)
         return all(site in second and _agree(second[site], value, value.dtype) for site, value in first.items())
 
-    def _start(self, split: str, site: str, sites: Sequence[str]) -> tuple[Start, torch.dtype] | None:
-        """The chain after a site and the type of its value; None where the whole model must run."""
+    def _start(self, split: str, site: str, sites: Sequence[str]) -> Start | None:
+        """The chain after a site; None where the whole model must run."""
         key = (split, site, *sites)
         if key not in self._starts:
             steps = tail(self.trace.links, site)
-            start = None if steps is None else Start(site, steps, overwriting(steps, self.modules))
-            self._starts[key] = None if start is None else self._tried(split, start, sites)
+            self._starts[key] = None if steps is None else self._tried(split, site, steps, sites)
         return self._starts[key]
 
-    def _tried(self, split: str, start: Start, sites: Sequence[str]) -> tuple[Start, torch.dtype] | None:
+    def _tried(self, split: str, site: str, steps: Sequence[Link], sites: Sequence[str]) -> Start | None:
         """Compare the chain with the whole model, which by then has seen other rows, and another number of them.
 
         So that a chain is refused whose parts pass something on to each other in secret.
@@ -242,59 +238,50 @@ class Snapshot:
             values.append(output.clone())
             return output
 
-        expected = self._run(split, taps, rows, {start.site: note})
-        others = self._run(split, taps, torch.cat([rows.flip(0), rows[:1]]), None)
+        expected = self._run(split, self._pass(taps, {site: note}), rows)
+        others = self._run(split, self._pass(taps), torch.cat([rows.flip(0), rows[:1]]))
         if not values or len(expected) < len(taps):
             return None
         value = values[0]
         if all(tap in others and _agree(others[tap][:-1].flip(0), z, value.dtype) for tap, z in expected.items()):
             self._repeated.add((split, *sites))
+        start = Start(site, steps, value.dtype)
+        again = Tail(self.model, taps, start, lambda _: value.clone(), trace=self.trace, modules=self.modules)
         try:
-            again = replace(start, put=lambda positions: value.clone())
-            found = self._run(split, taps, rows, None, len(rows), again)
+            found = self._run(split, again, rows, len(rows))
         except Exception:  # what the model needs for it, if not this chain, will show when the whole of it runs
             return None
         same = all(tap in found and _agree(found[tap], expected[tap], value.dtype) for tap in taps)
-        return (start, value.dtype) if same else None
+        return start if same else None
+
+    def _pass(self, taps: Iterable[Tap], edits: Mapping[str, Edit] | None = None) -> Pass:
+        return Pass(self.model, taps, edits=edits, trace=self.trace, modules=self.modules)
 
     def _run(
         self,
         split: str,
-        taps: Iterable[Tap],
+        forward: Pass,
         rows: Tensor,
-        edit: Mapping[str, Edit] | None,
         group: int = 1,
-        start: Start | None = None,
         batch_size: int | None = None,
         keep: torch.device | None = None,
     ) -> dict[Tap, Tensor]:
-        """Block by block; what was found in a block is kept on the device ``keep``, if not on the model's."""
-        taps = tuple(taps)
+        """Block by block; what is found is kept on the device ``keep``, if not on the model's."""
         device, data = self.device, self.data[split]
         chunk = max(1, (batch_size or self.batch_size) // group) * group
-        pieces: dict[Tap, Rows] = {}
-        starts = range(0, len(rows), chunk)
-        forward = Pass(self.model, taps, edits=edit, trace=self.trace, modules=self.modules, start=start)
+        blocks = [range(first, min(first + chunk, len(rows))) for first in range(0, len(rows), chunk)]
+        forward.begin(len(rows), keep)
         with preserved(self.model), forward:
-            for first in starts:
-                asked = rows[first : first + chunk]
-                positions = torch.arange(first, first + len(asked), device=device)
-                inputs, targets = data.take(asked, device) if start is None else (None, data.targets_of(asked, device))
-                found = forward.run(inputs, targets, positions)
-                del inputs  # before the next are made
-                if len(starts) == 1:
-                    break
-                for tap, output in found.items():
-                    parts = pieces.get(tap) or pieces.setdefault(tap, Rows(output, len(rows), len(asked), keep))
-                    parts.add(output)
-                found.clear()  # before the next are found
-        if len(starts) == 1:
-            whole = {tap: output.to(keep or output.device) for tap, output in found.items()}
-        else:  # a layer that fired for some of the inputs only has no rows that could be matched with theirs
-            whole = {tap: parts.joined() for tap, parts in pieces.items() if parts.blocks == len(starts)}
-        self.asked |= {tap.site for tap in taps}
-        self.fired |= {tap.site for tap in whole}
-        return whole
+            for block in blocks:
+                asked = rows[block.start : block.stop]
+                if isinstance(forward, Tail):
+                    forward.run(None, data.targets_of(asked, device), block)
+                else:
+                    forward.run(*data.take(asked, device), block)
+        found = forward.found(len(blocks))
+        self.asked |= forward.wanted.keys()
+        self.fired |= {tap.site for tap in found}
+        return found
 
     def stem(self, name: str | None = None) -> str:
         """Where inputs are numbers that can be moved a little: the named site, or the input, or the first embedding."""
@@ -312,9 +299,11 @@ class Snapshot:
 
 
 def _agree(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
-    """Equal up to the rounding of this type; the shapes of the passes are the same, and so are mostly the bits."""
+    """Equal up to the rounding of this type; mostly the bits are the same, and that is quick to see."""
     if one.shape != other.shape:
         return False
+    if torch.equal(one, other):
+        return True
     finite = other[torch.isfinite(other)]
     size = finite.abs().max().item() if finite.numel() else 0.0
     return torch.allclose(one, other, rtol=0, atol=torch.finfo(dtype).eps ** 0.75 * size, equal_nan=True)

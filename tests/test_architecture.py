@@ -27,6 +27,7 @@ RANKS = [
         "probe.preserved",
         "probe.measured",
         "probe.capture",
+        "probe.tail",
         "probe.rows",
         "probe.journal",
         "probe.lock",

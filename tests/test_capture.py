@@ -151,11 +151,11 @@ def test_two_calls_in_one_module_are_two_sites() -> None:
 
 def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
     net = Net()
-    shot = snapshot(net)
     taps = [Tap("first", lambda z: torch.relu(z)), Tap("act:relu"), Tap(":relu")]
-    run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)}, trace=shot.trace)
+    run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)})
     with preserved(net), run:
-        run.run(X, None, torch.arange(len(X)))
+        run.begin(len(X))
+        run.run(X, None, range(len(X)))
     assert run.seen.activations == ["act:relu", ":relu"]
 
 

@@ -176,14 +176,35 @@ def test_other_attributes_are_refused(fact: Any) -> None:
 def test_rows_of_blocks_are_joined_whatever_their_number() -> None:
     """Also of a callable that makes more rows of some inputs than of others, or another type."""
     blocks = [torch.arange(6.0).view(3, 2), torch.ones(5, 2), torch.zeros(1, 2, dtype=torch.float64)]
-    rows = Rows(blocks[0], 9, 3)
-    for block in blocks:
-        rows.add(block)
+    rows = Rows(9)
+    for first, block in zip((0, 3, 6), blocks, strict=True):
+        rows.add(block, range(first, first + 3))
     assert rows.blocks == 3
     joined = rows.joined()
     assert joined.dtype == torch.float64
     assert torch.equal(joined, torch.cat([block.double() for block in blocks]))
-    even = Rows(blocks[0], 5, 3)
-    for block in (blocks[0], blocks[0][:2]):
-        even.add(block)
+    even = Rows(5)
+    for first, block in ((0, blocks[0]), (3, blocks[0][:2])):
+        even.add(block, range(first, min(first + 3, 5)))
     assert torch.equal(even.joined(), torch.cat([blocks[0], blocks[0][:2]]))
+
+
+def test_of_the_rows_of_one_block_the_last_count() -> None:
+    """A layer that is called several times in a pass; also where its rows are of another number."""
+    first, second, more = torch.zeros(2, 1), torch.ones(2, 1), torch.full((5, 1), 2.0)
+    rows = Rows(4)
+    for block, start in ((first, 0), (second, 0), (more, 2), (first, 2), (more, 2)):
+        rows.add(block, range(start, start + 2))
+    assert rows.blocks == 2
+    assert torch.equal(rows.joined(), torch.cat([second, more]))
+    rows = Rows(4)
+    for block, start in ((torch.zeros(2, 5), 0), (second, 0), (second, 2)):
+        rows.add(block, range(start, start + 2))
+    assert torch.equal(rows.joined(), torch.ones(4, 1)), "other shapes in the same block"
+
+
+def test_rows_are_copies() -> None:
+    block, rows = torch.zeros(2, 1), Rows(2)
+    rows.add(block, range(2))
+    block += 1
+    assert torch.equal(rows.joined(), torch.zeros(2, 1))

@@ -22,7 +22,7 @@ def sign_changes(z: Tensor) -> Tensor:
     -------
     Tensor of shape (n,), float64, NaN for points with a pre-activation that is not finite.
     """
-    flat = z.reshape(*z.shape[:2], -1)  # (n, V, units)
+    flat = z if z.ndim == 3 else z.reshape(*z.shape[:2], -1)  # (n, V, units)
     low, high = flat.amin(1), flat.amax(1)
     width = high - low
     changes = high.sign().sub_(low.sign()).clamp_(max=1)  # few and cheap kernels: for small layers their number counts

@@ -3,6 +3,7 @@
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,26 +55,31 @@ def swept(
     """
     site, base, directions = _start(snapshot, split, stem, sites, points[1], frame)
     offsets = radius * torch.cat([directions[:0] if not centre else 0 * directions[:1], directions, -directions])
-    count, ends = len(offsets), torch.stack([offsets.amin(0), offsets.amax(0)])
+    count = len(offsets)
     block = max(1, _rows_at_once(snapshot, site, base) // count)
     # one vertex of all points of a block after the other: reductions over vertices then run along memory
-    rows = torch.cat([some.repeat(count) for some in points[0].split(block)])  # (n V,)
-    now: list[Any] = []  # what goes on from the start, its version, its least and largest over the vertices
+    n = len(base)
+    whole = points[0][: n - n % block].unflatten(0, (-1, block))  # (blocks, block)
+    rows = torch.cat([whole.repeat(1, count).flatten(), points[0][n - n % block :].repeat(count)])  # (n V,)
+    now: list[Any] = []  # what goes on from the start, its version, which points these are
 
-    def put(positions: Tensor) -> Tensor:
-        first = int(positions[0]) // count
-        points = base[first : first + len(positions) // count]
-        vertices = (points + offsets[:, None]).flatten(0, 1)
+    def put(positions: range) -> Tensor:
+        which = slice(positions.start // count, positions.stop // count)
+        vertices = (base[which] + offsets[:, None]).flatten(0, 1)
         version = None if vertices.is_inference() else vertices._version
         # a weak reference, so that the memory of the vertices is there for what comes of them: it is still in the cache
-        now[:] = weakref.ref(vertices), version, points[:, None] + ends
+        now[:] = weakref.ref(vertices), version, which
         return vertices
 
+    @cache
+    def at_the_start() -> Tensor:  # rounding keeps the order: the least and the largest offsets are enough for signs
+        return function(base[:, None] + torch.stack([offsets.amin(0), offsets.amax(0)]))
+
     def reduce(z: Tensor) -> Tensor:
-        vertices, version, extremes = now
+        vertices, version, which = now
         untouched = z is vertices() and not z.is_inference() and z._version == version
-        if untouched and not centre:  # rounding keeps the order, so nothing else is needed for the signs
-            return function(extremes)
+        if untouched and not centre:
+            return at_the_start()[which]
         return function(z.reshape(count, -1, *z.shape[1:]).transpose(0, 1))
 
     return snapshot.onward(split, site, put, sites, rows=rows, reduce=reduce, group=count, batch_size=block * count)

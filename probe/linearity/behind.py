@@ -33,7 +33,7 @@ class Behind:
         found = self.snapshot.onward(
             self.split,
             self.layer,
-            lambda at: points if len(at) == len(points) else points[at],
+            lambda at: points[at.start : at.stop],
             [self.output],
             rows=rows,
             reduce=self.reduce,
