@@ -149,7 +149,7 @@ class Pass:
         self.wanted: dict[str, list[Tap]] = {}
         for tap in taps:
             self.wanted.setdefault(tap.site, []).append(tap)
-        self.begin(0)
+        self._rows: dict[str, list[tuple[Tap, Rows]]] = {}
         self._visiting = False  # activation functions that edits and reductions call are no sites
         self._all = trace is None
         # Sites that may fire again, or that a small pass did not see, are waited for to the end.

@@ -38,6 +38,9 @@ class Rows:
             self._last = block.start, self._used, len(self._more)
             self.blocks += 1
         room, n = self._room, rows.shape[0]
+        if room is None and len(block) == self._inputs:
+            self._room, self._used = rows.to(self._keep or rows.device, copy=True), n
+            return
         if room is None:
             shape = n * self._inputs // len(block), *rows.shape[1:]
             room = self._room = rows.new_empty(shape, device=self._keep or rows.device)
@@ -51,5 +54,5 @@ class Rows:
     def joined(self) -> Tensor:
         """All rows, in the order of the inputs."""
         assert self._room is not None
-        filled = self._room[: self._used]
+        filled = self._room if self._used == self._room.shape[0] else self._room[: self._used]
         return torch.cat([filled, *self._more]) if self._more else filled
