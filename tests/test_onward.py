@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from probe.capture import Scored, trace
 from probe.data import read_data
+from probe.defaults import plain
 from probe.layers import INPUT, OUTPUT
 from probe.snapshot import Snapshot
 
@@ -406,3 +407,31 @@ def test_what_somebody_else_holds_is_not_written_over(who: str) -> None:
     kept = model[2].kept if who == "the module" else held[-1]
     assert (kept < -0.3).any(), "SiLU returns nothing below -0.28, so that this can fail"
     torch.testing.assert_close(kept, F.linear(values.relu(), model[2].weight, model[2].bias).detach())
+
+
+def test_modules_of_a_chain_run_with_the_defaults_of_the_user_and_reductions_with_pytorchs() -> None:
+    inside: list[torch.dtype] = []
+    within: list[torch.dtype] = []
+
+    class Notes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            inside.append(torch.empty(0).dtype)
+            return x
+
+    def reduce(z: Tensor) -> Tensor:
+        within.append(torch.empty(0).dtype)
+        return z.flatten(1)
+
+    model = nn.Sequential(nn.Linear(6, 8), Notes(), nn.Linear(8, 3)).eval()
+    snapshot = shot(model, X)
+    values = other_values(snapshot, "0")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with plain():
+            assert snapshot.chained("all", "0", ["1", OUTPUT])
+            del inside[:]
+            snapshot.onward("all", "0", lambda at: values[at], ["1", OUTPUT], rows=ROWS, reduce=reduce)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert set(inside) == {torch.float64}
+    assert set(within) == {torch.float32}
