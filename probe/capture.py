@@ -257,15 +257,13 @@ class Pass:
     def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:
         if isinstance(tap.reduce, Scored):
             return tap.reduce.function(tensor, self._targets)
-        rows = reduced(tensor, tap.reduce, f"layer {tap.site!r}")
-        free = callable(tap.reduce) or tap.reduce in ("tokens", "none")
-        n = len(self._block)
-        if not free and len(rows) != n:
-            raise ValueError(
-                f"layer {tap.site!r} returned shape {tuple(tensor.shape)} for {n} inputs, expected one row for each; "
-                "give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
-            )
-        return rows
+        rows, n = reduced(tensor, tap.reduce, f"layer {tap.site!r}"), len(self._block)
+        if callable(tap.reduce) or tap.reduce in ("tokens", "none") or len(rows) == n:
+            return rows
+        raise ValueError(
+            f"layer {tap.site!r} returned shape {tuple(tensor.shape)} for {n} inputs, expected one row for each; "
+            "give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
+        )
 
 
 def _first(output: Any, site: str) -> Tensor | None:

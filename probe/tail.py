@@ -83,7 +83,8 @@ class Tail(Pass):
         """Run the chain once; it makes its own inputs."""
         self._next(targets, block)
         look = self._visit if self._hooked else self._looked_at
-        value = self._put(block).to(self._start.dtype)
+        value = self._put(block)
+        value = value if value.dtype == self._start.dtype else value.to(self._start.dtype)
         with self._watching() if self._hooked else nullcontext():
             for module, sites in self._plan:
                 if module is not None:  # a value is let go of as soon as the next is there

@@ -118,15 +118,14 @@ def by_hand(model: Any, x: Tensor, block: int = 40) -> list[Tensor]:
     """The counts of a chain of linear layers and ReLUs, the first affine map computed once: nothing but arithmetic."""
     first, *others = model
     steps = RADIUS * orthonormal_frame(P, x.shape[1], generator=generator(0)).to(x) @ first.weight.T
-    base, offsets = first(x), torch.cat([steps, -steps])
-    ends = torch.stack([offsets.amin(0), offsets.amax(0)])
-    counts = [sign_changes(base[:, None] + ends)]
+    base, offsets = first(x), torch.cat([steps, -steps])[:, None]
+    counts = [sign_changes(base + torch.stack([offsets.amin(0), offsets.amax(0)]), 0)]
     for points in base.split(block):
-        z = (points + offsets[:, None]).flatten(0, 1)
+        z = (points + offsets).flatten(0, 1)
         for layer in others:
             z = z.relu_() if isinstance(layer, nn.ReLU) else layer(z)
             if not isinstance(layer, nn.ReLU):
-                counts.append(sign_changes(z.view(2 * P, -1, z.shape[1]).transpose(0, 1)))
+                counts.append(sign_changes(z.view(2 * P, -1, z.shape[1]), 0))
     return counts
 
 
@@ -146,9 +145,7 @@ def each_point(model: nn.Module, x: Tensor, sites: Sequence[str], stem: str) -> 
     rows = torch.arange(len(x))
     values = snapshot.outputs("all", [stem], reduce="none", rows=rows)[stem]
     frame = orthonormal_frame(P, values[0].numel(), generator=generator(0))
-    function = lambda z: sign_changes(z)[:, None]  # noqa: E731
-    found = swept(snapshot, "all", stem, sites, (rows, values), frame, RADIUS, function)
-    return {site: counts[:, 0] for site, counts in found.items()}
+    return swept(snapshot, "all", stem, sites, (rows, values), frame, RADIUS, lambda z: sign_changes(z, 0))
 
 
 def times(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -207,7 +204,7 @@ def row(name: str, points: int, dtype: torch.dtype, repeats: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7, help="runs of each, of which the least counts")
+    parser.add_argument("--repeats", type=int, default=25, help="runs of each, of which the least counts")
     parser.add_argument("--points", type=int, default=8, help="points of the two large models (82 in the budget)")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)

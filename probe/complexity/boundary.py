@@ -10,20 +10,22 @@ import torch
 from torch import Tensor
 
 
-def sign_changes(z: Tensor) -> Tensor:
+def sign_changes(z: Tensor, dim: int = 1) -> Tensor:
     """How many units do not have one sign over all vertices (arXiv:2402.15555, section 3).
 
     Parameters
     ----------
     z : Tensor of shape (n, V, ...)
         Pre-activations of n points at V vertices; an exact zero is a sign of its own.
+    dim
+        Where the vertices are: 1, or 0 for a shape of (V, n, ...), which is quicker to go through.
 
     Returns
     -------
     Tensor of shape (n,), float64, NaN for points with a pre-activation that is not finite.
     """
-    flat = z if z.ndim == 3 else z.reshape(*z.shape[:2], -1)  # (n, V, units)
-    low, high = flat.amin(1), flat.amax(1)
+    flat = z if z.ndim == 3 else z.reshape(*z.shape[:2], -1)
+    low, high = flat.amin(dim), flat.amax(dim)  # (n, units)
     width = high - low
     changes = high.sign().sub_(low.sign()).clamp_(max=1)  # few and cheap kernels: for small layers their number counts
     return changes.add_(width, alpha=0).sum(1, dtype=torch.float64)  # NaN unless all are finite

@@ -46,15 +46,16 @@ def swept(
     radius
         In the units of the stem.
     function
-        (points, V, ...) -> (points, k); the V vertices are x + r v_1, ..., x + r v_P, x - r v_1, ..., x - r v_P, after
-        the point itself if ``centre``.
+        (V, points, ...) -> (points, ...); the V vertices are x + r v_1, ..., x + r v_P, x - r v_1, ..., x - r v_P,
+        after the point itself if ``centre``.
 
     Returns
     -------
-    {site: Tensor of shape (n, k)}; a site that does not fire is missing.
+    {site: Tensor of shape (n, ...)}; a site that does not fire is missing.
     """
     site, base, directions = _start(snapshot, split, stem, sites, points[1], frame)
     offsets = radius * torch.cat([directions[:0] if not centre else 0 * directions[:1], directions, -directions])
+    offsets = offsets[:, None]  # (V, 1, ...)
     count = len(offsets)
     block = max(1, _rows_at_once(snapshot, site, base) // count)
     # one vertex of all points of a block after the other: reductions over vertices then run along memory
@@ -65,7 +66,7 @@ def swept(
 
     def put(positions: range) -> Tensor:
         which = slice(positions.start // count, positions.stop // count)
-        vertices = (base[which] + offsets[:, None]).flatten(0, 1)
+        vertices = (base[which] + offsets).flatten(0, 1)
         version = None if vertices.is_inference() else vertices._version
         # a weak reference, so that the memory of the vertices is there for what comes of them: it is still in the cache
         now[:] = weakref.ref(vertices), version, which
@@ -73,14 +74,14 @@ def swept(
 
     @cache
     def at_the_start() -> Tensor:  # rounding keeps the order: the least and the largest offsets are enough for signs
-        return function(base[:, None] + torch.stack([offsets.amin(0), offsets.amax(0)]))
+        return function(base + torch.stack([offsets.amin(0), offsets.amax(0)]))
 
     def reduce(z: Tensor) -> Tensor:
         vertices, version, which = now
         untouched = z is vertices() and not z.is_inference() and z._version == version
         if untouched and not centre:
             return at_the_start()[which]
-        return function(z.reshape(count, -1, *z.shape[1:]).transpose(0, 1))
+        return function(z.reshape(count, -1, *z.shape[1:]))
 
     return snapshot.onward(split, site, put, sites, rows=rows, reduce=reduce, group=count, batch_size=block * count)
 

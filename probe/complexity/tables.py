@@ -19,15 +19,16 @@ def columns(z: Tensor, radius: float, *, centre: bool) -> Tensor:
 
     Parameters
     ----------
-    z : Tensor of shape (n, V, ...)
+    z : Tensor of shape (V, n, ...)
         At the 2 P vertices, after the point itself if ``centre``.
 
     Returns
     -------
-    Tensor of shape (n, 1), or (n, 4) with ``centre``, float64: as :data:`COLUMNS`
+    Tensor of shape (n,), the count, or (n, 4) with ``centre``, float64: as :data:`COLUMNS`
     """
     if not centre:
-        return sign_changes(z)[:, None]
+        return sign_changes(z, 0)
+    z = z.transpose(0, 1)
     z = z.flatten(2) if z.ndim > 2 else z[..., None]
     z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
     counts, point, (ahead, behind) = sign_changes(z[:, 1:]), z[:, 0], z[:, 1:].chunk(2, 1)

@@ -194,4 +194,5 @@ class LocalComplexityProbe(Probe):
             )
             for r in radii
         ]
-        return {site: torch.stack([found[site] for found in each], 1) for site in each[0]}
+        stacked = {site: torch.stack([found[site] for found in each], 1) for site in each[0]}
+        return {site: values if values.ndim == 3 else values[..., None] for site, values in stacked.items()}
