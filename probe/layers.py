@@ -265,7 +265,10 @@ def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
     complex features two real ones each (for ``"none"`` and a callable they are an error).
     """
     if callable(reduce):
-        return _floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
+        rows = _floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
+        if rows.ndim == 0:
+            raise ValueError(f"the callable reduce of {where} returned a single number, expected a row for each input")
+        return rows
     if not isinstance(reduce, int) and reduce not in _REDUCTIONS:
         raise ValueError(
             f"reduce must be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got {reduce!r}"

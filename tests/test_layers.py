@@ -327,6 +327,7 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
             "nested tensors have no rows",
         ),
         (FLAT, lambda z: z.numpy(), TypeError, "callable reduce of the head returned ndarray"),
+        (FLAT, lambda z: z.mean(), ValueError, "callable reduce of the head returned a single number"),
     ],
 )
 def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], told: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from probe import LocalComplexityProbe
 from probe.capture import trace
+from probe.complexity import sweep
 from probe.complexity.boundary import boundary_density, boundary_distance, sign_changes, slice_slope
 from probe.complexity.frames import effective_share, orthonormal_frame
 from probe.complexity.sweep import uniform_in_box
@@ -905,3 +906,17 @@ def test_all_that_can_be_asked_for_keeps_the_contract() -> None:
     )
     for check in (check_series, check_same_twice, check_recording):
         check(probe)
+
+
+@pytest.mark.parametrize("points_at_once", [1, 3, 7])
+@pytest.mark.parametrize("variants", [("count",), ("count", "distance", "density")])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, points_at_once: int, variants: tuple[str, ...]) -> None:
+    """Neither their size nor a last one that is smaller, where the first map runs once and where it does not."""
+    for model in (mlp(), nn.Sequential(nn.Tanh(), mlp())):
+        parameters = {"n_directions": 4, "radius": 0.5, "relative": False, "variants": variants, "max_rows": 10**6}
+        whole = measured(model, points(17, 12), **parameters).drop_vars("seconds")
+        vertices = 8 + (len(variants) > 1)
+        monkeypatch.setattr(sweep, "_BLOCK", {"cpu": points_at_once * vertices * 40 * 8})
+        found = measured(model, points(17, 12), **parameters).drop_vars("seconds")
+        xr.testing.assert_allclose(found, whole)
+        monkeypatch.undo()

@@ -74,7 +74,8 @@ def swept(
 
     @cache
     def at_the_start() -> Tensor:  # rounding keeps the order: the least and the largest offsets are enough for signs
-        return function(base + torch.stack([offsets.amin(0), offsets.amax(0)]))
+        ends = torch.stack([offsets.amin(0), offsets.amax(0)])
+        return torch.cat([function(some + ends) for some in base.split(block * count // 2)])
 
     def reduce(z: Tensor) -> Tensor:
         vertices, version, which = now
