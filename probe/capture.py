@@ -156,7 +156,7 @@ class Pass:
         once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
         self._awaited = set(self.wanted) if once else set()
         self._hooked = {*self.wanted, *self.edits}
-        inside = self._all or any(":" in site for site in (*self.wanted, *self.edits))
+        inside = self._all or any(":" in site for site in self._hooked)
         self._activations = Activations(self.modules, self._visit, lambda: self._visiting) if inside else None
 
     def __enter__(self) -> Self:

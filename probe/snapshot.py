@@ -181,7 +181,7 @@ class Snapshot:
         if start is None:
             forward = self._pass(taps, {site: lambda output, at: put(range(at[0], at[-1] + 1)).to(output.dtype)})
         else:
-            forward = Tail(self.model, taps, start, put, trace=self.trace, modules=self.modules)
+            forward = self._tail(taps, start, put)
         found = self._run(split, forward, rows, group, batch_size)
         return {tap.site: found[tap] for tap in taps if tap in found}
 
@@ -246,9 +246,8 @@ class Snapshot:
         if all(tap in others and _agree(others[tap][:-1].flip(0), z, value.dtype) for tap, z in expected.items()):
             self._repeated.add((split, *sites))
         start = Start(site, steps, value.dtype)
-        again = Tail(self.model, taps, start, lambda _: value.clone(), trace=self.trace, modules=self.modules)
         try:
-            found = self._run(split, again, rows, len(rows))
+            found = self._run(split, self._tail(taps, start, lambda _: value.clone()), rows, len(rows))
         except Exception:  # what the model needs for it, if not this chain, will show when the whole of it runs
             return None
         same = all(tap in found and _agree(found[tap], expected[tap], value.dtype) for tap in taps)
@@ -256,6 +255,9 @@ class Snapshot:
 
     def _pass(self, taps: Iterable[Tap], edits: Mapping[str, Edit] | None = None) -> Pass:
         return Pass(self.model, taps, edits=edits, trace=self.trace, modules=self.modules)
+
+    def _tail(self, taps: Iterable[Tap], start: Start, put: Put) -> Tail:
+        return Tail(self.model, taps, start, put, trace=self.trace, modules=self.modules)
 
     def _run(
         self,

@@ -256,7 +256,11 @@ def bypass(model: Any) -> None:
     model.forward = lambda x: model[4](x.abs().sum(1, keepdim=True) + model[3](model[2](model[1](model[0](x)))))
 
 
-@pytest.mark.parametrize("change", [append, exchange, bypass])
+def shorten(model: Any) -> None:
+    del model[3]  # the names of what comes after are others now, and the last one is gone
+
+
+@pytest.mark.parametrize("change", [append, exchange, bypass, shorten])
 def test_a_model_that_has_changed_since_the_trace_is_seen_as_it_is_now(change: Callable[[Any], None]) -> None:
     model = built(mlp).eval()
     old = shot(model, X)
