@@ -41,3 +41,12 @@ if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on req
     }
 else:  # what an earlier build of the gallery left
     exclude_patterns += ["auto_gallery", "sg_execution_times.rst"]
+
+
+def skip(app: object, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
+    """Leave out what scikit-learn adds to each estimator for its metadata routing."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def setup(app: object) -> None:
+    app.connect("autodoc-skip-member", skip)  # type: ignore[attr-defined]

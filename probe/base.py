@@ -15,11 +15,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from probe.capture import Tap
-from probe.measured import Measured
+from probe.attach.contract import Measured
+from probe.attach.session import Session
+from probe.forward.passes import Tap
+from probe.forward.snapshot import Snapshot
 from probe.schedule import Schedule, count, log_spaced
-from probe.session import Session
-from probe.snapshot import Snapshot
 
 __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
 
@@ -79,7 +79,7 @@ class Observer(BaseEstimator, ABC):
         optimizer
             If given, its updates are counted by a hook and no line is needed in the training loop.
         path
-            NetCDF file to record to, line by line as the training goes (see :mod:`probe.journal`).
+            NetCDF file to record to, line by line as the training goes (see :mod:`probe.recording.journal`).
         mode
             ``"resume"`` or ``"overwrite"`` for a path that exists.
         step

@@ -10,8 +10,8 @@ from probe.measures.performance import PerformanceProbe
 class ProbeSet(Observer):
     """Probes that look at the same model at the same steps.
 
-    Every set contains a :class:`~probe.measures.performance.PerformanceProbe`, so that losses and accuracies stand
-    beside whatever is measured, and :class:`~probe.phases.detector.PhaseDetector` has its curves.
+    Every set contains a :class:`~probe.PerformanceProbe`, so that losses and accuracies stand
+    beside whatever is measured, and :class:`~probe.PhaseDetector` has its curves.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class ProbeSet(Observer):
     -----
     With a budget the series holds ``dropped``, the due steps left out between an observation and the next (NaN: not
     known, since it ended without :meth:`detach`), ``training_seconds`` and ``observing_seconds`` (outside the core); a
-    recording that is resumed goes on with them. :meth:`due` says what the schedule asks for. See :mod:`probe.budget`.
+    recording that is resumed goes on with them. :meth:`due` says what the schedule asks for. See :mod:`probe.attach.budget`.
 
     Examples
     --------

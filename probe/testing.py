@@ -30,10 +30,11 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from probe import series
 from probe.base import Observer
-from probe.journal import load
+from probe.recording.files import read_netcdf, save
+from probe.recording.journal import load
 from probe.schedule import every
+from probe.series import validate
 
 Example = Callable[..., tuple[Any, dict[str, tuple[Tensor, Tensor]]]]
 _REGISTRIES = frozenset(vars(nn.Module()))
@@ -129,7 +130,7 @@ def check_series(probe: Observer, example: Example = example) -> None:
     """The series follows the schema, survives a file, and flags are flags."""
     model, data = example()
     found = clone(probe).fit(model, data).series_
-    series.validate(found)
+    validate(found)
     assert found.sizes["step"] == 1, f"fit observes once, got {found.sizes['step']} steps"
     for name, array in found.data_vars.items():
         assert {"units", "long_name"} <= array.attrs.keys(), f"{name} has no units or long_name"
@@ -138,8 +139,8 @@ def check_series(probe: Observer, example: Example = example) -> None:
             assert set(np.unique(array)) <= {-1, 0, 1}, f"flag {name} holds {np.unique(array)}"
     assert not (found["failed"] == 1).any(), "the probe failed"
     with tempfile.TemporaryDirectory() as folder:
-        path = series.save(found, Path(folder) / "series.nc")
-        xr.testing.assert_identical(series.load(path), found)
+        path = save(found, Path(folder) / "series.nc")
+        xr.testing.assert_identical(read_netcdf(path), found)
 
 
 def check_same_twice(probe: Observer, example: Example = example) -> None:
@@ -219,7 +220,7 @@ def check_recording(probe: Observer, example: Example = example) -> None:
         resumed = clone(probe).attach(model, data, path=path, mode="resume", on_error="raise").observe(5).observe(9)
         assert load(path)["step"].values.tolist() == [0, 5, 9], "resume does not append"
         resumed.detach()
-        xr.testing.assert_identical(series.load(path), resumed.series_)
+        xr.testing.assert_identical(read_netcdf(path), resumed.series_)
 
 
 CHECKS: tuple[Callable[[Observer, Example], None], ...] = (

@@ -1,12 +1,12 @@
 """A small grokking transformer, complete enough to be measured and free of any measuring.
 
-`reference.tasks` makes the table, `reference.model` the network, `reference.train` an ordinary training loop,
-`reference.ensemble` trains many seeds at once, `reference.configs` names what was trained:
+`reference.training.tasks` makes the table, `reference.training.model` the network, `reference.training.trainer` an ordinary training loop,
+`reference.training.ensemble` trains many seeds at once, `reference.training.configs` names what was trained:
 
 >>> from dataclasses import replace
->>> from reference.configs import DEMO
->>> from reference.train import train
+>>> from reference.training.configs import DEMO
+>>> from reference.training.trainer import train
 >>> [step for step, curves in train(replace(DEMO, steps=2))]
 [0, 1, 2]
 """
-# Nothing is re-exported: a function `train` here would hide the module `reference.train`.
+# Nothing is re-exported: a function `train` here would hide the module `reference.training.trainer`.

@@ -54,7 +54,7 @@ def _add_run(commands: Any) -> None:
         description="Trains a configuration for some seeds and records curves, weights and a checkpoint of each in "
         "OUT/NAME/seed-N. Give the same command again at any time: finished seeds are skipped, others go on.",
     )
-    run.add_argument("name", help="a configuration of reference.configs, or the path of a .json file with one")
+    run.add_argument("name", help="a configuration of reference.training.configs, or the path of a .json file with one")
     which = run.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int, help="one seed")
     which.add_argument("--seeds", help="8 (the seeds 0 to 7), 0,3,5 or 0-7")
@@ -100,8 +100,8 @@ def _add_measure(commands: Any) -> None:
 
 def _measure(folder: Path, seeds: str | None, jobs: int | None, out: Path | None) -> int:
     from probe import save
-    from reference.measure import measure
-    from reference.options import check_seeds
+    from reference.experiments.measuring import measure
+    from reference.runs.options import check_seeds
 
     measured = measure(folder, seeds=None if seeds is None else check_seeds(seeds), n_jobs=jobs)
     path = save(measured, out or folder.absolute().with_name(f"{folder.absolute().name}-probes.nc"))
@@ -124,7 +124,7 @@ def _accept(out: Path) -> int:
     import matplotlib
 
     matplotlib.use("Agg")
-    from reference.acceptance import FIGURES, accept, as_text
+    from reference.claims.acceptance import FIGURES, accept, as_text
 
     print(as_text(accept(out)))
     print(f"\nwritten: {', '.join(str(out / name) for name in ('verdicts.md', *(f'{name}.png' for name in FIGURES)))}")
@@ -132,7 +132,7 @@ def _accept(out: Path) -> int:
 
 
 def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options: Any) -> int:
-    from reference.runs import run
+    from reference.runs.launch import run
 
     options["compiled"] = options.pop("compile")
     before = signal.signal(signal.SIGTERM, _interrupt)  # what a scheduler sends before it kills
@@ -160,7 +160,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def _collect(folder: Path, out: Path | None) -> int:
     from probe import save
-    from reference.runs import collect, survey
+    from reference.runs.launch import collect, survey
 
     merged = collect(folder)
     path = save(merged, out or folder.absolute().with_name(f"{folder.absolute().name}.nc"))
@@ -179,8 +179,8 @@ def _demo(out: Path, seed: int, steps: int | None, overwrite: bool) -> int:
     import matplotlib
 
     matplotlib.use("Agg")  # a file is written, no window opened
-    from reference.configs import DEMO
-    from reference.experiments import Demo, judge, run_demo
+    from reference.experiments.demo import Demo, judge, run_demo
+    from reference.training.configs import DEMO
 
     training = DEMO if steps is None else replace(DEMO, steps=steps)
     demo = Demo(seed=seed, training=training)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from reference.model import Config
-from reference.tasks import TaskConfig
-from reference.train import State, TrainConfig
+from reference.training.model import Config
+from reference.training.tasks import TaskConfig
+from reference.training.trainer import State, TrainConfig
 
 # Code for a fresh process in which PyTorch cannot be imported.
 NO_TORCH = """

@@ -12,13 +12,13 @@ from matplotlib import pyplot as plt
 
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, save
-from reference.acceptance import Judged, accept, as_markdown, judge, overall
 from reference.claims import CLAIMS, Finding
+from reference.claims.acceptance import Judged, accept, as_markdown, judge, overall
+from reference.claims.evidence import HERE, Evidence, published
 from reference.claims.phases import our_distance, our_hump
-from reference.configs import CONFIGS
-from reference.evidence import HERE, Evidence, published
-from reference.train import Trainer
-from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
+from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
+from reference.training.configs import CONFIGS
+from reference.training.trainer import Trainer
 
 mpl.use("Agg")
 UNFINISHED = HERE / "results" / "unfinished" / "division-97" / "seed-0"

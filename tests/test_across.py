@@ -4,8 +4,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from probe.phases.across import second_phase_across
-from probe.phases.censored import log_bounds, median_step, order_interval
+from probe.phases import second_phase_across
+from probe.stats import log_bounds, median_step, order_interval
 
 X = np.linspace(0, 1, 120)
 STEPS = np.round(10 ** (1 + 4 * X))

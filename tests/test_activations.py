@@ -10,7 +10,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import ActivationsProbe
-from probe.measures.activations import activation_summary
+from probe.measures import activation_summary
 
 
 def measured(model: nn.Module, x: Tensor, **parameters: Any) -> xr.Dataset:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probe.phases.agreement import peak_agreement
+from probe.phases import peak_agreement
 
 STEPS = np.unique(np.logspace(0, 5, 60).astype(int))
 

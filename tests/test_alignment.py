@@ -3,8 +3,8 @@ import pytest
 import xarray as xr
 from scipy import optimize, stats
 
-from probe.phases.alignment import align, chance_level, order_shares
-from probe.phases.comovement import co_movement, concordance, orthogonal_line
+from probe.phases import align, chance_level, co_movement, order_shares
+from probe.stats import concordance, orthogonal_line
 
 ENDS = {"first_step": 0, "last_step": 1e5}
 # Bland and Altman (1986), table 1: peak flow of 17 people by two meters, first readings.

@@ -1,9 +1,11 @@
-"""The layout of the package, held by a test: who may import whom, and what works without torch."""
+"""The structure of the project: who may import whom, which paths are public, and what works without torch."""
 
 import ast
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,118 +14,171 @@ from helpers import NO_TORCH
 import probe
 
 ROOT = Path(__file__).parent.parent
-# A module may import modules of its own line or of lines above it (measures and adapters: not one another).
+# Ground first. A module may import modules of its own line and of the lines above it.
 RANKS = [
-    ["probe", "reference"],
     [
-        "probe.schedule",
-        "probe.budget",
+        "probe.errors",
         "probe.series",
-        "probe.layers",
-        "probe.scores",
-        "probe.data",
-        "probe.chain",
-        "probe.functional",
-        "probe.preserved",
-        "probe.measured",
-        "probe.capture",
-        "probe.tail",
-        "probe.rows",
-        "probe.journal",
-        "probe.lock",
-        "probe.defaults",
-        "probe.stateful",
-        "probe.counting",
-        "probe.attachable",
+        "probe.schedule",
+        "probe.stats",
+        "probe.forward",
+        "probe.information",
+        "probe.geometry",
+        "probe.plots",
     ],
-    ["probe.snapshot", "probe.spectra", "probe.information", "probe.linearity", "probe.complexity"],
-    ["probe.session", "probe.columns"],
-    ["probe.base", "probe.plots", "probe.readers"],
-    ["probe.phases", "probe.measures"],
-    ["probe.progress"],
+    ["probe.recording"],
+    ["probe.attach", "probe.readers"],
+    ["probe.base", "probe.phases"],
+    ["probe.measures", "probe.progress", "probe.report", "probe.testing"],
     ["probe.probeset"],
-    ["probe.report", "probe.testing"],
-    ["probe.adapters"],
-    ["probe.cli"],
-    ["probe.__main__"],
-    # `reference` is a client of `probe`, but for what trains:
-    ["reference.tasks", "reference.draws", "reference.model", "reference.kernels"],
-    ["reference.train"],
-    ["reference.ensemble", "reference.configs"],
-    ["reference.options", "reference.progress"],
-    ["reference.folder"],
-    ["reference.recorder"],
-    ["reference.work"],
-    ["reference.runs", "reference.experiments"],
-    ["reference.measure"],
-    ["reference.verdicts", "reference.evidence"],
+    ["probe", "probe.adapters"],
+    ["probe.cli", "probe.__main__"],
+    ["reference.training", "reference.theory"],
+    ["reference", "reference.runs"],
+    ["reference.experiments"],
     ["reference.claims"],
-    ["reference.acceptance"],
     ["reference.__main__"],
 ]
-CORE = ["tasks", "draws", "model", "kernels", "train", "ensemble", "configs"]  # of reference: free of any measuring
-TORCH_FREE = ["probe.series", "probe.journal", "probe.plots", "probe.schedule", "probe.budget"]
-TORCH_FREE_PACKAGES = ("probe.phases", "probe.progress")
+TORCH_FREE = ["errors", "series", "schedule", "stats", "recording", "readers", "phases", "progress", "plots", "report"]
 
 
-def modules(package: str) -> dict[str, Path]:
-    files = (ROOT / package).rglob("*.py")
+def modules(*packages: str) -> dict[str, Path]:
+    files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
     return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
 
 
-def imported(file: Path) -> set[str]:
-    """Modules of this project that a file imports, also inside functions; not under TYPE_CHECKING."""
-    tree = ast.parse(file.read_text())
-    skipped = {
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
-        for node in ast.walk(block)
-    }
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node not in skipped:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import) and node not in skipped:
+MODULES = modules("probe", "reference")
+
+
+def imported(source: str) -> set[str]:
+    """Modules of this project that a source imports: inside functions and under TYPE_CHECKING too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found = {f"{node.module}.{alias.name}" for alias in node.names}
+            # a package hands on names of its modules; what is imported from it, is imported from the package
+            names |= {name if name in MODULES else node.module for name in found}
+        elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    known = {**modules("probe"), **modules("reference")}
-    return {name for name in names if name in known}
+    return names & MODULES.keys()
+
+
+IMPORTS = {module: imported(file.read_text()) - {module} for module, file in MODULES.items()}
 
 
 def rank(module: str) -> int:
-    names = [(i, name) for i, line in enumerate(RANKS) for name in line]
-    found = [i for i, name in names if module == name or ("." in name and module.startswith(f"{name}."))]
-    assert found, f"{module} has no rank: add it to RANKS"
-    return max(found)
+    """Of the longest prefix that has a rank."""
+    places = {name: i for i, line in enumerate(RANKS) for name in line}
+    parts = module.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    found = next(name for name in prefixes if name in places)
+    if found in ("probe", "reference") and module != found:
+        raise AssertionError(f"{module} has no rank: add it to RANKS")
+    return places[found]
 
 
-@pytest.mark.parametrize("module", sorted({**modules("probe"), **modules("reference")}))
-def test_imports_point_down(module: str) -> None:
-    package = module.split(".")[0]
-    for other in imported(modules(package)[module]) - {"probe", "reference"}:
-        up = package == "probe" and other.startswith("reference")
-        assert not up, f"{module} imports {other}; probe knows nothing of reference"
-        assert rank(other) <= rank(module), f"{module} imports {other}, which stands above it"
-        measures = module.startswith("probe.measures.") and other.startswith("probe.measures.")
-        assert not measures, f"{module} imports {other}; measures do not import each other"
+def faults(imports: Mapping[str, set[str]]) -> Iterator[str]:
+    """What is wrong with the imports of the project, a line each."""
+    for module, others in imports.items():
+        for other in sorted(others):
+            if rank(other) > rank(module):
+                yield f"{module} imports {other}, which has a higher rank"
+            if module.startswith("probe") and other.startswith("reference"):
+                yield f"{module} imports {other}: probe does not import reference"
+            if module.startswith("reference.training") and other.startswith("probe"):
+                yield f"{module} imports {other}: what trains does not import probe"
+            kind, owner = module.split(".")[:2], other.split(".")[:2]
+            if kind == owner == ["probe", "measures"] and module.split(".")[2:3] != other.split(".")[2:3]:
+                yield f"{module} imports {other}: measures do not import each other"
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        yield f"modules import each other in a circle: {' -> '.join(error.args[1])}"
+    rooms: dict[str, set[str]] = {}
+    for module, others in imports.items():
+        rooms.setdefault(room(module), set()).update(map(room, others))
+    try:
+        TopologicalSorter({name: others - {name} for name, others in rooms.items()}).prepare()
+    except CycleError as error:
+        yield f"folders import each other in a circle: {' -> '.join(error.args[1])}"
 
 
-def test_phases_and_measures_do_not_meet() -> None:
-    for module, file in modules("probe").items():
-        if module.startswith("probe.phases"):
-            assert not {name for name in imported(file) if name.startswith("probe.measures")}, module
+def room(module: str) -> str:
+    """The folder of a module directly below ``probe`` or ``reference``, or the file that stands there."""
+    return ".".join(module.split(".")[:2])
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_what_trains_knows_nothing_of_probe(name: str) -> None:
-    if file := modules("reference").get(f"reference.{name}"):
-        assert imported(file) <= {"reference", *(f"reference.{other}" for other in CORE)}
+def test_imports_point_down_and_have_no_circle() -> None:
+    assert not (found := list(faults(IMPORTS))), "\n".join(found)
 
 
-def test_rank_violation_is_seen(tmp_path: Path) -> None:
-    file = tmp_path / "low.py"
-    file.write_text("def f():\n    from probe.probeset import ProbeSet\n")
-    assert any(rank(other) > rank("probe.series") for other in imported(file) - {"probe"})
+@pytest.mark.parametrize(
+    ("module", "source", "fault"),
+    [
+        ("probe.series", "def f():\n    from probe.probeset import ProbeSet\n", "higher rank"),
+        ("probe.series", "if TYPE_CHECKING:\n    from probe.base import Probe\n", "higher rank"),
+        ("probe.testing", "from reference.runs import launch\n", "probe does not import reference"),
+        ("reference.training.tasks", "import probe\n", "does not import probe"),
+        ("probe.measures.weights", "from probe.measures.fourier import gini\n", "measures do not import each other"),
+        ("probe.forward.layers", "from probe.forward import Snapshot\nfrom probe.forward import snapshot\n", "circle"),
+    ],
+)
+def test_a_wrong_import_is_found(module: str, source: str, fault: str) -> None:
+    assert any(fault in found for found in faults({**IMPORTS, module: IMPORTS[module] | imported(source)}))
+
+
+def test_a_module_without_a_rank_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"probe\.new has no rank"):
+        rank("probe.new")
+
+
+# -- public paths --------------------------------------------------------------------------------------------------
+
+
+def folders() -> list[str]:
+    """Packages that hand on names of their modules."""
+    return sorted(".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "probe").rglob("__init__.pyi"))
+
+
+def test_public_names_resolve() -> None:
+    for folder in folders():
+        package = importlib.import_module(folder)
+        assert package.__all__ == sorted(set(package.__all__)) == dir(package), folder
+        for name in package.__all__:
+            assert getattr(package, name) is not None, f"{folder}.{name}"
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    """Importing such a module would put the module in the place of the function."""
+    for folder in folders():
+        package = importlib.import_module(folder)
+        inside = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == folder}
+        functions = {name for name in package.__all__ if not isinstance(getattr(package, name), type(sys))}
+        assert not functions & inside, f"{folder}: {functions & inside} are modules too"
+
+
+def test_docs_use_public_paths_only() -> None:
+    """Pages, gallery and benchmarks import from folders, since files may move."""
+    files = [*(ROOT / "docs").rglob("*.py"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    top = {"probe", *(name for name in MODULES if name.count(".") == 1)}
+    deep = {
+        f"{file.name}: {node.module}"
+        for file in files
+        for source in python_in(file)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("probe") and node.module not in top
+    }
+    assert not deep, "\n".join(sorted(deep))
+
+
+def python_in(file: Path) -> list[str]:
+    text = file.read_text()
+    if file.suffix == ".py":
+        return [text]
+    return [block.split("```")[0] for block in text.split("```python\n")[1:] if "\n..." not in block.split("```")[0]]
+
+
+# -- what works without torch, and how quickly ----------------------------------------------------------------------
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -131,7 +186,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_torch_free_parts_work_with_torch_blocked(tmp_path: Path) -> None:
-    names = [*TORCH_FREE, *(name for name in modules("probe") if name.startswith(TORCH_FREE_PACKAGES))]
+    names = [name for name in modules("probe") if name.split(".")[1:2] and name.split(".")[1] in TORCH_FREE]
     code = f"""{NO_TORCH}
 import {", ".join(names)}
 import numpy as np, xarray as xr
@@ -167,19 +222,6 @@ def test_help_needs_nothing_heavy() -> None:
     assert not {"torch", "numpy", "xarray", "sklearn"} & set(ast.literal_eval(done.stdout.splitlines()[-1]))
 
 
-def test_public_names_resolve_and_agree_with_the_types() -> None:
-    for name in probe.__all__:
-        assert getattr(probe, name).__name__ == name
-    assert set(probe.__all__) <= set(dir(probe))
-    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="Nothing"):
         _ = probe.Nothing
-    tree = ast.parse((ROOT / "probe" / "__init__.py").read_text())
-    typed = {
-        alias.asname: node.module
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If)
-        for node in ast.walk(block)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert typed == importlib.import_module("probe")._HOME

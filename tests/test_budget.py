@@ -14,9 +14,9 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from probe import Measured, MutualInfoProbe, Probe, ProbeSet, Snapshot, at, every, load, log_spaced
-from probe import testing as contract
-from probe.budget import Budget, level, outside_core
+from probe import Measured, MutualInfoProbe, Probe, ProbeSet, Snapshot, at, every, load, log_spaced, testing as contract
+from probe.attach import Budget, outside_core
+from probe.attach.budget import core_index
 from probe.schedule import Schedule
 
 X, Y = torch.linspace(-2, 2, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
@@ -112,7 +112,7 @@ def test_the_core_is_never_thinned(schedule: Schedule, clock: Clock) -> None:
 
 def test_a_level_of_the_core_begins_at_each_of_its_points() -> None:
     points = {round(10 ** (k / 8)) for k in range(41)}
-    assert {step for step in range(1, 10**5 + 1) if level(step) > level(step - 1)} == points
+    assert {step for step in range(1, 10**5 + 1) if core_index(step) > core_index(step - 1)} == points
 
 
 def of_my_own(step: int) -> bool:
@@ -127,9 +127,11 @@ def test_due_steps_outside_the_core_are_counted(schedule: Schedule, start: int) 
 
     steps = due(later, 3_000)
     assert outside_core(schedule, start, 3_000) == len(steps) - len(core(later, 3_000))
-    seen = [step for step in steps if level(step) == level(start)]
+    seen = [step for step in steps if core_index(step) == core_index(start)]
     first_is_core = bool(seen)
-    assert outside_core(schedule, start, 3_000, level(start)) == outside_core(schedule, start, 3_000) + first_is_core
+    assert (
+        outside_core(schedule, start, 3_000, core_index(start)) == outside_core(schedule, start, 3_000) + first_is_core
+    )
 
 
 # -- what is affordable ----------------------------------------------------------------------------------------------

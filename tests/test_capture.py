@@ -10,11 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
-from probe.capture import Pass, Scored, Tap, Trace, trace
-from probe.data import Batch, read_data
-from probe.layers import ACTIVATION_MODULES, INPUT, OUTPUT, unwrap
-from probe.preserved import preserved
-from probe.snapshot import Snapshot
+from probe import INPUT, OUTPUT, Snapshot, Tap
+from probe.forward import Batch, Pass, Scored, Trace, isolated, read_data, trace, unwrap
+from probe.forward.layers import ACTIVATION_MODULES
 
 X = torch.linspace(-2, 2, 30).reshape(10, 3)
 
@@ -153,7 +151,7 @@ def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
     net = Net()
     taps = [Tap("first", lambda z: torch.relu(z)), Tap("act:relu"), Tap(":relu")]
     run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)})
-    with preserved(net), run:
+    with isolated(net), run:
         run.begin(len(X))
         run.run(X, None, range(len(X)))
     assert run.seen.activations == ["act:relu", ":relu"]
@@ -375,14 +373,14 @@ def test_one_inside_another_leaves_the_random_states_to_the_outer_one() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Dropout())
     torch.manual_seed(3)
     before, drawn = torch.get_rng_state(), []
-    with preserved(model):
+    with isolated(model):
         for _ in range(2):
             model.train()
-            with preserved(model), torch.enable_grad(), preserved(model):
+            with isolated(model), torch.enable_grad(), isolated(model):
                 assert (model[1].training, torch.is_grad_enabled()) == (False, False)
                 drawn.append(torch.rand(1).item() + np.random.rand() + random.random())  # noqa: NPY002
             assert model[1].training, "the inner one puts back what it changes"
-        with preserved(nn.Linear(3, 3)):
+        with isolated(nn.Linear(3, 3)):
             of_another = torch.rand(1).item()
         assert torch.rand(1).item() == of_another, "for another model it is the outermost"
     assert drawn[0] != drawn[1]

@@ -11,16 +11,17 @@ from helpers import seeded
 from scipy.integrate import quad
 from torch import Tensor
 
-from probe.information.channel import (
+from probe.information import (
     Bits,
     ChannelInformation,
     calibrated_noise,
     channel_bits,
     channel_information,
+    fano_bound,
     ib_objective,
     normalised,
+    representation_geometry,
 )
-from probe.information.geometry import fano_bound, geometry
 from probe.information.pairs import Pairs
 
 BITS = 10  # the hypercube {-1, +1}^10: 1024 inputs, all enumerated
@@ -361,19 +362,21 @@ def test_objective_of_the_information_bottleneck() -> None:
 def test_effective_rank_counts_directions_of_equal_spread() -> None:
     for d in (1, 3, 40):
         z = torch.cat([torch.eye(d), -torch.eye(d)]) + 7
-        assert geometry(z @ torch.eye(d, 90)).effective_rank == pytest.approx(d)
-        assert geometry(z).variance == pytest.approx(1)
+        assert representation_geometry(z @ torch.eye(d, 90)).effective_rank == pytest.approx(d)
+        assert representation_geometry(z).variance == pytest.approx(1)
     spread = torch.tensor([3.0, 1.0])  # (9 + 1)^2 / (81 + 1)
-    assert geometry(torch.cat([torch.eye(2), -torch.eye(2)]) * spread).effective_rank == pytest.approx(100 / 82)
+    assert representation_geometry(torch.cat([torch.eye(2), -torch.eye(2)]) * spread).effective_rank == pytest.approx(
+        100 / 82
+    )
 
 
 def test_classes_of_the_hypercube() -> None:
     z, labels = hypercube()
-    found = geometry(z, labels)
+    found = representation_geometry(z, labels)
     assert (found.effective_rank, found.within_share) == pytest.approx((10, 0.5))
     assert (found.class_mean_accuracy, found.fano_bound) == pytest.approx((1, 5))
     parity = torch.tensor(list(itertools.product([0, 1], repeat=BITS))).sum(1) % 2  # all means at the centre
-    assert geometry(z, parity).within_share == pytest.approx(1)
+    assert representation_geometry(z, parity).within_share == pytest.approx(1)
 
 
 def test_fano_holds_for_a_symmetric_channel_with_equality() -> None:

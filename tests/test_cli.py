@@ -21,9 +21,9 @@ from helpers import NO_TORCH
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
 from reference.__main__ import main as reference_main
-from reference.configs import DEMO
-from reference.experiments import Demo, run_demo
-from reference.train import Trainer
+from reference.experiments.demo import Demo, run_demo
+from reference.training.configs import DEMO
+from reference.training.trainer import Trainer
 
 LOGS = Path(__file__).parent / "logs"
 

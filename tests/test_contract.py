@@ -23,14 +23,15 @@ from probe import (
     Probe,
     ProbeSet,
     Snapshot,
-    capture,
+    check_probe,
+    testing as contract,
 )
-from probe import testing as contract
-from probe.testing import CHECKS, check_probe
+from probe.forward import passes as capture
+from probe.testing import CHECKS
 
 
 def every_probe() -> list[type[Probe]]:
-    names = [name for _, name, _ in pkgutil.iter_modules(probe.measures.__path__, "probe.measures.")]
+    names = [name for _, name, _ in pkgutil.walk_packages(probe.measures.__path__, "probe.measures.")]
     found = {cls for name in names for cls in vars(importlib.import_module(name)).values() if inspect.isclass(cls)}
     probes = {cls for cls in found if issubclass(cls, Probe) and not inspect.isabstract(cls)}
     return sorted(probes, key=lambda cls: cls.__name__)
@@ -241,10 +242,12 @@ def without_flags(model: nn.Module) -> Iterator[None]:
     ids=["random state not restored", "flags not restored", "nothing preserved"],
 )
 def test_broken_capture_is_caught(breakage: Any, rogue: Probe, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "preserved", breakage)
-    monkeypatch.setattr("probe.session.preserved", breakage)
-    monkeypatch.setattr("probe.snapshot.preserved", breakage)
-    monkeypatch.setattr("probe.session.observed", lambda model: nullcontext([]))  # or it would put the buffers back
+    monkeypatch.setattr(capture, "isolated", breakage)
+    monkeypatch.setattr("probe.attach.session.isolated", breakage)
+    monkeypatch.setattr("probe.forward.snapshot.isolated", breakage)
+    monkeypatch.setattr(
+        "probe.attach.session.recording_side_effects", lambda model: nullcontext([])
+    )  # or it would put the buffers back
     with pytest.raises(AssertionError, match=told):
         contract.check_training_untouched(rogue)
 

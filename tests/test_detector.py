@@ -13,7 +13,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import reference
-from probe.phases.detector import MARKERS, PhaseDetector
+from probe import PhaseDetector
+from probe.phases import MARKERS
 
 N = 61
 STEPS = np.arange(N) * 100.0

@@ -14,8 +14,8 @@ import xarray as xr
 from joblib.externals.loky import get_reusable_executor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probe.phases import detector as module
-from probe.phases.detector import MARKERS, PhaseDetector
+from probe import PhaseDetector
+from probe.phases import MARKERS, detector as module
 
 STEPS = np.arange(61) * 100.0
 ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information_x")

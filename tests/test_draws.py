@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from reference.draws import Draws, hashed_masks, masks
+from reference.training.randomness import Draws, hashed_masks, masks
 
 SIGMAS = 4
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from probe import EarlyWarning
-from probe.progress.alarms import best_threshold, growth, slope
+from probe.progress import best_threshold, growth, slope
 from probe.progress.runs import Curve, Run
 
 STEPS = np.unique(np.logspace(0, 5, 121).round())

@@ -11,12 +11,12 @@ import torch
 from helpers import TINY, assert_same
 from torch.nn import functional
 
-import reference.ensemble as ensemble_module
-from reference.draws import Draws, hashed_masks
-from reference.ensemble import Ensemble
-from reference.model import Transformer
-from reference.tasks import TaskConfig
-from reference.train import TrainConfig, Trainer, evaluations
+import reference.training.ensemble as ensemble_module
+from reference.training.ensemble import Ensemble
+from reference.training.model import Transformer
+from reference.training.randomness import Draws, hashed_masks
+from reference.training.tasks import TaskConfig
+from reference.training.trainer import TrainConfig, Trainer, evaluations
 
 
 def gpu(test):

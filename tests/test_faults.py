@@ -19,10 +19,8 @@ import torch
 import xarray as xr
 from setups import FAULTS, X, Y, adam, fault_row, net, update
 
-from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, every, load, series
-from probe import journal as journal_module
-from probe import lock as lock_module
-from probe.journal import Journal, journal_of
+from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, every, load
+from probe.recording import Journal, journal as journal_module, journal_of, lock as lock_module, read_netcdf
 from probe.series import Variable
 
 pytestmark = [
@@ -165,7 +163,7 @@ def test_kill_9_in_any_phase_loses_at_most_the_observation_that_is_written(
             check(path, old + finished)
         else:  # what was to be overwritten is there, or beside
             there = [file for file in (path, path.with_name(f"{path.name}.old")) if file.exists()]
-            found = series.load(there[0]) if there else load(path)
+            found = read_netcdf(there[0]) if there else load(path)
             if not path.exists() and not journal_of(path).exists():
                 with pytest.raises(FileNotFoundError, match=r"what was to be overwritten is in .*\.old"):
                     load(path)
@@ -183,7 +181,7 @@ def check(path: Path, finished: list[int]) -> None:
     journal = Journal(path, HEADER, mode="resume")
     journal.record(99, {"v": np.array(33.0)})
     journal.close()
-    assert series.load(path)["step"].values.tolist() == [*steps, 99]
+    assert read_netcdf(path)["step"].values.tolist() == [*steps, 99]
 
 
 # -- the file system -------------------------------------------------------------------------------------------------
@@ -212,7 +210,7 @@ def test_a_full_disk_is_told_training_goes_on_and_the_file_opens(path: Path) -> 
     told, on_disk, in_memory = map(int, Child(run).end())
     assert (told + on_disk, in_memory) == (31, 31)
     assert 1 < on_disk < 31
-    assert load(path).sizes["step"] == series.load(path).sizes["step"] == 31, "space is there again: all is written"
+    assert load(path).sizes["step"] == read_netcdf(path).sizes["step"] == 31, "space is there again: all is written"
 
 
 def test_a_read_only_folder_is_an_error_at_attach_and_nothing_is_left(tmp_path: Path) -> None:

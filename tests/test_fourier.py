@@ -9,7 +9,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import FourierProbe
-from probe.measures.fourier import fourier_norms, gini
+from probe.measures import fourier_norms, gini
 
 
 def waves(p: int, frequencies: list[int], d: int = 6) -> Tensor:

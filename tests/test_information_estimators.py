@@ -14,15 +14,27 @@ from scipy.stats import norm
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from torch import Tensor
 
-from probe.information import binned
-from probe.information.binned import binned_information, principal_components, row_codes
-from probe.information.bins import early_code_bins, equal_bins, quantile_bins, width_bins
-from probe.information.coding_rate import coding_rate
-from probe.information.decodable import decodable_information
-from probe.information.discrete import codes, entropy, information
-from probe.information.neighbours import ksg_information, ross_information
-from probe.information.renyi import gaussian_kernel, matrix_entropy, renyi_information
-from probe.information.weight_histogram import weight_histogram_entropy
+from probe.information import (
+    binned,
+    binned_information,
+    codes,
+    coding_rate,
+    decodable_information,
+    discrete_entropy,
+    discrete_information,
+    early_code_bins,
+    equal_bins,
+    gaussian_kernel,
+    ksg_information,
+    matrix_entropy,
+    principal_components,
+    quantile_bins,
+    renyi_information,
+    ross_information,
+    row_codes,
+    weight_histogram_entropy,
+    width_bins,
+)
 
 pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
@@ -51,17 +63,17 @@ def correlated(n: int, rho: float, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def test_entropy_of_equal_codes_and_of_weighted_ones() -> None:
-    assert entropy(torch.arange(8)) == pytest.approx(3)
-    assert entropy(torch.tensor([0, 1, 2]), torch.tensor([2.0, 1, 1])) == pytest.approx(1.5)
-    assert entropy(torch.tensor([0, 0, 1, 2])) == pytest.approx(1.5)
-    assert entropy(torch.tensor([0, 1]), torch.tensor([0, 7])) == 0
+    assert discrete_entropy(torch.arange(8)) == pytest.approx(3)
+    assert discrete_entropy(torch.tensor([0, 1, 2]), torch.tensor([2.0, 1, 1])) == pytest.approx(1.5)
+    assert discrete_entropy(torch.tensor([0, 0, 1, 2])) == pytest.approx(1.5)
+    assert discrete_entropy(torch.tensor([0, 1]), torch.tensor([0, 7])) == 0
 
 
 def test_information_of_codes() -> None:
     a, b = torch.arange(12) // 4, torch.arange(12) % 4
-    assert information(a, b) == pytest.approx(0, abs=1e-12)
-    assert information(a, a) == pytest.approx(math.log2(3))
-    assert information(a, codes(4 * a + b)) == pytest.approx(math.log2(3))
+    assert discrete_information(a, b) == pytest.approx(0, abs=1e-12)
+    assert discrete_information(a, a) == pytest.approx(math.log2(3))
+    assert discrete_information(a, codes(4 * a + b)) == pytest.approx(math.log2(3))
 
 
 def test_codes_name_what_is_no_label() -> None:
@@ -71,7 +83,7 @@ def test_codes_name_what_is_no_label() -> None:
         with pytest.raises(ValueError, match="labels must be integers"):
             codes(wrong)
     with pytest.raises(ValueError, match="at least 0"):
-        entropy(torch.arange(2), torch.tensor([1.0, -1.0]))
+        discrete_entropy(torch.arange(2), torch.tensor([1.0, -1.0]))
 
 
 # -- bins ----------------------------------------------------------------------------------------------------------
@@ -149,7 +161,7 @@ def test_binned_single_units_are_averaged_and_pooled() -> None:
     units = binned_information(bins, torch.tensor([0, 0, 1, 1]), of="units")
     assert (units.x, units.y) == pytest.approx(((1 + 2) / 2, 1))
     pooled = binned_information(torch.tensor([[0, 1], [0, 1], [1, 1]]), of="pooled")
-    assert pooled.entropy == pytest.approx(entropy(torch.tensor([0, 1, 0, 1, 1, 1])))
+    assert pooled.entropy == pytest.approx(discrete_entropy(torch.tensor([0, 1, 0, 1, 1, 1])))
     assert pooled.x == pytest.approx(pooled.entropy - 2 / 3)  # two inputs of one bit, one of none
 
 
@@ -166,8 +178,8 @@ def test_row_codes_are_exact(width: int) -> None:
     bins = torch.randint(-2, 2, (400, width), generator=seeded())
     bins[200:300] = bins[:100]
     found, truth = row_codes(bins), bins.unique(dim=0, return_inverse=True)[1]
-    assert information(found, truth) == pytest.approx(entropy(truth))
-    assert entropy(found) == pytest.approx(entropy(truth))
+    assert discrete_information(found, truth) == pytest.approx(discrete_entropy(truth))
+    assert discrete_entropy(found) == pytest.approx(discrete_entropy(truth))
 
 
 def test_row_codes_survive_a_hash_that_meets(monkeypatch: pytest.MonkeyPatch) -> None:

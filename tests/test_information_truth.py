@@ -13,8 +13,7 @@ from scipy.special import digamma, gammaln
 from scipy.stats import norm
 from torch import Tensor
 
-from probe.information.channel import ChannelInformation, channel_information
-from probe.information.neighbours import ksg_information
+from probe.information import ChannelInformation, channel_information, ksg_information
 
 
 def bit(snr: float) -> float:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probe import journal as module
-from probe import series
-from probe.journal import Journal, journal_of, load
+from probe import load
+from probe.recording import Journal, journal as module, journal_of, read_netcdf
 from probe.series import Variable
 
 HEADER = {"configuration": {"probes": ["one"], "pair": (1, 2)}, "order": {"layer": ["a", "b"]}, "provenance": "{}"}
@@ -57,7 +56,7 @@ def test_the_journal_the_snapshot_and_the_memory_say_the_same(path: Path) -> Non
     xr.testing.assert_identical(load(path), journal.dataset())
     journal.close()
     xr.testing.assert_identical(load(path), journal.dataset())
-    xr.testing.assert_identical(series.load(path), journal.dataset())
+    xr.testing.assert_identical(read_netcdf(path), journal.dataset())
 
 
 def test_each_record_is_on_the_disk_before_the_next_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +68,7 @@ def test_each_record_is_on_the_disk_before_the_next_step(path: Path, monkeypatch
 
 def test_snapshots_come_at_geometric_intervals(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(series, "write", lambda dataset, path: sizes.append(dataset.sizes["step"]))
+    monkeypatch.setattr(module, "write_netcdf", lambda dataset, path: sizes.append(dataset.sizes["step"]))
     started(path, n=200)
     assert sizes == [1, 2, 4, 8, 16, 32, 64, 128], "the work is linear in the data"
 
@@ -181,7 +180,7 @@ def test_what_is_pending_is_written_at_the_end(path: Path, monkeypatch: pytest.M
         with pytest.warns(RuntimeWarning, match="could not be written"):
             journal.record(1, {"v": NUMBERS[1]})
     journal.close()
-    assert load(path)["step"].values.tolist() == series.load(path)["step"].values.tolist() == [0, 1]
+    assert load(path)["step"].values.tolist() == read_netcdf(path)["step"].values.tolist() == [0, 1]
 
 
 def test_a_snapshot_that_fails_is_a_warning_and_the_journal_has_all(
@@ -231,7 +230,7 @@ def test_resume_appends_and_replaces(path: Path) -> None:
     journal.record(2, {"v": np.array([7.0, 8.0])})
     journal.record(9, {"v": np.array([9.0, 9.0])})
     journal.close()
-    found = series.load(path)
+    found = read_netcdf(path)
     assert found["step"].values.tolist() == [0, 1, 2, 9]
     assert found["v"].sel(step=2).values.tolist() == [7, 8]
     xr.testing.assert_identical(load(path), found)

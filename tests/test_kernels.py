@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from reference.kernels import Products, available, plan, product
+from reference.training.kernels import Products, available, plan, product
 
 SHAPES = [  # (s, m, n, k): those of a step, and one that no tile fits
     (1, 2048, 256, 128), (8, 512, 96, 128), (8, 128, 512, 2048), (32, 128, 128, 512), (3, 33, 40, 130),

@@ -11,17 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probe.layers import (
-    INPUT,
-    OUTPUT,
-    default_layers,
-    named_modules,
-    reduced,
-    replaced,
-    select_layers,
-    tensor_of,
-    unwrap,
-)
+from probe import INPUT, OUTPUT
+from probe.forward import default_layers, named_modules, reduced, replaced, select_layers, tensor_of, unwrap
 
 
 class Block(nn.Module):

@@ -12,7 +12,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import LMNProbe
-from probe.linearity.lines import PairwiseLinearity, linear_mapping_number, linearity, pairwise_linearity
+from probe.geometry import PairwiseLinearity, linear_mapping_number, linearity, pairwise_linearity
 
 LAM = torch.linspace(0, 1, 21, dtype=torch.float64)
 TWO_CLUSTERS = {  # along one line from -1 to +1, 21 points; recorded with an independent program

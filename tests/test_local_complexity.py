@@ -14,14 +14,18 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor, nn
 
-from probe import LocalComplexityProbe
-from probe.capture import trace
-from probe.complexity import sweep
-from probe.complexity.boundary import boundary_density, boundary_distance, sign_changes, slice_slope
-from probe.complexity.frames import effective_share, orthonormal_frame
-from probe.complexity.sweep import uniform_in_box
-from probe.data import read_data
-from probe.snapshot import Snapshot
+from probe import LocalComplexityProbe, Snapshot
+from probe.forward import read_data, trace
+from probe.geometry import (
+    boundary_density,
+    boundary_distance,
+    effective_share,
+    orthonormal_frame,
+    sign_changes,
+    slice_slope,
+)
+from probe.measures.local_complexity import sweep
+from probe.measures.local_complexity.sweep import uniform_in_box
 from probe.testing import check_recording, check_same_twice, check_series
 
 

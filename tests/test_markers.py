@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from probe.phases.markers import check_curve, sustained_crossing
+from probe.phases import check_curve, sustained_crossing
 
 
 def test_crossing_is_the_first_of_m_in_a_row() -> None:

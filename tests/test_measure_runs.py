@@ -10,9 +10,9 @@ from helpers import TINY
 import probe
 from probe import PerformanceProbe, ProbeSet, WeightsProbe
 from reference.__main__ import main
-from reference.folder import kept
-from reference.measure import everything, measure, measure_run
-from reference.runs import run
+from reference.experiments.measuring import everything, measure, measure_run
+from reference.runs.launch import run
+from reference.runs.storage import kept
 
 
 def few() -> ProbeSet:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from probe import ActivationsProbe, Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, every, log_spaced
-from probe.capture import Tap
-from probe.layers import Reduce
+from probe import ActivationsProbe, Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, Tap, every, log_spaced
+from probe.forward.outputs import Reduce
 from probe.schedule import count
 
 WIDTH, SIDE, LAYERS = 8, 16, 4

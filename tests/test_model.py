@@ -9,8 +9,8 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from reference.model import Config, Transformer, drop
-from reference.tasks import Task, composition, division
+from reference.training.model import Config, Transformer, drop
+from reference.training.tasks import Task, composition, division
 
 ACTIVATIONS = {
     "gelu": functional.gelu,

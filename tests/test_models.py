@@ -11,7 +11,7 @@ from cases import CASES, Case, Counting, Stateful, language, row, sequences, spl
 from torch import nn
 
 from probe import MutualInfoProbe, PerformanceProbe
-from probe.stateful import observed, put_back
+from probe.attach.side_effects import recording_side_effects, restoring
 from probe.testing import state_of
 
 PAGE = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
@@ -76,12 +76,12 @@ WRITES = {
 def test_what_a_pass_writes_to_the_model_is_found_and_put_back(write: Any) -> None:
     model = Scribbler()
     objects, before = dict(vars(model)), state_of(model, None)
-    with observed(model) as places:
+    with recording_side_effects(model) as places:
         write(model)
         assert state_of(model, None) != before
     assert state_of(model, None) == before
     assert len(places) == 1
-    with contextlib.suppress(KeyError), put_back(places):
+    with contextlib.suppress(KeyError), restoring(places):
         write(model)
         raise KeyError  # an error on the way changes nothing
     assert state_of(model, None) == before
@@ -92,7 +92,7 @@ def test_a_model_that_writes_nothing_is_left_alone() -> None:
     model = Scribbler()
     model.register_buffer("empty", None)
     model.last = torch.full((2,), torch.nan)
-    with observed(model) as places:
+    with recording_side_effects(model) as places:
         model.number = 3.0 / 2  # an equal one
     assert places == []
 
@@ -100,7 +100,7 @@ def test_a_model_that_writes_nothing_is_left_alone() -> None:
 def test_putting_back_does_not_disturb_a_backward_pass_that_is_to_come() -> None:
     model = Counting()
     loss = (model(vectors()[0]) * model.seen).sum()
-    with observed(model):
+    with recording_side_effects(model):
         model.eval()
         model.log.append(1)
     loss.backward()

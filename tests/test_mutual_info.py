@@ -10,7 +10,7 @@ from helpers import seeded
 from torch import Tensor, nn
 
 from probe import MutualInfoProbe, ProbeSet
-from probe.information.channel import channel_information
+from probe.information import channel_information
 
 
 def measured(z: Tensor, labels: Tensor | None = None, *, seed: int = 0, noise: float = 0.2):

@@ -9,7 +9,7 @@ from helpers import seeded
 from torch import Tensor, nn
 
 from probe import NeuralCollapseProbe
-from probe.measures.neural_collapse import neural_collapse
+from probe.measures import collapse_summary
 
 
 def stars(means: Tensor, arm: float) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def measured(z: Tensor, y: Tensor | None, **parameters: Any) -> xr.Dataset:
 @pytest.mark.parametrize("arm", [0.01, 0.5])
 def test_a_simplex_of_stars(k: int, arm: float) -> None:
     """Means 3 e_c in k dimensions: S_B is 9/k on a space of k-1 dimensions, S_W is arm^2/k everywhere."""
-    found = neural_collapse(*stars(3 * torch.eye(k, dtype=torch.float64), arm))
+    found = collapse_summary(*stars(3 * torch.eye(k, dtype=torch.float64), arm))
     assert found.nc1 == pytest.approx(arm**2 / 9 * (k - 1) / k, rel=1e-9)
     assert found.nc2_norms == pytest.approx(0, abs=1e-12)
     assert found.nc2_angles == pytest.approx(0, abs=1e-12)
@@ -42,7 +42,7 @@ def test_a_simplex_of_stars(k: int, arm: float) -> None:
 def test_means_on_a_line_are_no_simplex() -> None:
     """Means -3, -1, 1, 3: norms 3 and 1, cosines 1 (two pairs) and -1 (four); S_B = 5, S_W = 1/4."""
     z = torch.tensor([-3, -1, 1, 3], dtype=torch.float64)[:, None] + torch.tensor([-0.5, 0.5])
-    found = neural_collapse(z.reshape(-1, 1), torch.arange(4).repeat_interleave(2))
+    found = collapse_summary(z.reshape(-1, 1), torch.arange(4).repeat_interleave(2))
     assert found.nc1 == pytest.approx(0.25 / 5 / 4)
     assert found.nc2_norms == pytest.approx(1 / 2)
     assert found.nc2_angles == pytest.approx((2 * 4 / 3 + 4 * 2 / 3) / 6)
@@ -53,7 +53,7 @@ def test_deviations_that_do_not_meet_the_means_do_not_count() -> None:
     z, y = stars(torch.eye(3, dtype=torch.float64), 0.0)
     aside = torch.randn(len(z), 4, generator=seeded(), dtype=torch.float64)
     aside = aside - torch.stack([aside[y == c].mean(0) for c in range(3)])[y]
-    assert neural_collapse(torch.cat([z, aside], 1), y).nc1 == pytest.approx(0, abs=1e-12)
+    assert collapse_summary(torch.cat([z, aside], 1), y).nc1 == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "d", "k"), [(200, 5, 3), (200, 3, 8), (40, 90, 5), (12, 300, 6)])
@@ -66,7 +66,7 @@ def test_nc1_agrees_with_explicit_matrices(n: int, d: int, k: int) -> None:
     within = sum(np.outer(row - means[c], row - means[c]) for row, c in zip(t, labels, strict=True)) / n
     between = np.cov(means.T, ddof=0)
     expected = np.trace(within @ np.linalg.pinv(between, rcond=1e-9)) / k
-    assert neural_collapse(z, y).nc1 == pytest.approx(expected, rel=1e-7)
+    assert collapse_summary(z, y).nc1 == pytest.approx(expected, rel=1e-7)
 
 
 def test_numbers_do_not_hang_on_scale_place_orientation_or_names() -> None:
@@ -74,20 +74,20 @@ def test_numbers_do_not_hang_on_scale_place_orientation_or_names() -> None:
     y = torch.arange(60) % 4
     wide = torch.cat([z, torch.zeros(60, 500)], 1)
     for other in (9 * z, z - 3, z @ rotation(8), wide):
-        assert neural_collapse(other, y) == pytest.approx(neural_collapse(z, y), rel=1e-8)
+        assert collapse_summary(other, y) == pytest.approx(collapse_summary(z, y), rel=1e-8)
     for other, labels in ((z, 100 - 7 * y), (z.flip(0), y.flip(0))):
-        assert neural_collapse(other, labels) == pytest.approx(neural_collapse(z, y), rel=1e-8)
+        assert collapse_summary(other, labels) == pytest.approx(collapse_summary(z, y), rel=1e-8)
 
 
 def test_float32_rows_far_from_the_origin_keep_their_value() -> None:
     z, y = stars(torch.eye(3, dtype=torch.float64), 0.1)
-    assert neural_collapse((z + 50).float(), y).nc1 == pytest.approx(neural_collapse(z, y).nc1, rel=1e-4)
+    assert collapse_summary((z + 50).float(), y).nc1 == pytest.approx(collapse_summary(z, y).nc1, rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_measured_in_float64(dtype: torch.dtype) -> None:
     z, y = torch.randn(30, 4, generator=seeded()).to(dtype), torch.arange(30) % 3
-    assert neural_collapse(z, y) == neural_collapse(z.double(), y)
+    assert collapse_summary(z, y) == collapse_summary(z.double(), y)
 
 
 def test_a_class_of_one_row_is_flagged() -> None:
@@ -144,7 +144,7 @@ def test_positions_with_a_target_each_and_ignored_ones() -> None:
     y = torch.arange(24).reshape(6, 4) % 3
     y[0, 1] = y[5, 2] = -100
     kept = y.flatten() != -100
-    expected = neural_collapse(z.flatten(0, 1)[kept], y.flatten()[kept])
+    expected = collapse_summary(z.flatten(0, 1)[kept], y.flatten()[kept])
     assert measured(z, y, reduce="tokens")["nc1"].item() == pytest.approx(expected.nc1)
     with pytest.raises(ValueError, match="24 targets for 6 rows"):
         measured(z, y)

@@ -4,10 +4,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from probe.phases.markers import Marker
-from probe.phases.noise import ar1
-from probe.phases.onsets import piecewise_linear_onset, plateau_end
-from probe.phases.rests import fitting_end, fixed_point
+from probe import Marker
+from probe.phases import fitting_end, fixed_point, piecewise_linear_onset, plateau_end
+from probe.stats import ar1
 
 N = 120
 STEPS = np.logspace(1, 5, N) - 1

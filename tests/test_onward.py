@@ -11,11 +11,8 @@ import torch.nn.functional as F
 from helpers import built, seeded
 from torch import Tensor, nn
 
-from probe.capture import Scored, trace
-from probe.data import read_data
-from probe.defaults import plain
-from probe.layers import INPUT, OUTPUT
-from probe.snapshot import Snapshot
+from probe import INPUT, OUTPUT, Snapshot
+from probe.forward import Scored, read_data, torch_defaults, trace
 
 ROWS = torch.tensor([0, 3, 3, 7, 9, 1, 1, 2, 8])
 
@@ -431,7 +428,7 @@ def test_modules_of_a_chain_run_with_the_defaults_of_the_user_and_reductions_wit
     values = other_values(snapshot, "0")
     torch.set_default_dtype(torch.float64)
     try:
-        with plain():
+        with torch_defaults():
             assert snapshot.chained("all", "0", ["1", OUTPUT])
             del inside[:]
             snapshot.onward("all", "0", lambda at: values[at], ["1", OUTPUT], rows=ROWS, reduce=reduce)

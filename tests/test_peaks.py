@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from probe.phases.excursions import Excursions, second_phase_table
-from probe.phases.noise import Noise, noise_model, spikes
-from probe.phases.peaks import block_means, second_descent, unimodal_mode
-from probe.phases.shapes import prefix_isotonic, unimodal_splits, valley
+from probe.phases import second_descent, unimodal_mode
+from probe.phases.markers.peaks import block_means
+from probe.stats import (
+    Excursions,
+    Noise,
+    noise_model,
+    prefix_isotonic,
+    second_phase_table,
+    spikes,
+    unimodal_splits,
+    valley,
+)
 
 N = 120
 X = np.linspace(0, 1, N)

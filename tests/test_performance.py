@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from probe import PerformanceProbe
-from probe.scores import score_rows
+from probe.forward import score_rows
 
 LOG = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]]).log()  # logits of these probabilities
 

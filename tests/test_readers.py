@@ -16,11 +16,11 @@ import pytest
 import xarray as xr
 
 from probe import PhaseDetector, load, save
-from probe.readers import read, records
-from probe.readers.events import Scalars, scalars
+from probe.readers import guess_roles, read, role_of
+from probe.readers.discovery import labels
 from probe.readers.log import Log, settle, to_series
-from probe.readers.names import guess_roles, role_of
-from probe.readers.scan import labels
+from probe.readers.wire import tfrecord as records
+from probe.readers.wire.events import Scalars, scalars
 
 LOGS = Path(__file__).parent / "logs"
 _spec = spec_from_file_location("make_logs", LOGS / "make.py")

@@ -10,7 +10,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import RobustnessProbe
-from probe.measures.robustness import directions
+from probe.measures import directions
 
 
 def linear(weight: Tensor) -> Any:

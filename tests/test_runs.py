@@ -24,16 +24,16 @@ import xarray as xr
 import probe
 from probe import MutualInfoProbe, PerformanceProbe, PhaseDetector, load
 from probe.__main__ import main as probe_main
-from reference import runs, work
 from reference.__main__ import main
-from reference.configs import CONFIGS
-from reference.folder import RunFolder, RunLockedError
-from reference.model import Config
-from reference.options import config_from_json, config_to_json, parse_seeds
-from reference.recorder import Member, kept_steps
-from reference.runs import collect, kept, load_model, run, survey
-from reference.tasks import TaskConfig
-from reference.train import TrainConfig, Trainer, evaluations, train
+from reference.runs import launch as runs, worker as work
+from reference.runs.launch import collect, run, survey
+from reference.runs.options import config_from_json, config_to_json, parse_seeds
+from reference.runs.recorder import Member, kept_steps
+from reference.runs.storage import RunFolder, RunLockedError, kept, load_model
+from reference.training.configs import CONFIGS
+from reference.training.model import Config
+from reference.training.tasks import TaskConfig
+from reference.training.trainer import TrainConfig, Trainer, evaluations, train
 
 TINY = TrainConfig(
     task=TaskConfig(size=7),
@@ -65,7 +65,7 @@ def tiny(tmp_path: Path) -> Path:
 
 def same(folder: Path, whole: dict[int, dict[str, float]]) -> None:
     """What is recorded is these curves, bit for bit."""
-    for series in (load(folder / "run.nc"), probe.series.load(folder / "run.nc")):
+    for series in (load(folder / "run.nc"), probe.recording.read_netcdf(folder / "run.nc")):
         assert series["step"].values.tolist() == list(whole)
         for name in CURVES:
             assert series[name].values.tolist() == [curves[name] for curves in whole.values()], name
@@ -260,7 +260,7 @@ def test_stopped_in_the_middle_of_each_write(
 
 
 def _dying(out: Path, moment: str, nth: int, seconds: float) -> None:
-    from probe.journal import Journal
+    from probe.recording import Journal
 
     owner = {"record": Journal, "close": Journal, "keep": RunFolder, "save": RunFolder, "replace": os}[moment]
     original = getattr(owner, moment)
@@ -308,7 +308,7 @@ def test_an_interrupted_run_is_saved_and_goes_on(
     assert "seed 3: interrupted; saved at step 10" in capsys.readouterr().out
     folder = tmp_path / "custom" / "seed-3"
     assert kept(folder)[-1] == 10
-    assert probe.series.load(folder / "run.nc")["step"].values[-1] == 10
+    assert probe.recording.read_netcdf(folder / "run.nc")["step"].values[-1] == 10
     assert not (folder / "lock").exists()
     run(TINY, [3], out=tmp_path, device="cpu")
     assert "seed 3: goes on after step 10" in capsys.readouterr().out
@@ -469,7 +469,7 @@ def test_a_hopeless_rate_fails(tmp_path: Path) -> None:
 
 
 def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reference.ensemble import Ensemble
+    from reference.training.ensemble import Ensemble
 
     advance = Ensemble.advance
 
@@ -496,7 +496,7 @@ def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pyte
 def test_a_loss_that_was_not_finite_on_the_way_fails_its_member(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reference.ensemble import Ensemble
+    from reference.training.ensemble import Ensemble
 
     advance = Ensemble.advance
 
@@ -536,7 +536,7 @@ def test_a_file_that_cannot_be_written_fails_its_run_only(
 def test_an_interruption_saves_all_that_can_be_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reference.ensemble import Ensemble
+    from reference.training.ensemble import Ensemble
 
     advance, save = Ensemble.advance, RunFolder.save
 
@@ -617,7 +617,7 @@ def test_out_of_memory_says_how_many_would_fit(
     assert [one.status for one in outcomes] == ["failed"] * 3
     assert "Expected 3 seeds to fit in the memory of one GPU together" in outcomes[0].message
     assert "About 10 would fit" in outcomes[0].message
-    monkeypatch.setattr("reference.ensemble.Ensemble", crowded)
+    monkeypatch.setattr("reference.training.ensemble.Ensemble", crowded)
     assert work.fitting(TINY, torch.device("cpu")) == 0
 
 
@@ -873,12 +873,12 @@ def test_collect_needs_runs_of_one_configuration(tmp_path: Path, capsys: pytest.
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr("reference.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("reference.runs.progress_bar.time.monotonic", lambda: now[0])
     return now
 
 
 def test_progress_in_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    from reference.progress import Progress
+    from reference.runs.progress_bar import Progress
 
     progress = Progress("tiny", 10_000, bar=False)
     for second in range(21):
@@ -890,7 +890,7 @@ def test_progress_in_lines(clock: list[float], capsys: pytest.CaptureFixture[str
 
 
 def test_progress_as_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    from reference.progress import Progress
+    from reference.runs.progress_bar import Progress
 
     progress = Progress("tiny", 60, bar=True)
     progress.show(30, [3], [0.5])

@@ -18,15 +18,8 @@ from sklearn.metrics import roc_auc_score
 import probe
 import reference
 from probe import PhaseDetector, ProgressScorecard
-from probe.progress.departure import departure
-from probe.progress.statistics import (
-    change_correlation,
-    leave_one_out,
-    mean_interval,
-    median_interval,
-    separation,
-    tau_b,
-)
+from probe.phases import departure
+from probe.stats import change_correlation, leave_one_out, mean_interval, median_interval, separation, tau_b
 
 RESULTS = Path(reference.__file__).parent / "results"
 STEPS = np.unique(np.logspace(0, 5, 121).round())

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from probe.phases.broken_sticks import MAX_KNOTS, broken_sticks
-from probe.phases.noise import ar1
-from probe.phases.segmentation import difference_noise, piecewise_linear
+from probe.stats import ar1, difference_noise, piecewise_linear, segmented_fit
+from probe.stats.segmented import MAX_KNOTS
 
 
 def brute(x: np.ndarray, y: np.ndarray, degree: int, min_size: int) -> dict[tuple[int, ...], float]:
@@ -66,7 +65,7 @@ def test_broken_sticks_agree_with_least_squares_one_by_one() -> None:
     generator = np.random.default_rng(1)
     x = np.log10(np.cumsum(generator.exponential(30, size=25)))
     y = -7 + 3 * generator.standard_normal(25)
-    sticks = broken_sticks(x, y, min_size=3)
+    sticks = segmented_fit(x, y, min_size=3)
     assert sticks.knots.tolist() == list(range(2, 23))
     assert sticks.rss0 == pytest.approx(broken_rss(x, y, ()))
     np.testing.assert_allclose(sticks.rss1, [broken_rss(x, y, (k,)) for k in sticks.knots])
@@ -88,7 +87,7 @@ def test_broken_sticks_agree_with_least_squares_one_by_one() -> None:
 def test_flat_start_is_flat() -> None:
     generator = np.random.default_rng(2)
     x, y = np.sort(generator.random(20)), generator.standard_normal(20)
-    sticks = broken_sticks(x, y, flat_start=True)
+    sticks = segmented_fit(x, y, flat_start=True)
     np.testing.assert_allclose(sticks.slopes[0], 0, atol=1e-12)
     for knot, rss in zip(sticks.knots, sticks.rss1, strict=True):
         design = np.column_stack([np.ones(20), np.maximum(x - x[knot], 0)])

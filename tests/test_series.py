@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probe import series
-from probe.series import Records, Variable
+from probe import concat, save
+from probe.recording import Records, provenance_json, read_netcdf
+from probe.series import Variable, validate
 
 
 def example(steps: list[int], layers: list[str], value: float = 1.0) -> xr.Dataset:
@@ -28,7 +29,7 @@ def example(steps: list[int], layers: list[str], value: float = 1.0) -> xr.Datas
 
 def test_a_series_is_returned_as_it_is() -> None:
     dataset = example([1, 5], ["a"])
-    assert series.validate(dataset) is dataset
+    assert validate(dataset) is dataset
 
 
 @pytest.mark.parametrize(
@@ -44,14 +45,14 @@ def test_a_series_is_returned_as_it_is() -> None:
 )
 def test_what_is_no_series_is_told_what_to_do(change: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        series.validate(change(example([1, 5], ["a"])))
+        validate(change(example([1, 5], ["a"])))
 
 
 # -- concat ----------------------------------------------------------------------------------------------------------
 
 
 def test_runs_with_other_steps_are_united_and_what_is_missing_is_marked() -> None:
-    joined = series.concat([example([0, 10], ["a"], 1.0), example([10, 20], ["a"], 2.0)], runs=["one", "two"])
+    joined = concat([example([0, 10], ["a"], 1.0), example([10, 20], ["a"], 2.0)], runs=["one", "two"])
     assert joined["step"].values.tolist() == [0, 10, 20]
     assert joined["run"].values.tolist() == ["one", "two"]
     np.testing.assert_array_equal(joined["loss"], [[1, 1, np.nan], [np.nan, 2, 2]])
@@ -70,7 +71,7 @@ def test_runs_with_other_steps_are_united_and_what_is_missing_is_marked() -> Non
     ],
 )
 def test_layers_of_runs_stay_in_the_order_of_the_model(layers: list[list[str]], united: list[str]) -> None:
-    joined = series.concat([example([0], names) for names in layers])
+    joined = concat([example([0], names) for names in layers])
     assert joined["layer"].values.tolist() == united
     for run, names in enumerate(layers):
         measured = joined["information"].isel(run=run, step=0)
@@ -82,18 +83,18 @@ def test_numbers_along_a_dimension_are_sorted() -> None:
         xr.Dataset({"v": (("step", "noise"), [[1.0, 1.0]])}, {"step": [0], "noise": n})
         for n in ([0.1, 0.3], [0.2, 0.3])
     ]
-    assert series.concat(runs)["noise"].values.tolist() == [0.1, 0.2, 0.3]
+    assert concat(runs)["noise"].values.tolist() == [0.1, 0.2, 0.3]
 
 
 def test_a_variable_that_a_run_lacks_is_not_measured_there() -> None:
-    joined = series.concat([example([0], ["a"]), example([0], ["a"]).drop_vars(["saturated", "loss"])])
+    joined = concat([example([0], ["a"]), example([0], ["a"]).drop_vars(["saturated", "loss"])])
     assert joined["saturated"].dtype == np.int8
     assert joined["saturated"].values.ravel().tolist() == [1, -1]
     np.testing.assert_array_equal(joined["loss"].values.ravel(), [1, np.nan])
 
 
 def test_concat_keeps_the_provenance_of_each_run() -> None:
-    joined = series.concat([example([0], ["a"]), example([0], ["a"]).assign_attrs(provenance="other")])
+    joined = concat([example([0], ["a"]), example([0], ["a"]).assign_attrs(provenance="other")])
     assert json.loads(joined.attrs["provenance"]) == ["{}", "other"]
 
 
@@ -103,7 +104,7 @@ def test_concat_keeps_the_provenance_of_each_run() -> None:
 )
 def test_concat_refuses_what_it_cannot_join(runs: list[xr.Dataset], labels: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        series.concat(runs, labels)
+        concat(runs, labels)
 
 
 # -- save and load ---------------------------------------------------------------------------------------------------
@@ -113,27 +114,27 @@ def test_concat_refuses_what_it_cannot_join(runs: list[xr.Dataset], labels: Any,
 def test_a_saved_series_is_loaded_identical(steps: list[int], tmp_path: Path) -> None:
     dataset = example(steps, ["a", "größer"]).assign_coords(step=np.array(steps, np.int64))
     dataset["loss"][:1] = np.nan
-    found = series.load(series.save(dataset, tmp_path / "run.nc"))
+    found = read_netcdf(save(dataset, tmp_path / "run.nc"))
     xr.testing.assert_identical(found, dataset)
     assert found["step"].dtype == np.int64
     assert found["saturated"].dtype == np.int8
 
 
 def test_joined_runs_survive_a_file(tmp_path: Path) -> None:
-    joined = series.concat([example([0, 10], ["a"]), example([10], ["b"])], runs=["one", "two"])
-    xr.testing.assert_identical(series.load(series.save(joined, tmp_path / "runs.nc")), joined)
+    joined = concat([example([0, 10], ["a"]), example([10], ["b"])], runs=["one", "two"])
+    xr.testing.assert_identical(read_netcdf(save(joined, tmp_path / "runs.nc")), joined)
 
 
 def test_loading_leaves_the_file_closed_so_that_it_can_be_replaced(tmp_path: Path) -> None:
-    path = series.save(example([0], ["a"]), tmp_path / "run.nc")
-    old = series.load(path)
-    series.save(example([0, 1], ["a"], 2.0), path)
+    path = save(example([0], ["a"]), tmp_path / "run.nc")
+    old = read_netcdf(path)
+    save(example([0, 1], ["a"], 2.0), path)
     assert old["loss"].values.tolist() == [1.0]
-    assert series.load(path)["loss"].values.tolist() == [2.0, 2.0]
+    assert read_netcdf(path)["loss"].values.tolist() == [2.0, 2.0]
 
 
 def test_a_failing_save_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = series.save(example([0], ["a"]), tmp_path / "run.nc")
+    path = save(example([0], ["a"]), tmp_path / "run.nc")
     old = path.read_bytes()
 
     def half(self: xr.Dataset, target: Path, **_: Any) -> None:
@@ -142,7 +143,7 @@ def test_a_failing_save_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf", half)
     with pytest.raises(OSError, match="No space"):
-        series.save(example([0, 1], ["a"]), path)
+        save(example([0, 1], ["a"]), path)
     assert path.read_bytes() == old
     assert [file.name for file in tmp_path.iterdir()] == ["run.nc"]
 
@@ -233,7 +234,7 @@ def test_provenance_names_no_host_and_no_path(monkeypatch: pytest.MonkeyPatch) -
     import getpass
     import socket
 
-    told = series.provenance([{"estimator": "Some"}], device="cpu")
+    told = provenance_json([{"estimator": "Some"}], device="cpu")
     entry = json.loads(told)
     assert entry["versions"]["numpy"] == np.__version__
     assert entry["estimators"] == [{"estimator": "Some"}]
@@ -244,4 +245,4 @@ def test_provenance_names_no_host_and_no_path(monkeypatch: pytest.MonkeyPatch) -
 
 def test_provenance_outside_a_repository_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert json.loads(series.provenance([]))["git"] is None
+    assert json.loads(provenance_json([]))["git"] is None

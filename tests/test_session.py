@@ -18,9 +18,8 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from probe import Measured, MutualInfoProbe, PerformanceProbe, Probe, ProbeSet, Snapshot, at, every, load
-from probe import series as series_module
-from probe.journal import journal_of
+from probe import Measured, MutualInfoProbe, PerformanceProbe, Probe, ProbeSet, Snapshot, at, every, load, save
+from probe.recording import journal as journal_module, journal_of, read_netcdf
 
 X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
 DATA = {"train": (X[:8], Y[:8]), "test": (X[8:], Y[8:])}
@@ -294,7 +293,7 @@ def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path)
     with pytest.raises(RuntimeWarning, match="never fired") as caught:  # warnings are errors in these tests
         probe.detach()
     assert caught.tb is not None, "the traceback still holds the attachment, so nothing else has closed the file"
-    assert series_module.load(path).sizes["step"] == 6
+    assert read_netcdf(path).sizes["step"] == 6
     assert steps(probe) == list(range(6))
 
 
@@ -647,7 +646,7 @@ def test_the_end_of_the_process_writes_the_file_but_the_end_of_a_fork_does_not(
     )
     process = child(ending)
     assert process.wait(60) == 0
-    assert series_module.load(path)["step"].values.tolist() == list(range(7))
+    assert read_netcdf(path)["step"].values.tolist() == list(range(7))
 
 
 # -- found by review -----------------------------------------------------------------------------------------------
@@ -717,7 +716,7 @@ def test_resuming_a_training_drops_what_came_after_the_checkpoint(path: Path) ->
     assert load(path)["step"].values.tolist() == [0, 2, 4, 6]
     assert len(json.loads(load(path).attrs["provenance"])["resumed"]) == 1
     again.detach()
-    assert series_module.load(path)["step"].values.tolist() == [0, 2, 4, 6]
+    assert read_netcdf(path)["step"].values.tolist() == [0, 2, 4, 6]
 
 
 def test_resume_refuses_other_data_of_the_same_size(path: Path) -> None:
@@ -766,7 +765,7 @@ def test_scalars_of_half_precision_are_numbers() -> None:
 def test_saving_over_a_recording_is_refused(path: Path) -> None:
     probe = Echo().attach(net(), DATA, path=path).observe(0).detach()
     with pytest.raises(FileExistsError, match="recording with a journal"):
-        series_module.save(probe.series_, path)
+        save(probe.series_, path)
 
 
 @pytest.mark.parametrize(("schedule", "told"), [(100, r"every\(100\)"), ([1, 2], r"at\(\[")])
@@ -803,7 +802,7 @@ def test_a_full_disk_at_detach_is_said_and_nothing_is_lost(path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(series_module, "write", full)
+        patch.setattr(journal_module, "write_netcdf", full)
         with pytest.warns(RuntimeWarning, match=r"could not be written .*probe.save"):
             probe.detach()
     assert steps(probe) == [0, 1]

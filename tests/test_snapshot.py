@@ -6,13 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from probe import PerformanceProbe
-from probe.capture import Tap, trace
-from probe.data import read_data
-from probe.layers import INPUT, OUTPUT
-from probe.measured import Measured
-from probe.rows import Rows
-from probe.snapshot import Snapshot
+from probe import INPUT, OUTPUT, Measured, PerformanceProbe, Snapshot, Tap
+from probe.forward import read_data, trace
+from probe.forward.row_buffer import Rows
 
 X, Y = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reference.configs import CONFIGS
-from reference.options import find_config
-from reference.tasks import Task, TaskConfig, composition, division, subtraction
+from reference.runs.options import find_config
+from reference.training.configs import CONFIGS
+from reference.training.tasks import Task, TaskConfig, composition, division, subtraction
 
 pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 

@@ -11,11 +11,11 @@ from helpers import TINY, assert_same
 from torch.nn import functional
 
 import reference
-from reference.draws import Draws, masks
-from reference.ensemble import Ensemble
-from reference.model import Transformer
-from reference.tasks import TaskConfig
-from reference.train import TrainConfig, Trainer, evaluations, train
+from reference.training.ensemble import Ensemble
+from reference.training.model import Transformer
+from reference.training.randomness import Draws, masks
+from reference.training.tasks import TaskConfig
+from reference.training.trainer import TrainConfig, Trainer, evaluations, train
 
 pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 

@@ -11,10 +11,10 @@ from helpers import built, seeded
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from probe import WeightsProbe, spectra
+from probe import WeightsProbe
+from probe.geometry import effective_rank, spectra, spectral_entropy, squared_singular_values, stable_rank
 from probe.information import weight_histogram
-from probe.measures.weights import weight_matrices, weight_summary
-from probe.spectra import effective_rank, spectral_entropy, squared_singular_values, stable_rank
+from probe.measures import weight_matrices, weight_summary
 
 X = torch.zeros(2, 6)
 

@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from probe.phases.across import second_phase_across
-from probe.phases.alignment import align
-from probe.phases.censored import median_step
-from probe.phases.comovement import co_movement
+from probe.phases import second_phase_across
+from probe.phases import align
+from probe.stats import median_step
+from probe.phases import co_movement
 
 X = np.linspace(0, 1, 120)
 STEPS = np.round(10 ** (1 + 4 * X))

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from probe.phases.detector import PhaseDetector
-from probe.phases.markers import sustained_crossing
-from probe.phases.noise import ar1
-from probe.phases.onsets import piecewise_linear_onset, plateau_end
-from probe.phases.rests import fitting_end, fixed_point
-from probe.phases.peaks import second_descent, unimodal_mode
+from probe import PhaseDetector
+from probe.phases import sustained_crossing
+from probe.stats import ar1
+from probe.phases import piecewise_linear_onset, plateau_end
+from probe.phases import fitting_end, fixed_point
+from probe.phases import second_descent, unimodal_mode
 
 N = 200
 

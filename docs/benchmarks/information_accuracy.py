@@ -23,10 +23,10 @@ from scipy.stats import norm
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 from torch import Tensor
 
-from probe.information.channel import channel_information
-from probe.information.coding_rate import coding_rate
-from probe.information.decodable import decodable_information
-from probe.information.neighbours import ksg_information, ross_information
+from probe.information import channel_information
+from probe.information import coding_rate
+from probe.information import decodable_information
+from probe.information import ksg_information, ross_information
 
 CLUSTERS = 8
 DRAWS = 16  # of the noise of the channel, averaged: about half a second for 1,000 rows

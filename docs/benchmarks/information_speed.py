@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from probe.information.channel import channel_bits, channel_information
-from probe.information.geometry import geometry
+from probe.information import channel_bits, channel_information
+from probe.information import representation_geometry
 
 N, D, CLASSES = 4096, 128, 96
 LEVELS = (0.1, 0.2, 0.4)
@@ -174,7 +174,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(costs, args.figure)
     print(f"| N = 1,024, with 20 halves of the rows | {seconds(ours(n=1024, subsamples=20), repeats):.3f} |")
     z, labels = layer(1024)
-    print(f"| N = 1,024, spread, rank and class means | {seconds(lambda: geometry(z, labels), repeats):.3f} |")
+    print(
+        f"| N = 1,024, spread, rank and class means | {seconds(lambda: representation_geometry(z, labels), repeats):.3f} |"
+    )
     leaf = z[:512].clone().requires_grad_()
     print(
         f"| N = 512, channel_bits with its gradient | {seconds(lambda: channel_bits(leaf).backward(), repeats):.3f} |"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from probe import LMNProbe
-from probe.linearity.lines import linear_mapping_number, pairwise_linearity
+from probe.geometry import linear_mapping_number, pairwise_linearity
 
 N, POINTS, PAIRS = 961, 21, 300
 LAM = torch.linspace(0, 1, POINTS)

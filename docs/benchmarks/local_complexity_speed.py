@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from probe import LocalComplexityProbe
-from probe.capture import trace
-from probe.complexity.boundary import sign_changes
-from probe.complexity.frames import orthonormal_frame
-from probe.complexity.sweep import swept
-from probe.data import read_data
-from probe.snapshot import Snapshot, generator
+from probe.forward import trace
+from probe.geometry import sign_changes
+from probe.geometry import orthonormal_frame
+from probe.measures import swept
+from probe.forward import read_data
+from probe import Snapshot, generator
 
 P, RADIUS = 25, 0.05
 BATCHES = {"MLP": (16, 32, 64, 256, 1000), "ResNet-18": (1, 4), "transformer": (1, 4)}  # points, of 2 P vertices each

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import scipy
 
-from probe.phases.noise import ar1
-from probe.phases.peaks import second_descent, unimodal_mode
+from probe.stats import ar1
+from probe.phases import second_descent, unimodal_mode
 
 PAGE = Path(__file__).parents[1] / "phases_truth.md"
 LENGTHS = (60, 120, 200)

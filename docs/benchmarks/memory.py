@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from probe import ActivationsProbe, Measured, MutualInfoProbe, Probe, ProbeSet, Snapshot, every
-from probe.capture import Tap
+from probe import Tap
 
 MIB = 2**20
 

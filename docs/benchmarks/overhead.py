@@ -34,7 +34,7 @@ from probe import (
     every,
     log_spaced,
 )
-from probe.budget import Budget, outside_core
+from probe.attach import Budget, outside_core
 from probe.schedule import Schedule, count
 
 TURN = 10  # steps
@@ -348,7 +348,7 @@ def under_budget(cost: float, step: float, share: float, total_steps: int | None
     def passed() -> float:
         return now
 
-    with mock.patch("probe.budget.time.perf_counter", passed):
+    with mock.patch("probe.attach.budget.time.perf_counter", passed):
         budget = Budget(share, total_steps, schedule=schedule)
         for i in range(RUN + 1):
             now += step if i else 0.0

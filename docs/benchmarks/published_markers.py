@@ -15,13 +15,14 @@ import numpy as np
 import xarray as xr
 
 from probe import PhaseDetector
-from probe.phases.detector import MARKERS
-from probe.phases.markers import Marker, sustained_crossing
-from probe.phases.onsets import piecewise_linear_onset, plateau_end
-from probe.phases.excursions import second_phase_table
-from probe.phases.peaks import unimodal_mode
-from probe.phases.rests import fixed_point
-from reference import evidence
+from probe.phases import MARKERS
+from probe import Marker
+from probe.phases import sustained_crossing
+from probe.phases import piecewise_linear_onset, plateau_end
+from probe.stats import second_phase_table
+from probe.phases import unimodal_mode
+from probe.phases import fixed_point
+from reference.claims import evidence
 
 PAGE = Path(__file__).parents[1] / "published_markers.md"
 WITHIN = 0.15  # dex

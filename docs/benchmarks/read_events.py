@@ -21,7 +21,7 @@ import numpy as np
 
 def write(path: Path, size: int, tags: int) -> int:
     """An event file of about so many bytes; returns the number of scalars."""
-    from probe.readers.records import checksums
+    from probe.readers import checksums
 
     names = [f"train/metric_{i}".encode() for i in range(tags)]
     count, step, written = 0, 0, 0
@@ -63,9 +63,9 @@ def read_probe(path: str) -> int:
 
 def read_points(path: str) -> int:
     """Our reader, up to steps and values by tag."""
-    from probe.readers import tensorboard
+    from probe.readers import READERS
 
-    (log,) = tensorboard.read([Path(path)]).values()
+    (log,) = READERS["tensorboard"].read([Path(path)]).values()
     return sum(len(steps) for steps, _ in log.points.values())
 
 

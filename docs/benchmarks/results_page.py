@@ -9,9 +9,9 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from reference.acceptance import FIGURES, as_markdown, judge
-from reference.evidence import Evidence
-from reference.experiments import EXPERIMENTS
+from reference.claims.acceptance import FIGURES, as_markdown, judge
+from reference.claims.evidence import Evidence
+from reference.experiments.figures import EXPERIMENTS
 
 DOCS = Path(__file__).parents[1]
 

@@ -6,7 +6,7 @@ one law). Curves of all correlations that were estimated alike (within .05) give
 average over the correlations; each level is then lowered until it holds at every single correlation up to .9. Beyond it
 no test of one run can tell, and `second_descent` says so.
 
-Writes probe/phases/second_phase.csv: n, estimated correlation, correlation that 90 % of random walks reach, quantiles.
+Writes probe/stats/second_phase.csv: n, estimated correlation, correlation that 90 % of random walks reach, quantiles.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.phases.noise import PHI, ar1, noise_model
-from probe.phases.excursions import Excursions
+from probe.stats import PHI
+from probe.stats import ar1, noise_model
+from probe.stats import Excursions
 
-OUT = Path(__file__).parents[2] / "probe" / "phases" / "second_phase.csv"
+OUT = Path(__file__).parents[2] / "probe" / "stats" / "second_phase.csv"
 LENGTHS = (8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2000)
 LEVELS = np.array([0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001])
 HELD = 0.9

@@ -30,8 +30,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from probe.phases.noise import ar1, inflation
-from probe.phases.segmentation import difference_noise, piecewise_linear
+from probe.stats import ar1, inflation
+from probe.stats import difference_noise, piecewise_linear
 
 try:
     import ruptures

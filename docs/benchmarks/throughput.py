@@ -25,9 +25,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from reference.configs import CONFIGS
-from reference.ensemble import Ensemble
-from reference.train import Trainer
+from reference.training.configs import CONFIGS
+from reference.training.ensemble import Ensemble
+from reference.training.trainer import Trainer
 
 CONFIG = CONFIGS["paper-division"]
 

@@ -26,9 +26,8 @@ _HELP = {
     "measure": "probes over saved checkpoints, to NetCDF (needs torch)",
     "completion": "a script that completes these commands in a shell",
 }
-# Where the commands are; each takes the parsed arguments and returns the exit code.
-_OWN = ("measure", "completion", "score")  # each in a module of its name
-_HOME = {name: f"probe.cli.{name if name in _OWN else 'logs'}" for name in _HELP}
+# The module of each command that is not in ``logs``. A command takes the parsed arguments and returns the exit code.
+_MODULES = {"measure": "checkpoints", "completion": "shell"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for kind in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", kind)
             warnings.showwarning = lambda message, *_: print(f"probe {args.command}: {message}", file=sys.stderr)
-            run: Callable[[argparse.Namespace], int] = getattr(import_module(_HOME[args.command]), args.command)
+            run: Callable[[argparse.Namespace], int] = getattr(
+                import_module(f"probe.cli.{_MODULES.get(args.command, 'logs')}"), args.command
+            )
             return run(args)
     except BrokenPipeError:  # what reads the output has seen enough, as head does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at exit

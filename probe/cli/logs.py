@@ -1,4 +1,4 @@
-"""The commands that look at logs: info, detect, plot, convert. No torch."""
+"""The commands that read logs: info, detect, plot, convert, score. No torch."""
 
 import argparse
 import json
@@ -11,8 +11,9 @@ import xarray as xr
 from probe.cli import ROLES
 from probe.phases.curves import named
 from probe.phases.detector import PhaseDetector
+from probe.progress.scorecard import ProgressScorecard
 from probe.readers import read
-from probe.series import save
+from probe.recording.files import save
 
 
 def info(args: argparse.Namespace) -> int:
@@ -73,14 +74,40 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def score(args: argparse.Namespace) -> int:
+    """Print the scorecard, and write all scores if there is a file to write to."""
+    groups = {"runs": _series(args)}
+    if args.controls:
+        groups["controls"] = _series(args, args.controls)
+    axis = _axis(groups["runs"])
+    detector = PhaseDetector(chance=args.chance, axis=axis, **_roles(args, groups["runs"]))
+    card = ProgressScorecard(args.measures, detector=detector, at=args.at)
+    curves = {name: one if axis == "step" else one.rename(step=axis) for name, one in groups.items()}
+    card.fit(curves, {"controls": False} if args.controls else None)
+    print(card.table(markdown=args.markdown))
+    if args.json:
+        facts = {"source": args.path.name, "level": card.level, "match": card.match, "notes": card.notes_}
+        scores = {"scores": _rows(card.scores_), "runs": _rows(card.runs_)}
+        args.json.write_text(json.dumps(facts | scores, indent=1) + "\n")
+    return 0
+
+
 def _print_notes(series: xr.Dataset) -> None:
     for note in series.attrs.get("reading", "").splitlines():
         print(f"Note: {note}")
 
 
-def _series(args: argparse.Namespace, *, strict: bool = True) -> xr.Dataset:
+def _series(args: argparse.Namespace, path: Path | None = None, *, strict: bool = True) -> xr.Dataset:
     roles = {role: getattr(args, role) for role in ROLES if getattr(args, role)}
-    return read(args.path, form=args.form, axis=args.axis, strict=strict, **roles)
+    return read(path or args.path, form=args.form, axis=args.axis, strict=strict, **roles)
+
+
+def _roles(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:
+    """The names of the roles that were given; a recording keeps its own names."""
+    roles = {role: named(series, getattr(args, role)) for role in ROLES if getattr(args, role)}
+    if missing := [name for name in roles.values() if name not in series]:
+        raise ValueError(f"no {missing[0]!r} in {args.path}; there are: {', '.join(map(str, series.data_vars))}")
+    return roles
 
 
 def _axis(series: xr.Dataset) -> str:
@@ -88,11 +115,7 @@ def _axis(series: xr.Dataset) -> str:
 
 
 def _fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:
-    """The detector, told what the axis and the roles are called; a recording keeps its own names."""
-    axis = _axis(series)
-    roles = {role: named(series, getattr(args, role)) for role in ROLES if getattr(args, role)}
-    if missing := [name for name in roles.values() if name not in series]:
-        raise ValueError(f"no {missing[0]!r} in {args.path}; there are: {', '.join(map(str, series.data_vars))}")
+    axis, roles = _axis(series), _roles(args, series)
     detector = PhaseDetector(split=args.split, layer=args.layer, chance=args.chance, axis=axis, **roles)
     return detector.fit(series if axis == "step" else series.rename(step=axis))
 
@@ -138,3 +161,7 @@ def _records(found: xr.Dataset, dims: tuple[str, ...]) -> list[dict[str, Any]]:
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _rows(table: xr.Dataset) -> Any:
+    return json.loads(table.to_dataframe().reset_index().to_json(orient="records"))

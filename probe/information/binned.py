@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from probe.information.discrete import class_codes, codes, entropy, information, rows
+from probe.information.discrete import class_codes, codes, discrete_entropy, discrete_information, rows
 
 
 class BinnedInformation(NamedTuple):
@@ -68,9 +68,9 @@ def binned_information(
     return BinnedInformation(
         _mean_information(symbols, x),
         None if y is None else _mean_information(symbols, y),
-        sum(map(entropy, symbols)) / len(symbols),
-        entropy(x),
-        None if y is None else entropy(y),
+        sum(map(discrete_entropy, symbols)) / len(symbols),
+        discrete_entropy(x),
+        None if y is None else discrete_entropy(y),
     )
 
 
@@ -129,5 +129,5 @@ def _symbols(bins: Tensor, of: str) -> list[Tensor]:
 
 
 def _mean_information(symbols: list[Tensor], given: Tensor) -> float:
-    values = [information(symbol, given.repeat_interleave(len(symbol) // len(given))) for symbol in symbols]
+    values = [discrete_information(symbol, given.repeat_interleave(len(symbol) // len(given))) for symbol in symbols]
     return sum(values) / len(values)

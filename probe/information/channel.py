@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from probe.information.discrete import COLLAPSED, class_codes, codes, entropy, rows
+from probe.information.discrete import COLLAPSED, class_codes, codes, discrete_entropy, rows
 from probe.information.pairs import Pairs, row_terms
 
 Convention = Literal["relative", "absolute"]
@@ -311,8 +311,8 @@ def _joint(x: Tensor | None, y: Tensor | None) -> Tensor | None:
 def _entropies(x: Tensor | None, y: Tensor | None, n: int) -> tuple[float, float | None, float]:
     """H(X), H(Y) and H(X, Y), in bits; without codes each row is another x."""
     joint = _joint(x, y)
-    of_x, of_y = math.log2(n) if x is None else entropy(x), None if y is None else entropy(y)
-    return of_x, of_y, of_x if x is None or joint is None else entropy(joint)
+    of_x, of_y = math.log2(n) if x is None else discrete_entropy(x), None if y is None else discrete_entropy(y)
+    return of_x, of_y, of_x if x is None or joint is None else discrete_entropy(joint)
 
 
 def _assembled(terms: Tensor, entropies: tuple[float, float | None, float]) -> tuple[Bits, Bits | None, Bits | None]:

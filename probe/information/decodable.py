@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from probe.information.discrete import class_codes, entropy, rows
+from probe.information.discrete import class_codes, discrete_entropy, rows
 
 Array = NDArray[np.float64]
 _ITERATIONS = 1000
@@ -86,7 +86,7 @@ def decodable_information(
     fewest = int(classes.bincount().min())
     if fewest < folds:
         raise ValueError(f"each class needs at least {folds} rows, one a fold, but one has {fewest}: fewer folds?")
-    return _classification(t, classes.cpu().numpy(), entropy(classes), folds, strength, random_state)
+    return _classification(t, classes.cpu().numpy(), discrete_entropy(classes), folds, strength, random_state)
 
 
 def _classification(

@@ -33,7 +33,7 @@ def finite(z: Tensor, *, name: str = "z") -> Tensor:
     return z.double()
 
 
-def alike(z: Tensor) -> bool:
+def rows_equal(z: Tensor) -> bool:
     """Whether all rows are one, but for the rounding of float32.
 
     Parameters
@@ -76,7 +76,7 @@ def class_codes(labels: Tensor, z: Tensor) -> Tensor:
     return codes(labels).to(z.device)
 
 
-def entropy(codes: Tensor, weights: Tensor | None = None) -> float:
+def discrete_entropy(codes: Tensor, weights: Tensor | None = None) -> float:
     """Plug-in entropy of 0, ..., K-1 in bits: of the observed frequencies, low by (K-1)/2n nats on average.
 
     Parameters
@@ -91,7 +91,7 @@ def entropy(codes: Tensor, weights: Tensor | None = None) -> float:
     return torch.special.entr(mass / mass.sum()).sum().item() / math.log(2)
 
 
-def information(a: Tensor, b: Tensor) -> float:
+def discrete_information(a: Tensor, b: Tensor) -> float:
     """Plug-in mutual information H(a) + H(b) - H(a, b) of two codes, in bits.
 
     Parameters
@@ -100,4 +100,4 @@ def information(a: Tensor, b: Tensor) -> float:
         Each 0, ..., K-1.
     """
     both = codes(a * (b.max() + 1) + b)
-    return entropy(a) + entropy(b) - entropy(both)
+    return discrete_entropy(a) + discrete_entropy(b) - discrete_entropy(both)

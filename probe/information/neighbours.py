@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
-from probe.information.discrete import alike, class_codes, rows
+from probe.information.discrete import class_codes, rows, rows_equal
 
 _REPEATED = 0.01  # share of repeated rows up to which they pass as rounding of float32 values
 _PARTS = range(2, 6)  # disjoint parts into which the rows are cut for the standard error
@@ -141,7 +141,7 @@ def _shuffled(n: int, generator: torch.Generator | None) -> Labels:
 def _scaled(z: Tensor, name: str) -> Array:
     t = rows(z, name=name).detach().cpu()
     scale = t.var(0, correction=0).mean().sqrt()
-    if alike(t):
+    if rows_equal(t):
         raise ValueError(f"{name} is constant; it has no density, and its information is 0")
     return np.asarray(((t - t.mean(0)) / scale).numpy())
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from probe.information.discrete import alike, class_codes, rows
+from probe.information.discrete import class_codes, rows, rows_equal
 
 
 class RenyiInformation(NamedTuple):
@@ -55,7 +55,7 @@ def renyi_information(
     """
     kernel = gaussian_kernel(z, width=width)
     whole = matrix_entropy(kernel, alpha=alpha)
-    ceiling, collapsed = math.log2(len(z)), alike(z.double())
+    ceiling, collapsed = math.log2(len(z)), rows_equal(z.double())
     if labels is None:
         return RenyiInformation(whole, None, ceiling, None, collapsed)
     y = class_codes(labels, z)
@@ -66,7 +66,7 @@ def renyi_information(
 
 
 def gaussian_kernel(z: Tensor, *, width: float = 1.0) -> Tensor:
-    """exp(-|z_i - z_j|^2 / 2 w^2), w = ``width`` times the median distance of two different rows.
+    """Return ``exp(-|z_i - z_j|^2 / 2 w^2)``; w is ``width`` times the median distance of two different rows.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def gaussian_kernel(z: Tensor, *, width: float = 1.0) -> Tensor:
     if not width > 0:
         raise ValueError(f"width must be positive, got {width}")
     t = rows(z)
-    if alike(t):
+    if rows_equal(t):
         return 1 + 0 * t @ t.T
     t = t - t.mean(0)
     squares = t.square().sum(1)

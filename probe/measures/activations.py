@@ -26,11 +26,12 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.capture import Tap
-from probe.information.discrete import alike, rows
-from probe.layers import Layers, Reduce
-from probe.snapshot import generator
-from probe.spectra import effective_rank, placed, squared_singular_values, stable_rank
+from probe.forward.layers import Layers
+from probe.forward.outputs import Reduce
+from probe.forward.passes import Tap
+from probe.forward.snapshot import generator
+from probe.geometry.spectra import effective_rank, squared_singular_values, stable_rank, to_float64_device
+from probe.information.discrete import rows, rows_equal
 
 _TEXTS = {
     "activation_norm": "root mean square of activations",
@@ -95,7 +96,7 @@ def _signs(h: np.ndarray) -> tuple[float, float]:
 def _ranks(z: Tensor) -> dict[str, float]:
     """Effective and stable rank of finite rows (n, d); NaN where all are alike."""
     h = z.double()
-    variances = None if alike(h) else squared_singular_values(h - h.mean(0))
+    variances = None if rows_equal(h) else squared_singular_values(h - h.mean(0))
     return {name: math.nan if variances is None else rank(variances).item() for name, (_, rank) in _RANKS.items()}
 
 
@@ -105,10 +106,10 @@ class ActivationsProbe(Probe):
     Parameters
     ----------
     layers
-        See :func:`probe.layers.select_layers`. In a model with blocks the default layers are residual streams, which
+        See :func:`probe.forward.select_layers`. In a model with blocks the default layers are residual streams, which
         have neither zeros nor kinks: choose activation modules, ``layers=torch.nn.GELU``.
     reduce
-        See :func:`probe.layers.reduced`. Default: the last position of a sequence; the mean over an image, by which a
+        See :func:`probe.forward.reduced`. Default: the last position of a sequence; the mean over an image, by which a
         ReLU channel is 0, or dormant, if it is so everywhere.
     tau
         Of the dormant fraction; 0.025 in arXiv:2302.12902.
@@ -187,6 +188,6 @@ class ActivationsProbe(Probe):
             return {"n": len(z), "activations_nonfinite": 1}
         found = {"n": len(z), "activations_nonfinite": 0, **_summary(h, self.tau)}
         if self.ranks:
-            found |= _ranks(placed(z, self.device))
+            found |= _ranks(to_float64_device(z, self.device))
             found["activations_alike"] = math.isnan(found["activation_stable_rank"])
         return found

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from probe.base import Measured, Probe, Snapshot
-from probe.capture import Tap
-from probe.information.discrete import alike
-from probe.layers import named_layers
-from probe.spectra import placed, shares
+from probe.forward.layers import named_layers
+from probe.forward.passes import Tap
+from probe.geometry.spectra import shares, to_float64_device
+from probe.information.discrete import rows_equal
 
 
 def fourier_norms(rows: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ class FourierProbe(Probe):
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Transform the rows."""
-        rows = placed(self._rows(snapshot.model), self.device).double()
+        rows = to_float64_device(self._rows(snapshot.model), self.device).double()
         norms = fourier_norms(rows)
-        lost = not torch.isfinite(rows).all() or alike(rows)
+        lost = not torch.isfinite(rows).all() or rows_equal(rows)
         power = shares(norms.square()) if not lost else torch.full_like(norms, math.nan)
         facts = {
             "gini": (gini(norms), "Gini coefficient over frequencies"),

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.capture import Tap
+from probe.forward.layers import IGNORED, Layers
+from probe.forward.outputs import Reduce
+from probe.forward.passes import Tap
+from probe.geometry.spectra import to_float64_device
 from probe.information.discrete import COLLAPSED, class_codes, rows
-from probe.layers import IGNORED, Layers, Reduce
-from probe.spectra import placed
 
 
 class NeuralCollapse(NamedTuple):
@@ -36,7 +37,7 @@ class NeuralCollapse(NamedTuple):
     singletons: bool
 
 
-def neural_collapse(z: Tensor, labels: Tensor) -> NeuralCollapse:
+def collapse_summary(z: Tensor, labels: Tensor) -> NeuralCollapse:
     """NC1 and NC2 of the rows of ``z``.
 
     Parameters
@@ -80,9 +81,9 @@ class NeuralCollapseProbe(Probe):
     Parameters
     ----------
     layers
-        See :func:`probe.layers.select_layers`; the literature looks at what enters the last linear layer.
+        See :func:`probe.forward.select_layers`; the literature looks at what enters the last linear layer.
     reduce
-        See :func:`probe.layers.reduced`; with ``"tokens"`` targets are needed for each position.
+        See :func:`probe.forward.reduced`; with ``"tokens"`` targets are needed for each position.
     random_state
         Not used, since nothing is drawn; accepted as by every probe.
     device
@@ -138,10 +139,10 @@ class NeuralCollapseProbe(Probe):
                 'position, measure positions: NeuralCollapseProbe(reduce="tokens")'
             )
         kept = labels != IGNORED
-        z, labels = placed(z, self.device)[kept.to(z.device)], labels[kept]
+        z, labels = to_float64_device(z, self.device)[kept.to(z.device)], labels[kept]
         if not torch.isfinite(z).all():
             return NeuralCollapse(math.nan, math.nan, math.nan, bool((labels.unique(return_counts=True)[1] < 2).any()))
-        return neural_collapse(z, labels)
+        return collapse_summary(z, labels)
 
 
 def _labels(snapshot: Snapshot, split: str) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Loss and accuracy on each split, from the forward pass that all probes share; what is scored: :mod:`probe.scores`."""
+"""Loss and accuracy on each split, from the forward pass that all probes share; what is scored: :mod:`probe.forward.scores`."""
 
 import math
 import warnings
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from probe.base import Measured, Probe, Snapshot
-from probe.capture import Scored, Tap
-from probe.layers import IGNORED, OUTPUT
-from probe.scores import score_rows
+from probe.forward.layers import IGNORED, OUTPUT
+from probe.forward.passes import Scored, Tap
+from probe.forward.scores import score_rows
 
 
 class PerformanceProbe(Probe):
@@ -19,7 +19,7 @@ class PerformanceProbe(Probe):
     Parameters
     ----------
     score : callable, optional
-        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.scores.score_rows`, which is the default: of each row the
+        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, which is the default: of each row the
         sum of losses, right answers (NaN where there is no right and wrong) and number of answers.
 
     Notes

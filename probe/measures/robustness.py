@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.capture import Scored
-from probe.layers import OUTPUT, reduced
-from probe.scores import score_rows
-from probe.snapshot import generator
+from probe.forward.layers import OUTPUT
+from probe.forward.outputs import reduced
+from probe.forward.passes import Scored
+from probe.forward.scores import score_rows
+from probe.forward.snapshot import generator
 
 
 def directions(k: int, dimension: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -45,7 +46,7 @@ class RobustnessProbe(Probe):
         What is perturbed: the input if it is floating-point, else the first layer with floating-point output (the
         embedding of a token model, all positions together); or the name of a layer.
     score : callable, optional
-        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.scores.score_rows`, which is the default; of each row the
+        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, which is the default; of each row the
         sum of losses, right answers (NaN if there is no right and wrong) and number of answers.
     max_rows
         Forward rows per observation: ``max_rows // ((2 k + 1) splits)`` points of each split are measured.

@@ -1,7 +1,7 @@
 """Norms, ranks and spectral entropy of weight matrices.
 
 For a matrix W with singular values s_k: the Frobenius norm, the stable rank sum s^2 / max s^2, the effective rank
-exp(entropy of s / sum s) (Roy and Vetterli 2007) and that entropy in bits; see :mod:`probe.spectra`. They look at the
+exp(entropy of s / sum s) (Roy and Vetterli 2007) and that entropy in bits; see :mod:`probe.geometry.spectra`. They look at the
 parameters alone: no data, no forward pass. Weight decay shrinks the norm whether or not anything is learnt, and in
 front of a normalising layer the norm means nothing.
 
@@ -18,9 +18,16 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from probe.base import Measured, Probe, Snapshot
+from probe.forward.layers import named_layers
+from probe.geometry.spectra import (
+    BLOCK,
+    effective_rank,
+    spectral_entropy,
+    squared_singular_values,
+    stable_rank,
+    to_float64_device,
+)
 from probe.information.weight_histogram import weight_histogram_entropy
-from probe.layers import named_layers
-from probe.spectra import BLOCK, effective_rank, placed, spectral_entropy, squared_singular_values, stable_rank
 
 
 class WeightSummary(NamedTuple):
@@ -121,8 +128,8 @@ class WeightsProbe(Probe):
         matrices = weight_matrices(snapshot.model)
         if not matrices:
             raise ValueError("expected a floating-point parameter with two or more dimensions; this model has none")
-        cells = [weight_summary(placed(w, self.device), max_side=self.max_side) for w in matrices.values()]
-        norms = [frobenius_norm(placed(w)) for w in snapshot.model.parameters() if w.requires_grad]
+        cells = [weight_summary(to_float64_device(w, self.device), max_side=self.max_side) for w in matrices.values()]
+        norms = [frobenius_norm(to_float64_device(w)) for w in snapshot.model.parameters() if w.requires_grad]
         dims, coords = ("parameter",), {"parameter": list(matrices)}
 
         def by(field: str, text: str, **kwargs: Any) -> Measured:

@@ -16,13 +16,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.phases.across import second_phase_across
-from probe.phases.alignment import align
-from probe.phases.censored import median_step
 from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, named, table_steps
+from probe.phases.over_runs.alignment import align
+from probe.phases.over_runs.second_phase import second_phase_across
 from probe.phases.roles import Role, Roles
 from probe.phases.rules import MARKERS, Chance, Rules, markers_dataset, markers_of_runs, phases_between
 from probe.phases.summary import describe
+from probe.stats.censored import median_step
 
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
 _BLOCK = 64  # runs that are loaded at a time
@@ -64,16 +64,16 @@ class PhaseDetector(BaseEstimator):
     ----------
     markers_ : xarray.Dataset
         Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise,
-        n_spikes, noise, correlation, rule, interval, reason; see :class:`probe.phases.markers.Marker`. Dimension
+        n_spikes, noise, correlation, rule, interval, reason; see :class:`probe.Marker`. Dimension
         run: first_step, last_step of its curves; in ``across_`` and ``alignment_`` a run is censored at its own end.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
     alignment_ : xarray.Dataset
-        Distances of all pairs of markers, see :func:`probe.phases.alignment.align`.
+        Distances of all pairs of markers, see :func:`probe.phases.align`.
     across_ : xarray.Dataset or None
         With several runs, by marker: ``median`` with ``lower`` and ``upper`` (90 %) and ``status``, censored
-        runs kept (:func:`probe.phases.censored.median_step`); for the two peaks the test across runs
-        (:func:`probe.phases.across.second_phase_across`): ``test_status``, ``p_value``, ``fall`` with
+        runs kept (:func:`probe.stats.median_step`); for the two peaks the test across runs
+        (:func:`probe.phases.second_phase_across`): ``test_status``, ``p_value``, ``fall`` with
         ``fall_lower`` and ``fall_upper`` (95 %, units of the curve), ``test_reason``.
     curves_ : xarray.Dataset
         The curves, as they were read; over ``step``, whatever the axis is called.
@@ -207,7 +207,7 @@ class PhaseDetector(BaseEstimator):
         return describe(self.markers_, self.alignment_, self.across_, self.notes_, self.axis)
 
     def plot(self) -> Any:
-        """Draw the curves with their phases on one page, see :func:`probe.plots.overview`; returns the figure."""
+        """Draw the curves with their phases on one page, see :func:`probe.plots.page`; returns the figure."""
         check_is_fitted(self)
         from probe.plots import overview  # matplotlib only when something is drawn
 

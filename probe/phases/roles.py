@@ -24,7 +24,7 @@ class Roles:
     wanted : mapping of str to Role
         Name of a variable, or a function of the Dataset, for each role.
     layer, split
-        See :class:`probe.phases.detector.PhaseDetector`.
+        See :class:`probe.PhaseDetector`.
     """
 
     def __init__(self, curves: xr.Dataset, wanted: Mapping[str, Role], *, layer: Hashable | None, split: str) -> None:

@@ -7,15 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from probe.phases.markers import Marker, sustained_crossing
-from probe.phases.peaks import second_descent
-from probe.phases.rests import fitting_end
+from probe.phases.markers.crossings import sustained_crossing
+from probe.phases.markers.marker import Marker
+from probe.phases.markers.peaks import second_descent
+from probe.phases.markers.settling import fitting_end
 
 MARKERS = ("fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end")
 
 
 class Rules(NamedTuple):
-    """Parameters of the rules, see :class:`probe.phases.detector.PhaseDetector`."""
+    """Parameters of the rules, see :class:`probe.PhaseDetector`."""
 
     fit_level: float
     end_level: float

@@ -5,20 +5,6 @@ only an animation is saved. Curves over another axis than steps are drawn as ``P
 ``curves_``.
 """
 
-from probe.plots.alignment import alignment
-from probe.plots.animation import animate_plane
-from probe.plots.curves import curves
-from probe.plots.overview import overview
-from probe.plots.phases import phases
-from probe.plots.plane import information_plane, information_planes, plane_distance
+import lazy_loader
 
-__all__ = [
-    "alignment",
-    "animate_plane",
-    "curves",
-    "information_plane",
-    "information_planes",
-    "overview",
-    "phases",
-    "plane_distance",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,12 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.phases.curves import Curves
 from probe.phases.detector import PhaseDetector
-from probe.progress.alarm_scores import alarm_table, score
-from probe.progress.alarms import Statistic, best_threshold, clock, growth, moved, slope
-from probe.progress.groups import Generalises
-from probe.progress.reading import Reading, one_measure, read_runs
-from probe.progress.runs import WEIGHT_NORM, Run
-from probe.progress.table import warning_table
+from probe.progress.alarms import Statistic, alarm_table, best_threshold, clock, growth, moved, score, slope
+from probe.progress.runs import WEIGHT_NORM, Generalises, Reading, Run, one_measure, read_runs
+from probe.progress.tables import warning_table
 
 RULES = ("drop", "rise", "below", "above")
 _OWN, _CLOCK, _SLOPE, _NORM = "signal", "multiple of fit_end", "slope of the test loss", "growth of the weight norm"

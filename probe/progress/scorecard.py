@@ -11,13 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.phases.curves import Curves
 from probe.phases.detector import PhaseDetector
-from probe.progress.by_run import by_run
-from probe.progress.groups import Generalises
-from probe.progress.over_runs import over_runs
-from probe.progress.reading import Reading, read_runs
-from probe.progress.runs import WEIGHT_NORM, Run
-from probe.progress.statistics import LEAST_RUNS
-from probe.progress.table import scorecard_table
+from probe.progress.runs import WEIGHT_NORM, Generalises, Reading, Run, read_runs
+from probe.progress.scores import by_run, over_runs
+from probe.progress.tables import scorecard_table
+from probe.stats.inference import LEAST_RUNS
 
 
 class ProgressScorecard(BaseEstimator):
@@ -59,7 +56,7 @@ class ProgressScorecard(BaseEstimator):
           two-sided ``_p``; flags ``separates_value``, ``separates_change``; ``auc_change_runs`` and ``_controls`` that
           it is of.
         - ``lead`` (dex), ``lead_factor``, ``lead_steps``: median of how far the measure's own onset
-          (:func:`probe.progress.departure.departure`) comes before that of generalisation; flag ``leads``. Runs in
+          (:func:`probe.phases.departure`) comes before that of generalisation; flag ``leads``. Runs in
           which the measure never moved count as bounds. ``n_moved``, ``n_before`` (of these, before generalisation),
           ``n_controls_moved``.
         - ``error`` (dex): mean error of the onset of generalisation, predicted in each run from the others as a

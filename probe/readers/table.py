@@ -13,7 +13,7 @@ from probe.readers.names import guess_axis
 CLOCKS = {"_step", "_timestamp", "_runtime", "timestamp", "wall_time", "created_at", "Wall Time", "Wall time"}
 
 
-class Columns:
+class TableColumns:
     """Numbers by column and row, as they come: 16 bytes each, however sparse the rows are."""
 
     def __init__(self) -> None:

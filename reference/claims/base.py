@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from reference.evidence import Evidence
-from reference.verdicts import Verdict
+from reference.claims.evidence import Evidence
+from reference.claims.verdicts import Verdict
 
 TOGETHER = 0.25  # dex
 PAPER = {"division": "paper-division", "s5": "paper-s5"}  # published task -> our configuration

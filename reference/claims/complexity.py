@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from reference.claims.base import CONTROLS, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import EMBEDDING, HISTOGRAM, Evidence, Recorded, around, last, log_times
-from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
+from reference.claims.evidence import EMBEDDING, HISTOGRAM, Evidence, Recorded, around, last, log_times
+from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
 def _ratio(one: Recorded) -> np.ndarray:

@@ -7,8 +7,8 @@ import xarray as xr
 from scipy.stats import mannwhitneyu, t
 
 from reference.claims.base import PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import Evidence, distances, log_times, times
-from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
+from reference.claims.evidence import Evidence, distances, log_times, times
+from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
 
 
 def published_distance(first: str, second: str, low: float, high: float) -> Callable[[Evidence], Iterator[Finding]]:

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from probe.phases.agreement import readings
-from probe.phases.peaks import top_inside
-from probe.phases.rests import fixed_point
+from probe.phases import estimates_of, fixed_point, top_inside
 from reference.claims.base import CONTROLS, KEPT, KEPT_CONTROL, NOT_LEARNT, PAPER, TOGETHER, TRUE, Finding
-from reference.evidence import EMBEDDING, HISTOGRAM, PUBLISHED_PLANE, Evidence, around, last, log_times
-from reference.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
+from reference.claims.evidence import EMBEDDING, HISTOGRAM, PUBLISHED_PLANE, Evidence, around, last, log_times
+from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
 
 
 def published_rise(_: Evidence) -> Iterator[Finding]:
@@ -82,7 +80,7 @@ def fall_by_reading(evidence: Evidence) -> Iterator[Finding]:
     """What the last block loses after fitting by each estimator and noise, on training, test and all inputs."""
     for name in (*KEPT, KEPT_CONTROL):
         one = evidence.ours(name)
-        for reading, curves in readings(one.probes).items():
+        for reading, curves in estimates_of(one.probes).items():
             for split in ("train", "test", "all"):
                 curve = curves.sel(split=split, layer=one.layers()[-1]).transpose("run", "step")
                 found = by_prediction(_changes(curve, one.fitted), -np.inf, 0, "bits")
@@ -109,7 +107,7 @@ def our_rightmost(evidence: Evidence) -> Iterator[Finding]:
         if name in KEPT:
             tops |= {
                 f"last block, {reading}": _tops(curves.sel(split="train", layer=one.layers()[-1]))
-                for reading, curves in readings(one.probes).items()
+                for reading, curves in estimates_of(one.probes).items()
                 if reading != "information_x"
             }
         if HISTOGRAM in one.probes:

@@ -1,0 +1,143 @@
+"""What a forward pass writes to the model itself, counters, caches, a carried state: found, and put back.
+
+Buffers and plain attributes are looked at; PyTorch's own (training flag, hooks, registries) are cared for elsewhere.
+"""
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Place = tuple[nn.Module, str]  # a module and the name of a buffer or an attribute of it
+
+_OWN = frozenset(vars(nn.Module()))
+_CONTAINERS = (list, dict, set, deque, Counter, OrderedDict, defaultdict)
+_MISSING = object()
+
+
+class Saved:
+    """A value, and what was in it, since it may be written to in place."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.content = value.detach().clone() if isinstance(value, Tensor) else copy(value) if _fills(value) else value
+
+    def differs(self, now: Any) -> bool:
+        """Whether the value is another one now; tensors are compared by their numbers."""
+        if isinstance(self.value, Tensor) and isinstance(now, Tensor):
+            return not _equal(self.content, now)
+        if _fills(self.value):
+            return now is not self.value or not _same_items(self.content, now)
+        return now is not self.value and not (type(now) is type(self.value) and _plain(now) and now == self.value)
+
+    def restore(self, module: nn.Module, name: str) -> None:
+        """Make the value what it was, and the object what it was, too."""
+        if self.value is _MISSING:
+            vars(module).pop(name, None)
+            return
+        if isinstance(self.value, Tensor):
+            if not _equal(self.content, self.value):
+                self.value.data.copy_(self.content)  # data: a backward pass that is still to come must not notice
+        elif _fills(self.value) and not _same_items(self.content, self.value):
+            _refill(self.value, self.content)
+        if name in module._buffers:
+            module._buffers[name] = self.value
+        else:
+            vars(module)[name] = self.value
+
+
+def saved(places: Iterable[Place]) -> dict[Place, Saved]:
+    """The values at these places."""
+    return {(module, name): Saved(_value(module, name)) for module, name in places}
+
+
+def places_of(model: nn.Module) -> list[Place]:
+    """All buffers and plain attributes of a model and its modules."""
+    return [
+        (module, name)
+        for module in model.modules()
+        for name in (*module._buffers, *(name for name in vars(module) if name not in _OWN))
+        if name not in module._buffers or module._buffers[name] is not None
+    ]
+
+
+@contextmanager
+def recording_side_effects(model: nn.Module) -> Iterator[list[Place]]:
+    """Put back at the end whatever is written to the model inside; then the list holds the places."""
+    before, found = saved(places_of(model)), list[Place]()
+    try:
+        yield found
+    finally:
+        new = {place: Saved(_MISSING) for place in places_of(model) if place not in before}
+        for (module, name), value in {**before, **new}.items():
+            if value.differs(_value(module, name)):
+                value.restore(module, name)
+                found.append((module, name))
+
+
+@contextmanager
+def restoring(places: Iterable[Place]) -> Iterator[None]:
+    """Put back at the end what is written to these places inside."""
+    before = saved(places)
+    try:
+        yield
+    finally:
+        for (module, name), value in before.items():
+            value.restore(module, name)
+
+
+def describe_places(model: nn.Module, places: Iterable[Place]) -> list[str]:
+    """Names of the places that are worth a word.
+
+    None is lost about a tensor in a plain attribute: activations that are kept to be looked at, a weight that a hook
+    computes anew at each call.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    return [
+        f"{names[module]}.{name}".lstrip(".")
+        for module, name in places
+        if name in module._buffers or not (isinstance(value := _value(module, name), Tensor) or value is _MISSING)
+    ]
+
+
+def _value(module: nn.Module, name: str) -> Any:
+    return module._buffers[name] if name in module._buffers else vars(module).get(name, _MISSING)
+
+
+def _fills(value: Any) -> bool:
+    return type(value) in _CONTAINERS
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (int, float, complex, str, bytes, type(None)))
+
+
+def _same_items(one: Any, other: Any) -> bool:
+    if len(one) != len(other):
+        return False
+    if isinstance(one, dict):
+        return all(key in other and _alike(item, other[key]) for key, item in one.items())
+    return one == other if isinstance(one, set) else all(map(_alike, one, other))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and _plain(one) and one == other)
+
+
+def _refill(value: Any, content: Any) -> None:
+    value.clear()
+    if isinstance(value, (list, deque)):
+        value.extend(content)
+    else:
+        value.update(content)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """The same numbers, NaN at the same places."""
+    if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
+        return False
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())

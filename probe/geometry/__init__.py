@@ -1,0 +1,5 @@
+"""Boundaries where units switch, linearity along lines, spectra: tensors in, numbers out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,25 @@
+from .boundaries import (
+    boundary_density as boundary_density,
+    boundary_distance as boundary_distance,
+    sign_changes as sign_changes,
+    slice_slope as slice_slope,
+)
+from .frames import (
+    effective_share as effective_share,
+    fixed_frame as fixed_frame,
+    orthonormal_frame as orthonormal_frame,
+)
+from .lines import (
+    PairwiseLinearity as PairwiseLinearity,
+    linear_mapping_number as linear_mapping_number,
+    linearity as linearity,
+    pairwise_linearity as pairwise_linearity,
+)
+from .spectra import (
+    effective_rank as effective_rank,
+    spectral_entropy as spectral_entropy,
+    squared_singular_values as squared_singular_values,
+    stable_rank as stable_rank,
+)
+
+__all__: list[str]

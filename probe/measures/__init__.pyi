@@ -1,0 +1,33 @@
+from .activations import (
+    ActivationsProbe as ActivationsProbe,
+    activation_summary as activation_summary,
+)
+from .fourier import (
+    FourierProbe as FourierProbe,
+    fourier_norms as fourier_norms,
+    gini as gini,
+)
+from .linear_mapping.probe import LMNProbe as LMNProbe
+from .local_complexity.probe import LocalComplexityProbe as LocalComplexityProbe
+from .local_complexity.sweep import swept as swept
+from .mutual_info.estimators import ESTIMATORS as ESTIMATORS
+from .mutual_info.probe import MutualInfoProbe as MutualInfoProbe
+from .neural_collapse import (
+    NeuralCollapse as NeuralCollapse,
+    NeuralCollapseProbe as NeuralCollapseProbe,
+    collapse_summary as collapse_summary,
+)
+from .performance import PerformanceProbe as PerformanceProbe
+from .robustness import (
+    RobustnessProbe as RobustnessProbe,
+    directions as directions,
+)
+from .weights import (
+    WeightsProbe as WeightsProbe,
+    WeightSummary as WeightSummary,
+    frobenius_norm as frobenius_norm,
+    weight_matrices as weight_matrices,
+    weight_summary as weight_summary,
+)
+
+__all__: list[str]

@@ -1,0 +1,1 @@
+"""The linear mapping number of the network behind a layer."""

@@ -1,0 +1,1 @@
+"""Number of units that change sign near a point."""

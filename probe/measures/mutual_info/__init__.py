@@ -1,0 +1,1 @@
+"""Information of noisy layers about inputs and labels."""

@@ -1,0 +1,40 @@
+from .detector import PhaseDetector as PhaseDetector
+from .markers.bends import (
+    piecewise_linear_onset as piecewise_linear_onset,
+    plateau_end as plateau_end,
+)
+from .markers.crossings import sustained_crossing as sustained_crossing
+from .markers.departures import departure as departure
+from .markers.marker import (
+    Marker as Marker,
+    check_curve as check_curve,
+)
+from .markers.peaks import (
+    second_descent as second_descent,
+    top_inside as top_inside,
+    unimodal_mode as unimodal_mode,
+)
+from .markers.settling import (
+    fitting_end as fitting_end,
+    fixed_point as fixed_point,
+)
+from .over_runs.agreement import (
+    estimates_of as estimates_of,
+    peak_agreement as peak_agreement,
+)
+from .over_runs.alignment import (
+    align as align,
+    chance_level as chance_level,
+    order_shares as order_shares,
+)
+from .over_runs.comovement import (
+    CoMovement as CoMovement,
+    co_movement as co_movement,
+)
+from .over_runs.second_phase import (
+    AcrossRuns as AcrossRuns,
+    second_phase_across as second_phase_across,
+)
+from .rules import MARKERS as MARKERS
+
+__all__: list[str]

@@ -1,0 +1,1 @@
+"""The rules that find one marker on one curve."""

@@ -1,0 +1,12 @@
+from .animation import animate_plane as animate_plane
+from .distances import alignment as alignment
+from .lines import curves as curves
+from .page import overview as overview
+from .plane import (
+    information_plane as information_plane,
+    information_planes as information_planes,
+    plane_distance as plane_distance,
+)
+from .shading import phases as phases
+
+__all__: list[str]

@@ -1,0 +1,1 @@
+"""Binary formats: protocol buffers, TFRecord frames, TensorBoard events."""

@@ -1,0 +1,98 @@
+"""Observations in memory, as columns that grow."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from probe.series import SCHEMA, Variable
+
+
+class Records:
+    """Observations as numpy columns that double in length; a repeated step replaces what it repeats."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Variable] = {}
+        self._columns: dict[str, np.ndarray] = {}
+        self._rows: dict[int, int] = {}  # step -> row
+        self._used = 0  # rows given away, also to steps that were dropped since
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps observed, increasing."""
+        return sorted(self._rows)
+
+    def declare(self, variable: Variable) -> None:
+        """Add a variable, once; steps recorded before hold "not measured"."""
+        if variable.name in self.variables:
+            return
+        dtype = np.int8 if variable.flag else np.float64
+        self.variables[variable.name] = variable
+        self._columns[variable.name] = np.full((max(16, self._used), *variable.shape), variable.empty, dtype)
+
+    def put(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Record one step, in place of what was recorded of it before."""
+        self._rows[int(step)] = self._used
+        self._used += 1
+        self.annotate(step, values)
+
+    def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Set declared variables of a recorded step; the others keep what they have."""
+        row = self._rows[int(step)]
+        for name, value in values.items():
+            if row >= len(self._columns[name]):
+                self._grow(name, row)
+            self._columns[name][row] = value
+
+    def column(self, name: str) -> np.ndarray:
+        """What was recorded of one variable, by step: (observations, ...); empty if there is no such variable."""
+        if name not in self._columns:
+            return np.empty(0)
+        column = self._columns[name]
+        rows = [self._rows[step] for step in self.steps]
+        return column[[row for row in rows if row < len(column)]]
+
+    def cut(self, step: int) -> None:
+        """Drop what was recorded after this step."""
+        self._rows = {kept: row for kept, row in self._rows.items() if kept <= step}
+
+    def _grow(self, name: str, row: int) -> None:
+        old = self._columns[name]
+        new = np.full((max(2 * len(old), row + 1), *old.shape[1:]), self.variables[name].empty, old.dtype)
+        new[: len(old)] = old
+        self._columns[name] = new
+
+    def dataset(self, order: Mapping[str, Sequence[Any]], provenance: str) -> xr.Dataset:
+        """All observations, by step; labels of a dimension are united in the given ``order``."""
+        steps = self.steps
+        rows = np.array([self._rows[step] for step in steps], dtype=np.int64)
+        union = _united(self.variables.values(), order)
+        arrays = {}
+        for name, variable in self.variables.items():
+            if len(self._columns[name]) < self._used:
+                self._grow(name, self._used - 1)
+            arrays[name] = self._array(variable, self._columns[name][rows], union)
+        dataset = xr.Dataset(arrays, {"step": np.array(steps, dtype=np.int64), **union})
+        dataset["step"].attrs = {"units": "1", "long_name": "completed optimiser updates"}
+        return dataset.assign_attrs(schema=SCHEMA, provenance=provenance)
+
+    def _array(self, variable: Variable, values: np.ndarray, union: Mapping[str, Sequence[Any]]) -> xr.DataArray:
+        coords = {dim: list(variable.coords[dim]) for dim in variable.dims}
+        array = xr.DataArray(values, dims=("step", *variable.dims), coords=coords)
+        array = array.reindex({dim: list(union[dim]) for dim in variable.dims}, fill_value=variable.empty)
+        attrs = {"units": variable.units, "long_name": variable.long_name or variable.name, **variable.attrs}
+        return array.assign_attrs(attrs)
+
+
+def _united(variables: Iterable[Variable], order: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The labels of each dimension: those in ``order`` first, in that order, then others as they came."""
+    seen: dict[str, dict[Any, None]] = {}
+    for variable in variables:
+        for dim in variable.dims:
+            seen.setdefault(dim, {}).update(dict.fromkeys(variable.coords[dim]))
+    known = {dim: {label: i for i, label in enumerate(order.get(dim, ()))} for dim in seen}
+    return {dim: sorted(seen[dim], key=lambda x: known[dim].get(x, len(known[dim]))) for dim in seen}

@@ -1,0 +1,100 @@
+"""Continuous straight pieces with one knot or two, fitted for all places of the knots at once."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+# Candidates for the knots of a broken stick; of more observations that many are taken, see _candidates.
+MAX_KNOTS = 1000
+# A hinge whose part that no straight line can follow is below this share of it (squared) is rounding.
+_COLLINEAR = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedFit:
+    """Least squares of continuous pieces with one knot or two, for all places of the knots at once.
+
+    Attributes
+    ----------
+    knots : integer array of shape (k,)
+        Observations that may be knots.
+    pairs : integer array of shape (2, p)
+        First and second of two knots, positions in ``knots``.
+    rss0 : float
+        Residual sum of squares without a knot.
+    rss1 : array of shape (k,)
+        With one knot.
+    rss2 : array of shape (p,)
+        With two; infinite where rounding cannot tell them apart.
+    slopes : array of shape (3, p)
+        Of the three pieces.
+    """
+
+    knots: np.ndarray
+    pairs: np.ndarray
+    rss0: float
+    rss1: np.ndarray
+    rss2: np.ndarray
+    slopes: np.ndarray
+
+
+def segmented_fit(
+    x: np.ndarray, y: np.ndarray, *, min_size: int = 3, max_knots: int = MAX_KNOTS, flat_start: bool = False
+) -> SegmentedFit:
+    """Fit ``a + s x + b (x - x_i)_+ + c (x - x_k)_+`` for all i < k; with ``flat_start``, s = 0.
+
+    The hinges are made orthogonal to the line (or constant) first; sums over the observations right of a knot are
+    differences of prefix sums, so that the work is O(n + knots^2).
+
+    Parameters
+    ----------
+    x, y : array of shape (n,)
+        Increasing x, both finite.
+    """
+    width = np.ptp(x)
+    u = (x - x.mean()) / width
+    knots = _candidates(u, min_size, max_knots)
+    at, norm = u[knots], float(np.sqrt(u @ u))
+    slope = 0.0 if flat_start else float(u @ y) / norm**2
+    r = y - y.mean() - slope * u
+    a0, a1, a2, b0, b1 = (_from(knots, w) for w in (np.ones_like(u), u, u * u, r, u * r))
+    mean, tilt = (a1 - at * a0) / np.sqrt(len(u)), (a2 - at * a1) / norm * (not flat_start)
+    raw, along = a2 - 2 * at * a1 + at**2 * a0, b1 - at * b0
+    own = raw - mean**2 - tilt**2
+    real = own > _COLLINEAR * raw
+    rss0, real = float(r @ r), own > _COLLINEAR * raw  # a hinge that is only rounding gains nothing
+    rss1 = rss0 - np.divide(along**2, own, out=np.zeros_like(own), where=real)
+    i, k = pairs = _pairs(len(knots), max(min_size - 1, 1))
+    # Both hinges act right of the later knot k.
+    both = a2[k] - (at[i] + at[k]) * a1[k] + at[i] * at[k] * a0[k] - mean[i] * mean[k] - tilt[i] * tilt[k]
+    det = own[i] * own[k] - both**2
+    solvable = real[i] & real[k] & (det > _COLLINEAR * own[i] * own[k])
+    det = np.where(solvable, det, np.inf)
+    bend1, bend2 = (along[i] * own[k] - both * along[k]) / det, (own[i] * along[k] - both * along[i]) / det
+    rss2 = np.where(solvable, rss0 - bend1 * along[i] - bend2 * along[k], np.inf)
+    first = slope - (bend1 * tilt[i] + bend2 * tilt[k]) / norm
+    slopes = np.stack([first, first + bend1, first + bend1 + bend2]) / width
+    return SegmentedFit(knots, pairs, rss0, rss1, rss2, slopes)
+
+
+@lru_cache(maxsize=8)
+def _pairs(n_knots: int, apart: int) -> np.ndarray:
+    pairs = np.array(np.triu_indices(n_knots, apart))
+    pairs.setflags(write=False)  # shared by all callers
+    return pairs
+
+
+def _candidates(u: np.ndarray, min_size: int, max_knots: int) -> np.ndarray:
+    """Observations that may be knots; of too many, every so many, where half of the count goes by distance in x."""
+    inner = np.arange(min_size - 1, len(u) - min_size + 1)
+    if len(inner) <= max_knots:
+        return inner
+    place = u[inner] - u[inner[0]]
+    place = place / place[-1] + np.linspace(0, 1, len(inner))
+    return inner[np.unique(np.searchsorted(place, np.linspace(0, 2, max_knots)))]
+
+
+def _from(knots: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum of the weights from each knot to the end."""
+    return np.cumsum(weights[::-1])[::-1][knots]

@@ -1,0 +1,1 @@
+"""What trains: tasks, model, trainers. It does not import probe."""
