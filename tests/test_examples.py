@@ -1,0 +1,54 @@
+"""Every public name has an example, and every example runs."""
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.base import BaseEstimator
+
+import probe
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ["probe", "probe.errors", "probe.schedule", "probe.series", "probe.testing"]
+FOLDERS += sorted(".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "probe").glob("*/__init__.pyi"))
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def public(folder: str) -> dict[str, object]:
+    """Functions and estimators that a folder hands on, by name; also those that a module defines."""
+    module = importlib.import_module(folder)
+    names = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == folder
+    ]
+    found = {f"{folder}.{name}": getattr(module, name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, (BaseEstimator, Warning)))
+    }
+
+
+# A name that is handed on by a folder and by ``probe`` is one object, and has one example.
+OBJECTS = {id(value): (name, value) for folder in FOLDERS for name, value in public(folder).items()}
+
+
+@pytest.mark.parametrize(("name", "value"), OBJECTS.values(), ids=[name for name, _ in OBJECTS.values()])
+def test_the_example_runs(name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    examples = doctest.DocTestFinder(recurse=False).find(value, name, globs={})
+    assert any(test.examples for test in examples), f"{name} has no example"
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    report: list[str] = []
+    for test in examples:
+        runner.run(test, out=report.append)
+    assert not runner.summarize(verbose=False).failed, "".join(report)
+
+
+def test_what_the_top_level_hands_on_is_public_elsewhere_too() -> None:
+    assert {"Probe", "ProbeSet", "PhaseDetector", "Tap", "INPUT", "OUTPUT", "Marker", "concat"} <= set(probe.__all__)
