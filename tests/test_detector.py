@@ -16,6 +16,7 @@ import reference
 from probe import PhaseDetector
 from probe.phases import MARKERS
 
+NAMES = [kind.name for kind in MARKERS]
 N = 61
 STEPS = np.arange(N) * 100.0
 
@@ -46,7 +47,7 @@ def values(detector: PhaseDetector, name: str, run: int = 0) -> list:
 def test_planted_markers_are_found() -> None:
     detector = PhaseDetector(chance=0.1)
     assert detector.fit(planted()) is detector
-    assert detector.markers_.marker.values.tolist() == list(MARKERS)
+    assert detector.markers_.marker.values.tolist() == NAMES
     assert values(detector, "status") == ["found"] * 5
     fit_end, onset, descent, compression, end = values(detector, "step")
     assert (fit_end, onset, end) == (1000, 2200, 5000)  # accuracy at 2200 is 0.16, chance + 5 % is 0.15
@@ -76,7 +77,7 @@ def test_phases_follow_the_markers() -> None:
 def test_markers_do_not_depend_on_each_other() -> None:
     before = PhaseDetector(chance=0.1).fit(planted()).markers_
     after = PhaseDetector(chance=0.1).fit(planted() | {"train_accuracy": ramp(5000, 6000)}).markers_
-    assert before.sel(marker=list(MARKERS[1:])).identical(after.sel(marker=list(MARKERS[1:])))
+    assert before.sel(marker=NAMES[1:]).identical(after.sel(marker=NAMES[1:]))
 
 
 def test_every_kind_of_curves_gives_the_same_markers() -> None:
@@ -194,7 +195,7 @@ def test_several_runs() -> None:
 def test_summary_begins_with_a_sentence() -> None:
     text = PhaseDetector(chance=0.1).fit(planted()).summary()
     assert text.startswith("One run, descriptive: fitting ends at step 1,000 (900 to 1,000); test accuracy leaves")
-    assert all(marker in text for marker in MARKERS)
+    assert all(marker in text for marker in NAMES)
     assert "Traceback" not in text
 
 
@@ -242,7 +243,7 @@ def test_the_train_loss_decides_where_there_is_no_accuracy(loss: np.ndarray, sca
     detector = PhaseDetector().fit({"step": STEPS, "train_loss": loss})
     assert values(detector, "step")[0] == 3000  # 99 % of the fall at 2970
     assert values(detector, "rule")[0].startswith(f"0.99 of the fall of the loss ({scale} scale)")
-    assert detector.notes_ == ["fit_end: from the train loss, there is no train accuracy"]
+    assert detector.notes_ == ["fit_end: found on train_loss, because there is no train_accuracy"]
     both = PhaseDetector(chance=0.1).fit(planted() | {"train_loss": loss})
     assert values(both, "step")[0] == 1000
     assert both.notes_ == []
@@ -318,7 +319,7 @@ def test_one_run_has_distances_but_no_test_across() -> None:
     assert pair["verdict"] == "misaligned"
     assert detector.alignment_.sizes["pair"] == 10
     several = fitted_at(1000, 2000, 3000)
-    assert several.across_["marker"].values.tolist() == list(MARKERS)
+    assert several.across_["marker"].values.tolist() == NAMES
     assert several.alignment_.sizes["run"] == 3
 
 

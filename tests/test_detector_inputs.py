@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from probe import PhaseDetector
 from probe.phases import MARKERS, detector as module
 
+NAMES = [kind.name for kind in MARKERS]
 STEPS = np.arange(61) * 100.0
 ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information_x")
 STATUSES = {"found", "absent", "left_censored", "right_censored", "undefined", "undecided"}
@@ -310,7 +311,7 @@ def test_a_missing_role_costs_its_own_markers_only(name: str) -> None:
         "train_accuracy": ["fit_end"], "train_loss": [], "test_accuracy": ["generalisation_onset", "end"],
         "test_loss": ["descent_onset"], "information_x": ["compression_onset"],
     }[name]  # fmt: skip
-    same = [marker for marker in MARKERS if marker not in of]
+    same = [marker for marker in NAMES if marker not in of]
     assert less.sel(marker=same).identical(whole.sel(marker=same))
     for marker in of:
         one = less.sel(marker=marker).isel(run=0)
@@ -340,7 +341,7 @@ def test_odd_curves_get_a_known_status_and_a_reason(kind: str) -> None:
     detector = PhaseDetector().fit({"step": STEPS} | dict.fromkeys(ROLES, ODD[kind]))
     markers = detector.markers_.isel(run=0)
     assert set(markers["status"].values) <= STATUSES
-    for name in MARKERS:
+    for name in NAMES:
         one = markers.sel(marker=name)
         assert (one["status"] == "found") == np.isfinite(one["step"])
         assert one["status"] == "found" or str(one["reason"].values)

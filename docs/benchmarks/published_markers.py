@@ -150,7 +150,7 @@ def rows(task: str) -> Iterator[tuple[str, str, Marker, Raw]]:
     """Row, curve, marker and raw reading."""
     curves = published(task)
     found = PhaseDetector().fit(curves).markers_.isel(run=0)
-    for name in MARKERS:
+    for name in (kind.name for kind in MARKERS):
         one = {field.name: found[field.name].sel(marker=name).item() for field in fields(Marker)}
         yield name, CURVES[name], Marker(**one), RAW[task][name]
     top = float(found["step"].sel(marker="descent_onset"))

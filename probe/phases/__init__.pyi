@@ -18,6 +18,10 @@ from .markers.settling import (
     fitting_end as fitting_end,
     fixed_point as fixed_point,
 )
+from .markers.table import (
+    MARKERS as MARKERS,
+    MarkerKind as MarkerKind,
+)
 from .over_runs.agreement import (
     estimates_of as estimates_of,
     peak_agreement as peak_agreement,
@@ -35,6 +39,5 @@ from .over_runs.second_phase import (
     AcrossRuns as AcrossRuns,
     second_phase_across as second_phase_across,
 )
-from .rules import MARKERS as MARKERS
 
 __all__: list[str]

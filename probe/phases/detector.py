@@ -17,10 +17,12 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, named, table_steps
+from probe.phases.markers import table
+from probe.phases.markers.table import Chance, Settings
 from probe.phases.over_runs.alignment import align
 from probe.phases.over_runs.second_phase import second_phase_across
 from probe.phases.roles import Role, Roles
-from probe.phases.rules import MARKERS, Chance, Rules, markers_dataset, markers_of_runs, phases_between
+from probe.phases.runs import markers_dataset, markers_of_runs, phases_between
 from probe.phases.summary import describe
 from probe.stats.censored import median_step
 
@@ -235,18 +237,17 @@ class PhaseDetector(BaseEstimator):
         roles = Roles(curves, wanted, layer=self.layer, split=self.split)
         notes = [*curves.attrs.get("reading", "").splitlines(), *roles.notes, *self._notes(roles)]
         n_runs, steps = curves.sizes.get("run", 1), curves["step"].values.astype(float)
-        rules = self._rules()
-        chance = self._chance(roles)
+        settings = self._settings(roles)
         blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
         work = (
-            delayed(markers_of_runs)(steps, roles.of_runs(block), block.stop - block.start, rules, chance)
+            delayed(markers_of_runs)(steps, roles.of_runs(block), block.stop - block.start, settings)
             for block in blocks
         )
-        table = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
+        found = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
-        return _Found(markers_dataset(table, runs, self.axis), roles, list(dict.fromkeys(notes)))
+        return _Found(markers_dataset(found, runs, self.axis), roles, list(dict.fromkeys(notes)))
 
-    def _rules(self) -> Rules:
+    def _settings(self, roles: Roles) -> Settings:
         for name in ("fit_level", "end_level"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(
@@ -254,11 +255,12 @@ class PhaseDetector(BaseEstimator):
                 )
         if self.spike_width < 0:
             raise ValueError(f"expected spike_width from 0 on, got {self.spike_width}; 0 sets no spikes aside")
-        return Rules(self.fit_level, self.end_level, self.n_sustained, self.spike_width)
+        return Settings(self.fit_level, self.end_level, self.n_sustained, self.spike_width, self._chance(roles))
 
     def _notes(self, roles: Roles) -> Iterator[str]:
-        if isinstance(roles.found["train_accuracy"], str) and not isinstance(roles.found["train_loss"], str):
-            yield "fit_end: from the train loss, there is no train accuracy"
+        for kind in table.MARKERS:
+            if (role := kind.role_among(roles.found)) != kind.role:
+                yield f"{kind.name}: found on {role}, because there is no {kind.role}"
         test = roles.found["test_accuracy"]
         if self.chance is None and not isinstance(test, str) and "chance" not in test.attrs:
             yield "chance: the first observation of test_accuracy; pass chance= if it is known"
@@ -274,11 +276,10 @@ class PhaseDetector(BaseEstimator):
     def _over_runs(self, roles: Roles, steps: np.ndarray) -> xr.Dataset:
         """Medians of all markers, and the tests of the two peaks."""
         rows = []
-        for name in MARKERS:
-            one = self.markers_.sel(marker=name)
+        for kind in table.MARKERS:
+            one = self.markers_.sel(marker=kind.name)
             times = (one[k].values for k in ("step", "lower", "upper", "status"))
             median = median_step(*times, first_step=one["first_step"].values, last_step=one["last_step"].values)
-            role = {"descent_onset": "test_loss", "compression_onset": "information"}.get(name)
             rows.append(
                 {
                     "median": median.step,
@@ -287,11 +288,12 @@ class PhaseDetector(BaseEstimator):
                     "status": median.status,
                     "n_found": median.n_found,
                     "reason": median.reason,
-                    **_tested(steps, roles.found[role] if role else "no peak"),
+                    **_tested(steps, roles.found[kind.role_among(roles.found)] if kind.peak else "no peak"),
                 }
             )
         return xr.Dataset(
-            {key: ("marker", np.array([row[key] for row in rows])) for key in rows[0]}, {"marker": list(MARKERS)}
+            {key: ("marker", np.array([row[key] for row in rows])) for key in rows[0]},
+            {"marker": [kind.name for kind in table.MARKERS]},
         )
 
 
@@ -304,8 +306,9 @@ class _Found(NamedTuple):
 def _truth(y: Mapping[str, ArrayLike] | ArrayLike, n_runs: int) -> dict[str, np.ndarray]:
     """True steps (run,) by marker, checked."""
     true = y if isinstance(y, Mapping) else {"fit_end": y}
-    if not true or set(true) - set(MARKERS):
-        raise ValueError(f"expected true steps by marker, one or more of {list(MARKERS)}, got {list(true)}")
+    names = [kind.name for kind in table.MARKERS]
+    if not true or set(true) - set(names):
+        raise ValueError(f"Expected true steps by marker, one or more of {names}, got {list(true)}; rename the keys.")
     arrays = {name: np.asarray(at, dtype=float) for name, at in true.items()}
     if any(array.shape not in ((), (n_runs,)) for array in arrays.values()):
         shapes = {name: array.shape for name, array in arrays.items()}

@@ -3,13 +3,8 @@
 import numpy as np
 import xarray as xr
 
-_SAID = {
-    "fit_end": "fitting ends",
-    "generalisation_onset": "test accuracy leaves chance",
-    "descent_onset": "test loss turns down",
-    "compression_onset": "compression starts",
-    "end": "test accuracy reaches its end",
-}
+from probe.phases.markers import table
+
 _WORDS = {
     "absent": "not seen",
     "left_censored": "before the record begins",
@@ -35,17 +30,21 @@ def describe(
         What the axis of the curves is called.
     """
     n_runs = markers.sizes["run"]
+    sentences = {kind.name: kind.sentence for kind in table.MARKERS}
     if n_runs == 1:
         head = "One run, descriptive"
         said = [
-            _SAID[str(name)] + _when(markers.sel(marker=name).isel(run=0), axis) for name in markers["marker"].values
+            sentences[str(name)] + _when(markers.sel(marker=name).isel(run=0), axis)
+            for name in markers["marker"].values
         ]
     else:
         head = f"{n_runs} runs, median (90 % interval)"
-        said = [_SAID[str(name)] + _over_runs(markers, across, str(name), axis) for name in markers["marker"].values]
+        said = [
+            sentences[str(name)] + _over_runs(markers, across, str(name), axis) for name in markers["marker"].values
+        ]
     lines = [f"{head}: {'; '.join(said)}.", "", *_table(markers, axis), *_distances(aligned)]
     if across is not None:
-        lines += [_tested(across, name) for name in ("descent_onset", "compression_onset")]
+        lines += [_tested(across, name) for name in (kind.name for kind in table.MARKERS if kind.peak)]
     return "\n".join([*lines, *(f"Note: {note}" for note in notes)])
 
 

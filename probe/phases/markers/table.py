@@ -1,0 +1,167 @@
+"""The table of markers: one entry holds everything that the package needs to know about a marker.
+
+To add a marker, add one entry to :data:`MARKERS`. The detector, its summary, the tests over runs, the distances and
+the plots read this table, or the coordinates ``label`` and ``colour`` that it gives to ``PhaseDetector.markers_``.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from probe.phases.markers.crossings import sustained_crossing
+from probe.phases.markers.marker import Marker
+from probe.phases.markers.peaks import second_descent
+from probe.phases.markers.settling import fitting_end
+
+
+class Chance(NamedTuple):
+    """Accuracy of guessing."""
+
+    share: float | None  # None: the first observation
+    n: float  # examples that an accuracy is a mean over
+
+    def level(self, accuracy: np.ndarray) -> float:
+        """Return chance + max(3 standard deviations of guessing, 5 %)."""
+        measured = accuracy[~np.isnan(accuracy)]
+        share = self.share if self.share is not None else float(measured[0]) if len(measured) else 0.0
+        return float(share + max(3 * np.sqrt(share * (1 - share) / self.n), 0.05))
+
+
+class Settings(NamedTuple):
+    """Parameters of the rules, see :class:`probe.PhaseDetector`."""
+
+    fit_level: float
+    end_level: float
+    n_sustained: int
+    spike_width: int
+    chance: Chance
+
+
+Rule = Callable[[np.ndarray, np.ndarray, Settings], Marker]  # steps (n,), values of one curve (n,), settings
+
+
+@dataclass(frozen=True)
+class MarkerKind:
+    """One entry of the table of markers; every field is required.
+
+    Attributes
+    ----------
+    name : str
+        Value of the coordinate ``marker``.
+    rules : mapping of str to callable
+        For each role, the function (steps, values, settings) -> :class:`probe.Marker` that finds the marker on the
+        curve of this role. The detector applies the rule of the first role that has a curve.
+    sentence : str
+        What happens at the marker, as a clause without the step, such as "fitting ends".
+    label : str
+        Short name for plots.
+    colour : str
+        Colour in plots, as a hexadecimal string.
+    peak : bool
+        Whether the marker is the top of a rise and fall, which :func:`probe.phases.second_phase_across` can test over
+        runs.
+    """
+
+    name: str
+    rules: Mapping[str, Rule]
+    sentence: str
+    label: str
+    colour: str
+    peak: bool
+
+    @property
+    def role(self) -> str:
+        """The preferred role."""
+        return next(iter(self.rules))
+
+    def role_among(self, curves: Mapping[str, object]) -> str:
+        """Return the first role that has a curve, or the preferred role; a string states why there is no curve."""
+        return next((role for role in self.rules if not isinstance(curves[role], str)), self.role)
+
+    def find(self, steps: np.ndarray, curves: Mapping[str, np.ndarray | str], settings: Settings) -> Marker:
+        """Find the marker in one run; it is undefined if no role has a curve."""
+        role = self.role_among(curves)
+        curve = curves[role]
+        if isinstance(curve, str):
+            return Marker("undefined", "", reason=curve)
+        return self.rules[role](steps, curve, settings)
+
+
+def _fit_end_of_accuracy(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
+    return sustained_crossing(steps, accuracy, settings.fit_level, m=settings.n_sustained, name="train_accuracy")
+
+
+def _fit_end_of_loss(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
+    """Use log units, unless a loss is not positive."""
+    if settings.fit_level >= 1:
+        raise ValueError(
+            f"Expected fit_level below 1 for a train loss, got {settings.fit_level}; pass the share of its fall, "
+            "such as .99."
+        )
+    scale = "log" if (loss[~np.isnan(loss)] > 0).all() else "linear"
+    return fitting_end(steps, loss, share=settings.fit_level, m=settings.n_sustained, scale=scale)
+
+
+def _generalisation_onset(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
+    level = settings.chance.level(accuracy)
+    if level > 1:
+        return Marker("undefined", "", reason=f"chance leaves no room: {level:.3g} would be needed")
+    return sustained_crossing(steps, accuracy, level, m=settings.n_sustained, name="test_accuracy")
+
+
+def _descent_onset(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
+    return second_descent(steps, loss, spike_width=settings.spike_width)
+
+
+def _compression_onset(steps: np.ndarray, information: np.ndarray, settings: Settings) -> Marker:
+    return second_descent(steps, information, spike_width=0)
+
+
+def _end(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
+    return sustained_crossing(steps, accuracy, settings.end_level, m=settings.n_sustained, name="test_accuracy")
+
+
+MARKERS: tuple[MarkerKind, ...] = (
+    MarkerKind(
+        name="fit_end",
+        rules={"train_accuracy": _fit_end_of_accuracy, "train_loss": _fit_end_of_loss},
+        sentence="fitting ends",
+        label="fit",
+        colour="#c4552d",
+        peak=False,
+    ),
+    MarkerKind(
+        name="generalisation_onset",
+        rules={"test_accuracy": _generalisation_onset},
+        sentence="test accuracy leaves chance",
+        label="above chance",
+        colour="#b0812a",
+        peak=False,
+    ),
+    MarkerKind(
+        name="descent_onset",
+        rules={"test_loss": _descent_onset},
+        sentence="test loss turns down",
+        label="loss turns",
+        colour="#2b6ca3",
+        peak=True,
+    ),
+    MarkerKind(
+        name="compression_onset",
+        rules={"information": _compression_onset},
+        sentence="compression starts",
+        label="compression",
+        colour="#7a5aa6",
+        peak=True,
+    ),
+    MarkerKind(
+        name="end",
+        rules={"test_accuracy": _end},
+        sentence="test accuracy reaches its end",
+        label="end",
+        colour="#3d8b4f",
+        peak=False,
+    ),
+)

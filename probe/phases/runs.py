@@ -1,0 +1,80 @@
+"""Markers of many runs, by the rules of the table of markers, and the phases between them."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from probe.phases.markers import table
+from probe.phases.markers.marker import Marker
+from probe.phases.markers.table import Settings
+
+
+class Run(NamedTuple):
+    """What was found in a run."""
+
+    markers: list[Marker]  # in the order of MARKERS
+    first_step: float
+    last_step: float
+
+
+def markers_of_runs(
+    steps: np.ndarray, block: Mapping[str, xr.DataArray | str], n_runs: int, settings: Settings
+) -> list[Run]:
+    """Markers of `n_runs` runs; a curve without runs belongs to all of them, a text says why there is none."""
+    loaded = {role: curve if isinstance(curve, str) else _rows(curve, n_runs) for role, curve in block.items()}
+    found = []
+    for run in range(n_runs):
+        curves = {role: curve if isinstance(curve, str) else curve[run] for role, curve in loaded.items()}
+        markers = [kind.find(steps, curves, settings) for kind in table.MARKERS]
+        found.append(Run(markers, *_ends(steps, curves)))
+    return found
+
+
+def _ends(steps: np.ndarray, curves: Mapping[str, np.ndarray | str]) -> tuple[float, float]:
+    """First and last step at which a run has any value; those of the record if it has none."""
+    measured = [~np.isnan(curve) for curve in curves.values() if not isinstance(curve, str)]
+    seen = steps[np.any(measured, axis=0)] if measured else steps
+    first, last = (seen if len(seen) else steps)[[0, -1]]
+    return float(first), float(last)
+
+
+def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
+    """Values (run, step); one curve belongs to all runs."""
+    if "run" in curve.dims:
+        return curve.transpose("run", "step").to_numpy()
+    return np.broadcast_to(curve.to_numpy(), (n_runs, curve.sizes["step"]))
+
+
+def markers_dataset(found: list[Run], runs: np.ndarray, axis: str) -> xr.Dataset:
+    """Markers over (run, marker), with the ends of the record of each run."""
+    variables = {
+        field.name: (
+            ("run", "marker"),
+            np.array([[getattr(marker, field.name) for marker in run.markers] for run in found]),
+        )
+        for field in fields(Marker)
+    }
+    ends = {name: ("run", np.array([getattr(run, name) for run in found])) for name in ("first_step", "last_step")}
+    coords = {
+        "run": runs,
+        "marker": [kind.name for kind in table.MARKERS],
+        "label": ("marker", [kind.label for kind in table.MARKERS]),
+        "colour": ("marker", [kind.colour for kind in table.MARKERS]),
+    }
+    dataset = xr.Dataset({**variables, **ends}, coords)
+    for name in ("step", "lower", "upper", *ends):
+        dataset[name].attrs = {"units": "1", "long_name": "completed optimiser updates" if axis == "step" else axis}
+    return dataset
+
+
+def phases_between(steps: np.ndarray, markers: xr.Dataset) -> np.ndarray:
+    """Phases (run, step) at some steps."""
+    status, at = (markers[name].sel(marker=["fit_end", "end"]).values for name in ("status", "step"))  # (run, 2)
+    never = np.where(status == "left_censored", -np.inf, np.inf)
+    fitted, ended = np.where(status == "found", at, never).T[:, :, None]  # from where they count as reached
+    unknown = np.isin(status[:, :1], ["undefined", "undecided"])
+    none, zero, one, two = np.arange(-1, 3, dtype=np.int8)  # of this type from the start: there may be many runs
+    return np.where(unknown, none, np.where(steps < fitted, zero, np.where(steps < ended, one, two)))
