@@ -20,6 +20,7 @@ import xarray as xr
 from setups import FAULTS, X, Y, adam, fault_row, net, update
 
 from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, every, load
+from probe.errors import ProbeWarning
 from probe.recording import Journal, journal as journal_module, journal_of, lock as lock_module, read_netcdf
 from probe.series import Variable
 
@@ -278,7 +279,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended(path: Path, mode:
     child = holding(path)
     assert child.hear() == "ready\n"
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
-    with pytest.raises(OSError, match="another process: wait for its end" if mode else "exists already"):
+    with pytest.raises(OSError, match="another process holds; wait for its end" if mode else "exists already"):
         Journal(path, HEADER, mode=mode)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
     child.kill()
@@ -303,7 +304,7 @@ def test_a_worker_that_outlives_its_process_does_not_hold_the_file(path: Path) -
 def test_two_probes_of_one_process_are_refused_until_the_first_is_detached(path: Path, mode: str) -> None:
     first = PerformanceProbe().attach(net(), DATA, path=path).observe(0)
     for _ in range(2):
-        with pytest.raises(BlockingIOError, match=r"a probe of this process: detach\(\) it"):
+        with pytest.raises(BlockingIOError, match=r"this process holds; detach\(\) the probe"):
             PerformanceProbe().attach(net(), DATA, path=path, mode=mode)
     first.observe(1).detach()
     PerformanceProbe().attach(net(), DATA, path=path, mode=mode).observe(2).detach()
@@ -328,7 +329,7 @@ def test_a_file_system_without_locks_is_told(path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(lock_module, "_lock", none)
-    with pytest.warns(RuntimeWarning, match="cannot be locked here .*No locks available"):
+    with pytest.warns(ProbeWarning, match="file system with locks.*No locks available"):
         recorded(path, range(3))
     assert load(path).sizes["step"] == 3
 

@@ -1,52 +1,95 @@
-"""One process records to a file: a lock that the operating system takes back when the process ends, however it ends."""
+"""An exclusive lock on a file. The operating system releases it when the process ends, also after a crash."""
 
 import errno
 import os
 import warnings
 import weakref
 from pathlib import Path
+from types import TracebackType
+
+from probe.errors import ProbeWarning
 
 _HELD: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
 
 class Lock:
-    """An exclusive lock on a file that exists, until :meth:`release` or until nobody holds the object.
+    """Exclusive lock on a file, held until :meth:`release`, the end of a ``with`` block or of the object.
 
-    A forked child does not hold it: the lock goes with the process that made it.
+    Parameters
+    ----------
+    file
+        The file to lock. An empty file is created if there is none. The content is not changed, and the file stays
+        when the lock is released.
 
     Raises
     ------
     BlockingIOError
-        If it is held already, by this process or another one.
+        If this process or another process holds the lock.
+
+    Warns
+    -----
+    probe.errors.ProbeWarning
+        If the file system has no locks. The object then excludes nobody.
+
+    Notes
+    -----
+    The lock ends with the process, however the process ends. A forked child does not hold the lock of its parent.
+
+    See Also
+    --------
+    atomic_write : Write a file without a moment at which it is incomplete.
+
+    Examples
+    --------
+    >>> from probe.recording import Lock
+    >>> with Lock("folder.lock"):
+    ...     try:
+    ...         Lock("folder.lock")
+    ...     except BlockingIOError:
+    ...         print("locked")
+    locked
+    >>> Lock("folder.lock").release()
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        handle = os.open(file, os.O_RDWR)
+    def __init__(self, file: str | os.PathLike[str]) -> None:
+        self.file = Path(file).absolute()
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
         self.release = weakref.finalize(self, os.close, handle)
         try:
             _lock(handle)
         except OSError as error:
-            mine = any(lock.file == file for lock in _HELD)
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 self.release()
-                holder = "a probe of this process: detach() it" if mine else "another process: wait for its end"
-                raise BlockingIOError(
-                    error.errno, f"recorded to by {holder}, or take another path", str(file)
-                ) from None
+                raise BlockingIOError(error.errno, _refusal(self.file), str(self.file)) from None
             warnings.warn(
-                f"{file} cannot be locked here ({error}); see to it that no other process records to it",
-                RuntimeWarning,
+                f"Expected a file system with locks, got {error} for {self.file}; start no other process that writes "
+                "to this file",
+                ProbeWarning,
                 stacklevel=5,
             )
         _HELD.add(self)
 
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _refusal(file: Path) -> str:
+    """Return the error message for a file that is locked already."""
+    if any(lock.file == file and lock.release.alive for lock in _HELD):
+        return "Expected an unlocked file, got one that this process holds; detach() the probe that records to it"
+    return "Expected an unlocked file, got one that another process holds; wait for its end, or use another path"
+
 
 def _lock(handle: int) -> None:
-    """Raises OSError if it is taken. Whole-file locks of this open file, not of the process: flock."""
+    """Lock an open file, or raise OSError. ``flock`` belongs to the open file, not to the process."""
     try:
         import fcntl
-    except ImportError:  # Windows, where a byte beyond the end is locked, so that the rest can be read and written
+    except ImportError:  # Windows: lock a byte beyond the end, so that the content stays readable and writable
         import msvcrt
 
         os.lseek(handle, 2**40, os.SEEK_SET)
@@ -55,12 +98,12 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _let_go() -> None:
-    """In a forked child: close its copies of the handles, so that the locks end with the parent."""
+def _release_in_child() -> None:
+    """Close the inherited handles in a forked child, so that the locks end with the parent."""
     for lock in list(_HELD):
         lock.release()
     _HELD.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_release_in_child)
