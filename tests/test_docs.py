@@ -1,6 +1,5 @@
 """What the documentation shows, run."""
 
-import doctest
 import importlib
 import re
 import runpy
@@ -12,8 +11,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-import probe.probeset
-import probe.testing
+import probe
 
 mpl.use("Agg")
 ROOT = Path(__file__).parent.parent
@@ -34,13 +32,6 @@ def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "sparsity_of_mine.py").write_text(blocks("docs/adding_a_measure.md"))
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("sparsity_of_mine")  # it ends with check_probe
-
-
-@pytest.mark.parametrize("module", [probe.probeset, probe.testing], ids=lambda module: module.__name__)
-def test_docstring_examples(module: object) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted
-    assert not result.failed
 
 
 def test_readme_on_a_model_of_ones_own(away: Path) -> None:
