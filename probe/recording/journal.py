@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from probe.recording.files import read_netcdf, write_netcdf
 from probe.recording.lock import Lock
 from probe.recording.provenance import resumed_provenance
 from probe.recording.records import Records
+from probe.recording.state import State, state_of
 from probe.series import Variable
 
 _GROWTH = 2  # a snapshot whenever there are twice as many observations: total writing stays linear in the data
@@ -59,6 +61,7 @@ class Journal:
     ) -> None:
         self.path = None if path is None else Path(path).expanduser().absolute()  # the process may change folders
         self.records = Records()
+        self._state = State(None if self.path is None else state_of(self.path))
         self.header = dict(header)
         self._pending: list[bytes] = []
         self._good = 0  # bytes of the journal known to be whole lines on disk
@@ -88,7 +91,7 @@ class Journal:
             return
         if journal.exists():
             Lock(journal).release()  # an error if another process records to it
-        for file in (path, journal):
+        for file in (path, journal, state_of(path)):
             if file.exists():
                 self._aside[file] = file.with_name(f"{file.name}.old")
                 os.replace(file, self._aside[file])
@@ -128,6 +131,7 @@ class Journal:
         self._pending.append(_line("resume", entry))
         _resumed(self.header, self.records, entry)
         self._snapshot_at = len(self.records)
+        self._state.read()
 
     def declare(self, variable: Variable) -> None:
         """Note a new variable; written with the next record."""
@@ -135,24 +139,35 @@ class Journal:
         self.records.declare(variable)
         self._pending.append(line)
 
-    def record(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+    def record(
+        self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray] = MappingProxyType({})
+    ) -> None:
         """Append one observation, in place of what was recorded of this step before.
 
         If the file cannot be written (disk full, say), the values stay in memory, a warning says so, and the next
         record tries again: nothing that was recorded is lost while the process lives.
         """
-        self.records.put(step, values)
-        self._append("record", step, values)
+        checksums = self._state.put(step, kept) if kept else {}
+        self.records.put(step, values, checksums)
+        self._append("record", step, values, checksums)
+
+    def kept(self, name: str, before: int) -> np.ndarray | None:
+        """Return the value kept under this name at the last observation before a step; None if there is none."""
+        last = self.records.last_kept(name, before)
+        return None if last is None else self._state.get(name, *last)
 
     def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Append further values of a recorded step."""
         self.records.annotate(step, values)
         self._append("annotation", step, values)
 
-    def _append(self, kind: str, step: int, values: Mapping[str, np.ndarray]) -> None:
+    def _append(
+        self, kind: str, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         if self.path is None:
             return
-        self._pending.append(_line(kind, {"step": int(step), "values": _encode(dict(values))}))
+        entry = {"step": int(step), "values": _encode(dict(values))}
+        self._pending.append(_line(kind, {**entry, "kept": kept} if kept else entry))
         try:
             self._flush()
             self._let_go()
@@ -199,6 +214,7 @@ class Journal:
     def close(self) -> None:
         """Write what is left, and the final NetCDF file."""
         try:
+            self._state.write()
             if self._pending and self.path is not None:
                 self._flush()
         finally:
@@ -217,7 +233,7 @@ class Journal:
             return
         self._unlock()
         if self.path is not None:
-            for file in (self.path, journal_of(self.path)):
+            for file in (self.path, journal_of(self.path), state_of(self.path)):
                 file.unlink(missing_ok=True)
         for file, old in self._aside.items():
             os.replace(old, file)
@@ -264,8 +280,11 @@ def _read(journal: Path) -> tuple[dict[str, Any], Records, int]:
         elif entry["kind"] == "resume" and header is not None:
             _resumed(header, records, entry)
         else:
-            add = records.put if entry["kind"] == "record" else records.annotate
-            add(entry["step"], {k: np.array(v) for k, v in _decode(entry["values"]).items()})
+            values = {k: np.array(v) for k, v in _decode(entry["values"]).items()}
+            if entry["kind"] == "record":
+                records.put(entry["step"], values, entry.get("kept", {}))
+            else:
+                records.annotate(entry["step"], values)
     if header is None:
         raise ValueError(f"{journal} is no journal of a series: its first line is not a header")
     return header, records, good

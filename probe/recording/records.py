@@ -1,6 +1,7 @@
 """Observations in memory, as columns that grow."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ class Records:
         self.variables: dict[str, Variable] = {}
         self._columns: dict[str, np.ndarray] = {}
         self._rows: dict[int, int] = {}  # step -> row
+        self._kept: dict[str, dict[int, int]] = {}  # name of a kept value -> step -> checksum
         self._used = 0  # rows given away, also to steps that were dropped since
 
     def __len__(self) -> int:
@@ -34,8 +36,14 @@ class Records:
         self.variables[variable.name] = variable
         self._columns[variable.name] = np.full((max(16, self._used), *variable.shape), variable.empty, dtype)
 
-    def put(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Record one step, in place of what was recorded of it before."""
+    def put(
+        self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        """Record one step and the checksums of its kept values, in place of what was recorded of it before."""
+        for steps in self._kept.values():
+            steps.pop(int(step), None)
+        for name, checksum in kept.items():
+            self._kept.setdefault(name, {})[int(step)] = checksum
         self._rows[int(step)] = self._used
         self._used += 1
         self.annotate(step, values)
@@ -56,8 +64,15 @@ class Records:
         rows = [self._rows[step] for step in self.steps]
         return column[[row for row in rows if row < len(column)]]
 
+    def last_kept(self, name: str, before: int) -> tuple[int, int] | None:
+        """Return the step and checksum of the last value kept under this name before a step."""
+        steps = self._kept.get(name, {})
+        last = max((step for step in steps if step < before), default=None)
+        return None if last is None else (last, steps[last])
+
     def cut(self, step: int) -> None:
         """Drop what was recorded after this step."""
+        self._kept = {name: {k: v for k, v in steps.items() if k <= step} for name, steps in self._kept.items()}
         self._rows = {kept: row for kept, row in self._rows.items() if kept <= step}
 
     def _grow(self, name: str, row: int) -> None:
