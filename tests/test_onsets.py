@@ -6,7 +6,7 @@ import pytest
 
 from probe import Marker
 from probe.phases import fitting_end, fixed_point, piecewise_linear_onset, plateau_end
-from probe.stats import ar1
+from probe.stats import simulate_ar1
 
 N = 120
 STEPS = np.logspace(1, 5, N) - 1
@@ -21,7 +21,7 @@ def dex(step: float) -> float:
 
 
 def markers(find: Callable[..., Marker], trend: np.ndarray, sd: float, phi: float, n: int = SEEDS) -> list[Marker]:
-    return [find(STEPS, trend + sd * row) for row in ar1(np.random.default_rng(7), (n, N), phi)]
+    return [find(STEPS, trend + sd * row) for row in simulate_ar1(np.random.default_rng(7), (n, N), phi)]
 
 
 def check(found: list[Marker], truth: float, error: float, least: float, coverage: tuple[float, float]) -> None:

@@ -7,14 +7,14 @@ from sklearn.isotonic import IsotonicRegression
 from probe.phases import second_descent, unimodal_mode
 from probe.phases.markers.peaks import block_means
 from probe.stats import (
-    Excursions,
+    ScanStatistic,
     Noise,
     noise_model,
     prefix_isotonic,
     second_phase_table,
     spikes,
     unimodal_splits,
-    valley,
+    unimodal_minimum,
 )
 
 N = 120
@@ -64,9 +64,9 @@ def test_prefix_and_splits_agree_with_isotonic_regression(weighted: bool) -> Non
 
 
 def test_valley_is_the_lowest_point_of_a_fall_and_rise() -> None:
-    assert valley(np.array([5.0, 3, 1, 2, 6])) == 2
-    assert valley(np.array([1.0, 2, 3])) == 0
-    assert valley(np.array([3.0, 2, 1])) == 2
+    assert unimodal_minimum(np.array([5.0, 3, 1, 2, 6])) == 2
+    assert unimodal_minimum(np.array([1.0, 2, 3])) == 0
+    assert unimodal_minimum(np.array([3.0, 2, 1])) == 2
 
 
 @pytest.mark.parametrize("peak", [1, 12, 40, 58])
@@ -137,17 +137,17 @@ def test_excursion_agrees_with_brute_force() -> None:
             fall = max([high - low for low in means[j + 1 :]], default=0)
             for side, gap in (("rise", rise), ("fall", fall), ("both", min(rise, fall))):
                 best[side] = max(best[side], gap / (2 * 3 / np.sqrt(w)))
-    excursions = Excursions(values[None], Noise(np.full((1, 17), 3.0), np.zeros(1)))
+    statistic = ScanStatistic(values[None], Noise(np.full((1, 17), 3.0), np.zeros(1)))
     for side, expected in best.items():
-        assert excursions.largest(side)[0] == pytest.approx(expected, rel=0.01)
+        assert statistic.largest(side)[0] == pytest.approx(expected, rel=0.01)
 
 
 def test_mean_of_correlated_noise_has_the_right_size() -> None:
     generator = np.random.default_rng(0)
     curves = np.array([ar1(generator, 16, 0.7) for _ in range(4000)])
-    excursions = Excursions(curves, Noise(np.ones_like(curves), np.full(len(curves), 0.7)))
-    for row, w in enumerate(excursions.widths):
-        assert excursions.sd[0, row, 0] == pytest.approx(curves[:, :w].mean(axis=1).std(), rel=0.05)
+    statistic = ScanStatistic(curves, Noise(np.ones_like(curves), np.full(len(curves), 0.7)))
+    for row, w in enumerate(statistic.widths):
+        assert statistic.sd[0, row, 0] == pytest.approx(curves[:, :w].mean(axis=1).std(), rel=0.05)
 
 
 def test_table_is_a_law() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from probe import PhaseDetector
 from probe.phases import sustained_crossing
-from probe.stats import ar1
+from probe.stats import simulate_ar1
 from probe.phases import piecewise_linear_onset, plateau_end
 from probe.phases import fitting_end, fixed_point
 from probe.phases import second_descent, unimodal_mode
@@ -29,7 +29,7 @@ def simulated(runs: int, seed: int = 0) -> dict[str, np.ndarray]:
         return 1 / (1 + np.exp(-(x - at[:, None]) * 4))
 
     def noisy(curves: np.ndarray, sd: float) -> np.ndarray:
-        return curves + sd * ar1(generator, curves.shape, 0.5)
+        return curves + sd * simulate_ar1(generator, curves.shape, 0.5)
 
     fit, peak, end = (generator.normal(mean, 0.2, runs) for mean in (2, 3, 4))
     hump = np.exp(-((x - peak[:, None]) ** 2) * 2)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy
 
-from probe.stats import ar1
+from probe.stats import simulate_ar1
 from probe.phases import second_descent, unimodal_mode
 
 PAGE = Path(__file__).parents[1] / "phases_truth.md"
@@ -83,7 +83,7 @@ def mode_table(generator: np.random.Generator, curves: int) -> list[str]:
             for n in LENGTHS:
                 x = np.linspace(0, 6, n)
                 found = [
-                    [top_of(generator, x, hump, e) for e in sd * ar1(generator, (curves, n), phi)]
+                    [top_of(generator, x, hump, e) for e in sd * simulate_ar1(generator, (curves, n), phi)]
                     for hump in HUMPS.values()
                 ]
                 every = [top for part in found for top in part]
@@ -128,7 +128,7 @@ def null_table(generator: np.random.Generator, curves: int) -> list[str]:
     for n in LENGTHS:
         for name, case in null_cases(n).items():
             cells = [
-                [status_of(case(generator, e)) == "found" for e in ar1(generator, (curves, n), phi)]
+                [status_of(case(generator, e)) == "found" for e in simulate_ar1(generator, (curves, n), phi)]
                 for phi in CORRELATIONS
             ]
             lines.append(row(name, n, *map(percent, cells)))
@@ -146,7 +146,7 @@ def power_table(generator: np.random.Generator, curves: int) -> list[str]:
         ):
             for drop in (4, 10, 30):
                 cells = [
-                    [status_of(drop * curve(x) + e) == "found" for e in ar1(generator, (curves, n), phi)]
+                    [status_of(drop * curve(x) + e) == "found" for e in simulate_ar1(generator, (curves, n), phi)]
                     for phi in CORRELATIONS
                 ]
                 lines.append(row(name, n, drop, *map(percent, cells)))
@@ -158,7 +158,7 @@ def walk_table(generator: np.random.Generator, curves: int) -> list[str]:
     lines = head("phi", "n", *kinds)
     for phi in (0.8, 0.9, 0.95, 1.0):
         for n in LENGTHS:
-            status = [status_of(v) for v in ar1(generator, (curves, n), phi)]
+            status = [status_of(v) for v in simulate_ar1(generator, (curves, n), phi)]
             lines.append(row(phi, n, *(percent([s == kind for s in status]) for kind in kinds)))
     return lines
 

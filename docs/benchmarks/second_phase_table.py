@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.stats import PHI
-from probe.stats import ar1, noise_model
-from probe.stats import Excursions
+from probe.stats import PHI_GRID
+from probe.stats import simulate_ar1, noise_model
+from probe.stats import ScanStatistic
 
 OUT = Path(__file__).parents[2] / "probe" / "stats" / "second_phase.csv"
 LENGTHS = (8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2000)
@@ -27,25 +27,25 @@ HELD = 0.9
 def simulate(generator: np.random.Generator, n: int, curves: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True and estimated correlation (index into PHI) and statistic; each of shape (samples,)."""
     parts = []
-    for true, phi in enumerate(PHI):
+    for true, phi in enumerate(PHI_GRID):
         for _ in range(0, curves, 250):
-            values = ar1(generator, (250, n), phi)
+            values = simulate_ar1(generator, (250, n), phi)
             noise = noise_model(values)
-            excursions = Excursions(values, noise)
-            estimated = np.searchsorted(PHI, noise.phi - 1e-9)
-            parts += [(np.full(250, true), estimated, excursions.largest(side)) for side in ("rise", "fall")]
+            statistic = ScanStatistic(values, noise)
+            estimated = np.searchsorted(PHI_GRID, noise.phi - 1e-9)
+            parts += [(np.full(250, true), estimated, statistic.largest(side)) for side in ("rise", "fall")]
     true, estimated, c = (np.concatenate(part) for part in zip(*parts, strict=True))
     return true, estimated, c
 
 
 def quantiles(true: np.ndarray, estimated: np.ndarray, c: np.ndarray) -> np.ndarray:
     """Quantiles (phi, levels), valid at every true correlation up to HELD."""
-    cells = [np.sort(c[np.abs(estimated - k) <= 1]) for k in range(len(PHI))]
+    cells = [np.sort(c[np.abs(estimated - k) <= 1]) for k in range(len(PHI_GRID))]
     p = np.empty(len(c))
     for k, cell in enumerate(cells):
         here = estimated == k
         p[here] = 1 - (np.searchsorted(cell, c[here], side="left") - 0.5) / len(cell)
-    levels = np.min([np.quantile(p[true == k], LEVELS) for k in np.flatnonzero(PHI <= HELD)], axis=0)
+    levels = np.min([np.quantile(p[true == k], LEVELS) for k in np.flatnonzero(PHI_GRID <= HELD)], axis=0)
     return np.array([np.quantile(cell, 1 - np.minimum(levels, LEVELS)) if len(cell) else c.max() for cell in cells])
 
 
@@ -58,10 +58,10 @@ def main() -> None:
     for n in LENGTHS:
         generator = np.random.default_rng((args.seed, n))
         true, estimated, c = simulate(generator, n, args.curves if n <= 256 else args.curves // 4)
-        suspect = PHI[int(np.quantile(estimated[true == len(PHI) - 1], 0.1))]
-        for phi, row in zip(PHI, quantiles(true, estimated, c), strict=True):
+        suspect = PHI_GRID[int(np.quantile(estimated[true == len(PHI_GRID) - 1], 0.1))]
+        for phi, row in zip(PHI_GRID, quantiles(true, estimated, c), strict=True):
             lines.append(f"{n},{phi:g},{suspect:g}," + ",".join(f"{q:.2f}" for q in row))
-        print(n, suspect, lines[-len(PHI)])
+        print(n, suspect, lines[-len(PHI_GRID)])
     OUT.write_text("\n".join(lines) + "\n")
 
 

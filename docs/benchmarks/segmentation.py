@@ -30,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from probe.stats import ar1, inflation
+from probe.stats import simulate_ar1, variance_inflation
 from probe.stats import difference_noise, piecewise_linear
 
 try:
@@ -134,10 +134,10 @@ def compare(signal: Signal, n: int, phi: float, records: int) -> dict[str, list[
     trend = signal.trend(x, x[[0, *true, n - 1]])
     free = {"probe, free", "Pelt linear"} if signal.ours else set(methods)  # lines that need not meet: 3 parameters
     scores: dict[str, list[Score]] = {name: [] for name in methods}
-    for noise in ar1(np.random.default_rng(0), (records, n), phi):
+    for noise in simulate_ar1(np.random.default_rng(0), (records, n), phi):
         y = trend + SD * noise
         sd, correlation = difference_noise(x, y)
-        parameter = float(np.log(n)) * sd**2 * inflation(correlation)
+        parameter = float(np.log(n)) * sd**2 * variance_inflation(correlation)
         for name, find in methods.items():
             start = time.process_time()
             found = find(x, y, (3 if name in free else 2) * parameter)

@@ -6,7 +6,6 @@ from .censored import (
 )
 from .changepoints import (
     Segmentation as Segmentation,
-    difference_noise as difference_noise,
     piecewise_linear as piecewise_linear,
 )
 from .inference import (
@@ -22,17 +21,19 @@ from .inference import (
 )
 from .isotonic import (
     prefix_isotonic as prefix_isotonic,
+    unimodal_minimum as unimodal_minimum,
     unimodal_splits as unimodal_splits,
-    valley as valley,
 )
 from .noise import (
-    PHI as PHI,
+    PHI_GRID as PHI_GRID,
     Noise as Noise,
-    ar1 as ar1,
-    inflation as inflation,
+    difference_noise as difference_noise,
+    local_sd as local_sd,
     noise_model as noise_model,
-    spikes as spikes,
+    simulate_ar1 as simulate_ar1,
+    variance_inflation as variance_inflation,
 )
+from .outliers import spikes as spikes
 from .paired import (
     Concordance as Concordance,
     Line as Line,
@@ -40,7 +41,8 @@ from .paired import (
     orthogonal_line as orthogonal_line,
 )
 from .scan_statistic import (
-    Excursions as Excursions,
+    NullTable as NullTable,
+    ScanStatistic as ScanStatistic,
     second_phase_table as second_phase_table,
 )
 from .segmented import (

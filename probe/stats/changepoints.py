@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probe.stats.noise import MAD, inflation, resolution_floor
+from probe.stats.noise import difference_noise, resolution_floor, variance_inflation
 from probe.stats.segmented import segmented_fit
 
 _LEAST_FOR_NOISE = 8  # observations
@@ -159,29 +159,7 @@ def _penalty(x: np.ndarray, y: np.ndarray, penalty: float | str, n_parameters: i
             "pass penalty=a number or n_segments"
         )
     sd, phi = difference_noise(x, y)
-    return n_parameters * float(np.log(len(y))) * max(sd, resolution_floor(y)) ** 2 * inflation(phi)
-
-
-def difference_noise(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Estimate sd and lag-one correlation of AR(1) noise around straight pieces, whether they meet or not.
-
-    What an observation is above the line through those m before and m after it has the variance
-    ``sd^2 (1 + a^2 + b^2 - 2 phi^m + 2 a b phi^(2m))``, where a + b = 1 are the weights of the two. Medians, which
-    few breaks do not move, at the lags 1 to 8 (4 on short records); least squares over a grid of phi up to 0.9.
-    In the manner of Hall and Van Keilegom (2003), with medians for means.
-    """
-    lags = np.arange(1, min(8, max(4, len(x) // 20), (len(x) - 1) // 2) + 1)  # breaks are in the way of long ones
-    weight = [(x[m:-m] - x[: -2 * m]) / (x[2 * m :] - x[: -2 * m]) for m in lags]
-    above = [y[m:-m] - (1 - b) * y[: -2 * m] - b * y[2 * m :] for m, b in zip(lags, weight, strict=True)]
-    white = [1 + b**2 + (1 - b) ** 2 for b in weight]
-    spread = np.array([np.median(d**2 / w) for d, w in zip(above, white, strict=True)]) / MAD**2
-    phi, both = np.arange(0, 0.91, 0.05)[:, None], np.array([np.mean(b * (1 - b)) for b in weight])
-    model = 1 + (2 * both * phi ** (2 * lags) - 2 * phi**lags) / (2 - 2 * both)  # (phi, lags)
-    relative = 1 / np.maximum(spread, 1e-12 * spread.max() or 1.0)  # the spread of a spread is as large as it
-    variance = ((model * relative) @ (spread * relative)) / ((model * relative) ** 2).sum(axis=1)
-    misfit = (((variance[:, None] * model - spread) * relative) ** 2).sum(axis=1)
-    best = int(np.argmin(misfit))
-    return float(np.sqrt(variance[best])), float(phi[best, 0])
+    return n_parameters * float(np.log(len(y))) * max(sd, resolution_floor(y)) ** 2 * variance_inflation(phi)
 
 
 class _Pieces:

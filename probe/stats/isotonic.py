@@ -67,7 +67,7 @@ def unimodal_splits(values: ArrayLike, weights: ArrayLike | None = None) -> tupl
     return rss, np.arange(len(values)) + (right > left), np.maximum(left, right)
 
 
-def valley(values: np.ndarray) -> int:
+def unimodal_minimum(values: np.ndarray) -> int:
     """Index of the lowest point of the best fall-then-rise fit."""
     rss, mode, _ = unimodal_splits(-values)
     return int(mode[np.argmin(rss)])

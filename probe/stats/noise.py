@@ -1,91 +1,136 @@
-"""Noise around an unknown smooth trend: how large, how correlated, and what is no noise but a spike.
+"""Noise of a curve around an unknown trend: its standard deviation and its correlation.
 
-Sources: Patterson and Thompson (1971) for the likelihood of noise from contrasts that a trend leaves alone (REML),
-Varin, Reid and Firth (2011) for its sum over overlapping windows (composite likelihood).
+There are four estimators, because no single one suits every curve:
+
+=============================================  =====================  ====================  ==========================
+estimator                                      trend                  estimates             reason
+=============================================  =====================  ====================  ==========================
+:func:`noise_model`                            smooth                 local sd, lag-one     the most precise; requires
+                                                                      correlation           a curve without spikes
+:func:`local_sd`                               smooth, with spikes    local sd              a running median ignores
+                                               or few observations                          spikes and steep parts
+:func:`difference_noise`                       straight pieces, with  one sd, one lag-one   accepts irregular ``x``,
+                                               jumps                  correlation           ignores jumps
+``probe.phases.markers.bends``                 straight pieces that   one sd, one lag-one   the misfit of the pieces
+(residuals of the fit)                         were fitted            correlation           counts as noise, on purpose
+=============================================  =====================  ====================  ==========================
+
+Sources: Patterson and Thompson (1971) for the likelihood of noise from contrasts that cancel a trend (REML), Varin,
+Reid and Firth (2011) for its sum over overlapping windows (composite likelihood).
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import gaussian_filter1d, grey_opening, median_filter
+from numpy.typing import ArrayLike
+from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.signal import lfilter
 
-# Rounding of curves stored in float32: noise below it cannot be told from none.
-RESOLUTION = 2.0**-24
-# Median absolute value of a standard normal variable.
-MAD = 0.6745
-# Correlations that are tried. At 1, a random walk, there is no stationary variance.
-PHI = np.append(np.arange(0, 20) / 20, 1.0)
-# Up to here the variance is that of a stationary process; beyond, that of this correlation.
-STATIONARY = 0.95
+# Relative rounding error of a curve that was stored as float32 (24 bits of mantissa).
+FLOAT32_RESOLUTION = 2.0**-24
+# Median absolute value of a standard normal variable: the 75 % quantile of the normal distribution.
+NORMAL_MAD = 0.6745
+# Lag-one correlations that noise_model compares. 1 is a random walk, which has no stationary variance.
+PHI_GRID = np.append(np.arange(0, 20) / 20, 1.0)
+# Largest correlation with a stationary variance on this grid. Above it, the variance at this correlation is reported.
+MAX_STATIONARY_PHI = 0.95
+# Largest correlation that difference_noise compares: eight lags do not separate a higher one from a trend.
+_MAX_DIFFERENCE_PHI = 0.9
 
 
 class Noise(NamedTuple):
-    """Noise of curves: local standard deviation ``sd`` (curves, n), lag-one correlation ``phi`` (curves,)."""
+    """Noise of several curves.
+
+    Attributes
+    ----------
+    sd : array of shape (curves, n)
+        Local standard deviation, in the units of the curve.
+    phi : array of shape (curves,)
+        Lag-one correlation, 0 to 1.
+    """
 
     sd: np.ndarray
     phi: np.ndarray
 
     @property
     def stationary_phi(self) -> np.ndarray:
-        """The correlation that ``sd`` was computed with, at most 0.95."""
-        return np.minimum(self.phi, STATIONARY)
+        """Return the correlation that ``sd`` was computed with, at most 0.95."""
+        return np.minimum(self.phi, MAX_STATIONARY_PHI)
 
     def white(self) -> "Noise":
-        """Only the share that is new in each observation: what the noise were without its correlation."""
+        """Return the innovations as white noise: the part of each observation that the last one does not predict."""
         return Noise(self.sd * np.sqrt(1 - self.stationary_phi**2)[:, None], np.zeros_like(self.phi))
 
 
 def resolution_floor(values: np.ndarray) -> float:
-    """The least standard deviation that a stored curve can tell from none."""
-    return float(max(RESOLUTION * np.abs(values).max(), np.finfo(float).tiny ** 0.25))
+    """Return the least standard deviation that can be distinguished from the rounding of a float32 curve."""
+    return float(max(FLOAT32_RESOLUTION * np.abs(values).max(), np.finfo(float).tiny ** 0.25))
 
 
 def noise_model(values: np.ndarray) -> Noise:
     """Estimate AR(1) noise of slowly changing size around an unknown smooth trend.
 
-    In windows of a quarter of the record (16 to 32 observations; half of a short one) a cubic takes the trend away,
-    and the contrasts that are left have the covariance of AR(1) noise, projected. Each window has its own variance;
-    the correlation maximises the sum of their profile log-likelihoods, over a grid from 0 to 1. Contrasts instead of
-    residuals: a fit takes correlated noise along, so that residuals look less correlated than the noise is. The
-    standard deviations of the windows, beside a log-linear trend, pass a running median of five, so that a sharp
-    descent in one or two of them does not count, and a smoother.
+    Each window of a quarter of the record (16 to 32 observations; half of a short record) is reduced to contrasts
+    that cancel a cubic trend. Their covariance is that of AR(1) noise, projected. Each window has its own variance;
+    the correlation maximises the sum of the profile log-likelihoods over a grid from 0 to 1.
 
     Parameters
     ----------
     values : array of shape (curves, n), n >= 4
-        Without spikes. Observations count as evenly spaced.
+        Curves without spikes (see :func:`spikes`). The observations count as evenly spaced.
 
     Returns
     -------
     Noise
-        ``sd`` in the units of the curve, never below the rounding of float32; for ``phi`` above .95 it is the one
-        at .95. ``phi`` is one of 0, .05 ... 1.
+        ``sd`` in the units of the curve, at least the rounding error of float32. For ``phi`` above 0.95, ``sd`` is
+        the value at 0.95. ``phi`` is one of 0, 0.05, ..., 1.
+
+    See Also
+    --------
+    local_sd : Standard deviation alone, for curves with spikes.
+    difference_noise : One standard deviation and one correlation, for curves with jumps.
+
+    Notes
+    -----
+    Contrasts replace residuals, because a fit removes part of correlated noise, and residuals are then less
+    correlated than the noise. The standard deviations of the windows pass a running median of five and a smoother,
+    so that a steep descent in one or two windows has no effect. A log-linear trend of the noise is kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import noise_model, simulate_ar1
+    >>> trend = np.sin(np.linspace(0, 3, 200))
+    >>> noise = noise_model(trend + 0.1 * simulate_ar1(np.random.default_rng(0), (1, 200), phi=0.0))
+    >>> print(f"{np.median(noise.sd):.1f}")
+    0.1
+    >>> print(noise.phi[0] < 0.3)
+    True
     """
     n = values.shape[1]
     length = min(max(n // 4, 16), max(n // 2, 10), 32, n)
     starts = np.unique(np.append(np.arange(0, n - length + 1, max(1, length // 4)), n - length))
     whiten, log_determinant, of_white = _contrasts(length)
-    free = whiten.shape[1] // len(PHI)
+    free = whiten.shape[1] // len(PHI_GRID)
     white = sliding_window_view(values, length, axis=1)[:, starts] @ whiten
-    squares = (white.reshape(*white.shape[:2], len(PHI), free) ** 2).sum(axis=-1)  # (curves, windows, phi)
+    squares = (white.reshape(*white.shape[:2], len(PHI_GRID), free) ** 2).sum(axis=-1)  # (curves, windows, phi)
     least = np.array([resolution_floor(curve) for curve in values])
     squares += least[:, None, None] ** 2 * of_white  # rounding is white
     likelihood = -len(starts) * log_determinant - free * np.log(squares).sum(axis=1)
     best = likelihood.argmax(axis=1)
     chosen = np.take_along_axis(squares, best[:, None, None], axis=2)[:, :, 0]
-    phi = PHI[best]
+    phi = PHI_GRID[best]
     log_sd = _smooth(starts + (length - 1) / 2, np.log(chosen / free) / 2, n)
-    return Noise(np.exp(log_sd - np.log(1 - np.minimum(phi, STATIONARY) ** 2)[:, None] / 2), phi)
+    return Noise(np.exp(log_sd - np.log(1 - np.minimum(phi, MAX_STATIONARY_PHI) ** 2)[:, None] / 2), phi)
 
 
 def _smooth(at: np.ndarray, log_sd: np.ndarray, n: int) -> np.ndarray:
-    """From windows around ``at`` to 0..n-1, as it is and beside a line, whichever is larger.
+    """Smooth and interpolate from windows around ``at`` to 0..n-1, with and without a linear trend; return the larger.
 
-    The line, through the medians of the outer thirds, is there because noise that follows a loss down over decades
-    changes by much within a window; it is not trusted alone, because a steep end of the curve can tilt it.
+    The line passes through the medians of the outer thirds. It is needed because noise that decreases with a loss
+    over decades changes within a window. It is not used alone, because a steep end of the curve can tilt it.
     """
     third = max(1, len(at) // 3)
     first, last = (np.median(log_sd[:, part], axis=1) for part in (slice(None, third), slice(-third, None)))
@@ -108,16 +153,16 @@ def _between(at: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _contrasts(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whitened contrasts (length, phi x free) that cancel a cubic, for innovations of variance 1.
+    """Return whitened contrasts (length, phi x free) that cancel a cubic, for innovations of variance 1.
 
-    Also log-determinants (phi,), and what the squares of the contrasts of white noise add up to (phi,).
+    Also the log-determinants (phi,) and the sum of squares of the contrasts of white noise (phi,).
     """
     degree = min(3, length - 3)
     lag = np.abs(np.subtract.outer(np.arange(length), np.arange(length)))
     trend = np.vander(np.linspace(-1, 1, length), degree + 1)
     free = np.linalg.svd(trend)[0][:, degree + 1 :]  # (length, free), orthogonal to the trend
     whiten, log_determinant = [], []
-    for phi in PHI:
+    for phi in PHI_GRID:
         covariance = -lag / 2 if phi == 1 else phi**lag / (1 - phi**2)  # at 1 up to a constant, which cancels
         root = np.linalg.cholesky(free.T @ covariance @ free)
         whiten.append(np.linalg.solve(root, free.T).T)
@@ -126,59 +171,151 @@ def _contrasts(length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(whiten, axis=1), np.array(log_determinant), of_white
 
 
-def inflation(phi: float) -> float:
-    """Variance of a mean of AR(1) noise over that of white noise of the same size, for many observations."""
-    return (1 + phi) / (1 - phi)
+def local_sd(
+    values: ArrayLike, *, window: int, lag: int = 1, ends: Literal["mirror", "repeat"] = "mirror"
+) -> np.ndarray:
+    """Estimate the local standard deviation of white noise from a running median of absolute second differences.
 
-
-def ar1(generator: np.random.Generator, shape: tuple[int, int], phi: float) -> np.ndarray:
-    """Simulate AR(1) curves of shape (curves, n): stationary with standard deviation 1; at phi = 1 a random walk."""
-    noise = generator.standard_normal(shape)
-    if phi < 1:
-        noise[:, 1:] *= np.sqrt(1 - phi**2)  # the first is drawn from the stationary law
-    return lfilter([1.0], [1.0, -phi], noise, axis=1)
-
-
-def spikes(values: np.ndarray, *, width: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Observations that stand out, up or down, for at most ``width`` in a row, as loss spikes do.
-
-    A spike exceeds the grey opening of the curve (what is left of it below every peak that narrow) by more than 6
-    standard deviations of the noise around it, and by more than twice what an opening of double the width takes
-    away besides: the flanks of a hump go on falling, those of a spike do not. The standard deviation is the
-    running median of absolute second differences, that of white noise.
+    ``sd_i = median |v[j - lag] - 2 v[j] + v[j + lag]| / (0.6745 sqrt(6))`` over the ``window`` observations around i.
 
     Parameters
     ----------
-    values : array of shape (n,)
-    width
-        The widest spike, in observations. A true peak that narrow cannot be told from a spike.
+    values : array of shape (n,), n > 2 lag
+        One curve. The observations count as evenly spaced.
+    window : int
+        Observations in the running median.
+    lag : int
+        Distance of the observations in a difference. Correlated noise is underestimated at lag 1.
+    ends : "mirror" or "repeat"
+        Continuation beyond the ends. "mirror" reflects the curve, so that an outlier at an end does not set its own
+        scale. "repeat" repeats the outermost second difference, so that a steep part beyond the end has no weight.
 
     Returns
     -------
-    inside, tail : boolean arrays of shape (n,)
-        Spikes, and last observations that stand out likewise: a spike or the start of a rise, who knows. What
-        stands out at the start belongs to the initial descent and is in neither.
+    array of shape (n,)
+        In the units of the curve, at least the rounding error of float32.
+
+    See Also
+    --------
+    noise_model : More precise, with the correlation, for curves without spikes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import local_sd
+    >>> curve = 0.1 * np.random.default_rng(0).standard_normal(400)
+    >>> curve[200] = 50  # a spike
+    >>> print(f"{local_sd(curve, window=101)[200]:.1f}")
+    0.1
     """
-    n = len(values)
-    if n < 2 * (width + 1) or not width:
-        return np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-    out = _stand_out(values, width)
-    if out.any():  # once more: spikes raise the noise that they are measured against
-        rest = np.flatnonzero(~out)
-        out[rest] = _stand_out(values[rest], width)
-    quiet = np.flatnonzero(~out)
-    inside, tail = out.copy(), out.copy()
-    inside[: quiet[0]] = inside[quiet[-1] + 1 :] = False
-    tail[: quiet[-1]] = False
-    return inside, tail
+    values = np.asarray(values, dtype=float)
+    padded = np.pad(values, lag, mode="reflect") if ends == "mirror" else values
+    second = np.abs(padded[2 * lag :] - 2 * padded[lag:-lag] + padded[: -2 * lag]) / NORMAL_MAD / 6**0.5
+    sd = median_filter(second, size=window, mode="reflect" if ends == "mirror" else "nearest")
+    return np.maximum(sd if ends == "mirror" else np.pad(sd, lag, mode="edge"), resolution_floor(values))
 
 
-def _stand_out(values: np.ndarray, width: int) -> np.ndarray:
-    bend = np.abs(np.diff(values, 2, prepend=values[1], append=values[-2])) / MAD / 6**0.5
-    sd = np.maximum(median_filter(bend, size=int(np.clip(len(values) // 2, 15, 201))), resolution_floor(values))
-    return _narrow(values, sd, width) | _narrow(-values, sd, width)
+def difference_noise(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
+    """Estimate one standard deviation and one lag-one correlation of AR(1) noise around straight pieces.
+
+    The deviation of an observation from the line through the observations m before and m after it has the variance
+    ``sd^2 (1 + a^2 + b^2 - 2 phi^m + 2 a b phi^(2m))``, where a + b = 1 are the weights of the two. The estimate is
+    the least-squares fit of this model to medians of squared deviations at the lags 1 to 8 (4 on short records), over
+    a grid of phi from 0 to 0.9. A few jumps or bends hardly change the medians.
+
+    Parameters
+    ----------
+    x, y : array of shape (n,), n >= 3
+        Increasing x, not necessarily evenly spaced; both finite.
+
+    Returns
+    -------
+    sd : float
+        In the units of y.
+    phi : float
+        One of 0, 0.05, ..., 0.9.
+
+    See Also
+    --------
+    noise_model : For smooth trends: the size of the noise may change along the curve.
+
+    References
+    ----------
+    In the manner of Hall and Van Keilegom (2003), with medians instead of means.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import difference_noise
+    >>> x = np.linspace(0, 1, 400)
+    >>> noise = 0.1 * np.random.default_rng(0).standard_normal(400)
+    >>> sd, phi = difference_noise(x, 5 * (x > 0.5) + noise)
+    >>> print(f"{sd:.1f} {phi:.1f}")
+    0.1 0.0
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    lags = np.arange(1, min(8, max(4, len(x) // 20), (len(x) - 1) // 2) + 1)  # long lags contain more breaks
+    weight = [(x[m:-m] - x[: -2 * m]) / (x[2 * m :] - x[: -2 * m]) for m in lags]
+    above = [y[m:-m] - (1 - b) * y[: -2 * m] - b * y[2 * m :] for m, b in zip(lags, weight, strict=True)]
+    white = [1 + b**2 + (1 - b) ** 2 for b in weight]
+    spread = np.array([np.median(d**2 / w) for d, w in zip(above, white, strict=True)]) / NORMAL_MAD**2
+    phi, both = np.arange(0, _MAX_DIFFERENCE_PHI + 0.01, 0.05)[:, None], np.array([np.mean(b * (1 - b)) for b in weight])
+    model = 1 + (2 * both * phi ** (2 * lags) - 2 * phi**lags) / (2 - 2 * both)  # (phi, lags)
+    relative = 1 / np.maximum(spread, 1e-12 * spread.max() or 1.0)  # the error of a spread is proportional to it
+    variance = ((model * relative) @ (spread * relative)) / ((model * relative) ** 2).sum(axis=1)
+    misfit = (((variance[:, None] * model - spread) * relative) ** 2).sum(axis=1)
+    best = int(np.argmin(misfit))
+    return float(np.sqrt(variance[best])), float(phi[best, 0])
 
 
-def _narrow(values: np.ndarray, sd: np.ndarray, width: int) -> np.ndarray:
-    below, far = (grey_opening(values, size=k * (width + 1), mode="constant", cval=-np.inf) for k in (1, 2))
-    return values - below > np.maximum(6 * sd, 2 * (below - far))
+def variance_inflation(phi: float) -> float:
+    """Return the variance of a mean of AR(1) noise, relative to white noise of the same size, for many observations.
+
+    Parameters
+    ----------
+    phi : float
+        Lag-one correlation, below 1.
+
+    Returns
+    -------
+    float
+        ``(1 + phi) / (1 - phi)``.
+
+    Examples
+    --------
+    >>> from probe.stats import variance_inflation
+    >>> variance_inflation(0.5)
+    3.0
+    """
+    return (1 + phi) / (1 - phi)
+
+
+def simulate_ar1(generator: np.random.Generator, shape: tuple[int, int], phi: float) -> np.ndarray:
+    """Simulate curves of AR(1) noise.
+
+    Parameters
+    ----------
+    generator : numpy.random.Generator
+        Source of random numbers.
+    shape : (curves, n)
+        Number of curves and of observations.
+    phi : float
+        Lag-one correlation, 0 to 1.
+
+    Returns
+    -------
+    array of shape (curves, n)
+        Stationary with standard deviation 1. At ``phi = 1``, a random walk with increments of standard deviation 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import simulate_ar1
+    >>> curves = simulate_ar1(np.random.default_rng(0), (100, 200), phi=0.5)
+    >>> print(f"{curves.std():.1f} {np.corrcoef(curves[:, 1:].ravel(), curves[:, :-1].ravel())[0, 1]:.1f}")
+    1.0 0.5
+    """
+    noise = generator.standard_normal(shape)
+    if phi < 1:
+        noise[:, 1:] *= np.sqrt(1 - phi**2)  # the first observation has the stationary variance
+    return lfilter([1.0], [1.0, -phi], noise, axis=1)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probe.phases.markers.marker import Marker, check_curve, too_few
-from probe.stats.isotonic import Splits, unimodal_splits, valley
-from probe.stats.noise import Noise, inflation, noise_model, spikes
-from probe.stats.scan_statistic import Excursions, second_phase_table
+from probe.stats.isotonic import Splits, unimodal_minimum, unimodal_splits
+from probe.stats.noise import Noise, noise_model, variance_inflation
+from probe.stats.outliers import spikes
+from probe.stats.scan_statistic import ScanStatistic, second_phase_table
 
 # More observations than this are averaged in blocks: the table of p-values ends there.
 MOST = 2000
@@ -109,8 +110,8 @@ def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3,
 
     The statistic is the largest c such that the mean of some window of observations lies above that of an earlier
     and of a later window, each time by c standard deviations of the one plus c of the other, see
-    :class:`Excursions`. A curve that falls and then rises has no such window but by noise: up to its valley the
-    rise is missing, from there on the fall. Either is likeliest on a plateau, so that p is at most the chance
+    :class:`probe.stats.ScanStatistic`. A curve that falls and then rises has no such window but by noise: up to its
+    valley the rise is missing, from there on the fall. Either is likeliest on a plateau, so that p is at most the chance
     that a constant with AR(1) noise falls by as much.
 
     That chance is tabulated (``docs/benchmarks/second_phase_table.py``) by record length and estimated correlation,
@@ -178,7 +179,7 @@ class _Look(NamedTuple):
     p_value: float
     c: np.ndarray  # (1,)
     noise: Noise
-    excursions: Excursions
+    excursions: ScanStatistic
 
 
 def _look(v: np.ndarray) -> _Look:
@@ -190,27 +191,27 @@ def _look(v: np.ndarray) -> _Look:
     looks = [_look_from(v, 0)]
     if looks[0].p_value > _CLEAR:
         tops = {_highest(looks[0].excursions, looks[0].c), _highest_of_all(looks[0].excursions)}
-        starts = {valley(v[: top + 1]) for top in tops} - {0}
+        starts = {unimodal_minimum(v[: top + 1]) for top in tops} - {0}
         looks += [_look_from(v, start) for start in sorted(starts) if len(v) - start >= _FEW]
     return min(looks, key=lambda look: (look.p_value, -look.c[0]))
 
 
 def _look_from(v: np.ndarray, start: int) -> _Look:
     noise = noise_model(v[None, start:])
-    excursions = Excursions(v[None, start:], noise)
+    excursions = ScanStatistic(v[None, start:], noise)
     c = excursions.largest("both")
     p = second_phase_table().p_value(float(c[0]), len(v) - start, float(noise.phi[0]))
     return _Look(start, p, c, noise, excursions)
 
 
-def _highest(excursions: Excursions, c: np.ndarray) -> int:
+def _highest(excursions: ScanStatistic, c: np.ndarray) -> int:
     """Index of the middle of the window that exceeds both sides most."""
     margin = excursions.margin(c, "both")[0]
     row, k = np.unravel_index(int(margin.argmax()), margin.shape)
     return int(k) + int(excursions.widths[row]) // 2
 
 
-def _highest_of_all(excursions: Excursions) -> int:
+def _highest_of_all(excursions: ScanStatistic) -> int:
     """The same, whatever the noise is said to be: means of windows as they are."""
     return _highest(excursions, np.array([np.finfo(float).tiny]))  # not 0: beyond the last window sd is infinite
 
@@ -231,7 +232,7 @@ def _prepared(s: np.ndarray, v: np.ndarray, spike_width: int) -> tuple[np.ndarra
 def _top(s: np.ndarray, v: np.ndarray, look: _Look) -> Marker:
     """The top of the highest rise and fall, between the valleys on its two sides."""
     noise, top = look.noise, _highest(look.excursions, look.c)
-    hump = slice(valley(v[: top + 1]), top + valley(v[top:]) + 1)
+    hump = slice(unimodal_minimum(v[: top + 1]), top + unimodal_minimum(v[top:]) + 1)
     splits = unimodal_splits(v[hump], 1 / _unit(noise)[0][hump] ** 2)
     step, lower, upper = _mode(s[hump], splits, 0.9)
     share, fall = _fall(v[hump], splits)
@@ -249,13 +250,14 @@ def block_means(steps: np.ndarray, values: np.ndarray, most: int = MOST) -> tupl
     return 10 ** (np.bincount(block, x) / size) - 1, np.bincount(block, values) / size
 
 
-def _not_found(v: np.ndarray, noise: Noise, excursions: Excursions, alpha: float) -> Marker:
+def _not_found(v: np.ndarray, noise: Noise, excursions: ScanStatistic, alpha: float) -> Marker:
     """Status and reason of a curve on which the test finds nothing."""
     table, n, phi = second_phase_table(), len(v), float(noise.phi[0])
-    rises = bool(excursions.reach(np.array([table.critical(alpha, n, phi)]), "rise")[0])
+    rises = bool(excursions.reaches(np.array([table.critical(alpha, n, phi)]), "rise")[0])
     if rises and _still_rising(v, noise):
         return Marker("right_censored", "", reason="still rising at the end of the record")
-    if table.suspects(n, phi) and Excursions(v[None], noise.white()).reach(np.array([SEEN]), "both")[0]:
+    white = ScanStatistic(v[None], noise.white())
+    if table.resembles_random_walk(n, phi) and white.reaches(np.array([SEEN]), "both")[0]:
         said = f"it rises and falls, but noise of correlation {phi:g} may be a random walk, and that does so too"
         return Marker("undecided", "", reason=said)
     said = "it rises, but does not fall after that" if rises else "it does not rise before it falls"
@@ -265,7 +267,7 @@ def _not_found(v: np.ndarray, noise: Noise, excursions: Excursions, alpha: float
 def _still_rising(v: np.ndarray, noise: Noise) -> bool:
     m = max(2, len(v) // 10)
     phi = float(noise.stationary_phi[0])
-    error = noise.sd[0, -m:].mean() * np.sqrt(2 / m * inflation(phi))
+    error = noise.sd[0, -m:].mean() * np.sqrt(2 / m * variance_inflation(phi))
     return bool(v[-m:].mean() - v[-2 * m : -m].mean() > 3 * error)
 
 

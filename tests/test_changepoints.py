@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from probe.stats import ar1, difference_noise, piecewise_linear, segmented_fit
+from probe.stats import simulate_ar1, difference_noise, piecewise_linear, segmented_fit
 from probe.stats.segmented import MAX_KNOTS
 
 
@@ -126,7 +126,7 @@ def test_exact_pieces_are_found_exactly() -> None:
 def test_bic_finds_the_breaks_and_no_others(phi: float) -> None:
     """False breaks in 0.02 (white) and 0.05 to 0.1 (phi .6) of such records measured."""
     x = np.linspace(0, 1, 200)
-    noise = ar1(np.random.default_rng(4), (20, 200), phi)
+    noise = simulate_ar1(np.random.default_rng(4), (20, 200), phi)
     assert sum(len(piecewise_linear(x, row).breaks) > 0 for row in noise) <= 5
     trend = 30 * np.interp(x, [0, 0.3, 0.3001, 0.6, 1], [0, 1, 0, 1, 0])
     breaks = [piecewise_linear(x, trend + row).x_breaks for row in noise]
@@ -138,7 +138,7 @@ def test_bic_finds_the_breaks_and_no_others(phi: float) -> None:
 @pytest.mark.parametrize("phi", [0.0, 0.6])
 def test_noise_is_estimated_beside_breaks(x: np.ndarray, phi: float) -> None:
     trend = 50 * np.interp(x, np.quantile(x, [0, 0.25, 0.26, 0.6, 1]), [0, 1, 0, 2, -1])
-    estimates = [difference_noise(x, trend + row) for row in ar1(np.random.default_rng(5), (20, 400), phi)]
+    estimates = [difference_noise(x, trend + row) for row in simulate_ar1(np.random.default_rng(5), (20, 400), phi)]
     np.testing.assert_allclose(np.median(estimates, axis=0), [1, phi], atol=0.15)
 
 
