@@ -31,5 +31,6 @@ from .snapshot import (
     Snapshot as Snapshot,
     generator as generator,
 )
+from .training import TrainingContext as TrainingContext
 
 __all__: list[str]

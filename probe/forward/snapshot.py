@@ -15,6 +15,7 @@ from probe.forward.layers import INPUT, Layers, default_layers, named_layers, se
 from probe.forward.outputs import Reduce
 from probe.forward.passes import TRACE_ROWS, Edit, Pass, Scored, Tap, Trace
 from probe.forward.suffix import Put, Start, Tail
+from probe.forward.training import TrainingContext
 
 
 class Snapshot:
@@ -28,6 +29,9 @@ class Snapshot:
     trace : the sites of the forward pass, see :mod:`probe.forward.passes`
     history : function of the name of one of the probe's variables: what was recorded of it at earlier steps of this
         recording, also of one that is resumed, as an array (observations, ...); empty if nothing was
+    kept : function of the name of a value that the probe returned with ``keep=True``: a copy of the one of the last
+        observation before this, also of a recording that is resumed; None at the first observation
+    training : :class:`~probe.forward.TrainingContext` given to ``attach``, or None
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Snapshot:
         self.batch_size = batch_size
         # name of one of the probe's variables -> (observations, ...): what it was at earlier steps of this recording
         self.history: Callable[[str], np.ndarray] = lambda name: np.empty(0)
+        self.kept: Callable[[str], np.ndarray | None] = lambda name: None
+        self.training: TrainingContext | None = None
         self._shared = tuple(dict.fromkeys(shared))
         self._cache: dict[str, dict[Tap, Tensor]] = {}
         self._error: Exception | None = None

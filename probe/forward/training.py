@@ -1,0 +1,130 @@
+"""The context of a training: what a probe needs to train a copy of the model from inside an observation.
+
+Measures of training dynamics (Lyapunov exponents, sensitivity to the order of batches) continue the training on a copy
+of the model. The real model, optimizer and random states stay unchanged.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from probe.forward.isolation import user_defaults
+
+_OF_A_SCALER = {"grad_scale", "found_inf"}  # a GradScaler sets them on the optimizer for the time of one step
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """Optimizer, update and batches of a training, given on ``attach(..., training=)``.
+
+    Parameters
+    ----------
+    optimizer
+        The optimizer of the real training. It holds parameters of the observed model.
+    step_fn : function(model, optimizer, batch) -> Tensor or None
+        Makes one update of the model that it receives, and may return the loss. It uses its arguments only. A model, a
+        scheduler, a gradient scaler or a data loader from outside would be changed by an observation.
+    batches : function(step, n) -> sequence of n batches
+        Returns the batches of the updates ``step + 1`` to ``step + n``. The same arguments give the same batches, so
+        the function holds no iterator and draws random numbers from a generator seeded by the step.
+
+    Notes
+    -----
+    A probe reads the context as ``snapshot.training``. A probe with ``requires = ("training",)`` cannot be attached
+    without one.
+
+    See Also
+    --------
+    probe.Snapshot : What a probe receives.
+    probe.testing.check_training_untouched : Test that a probe leaves the real training unchanged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import TrainingContext
+    >>> x, y = torch.eye(4), torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    >>> model = torch.nn.Linear(4, 1)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> def step_fn(model, optimizer, batch):
+    ...     optimizer.zero_grad()
+    ...     loss = torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> def batches(step, n):
+    ...     return [(x[[k % 4]], y[[k % 4]]) for k in range(step, step + n)]
+    >>> training = TrainingContext(optimizer, step_fn, batches)
+    >>> model_copy, optimizer_copy = training.copy(model)
+    >>> before = model.weight.clone()
+    >>> for batch in training.batches(0, 3):
+    ...     loss = training.update(model_copy, optimizer_copy, batch)
+    >>> torch.equal(model.weight, before), torch.equal(model_copy.weight, before)
+    (True, False)
+    """
+
+    optimizer: torch.optim.Optimizer
+    step_fn: Callable[[nn.Module, torch.optim.Optimizer, Any], Tensor | None]
+    batches: Callable[[int, int], Sequence[Any]]
+    _training: frozenset[str] | None = field(default=None, repr=False)  # modules in training mode, None: as they are
+
+    def of(self, model: nn.Module) -> Self:
+        """Return this context with the present training flags of the model, which an observation switches off."""
+        return replace(self, _training=frozenset(name for name, module in model.named_modules() if module.training))
+
+    def copy(self, model: nn.Module) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return a copy of a model, and a copy of the optimizer that holds the parameters of this copy.
+
+        Parameters
+        ----------
+        model
+            The model whose parameters the optimizer holds, ``snapshot.model`` in a probe.
+
+        Returns
+        -------
+        model : Module
+            A deep copy. Tied and frozen parameters, buffers and hooks are copied; gradients are not. Inside an
+            observation each module has the training flag that it had before the observation.
+        optimizer : Optimizer
+            Of the same class, with the same parameter groups and a copy of the state. Hooks of the optimizer, and a
+            learning rate scheduler that has wrapped its ``step``, are not copied.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot be copied.
+        """
+        memo: dict[int, Any] = {}  # shared, so that the copied optimizer refers to the copied parameters
+        try:
+            copied = deepcopy(model, memo)
+        except Exception as error:
+            raise ValueError(
+                f"Expected a {type(model).__name__} that copy.deepcopy can copy, got {type(error).__name__}: {error}; "
+                "remove what cannot be copied from the attributes of its modules"
+            ) from error
+        if self._training is not None:
+            for name, module in copied.named_modules():
+                module.training = name in self._training
+        return copied, _copied(self.optimizer, memo)
+
+    def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor | None:
+        """Run ``step_fn`` with gradients enabled, which an observation disables, and return its result detached.
+
+        Random numbers come from the global generators of PyTorch. An observation restores their states at its end. A
+        probe that calls ``torch.manual_seed`` before makes the update reproducible.
+        """
+        with torch.enable_grad(), user_defaults():
+            loss = self.step_fn(model, optimizer, batch)
+        return None if loss is None else loss.detach()
+
+
+def _copied(optimizer: torch.optim.Optimizer, memo: dict[int, Any]) -> torch.optim.Optimizer:
+    """Copy an optimizer; ``memo`` maps the parameters to their copies."""
+    copied = deepcopy(optimizer, memo)
+    for name, value in vars(optimizer).items():  # pickling, and so deepcopy, drops attributes that a subclass adds
+        if name not in vars(copied) and name not in _OF_A_SCALER and not callable(value):
+            setattr(copied, name, deepcopy(value, memo))
+    return copied
