@@ -24,6 +24,7 @@ from .forward.snapshot import (
     Snapshot as Snapshot,
     generator as generator,
 )
+from .layer_probe import LayerProbe as LayerProbe
 from .measures.activations import ActivationsProbe as ActivationsProbe
 from .measures.fourier import FourierProbe as FourierProbe
 from .measures.linear_mapping.probe import LMNProbe as LMNProbe
@@ -40,7 +41,7 @@ from .progress.early_warning import EarlyWarning as EarlyWarning
 from .progress.scorecard import ProgressScorecard as ProgressScorecard
 from .readers.reading import read as read
 from .recording.files import save as save
-from .recording.journal import load as load
+from .recording.reading import load as load
 from .schedule import (
     at as at,
     every as every,

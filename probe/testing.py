@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from probe.base import Observer
 from probe.recording.files import read_netcdf, save
-from probe.recording.journal import load
+from probe.recording.reading import load
 from probe.schedule import every
 from probe.series import validate
 

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from probe import load
+from probe.errors import ProbeWarning
 from probe.recording import Journal, journal as module, journal_of, read_netcdf
 from probe.series import Variable
 
@@ -80,7 +81,7 @@ def test_a_copy_without_its_journal_is_read(path: Path) -> None:
 
 
 def test_nothing_at_a_path_says_so(path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no series at .*run\.nc, and no journal"):
+    with pytest.raises(FileNotFoundError, match=r"Expected a series at .*run\.nc or a journal .*got neither"):
         load(path)
 
 
@@ -92,7 +93,7 @@ def test_a_torn_last_line_is_left_out_with_a_warning(path: Path, cut: int) -> No
     started(path, n=3)
     file = journal_of(path)
     file.write_bytes(file.read_bytes()[:-cut])
-    with pytest.warns(RuntimeWarning, match=r"last line of run\.nc\.journal was cut off"):
+    with pytest.warns(ProbeWarning, match=r"last line in run\.nc\.journal, got one that was cut off"):
         found = load(path)
     assert found["step"].values.tolist() == [0, 1]
 
@@ -101,7 +102,7 @@ def test_recording_goes_on_after_a_torn_line(path: Path) -> None:
     started(path, n=3)
     file = journal_of(path)
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.warns(RuntimeWarning, match="was cut off"):
+    with pytest.warns(ProbeWarning, match="was cut off"):
         journal = Journal(path, HEADER, mode="resume")
     journal.record(2, {"v": NUMBERS[0]})
     assert load(path)["step"].values.tolist() == [0, 1, 2]
@@ -113,13 +114,13 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(path: Path, dama
     file = journal_of(path)
     parts = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*parts[:4], damage, *parts[5:]]))
-    with pytest.raises(ValueError, match=r"line 5 of .*run\.nc\.journal is damaged"):
+    with pytest.raises(ValueError, match=r"line 5 of .*run\.nc\.journal, got a damaged line"):
         load(path)
 
 
 def test_a_journal_without_a_header_is_none(path: Path) -> None:
     journal_of(path).write_text('{"kind": "record", "step": 0, "values": {}}\n')
-    with pytest.raises(ValueError, match="is no journal of a series"):
+    with pytest.raises(ValueError, match="Expected a journal with a header"):
         load(path)
 
 
@@ -148,7 +149,7 @@ def test_a_record_that_cannot_be_written_is_kept_and_written_with_the_next(
     else:
         monkeypatch.setattr(os, "fsync", failing(1, os.fsync))
     journal.declare(Variable("new"))
-    with pytest.warns(RuntimeWarning, match="step 1 could not be written to .*No space left.*kept in memory"):
+    with pytest.warns(ProbeWarning, match="to write step 1 to .*No space left.*stay in memory"):
         journal.record(1, {"v": NUMBERS[1], "new": np.array(5.0)})
     assert journal.dataset()["step"].values.tolist() == [0, 1]
     journal.record(2, {"v": NUMBERS[0]})
@@ -167,7 +168,7 @@ def test_a_write_that_breaks_in_the_middle_of_a_line_leaves_no_half_line(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", torn)
-        with pytest.warns(RuntimeWarning, match="could not be written"):
+        with pytest.warns(ProbeWarning, match="to write step 1 to"):
             journal.record(1, {"v": NUMBERS[1]})
     journal.record(2, {"v": NUMBERS[0]})
     assert load(path)["step"].values.tolist() == [0, 1, 2]
@@ -177,7 +178,7 @@ def test_what_is_pending_is_written_at_the_end(path: Path, monkeypatch: pytest.M
     journal = started(path, n=1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing(1, os.fsync))
-        with pytest.warns(RuntimeWarning, match="could not be written"):
+        with pytest.warns(ProbeWarning, match="to write step 1 to"):
             journal.record(1, {"v": NUMBERS[1]})
     journal.close()
     assert load(path)["step"].values.tolist() == read_netcdf(path)["step"].values.tolist() == [0, 1]
@@ -189,7 +190,7 @@ def test_a_snapshot_that_fails_is_a_warning_and_the_journal_has_all(
     journal = started(path, n=1)
     with monkeypatch.context() as patch:
         patch.setattr(xr.Dataset, "to_netcdf", failing(1, None))
-        with pytest.warns(RuntimeWarning, match="step 1 could not be written"):
+        with pytest.warns(ProbeWarning, match="to write step 1 to"):
             journal.record(1, {"v": NUMBERS[1]})
     assert load(path)["step"].values.tolist() == [0, 1]
 
@@ -197,7 +198,7 @@ def test_a_snapshot_that_fails_is_a_warning_and_the_journal_has_all(
 def test_a_journal_that_was_deleted_is_not_replaced_by_half_a_one(path: Path) -> None:
     journal = started(path, n=2)
     journal_of(path).unlink()
-    with pytest.warns(RuntimeWarning, match="No such file"):
+    with pytest.warns(ProbeWarning, match="No such file"):
         journal.record(2, {"v": NUMBERS[0]})
     with pytest.raises(FileNotFoundError):
         journal.close()
@@ -213,7 +214,7 @@ def test_files_that_exist_are_not_touched_without_a_mode(path: Path, left: str) 
     if left != "both":
         (path if left == "journal" else journal_of(path)).unlink()
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
-    with pytest.raises(FileExistsError, match=r"mode='resume'\) goes on with it, mode='overwrite' replaces it"):
+    with pytest.raises(FileExistsError, match=r"mode='resume'\) continues it, mode='overwrite' replaces it"):
         Journal(path, HEADER)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
@@ -245,7 +246,10 @@ def test_resume_refuses_another_configuration_and_names_it(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "error", "told"),
-    [("append", ValueError, "mode must be None, 'resume' or 'overwrite'"), ("resume", FileNotFoundError, "start anew")],
+    [
+        ("append", ValueError, "Expected mode None, 'resume' or 'overwrite'"),
+        ("resume", FileNotFoundError, "start anew"),
+    ],
 )
 def test_other_modes_say_what_is_needed(path: Path, mode: str, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
@@ -253,7 +257,7 @@ def test_other_modes_say_what_is_needed(path: Path, mode: str, error: type[Excep
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere; make it first"):
+    with pytest.raises(FileNotFoundError, match=r"Expected an existing folder .*nowhere.*make it"):
         Journal(tmp_path / "nowhere" / "run.nc", HEADER)
 
 

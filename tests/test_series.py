@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 from probe import concat, save
-from probe.recording import Records, provenance_json, read_netcdf
+from probe.recording import provenance_json, read_netcdf
+from probe.recording.records import Records
 from probe.series import Variable, validate
 
 

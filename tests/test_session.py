@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from probe import Measured, MutualInfoProbe, PerformanceProbe, Probe, ProbeSet, Snapshot, at, every, load, save
+from probe.errors import ProbeWarning
 from probe.recording import journal as journal_module, journal_of, read_netcdf
 
 X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
@@ -585,7 +586,7 @@ def test_a_full_disk_does_not_stop_the_training(path: Path, monkeypatch: pytest.
     probe = Echo().attach(net(), DATA, path=path, on_error="raise").observe(0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.warns(RuntimeWarning, match="could not be written"):
+        with pytest.warns(ProbeWarning, match="Expected to write step 1"):
             probe.observe(1)
     probe.observe(2)
     assert load(path)["step"].values.tolist() == [0, 1, 2]

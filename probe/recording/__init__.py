@@ -1,4 +1,4 @@
-"""Observations in memory and on disk: records, journal, lock, provenance, files."""
+"""Record observations in memory and on disk: records, journal, lock, provenance, files."""
 
 import lazy_loader
 

@@ -1,17 +1,14 @@
+from .checks import differences as differences
 from .files import (
     atomic_write as atomic_write,
     read_netcdf as read_netcdf,
     save as save,
     write_netcdf as write_netcdf,
 )
-from .journal import (
-    Journal as Journal,
-    differences as differences,
-    journal_of as journal_of,
-    load as load,
-)
+from .journal import Journal as Journal
+from .lines import journal_of as journal_of
 from .lock import Lock as Lock
 from .provenance import provenance_json as provenance_json
-from .records import Records as Records
+from .reading import load as load
 
 __all__: list[str]

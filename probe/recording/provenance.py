@@ -1,4 +1,4 @@
-"""Where the numbers of a series come from: versions, parameters, code revision."""
+"""Provenance of a series: versions, parameters, code revision."""
 
 import json
 import platform
@@ -12,7 +12,35 @@ from probe.series import SCHEMA
 
 
 def provenance_json(estimators: Sequence[Mapping[str, Any]], **facts: Any) -> str:
-    """Where the numbers come from, as one JSON string: versions, parameters, code revision. No host, no path."""
+    """Return the provenance of a series as one JSON string.
+
+    It holds versions of packages, parameters, the code revision and the time. It holds no host name and no path.
+
+    Parameters
+    ----------
+    estimators
+        Name and parameters of each probe.
+    **facts
+        Further entries, such as ``device="cpu"``. Values that JSON cannot hold are stored as their ``repr``.
+
+    Returns
+    -------
+    str
+        A JSON object with ``schema``, ``created`` (UTC), ``python``, ``versions``, ``git``, ``estimators`` and the
+        facts. ``git`` is null outside a repository.
+
+    See Also
+    --------
+    Journal : Stores the provenance in the header of a recording.
+
+    Examples
+    --------
+    >>> import json
+    >>> from probe.recording import provenance_json
+    >>> entry = json.loads(provenance_json([{"estimator": "PerformanceProbe"}], device="cpu"))
+    >>> entry["device"], entry["estimators"]
+    ('cpu', [{'estimator': 'PerformanceProbe'}])
+    """
     packages = ("probe-dynamics", "torch", "numpy", "scipy", "scikit-learn", "xarray")
     entry = {
         "schema": SCHEMA,
@@ -27,7 +55,7 @@ def provenance_json(estimators: Sequence[Mapping[str, Any]], **facts: Any) -> st
 
 
 def resumed_provenance(old: str, new: str) -> str:
-    """The provenance of a recording that goes on: that of its start, and of each resumption."""
+    """Return the provenance of a resumed recording: that of its start, and that of each resumption."""
     first = json.loads(old)
     return json.dumps({**first, "resumed": [*first.get("resumed", []), json.loads(new)]})
 
@@ -40,7 +68,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> dict[str, Any] | None:
-    """Commit and dirty flag of the repository that the training runs in; None outside a repository."""
+    """Return commit and dirty flag of the repository in the working folder; None outside a repository."""
     try:
         git = ["git", "--no-optional-locks"]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)

@@ -11,35 +11,33 @@ from probe.series import SCHEMA, Variable
 
 
 class Records:
-    """Observations as numpy columns that double in length; a repeated step replaces what it repeats."""
+    """Observations as numpy columns that double in length. A repeated step replaces the earlier observation."""
 
     def __init__(self) -> None:
         self.variables: dict[str, Variable] = {}
         self._columns: dict[str, np.ndarray] = {}
         self._rows: dict[int, int] = {}  # step -> row
         self._kept: dict[str, dict[int, int]] = {}  # name of a kept value -> step -> checksum
-        self._used = 0  # rows given away, also to steps that were dropped since
+        self._used = 0  # rows in use, including those of steps that were dropped
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def steps(self) -> list[int]:
-        """The steps observed, increasing."""
+        """Observed steps in increasing order."""
         return sorted(self._rows)
 
     def declare(self, variable: Variable) -> None:
-        """Add a variable, once; steps recorded before hold "not measured"."""
+        """Add a variable unless it exists. Steps recorded before hold "not measured"."""
         if variable.name in self.variables:
             return
         dtype = np.int8 if variable.flag else np.float64
         self.variables[variable.name] = variable
         self._columns[variable.name] = np.full((max(16, self._used), *variable.shape), variable.empty, dtype)
 
-    def put(
-        self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})
-    ) -> None:
-        """Record one step and the checksums of its kept values, in place of what was recorded of it before."""
+    def put(self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Record one step and the checksums of its kept values. Replace an earlier record of this step."""
         for steps in self._kept.values():
             steps.pop(int(step), None)
         for name, checksum in kept.items():
@@ -49,7 +47,7 @@ class Records:
         self.annotate(step, values)
 
     def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Set declared variables of a recorded step; the others keep what they have."""
+        """Set declared variables of a recorded step. Other variables keep their values."""
         row = self._rows[int(step)]
         for name, value in values.items():
             if row >= len(self._columns[name]):
@@ -57,7 +55,7 @@ class Records:
             self._columns[name][row] = value
 
     def column(self, name: str) -> np.ndarray:
-        """What was recorded of one variable, by step: (observations, ...); empty if there is no such variable."""
+        """Return the values of one variable by step, (observations, ...); empty if there is no such variable."""
         if name not in self._columns:
             return np.empty(0)
         column = self._columns[name]
@@ -71,7 +69,7 @@ class Records:
         return None if last is None else (last, steps[last])
 
     def cut(self, step: int) -> None:
-        """Drop what was recorded after this step."""
+        """Drop the observations after this step."""
         self._kept = {name: {k: v for k, v in steps.items() if k <= step} for name, steps in self._kept.items()}
         self._rows = {kept: row for kept, row in self._rows.items() if kept <= step}
 
@@ -82,10 +80,10 @@ class Records:
         self._columns[name] = new
 
     def dataset(self, order: Mapping[str, Sequence[Any]], provenance: str) -> xr.Dataset:
-        """All observations, by step; labels of a dimension are united in the given ``order``."""
+        """Return all observations by step, with the labels of each dimension united in the given ``order``."""
         steps = self.steps
         rows = np.array([self._rows[step] for step in steps], dtype=np.int64)
-        union = _united(self.variables.values(), order)
+        union = _united_labels(self.variables.values(), order)
         arrays = {}
         for name, variable in self.variables.items():
             if len(self._columns[name]) < self._used:
@@ -103,11 +101,11 @@ class Records:
         return array.assign_attrs(attrs)
 
 
-def _united(variables: Iterable[Variable], order: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """The labels of each dimension: those in ``order`` first, in that order, then others as they came."""
+def _united_labels(variables: Iterable[Variable], order: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return the labels of each dimension: those in ``order`` first, then the others in order of appearance."""
     seen: dict[str, dict[Any, None]] = {}
     for variable in variables:
         for dim in variable.dims:
             seen.setdefault(dim, {}).update(dict.fromkeys(variable.coords[dim]))
     known = {dim: {label: i for i, label in enumerate(order.get(dim, ()))} for dim in seen}
-    return {dim: sorted(seen[dim], key=lambda x: known[dim].get(x, len(known[dim]))) for dim in seen}
+    return {dim: sorted(seen[dim], key=lambda label: known[dim].get(label, len(known[dim]))) for dim in seen}

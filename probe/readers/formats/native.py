@@ -5,7 +5,7 @@ from pathlib import Path
 import xarray as xr
 
 from probe.recording import journal
-from probe.recording.journal import journal_of as journal_of
+from probe.recording.lines import journal_of as journal_of
 
 NAME = "probe"
 
