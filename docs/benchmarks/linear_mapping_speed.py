@@ -58,7 +58,7 @@ def vectorised(tail: nn.Module, h: Tensor) -> list[float]:
 def at_once(tail: nn.Module, h: Tensor, rows: int) -> Tensor:
     """L of all pairs."""
     lam = torch.linspace(0, 1, POINTS, dtype=torch.float64)
-    return pairwise_linearity(lambda points, first: tail(points), h, tail(h), lam, rows=rows).mean
+    return pairwise_linearity(lambda points, first: tail(points), h, tail(h), lam, batch_size=rows).mean
 
 
 def observed(model: nn.Module, x: Any, batch_size: int = 512, **parameters: Any) -> LMNProbe:

@@ -1,4 +1,4 @@
-"""Boundaries where units switch, linearity along lines, spectra: tensors in, numbers out."""
+"""Boundaries where units switch, linearity along lines, and spectra of matrices. Functions of tensors."""
 
 import lazy_loader
 

@@ -6,7 +6,6 @@ from .boundaries import (
 )
 from .frames import (
     effective_share as effective_share,
-    fixed_frame as fixed_frame,
     orthonormal_frame as orthonormal_frame,
 )
 from .lines import (

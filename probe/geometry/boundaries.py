@@ -1,7 +1,8 @@
-"""Units near zero: from pre-activations at the vertices of a neighbourhood to counts, distances and densities.
+"""Boundaries of units: counts, distances and densities from pre-activations at the vertices of a neighbourhood.
 
-A *slice* is the plane through a point that its directions span. The slope of a unit in it comes from central
-differences over opposite vertices, so all of this needs no gradients of the model, and can itself be differentiated.
+The boundary of a unit is the set where its pre-activation is zero. A *slice* is the plane through a point that its
+directions span. Central differences over opposite vertices give the slope of a unit in the slice. These functions
+therefore need no gradients of the model, and they are differentiable themselves.
 """
 
 import math
@@ -10,81 +11,158 @@ import torch
 from torch import Tensor
 
 
-def sign_changes(z: Tensor, dim: int = 1) -> Tensor:
-    """How many units do not have one sign over all vertices (arXiv:2402.15555, section 3).
+def sign_changes(pre_activations: Tensor, dim: int = 1) -> Tensor:
+    """Number of units of each point whose sign differs between vertices (arXiv:2402.15555, section 3).
 
     Parameters
     ----------
-    z : Tensor of shape (n, V, ...)
-        Pre-activations of n points at V vertices; an exact zero is a sign of its own.
-    dim
-        Where the vertices are: 1, or 0 for a shape of (V, n, ...), which is quicker to go through.
+    pre_activations : Tensor of shape (n, V, ...)
+        Pre-activations of n points at V vertices. An exact zero counts as a third sign.
+    dim : int
+        Dimension of the vertices: 1, or 0 for the shape (V, n, ...), which is faster.
 
     Returns
     -------
-    Tensor of shape (n,), float64, NaN for points with a pre-activation that is not finite.
+    float64 Tensor of shape (n,)
+        NaN for points with a pre-activation that is not finite.
+
+    See Also
+    --------
+    boundary_density : A smooth measure of boundaries.
+    probe.LocalComplexityProbe : The count over training.
+
+    Examples
+    --------
+    Of three units at four vertices, the first and the last change their sign.
+
+    >>> import torch
+    >>> from probe.geometry import sign_changes
+    >>> vertices = torch.tensor([[[1.0, 2.0, -1.0], [-1.0, 2.0, -1.0], [1.0, 3.0, 0.5], [1.0, 1.0, -2.0]]])
+    >>> sign_changes(vertices).tolist()
+    [2.0]
     """
-    flat = z if z.ndim == 3 else z.reshape(*z.shape[:2], -1)
+    is_flat = pre_activations.ndim == 3
+    flat = pre_activations if is_flat else pre_activations.reshape(*pre_activations.shape[:2], -1)
     low, high = flat.amin(dim), flat.amax(dim)  # (n, units)
     width = high - low
-    changes = high.sign().sub_(low.sign()).clamp_(max=1)  # few and cheap kernels: for small layers their number counts
+    changes = high.sign().sub_(low.sign()).clamp_(max=1)  # few kernels: their number dominates for small layers
     return changes.add_(width, alpha=0).sum(1, dtype=torch.float64)  # NaN unless all are finite
 
 
 def slice_slope(ahead: Tensor, behind: Tensor, radius: float) -> Tensor:
-    """Length of the gradient of each unit within the slice, by central differences.
+    """Norm of the gradient of each unit within the slice, from central differences.
 
     Parameters
     ----------
     ahead, behind : Tensors of shape (n, P, ...)
-        Pre-activations at x + r v_p and at x - r v_p, the v_p orthonormal.
-    radius
-        r. Where a unit is affine within it, the slope is exact.
+        Pre-activations at x + r v_p and at x - r v_p, for P orthonormal directions v_p.
+    radius : float
+        r, in units of the inputs.
 
     Returns
     -------
     Tensor of shape (n, ...)
+        In units of the pre-activations per unit of the inputs. Exact for a unit that is affine within the radius.
+
+    See Also
+    --------
+    orthonormal_frame : Random directions.
+    boundary_distance, boundary_density : Functions of the slope.
+
+    Examples
+    --------
+    The unit z = 3 a + 4 b has a gradient of norm 5.
+
+    >>> import torch
+    >>> from probe.geometry import slice_slope
+    >>> step = 0.1 * torch.tensor([[[3.0], [4.0]]])
+    >>> round(slice_slope(1 + step, 1 - step, radius=0.1).item(), 4)
+    5.0
     """
     return torch.linalg.vector_norm((ahead - behind) / (2 * radius), dim=1)
 
 
-def boundary_distance(z: Tensor, slope: Tensor) -> Tensor:
-    """Distance of each unit's zero set from the point, to first order, within the slice: ``|z| / slope``.
+def boundary_distance(pre_activations: Tensor, slope: Tensor) -> Tensor:
+    r"""Distance from the point to the boundary of each unit within the slice, to first order: \|z\| / slope.
 
-    Infinite for a unit that does not move, be it zero or not: it has no boundary here. The distance in the whole space
-    is at most this one. NaN where a unit is not finite.
-
-    Parameters
-    ----------
-    z, slope : Tensors of the same shape
-        Pre-activations at the points, and :func:`slice_slope`.
-    """
-    return torch.where(slope > 0, z.abs() / slope, torch.inf).where(torch.isfinite(z + slope), torch.nan)
-
-
-def boundary_density(z: Tensor, slope: Tensor, *, width: float, spatial: bool = True) -> Tensor:
-    """Smooth density of boundaries at the points: the sum over units of k_h(z_i) times slope_i.
-
-    With a delta function for the Gaussian kernel k_h this is the area of all zero sets per unit of volume (co-area
-    formula). Differentiable, and of one value for all scales of the weights of a unit where ``spatial``.
+    The distance in the whole space is at most this distance.
 
     Parameters
     ----------
-    z, slope : Tensors of shape (n, ...)
-    width
-        Standard deviation of the kernel: a distance in the slice (``spatial``: h_i = width * slope_i, so that a unit
-        that does not move adds nothing), or h itself, in units of pre-activations.
+    pre_activations, slope : Tensors of the same shape
+        Pre-activations z at the points, and the result of :func:`slice_slope`.
 
     Returns
     -------
-    Tensor of shape (n,), in 1 / length, NaN where a unit is not finite
+    Tensor of the same shape
+        In units of the inputs. Infinite for a unit of slope 0, even if it is 0: such a unit has no boundary here. NaN
+        for a unit that is not finite.
+
+    See Also
+    --------
+    slice_slope : The slope.
+    boundary_density : Density of the boundaries at the points.
+
+    Examples
+    --------
+    The line 3 a + 4 b = 10 lies at a distance of 2 from the origin.
+
+    >>> import torch
+    >>> from probe.geometry import boundary_distance
+    >>> boundary_distance(torch.tensor([-10.0, 1.0]), slope=torch.tensor([5.0, 0.0])).tolist()
+    [2.0, inf]
+    """
+    distance = torch.where(slope > 0, pre_activations.abs() / slope, torch.inf)
+    return distance.where(torch.isfinite(pre_activations + slope), torch.nan)
+
+
+def boundary_density(pre_activations: Tensor, slope: Tensor, *, width: float, spatial: bool = True) -> Tensor:
+    """Smooth density of boundaries at the points: the sum over units of k_h(z_i) times slope_i.
+
+    If the Gaussian kernel k_h is replaced by a delta function, this is the area of all boundaries per unit of volume
+    (co-area formula). The density is differentiable. With ``spatial`` it does not depend on the scale of the weights
+    of a unit.
+
+    Parameters
+    ----------
+    pre_activations, slope : Tensors of shape (n, ...)
+        Pre-activations z at the points, and the result of :func:`slice_slope`.
+    width : float
+        Standard deviation of the kernel. With ``spatial`` it is a distance in the slice, in units of the inputs:
+        h_i = width * slope_i. Otherwise it is h itself, in units of the pre-activations.
+    spatial : bool
+        Whether ``width`` is a distance. A unit of slope 0 then contributes 0.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        In 1 / unit of the inputs. NaN if a unit is not finite.
+
+    Raises
+    ------
+    ValueError
+        If ``width`` is not positive.
+
+    See Also
+    --------
+    sign_changes : Number of units with a boundary between the vertices.
+    boundary_distance : Distance to each boundary.
+
+    Examples
+    --------
+    On its boundary, a unit contributes the maximum of a normal density, 1 / sqrt(2 pi).
+
+    >>> import torch
+    >>> from probe.geometry import boundary_density
+    >>> round(boundary_density(torch.tensor([[0.0]]), torch.tensor([[5.0]]), width=1.0).item(), 4)
+    0.3989
     """
     if not width > 0:
-        raise ValueError(f"width must be positive, got {width}")
-    z, slope = z.flatten(1), slope.flatten(1)
+        raise ValueError(f"Expected width > 0, got {width}; pass a positive distance")
+    z, slope = pre_activations.flatten(1), slope.flatten(1)
     moves = slope != 0
     if spatial:
-        distance = z / slope.where(moves, 1.0)  # a place that is not used, so that gradients stay finite there
+        distance = z / slope.where(moves, 1.0)  # 1 is never used; it keeps gradients finite
         units = _gaussian(distance / width).where(moves, 0.0) / width
     else:
         units = _gaussian(z / width) * slope / width

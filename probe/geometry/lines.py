@@ -1,13 +1,14 @@
-r"""How straight a map f is along the lines between samples, and one number for it (arXiv:2310.05918, section 2).
+r"""Linearity of a map f along the lines between samples, and its linear mapping number (arXiv:2310.05918, section 2).
 
-On the line from h_i to h_j, h(lam) = h_i + lam (h_j - h_i) at M points of lam from 0 to 1, let y_k(lam) = f(h(lam))_k.
+On the line from h_i to h_j, h(lam) = h_i + lam (h_j - h_i) at M positions lam from 0 to 1, let y_k(lam) = f(h(lam))_k.
 
-    L_ij = (1/K) sum_k r_k^2,  r_k = the Pearson correlation of y_k with lam              (the published one)
+    L_ij = (1/K) sum_k r_k^2,  r_k = Pearson correlation of y_k with lam                  (as published)
     W_ij = sum_k cov_k^2 / (var lam . sum_k var y_k)                                      (weighted by variance)
 
-W is the share of the variance of the whole output that is linear in lam: rotations of the output leave it alone, L not.
-Both are 1 on the diagonal and where f is affine; an output that does not move counts as affine (0/0 := 1). With p the
-absolute eigenvalues of the matrix over their sum, LMN = 2 ** (- sum p log2 p), from 1 to the number of samples N.
+W is the share of the variance of the whole output that is linear in lam. Rotations of the output change L, but not W.
+Both are 1 on the diagonal and where f is affine. A constant output counts as affine (0/0 := 1). With p the absolute
+eigenvalues of the matrix over their sum, the linear mapping number is LMN = 2 ** (- sum p log2 p). It lies between 1
+and the number of samples N.
 """
 
 import math
@@ -17,106 +18,177 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_ORDINARY = 1e12  # squares of float32 numbers between this and its inverse neither overflow nor vanish
+_SAFE_SIZE = 1e12  # squares of float32 numbers between its inverse and this size neither overflow nor vanish
 
 
 def linear_mapping_number(matrix: Tensor) -> Tensor:
-    """2 to the entropy (bits) of the normalised absolute spectrum of a symmetric matrix (n, n)."""
+    """Linear mapping number: 2 to the entropy (bits) of the normalised absolute spectrum (arXiv:2310.05918, section 2).
+
+    Parameters
+    ----------
+    matrix : Tensor of shape (n, n)
+        Symmetric, L or W of :func:`pairwise_linearity`.
+
+    Returns
+    -------
+    Tensor of shape ()
+        From 1 to n.
+
+    Raises
+    ------
+    ValueError
+        If ``matrix`` is not square.
+
+    See Also
+    --------
+    pairwise_linearity : The matrices.
+    effective_rank : The same function of singular values.
+
+    Examples
+    --------
+    An affine map has one linear region. Samples without any linearity between them count separately.
+
+    >>> import torch
+    >>> from probe.geometry import linear_mapping_number
+    >>> round(linear_mapping_number(torch.ones(4, 4)).item(), 3), round(linear_mapping_number(torch.eye(4)).item(), 3)
+    (1.0, 4.0)
+    """
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"expected a square matrix, got shape {tuple(matrix.shape)}")
+        raise ValueError(
+            f"Expected a square matrix, got shape {tuple(matrix.shape)}; pass one row and column per sample"
+        )
     p = torch.linalg.eigvalsh(matrix).abs()
     p = p / p.sum()
     return torch.exp2(-torch.special.xlogy(p, p).sum() / math.log(2))
 
 
-def linearity(y: Tensor, lam: Tensor, *, weighted: bool = False) -> Tensor:
-    """Share of the variance of outputs along lines that is linear in ``lam``: the mean over outputs, or of all.
+def linearity(outputs: Tensor, positions: Tensor, *, weighted: bool = False) -> Tensor:
+    """Share of the variance of outputs along lines that is linear in the position (arXiv:2310.05918, section 2).
 
     Parameters
     ----------
-    y : Tensor of shape (pairs, M, K)
-    lam : Tensor of shape (M,), M >= 3
-    weighted
-        The share of the sum of variances (W above) instead of the mean of shares (L).
+    outputs : Tensor of shape (lines, M, K)
+        Outputs at the positions.
+    positions : Tensor of shape (M,), M >= 3
+        Positions lam on each line, from 0 to 1.
+    weighted : bool
+        Whether to return the share of the sum of variances (W) instead of the mean of shares (L).
 
     Returns
     -------
-    Tensor of shape (pairs,), float64, from 0 to 1.
+    float64 Tensor of shape (lines,)
+        From 0 to 1.
+
+    See Also
+    --------
+    pairwise_linearity : The same for the lines between all pairs of points.
+
+    Examples
+    --------
+    Of two outputs, one is linear and one is symmetric about the middle of the line.
+
+    >>> import torch
+    >>> from probe.geometry import linearity
+    >>> positions = torch.tensor([0.0, 0.5, 1.0])
+    >>> outputs = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]]])
+    >>> [round(linearity(outputs, positions, weighted=weighted).item(), 4) for weighted in (False, True)]
+    [0.5, 0.75]
     """
-    floor = _floor(y.flatten(0, 1), len(lam))
-    y = y.movedim(1, 0).double()  # (M, pairs, K)
-    return _shares(y[0], y[1:-1], y[-1], _Axis.of(lam.double()), floor)[int(weighted)]
+    floor = _variance_floor(outputs.flatten(0, 1), len(positions))
+    steps = outputs.movedim(1, 0).double()  # (M, lines, K)
+    return _shares(steps[0], steps[1:-1], steps[-1], _Axis.of(positions.double()), floor)[int(weighted)]
 
 
 @dataclass(frozen=True)
 class PairwiseLinearity:
-    """L and W between all pairs of samples.
+    """Result of :func:`pairwise_linearity`.
 
     Attributes
     ----------
-    mean, weighted : float64 Tensors of shape (n, n), on the CPU
-        L and W above; NaN where an output is not finite.
-    moved : float
-        The farthest that an output moves along a line: as far as a straight one of the same variance does.
+    mean, weighted : float64 Tensors of shape (n, n)
+        L and W on the CPU. NaN where an output is not finite.
+    max_change : float
+        Largest change of an output along a line: the change of a straight output of the same variance.
     """
 
     mean: Tensor
     weighted: Tensor
-    moved: float
+    max_change: float
 
 
 def pairwise_linearity(
-    tail: Callable[[Tensor, Tensor], Tensor],
-    h: Tensor,
-    ends: Tensor,
-    lam: Tensor,
+    function: Callable[[Tensor, Tensor], Tensor],
+    points: Tensor,
+    outputs: Tensor,
+    positions: Tensor,
     *,
-    around: bool = False,
-    rows: int = 1024,
+    depends_on_first: bool = False,
+    batch_size: int = 1024,
 ) -> PairwiseLinearity:
-    """Follow a map along the straight lines between all pairs of points.
+    """Linearity of a map along the straight lines between all pairs of points (arXiv:2310.05918, section 2).
 
     Parameters
     ----------
-    tail
-        ``(points, first) -> outputs``: points (m * lines, ...), first those nearest to the beginnings of all lines,
-        which are the samples ``first`` (lines,); outputs (m * lines, K).
-    h : Tensor of shape (n, ...)
-        The points, n >= 2.
-    ends : Tensor of shape (n, K)
-        Their outputs, which are known and not computed again.
-    lam : Tensor of shape (M,)
-        From 0 to 1, M >= 3.
-    around
-        Whether outputs depend on ``first`` too. The end of a line is then not the output of the other sample, but
-        followed like the points before it.
-    rows
-        Points in one call of ``tail``, at least those of one line. Memory: that many points and outputs a few times
-        over, and 48 n^2 bytes.
+    function : callable
+        ``function(batch, first) -> outputs``. ``batch`` has shape (m * lines, ...): first the points nearest to the
+        beginnings of all lines. ``first`` (lines,) is the index of the sample where each line begins. The outputs have
+        shape (m * lines, K).
+    points : Tensor of shape (n, ...)
+        n >= 2.
+    outputs : Tensor of shape (n, K)
+        Outputs at the points. They are not computed again.
+    positions : Tensor of shape (M,)
+        Positions lam on each line, from 0 to 1, M >= 3.
+    depends_on_first : bool
+        Whether the outputs depend on ``first`` too. The end of a line then differs from the output of the other
+        sample, so it is computed like the points before it.
+    batch_size : int
+        Number of points in one call of ``function``, but at least those of one line. The memory is a few times that
+        number of points and outputs, and 48 n^2 bytes.
+
+    Returns
+    -------
+    PairwiseLinearity
+
+    See Also
+    --------
+    linear_mapping_number : One number for L or W.
+    probe.LinearMappingProbe : The number over training.
+
+    Examples
+    --------
+    The absolute value is linear between points of one sign only.
+
+    >>> import torch
+    >>> from probe.geometry import pairwise_linearity
+    >>> points = torch.tensor([[-1.0], [1.0], [2.0]])
+    >>> result = pairwise_linearity(lambda batch, first: batch.abs(), points, points.abs(), torch.linspace(0, 1, 5))
+    >>> [[round(value, 3) for value in row] for row in result.mean.tolist()]
+    [[1.0, 0.0, 0.48], [0.0, 1.0, 1.0], [0.48, 1.0, 1.0]]
     """
-    n, m = len(h), len(lam) - 1 if around else len(lam) - 2
-    i, j = torch.triu_indices(n, n, 1, device=h.device)  # (pairs,)
-    where = lam[1 : m + 1].to(h).view(-1, *[1] * h.ndim)  # (m, 1, ...)
-    floor = _floor(ends, len(lam))
-    if _extreme(ends):
-        ends = ends.double()
-    axis, floor = _Axis.of(lam.to(ends)), floor.to(ends)
-    found, powers = [], []
-    for some in torch.arange(len(i), device=h.device).split(max(1, rows // m)):
-        a, b = i[some], j[some]
-        y = tail(torch.lerp(h[a], h[b], where).flatten(0, 1), a).view(m, len(a), -1)
-        last, inner = (y[-1], y[:-1]) if around else (ends[b], y)
-        mean, weighted, power = _shares(ends[a], inner, last, axis, floor)
-        found.append(torch.stack([mean, weighted]))
+    n, n_inner = len(points), len(positions) - 1 if depends_on_first else len(positions) - 2
+    i, j = torch.triu_indices(n, n, 1, device=points.device)  # (lines,)
+    inner = positions[1 : n_inner + 1].to(points).view(-1, *[1] * points.ndim)  # (m, 1, ...)
+    floor = _variance_floor(outputs, len(positions))
+    if _needs_float64(outputs):
+        outputs = outputs.double()
+    axis, floor = _Axis.of(positions.to(outputs)), floor.to(outputs)
+    shares, powers = [], []
+    for lines in torch.arange(len(i), device=points.device).split(max(1, batch_size // n_inner)):
+        start, end = i[lines], j[lines]
+        y = function(torch.lerp(points[start], points[end], inner).flatten(0, 1), start).view(n_inner, len(start), -1)
+        last, between = (y[-1], y[:-1]) if depends_on_first else (outputs[end], y)
+        mean, weighted, power = _shares(outputs[start], between, last, axis, floor)
+        shares.append(torch.stack([mean, weighted]))
         powers.append(power)
-    moved = (torch.stack(powers).max() / axis.spread).sqrt().item()
-    mean, weighted = torch.cat(found, 1).double().cpu()
-    return PairwiseLinearity(_matrix(mean, n), _matrix(weighted, n), moved)
+    max_change = (torch.stack(powers).max() / axis.spread).sqrt().item()
+    mean, weighted = torch.cat(shares, 1).double().cpu()
+    return PairwiseLinearity(_symmetric(mean, n), _symmetric(weighted, n), max_change)
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """The coordinate along a line, as the sums over it need it."""
+    """The positions along a line, prepared for sums."""
 
     inner: Tensor  # (M-2, 1, 1)
     sums: Tensor  # (2, M-2): makes the sum and the sum of products with lam - mean(lam)
@@ -124,39 +196,41 @@ class _Axis:
     n_points: int
 
     @classmethod
-    def of(cls, lam: Tensor) -> "_Axis":
-        line = lam - lam.mean()
-        sums = torch.stack([torch.ones_like(line), line])[:, 1:-1]
-        return cls(lam[1:-1, None, None], sums, line.square().sum(), len(lam))
+    def of(cls, positions: Tensor) -> "_Axis":
+        centred = positions - positions.mean()
+        sums = torch.stack([torch.ones_like(centred), centred])[:, 1:-1]
+        return cls(positions[1:-1, None, None], sums, centred.square().sum(), len(positions))
 
 
 def _shares(first: Tensor, inner: Tensor, last: Tensor, axis: _Axis, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """L and W (P,), and the largest M times variance, of outputs (P, K), (M-2, P, K), (P, K).
+    """Return L and W (P,), and the largest M times variance, of outputs (P, K), (M-2, P, K), (P, K).
 
-    Only the way off the chord from the first to the last output is summed: rounding then costs a share of the bend,
-    not of an offset. That way is 0 at both ends, so that it is never nearly a line itself, and nothing cancels.
+    Only the deviation from the chord between the first and the last output is summed. Rounding is then relative to the
+    deviation, not to an offset. The deviation is 0 at both ends, so it is never nearly a line, and nothing cancels.
     """
-    off = inner - torch.lerp(first, last, axis.inner)  # (M-2, P, K)
-    total, along = (axis.sums @ off.flatten(1)).view(2, *first.shape)
+    deviation = inner - torch.lerp(first, last, axis.inner)  # (M-2, P, K)
+    total, along = (axis.sums @ deviation.flatten(1)).view(2, *first.shape)
     linear = ((last - first) * axis.spread + along).square() / axis.spread  # (P, K)
-    bent = off.square().sum(0) - total.square() / axis.n_points - along.square() / axis.spread
+    bent = deviation.square().sum(0) - total.square() / axis.n_points - along.square() / axis.spread
     power = linear + bent
     share = torch.where(power <= floor, 1.0, linear / power).mean(1)
-    whole, all_power = linear.sum(1), power.sum(1)
-    return share, torch.where(all_power <= floor.sum(), 1.0, whole / all_power), power.max()
+    all_linear, all_power = linear.sum(1), power.sum(1)
+    return share, torch.where(all_power <= floor.sum(), 1.0, all_linear / all_power), power.max()
 
 
-def _floor(ends: Tensor, n_points: int) -> Tensor:
-    """M times the variance (K,), float64, that mere rounding makes of constant outputs as large as those."""
-    return (ends.abs().amax(0).double() * torch.finfo(ends.dtype).eps).square() * n_points
+def _variance_floor(outputs: Tensor, n_points: int) -> Tensor:
+    """Return M times the variance (K,), float64, that rounding makes of constant outputs of this size."""
+    return (outputs.abs().amax(0).double() * torch.finfo(outputs.dtype).eps).square() * n_points
 
 
-def _extreme(ends: Tensor) -> bool:
-    size = ends.abs().amax(0)
-    return bool(((size > _ORDINARY) | ((size < 1 / _ORDINARY) & (size > 0))).any())
+def _needs_float64(outputs: Tensor) -> bool:
+    """Return whether squares of the outputs can overflow or vanish in float32."""
+    size = outputs.abs().amax(0)
+    return bool(((size > _SAFE_SIZE) | ((size < 1 / _SAFE_SIZE) & (size > 0))).any())
 
 
-def _matrix(values: Tensor, n: int) -> Tensor:
+def _symmetric(values: Tensor, n: int) -> Tensor:
+    """Return the symmetric matrix with these values above its diagonal of ones."""
     i, j = torch.triu_indices(n, n, 1)
     matrix = torch.eye(n, dtype=torch.float64)
     matrix[i, j] = matrix[j, i] = values

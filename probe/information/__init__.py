@@ -1,4 +1,4 @@
-"""Estimators of information and entropy, in bits: tensors in, numbers out. One estimator, one file."""
+"""Estimators of information and entropy, in bits. They take tensors and return numbers; each has its own file."""
 
 import lazy_loader
 

@@ -11,28 +11,29 @@ from .bins import (
     width_bins as width_bins,
 )
 from .channel import (
-    Bits as Bits,
+    ChannelEstimate as ChannelEstimate,
     ChannelInformation as ChannelInformation,
-    calibrated_noise as calibrated_noise,
-    channel_bits as channel_bits,
     channel_information as channel_information,
+)
+from .channel_loss import (
+    channel_bits as channel_bits,
     ib_objective as ib_objective,
-    normalised as normalised,
 )
 from .decodable import (
     DecodableInformation as DecodableInformation,
     decodable_information as decodable_information,
 )
 from .discrete import (
-    codes as codes,
     discrete_entropy as discrete_entropy,
     discrete_information as discrete_information,
+    label_codes as label_codes,
 )
 from .neighbours import (
     NeighbourInformation as NeighbourInformation,
     ksg_information as ksg_information,
     ross_information as ross_information,
 )
+from .noise import calibrated_noise as calibrated_noise
 from .rate_distortion import (
     CodingRate as CodingRate,
     coding_rate as coding_rate,

@@ -1,14 +1,16 @@
-r"""Information about a target that a linear decoder finds in a layer: a lower bound on I(T; Y), in bits.
+r"""Information about a target that a linear decoder extracts from a layer: a lower bound on I(T; Y), in bits.
 
-The cross-entropy of any classifier q on rows it was not fitted to is at least H(Y | T), so [1]_
+The cross-entropy of any classifier q on rows that it was not fitted to is at least H(Y | T). Therefore [1]_
 
     class targets        I(T; Y) >= H(Y) - E[ -log2 q(y | t) ]
     continuous targets   I(T; Y) >= -1/2 log2 (1 - R^2)          (Y normal; E[(y - f(t))^2] = (1 - R^2) Var y)
 
-with logistic and ridge regression on standardised units and k-fold cross-validation. The bounds hold for expectations:
-allow for the standard error. I(T; Y) does not change when Y is mapped one-to-one, so continuous targets are first
-replaced by the normal scores of their ranks: the second bound then needs no assumption on their distribution. It is
-what *this* decoder finds; a layer may hold more than is linear, and only a decoder that is better by itself shows it.
+The decoders are logistic and ridge regression on standardised units, with k-fold cross-validation. The bounds hold for
+expectations, so an estimate can exceed the truth by a few standard errors.
+
+I(T; Y) is invariant under one-to-one maps of Y. Continuous targets are therefore replaced by the normal scores of their
+ranks, and the second bound needs no assumption on their distribution. The bound measures what *this* decoder finds. A
+layer can contain information that is not linear; only a better decoder can show it.
 
 .. [1] Barber and Agakov 2003, The IM algorithm; as "usable" information: Xu et al. 2020, arXiv:2002.10689.
 """
@@ -28,17 +30,30 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from probe.information.discrete import class_codes, discrete_entropy, rows
+from probe.information.discrete import discrete_entropy
+from probe.information.validation import as_rows, class_codes
 
 Array = NDArray[np.float64]
 _ITERATIONS = 1000
 _PENALTIES = np.logspace(-2, 4, 7)  # of ridge regression, chosen within the training rows
+_MIN_DISTINCT = 0.9  # share of distinct values from which targets count as continuous
 
 
 class DecodableInformation(NamedTuple):
-    """A lower bound in bits, not below 0; as it came out (``raw``); its standard error over folds; H(Y) if it has one.
+    """Result of :func:`decodable_information`, in bits.
 
-    ``converged`` tells whether all fits did; the bound holds without, and is looser.
+    Attributes
+    ----------
+    value : float
+        The lower bound on I(T; Y), clipped at 0.
+    raw : float
+        The lower bound before clipping.
+    se : float
+        Standard error of ``raw``, from the spread over folds.
+    ceiling : float or None
+        H(Y). None for continuous targets.
+    converged : bool
+        Whether all fits converged. Without convergence the bound is valid, but looser.
     """
 
     value: float
@@ -49,87 +64,126 @@ class DecodableInformation(NamedTuple):
 
 
 def decodable_information(
-    z: Tensor,
+    activations: Tensor,
     targets: Tensor,
     *,
     continuous: bool = False,
-    folds: int = 5,
-    strength: float = 1.0,
+    n_folds: int = 5,
+    inverse_penalty: float = 1.0,
     random_state: int = 0,
 ) -> DecodableInformation:
-    """Lower bound on I(T; Y) by a cross-validated linear decoder.
+    """Lower bound on I(T; Y), in bits, from a cross-validated linear decoder.
 
     Parameters
     ----------
-    z : Tensor of shape (n, d)
+    activations : Tensor of shape (n, d)
     targets : Tensor of shape (n,)
-        Integer classes, each with at least ``folds`` rows; or real numbers, with ``continuous=True``.
-    continuous
-        Take the targets as real numbers.
-    folds
-        Number of parts; each is predicted by a decoder fitted to the others.
-    strength
-        Inverse penalty of the logistic regression. Ridge regression chooses its own.
-    random_state
-        Seed of the parts.
+        Integer classes, each with at least ``n_folds`` rows, or real numbers with ``continuous=True``.
+    continuous : bool
+        Whether the targets are real numbers.
+    n_folds : int
+        Number of folds. A decoder that is fitted to the other folds predicts each fold.
+    inverse_penalty : float
+        Inverse regularisation strength of the logistic regression (``C`` of scikit-learn). Ridge regression chooses
+        its penalty by cross-validation within the training rows.
+    random_state : int
+        Seed of the folds.
 
     Returns
     -------
     DecodableInformation
+
+    Raises
+    ------
+    ValueError
+        If the folds are too many for the rows or for a class, if ``targets`` does not match the rows, if continuous
+        targets are not finite or have many ties, or if continuous targets are predicted without error.
+
+    See Also
+    --------
+    channel_information : Information through Gaussian noise, including what is not linear.
+    fano_bound : Lower bound from an accuracy.
+
+    Examples
+    --------
+    Two distant clusters contain nearly one bit about their label.
+
+    >>> import torch
+    >>> from probe.information import decodable_information
+    >>> labels = torch.arange(40) % 2
+    >>> result = decodable_information(labels[:, None].float(), labels, inverse_penalty=1e4)
+    >>> round(result.value, 2), result.ceiling
+    (1.0, 1.0)
     """
-    t = rows(z).detach().cpu().numpy()
-    if not 2 <= folds <= len(t) // 2:
-        raise ValueError(f"folds must be between 2 and n/2 = {len(t) // 2}, got {folds}")
+    rows = as_rows(activations).detach().cpu().numpy()
+    if not 2 <= n_folds <= len(rows) // 2:
+        raise ValueError(
+            f"Expected n_folds between 2 and n/2 = {len(rows) // 2}, got {n_folds}; change n_folds or pass more rows"
+        )
     if continuous:
-        return _regression(t, _normal_scores(targets, len(t)), folds, random_state)
-    classes = class_codes(targets, z)
-    fewest = int(classes.bincount().min())
-    if fewest < folds:
-        raise ValueError(f"each class needs at least {folds} rows, one a fold, but one has {fewest}: fewer folds?")
-    return _classification(t, classes.cpu().numpy(), discrete_entropy(classes), folds, strength, random_state)
+        return _regression(rows, _normal_scores(targets, len(rows)), n_folds, random_state)
+    codes = class_codes(targets, activations)
+    smallest = int(codes.bincount().min())
+    if smallest < n_folds:
+        raise ValueError(
+            f"Expected at least {n_folds} rows of each class, one per fold, got a class of {smallest}; lower n_folds, "
+            "or drop rare classes"
+        )
+    entropy = discrete_entropy(codes)
+    return _classification(rows, codes.cpu().numpy(), entropy, n_folds, inverse_penalty, random_state)
 
 
 def _classification(
-    t: Array, y: NDArray[np.int64], ceiling: float, folds: int, strength: float, random_state: int
+    rows: Array, codes: NDArray[np.int64], ceiling: float, n_folds: int, inverse_penalty: float, random_state: int
 ) -> DecodableInformation:
     if ceiling == 0:
         return DecodableInformation(0.0, 0.0, 0.0, 0.0, True)
-    decoder = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_ITERATIONS))
+    decoder = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=_ITERATIONS))
     losses, converged = [], True
-    for fitted, held in StratifiedKFold(folds, shuffle=True, random_state=random_state).split(t, y):
+    for fitted, held in StratifiedKFold(n_folds, shuffle=True, random_state=random_state).split(rows, codes):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is in the result
-            decoder.fit(t[fitted], y[fitted])
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the field `converged` of the result replaces it
+            decoder.fit(rows[fitted], codes[fitted])
         converged &= bool(decoder[-1].n_iter_.max() < _ITERATIONS)
-        scores = decoder.decision_function(t[held])
-        if scores.ndim == 1:  # of two classes only one has a score
+        scores = decoder.decision_function(rows[held])
+        if scores.ndim == 1:  # scikit-learn returns one score for two classes
             scores = np.stack([np.zeros_like(scores), scores], 1)
-        losses.append(-log_softmax(scores, axis=1)[np.arange(len(held)), y[held]].mean() / math.log(2))
+        losses.append(-log_softmax(scores, axis=1)[np.arange(len(held)), codes[held]].mean() / math.log(2))
     raw = ceiling - float(np.mean(losses))
     return DecodableInformation(max(raw, 0.0), raw, _standard_error(losses), ceiling, converged)
 
 
-def _regression(t: Array, y: Array, folds: int, random_state: int) -> DecodableInformation:
+def _regression(rows: Array, scores: Array, n_folds: int, random_state: int) -> DecodableInformation:
     decoder = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES))
     errors = []
-    for fitted, held in KFold(folds, shuffle=True, random_state=random_state).split(t):
-        residual = y[held] - decoder.fit(t[fitted], y[fitted]).predict(t[held])
+    for fitted, held in KFold(n_folds, shuffle=True, random_state=random_state).split(rows):
+        residual = scores[held] - decoder.fit(rows[fitted], scores[fitted]).predict(rows[held])
         errors.append(np.square(residual).mean())
     error = float(np.mean(errors))
     if error == 0:
-        raise ValueError("the targets are predicted without error: their information is infinite")
-    raw = -math.log2(error / y.var()) / 2
+        raise ValueError(
+            "Expected targets with a prediction error above 0, got an error of 0; their information is infinite, so "
+            "remove the targets from the activations"
+        )
+    raw = -math.log2(error / scores.var()) / 2
     return DecodableInformation(max(raw, 0.0), raw, _standard_error(errors) / (2 * math.log(2) * error), None, True)
 
 
-def _normal_scores(targets: Tensor, n: int) -> Array:
-    """Ranks as quantiles of a normal distribution."""
-    if targets.shape != (n,) or not targets.isfinite().all():
-        raise ValueError(f"continuous targets must be {n} finite numbers, one a row, got shape {tuple(targets.shape)}")
-    y = targets.detach().double().cpu().numpy()
-    if len(np.unique(y)) < 0.9 * n:
-        raise ValueError(f"targets take {len(np.unique(y))} values in {n} rows: not continuous; pass classes instead")
-    return np.asarray(ndtri(rankdata(y) / (n + 1)))
+def _normal_scores(targets: Tensor, n_rows: int) -> Array:
+    """Return the ranks as quantiles of a normal distribution."""
+    if targets.shape != (n_rows,) or not targets.isfinite().all():
+        raise ValueError(
+            f"Expected {n_rows} finite numbers as continuous targets, got shape {tuple(targets.shape)} with "
+            f"{int(targets.isfinite().sum())} finite numbers; pass one finite number per row"
+        )
+    values = targets.detach().double().cpu().numpy()
+    n_distinct = len(np.unique(values))
+    if n_distinct < _MIN_DISTINCT * n_rows:
+        raise ValueError(
+            f"Expected continuous targets, got {n_distinct} distinct values in {n_rows} rows; pass integer classes "
+            "with continuous=False"
+        )
+    return np.asarray(ndtri(rankdata(values) / (n_rows + 1)))
 
 
 def _standard_error(values: list[float]) -> float:

@@ -1,50 +1,18 @@
-"""What the estimators share: checks of rows and labels, and informations of discrete variables, in bits."""
+r"""Entropy and mutual information of discrete variables, in bits.
+
+Both are plug-in estimates: they use the observed frequencies p_k in place of the probabilities.
+
+    H(A) = - sum_k p_k log2 p_k          I(A; B) = H(A) + H(B) - H(A, B)
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
-COLLAPSED = 1e-12  # relative variance below which float32 activations differ by rounding only: (2^-24 * 16)^2
 
-
-def rows(z: Tensor, *, name: str = "z") -> Tensor:
-    """``z`` in float64, or an error that says why it cannot be measured.
-
-    Parameters
-    ----------
-    z : Tensor of shape (n, d), n >= 2, finite
-    name
-        What the error calls it.
-
-    Returns
-    -------
-    float64 Tensor of shape (n, d)
-    """
-    if z.ndim != 2 or len(z) < 2 or z.shape[1] < 1:
-        raise ValueError(f"{name} must have shape (n, d) with n >= 2 and d >= 1, got {tuple(z.shape)}")
-    return finite(z, name=name)
-
-
-def finite(z: Tensor, *, name: str = "z") -> Tensor:
-    """``z`` of any shape in float64, or an error."""
-    if not torch.isfinite(z).all():
-        raise ValueError(f"{name} holds NaN or infinite values; information is not defined for them")
-    return z.double()
-
-
-def rows_equal(z: Tensor) -> bool:
-    """Whether all rows are one, but for the rounding of float32.
-
-    Parameters
-    ----------
-    z : float64 Tensor of shape (n, d)
-    """
-    return bool((z - z.mean(0)).square().sum() <= COLLAPSED * z.square().sum())
-
-
-def codes(labels: Tensor) -> Tensor:
-    """Labels of any integer type as 0, 1, ..., K-1, in order of size.
+def label_codes(labels: Tensor) -> Tensor:
+    """Integer codes 0, 1, ..., K-1 of labels, in ascending order of the labels.
 
     Parameters
     ----------
@@ -53,51 +21,107 @@ def codes(labels: Tensor) -> Tensor:
     Returns
     -------
     int64 Tensor of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If ``labels`` is not one-dimensional, or holds real or complex numbers.
+
+    See Also
+    --------
+    row_codes : The same for rows of integers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.information import label_codes
+    >>> label_codes(torch.tensor([7, -2, 7, 40])).tolist()
+    [1, 0, 1, 2]
     """
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"labels must be integers of shape (n,), got {labels.dtype} of shape {tuple(labels.shape)}")
+        raise ValueError(
+            f"Expected integer labels of shape (n,), got {labels.dtype} of shape {tuple(labels.shape)}; "
+            "pass one class per row"
+        )
     return labels.unique(return_inverse=True)[1]
 
 
-def class_codes(labels: Tensor, z: Tensor) -> Tensor:
-    """Labels of the rows of ``z`` as 0, ..., K-1 on the device of ``z``; an error if they do not fit.
-
-    Parameters
-    ----------
-    labels : integer or bool Tensor of shape (n,)
-    z : Tensor of shape (n, d)
-
-    Returns
-    -------
-    int64 Tensor of shape (n,)
-    """
-    if labels.shape != z.shape[:1] or labels.is_floating_point():
-        raise ValueError(f"labels must be {len(z)} integers, got {labels.dtype} of shape {tuple(labels.shape)}")
-    return codes(labels).to(z.device)
+def joint_codes(codes: Tensor, other_codes: Tensor) -> Tensor:
+    """Return codes 0, ..., K-1 of the pairs, ordered by ``codes`` first."""
+    return label_codes(codes * (other_codes.max() + 1) + other_codes)
 
 
 def discrete_entropy(codes: Tensor, weights: Tensor | None = None) -> float:
-    """Plug-in entropy of 0, ..., K-1 in bits: of the observed frequencies, low by (K-1)/2n nats on average.
+    """Plug-in entropy of a discrete variable, in bits.
 
     Parameters
     ----------
     codes : int64 Tensor of shape (n,)
+        Values from 0 to K-1, see :func:`label_codes`.
     weights : Tensor of shape (n,), optional
-        How much each entry counts, at least 0 and not all 0; default: all alike.
+        Weight of each entry. By default all weights are equal.
+
+    Returns
+    -------
+    float
+        From 0 to log2 K. For equal weights the bias is about -(K-1) / 2n nats.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or NaN, or if all weights are 0.
+
+    See Also
+    --------
+    discrete_information : Mutual information of two discrete variables.
+
+    Examples
+    --------
+    A fair coin has an entropy of one bit.
+
+    >>> import torch
+    >>> from probe.information import discrete_entropy
+    >>> round(discrete_entropy(torch.tensor([0, 1])), 6)
+    1.0
+    >>> round(discrete_entropy(torch.tensor([0, 1, 2]), weights=torch.tensor([2, 1, 1])), 6)
+    1.5
     """
     if weights is not None and not ((weights >= 0).all() and weights.sum() > 0):
-        raise ValueError("weights must be at least 0 and not all 0")
+        raise ValueError(
+            f"Expected weights of at least 0 with a positive sum, got a minimum of {weights.min().item():.3g} and a "
+            f"sum of {weights.sum().item():.3g}; remove the negative weights, or give some entries a weight"
+        )
     mass = codes.bincount(None if weights is None else weights.double()).double()
     return torch.special.entr(mass / mass.sum()).sum().item() / math.log(2)
 
 
-def discrete_information(a: Tensor, b: Tensor) -> float:
-    """Plug-in mutual information H(a) + H(b) - H(a, b) of two codes, in bits.
+def discrete_information(codes: Tensor, other_codes: Tensor) -> float:
+    """Plug-in mutual information of two discrete variables, in bits.
 
     Parameters
     ----------
-    a, b : int64 Tensors of shape (n,)
-        Each 0, ..., K-1.
+    codes, other_codes : int64 Tensors of shape (n,)
+        Values from 0 to K-1, see :func:`label_codes`.
+
+    Returns
+    -------
+    float
+        From 0 to the smaller entropy of the two, up to rounding.
+
+    See Also
+    --------
+    discrete_entropy : Entropy of one discrete variable.
+    binned_information : Information of binned activations about inputs and labels.
+
+    Examples
+    --------
+    The parity of four equally likely values is one of their two bits.
+
+    >>> import torch
+    >>> from probe.information import discrete_information
+    >>> values = torch.arange(4)
+    >>> round(discrete_information(values, values % 2), 6)
+    1.0
     """
-    both = codes(a * (b.max() + 1) + b)
-    return discrete_entropy(a) + discrete_entropy(b) - discrete_entropy(both)
+    joint = joint_codes(codes, other_codes)
+    return discrete_entropy(codes) + discrete_entropy(other_codes) - discrete_entropy(joint)

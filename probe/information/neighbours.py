@@ -1,14 +1,16 @@
-r"""Information from nearest neighbours: two vectors, or a vector and a class, in bits. For few dimensions.
+r"""Mutual information from nearest neighbours, in bits: of two vectors, or of a vector and a class, in few dimensions.
 
-With psi the digamma function, N rows, the maximum norm, and averages <> over rows,
+With the digamma function psi, N rows, the maximum norm, k neighbours (``n_neighbours``), and averages <> over rows,
 
     KSG [1]_   I(X; Y) = psi(k) + psi(N) - < psi(n_x + 1) + psi(n_y + 1) >
     Ross [2]_  I(X; C) = psi(k) + psi(N) - < psi(N_c) + psi(m) >
 
-n_x and n_y count rows strictly nearer in x or in y than the k-th neighbour in (x, y); N_c is the size of a row's class
-and m the number of rows of all classes as near as its k-th neighbour within the class. Both need a density: repeated
-rows, and with them deterministic functions of few inputs, are refused. **Low in many dimensions**: of 1.02 nats in
-25 + 25 normal dimensions 0.13 are found; I(T; X) of a deterministic layer is infinite, and not to be had this way.
+n_x and n_y count the rows that are strictly nearer in x or in y than the k-th neighbour in (x, y). N_c is the size of
+the class of a row. m counts the rows of all classes that are as near as the k-th neighbour within the class.
+
+Both estimators need a density. They raise an error for repeated rows, and so for deterministic functions of few
+inputs. **The estimates are low in many dimensions**: of 1.02 nats in 25 + 25 normal dimensions they find 0.13. I(T; X)
+of a deterministic layer is infinite, and these estimators cannot measure it.
 
 .. [1] Kraskov, Stögbauer and Grassberger 2004, Phys. Rev. E 69, 066138, eq. 8.  .. [2] Ross 2014, PLoS ONE 9(2).
 """
@@ -24,17 +26,27 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor
 
-from probe.information.discrete import class_codes, rows, rows_equal
+from probe.information.validation import as_rows, class_codes, rows_equal
 
-_REPEATED = 0.01  # share of repeated rows up to which they pass as rounding of float32 values
-_PARTS = range(2, 6)  # disjoint parts into which the rows are cut for the standard error
+_MAX_REPEATED = 0.01  # share of repeated rows that the rounding of float32 values explains
+_N_PARTS = range(2, 6)  # numbers of disjoint parts of the rows for the standard error
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.int64]
+Integers = NDArray[np.int64]
 
 
 class NeighbourInformation(NamedTuple):
-    """Estimate and its standard error (None: too few rows to cut), in bits; share of rows that are repeated."""
+    """Result of :func:`ksg_information` and :func:`ross_information`.
+
+    Attributes
+    ----------
+    value : float
+        The estimate in bits. It can be negative; nothing is clipped.
+    se : float or None
+        Standard error in bits. None if the rows are too few to divide them.
+    repeated : float
+        Share of the rows that are repeated.
+    """
 
     value: float
     se: float | None
@@ -42,122 +54,188 @@ class NeighbourInformation(NamedTuple):
 
 
 def ksg_information(
-    x: Tensor, y: Tensor, *, k: int = 3, generator: torch.Generator | None = None
+    x: Tensor, y: Tensor, *, n_neighbours: int = 3, generator: torch.Generator | None = None
 ) -> NeighbourInformation:
-    """I(X; Y) of two continuous vectors.
+    """I(X; Y) of two continuous vectors, in bits (Kraskov, Stögbauer and Grassberger 2004, eq. 8).
 
     Parameters
     ----------
     x : Tensor of shape (n, d)
     y : Tensor of shape (n, e)
-        Each is divided by its root mean variance first, so that units of measurement do not matter.
-    k
-        Number of neighbours: more is smoother and lower.
-    generator
-        Cuts the rows for the standard error; on the CPU. Default: a fresh one, always the same.
+        Each vector is first divided by the root of its mean variance, so the estimate does not depend on units.
+    n_neighbours : int
+        Number of neighbours k. A larger number gives a smoother and lower estimate.
+    generator : torch.Generator, optional
+        Divides the rows into parts for the standard error; on the CPU. By default the seed is always 0.
 
     Returns
     -------
     NeighbourInformation
-        Of an estimator that can be negative; nothing is clipped.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ, if ``n_neighbours`` is not between 1 and n - 1, if a vector is constant, or if
+        more than 1 % of its rows are repeated.
+
+    See Also
+    --------
+    ross_information : Information of a vector and a class.
+    channel_information : Information of a layer through noise of known size, in any number of dimensions.
+
+    Examples
+    --------
+    Two independent variables share no information. Two normal variables of correlation 0.9 share 1.198 bits.
+
+    >>> import torch
+    >>> from probe.information import ksg_information
+    >>> x, noise = torch.randn(2, 500, 1, generator=torch.Generator().manual_seed(0))
+    >>> abs(ksg_information(x, noise).value) < 0.1
+    True
+    >>> abs(ksg_information(x, 0.9 * x + 0.19**0.5 * noise).value - 1.198) < 0.15
+    True
     """
-    a, b = _scaled(x, "x"), _scaled(y, "y")
-    if len(a) != len(b):
-        raise ValueError(f"x and y must have equally many rows, got {len(a)} and {len(b)}")
-    _check_neighbours(k, len(a))
-    repeated = max(_repeated(a, "x"), _repeated(b, "y"))
-    order = _shuffled(len(a), generator)
-    error = _standard_error(lambda chosen: _ksg(a[chosen], b[chosen], k), order, len(a) // (k + 1))
-    return NeighbourInformation(_ksg(a, b, k), error, repeated)
+    first, second = _scaled_rows(x, "x"), _scaled_rows(y, "y")
+    if len(first) != len(second):
+        raise ValueError(
+            f"Expected equally many rows of x and y, got {len(first)} and {len(second)}; pass one row per sample"
+        )
+    _check_n_neighbours(n_neighbours, len(first))
+    repeated = max(_repeated_share(first, "x"), _repeated_share(second, "y"))
+    error = _standard_error(
+        lambda part: _ksg(first[part], second[part], n_neighbours),
+        _shuffled(len(first), generator),
+        len(first) // (n_neighbours + 1),
+    )
+    return NeighbourInformation(_ksg(first, second, n_neighbours), error, repeated)
 
 
 def ross_information(
-    z: Tensor, labels: Tensor, *, k: int = 3, generator: torch.Generator | None = None
+    activations: Tensor, labels: Tensor, *, n_neighbours: int = 3, generator: torch.Generator | None = None
 ) -> NeighbourInformation:
-    """I(Z; C) of a continuous vector and a class.
+    """I(X; C) of a continuous vector and a class, in bits (Ross 2014).
 
     Parameters
     ----------
-    z : Tensor of shape (n, d)
+    activations : Tensor of shape (n, d)
+        Divided by the root of its mean variance first, so the estimate does not depend on units.
     labels : integer Tensor of shape (n,)
-        Each class must have more than ``k`` rows.
-    k, generator
-        As in :func:`ksg_information`.
+        Classes of the rows. Each class must have more than ``n_neighbours`` rows.
+    n_neighbours : int
+        Number of neighbours k. A larger number gives a smoother and lower estimate.
+    generator : torch.Generator, optional
+        Divides the rows into parts for the standard error; on the CPU. By default the seed is always 0.
 
     Returns
     -------
     NeighbourInformation
-        Of an estimator that can be negative; nothing is clipped.
+
+    Raises
+    ------
+    ValueError
+        If ``labels`` does not match the rows, if a class has too few rows, if ``activations`` is constant, or if more
+        than 1 % of its rows are repeated.
+
+    See Also
+    --------
+    ksg_information : Information of two vectors.
+    decodable_information : Lower bound from a linear decoder, for many dimensions.
+
+    Examples
+    --------
+    Two distant clusters contain one bit about their label.
+
+    >>> import torch
+    >>> from probe.information import ross_information
+    >>> labels = torch.arange(200) % 2
+    >>> noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+    >>> abs(ross_information(100 * labels[:, None] + noise, labels).value - 1) < 0.02
+    True
     """
-    a, classes = _scaled(z, "z"), class_codes(labels, z).cpu().numpy()
-    smallest = int(np.bincount(classes).min())
-    _check_neighbours(k, smallest, "rows in each class")
-    repeated = _repeated(a, "z")
-    order = _shuffled(len(a), generator)
-    order = order[classes[order].argsort(kind="stable")]  # every p-th row: a part with its share of each class
-    error = _standard_error(lambda chosen: _ross(a[chosen], classes[chosen], k), order, smallest // (k + 1))
-    return NeighbourInformation(_ross(a, classes, k), error, repeated)
+    rows, codes = _scaled_rows(activations, "activations"), class_codes(labels, activations).cpu().numpy()
+    smallest = int(np.bincount(codes).min())
+    _check_n_neighbours(n_neighbours, smallest, "rows in each class")
+    repeated = _repeated_share(rows, "activations")
+    order = _shuffled(len(rows), generator)
+    order = order[codes[order].argsort(kind="stable")]  # every p-th row is then a part with its share of each class
+    error = _standard_error(
+        lambda part: _ross(rows[part], codes[part], n_neighbours), order, smallest // (n_neighbours + 1)
+    )
+    return NeighbourInformation(_ross(rows, codes, n_neighbours), error, repeated)
 
 
-def _ksg(x: Array, y: Array, k: int) -> float:
-    radius = _distance_to_neighbour(np.hstack([x, y]), k)
-    nearer = digamma(_nearer(x, radius)) + digamma(_nearer(y, radius))
-    return float(digamma(k) + digamma(len(x)) - nearer.mean()) / math.log(2)
+def _ksg(x: Array, y: Array, n_neighbours: int) -> float:
+    radius = _neighbour_distance(np.hstack([x, y]), n_neighbours)
+    nearer = digamma(_count_nearer(x, radius)) + digamma(_count_nearer(y, radius))
+    return float(digamma(n_neighbours) + digamma(len(x)) - nearer.mean()) / math.log(2)
 
 
-def _ross(z: Array, classes: Labels, k: int) -> float:
-    radius, sizes = np.empty(len(z)), np.bincount(classes)
-    for c in range(len(sizes)):
-        radius[classes == c] = _distance_to_neighbour(z[classes == c], k)
-    average = (digamma(sizes[classes]) + digamma(_nearer(z, radius))).mean()
-    return float(digamma(k) + digamma(len(z)) - average) / math.log(2)
+def _ross(rows: Array, codes: Integers, n_neighbours: int) -> float:
+    radius, sizes = np.empty(len(rows)), np.bincount(codes)
+    for code in range(len(sizes)):
+        radius[codes == code] = _neighbour_distance(rows[codes == code], n_neighbours)
+    average = (digamma(sizes[codes]) + digamma(_count_nearer(rows, radius))).mean()
+    return float(digamma(n_neighbours) + digamma(len(rows)) - average) / math.log(2)
 
 
-def _distance_to_neighbour(z: Array, k: int) -> Array:
-    return np.asarray(cKDTree(z).query(z, k=[k + 1], p=np.inf)[0])[:, 0]
+def _neighbour_distance(rows: Array, n_neighbours: int) -> Array:
+    return np.asarray(cKDTree(rows).query(rows, k=[n_neighbours + 1], p=np.inf)[0])[:, 0]
 
 
-def _nearer(z: Array, radius: Array) -> Array:
-    """Rows strictly nearer than the radius, each row itself included: n_x + 1, or m (which has the k-th instead)."""
-    return np.asarray(cKDTree(z).query_ball_point(z, np.nextafter(radius, 0), p=np.inf, return_length=True))
+def _count_nearer(rows: Array, radius: Array) -> Array:
+    """Count the rows strictly nearer than the radius, and the row itself: n_x + 1, or m.
 
-
-def _standard_error(estimate: Callable[[Labels], float], order: Labels, most: int) -> float | None:
-    """From the spread over disjoint parts: the variance goes as 1/n (Holmes and Nemenman 2019, arXiv:1903.09280).
-
-    Rows drawn with replacement would be repeated, and each repetition would count as information.
+    For m the row itself replaces its k-th neighbour, which lies at the radius.
     """
-    cuts = [parts for parts in _PARTS if parts <= most]
-    if not cuts:
+    return np.asarray(cKDTree(rows).query_ball_point(rows, np.nextafter(radius, 0), p=np.inf, return_length=True))
+
+
+def _standard_error(estimate: Callable[[Integers], float], order: Integers, max_parts: int) -> float | None:
+    """Return the standard error from the spread of estimates over disjoint parts of the rows.
+
+    The variance is proportional to 1/n (Holmes and Nemenman 2019, arXiv:1903.09280). A bootstrap would repeat rows, and
+    each repetition would count as information.
+    """
+    partitions = [n_parts for n_parts in _N_PARTS if n_parts <= max_parts]
+    if not partitions:
         return None
-    variances = [np.var([estimate(order[i::parts]) for i in range(parts)], ddof=1) / parts for parts in cuts]
-    return float(np.sqrt(np.average(variances, weights=[parts - 1 for parts in cuts])))
+    variances = [
+        np.var([estimate(order[start::n_parts]) for start in range(n_parts)], ddof=1) / n_parts
+        for n_parts in partitions
+    ]
+    return float(np.sqrt(np.average(variances, weights=[n_parts - 1 for n_parts in partitions])))
 
 
-def _shuffled(n: int, generator: torch.Generator | None) -> Labels:
-    return torch.randperm(n, generator=generator or torch.Generator().manual_seed(0)).numpy()
+def _shuffled(n_rows: int, generator: torch.Generator | None) -> Integers:
+    return torch.randperm(n_rows, generator=generator or torch.Generator().manual_seed(0)).numpy()
 
 
-def _scaled(z: Tensor, name: str) -> Array:
-    t = rows(z, name=name).detach().cpu()
-    scale = t.var(0, correction=0).mean().sqrt()
-    if rows_equal(t):
-        raise ValueError(f"{name} is constant; it has no density, and its information is 0")
-    return np.asarray(((t - t.mean(0)) / scale).numpy())
-
-
-def _repeated(z: Array, name: str) -> float:
-    """Share of the rows that equal another one, or an error."""
-    _, counts = np.unique(z, axis=0, return_counts=True)
-    share = float(counts[counts > 1].sum()) / len(z)
-    if share > _REPEATED:
+def _scaled_rows(values: Tensor, name: str) -> Array:
+    rows = as_rows(values, name=name).detach().cpu()
+    scale = rows.var(0, correction=0).mean().sqrt()
+    if rows_equal(rows):
         raise ValueError(
-            f"{share:.0%} of the rows of {name} are repeated, so that it has no density: leave repetitions out, add "
-            f"noise that means something, or take an estimator for discrete values"
+            f"Expected rows of {name} that differ, got equal rows; skip this layer, a constant has no density and "
+            "information 0"
+        )
+    return np.asarray(((rows - rows.mean(0)) / scale).numpy())
+
+
+def _repeated_share(rows: Array, name: str) -> float:
+    """Return the share of the rows that equal another row; raise ValueError above 1 %."""
+    _, counts = np.unique(rows, axis=0, return_counts=True)
+    share = float(counts[counts > 1].sum()) / len(rows)
+    if share > _MAX_REPEATED:
+        raise ValueError(
+            f"Expected rows of {name} with a density, got {share:.0%} repeated rows; remove the repetitions, add noise "
+            "of a meaningful size, or use an estimator for discrete values"
         )
     return share
 
 
-def _check_neighbours(k: int, n: int, what: str = "rows") -> None:
-    if not 1 <= k < n:
-        raise ValueError(f"k must be at least 1 and less than the number of {what}, {n}, got {k}")
+def _check_n_neighbours(n_neighbours: int, n_rows: int, what: str = "rows") -> None:
+    if not 1 <= n_neighbours < n_rows:
+        raise ValueError(
+            f"Expected n_neighbours of at least 1 and less than the number of {what}, {n_rows}, got {n_neighbours}; "
+            "pass fewer neighbours or more rows"
+        )

@@ -1,15 +1,16 @@
-r"""Coding rate of a layer: information of a Gaussian with its covariance through a Gaussian channel, in bits.
+r"""Coding rate of a layer: the information of a Gaussian with its covariance through a Gaussian channel, in bits.
 
     R(T)     = 1/2 log2 det(I + Cov(T) / sigma^2)
     R(T; Y)  = R(T) - sum_y p(y) 1/2 log2 det(I + Cov(T | y) / sigma^2)
 
-with sigma^2 = noise^2 tr Cov(T) per dimension: the noise that ``MutualInfoProbe`` means by a relative one. Among all
-distributions with one covariance the Gaussian is the most informative, so min(log2 N, R(T)) is an upper bound on
-I(T+n; X); R(T) itself does not saturate at log2 N. R(T; Y) [1]_ is a difference of two upper bounds and bounds nothing.
-Cheap (no pairs), smooth, and differentiable.
+The noise is sigma^2 = noise^2 tr Cov(T) per dimension, the relative convention of
+:func:`~probe.information.channel_information`. The Gaussian has the largest information of all distributions with the
+same covariance. Therefore min(log2 N, R(T)) is an upper bound on I(T+n; X). R(T) itself does not saturate at log2 N.
+R(T; Y) [1]_ is a difference of two upper bounds, so it is not a bound. The coding rate is cheap (it needs no pairs of
+rows), smooth, and differentiable.
 
 .. [1] Yu, Chan, You, Song and Ma 2020, Learning diverse and discriminative representations via the principle of maximal
-   coding rate reduction, arXiv:2006.08558 (there without centring).
+   coding rate reduction, arXiv:2006.08558 (without centring).
 """
 
 import math
@@ -18,11 +19,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from probe.information.discrete import class_codes, discrete_entropy, rows, rows_equal
+from probe.information.discrete import discrete_entropy
+from probe.information.validation import as_rows, class_codes, rows_equal
 
 
 class CodingRate(NamedTuple):
-    """R(T) and R(T; Y) (None without labels) as tensors with gradients, and the ceilings log2 N and H(Y)."""
+    """Result of :func:`coding_rate`, in bits.
+
+    Attributes
+    ----------
+    x : Tensor of shape ()
+        R(T), with a gradient.
+    y : Tensor of shape () or None
+        R(T; Y), with a gradient. None without labels.
+    x_ceiling : float
+        log2 N.
+    y_ceiling : float or None
+        H(Y). None without labels.
+    collapsed : bool
+        Whether the rows are equal up to rounding. The rate is then 0.
+    """
 
     x: Tensor
     y: Tensor | None
@@ -32,47 +48,67 @@ class CodingRate(NamedTuple):
 
     @property
     def upper(self) -> float:
-        """The upper bound on I(T+n; X) that follows: min(log2 N, R(T))."""
+        """The upper bound min(log2 N, R(T)) on I(T+n; X), in bits."""
         return min(self.x_ceiling, self.x.item())
 
 
-def coding_rate(z: Tensor, labels: Tensor | None = None, *, noise: float = 0.2) -> CodingRate:
-    """R(T) and R(T; Y) of the rows of ``z``.
+def coding_rate(activations: Tensor, labels: Tensor | None = None, *, noise: float = 0.2) -> CodingRate:
+    """Coding rates R(T) and R(T; Y) of the rows, in bits, with gradients.
 
     Parameters
     ----------
-    z : Tensor of shape (n, d)
+    activations : Tensor of shape (n, d)
     labels : integer Tensor of shape (n,), optional
-    noise
-        Standard deviation of the noise per dimension, relative to the root of the total variance of ``z``. Gradients
-        take it along: scaling ``z`` changes nothing.
+        Classes of the rows.
+    noise : float
+        Standard deviation of the noise per dimension, relative to the root of the total variance. The gradient
+        includes this dependence, so scaling the activations changes nothing.
 
     Returns
     -------
     CodingRate
-        In bits. Rows that are all alike have rate 0 and are ``collapsed``.
+
+    Raises
+    ------
+    ValueError
+        If ``noise`` is not positive, if ``activations`` is not a finite matrix of at least two rows, or if ``labels``
+        does not match its rows.
+
+    See Also
+    --------
+    channel_information : The information of the rows themselves, not of a Gaussian.
+    channel_bits : That information with a gradient.
+
+    Examples
+    --------
+    The rate of one direction at a signal-to-noise ratio of 1 is 1/2 log2(1 + 1).
+
+    >>> import torch
+    >>> from probe.information import coding_rate
+    >>> round(coding_rate(torch.tensor([[-1.0], [1.0]]), noise=1.0).x.item(), 6)
+    0.5
     """
-    t = rows(z)
+    rows = as_rows(activations)
     if not noise > 0:
-        raise ValueError(f"noise must be positive, got {noise}: without noise the rate is infinite")
-    y = None if labels is None else class_codes(labels, z)
-    ceilings = math.log2(len(t)), None if y is None else discrete_entropy(y)
-    if rows_equal(t):
-        zero = 0 * t.sum()
-        return CodingRate(zero, None if y is None else zero, *ceilings, True)
-    t = t - t.mean(0)
-    t = t / (noise * t.square().sum(1).mean().sqrt())
-    rate = _rate(t)
-    if y is None:
+        raise ValueError(f"Expected noise > 0, got {noise}; pass a positive level, without noise the rate is infinite")
+    codes = None if labels is None else class_codes(labels, activations)
+    ceilings = math.log2(len(rows)), None if codes is None else discrete_entropy(codes)
+    if rows_equal(rows):
+        zero = 0 * rows.sum()
+        return CodingRate(zero, None if codes is None else zero, *ceilings, True)
+    rows = rows - rows.mean(0)
+    rows = rows / (noise * rows.square().sum(1).mean().sqrt())
+    rate = _rate(rows)
+    if codes is None:
         return CodingRate(rate, None, *ceilings, False)
-    parts = [t[y == k] for k in range(int(y.max()) + 1)]
-    within = torch.stack([len(part) / len(t) * _rate(part) for part in parts]).sum()
+    classes = [rows[codes == code] for code in range(int(codes.max()) + 1)]
+    within = torch.stack([len(members) / len(rows) * _rate(members) for members in classes]).sum()
     return CodingRate(rate, rate - within, *ceilings, False)
 
 
-def _rate(t: Tensor) -> Tensor:
-    """1/2 log2 det(I + Cov(t)), from whichever of the (d, d) and (n, n) products is smaller; unit noise."""
-    t = (t - t.mean(0)) / math.sqrt(len(t))
-    product = t.T @ t if len(t) > t.shape[1] else t @ t.T
-    factor = torch.linalg.cholesky(product + torch.eye(len(product), dtype=t.dtype, device=t.device))
+def _rate(rows: Tensor) -> Tensor:
+    """Return 1/2 log2 det(I + Cov(rows)), from the smaller of the products (d, d) and (n, n)."""
+    rows = (rows - rows.mean(0)) / math.sqrt(len(rows))
+    product = rows.T @ rows if len(rows) > rows.shape[1] else rows @ rows.T
+    factor = torch.linalg.cholesky(product + torch.eye(len(product), dtype=rows.dtype, device=rows.device))
     return factor.diagonal().log2().sum()  # half of log2 det

@@ -5,10 +5,13 @@ From a Gaussian kernel matrix K of the rows, with A = K / n of unit trace and ei
     S_alpha(A) = 1 / (1 - alpha) log2 sum_k lambda_k^alpha          S_alpha(A, B) = S_alpha(A o B / tr(A o B))
     I_alpha(A; B) = S_alpha(A) + S_alpha(B) - S_alpha(A, B)
 
-with the Hadamard product o. Distinct inputs have kernel I (token numbers have no metric), so I(T; X) = S_alpha(A);
-labels have kernel 1 within a class, else 0. It is an entropy of a matrix, not of a density: it equals Shannon's for
-well parted clusters only, and the kernel width, like a noise, sets its value. Here the width is relative to the median
-distance of two rows, so that growing or shrinking activations alone change nothing.
+where o is the Hadamard product and alpha is the parameter ``order``. The kernel of distinct inputs is the identity
+(token numbers have no metric), so I(T; X) = S_alpha(A). The kernel of labels is 1 within a class and 0 between
+classes.
+
+S_alpha is an entropy of a matrix, not of a density. It equals Shannon's entropy only for well separated clusters. Its
+value depends on the kernel width, which acts like a noise level. Here the width is relative to the median distance of
+two rows, so growing or shrinking activations alone do not change the information.
 
 .. [1] Sanchez Giraldo, Rao and Principe 2015, Measures of entropy from data using infinitely divisible kernels, IEEE
    Trans. Inf. Theory 61(1); alpha = 1.01 as in Yu et al. 2019, arXiv:1808.07912.
@@ -20,11 +23,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from probe.information.discrete import class_codes, rows, rows_equal
+from probe.information.pairwise import squared_distances
+from probe.information.validation import as_rows, class_codes, rows_equal
 
 
 class RenyiInformation(NamedTuple):
-    """I(T; X) and I(T; Y) (None without labels) as tensors with gradients; ceilings S(X) and S(Y)."""
+    """Result of :func:`renyi_information`, in bits.
+
+    Attributes
+    ----------
+    x : Tensor of shape ()
+        I_alpha(T; X), with a gradient.
+    y : Tensor of shape () or None
+        I_alpha(T; Y), with a gradient. None without labels.
+    x_ceiling : float
+        log2 n, the entropy of the inputs.
+    y_ceiling : float or None
+        S_alpha of the labels. None without labels.
+    collapsed : bool
+        Whether the rows are equal up to rounding. The information is then 0.
+    """
 
     x: Tensor
     y: Tensor | None
@@ -34,75 +52,141 @@ class RenyiInformation(NamedTuple):
 
 
 def renyi_information(
-    z: Tensor, labels: Tensor | None = None, *, alpha: float = 1.01, width: float = 1.0
+    activations: Tensor, labels: Tensor | None = None, *, order: float = 1.01, width: float = 1.0
 ) -> RenyiInformation:
-    """I_alpha(T; X) and I_alpha(T; Y) of the rows of ``z``, each row another input.
+    """I_alpha(T; X) and I_alpha(T; Y) of the rows, in bits, with gradients. Each row is a different input.
 
     Parameters
     ----------
-    z : Tensor of shape (n, d)
-        Work space: some n^2 numbers in float64.
+    activations : Tensor of shape (n, d)
+        The work space is a few times n^2 numbers in float64.
     labels : integer Tensor of shape (n,), optional
-    alpha
-        Above 0, not 1. 2 needs no eigenvalues: O(n^2 d). Others are O(n^3): about a thousand rows.
-    width
-        Kernel width over the median distance of two different rows.
+        Classes of the rows.
+    order : float
+        alpha, positive and not 1. Order 2 needs no eigenvalues and takes O(n^2 d). Other orders take O(n^3), which
+        limits n to about a thousand rows.
+    width : float
+        Kernel width, relative to the median distance of two different rows.
 
     Returns
     -------
     RenyiInformation
-        Rows that are all alike have information 0 and are ``collapsed``.
+
+    Raises
+    ------
+    ValueError
+        If ``order`` is not positive or is 1, if ``width`` is not positive, if ``activations`` is not a finite matrix of
+        at least two rows, or if ``labels`` does not match its rows.
+
+    See Also
+    --------
+    channel_information : Shannon information through Gaussian noise.
+    matrix_entropy : The entropy of one kernel.
+
+    Examples
+    --------
+    A narrow kernel separates four points in two classes.
+
+    >>> import torch
+    >>> from probe.information import renyi_information
+    >>> result = renyi_information(torch.eye(4), torch.tensor([0, 0, 1, 1]), order=2, width=0.1)
+    >>> round(result.x.item(), 6), round(result.y.item(), 6)
+    (2.0, 1.0)
     """
-    kernel = gaussian_kernel(z, width=width)
-    whole = matrix_entropy(kernel, alpha=alpha)
-    ceiling, collapsed = math.log2(len(z)), rows_equal(z.double())
+    kernel = gaussian_kernel(activations, width=width)
+    entropy = matrix_entropy(kernel, order=order)
+    ceiling, collapsed = math.log2(len(activations)), rows_equal(activations.double())
     if labels is None:
-        return RenyiInformation(whole, None, ceiling, None, collapsed)
-    y = class_codes(labels, z)
-    same = (y[:, None] == y).double()
-    of_labels = matrix_entropy(same, alpha=alpha)
-    shared = whole + of_labels - matrix_entropy(kernel * same, alpha=alpha)
-    return RenyiInformation(whole, shared, ceiling, of_labels.item(), collapsed)
+        return RenyiInformation(entropy, None, ceiling, None, collapsed)
+    codes = class_codes(labels, activations)
+    same_class = (codes[:, None] == codes).double()
+    label_entropy = matrix_entropy(same_class, order=order)
+    shared = entropy + label_entropy - matrix_entropy(kernel * same_class, order=order)
+    return RenyiInformation(entropy, shared, ceiling, label_entropy.item(), collapsed)
 
 
-def gaussian_kernel(z: Tensor, *, width: float = 1.0) -> Tensor:
-    """Return ``exp(-|z_i - z_j|^2 / 2 w^2)``; w is ``width`` times the median distance of two different rows.
+def gaussian_kernel(activations: Tensor, *, width: float = 1.0) -> Tensor:
+    r"""Gaussian kernel matrix exp(-\|t_i - t_j\|^2 / 2 w^2) of the rows t_i.
 
     Parameters
     ----------
-    z : Tensor of shape (n, d)
-    width
-        Relative kernel width. Pairs of equal rows do not count in the median.
+    activations : Tensor of shape (n, d)
+    width : float
+        w, relative to the median distance of two different rows. Pairs of equal rows do not count in the median.
 
     Returns
     -------
-    float64 Tensor of shape (n, n), with gradients
+    float64 Tensor of shape (n, n)
+        With a gradient. All entries are 1 if the rows are equal up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If ``width`` is not positive, or if ``activations`` is not a finite matrix of at least two rows.
+
+    See Also
+    --------
+    matrix_entropy : Entropy of a kernel matrix.
+
+    Examples
+    --------
+    The only distance is the median distance, so the kernel of two points is exp(-1/2).
+
+    >>> import torch
+    >>> from probe.information import gaussian_kernel
+    >>> round(gaussian_kernel(torch.tensor([[0.0], [5.0]]))[0, 1].item(), 6)
+    0.606531
     """
     if not width > 0:
-        raise ValueError(f"width must be positive, got {width}")
-    t = rows(z)
-    if rows_equal(t):
-        return 1 + 0 * t @ t.T
-    t = t - t.mean(0)
-    squares = t.square().sum(1)
-    distances = (squares[:, None] + squares - 2 * t @ t.T).clamp(min=0)  # squared
-    distances = distances * (1 - torch.eye(len(t), dtype=t.dtype, device=t.device))  # a row is at 0 from itself
-    apart = distances[distances > 1e-12 * squares.max()]  # below: rounding
-    return torch.exp(distances / (-2 * width**2 * apart.median()))
+        raise ValueError(f"Expected width > 0, got {width}; pass a positive multiple of the median distance")
+    rows = as_rows(activations)
+    if rows_equal(rows):
+        return 1 + 0 * rows @ rows.T
+    rows = rows - rows.mean(0)
+    distances = squared_distances(rows)
+    distances = distances * (1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device))  # exactly 0 for one row
+    positive = distances[distances > 1e-12 * rows.square().sum(1).max()]  # smaller values are rounding
+    return torch.exp(distances / (-2 * width**2 * positive.median()))
 
 
-def matrix_entropy(kernel: Tensor, *, alpha: float = 1.01) -> Tensor:
-    """S_alpha(K / tr K) in bits, between 0 and log2 n.
+def matrix_entropy(kernel: Tensor, *, order: float = 1.01) -> Tensor:
+    """Matrix-based Renyi entropy S_alpha(K / tr K), in bits.
 
     Parameters
     ----------
     kernel : Tensor of shape (n, n)
-        Symmetric, positive semidefinite; a joint one is the product of two, entry by entry.
-    alpha
-        Above 0, not 1.
+        Symmetric and positive semidefinite. The kernel of a joint variable is the entrywise product of two kernels.
+    order : float
+        alpha, positive and not 1.
+
+    Returns
+    -------
+    Tensor of shape ()
+        From 0 to log2 n.
+
+    Raises
+    ------
+    ValueError
+        If ``order`` is not positive, or is 1.
+
+    See Also
+    --------
+    gaussian_kernel : Kernel matrix of a layer.
+    renyi_information : Information from three such entropies.
+
+    Examples
+    --------
+    Four points without any similarity have an entropy of log2 4.
+
+    >>> import torch
+    >>> from probe.information import matrix_entropy
+    >>> round(matrix_entropy(torch.eye(4), order=2).item(), 6)
+    2.0
     """
-    if not alpha > 0 or alpha == 1:
-        raise ValueError(f"alpha must be positive and not 1, got {alpha}: for Shannon's limit take 1.01")
-    a = kernel / kernel.trace()
-    powers = a.square().sum() if alpha == 2 else torch.linalg.eigvalsh(a).clamp(min=0).pow(alpha).sum()
-    return powers.log2() / (1 - alpha)
+    if not order > 0 or order == 1:
+        raise ValueError(
+            f"Expected a positive order other than 1, got {order}; pass 1.01 to approach Shannon's entropy"
+        )
+    matrix = kernel / kernel.trace()
+    powers = matrix.square().sum() if order == 2 else torch.linalg.eigvalsh(matrix).clamp(min=0).pow(order).sum()
+    return powers.log2() / (1 - order)

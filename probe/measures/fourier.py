@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import named_layers
 from probe.forward.passes import Tap
-from probe.geometry.spectra import shares, to_float64_device
-from probe.information.discrete import rows_equal
+from probe.geometry.spectra import spectral_distribution
+from probe.information.validation import rows_equal, to_float64_device
 
 
 def fourier_norms(rows: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class FourierProbe(Probe):
         rows = to_float64_device(self._rows(snapshot.model), self.device).double()
         norms = fourier_norms(rows)
         lost = not torch.isfinite(rows).all() or rows_equal(rows)
-        power = shares(norms.square()) if not lost else torch.full_like(norms, math.nan)
+        power = spectral_distribution(norms.square()) if not lost else torch.full_like(norms, math.nan)
         facts = {
             "gini": (gini(norms), "Gini coefficient over frequencies"),
             "inverse_participation_ratio": (power.square().sum(), "inverse participation ratio over frequencies"),

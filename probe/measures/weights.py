@@ -25,8 +25,8 @@ from probe.geometry.spectra import (
     spectral_entropy,
     squared_singular_values,
     stable_rank,
-    to_float64_device,
 )
+from probe.information.validation import to_float64_device
 from probe.information.weight_histogram import weight_histogram_entropy
 
 

@@ -52,7 +52,7 @@ class LMNProbe(Probe):
     output
         Where the lines are followed to: a later layer or site. Default: what comes out of the model.
     reduce
-        Rows of numbers from that output, see :func:`probe.forward.reduced`. Default: a sequence is read at its last
+        Rows of numbers from that output, see :func:`probe.forward.reduce_output`. Default: a sequence is read at its last
         position, an image as its mean over space; ``"flatten"`` reads everything.
     n_samples
         N at most; what ``max_rows`` allows if that is less. Curves compare at the same N only.
@@ -140,12 +140,12 @@ class LMNProbe(Probe):
         lam = torch.linspace(0, 1, self.n_points, device=ends.values.device, dtype=torch.float64)
         width = max(ends.values[0].numel(), ends.outputs.shape[1])
         block = max(snapshot.batch_size, _BLOCK // width)  # its forward passes have batch_size rows all the same
-        found = pairwise_linearity(tail, ends.values, ends.outputs, lam, around=ends.around, rows=block)
+        found = pairwise_linearity(tail, ends.values, ends.outputs, lam, depends_on_first=ends.around, batch_size=block)
         size, apart = ends.outputs.abs().max().item(), (ends.outputs - ends.outputs[0]).abs().max().item()
-        if found.moved <= ROUNDING * size < apart:
+        if found.max_change <= ROUNDING * size < apart:
             raise ValueError(f"layer {layer!r} changes nothing in the output of the model; choose one on the way to it")
-        unrepeatable = not snapshot.repeatable(split, [layer, self.output])
+        unrepeatable = not snapshot.is_deterministic(split, [layer, self.output])
         if not found.mean.isfinite().all():
             return math.nan, math.nan, 1, -1, ends.around, unrepeatable
         numbers = [linear_mapping_number(matrix).item() for matrix in (found.mean, found.weighted)]
-        return *numbers, 0, 0 < found.moved < _STILL * size, ends.around, unrepeatable
+        return *numbers, 0, 0 < found.max_change < _STILL * size, ends.around, unrepeatable

@@ -23,7 +23,7 @@ def _coding_rate(z: Tensor, labels: Tensor | None, noise: float) -> ComparisonEs
 
 
 def _renyi(z: Tensor, labels: Tensor | None, noise: float) -> ComparisonEstimator:
-    found = renyi_information(z, labels, alpha=2)  # other orders need eigenvalues: 20 times the cost
+    found = renyi_information(z, labels, order=2)  # other orders need eigenvalues: 20 times the cost
     return found.x.item(), None if found.y is None else found.y.item()
 
 

@@ -13,8 +13,10 @@ from probe.forward.layers import IGNORED, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
-from probe.information.channel import ChannelInformation, calibrated_noise, channel_information, normalised
+from probe.information.channel import ChannelInformation, channel_information
+from probe.information.noise import calibrated_noise
 from probe.information.spread import representation_geometry
+from probe.information.validation import normalise_rows
 from probe.measures.mutual_info.estimators import ESTIMATORS
 from probe.measures.mutual_info.labels import class_labels, row_targets
 from probe.measures.mutual_info.variables import SILENT, Cell, Table, VariableNames, tabulated
@@ -34,7 +36,7 @@ class MutualInfoProbe(Probe):
     ----------
     layers, reduce
         Which layers, and how their outputs become rows; see :func:`probe.forward.select_layers` and
-        :func:`probe.forward.reduced`.
+        :func:`probe.forward.reduce_output`.
     noise
         Its level, constant over training; runs that are to be compared share it. ``"auto"``: 0.2 if that serves, else
         what :func:`probe.information.calibrated_noise` says of the layer's first observation that is not
@@ -216,7 +218,7 @@ class MutualInfoProbe(Probe):
         if self.noise != "auto" and self.convention != "reference":
             return self.noise
         if layer not in frozen:
-            _, variance, collapsed = normalised(z)
+            _, variance, collapsed = normalise_rows(z)
             if collapsed:
                 return 1.0  # any: there is nothing to tell apart
             noise = self.noise

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from probe.base import Measured
-from probe.information.channel import Bits, ChannelInformation
+from probe.information.channel import ChannelEstimate, ChannelInformation
 from probe.information.spread import RepresentationGeometry
 from probe.measures.mutual_info.estimators import ESTIMATORS, ComparisonEstimator
 from probe.series import COMPARES
@@ -80,7 +80,7 @@ def tabulated(table: Table, attrs: Mapping[str, Any], columns: VariableNames) ->
     out: dict[str, Measured] = {}
     for which, text in _INFORMATIONS.items() if any(c.main.y for c in cells) else [("x", _INFORMATIONS["x"])]:
         name, facts = f"information_{which}", {"units": "bits", "attrs": attrs}
-        for part in Bits._fields if columns.subsamples else Bits._fields[:-1]:
+        for part in ChannelEstimate._fields if columns.subsamples else ChannelEstimate._fields[:-1]:
             full, tail = (name, "") if part == "value" else (f"{name}_{part}", f", {part.replace('_', ' ')}")
             out[full] = table.by_layer(partial(_main_bits, which, part), long_name=text + tail, **facts)
         if columns.noise_factors:
@@ -115,7 +115,7 @@ def _other_readings(table: Table, which: str, columns: VariableNames) -> dict[st
 
 def _bits(which: str, part: str, found: ChannelInformation) -> float | None:
     """One number of a cell; bounds as what is known in the end, within [0, ceiling]."""
-    bits: Bits | None = getattr(found, which)
+    bits: ChannelEstimate | None = getattr(found, which)
     if bits is None:
         return None
     value: float | None = dict(zip(("lower", "upper"), bits.bracket, strict=True)).get(part, getattr(bits, part))
@@ -145,7 +145,7 @@ _COMPANIONS: _Told = {
     "total_variance": ("tr Cov(T)", lambda c: c.main.variance),
     "noise_std": ("noise per dimension", lambda c: c.main.noise_std),
     "noise_relative": ("noise per dimension over the root of tr Cov(T)", lambda c: c.main.noise_relative),
-    "effective_rank": ("participation ratio of Cov(T)", partial(_of_geometry, "effective_rank")),
+    "effective_rank": ("participation ratio of Cov(T)", partial(_of_geometry, "participation_ratio")),
     "within_share": ("within-class share of tr Cov(T)", partial(_of_geometry, "within_share")),
     "class_mean_accuracy": ("accuracy of the nearest class mean", partial(_of_geometry, "class_mean_accuracy")),
 }
