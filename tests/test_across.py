@@ -135,9 +135,9 @@ def test_a_constant_curve_is_no_evidence() -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (np.zeros((2, 120)), "2 runs, 3 are needed"),
-        (np.vstack([np.zeros((3, 120)), np.full((2, 120), np.nan)])[2:], "1 runs"),
-        (np.where(np.arange(120) < [[5], [120], [120]], 0.0, np.nan), "2 windows in common"),
+        (np.zeros((2, 120)), "needs 3 runs, got 2"),
+        (np.vstack([np.zeros((3, 120)), np.full((2, 120), np.nan)])[2:], "got 1"),
+        (np.where(np.arange(120) < [[5], [120], [120]], 0.0, np.nan), "windows that all runs have in common, got 2"),
     ],
 )
 def test_too_little_is_undefined(values: np.ndarray, reason: str) -> None:
@@ -150,13 +150,13 @@ def test_too_little_is_undefined(values: np.ndarray, reason: str) -> None:
 @pytest.mark.parametrize(
     ("steps", "values", "options", "message"),
     [
-        ([1, 2], np.zeros((3, 3)), {}, "runs are rows"),
+        ([1, 2], np.zeros((3, 3)), {}, "pass runs as rows"),
         ([2, 1], np.zeros((3, 2)), {}, "sort by step"),
         ([1, 2], np.full((3, 2), np.inf), {}, "6 infinite"),
         ([1, 2], np.zeros((3, 2)), {"n_null": 10}, "raise n_null"),
     ],
 )
-def test_bad_input_is_refused(steps: list, values: np.ndarray, options: dict, message: str) -> None:
+def test_bad_input_is_an_error(steps: list, values: np.ndarray, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         second_phase_across(steps, values, **options)
 

@@ -196,7 +196,7 @@ def test_censored_runs_stay_in() -> None:
     assert result.verdict != "aligned"
     assert np.isnan(result.distance.value)  # the median run is censored
     assert np.isinf(result.distance.upper)
-    assert "3 of 7 runs: 4 censored" in result.reason
+    assert "3 of 7 runs: 4 are censored" in result.reason
     apart = co_movement(table([[2, "R"]] * 7), "fit_end", "end", **ENDS)
     assert apart.verdict == "misaligned"
     assert np.isnan(apart.line.slope)
@@ -220,7 +220,7 @@ def test_tau_is_kendalls_and_its_p_value_exact() -> None:
 
 def test_two_runs_are_too_few() -> None:
     result = co_movement(table([[3, 3], [4, 4]]), "fit_end", "end", **ENDS)
-    assert (result.verdict, result.reason) == ("undefined", "2 runs, 3 are needed")
+    assert (result.verdict, result.reason) == ("undefined", "the verdict needs 3 runs, got 2")
     assert np.isnan([result.distance.value, result.line.slope, result.concordance.value]).all()
 
 

@@ -203,7 +203,7 @@ def test_a_block_of_runs_is_loaded_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     curves = xr.Dataset({"train_accuracy": (("run", "step"), lazy)}, {"step": steps})
     with dask.config.set(scheduler="synchronous"):
         tracemalloc.start()
-        detector = PhaseDetector(fit_level=1.0).fit(curves)
+        detector = PhaseDetector(fit_threshold=1.0).fit(curves)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert steps_of(detector, "fit_end") == list(range(100, 100 + n_runs))
@@ -268,8 +268,8 @@ def test_curves_that_cannot_be_read(curves: Any, told: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"fit_level": 99}, "fit_level as a share above 0 and up to 1, got 99; divide percent by 100"),
-        ({"end_level": 0}, "end_level as a share"),
+        ({"fit_threshold": 99}, "fit_threshold as a share above 0 and up to 1, got 99; divide percent by 100"),
+        ({"end_threshold": 0}, "end_threshold as a share"),
         ({"n_sustained": 0}, "m >= 1"),
         ({"spike_width": -1}, "spike_width from 0 on"),
         ({"delta": -1}, "delta > 0"),

@@ -187,8 +187,8 @@ def test_no_second_descent_is_not_found(trend: Callable[[np.ndarray], np.ndarray
 
 
 @pytest.mark.parametrize("n", [60, 100])
-def test_null_knows_autocorrelation(n: int) -> None:
-    """Falls after a jump: a correlation of .9 was taken for less on short records, and 12 % found."""
+def test_null_includes_autocorrelation(n: int) -> None:
+    """Falls after a jump. With underestimated correlation on short records, 12 % were found."""
     curves = [20.0 * (np.arange(n) > 5) + ar1(np.random.default_rng(seed), n, 0.9) for seed in range(SEEDS)]
     assert sum(second_descent(np.arange(n), v).p_value <= 0.05 for v in curves) <= MOST
 
@@ -228,7 +228,7 @@ def test_a_random_walk_is_undecided() -> None:
     assert undecided[0].correlation > 0.5
 
 
-@pytest.mark.parametrize(("phi", "least"), [(0.0, 38), (0.8, 22)])  # .95 and .55 of 40 are asked for
+@pytest.mark.parametrize(("phi", "least"), [(0.0, 38), (0.8, 22)])  # .95 and .55 of 40
 def test_a_drop_of_ten_sd_is_found(phi: float, least: int) -> None:
     markers = [second_descent(STEPS, 10 * HUMP + ar1(np.random.default_rng(seed), N, phi)) for seed in range(SEEDS)]
     found = [m for m in markers if m.status == "found"]
@@ -252,7 +252,7 @@ def test_noise_free_shapes() -> None:
     assert second_descent(STEPS, np.full(N, 2.0)).status == "absent"
     assert second_descent(STEPS, np.minimum(X, 0.5)).status == "absent"
     marker = second_descent(STEPS, X)
-    assert (marker.status, marker.reason) == ("right_censored", "still rising at the end of the record")
+    assert (marker.status, marker.reason) == ("right_censored", "the curve still rises at the end of the record")
     assert second_descent([1, 2, 3], [1, 2, 1]).status == "undefined"
 
 
@@ -278,7 +278,7 @@ def test_missing_values_are_skipped_and_results_repeat() -> None:
     assert second_descent(steps, holes) == second_descent(STEPS, values)
 
 
-def test_many_observations_are_averaged_and_it_says_so() -> None:
+def test_many_observations_are_averaged_with_a_note() -> None:
     n = 100_000
     steps = np.arange(n)
     x = np.log10(steps + 1)
@@ -293,7 +293,7 @@ def test_many_observations_are_averaged_and_it_says_so() -> None:
     np.testing.assert_allclose(short[:10], np.arange(10))  # early ones are further apart than the blocks
 
 
-def test_loss_spikes_are_set_aside_and_counted() -> None:
+def test_loss_spikes_are_excluded_and_counted() -> None:
     """A hump at 1,000 and late spikes that are far higher: the top is that of the hump."""
     generator = np.random.default_rng(3)
     loss = np.exp(1 + np.exp(-(((np.log10(STEPS) - 3) / 0.5) ** 2)) - X) * np.exp(0.02 * generator.standard_normal(N))
@@ -311,7 +311,7 @@ def test_a_spike_at_the_end_does_not_hide_the_hump() -> None:
     values[-1] += 50
     marker = second_descent(STEPS, values)
     assert (marker.status, marker.n_spikes) == ("found", 0)
-    assert "the last 1 stand out" in marker.reason
+    assert "the last 1 observations are excluded" in marker.reason
     assert marker.step == pytest.approx(whole.step, rel=0.05)
     flat = np.random.default_rng(1).standard_normal(N)
     flat[-1] += 50
@@ -350,10 +350,10 @@ def test_a_jump_at_the_end_is_told_apart_from_spikes() -> None:
     assert not np.any(spikes(values[::-1]))  # the initial descent
 
 
-def test_bad_parameters_are_refused() -> None:
-    with pytest.raises(ValueError, match="credible"):
-        unimodal_mode([1, 2], [0, 1], credible=1)
-    with pytest.raises(ValueError, match="least p-value"):
+def test_parameters_out_of_range_are_an_error() -> None:
+    with pytest.raises(ValueError, match="level"):
+        unimodal_mode([1, 2], [0, 1], level=1)
+    with pytest.raises(ValueError, match="0.001 <= alpha < 1"):
         second_descent(STEPS, X, alpha=0.0001)
     assert unimodal_mode([1, 2, 3], [0, 1, 0]).status == "undefined"
     assert unimodal_mode([1, 2, 3, 4], [0, 1, 2, 0]).status == "found"

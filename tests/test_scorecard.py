@@ -219,8 +219,8 @@ def test_departure_without_what_it_needs() -> None:
     assert departure(STEPS, X, 5e6)[0].status == "undefined"  # one observation after fitting
     assert departure(STEPS[50:], X[50:], 2)[0].status == "undefined"
     assert departure(STEPS, 0 * X + 1, 300)[0].status == "right_censored"
-    with pytest.raises(ValueError, match="expected k > 0"):
-        departure(STEPS, X, 300, k=0)
+    with pytest.raises(ValueError, match="Expected n_sd > 0"):
+        departure(STEPS, X, 300, n_sd=0)
 
 
 # --- the scorecard on planted runs -----------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def other_rules(curves: xr.Dataset, valley: float, top: float) -> Iterator[tuple
         on("train_accuracy", partial(sustained_crossing, level=0.98, name="train_accuracy")),
     )
     for level in (".5", ".9", ".99"):
-        first = partial(sustained_crossing, level=float(level), m=1, name=accuracy)
+        first = partial(sustained_crossing, threshold=float(level), n_sustained=1, name=accuracy)
         yield f"test accuracy {level}", accuracy, on(accuracy, first)
     yield "first minimum", loss, on(loss, unimodal_mode, sign=-1, until=top)
     yield "top after it", loss, on(loss, unimodal_mode, since=valley)

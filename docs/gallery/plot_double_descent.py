@@ -53,7 +53,7 @@ curves = xr.Dataset({name: (("run", "width"), measured[:, :, i]) for i, name in 
 # ``descent_onset`` is the peak of the test loss, looked for in the logarithm of the loss, which spans two decades. A
 # role may be a function of the curves, so that the curves themselves need not be changed.
 detector = PhaseDetector(
-    axis="width", fit_level=1.0, chance=0.1, test_loss=lambda curves: np.log10(curves["test_loss"])
+    axis="width", fit_threshold=1.0, chance=0.1, test_loss=lambda curves: np.log10(curves["test_loss"])
 ).fit(curves)
 print(detector.summary())
 
@@ -70,7 +70,7 @@ plots.alignment(detector, ax=right)
 # 0.25 dex, but not the same: in every run the peak comes later, by 0.13 dex in the median, and with ``delta=0.1`` no
 # run is aligned any more. The threshold that theory means is that of the squared error, which vanishes at width 300.
 # Without a train accuracy the train loss decides, here by 90 % of its fall in log units; what follows is rounding.
-by_loss = clone(detector).set_params(fit_level=0.9).fit(curves.drop_vars("train_accuracy"))
+by_loss = clone(detector).set_params(fit_threshold=0.9).fit(curves.drop_vars("train_accuracy"))
 pair = by_loss.alignment_.sel(pair="fit_end - descent_onset")
 print(f"squared error vanishes at width {float(by_loss.across_['median'].sel(marker='fit_end')):.0f}")
 print(f"from there to the peak: {pair['distance'].values.round(2)} dex, {set(pair['verdict'].values.tolist())}")

@@ -7,13 +7,14 @@ from .markers.crossings import sustained_crossing as sustained_crossing
 from .markers.departures import departure as departure
 from .markers.marker import (
     Marker as Marker,
+    Status as Status,
     check_curve as check_curve,
 )
-from .markers.peaks import (
-    second_descent as second_descent,
+from .markers.modes import (
     top_inside as top_inside,
     unimodal_mode as unimodal_mode,
 )
+from .markers.peaks import second_descent as second_descent
 from .markers.settling import (
     fitting_end as fitting_end,
     fixed_point as fixed_point,

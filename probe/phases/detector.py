@@ -47,7 +47,7 @@ class PhaseDetector(BaseEstimator):
     axis : str
         What the curves run over, and what their dimension, column or key is called. Also a width or a sample size: then
         the end of fitting is the interpolation threshold.
-    fit_level, end_level : float
+    fit_threshold, end_threshold : float
         Train accuracy at the end of fitting (of a train loss: the share of its fall), test accuracy at the end of
         training.
     n_sustained : int
@@ -103,8 +103,8 @@ class PhaseDetector(BaseEstimator):
         layer: Hashable | None = None,
         split: str = "train",
         axis: str = "step",
-        fit_level: float = 0.99,
-        end_level: float = 0.99,
+        fit_threshold: float = 0.99,
+        end_threshold: float = 0.99,
         n_sustained: int = 3,
         chance: float | None = None,
         spike_width: int = 3,
@@ -119,8 +119,8 @@ class PhaseDetector(BaseEstimator):
         self.layer = layer
         self.split = split
         self.axis = axis
-        self.fit_level = fit_level
-        self.end_level = end_level
+        self.fit_threshold = fit_threshold
+        self.end_threshold = end_threshold
         self.n_sustained = n_sustained
         self.chance = chance
         self.spike_width = spike_width
@@ -248,14 +248,14 @@ class PhaseDetector(BaseEstimator):
         return _Found(markers_dataset(found, runs, self.axis), roles, list(dict.fromkeys(notes)))
 
     def _settings(self, roles: Roles) -> Settings:
-        for name in ("fit_level", "end_level"):
+        for name in ("fit_threshold", "end_threshold"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(
                     f"expected {name} as a share above 0 and up to 1, got {getattr(self, name)}; divide percent by 100"
                 )
         if self.spike_width < 0:
             raise ValueError(f"expected spike_width from 0 on, got {self.spike_width}; 0 sets no spikes aside")
-        return Settings(self.fit_level, self.end_level, self.n_sustained, self.spike_width, self._chance(roles))
+        return Settings(self.fit_threshold, self.end_threshold, self.n_sustained, self.spike_width, self._chance(roles))
 
     def _notes(self, roles: Roles) -> Iterator[str]:
         for kind in table.MARKERS:

@@ -70,7 +70,7 @@ def _of_run(run: Run, curve: Curve, place: float, k: float) -> dict[str, Any]:
 
 def _lead_of_run(run: Run, curve: Curve, k: float) -> dict[str, Any]:
     """The measure's own onset, against that of generalisation."""
-    marker, side = departure(*curve, run.fit_end, k=k)
+    marker, side = departure(*curve, run.fit_end, n_sd=k)
     moved, timed = marker.status == "found", marker.status != "undefined"
     lead = np.log10(run.onset + 1) - np.log10(marker.step + 1)
     at_most = np.log10(run.onset + 1) - np.log10(run.last_step + 1)  # it may move after the record

@@ -66,7 +66,8 @@ def _residual_noise(residuals: np.ndarray, n_parameters: int, least: float) -> _
 def _smooth(residuals: np.ndarray) -> bool:
     """Whether residuals are those of a smooth curve: correlated increments, or noise of low correlation."""
     increments = np.diff(residuals)
-    return bool(increments[1:] @ increments[:-1] > 0.5 * (increments @ increments) or noise_model(residuals[None]).phi[0] < 0.3)
+    correlated = increments[1:] @ increments[:-1] > 0.5 * (increments @ increments)
+    return bool(correlated or noise_model(residuals[None]).phi[0] < 0.3)
 
 
 def _hinge_residuals(x: np.ndarray, y: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -140,9 +141,7 @@ def piecewise_linear_onset(steps: ArrayLike, values: ArrayLike, *, level: float 
         return Marker(Status.UNDECIDED, rule, reason=_RANDOM_WALK)
     if two < one:
         return _found(s, rule, fits.knots, _profile(fits, fits.rss2, 0), noise, level)
-    noise = _residual_noise(
-        _hinge_residuals(x, v, fits.knots[[np.argmin(fits.rss1)]]), _ONE_KNOT, resolution_floor(v)
-    )
+    noise = _residual_noise(_hinge_residuals(x, v, fits.knots[[np.argmin(fits.rss1)]]), _ONE_KNOT, resolution_floor(v))
     return _found(s, rule, fits.knots, fits.rss1, noise, level)
 
 

@@ -1,7 +1,7 @@
-"""Is there a rise and a fall, and where is the top? Pure functions on arrays.
+"""Test whether a curve rises and falls again after its initial descent, and find the top. Pure functions on arrays.
 
-The fits are in :mod:`probe.stats.isotonic`, the noise in :mod:`probe.stats.noise`, the statistic and its null law in
-:mod:`probe.stats.scan_statistic`.
+The fits are in :mod:`probe.stats.isotonic`, the noise in :mod:`probe.stats.noise`, the statistic and its distribution
+under the null hypothesis in :mod:`probe.stats.scan_statistic`.
 """
 
 from dataclasses import replace
@@ -10,261 +10,209 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probe.phases.markers.marker import Marker, check_curve, too_few
+from probe.phases.markers.marker import Marker, Status, check_curve, too_few
+from probe.phases.markers.modes import interval_kind, posterior_mode, residual_unit, typical_sd
 from probe.stats.isotonic import Splits, unimodal_minimum, unimodal_splits
 from probe.stats.noise import Noise, noise_model, variance_inflation
 from probe.stats.outliers import spikes
 from probe.stats.scan_statistic import ScanStatistic, second_phase_table
 
-# More observations than this are averaged in blocks: the table of p-values ends there.
-MOST = 2000
-# A rise and fall that would be significant, were the noise white: its null quantile at p = .05 is 3 to 4.
-SEEN = 3.0
-_CLEAR = 0.01  # no second look at a p-value up to here
-_FEW = 20  # observations that a second look needs
-_MODE = "posterior mean of the unimodal mode"
-
-
-def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, credible: float = 0.9) -> Marker:
-    """Top of a rise-then-fall curve: posterior mean of the mode of a unimodal fit.
-
-    ``w_k ~ exp(-(RSS_k - min RSS) / 2)`` and ``x = sum_k w_k x(mode_k)`` with ``x = log10(step + 1)``. A squared
-    residual counts in units of ``s^2 (1 - phi^2) (1 + phi)``, the variance of what is new in an observation times
-    (1 + phi), with the local standard deviation s and the correlation phi of :func:`probe.stats.noise_model`;
-    this unit was chosen on simulated humps for the coverage of the interval at phi from 0 to .8
-    (docs/phases_truth.md). A flat prior over the observations is assumed.
-
-    Parameters
-    ----------
-    steps, values : array of shape (n,)
-        Optimiser steps and the curve.
-    credible : float
-        Mass of the interval, in (0, 1). The interval is never narrower than the neighbouring observations.
-
-    Returns
-    -------
-    Marker
-        "found", or "undefined" with fewer than 4 values. There may be
-        no peak at all: :func:`second_descent` tests that.
-
-    Raises
-    ------
-    ValueError
-        As :func:`probe.phases.check_curve`; also for a mass outside (0, 1).
-    """
-    if not 0 < credible < 1:
-        raise ValueError(f"expected credible between 0 and 1, got {credible}; 0.9 is usual")
-    s, v = check_curve(steps, values)
-    if len(v) < 4:
-        return too_few(v, _MODE, 4)
-    noise = noise_model(v[None])
-    sd, phi = _unit(noise)
-    step, lower, upper = _mode(s, unimodal_splits(v, 1 / sd**2), credible)
-    return Marker("found", _MODE, step, lower, upper, _interval(credible), noise=_typical(noise), correlation=phi)
-
-
-def top_inside(steps: ArrayLike, values: ArrayLike) -> Marker | None:
-    """:func:`unimodal_mode` if its interval lies inside the record; None where the curve still rises, or only falls.
-
-    Parameters
-    ----------
-    steps, values : array of shape (n,)
-        As in :func:`unimodal_mode`.
-    """
-    marker = unimodal_mode(steps, values)
-    seen = np.asarray(steps, dtype=float)[np.isfinite(np.asarray(values, dtype=float))]
-    inside = marker.status == "found" and seen[0] < marker.lower and marker.upper < seen[-1]
-    return marker if inside else None
-
-
-def _interval(credible: float) -> str:
-    return f"{100 * credible:g} % credible, at least the neighbouring observations"
-
-
-def _typical(noise: Noise) -> float:
-    return float(np.median(noise.sd[0]))
-
-
-def _unit(noise: Noise) -> tuple[np.ndarray, float]:
-    """What a residual counts in, of shape (n,), and the correlation."""
-    phi = float(noise.phi[0])
-    return noise.white().sd[0] * (1 + phi) ** 0.5, phi
-
-
-def _mode(s: np.ndarray, splits: Splits, credible: float) -> tuple[float, float, float]:
-    """Step of the mode, and its interval."""
-    rss, mode, _ = splits
-    weight = np.bincount(mode, np.exp(-(rss - rss.min()) / 2), len(s))
-    weight = weight / weight.sum()
-    x = np.log10(s + 1)
-    peak, mass, tail = float(weight @ x), np.cumsum(weight), (1 - credible) / 2
-    before = max(int(np.searchsorted(x, peak - 1e-9)) - 1, 0)  # 1e-9: a peak on the grid has two neighbours
-    after = min(int(np.searchsorted(x, peak + 1e-9)), len(x) - 1)
-    lower = min(int(np.searchsorted(mass, tail)), before)
-    upper = max(min(int(np.searchsorted(mass, 1 - tail)), len(x) - 1), after)
-    return 10**peak - 1, float(s[lower]), float(s[upper])
+# The table of p-values ends at this number of observations; longer records are averaged in blocks.
+MAX_OBSERVATIONS = 2000
+# A rise and fall of this size would be significant in white noise: its null quantile at p = .05 is 3 to 4.
+_WHITE_NOISE_STATISTIC = 3.0
+_CLEAR = 0.01  # up to this p-value the test is not repeated from a valley on
+_LEAST = 8  # observations
+_LEAST_FROM_VALLEY = 20  # observations for the test from a valley on
+_LEVEL = 0.9  # coverage of the interval of the top
 
 
 def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3, alpha: float = 0.05) -> Marker:
     """Test whether the curve rises and falls again after its initial descent, and find the top.
 
-    The statistic is the largest c such that the mean of some window of observations lies above that of an earlier
-    and of a later window, each time by c standard deviations of the one plus c of the other, see
-    :class:`probe.stats.ScanStatistic`. A curve that falls and then rises has no such window but by noise: up to its
-    valley the rise is missing, from there on the fall. Either is likeliest on a plateau, so that p is at most the chance
-    that a constant with AR(1) noise falls by as much.
+    The statistic is the largest c such that the mean of some window of observations lies above that of an earlier and
+    of a later window, each time by c standard deviations of the one plus c of the other
+    (:class:`probe.stats.ScanStatistic`). A curve that falls and then rises has such a window only by noise: up to its
+    valley it lacks the rise, from there on it lacks the fall. Both are likeliest on a plateau. The p-value is
+    therefore at most the probability that a constant with AR(1) noise rises and falls by as much.
 
-    That chance is tabulated (``docs/benchmarks/second_phase_table.py``) by record length and estimated correlation,
-    with standard deviation and correlation estimated anew on each simulated curve, so that their errors are inside.
-    It holds at every true correlation up to .9, not only on average over them. The least p in the table is .001:
-    read it as "at most". The top is that of :func:`unimodal_mode`, between the valleys before and after it.
+    That probability is tabulated by record length and estimated correlation
+    (``docs/benchmarks/second_phase_table.py``). Standard deviation and correlation are estimated anew on each
+    simulated curve, so that the table includes their errors. The bound holds at every true correlation up to .9, not
+    only on average over them. The least p in the table is .001: read it as "at most". The top is that of
+    :func:`unimodal_mode`, between the valleys before and after it.
+
+    A steep initial descent counts as noise in all windows that contain part of it, and hides what follows soon after.
+    If p exceeds .01 on the whole record, the test is repeated from the valley on, and the smaller p-value counts.
 
     Parameters
     ----------
     steps, values : array of shape (n,)
         Optimiser steps and the curve. More than 2,000 observations are averaged in blocks evenly in log time.
     spike_width : int
-        Set aside spikes, up or down, of at most this many observations first, see
-        :func:`probe.stats.spikes`; they are counted in ``n_spikes``. 0: none.
+        Exclude spikes, up or down, of at most this many observations (:func:`probe.stats.spikes`), and count them in
+        ``n_spikes``. 0 excludes none.
     alpha : float
-        Level of the test, at least .001.
+        Size of the test, at least .001.
 
     Returns
     -------
     Marker
-        "found" if p <= alpha; "right_censored" if the curve has risen and still rises over the last tenth of
-        the record; "undecided" if it does rise and fall, but no more than a random walk would, and the noise may be
-        one; "undefined" with fewer than 8 values; else "absent". ``fall`` is (top - mean of the last
-        tenth) / (top - valley), within the valleys.
+        "found" if p <= alpha. "right_censored" if the curve has risen and still rises over the last tenth of the
+        record. "undecided" if the curve rises and falls, but by no more than a random walk would, and the noise cannot
+        be distinguished from a random walk. "undefined" with fewer than 8 values. Otherwise "absent". ``fall`` is
+        (top - mean of the last tenth) / (top - valley), between the valleys.
 
     Raises
     ------
     ValueError
         As :func:`probe.phases.check_curve`; also for ``alpha`` below the least p-value.
 
+    See Also
+    --------
+    unimodal_mode : The top, without a test.
+    second_phase_across : The test over several runs.
+
     Notes
     -----
-    Losses go in as they are: cross-entropy is a logarithm already, and on a further one the wiggles of a loss near
-    zero are larger than the hump that is looked for.
+    Pass losses as they are. Cross-entropy is a logarithm already; on a further logarithm the fluctuations of a loss
+    near zero are larger than the hump in question.
 
-    Limits: noise is taken as AR(1) from one observation to the next, symmetric, of slowly changing size. A slow
-    wander beneath white noise is not seen in windows of at most 32 observations, and passes for a second phase. A
-    record of fewer than some 60 observations tells little about the correlation: only humps far above the noise are
-    found. Size and power, simulated: docs/phases_truth.md.
+    Limits: the noise is modelled as symmetric AR(1) noise from one observation to the next, of slowly changing size.
+    Windows of at most 32 observations do not show slow drift beneath white noise, which can be mistaken for a second
+    phase. A record of fewer than about 60 observations contains little information on the correlation, so that the
+    test finds only humps far above the noise. Size and power, simulated: docs/phases_truth.md.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.phases import second_descent
+    >>> x = np.linspace(0, 4, 120)
+    >>> loss = np.exp(-x) + np.exp(-(((x - 2.5) / 0.5) ** 2)) + 0.02 * np.random.default_rng(0).standard_normal(120)
+    >>> marker = second_descent(10**x - 1, loss)
+    >>> print(marker.status, bool(marker.lower <= 10**2.5 <= marker.upper))
+    found True
     """
-    table = second_phase_table()
-    if not table.p[-1] <= alpha < 1:
-        raise ValueError(f"expected alpha from {table.p[-1]:g} (the least p-value of the table) to 1, got {alpha}")
+    _check_alpha(alpha)
     rule = f"rise and fall after the initial descent, p <= {alpha:g}; unimodal mode"
-    s, v, n_spikes, said = _prepared(*check_curve(steps, values), spike_width)
-    if len(v) < 8:
-        return replace(too_few(v, rule, 8), n_spikes=n_spikes)
-    look = _look(v)
-    start, p, noise = look.start, look.p_value, look.noise
-    v_seen = v[start:]
-    found = _top(s[start:], v_seen, look) if p <= alpha else _not_found(v_seen, noise, look.excursions, alpha)
-    if start:
-        said.insert(0, f"noise and test from {s[start]:g} on, the descent before it left out")
-    reason = "; ".join([found.reason, *said])
-    return replace(
-        found, rule=rule, p_value=p, n_spikes=n_spikes, reason=reason, noise=_typical(noise),
-        correlation=float(noise.phi[0]),
-    )  # fmt: skip
+    s, v, n_spikes, notes = _prepared(*check_curve(steps, values), spike_width)
+    if len(v) < _LEAST:
+        return replace(too_few(v, rule, _LEAST), n_spikes=n_spikes)
+    test = _test(v)
+    after = v[test.start :]
+    found = _top(s[test.start :], after, test) if test.p_value <= alpha else _not_found(after, test, alpha)
+    if test.start:
+        notes.insert(0, f"the noise and the test are those from {s[test.start]:g} on, without the initial descent")
+    reason = "; ".join([found.reason, *notes])
+    noise = {"noise": typical_sd(test.noise), "correlation": float(test.noise.phi[0])}
+    return replace(found, rule=rule, p_value=test.p_value, n_spikes=n_spikes, reason=reason, **noise)
 
 
-class _Look(NamedTuple):
-    """What the test says of the record from ``start`` on."""
+def _check_alpha(alpha: float) -> None:
+    least = second_phase_table().p[-1]
+    if not least <= alpha < 1:
+        raise ValueError(
+            f"Expected {least:g} <= alpha < 1, got {alpha}; the table of p-values starts at {least:g}, 0.05 is usual."
+        )
+
+
+class _Test(NamedTuple):
+    """Result of the test on the record from ``start`` on."""
 
     start: int
     p_value: float
     c: np.ndarray  # (1,)
     noise: Noise
-    excursions: ScanStatistic
+    scan: ScanStatistic
 
 
-def _look(v: np.ndarray) -> _Look:
-    """The test on the whole record, and where that says little on the record from a valley on; the clearer one.
+def _test(v: np.ndarray) -> _Test:
+    """Test the whole record, and if its p-value is not clear, the record from a valley on; return the clearer test.
 
-    A steep initial descent passes for noise in all windows that it touches, and hides what comes soon after it. The
-    valleys are those before the clearest rise and fall, and before the largest one in the units of the curve.
+    The valleys are those before the clearest rise and fall, and before the largest one in units of the curve.
     """
-    looks = [_look_from(v, 0)]
-    if looks[0].p_value > _CLEAR:
-        tops = {_highest(looks[0].excursions, looks[0].c), _highest_of_all(looks[0].excursions)}
+    whole = _test_from(v, 0)
+    tests = [whole]
+    if whole.p_value > _CLEAR:
+        tops = {_highest(whole.scan, whole.c), _highest_unscaled(whole.scan)}
         starts = {unimodal_minimum(v[: top + 1]) for top in tops} - {0}
-        looks += [_look_from(v, start) for start in sorted(starts) if len(v) - start >= _FEW]
-    return min(looks, key=lambda look: (look.p_value, -look.c[0]))
+        tests += [_test_from(v, start) for start in sorted(starts) if len(v) - start >= _LEAST_FROM_VALLEY]
+    return min(tests, key=lambda test: (test.p_value, -test.c[0]))
 
 
-def _look_from(v: np.ndarray, start: int) -> _Look:
+def _test_from(v: np.ndarray, start: int) -> _Test:
     noise = noise_model(v[None, start:])
-    excursions = ScanStatistic(v[None, start:], noise)
-    c = excursions.largest("both")
+    scan = ScanStatistic(v[None, start:], noise)
+    c = scan.largest("both")
     p = second_phase_table().p_value(float(c[0]), len(v) - start, float(noise.phi[0]))
-    return _Look(start, p, c, noise, excursions)
+    return _Test(start, p, c, noise, scan)
 
 
-def _highest(excursions: ScanStatistic, c: np.ndarray) -> int:
-    """Index of the middle of the window that exceeds both sides most."""
-    margin = excursions.margin(c, "both")[0]
-    row, k = np.unravel_index(int(margin.argmax()), margin.shape)
-    return int(k) + int(excursions.widths[row]) // 2
+def _highest(scan: ScanStatistic, c: np.ndarray) -> int:
+    """Return the index of the middle of the window that exceeds both sides most."""
+    margin = scan.margin(c, "both")[0]
+    row, first = np.unravel_index(int(margin.argmax()), margin.shape)
+    return int(first) + int(scan.widths[row]) // 2
 
 
-def _highest_of_all(excursions: ScanStatistic) -> int:
-    """The same, whatever the noise is said to be: means of windows as they are."""
-    return _highest(excursions, np.array([np.finfo(float).tiny]))  # not 0: beyond the last window sd is infinite
+def _highest_unscaled(scan: ScanStatistic) -> int:
+    """Return the same in units of the curve, without regard to the noise."""
+    return _highest(scan, np.array([np.finfo(float).tiny]))  # not 0: beyond the last window sd is infinite
 
 
 def _prepared(s: np.ndarray, v: np.ndarray, spike_width: int) -> tuple[np.ndarray, np.ndarray, int, list[str]]:
-    """Curve without spikes and thinned, number of spikes, and what was done."""
-    inside, tail = spikes(v, width=spike_width)
-    s, v, said = s[~(inside | tail)], v[~(inside | tail)], []
-    if tail.any():
-        said.append(f"the last {tail.sum()} stand out (a spike, or the start of a rise) and are left out")
-    if len(v) > MOST:
-        n = len(v)
+    """Remove spikes and average long records; return the curve, the number of spikes, and notes."""
+    inside, at_end = spikes(v, width=spike_width)
+    kept, notes = ~(inside | at_end), []
+    s, v = s[kept], v[kept]
+    if at_end.any():
+        notes.append(f"the last {at_end.sum()} observations are excluded as a spike or the start of a rise")
+    if (n := len(v)) > MAX_OBSERVATIONS:
         s, v = block_means(s, v)
-        said.append(f"{n:,} observations averaged to {len(v):,}")
-    return s, v, int(inside.sum()), said
+        notes.append(f"{n:,} observations averaged to {len(v):,}")
+    return s, v, int(inside.sum()), notes
 
 
-def _top(s: np.ndarray, v: np.ndarray, look: _Look) -> Marker:
-    """The top of the highest rise and fall, between the valleys on its two sides."""
-    noise, top = look.noise, _highest(look.excursions, look.c)
+def _top(s: np.ndarray, v: np.ndarray, test: _Test) -> Marker:
+    """Return the top of the highest rise and fall, between the valleys on its two sides."""
+    top = _highest(test.scan, test.c)
     hump = slice(unimodal_minimum(v[: top + 1]), top + unimodal_minimum(v[top:]) + 1)
-    splits = unimodal_splits(v[hump], 1 / _unit(noise)[0][hump] ** 2)
-    step, lower, upper = _mode(s[hump], splits, 0.9)
+    splits = unimodal_splits(v[hump], 1 / residual_unit(test.noise)[hump] ** 2)
+    step, lower, upper = posterior_mode(s[hump], splits, _LEVEL)
     share, fall = _fall(v[hump], splits)
-    said = f"valley at {s[hump][0]:g}"
     return Marker(
-        "found", "", step, lower, upper, _interval(0.9), fall=share, fall_noise=fall / _typical(noise), reason=said
-    )
+        Status.FOUND, "", step, lower, upper, interval_kind(_LEVEL), fall=share,
+        fall_noise=fall / typical_sd(test.noise), reason=f"valley at {s[hump][0]:g}",
+    )  # fmt: skip
 
 
-def block_means(steps: np.ndarray, values: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
-    """Average observations in at most ``most`` blocks of even length in log10(step + 1); empty ones vanish."""
+def block_means(steps: np.ndarray, values: np.ndarray, most: int = MAX_OBSERVATIONS) -> tuple[np.ndarray, np.ndarray]:
+    """Average observations in at most ``most`` blocks of equal length in log10(step + 1); drop empty blocks."""
     x = np.log10(steps + 1)
     block = np.minimum(((x - x[0]) / (x[-1] - x[0]) * most).astype(int), most - 1)
     _, block, size = np.unique(block, return_inverse=True, return_counts=True)
     return 10 ** (np.bincount(block, x) / size) - 1, np.bincount(block, values) / size
 
 
-def _not_found(v: np.ndarray, noise: Noise, excursions: ScanStatistic, alpha: float) -> Marker:
-    """Status and reason of a curve on which the test finds nothing."""
-    table, n, phi = second_phase_table(), len(v), float(noise.phi[0])
-    rises = bool(excursions.reaches(np.array([table.critical(alpha, n, phi)]), "rise")[0])
-    if rises and _still_rising(v, noise):
-        return Marker("right_censored", "", reason="still rising at the end of the record")
-    white = ScanStatistic(v[None], noise.white())
-    if table.resembles_random_walk(n, phi) and white.reaches(np.array([SEEN]), "both")[0]:
-        said = f"it rises and falls, but noise of correlation {phi:g} may be a random walk, and that does so too"
-        return Marker("undecided", "", reason=said)
-    said = "it rises, but does not fall after that" if rises else "it does not rise before it falls"
-    return Marker("absent", "", reason=said)
+def _not_found(v: np.ndarray, test: _Test, alpha: float) -> Marker:
+    """Return status and reason for a curve whose p-value exceeds ``alpha``."""
+    table, n, phi = second_phase_table(), len(v), float(test.noise.phi[0])
+    rises = bool(test.scan.reaches(np.array([table.critical(alpha, n, phi)]), "rise")[0])
+    if rises and _still_rises(v, test.noise):
+        return Marker(Status.RIGHT_CENSORED, "", reason="the curve still rises at the end of the record")
+    white = ScanStatistic(v[None], test.noise.white())
+    if table.resembles_random_walk(n, phi) and white.reaches(np.array([_WHITE_NOISE_STATISTIC]), "both")[0]:
+        reason = (
+            f"the curve rises and falls, but its noise of correlation {phi:g} may be a random walk, which rises and "
+            "falls as well"
+        )
+        return Marker(Status.UNDECIDED, "", reason=reason)
+    reason = "the curve rises, but does not fall after that" if rises else "the curve does not rise before it falls"
+    return Marker(Status.ABSENT, "", reason=reason)
 
 
-def _still_rising(v: np.ndarray, noise: Noise) -> bool:
+def _still_rises(v: np.ndarray, noise: Noise) -> bool:
+    """Whether the last tenth lies above the tenth before by three standard errors."""
     m = max(2, len(v) // 10)
     phi = float(noise.stationary_phi[0])
     error = noise.sd[0, -m:].mean() * np.sqrt(2 / m * variance_inflation(phi))
@@ -272,7 +220,7 @@ def _still_rising(v: np.ndarray, noise: Noise) -> bool:
 
 
 def _fall(values: np.ndarray, splits: Splits) -> tuple[float, float]:
-    """Fall from the top to the last tenth, relative to the rise and as it is."""
+    """Return the fall from the top to the last tenth: relative to the rise, and in units of the curve."""
     rss, mode, top = splits
     k = int(np.argmin(rss))
     lowest = (np.cumsum(values[: mode[k] + 1]) / np.arange(1, mode[k] + 2)).min()  # first value of the rising fit

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from probe.phases.markers.crossings import sustained_crossing
-from probe.phases.markers.marker import Marker
+from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.peaks import second_descent
 from probe.phases.markers.settling import fitting_end
 
@@ -22,7 +22,7 @@ class Chance(NamedTuple):
     share: float | None  # None: the first observation
     n: float  # examples that an accuracy is a mean over
 
-    def level(self, accuracy: np.ndarray) -> float:
+    def threshold(self, accuracy: np.ndarray) -> float:
         """Return chance + max(3 standard deviations of guessing, 5 %)."""
         measured = accuracy[~np.isnan(accuracy)]
         share = self.share if self.share is not None else float(measured[0]) if len(measured) else 0.0
@@ -32,8 +32,8 @@ class Chance(NamedTuple):
 class Settings(NamedTuple):
     """Parameters of the rules, see :class:`probe.PhaseDetector`."""
 
-    fit_level: float
-    end_level: float
+    fit_threshold: float
+    end_threshold: float
     n_sustained: int
     spike_width: int
     chance: Chance
@@ -85,30 +85,32 @@ class MarkerKind:
         role = self.role_among(curves)
         curve = curves[role]
         if isinstance(curve, str):
-            return Marker("undefined", "", reason=curve)
+            return Marker(Status.UNDEFINED, "", reason=curve)
         return self.rules[role](steps, curve, settings)
 
 
 def _fit_end_of_accuracy(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
-    return sustained_crossing(steps, accuracy, settings.fit_level, m=settings.n_sustained, name="train_accuracy")
+    threshold, n_sustained = settings.fit_threshold, settings.n_sustained
+    return sustained_crossing(steps, accuracy, threshold, n_sustained=n_sustained, name="train_accuracy")
 
 
 def _fit_end_of_loss(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
-    """Use log units, unless a loss is not positive."""
-    if settings.fit_level >= 1:
+    """Use log units if all losses are positive."""
+    share = settings.fit_threshold
+    if share >= 1:
         raise ValueError(
-            f"Expected fit_level below 1 for a train loss, got {settings.fit_level}; pass the share of its fall, "
-            "such as .99."
+            f"Expected fit_threshold below 1 for a train loss, got {share}; pass a share of its fall, such as .99."
         )
     scale = "log" if (loss[~np.isnan(loss)] > 0).all() else "linear"
-    return fitting_end(steps, loss, share=settings.fit_level, m=settings.n_sustained, scale=scale)
+    return fitting_end(steps, loss, share=share, n_sustained=settings.n_sustained, scale=scale)
 
 
 def _generalisation_onset(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
-    level = settings.chance.level(accuracy)
-    if level > 1:
-        return Marker("undefined", "", reason=f"chance leaves no room: {level:.3g} would be needed")
-    return sustained_crossing(steps, accuracy, level, m=settings.n_sustained, name="test_accuracy")
+    threshold, n_sustained = settings.chance.threshold(accuracy), settings.n_sustained
+    if threshold > 1:
+        reason = f"chance is so high that the accuracy would have to reach {threshold:.3g}"
+        return Marker(Status.UNDEFINED, "", reason=reason)
+    return sustained_crossing(steps, accuracy, threshold, n_sustained=n_sustained, name="test_accuracy")
 
 
 def _descent_onset(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
@@ -120,7 +122,8 @@ def _compression_onset(steps: np.ndarray, information: np.ndarray, settings: Set
 
 
 def _end(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
-    return sustained_crossing(steps, accuracy, settings.end_level, m=settings.n_sustained, name="test_accuracy")
+    threshold, n_sustained = settings.end_threshold, settings.n_sustained
+    return sustained_crossing(steps, accuracy, threshold, n_sustained=n_sustained, name="test_accuracy")
 
 
 MARKERS: tuple[MarkerKind, ...] = (

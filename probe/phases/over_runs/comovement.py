@@ -1,7 +1,8 @@
-"""Whether two markers move together over runs: distance, line, concordance, order.
+"""Test whether two markers move together over runs: distance, line, concordance, order.
 
-Sweep the learning rate, the share of the data, the width, the seed: if one marker causes the other, or both have one
-cause, they move together. A censored run is a bound, see :mod:`probe.phases.over_runs.alignment`, and stays in where it can.
+Sweep the learning rate, the share of the data, the width or the seed. If one marker causes the other, or both have one
+cause, they move together. A censored run is a bound (:mod:`probe.phases.over_runs.alignment`) and counts where a bound
+suffices.
 """
 
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from probe.phases.over_runs.alignment import judge, marker_times
 from probe.stats.censored import median_bounds, order_interval
 from probe.stats.paired import LEAST_RUNS, Concordance, Line, concordance, orthogonal_line
 
-_ALL_ORDERS = 6  # runs up to which all 720 permutations are tried
+_ALL_ORDERS = 6  # runs up to which all permutations are used: 720
 
 
 class Distance(NamedTuple):
-    """``log10((t_y + 1) / (t_x + 1))`` over runs (dex) with its 90 % interval and what it is."""
+    """Distance ``log10((t_y + 1) / (t_x + 1))`` over runs (dex) with its 90 % interval and the method."""
 
     value: float
     lower: float
@@ -30,7 +31,7 @@ class Distance(NamedTuple):
 
 
 class Tau(NamedTuple):
-    """Kendall's tau over the ``n_pairs`` pairs of runs with a known order; one-sided permutation p-value."""
+    """Kendall's tau over the ``n_pairs`` pairs of runs with a known order, and its one-sided permutation p-value."""
 
     value: float
     p_value: float
@@ -39,15 +40,37 @@ class Tau(NamedTuple):
 
 @dataclass(frozen=True)
 class CoMovement:
-    """How marker y moves with marker x over runs; numbers that need more runs than there are, are NaN."""
+    """Result of :func:`co_movement`; a number is NaN if it needs more runs.
+
+    Attributes
+    ----------
+    x, y : str
+        Names of the markers.
+    n_runs : int
+        Number of runs.
+    n_both : int
+        Runs in which both markers are found; line and concordance use these runs.
+    n_bounded : int
+        Runs in which a marker is censored, so that the distance has a bound on one side.
+    n_unknown : int
+        Runs in which the distance has no bound.
+    verdict : str
+        "aligned", "misaligned", "undecided" or "undefined", on the distance over runs.
+    reason : str
+        Remarks on the runs that line and concordance do not use.
+    distance : Distance
+    line : Line
+    concordance : Concordance
+    tau : Tau
+    """
 
     x: str
     y: str
     n_runs: int
-    n_both: int  # both found: what line and concordance rest on
-    n_bounded: int  # one is censored, so that the distance is bounded on one side
-    n_unknown: int  # nothing bounds the distance
-    verdict: str  # aligned, misaligned, undecided or undefined: the distance over runs
+    n_both: int
+    n_bounded: int
+    n_unknown: int
+    verdict: str
     reason: str
     distance: Distance
     line: Line
@@ -67,29 +90,32 @@ def co_movement(
     n_null: int = 2000,
     random_state: int | None = 0,
 ) -> CoMovement:
-    """Ask over runs whether marker y comes when marker x comes.
+    """Test over runs whether marker y comes when marker x comes.
 
-    Everything is on ``log10(step + 1)``. The verdict is that of :func:`probe.phases.align`, over runs: from
-    the t interval of the mean distance if all are known; else from the order-statistic interval of the median, in
-    which a censored run is a bound and an unknown one tells nothing. The line is orthogonal (Deming, equal errors on
-    both axes), as least squares is too flat when x has errors; its slope stands beside it. The concordance is Lin's:
-    1 only if y = x in every run. Line and concordance leave out runs in which one of the two is not found, which
-    favours small distances; ``reason`` says so. Kendall's tau keeps every pair of runs with a known order in x and y.
+    All quantities are on ``log10(step + 1)``. The verdict is that of :func:`probe.phases.align`, over runs. If all
+    distances are known, it uses the t interval of their mean. Otherwise it uses the order-statistic interval of the
+    median, in which a censored run is a bound and an unknown run has no bound.
+
+    The line is orthogonal (Deming, equal errors on both axes), because the slope of least squares is too small if x
+    has errors. The concordance is Lin's: 1 only if y = x in every run. Line and concordance leave out runs in which a
+    marker is not found, which favours small distances; ``reason`` states how many. Kendall's tau includes every pair
+    of runs with a known order in x and y.
 
     Parameters
     ----------
     markers : xarray.Dataset
-        As for ``align``; runs that differ in more than the seed (learning rate, data, width) tell more.
+        As for :func:`align`. Runs that differ in more than the seed (learning rate, data, width) are more informative.
     x, y : str
         Names of two markers.
     first_step, last_step : float or array of shape (run,)
-        Ends of the records. The p-value of tau takes records of one length: else censoring moves both together.
+        Ends of the records. The p-value of tau assumes records of one length; otherwise censoring moves both markers
+        together.
     delta : float
-        As for ``align``.
+        As for :func:`align`.
     level : float
-        Of the intervals of line and concordance.
+        Coverage of the intervals of line and concordance.
     n_null : int
-        Random permutations for the p-value of tau; up to 6 runs all are tried.
+        Number of random permutations for the p-value of tau; up to 6 runs all permutations are used.
     random_state : int or None
         Seed of the permutations.
 
@@ -101,14 +127,36 @@ def co_movement(
     Raises
     ------
     ValueError
-        As ``align``; also for an unknown marker or x = y.
+        As :func:`align`; also for an unknown marker or x = y.
+
+    See Also
+    --------
+    align : Distances in each run.
+    probe.stats.orthogonal_line, probe.stats.concordance : The estimators.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe.phases import co_movement
+    >>> fit_end = np.array([100.0, 300, 1000, 3000, 10000])
+    >>> step = (("run", "marker"), np.column_stack([fit_end, 2 * fit_end]))
+    >>> status = (("run", "marker"), np.full((5, 2), "found"))
+    >>> variables = {"step": step, "lower": step, "upper": step, "status": status}
+    >>> markers = xr.Dataset(variables, {"run": np.arange(5), "marker": ["fit_end", "end"]})
+    >>> moved = co_movement(markers, "fit_end", "end", first_step=0, last_step=1e5)
+    >>> print(f"{moved.distance.value:.2f} {moved.line.slope:.2f} {moved.tau.value:.0f}")
+    0.30 1.00 1
     """
     names = markers["marker"].values.tolist()
     if x == y or not {x, y} <= set(names):
-        raise ValueError(f"expected two different markers among {names}, got {x!r} and {y!r}")
+        raise ValueError(f"Expected two different markers among {names}, got {x!r} and {y!r}; pass two of these names.")
     if not (0 < delta < np.inf and 0 < level < 1):
-        raise ValueError(f"expected delta > 0 and level between 0 and 1, got delta={delta} and level={level}")
-    _, low, high, _, _ = marker_times(markers.sel(marker=[x, y]), first_step, last_step)
+        raise ValueError(
+            f"Expected delta > 0 and 0 < level < 1, got delta={delta} and level={level}; 0.25 and 0.9 are usual."
+        )
+    times = marker_times(markers.sel(marker=[x, y]), first_step, last_step)
+    low, high = times.low, times.high
     least, most = low[:, 1] - high[:, 0], high[:, 1] - low[:, 0]
     both, unknown = least == most, np.isinf(least) & np.isinf(most)
     u, v = low[both].T
@@ -130,14 +178,17 @@ def co_movement(
 
 
 def _reason(both: np.ndarray, unknown: np.ndarray) -> str:
-    n, rest = len(both), ~both & ~unknown
-    few = [f"{n} runs, {LEAST_RUNS} are needed"] if n < LEAST_RUNS else []
-    left = f"line and concordance rest on {both.sum()} of {n} runs: {rest.sum()} censored, {unknown.sum()} unknown"
-    return "; ".join(few + ([] if both.all() else [left]))
+    n, censored = len(both), int((~both & ~unknown).sum())
+    parts = [f"the verdict needs {LEAST_RUNS} runs, got {n}"] if n < LEAST_RUNS else []
+    if not both.all():
+        parts.append(
+            f"line and concordance use {both.sum()} of {n} runs: {censored} are censored, {unknown.sum()} unknown"
+        )
+    return "; ".join(parts)
 
 
 def _over_runs(least: np.ndarray, most: np.ndarray, delta: float) -> tuple[str, Distance]:
-    """Verdict and distance; ``least`` and ``most`` (run,) bound the distance of each run."""
+    """Return verdict and distance; ``least`` and ``most`` (run,) are bounds of the distance of each run."""
     n = len(least)
     if n < LEAST_RUNS:
         return "undefined", Distance(np.nan, np.nan, np.nan, "")
@@ -156,9 +207,9 @@ def _over_runs(least: np.ndarray, most: np.ndarray, delta: float) -> tuple[str, 
 
 
 def _censored_tau(low: np.ndarray, high: np.ndarray, n_null: int, seed: int | None) -> Tau:
-    """Kendall's tau over the pairs of runs with a known order, its permutation p-value, and their number.
+    """Return Kendall's tau over the pairs of runs with a known order, its permutation p-value, and their number.
 
-    ``low`` and ``high`` are (2, run). Whole runs of y are permuted, with their bounds.
+    ``low`` and ``high`` are (2, run). The permutations exchange whole runs of y, with their bounds.
     """
     later = low[:, :, None] > high[:, None, :]
     sign_x, sign_y = later.astype(float) - later.transpose(0, 2, 1)  # (run, run)

@@ -56,7 +56,7 @@ def test_noise_free_bends_are_exact_to_the_grid() -> None:
         assert dex(marker.upper) - dex(marker.lower) < 0.2
 
 
-def test_onset_of_a_rise_that_comes_to_rest_is_where_it_begins() -> None:
+def test_onset_of_a_rise_that_settles_is_where_it_begins() -> None:
     marker = piecewise_linear_onset(STEPS, np.interp(X, [1, 2.5, 3.5, 5], [0, 0, 1, 1]))
     assert dex(marker.step) == pytest.approx(2.5, abs=X[1] - X[0])
 
@@ -81,7 +81,7 @@ def test_noise_has_neither_bend_nor_plateau(find: Callable[..., Marker], phi: fl
 @pytest.mark.parametrize(
     ("trend", "status", "reason"),
     [
-        (np.minimum(X, 3), "right_censored", "lasts up to the last observation"),
+        (np.minimum(X, 3), "right_censored", "lasts until the last observation"),
         (1 - np.exp(-2 * (X - 1)), "right_censored", "lasts"),
         (X, "absent", "no fall"),
         (np.maximum(X, 4.5), "absent", "no fall"),
@@ -98,7 +98,7 @@ def test_plateaus_of_other_shapes(trend: np.ndarray, status: str, reason: str) -
 
 
 def test_random_walks_are_undecided_where_they_bend() -> None:
-    """Bends are found in 8 % of random walks of this length, without the rule in 20 %; rest in 21 and 10 %."""
+    """Bends are found in 8 % of random walks of this length, without the rule in 20 %; fixed points in 21 and 10 %."""
     walks = np.cumsum(np.random.default_rng(3).standard_normal((30, N)), axis=1)
     for find in (piecewise_linear_onset, plateau_end):
         statuses = [find(STEPS, walk).status for walk in walks]
@@ -115,11 +115,11 @@ DECAY = np.exp(-2 * (X - 1))
 
 @pytest.mark.parametrize(("sd", "phi", "error"), [(0.01, 0.0, 0.15), (0.03, 0.0, 0.15), (0.03, 0.6, 0.25)])
 def test_fixed_point_of_an_exponential_approach(sd: float, phi: float, error: float) -> None:
-    """It is within 3 sd of its end at 1 + log(1 / 3 sd) / 2."""
+    """The curve is within 3 sd of its end at 1 + log(1 / 3 sd) / 2."""
     check(markers(fixed_point, DECAY, sd, phi), 1 + np.log(1 / (3 * sd)) / 2, error, 0.85, (0.65, 1))
 
 
-def test_fixed_point_in_the_plane_is_that_of_the_last_coordinate_to_rest() -> None:
+def test_fixed_point_in_the_plane_is_that_of_the_last_coordinate_to_settle() -> None:
     noise = 0.03 * np.random.default_rng(4).standard_normal((2, N))
     early, late = np.exp(-4 * (X - 1)) + noise[0], np.exp(-1.5 * (X - 1)) + noise[1]
     one, two = fixed_point(STEPS, early), fixed_point(STEPS, late)
@@ -129,7 +129,7 @@ def test_fixed_point_in_the_plane_is_that_of_the_last_coordinate_to_rest() -> No
     assert fixed_point(STEPS, early[:, None]) == one
 
 
-def test_fixed_point_says_what_was_not_seen() -> None:
+def test_statuses_of_a_fixed_point_that_is_not_found() -> None:
     generator = np.random.default_rng(5)
     noise = 0.02 * generator.standard_normal((2, N))
     moving = fixed_point(STEPS, np.column_stack([noise[0], X + noise[1]]))
@@ -143,7 +143,7 @@ def loss_with_a_floor(middle: float = 2.5, fall: float = 5.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
-def test_fitting_ends_where_the_fall_is_made(scale: str) -> None:
+def test_fitting_ends_at_99_percent_of_the_fall(scale: str) -> None:
     loss = loss_with_a_floor()
     marker = fitting_end(STEPS, loss, scale=scale)
     if scale == "log":  # 1 / (1 + exp(-6 (x - 2.5))) = .99
@@ -172,7 +172,7 @@ def test_a_power_law_has_no_end_in_log_units_but_in_linear_ones(noise: float) ->
     assert dex(marker.step) == pytest.approx(3, abs=0.1)  # 0.01 of the first loss, at x = 1
 
 
-def test_fitting_end_says_what_was_not_seen() -> None:
+def test_statuses_of_a_fitting_end_that_is_not_found() -> None:
     noise = np.exp(0.05 * np.random.default_rng(8).standard_normal(N))
     assert fitting_end(STEPS, noise).status == "absent"
     assert fitting_end(STEPS, loss_with_a_floor() * noise * np.exp(np.maximum(X - 4, 0))).status == "undefined"
@@ -191,20 +191,20 @@ def test_missing_and_few_values(find: Callable[..., Marker]) -> None:
         assert "valid observations" in marker.reason
     assert find(STEPS, np.ones(N)).status in ("absent", "left_censored")
     for steps, bad in (([2, 1], [0, 0]), ([1, 2], [0, np.inf])):
-        with pytest.raises(ValueError, match="expected finite"):
+        with pytest.raises(ValueError, match="Expected finite"):
             find(steps, bad)
 
 
-def test_bad_parameters_are_refused() -> None:
+def test_parameters_out_of_range_are_an_error() -> None:
     for call, message in (
-        (lambda: piecewise_linear_onset(STEPS, X, credible=1), "credible"),
-        (lambda: plateau_end(STEPS, X, credible=0), "credible"),
+        (lambda: piecewise_linear_onset(STEPS, X, level=1), "level"),
+        (lambda: plateau_end(STEPS, X, level=0), "level"),
         (lambda: plateau_end(STEPS, X, direction=2), "direction 1"),
-        (lambda: fixed_point(STEPS, X, k=0), "k > 0"),
+        (lambda: fixed_point(STEPS, X, n_sd=0), "n_sd > 0"),
         (lambda: fixed_point(STEPS, np.ones((2, 2, 2))), r"\(n, d\)"),
         (lambda: fixed_point(STEPS, np.ones((3, 2))), "one shape"),
         (lambda: fitting_end(STEPS, X, share=1), "share"),
-        (lambda: fitting_end(STEPS, X, m=0), "m >= 1"),
+        (lambda: fitting_end(STEPS, X, n_sustained=0), "n_sustained >= 1"),
         (lambda: fitting_end(STEPS, X, scale="sqrt"), "scale 'log' or 'linear'"),
         (lambda: fitting_end(STEPS, X - 2), "scale='linear'"),
     ):
