@@ -244,6 +244,32 @@ def test_resume_refuses_another_configuration_and_names_it(path: Path) -> None:
         Journal(path, other, mode="resume")
 
 
+def configured(estimator: str = "Some", **parameters: Any) -> dict[str, Any]:
+    return {**HEADER, "configuration": {"probes": {"one": {"estimator": estimator, "parameters": parameters}}}}
+
+
+def test_parameters_that_the_probe_no_longer_has_are_ignored_with_a_note(path: Path) -> None:
+    Journal(path, configured(seed=3, device=None, top=5)).close()
+    with pytest.warns(ProbeWarning, match=r"no longer have one\.seed \(recorded 3\);"):
+        Journal(path, configured(top=5), mode="resume").close()
+
+
+@pytest.mark.parametrize(
+    ("new", "difference"),
+    [
+        (configured(top=6), r"probes\.one\.parameters\.top: recorded 5, now 6"),
+        (configured(top=5, new=1), r"probes\.one\.parameters\.new: recorded None, now 1"),
+        (configured("Other", top=5), r"probes\.one\.estimator: recorded 'Some', now 'Other'"),
+        ({**HEADER, "configuration": {"probes": {}}}, r"probes\.one: recorded"),
+        ({**HEADER, "configuration": {"probes": ["one"]}}, r"probes: recorded"),
+    ],
+)
+def test_other_differences_stop_a_resume(path: Path, new: dict[str, Any], difference: str) -> None:
+    Journal(path, configured(seed=3, top=5)).close()
+    with pytest.raises(ValueError, match=rf"another configuration \({difference}"):
+        Journal(path, new, mode="resume")
+
+
 @pytest.mark.parametrize(
     ("mode", "error", "told"),
     [
