@@ -180,7 +180,7 @@ def test_rotations_of_the_output_leave_the_weighted_number_alone() -> None:
 @pytest.mark.parametrize("n_points", [3, 5, 21])
 def test_pairs_agree_with_the_correlation_coefficient(rows: int, n_points: int) -> None:
     h, lam = samples(7, 3), torch.linspace(0, 1, n_points, dtype=torch.float64)
-    found = pairwise(lambda points: bent(points)[:, :3], h, n_points, rows=rows).mean
+    found = pairwise(lambda points: bent(points)[:, :3], h, n_points, batch_size=rows).mean
     for i in range(7):
         for j in range(i):
             y = bent(h[i] + lam[:, None] * (h[j] - h[i])).numpy()[:, :3]
@@ -209,8 +209,8 @@ def test_size_of_the_outputs_does_not_matter_in_float32(size: float) -> None:
 
 def test_way_that_an_output_moves() -> None:
     h = torch.tensor([[0.0], [1.0], [5.0]])
-    assert pairwise(lambda points: 3 * points + 1, h).moved == pytest.approx(15)
-    assert pairwise(lambda points: 0 * points + 1, h).moved == 0
+    assert pairwise(lambda points: 3 * points + 1, h).max_change == pytest.approx(15)
+    assert pairwise(lambda points: 0 * points + 1, h).max_change == 0
 
 
 @pytest.mark.parametrize(("pieces", "expected"), [(1, 1.00), (2, 5.83), (4, 12.0), (8, 24.5), (16, 46.0)])
@@ -236,7 +236,7 @@ def test_output_of_the_first_sample_stays_where_there_are_other_ways() -> None:
         kept = h[first].repeat(len(points) // len(first), 1)
         return points.sin() * kept
 
-    found = pairwise_linearity(tail, h, tail(h, torch.arange(6)), lam, around=True, rows=12).mean
+    found = pairwise_linearity(tail, h, tail(h, torch.arange(6)), lam, depends_on_first=True, batch_size=12).mean
     for i in range(6):
         for j in range(i + 1, 6):
             y = torch.stack([(h[i] + share * (h[j] - h[i])).sin() * h[i] for share in lam]).numpy()

@@ -169,7 +169,7 @@ def test_layers_without_a_number_are_flagged_and_the_others_measured() -> None:
 
 
 def test_noise_that_is_not_positive_is_an_error_of_the_probe() -> None:
-    with pytest.raises(ValueError, match="noise must be positive"):
+    with pytest.raises(ValueError, match="Expected a positive and finite noise"):
         MutualInfoProbe(noise=0).fit(network(), samples())
 
 
@@ -310,7 +310,7 @@ def test_multiples_of_the_noise_are_measured_beside_it() -> None:
         ({"noise": "automatic"}, "positive number or"),
         ({"convention": "fixed"}, "convention must be one of relative, absolute, reference"),
         ({"noise": "auto", "convention": "absolute"}, 'convention="reference"'),
-        ({"noise_factors": (0,)}, "noise must be positive"),
+        ({"noise_factors": (0,)}, "Expected a positive and finite noise"),
     ],
 )
 def test_levels_that_make_no_sense_are_errors(parameters: dict[str, Any], message: str) -> None:

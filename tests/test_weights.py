@@ -80,7 +80,7 @@ def test_a_spectrum_of_nothing_has_no_rank(function: Any, spectrum: list[float])
 
 @pytest.mark.parametrize("matrix", [torch.zeros(3), torch.zeros(0, 4), torch.tensor([[1.0, math.nan]])])
 def test_what_is_no_matrix_has_no_spectrum(matrix: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"expected a matrix|NaN"):
+    with pytest.raises(ValueError, match=r"Expected a matrix .*got"):
         squared_singular_values(matrix)
 
 

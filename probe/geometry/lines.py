@@ -153,7 +153,7 @@ def pairwise_linearity(
     See Also
     --------
     linear_mapping_number : One number for L or W.
-    probe.LinearMappingProbe : The number over training.
+    probe.LMNProbe : The number over training.
 
     Examples
     --------
