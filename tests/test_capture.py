@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from probe import INPUT, OUTPUT, Snapshot, Tap
-from probe.forward import Batch, Pass, Scored, Trace, isolated, read_data, trace, unwrap
-from probe.forward.layers import ACTIVATION_MODULES
+from probe.forward import Batch, Scored, Trace, isolated, read_data, trace
+from probe.forward.layers import ACTIVATION_MODULES, unwrap
+from probe.forward.passes import Pass
 
 X = torch.linspace(-2, 2, 30).reshape(10, 3)
 
@@ -153,8 +154,8 @@ def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
     run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)})
     with isolated(net), run:
         run.begin(len(X))
-        run.run(X, None, range(len(X)))
-    assert run.seen.activations == ["act:relu", ":relu"]
+        run.run_inputs(X, None, range(len(X)))
+    assert run.recorded.activations == ["act:relu", ":relu"]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,9 @@ def test_a_padded_transformer_encoder_is_measured() -> None:
 def test_a_layer_whose_first_axis_is_not_the_inputs_is_refused() -> None:
     inputs = torch.randn(5, 6, 3)
     model = Outer(Returns(lambda x: x.transpose(0, 1)), lambda out: out.transpose(0, 1))
-    with pytest.raises(ValueError, match=r"'inner' returned shape \(6, 5, 4\) for 5 inputs.*callable"):
+    with pytest.raises(
+        ValueError, match=r"each of 5 inputs from layer 'inner', got shape \(6, 5, 4\); pass a callable"
+    ):
         see(model, "inner", inputs)
     assert see(model, "inner", inputs, reduce=lambda z: z[-1]).shape == (5, 4)
 
@@ -463,7 +466,7 @@ def test_a_trace_knows_order_shapes_and_types() -> None:
     )
     assert seen.order == [INPUT, "0", "1", "2", OUTPUT]
     assert seen.shapes["0"] == (2, 2, 3)
-    assert [seen.floats(site) for site in seen.order] == [False, True, True, True, True]
+    assert [seen.is_floating(site) for site in seen.order] == [False, True, True, True, True]
 
 
 def test_a_batch_moves_only_what_has_a_row_for_each_input() -> None:

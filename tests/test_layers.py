@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from probe import INPUT, OUTPUT
-from probe.forward import default_layers, named_modules, reduced, replaced, select_layers, tensor_of, unwrap
+from probe.forward import default_layers, reduce_output, select_layers
+from probe.forward.layers import named_modules, unwrap
+from probe.forward.outputs import replace_tensor, tensor_of
 
 
 class Block(nn.Module):
@@ -102,12 +104,12 @@ def test_layers_are_selected_in_the_order_of_the_model(layers: Any, expected: li
 @pytest.mark.parametrize(
     ("layers", "told"),
     [
-        ("blocks.9", r"'blocks.9' selects no layer.*near names: .*blocks\.0"),
-        ("haed", "near names: head"),
-        ("zzzzzz", "it has: embed, blocks, blocks.0, "),
+        ("blocks.9", r"'blocks.9', which selects no layer; choose one of the similar names: .*blocks\.0"),
+        ("haed", "similar names: head"),
+        ("zzzzzz", "choose one of: embed, blocks, blocks.0, "),
         (nn.Conv2d, "selects no layer"),
         (["head", "nothing_like_it_at_all"], "nothing_like_it_at_all"),
-        ([], "selects nothing"),
+        ([], r"got layers=\[\]; pass layers=None"),
     ],
 )
 def test_a_selection_that_selects_nothing_says_what_there_is(layers: Any, told: str) -> None:
@@ -117,7 +119,7 @@ def test_a_selection_that_selects_nothing_says_what_there_is(layers: Any, told: 
 
 @pytest.mark.parametrize("layers", [[3], nn.Linear(2, 2)])
 def test_things_that_name_no_layer_are_refused(layers: Any) -> None:
-    with pytest.raises(TypeError, match="layers takes names, globs"):
+    with pytest.raises(TypeError, match="Expected layers= to hold names, globs"):
         select_layers(Blocks(), layers)
 
 
@@ -213,7 +215,7 @@ def test_an_output_stands_for_its_logits_or_its_first_tensor(output: Any) -> Non
 
 @pytest.mark.parametrize("output", [None, "text", {}, (), {"logits": None}])
 def test_an_output_without_a_tensor_is_named(output: Any) -> None:
-    with pytest.raises(TypeError, match=r"the head returned .* no tensor"):
+    with pytest.raises(TypeError, match=r"Expected a tensor in the output of the head, got .* no tensor"):
         tensor_of(output, "the head")
 
 
@@ -222,7 +224,7 @@ def test_an_output_without_a_tensor_is_named(output: Any) -> None:
     [(A, B), ((A, 1), (B, 1)), ([A, 1], [B, 1]), ((None, A), (None, B)), (Named(1, A), Named(1, B))],
 )
 def test_an_edit_exchanges_the_tensor_and_keeps_the_rest(output: Any, expected: Any) -> None:
-    new = replaced(output, B, "it")
+    new = replace_tensor(output, B, "it")
     assert type(new) is type(expected)
     assert new is B if isinstance(output, Tensor) else all(x is y for x, y in zip(new, expected, strict=True))
 
@@ -237,7 +239,7 @@ def test_an_edit_exchanges_the_tensor_and_keeps_the_rest(output: Any, expected: 
     ],
 )
 def test_an_edit_reaches_into_mappings_dataclasses_and_nests(output: Any, get: Callable[[Any], Tensor]) -> None:
-    new = replaced(output, B, "it")
+    new = replace_tensor(output, B, "it")
     assert type(new) is type(output)
     assert get(new) is B
     assert tensor_of(output, "it") is not B
@@ -273,57 +275,57 @@ IMAGES = torch.arange(48.0).reshape(2, 3, 4, 2)  # (n, C, H, W)
     ],
 )
 def test_reductions_give_these_rows(output: Tensor, reduce: Any, first_row: list[float]) -> None:
-    rows = reduced(output, reduce)
+    rows = reduce_output(output, reduce)
     assert rows[0].tolist() == first_row
     assert len(rows) == ({2: 2, 3: 8, 4: 16}[output.ndim] if reduce == "tokens" else 2)
 
 
 def test_none_as_a_word_leaves_the_output_as_it_is() -> None:
-    assert reduced(IMAGES, "none").shape == IMAGES.shape
+    assert reduce_output(IMAGES, "none").shape == IMAGES.shape
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool])
 @pytest.mark.parametrize("reduce", [None, lambda z: z])
 def test_narrow_numbers_become_float32(dtype: torch.dtype, reduce: Any) -> None:
-    assert reduced(FLAT.to(dtype), reduce).dtype == torch.float32
+    assert reduce_output(FLAT.to(dtype), reduce).dtype == torch.float32
 
 
 def test_a_mean_is_taken_after_the_upcast() -> None:
     halves = torch.full((1, 3000, 1), 60000.0, dtype=torch.float16)  # their sum overflows half precision
-    assert reduced(halves, "mean").item() == pytest.approx(60000, rel=1e-3)
+    assert reduce_output(halves, "mean").item() == pytest.approx(60000, rel=1e-3)
 
 
 def test_float64_is_kept() -> None:
-    assert reduced(TOKENS.double(), None).dtype == torch.float64
+    assert reduce_output(TOKENS.double(), None).dtype == torch.float64
 
 
 @pytest.mark.parametrize("output", [torch.zeros(4), FLAT, TOKENS, IMAGES])
 def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"reduce must be None, 'last'.*got 'max'"):
-        reduced(output, "max")
+    with pytest.raises(ValueError, match=r"Expected reduce= to be None, 'last'.*got 'max'"):
+        reduce_output(output, "max")
 
 
 @pytest.mark.parametrize(
     ("output", "reduce", "error", "told"),
     [
-        (TOKENS, 4, ValueError, "position that it lacks: it has 4"),
-        (TOKENS, -5, ValueError, "position that it lacks"),
+        (TOKENS, 4, ValueError, "one of the 4 positions of the head, got 4; pass an index from -4 to 3"),
+        (TOKENS, -5, ValueError, "positions of the head, got -5"),
         (torch.tensor(1.0), None, ValueError, "a single number"),
-        (FLAT.to(torch.complex64), "none", TypeError, "complex outputs have no order"),
-        (FLAT.to(torch.complex64), lambda z: z, TypeError, "complex outputs have no order"),
+        (FLAT.to(torch.complex64), "none", TypeError, "Expected real numbers, got complex ones"),
+        (FLAT.to(torch.complex64), lambda z: z, TypeError, "Expected real numbers, got complex ones"),
         (
             torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)], layout=torch.jagged),
             None,
             TypeError,
-            "nested tensors have no rows",
+            "Expected rows of one length, got a nested tensor",
         ),
-        (FLAT, lambda z: z.numpy(), TypeError, "callable reduce of the head returned ndarray"),
-        (FLAT, lambda z: z.mean(), ValueError, "callable reduce of the head returned a single number"),
+        (FLAT, lambda z: z.numpy(), TypeError, "output of the callable reduce of the head, got ndarray"),
+        (FLAT, lambda z: z.mean(), ValueError, "rows from the callable reduce of the head, got a single number"),
     ],
 )
 def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
-        reduced(output, reduce, "the head")
+        reduce_output(output, reduce, "the head")
 
 
 @pytest.mark.parametrize(
@@ -335,20 +337,20 @@ def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: ty
 )
 def test_complex_outputs_keep_their_distances(shape: tuple[int, ...], reduce: Any) -> None:
     output = torch.randn(shape, dtype=torch.complex64)
-    both = [reduced(part, reduce) for part in (output.real, output.imag)]
+    both = [reduce_output(part, reduce) for part in (output.real, output.imag)]
     expected = torch.complex(*both)
     distances = (expected[:, None] - expected[None]).abs().square().sum(-1)
-    found = reduced(output, reduce)
+    found = reduce_output(output, reduce)
     torch.testing.assert_close((found[:, None] - found[None]).square().sum(-1), distances)
 
 
 def test_sparse_and_quantised_outputs_are_read_as_the_numbers_that_they_stand_for() -> None:
     dense = torch.tensor([[0.0, 1.5], [2.0, 0.0]])
-    assert torch.equal(reduced(dense.to_sparse(), None), dense)
+    assert torch.equal(reduce_output(dense.to_sparse(), None), dense)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.ao is on its way out
         quantised = torch.quantize_per_tensor(dense, 0.5, 0, torch.qint8)
-    assert torch.equal(reduced(quantised, None), dense)
+    assert torch.equal(reduce_output(quantised, None), dense)
 
 
 def test_the_inside_of_an_attention_layer_is_no_default_layer() -> None:

@@ -12,7 +12,8 @@ from helpers import built, seeded
 from torch import Tensor, nn
 
 from probe import INPUT, OUTPUT, Snapshot
-from probe.forward import Scored, read_data, torch_defaults, trace
+from probe.forward import Batch, Scored, read_data, trace
+from probe.forward.isolation import torch_defaults
 
 ROWS = torch.tensor([0, 3, 3, 7, 9, 1, 1, 2, 8])
 
@@ -173,9 +174,9 @@ def calls(model: nn.Module, name: str) -> list[int]:
 
 
 def both_ways(snapshot: Snapshot, site: str, sites: list[str], **kwargs: Any) -> tuple[dict[str, Tensor], Tensor]:
-    """What :meth:`onward` finds, after it has been compared with an edited pass through the whole model."""
+    """Return the result of :meth:`outputs_from` after a comparison with an edited pass through the whole model."""
     values = other_values(snapshot, site)
-    found = snapshot.onward("all", site, lambda at: values[at], sites, rows=ROWS, **kwargs)
+    found = snapshot.outputs_from("all", site, lambda at: values[at], sites, rows=ROWS, **kwargs)
     expected = snapshot.outputs("all", sites, rows=ROWS, edit={site: lambda z, at: values[at]}, **kwargs)
     assert list(found) == list(expected)
     for name, value in expected.items():
@@ -192,7 +193,7 @@ def test_only_the_modules_after_the_site_run_where_they_are_a_chain(
     both_ways(snapshot, site, sites, reduce="none")
     seen, values = calls(model, before), other_values(snapshot, site)
     del seen[:]
-    snapshot.onward("all", site, lambda at: values[at], sites, rows=ROWS)
+    snapshot.outputs_from("all", site, lambda at: values[at], sites, rows=ROWS)
     assert seen == [], f"{before!r} runs"
     snapshot.outputs("all", sites, rows=ROWS, edit={site: lambda z, at: values[at]})
     assert sum(seen) == len(ROWS), "but it can be seen"
@@ -208,7 +209,7 @@ def test_the_whole_model_runs_where_they_are_not(
     values = other_values(snapshot, site)
     entries: list[Tensor] = []
     model.register_forward_pre_hook(lambda m, args: entries.append(args[0]))
-    snapshot.onward("all", site, lambda at: values[at], sites, rows=ROWS)
+    snapshot.outputs_from("all", site, lambda at: values[at], sites, rows=ROWS)
     assert sum(len(x) for x in entries) == len(ROWS)
 
 
@@ -220,13 +221,20 @@ def test_the_values_are_those_of_the_modules_by_hand() -> None:
 
 
 @pytest.mark.parametrize("make", [mlp, functional, skipping, holding, masked, repeated])
-def test_from_the_input_the_model_runs_without_its_inputs_being_gathered(make: Callable[[], nn.Module]) -> None:
+def test_from_the_input_the_model_runs_without_its_inputs_being_gathered(
+    make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     snapshot = shot(built(make).eval(), X)
     both_ways(snapshot, INPUT, [OUTPUT, INPUT])
     values = other_values(snapshot, INPUT)
-    snapshot.onward("all", INPUT, lambda at: values[at], [OUTPUT], rows=ROWS)
-    snapshot.data = {}  # type: ignore[assignment]
-    with pytest.raises(KeyError):
+    assert snapshot.has_suffix("all", INPUT, [OUTPUT])
+
+    def take(*_: Any) -> Any:
+        raise AssertionError("inputs were gathered")
+
+    monkeypatch.setattr(Batch, "take", take)
+    snapshot.outputs_from("all", INPUT, lambda at: values[at], [OUTPUT], rows=ROWS)
+    with pytest.raises(AssertionError, match="inputs were gathered"):
         snapshot.outputs("all", [OUTPUT], rows=ROWS)
 
 
@@ -274,7 +282,7 @@ def test_a_chain_stops_after_the_last_wanted_site() -> None:
     snapshot = shot(model, X)
     seen, values = calls(model, "4"), other_values(snapshot, "0")
     del seen[:]
-    snapshot.onward("all", "0", lambda at: values[at], ["2"], rows=ROWS)
+    snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS)
     assert seen == []
 
 
@@ -287,8 +295,10 @@ def test_rows_groups_and_targets_are_as_in_a_pass_through_the_model() -> None:
         return z[:, :1] + y[:, None]
 
     values = other_values(snapshot, "0")
-    tail = snapshot.onward("all", "0", lambda at: values[at], ["2"], rows=ROWS, reduce=Scored(scored), group=3)["2"]
-    plain = snapshot.onward("all", "0", lambda at: values[at], ["2"], rows=ROWS)["2"]
+    tail = snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS, reduce=Scored(scored), group=3)[
+        "2"
+    ]
+    plain = snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS)["2"]
     torch.testing.assert_close(tail[:, 0] - plain[:, 0], ROWS.float())
     assert sizes == [3, 3, 3]
 
@@ -297,7 +307,7 @@ def test_half_precision_is_put_as_the_model_has_it() -> None:
     model = built(mlp).eval().bfloat16()
     snapshot = shot(model, X.bfloat16())
     values = torch.randn(len(ROWS), 8, generator=seeded(2))
-    found = snapshot.onward("all", "0", lambda at: values[at], [OUTPUT], rows=ROWS)[OUTPUT]
+    found = snapshot.outputs_from("all", "0", lambda at: values[at], [OUTPUT], rows=ROWS)[OUTPUT]
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, model[1:](values.bfloat16()).float().detach())
 
@@ -309,7 +319,7 @@ def test_nothing_is_left_behind(where: str) -> None:
     before = state(model)
     snapshot = shot(model, X)
     values = other_values(snapshot, "0")
-    snapshot.onward("all", "0", lambda at: values[at], ["3:tanh", OUTPUT], rows=ROWS)
+    snapshot.outputs_from("all", "0", lambda at: values[at], ["3:tanh", OUTPUT], rows=ROWS)
     assert state(model) == before
 
     def fail(*_: Any) -> Tensor:
@@ -318,7 +328,7 @@ def test_nothing_is_left_behind(where: str) -> None:
     handle = model[4].register_forward_hook(fail) if where == "tail" else None
     put = fail if where == "put" else lambda at: values[at]
     with pytest.raises(RuntimeError, match="asked to fail"):
-        snapshot.onward("all", "0", put, ["3:tanh", OUTPUT], rows=ROWS)
+        snapshot.outputs_from("all", "0", put, ["3:tanh", OUTPUT], rows=ROWS)
     if handle is not None:
         handle.remove()
     assert state(model) == before
@@ -347,7 +357,7 @@ def test_a_chain_must_be_one_in_every_split() -> None:
     model = Model(forward, **(parts | {"one": Model(lambda m, x: x[:, :1].expand(-1, 8))}))
     seen = trace(model, X)
     assert seen.links["two"] == ("three", True)
-    seen.join(trace(model, X[:, :4]))
+    seen.merge(trace(model, X[:, :4]))
     assert "two" not in seen.links
     assert seen.links["one"] == ("two", True)
 
@@ -388,7 +398,7 @@ def test_activations_write_over_what_nobody_else_holds_and_are_left_as_they_were
     found, values = both_ways(snapshot, "0", ["2", "3:silu", OUTPUT], reduce="none")
     torch.testing.assert_close(found[OUTPUT], model[1:](values.clone()).detach())
     mine = values.clone()
-    snapshot.onward("all", "0", lambda at: mine, [OUTPUT], rows=ROWS)
+    snapshot.outputs_from("all", "0", lambda at: mine, [OUTPUT], rows=ROWS)
     assert torch.equal(mine, values.relu()), "the first activation had a value of its own and should have used it"
     assert (model[1].inplace, model[3].inplace) == (False, False)
 
@@ -404,7 +414,7 @@ def test_what_somebody_else_holds_is_not_written_over(who: str) -> None:
         model[2].forward = lambda x: held.append(plain(x)) or held[-1]  # type: ignore[func-returns-value, method-assign]
     snapshot = shot(model, X)
     values = other_values(snapshot, "0")
-    snapshot.onward("all", "0", lambda at: values.clone(), [OUTPUT], rows=ROWS)
+    snapshot.outputs_from("all", "0", lambda at: values.clone(), [OUTPUT], rows=ROWS)
     kept = model[2].kept if who == "the module" else held[-1]
     assert (kept < -0.3).any(), "SiLU returns nothing below -0.28, so that this can fail"
     torch.testing.assert_close(kept, F.linear(values.relu(), model[2].weight, model[2].bias).detach())
@@ -429,9 +439,9 @@ def test_modules_of_a_chain_run_with_the_defaults_of_the_user_and_reductions_wit
     torch.set_default_dtype(torch.float64)
     try:
         with torch_defaults():
-            assert snapshot.chained("all", "0", ["1", OUTPUT])
+            assert snapshot.has_suffix("all", "0", ["1", OUTPUT])
             del inside[:]
-            snapshot.onward("all", "0", lambda at: values[at], ["1", OUTPUT], rows=ROWS, reduce=reduce)
+            snapshot.outputs_from("all", "0", lambda at: values[at], ["1", OUTPUT], rows=ROWS, reduce=reduce)
     finally:
         torch.set_default_dtype(torch.float32)
     assert set(inside) == {torch.float64}

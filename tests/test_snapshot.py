@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from probe import INPUT, OUTPUT, Measured, PerformanceProbe, Snapshot, Tap
 from probe.forward import read_data, trace
-from probe.forward.row_buffer import Rows
+from probe.forward.row_buffer import RowBuffer
 
 X, Y = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
 
@@ -59,25 +59,25 @@ def test_an_input_without_rows_is_passed_whole() -> None:
 @pytest.mark.parametrize(
     ("data", "error", "told"),
     [
-        ((X[:1], Y[:1]), ValueError, r"data has 1 sample\(s\).*at least 2"),
-        ((X[:0], Y[:0]), ValueError, r"data has 0 sample\(s\)"),
-        ((X, Y[:3]), ValueError, "data: 4 inputs need 4 targets, got 3"),
-        ((X, torch.tensor(1)), ValueError, "4 inputs need 4 targets, got a single number"),
-        ({"test": (X, Y[:3])}, ValueError, "split 'test': 4 inputs"),
-        ({}, ValueError, "data has no split"),
+        ((X[:1], Y[:1]), ValueError, "at least 2 inputs in data, got 1"),
+        ((X[:0], Y[:0]), ValueError, "at least 2 inputs in data, got 0"),
+        ((X, Y[:3]), ValueError, "Expected 4 targets for 4 inputs in data, got 3"),
+        ((X, torch.tensor(1)), ValueError, "4 targets for 4 inputs in data, got a single number"),
+        ({"test": (X, Y[:3])}, ValueError, "4 inputs in split 'test', got 3"),
+        ({}, ValueError, "got an empty mapping"),
         ({"val/iid": (X, Y)}, ValueError, "no slash"),
         (DataLoader(TensorDataset(X, Y)), TypeError, r"got DataLoader.*next\(iter\(loader\)\)"),
         (TensorDataset(X, Y), TypeError, "got TensorDataset"),
-        (X, TypeError, r"must be a pair \(inputs, targets\).*got Tensor"),
+        (X, TypeError, r"Expected data to be a pair \(inputs, targets\).*got Tensor"),
         (None, TypeError, "got NoneType"),
-        ([(X, Y)] * 3, TypeError, r"must be a pair \(inputs, targets\).*got list"),
-        ([(X, Y)] * 2, TypeError, "targets must be a tensor, an array or None, got tuple"),
-        ({"x": X, "y": Y}, TypeError, "split 'x' must be a pair"),
-        ((X, 3), TypeError, "targets must be a tensor, an array or None, got int"),
-        ((list(X), Y), TypeError, r"makes no tensor.*torch\.stack"),
-        ((["some", "words"], None), TypeError, "makes no tensor"),
-        ((np.array(["some", "words"]), None), TypeError, "makes no tensor"),
-        (("words", Y), TypeError, "inputs must be a tensor"),
+        ([(X, Y)] * 3, TypeError, r"to be a pair \(inputs, targets\).*got list"),
+        ([(X, Y)] * 2, TypeError, "Expected the targets of data to be a tensor, an array or None, got tuple"),
+        ({"x": X, "y": Y}, TypeError, "Expected split 'x' to be a pair"),
+        ((X, 3), TypeError, "to be a tensor, an array or None, got int"),
+        ((list(X), Y), TypeError, r"cannot become a tensor.*torch\.stack"),
+        ((["some", "words"], None), TypeError, "cannot become a tensor"),
+        ((np.array(["some", "words"]), None), TypeError, "cannot become a tensor"),
+        (("words", Y), TypeError, "Expected inputs to be a tensor"),
     ],
 )
 def test_data_of_another_form_is_refused(data: Any, error: type[Exception], told: str) -> None:
@@ -96,7 +96,7 @@ def test_data_of_another_form_is_refused(data: Any, error: type[Exception], told
             {"train": (X, Y), "test": (X[:, :2], Y)},
             r"split 'test' \(shape \(2, 2\), float32\): Ru",
         ),
-        (nn.Linear(3, 2), (X, torch.zeros(4, 5)), "floating-point targets need one output for each number"),
+        (nn.Linear(3, 2), (X, torch.zeros(4, 5)), "Expected one output for each floating-point target"),
     ],
 )
 def test_data_that_does_not_fit_the_model_is_an_error_at_attach(model: nn.Module, data: Any, told: str) -> None:
@@ -123,7 +123,7 @@ def test_shared_rows_wait_on_the_host_and_are_given_on_the_device_of_the_model()
     shot = Snapshot(model, 0, data, trace(model, x[:2].cuda()), shared=[tap], batch_size=512)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    shot.share()
+    shot.run_shared_pass()
     assert torch.cuda.max_memory_allocated() - before < 8 * 512 * 4096 * 4, "a few blocks, of which there are 16"
     found = shot.outputs("all", ["<output>"])["<output>"]
     assert found.is_cuda
@@ -132,7 +132,7 @@ def test_shared_rows_wait_on_the_host_and_are_given_on_the_device_of_the_model()
 
 def test_a_model_of_integers_has_no_stem() -> None:
     model = nn.Flatten()
-    with pytest.raises(ValueError, match="no layer with floating-point outputs"):
+    with pytest.raises(ValueError, match="Expected a layer with floating-point outputs, got a model with none"):
         Snapshot(model, 0, read_data((Y, None)), trace(model, Y[:, None])).stem()
 
 
@@ -172,35 +172,35 @@ def test_other_attributes_are_refused(fact: Any) -> None:
 def test_rows_of_blocks_are_joined_whatever_their_number() -> None:
     """Also of a callable that makes more rows of some inputs than of others, or another type."""
     blocks = [torch.arange(6.0).view(3, 2), torch.ones(5, 2), torch.zeros(1, 2, dtype=torch.float64)]
-    rows = Rows(9)
+    buffer = RowBuffer(9)
     for first, block in zip((0, 3, 6), blocks, strict=True):
-        rows.add(block, range(first, first + 3))
-    assert rows.blocks == 3
-    joined = rows.joined()
-    assert joined.dtype == torch.float64
-    assert torch.equal(joined, torch.cat([block.double() for block in blocks]))
-    even = Rows(5)
+        buffer.add(block, range(first, first + 3))
+    assert buffer.blocks == 3
+    found = buffer.rows()
+    assert found.dtype == torch.float64
+    assert torch.equal(found, torch.cat([block.double() for block in blocks]))
+    even = RowBuffer(5)
     for first, block in ((0, blocks[0]), (3, blocks[0][:2])):
         even.add(block, range(first, min(first + 3, 5)))
-    assert torch.equal(even.joined(), torch.cat([blocks[0], blocks[0][:2]]))
+    assert torch.equal(even.rows(), torch.cat([blocks[0], blocks[0][:2]]))
 
 
 def test_of_the_rows_of_one_block_the_last_count() -> None:
     """A layer that is called several times in a pass; also where its rows are of another number."""
     first, second, more = torch.zeros(2, 1), torch.ones(2, 1), torch.full((5, 1), 2.0)
-    rows = Rows(4)
+    buffer = RowBuffer(4)
     for block, start in ((first, 0), (second, 0), (more, 2), (first, 2), (more, 2)):
-        rows.add(block, range(start, start + 2))
-    assert rows.blocks == 2
-    assert torch.equal(rows.joined(), torch.cat([second, more]))
-    rows = Rows(4)
+        buffer.add(block, range(start, start + 2))
+    assert buffer.blocks == 2
+    assert torch.equal(buffer.rows(), torch.cat([second, more]))
+    buffer = RowBuffer(4)
     for block, start in ((torch.zeros(2, 5), 0), (second, 0), (second, 2)):
-        rows.add(block, range(start, start + 2))
-    assert torch.equal(rows.joined(), torch.ones(4, 1)), "other shapes in the same block"
+        buffer.add(block, range(start, start + 2))
+    assert torch.equal(buffer.rows(), torch.ones(4, 1)), "other shapes in the same block"
 
 
 def test_rows_are_copies() -> None:
-    block, rows = torch.zeros(2, 1), Rows(2)
-    rows.add(block, range(2))
+    block, buffer = torch.zeros(2, 1), RowBuffer(2)
+    buffer.add(block, range(2))
     block += 1
-    assert torch.equal(rows.joined(), torch.zeros(2, 1))
+    assert torch.equal(buffer.rows(), torch.zeros(2, 1))

@@ -1,4 +1,4 @@
-"""One look inside a model: its layers, one forward pass, and everything left as it was."""
+"""Forward passes through a model: selection of layers, reduced outputs, edits, and restoration of the model's state."""
 
 import lazy_loader
 

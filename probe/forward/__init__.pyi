@@ -2,31 +2,22 @@ from .data import (
     Batch as Batch,
     read_data as read_data,
 )
-from .isolation import (
-    isolated as isolated,
-    torch_defaults as torch_defaults,
-)
+from .isolation import isolated as isolated
 from .layers import (
     INPUT as INPUT,
     OUTPUT as OUTPUT,
     default_layers as default_layers,
-    named_modules as named_modules,
+    named_layers as named_layers,
     select_layers as select_layers,
-    unwrap as unwrap,
 )
-from .outputs import (
-    reduced as reduced,
-    replaced as replaced,
-    tensor_of as tensor_of,
-)
+from .outputs import reduce_output as reduce_output
 from .passes import (
-    Pass as Pass,
     Scored as Scored,
     Tap as Tap,
-    Trace as Trace,
     trace as trace,
 )
 from .scores import score_rows as score_rows
+from .sites import Trace as Trace
 from .snapshot import (
     Snapshot as Snapshot,
     generator as generator,

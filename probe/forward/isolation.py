@@ -1,4 +1,9 @@
-"""The frame around everything that runs a model: evaluation mode inside, and outside nothing has changed."""
+"""Context managers that isolate the forward passes of probes from the training.
+
+:func:`isolated` runs a model in evaluation mode and restores the global state that a forward pass can change.
+:func:`torch_defaults` and :func:`user_defaults` switch the default dtype and device. The code of probes runs with the
+defaults of PyTorch, whatever the user has set. The modules of the model run with the defaults of the user.
+"""
 
 import random
 import sys
@@ -15,73 +20,105 @@ from torch import Tensor, nn
 
 from probe.forward.layers import named_modules
 
-_KINDS = ("cpu", "cuda", "mps", "xpu")  # of devices for which there is autocast
+Defaults = tuple[torch.dtype, torch.device]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the outermost :func:`isolated` found."""
+    """Model and modules of the outermost :func:`isolated`."""
 
     model: nn.Module
     modules: Sequence[nn.Module]
 
 
-_around: ContextVar[_Frame | None] = ContextVar("around", default=None)  # known within preserved()
+_AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
+_PYTORCH: Defaults = torch.float32, torch.device("cpu")
+_NO_CHANGE = nullcontext()
+
+_outermost: ContextVar[_Frame | None] = ContextVar("outermost", default=None)  # set within isolated()
+_users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # set within torch_defaults()
+
+
+# -- state of the model and random states ----------------------------------------------------------------------------
 
 
 @contextmanager
 def isolated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, no autocast, no fused attention layers, inside; outside, nothing has changed.
+    """Context manager that runs a model in evaluation mode and restores the state afterwards.
 
-    Restored: the training flag of each module (set directly, since ``model.train()`` may be overridden), and the
-    random states of torch (CPU and the model's CUDA devices), numpy and Python. Where one is inside another for the
-    same model, it cares for training flags and gradients only: all else takes longer than a small pass.
+    Inside, there are no gradients, no autocast and no fused attention layers. At the end, these settings, the training
+    flag of each module, and the random states of PyTorch (CPU and the CUDA devices of the model), NumPy and Python are
+    restored. Training flags are set directly, since a class can override ``model.train()``.
+
+    An inner ``isolated`` for the same model restores only training flags and gradients. The rest would take longer than
+    a small forward pass.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    See Also
+    --------
+    probe.Snapshot.outputs : Run forward passes that are isolated already.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import isolated
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout())
+    >>> with isolated(model):
+    ...     output = model(torch.ones(4, 3))
+    ...     print(model.training, output.requires_grad)
+    False False
+    >>> model.training
+    True
     """
-    frame = _around.get()
+    frame = _outermost.get()
     if frame is not None and frame.model is model:
-        with torch.no_grad() if torch.is_grad_enabled() else nullcontext(), _evaluating(frame.modules):
+        with torch.no_grad() if torch.is_grad_enabled() else nullcontext(), _evaluation_mode(frame.modules):
             yield
         return
     modules = list(named_modules(model).values())
     devices = set()
     if torch.cuda.is_initialized():
-        devices = {tensor.device for module in modules for tensor in _tensors_in(module) if tensor.is_cuda}
-    token = _around.set(_Frame(model, modules))
+        devices = {tensor.device for module in modules for tensor in _tensors_of(module) if tensor.is_cuda}
+    token = _outermost.set(_Frame(model, modules))
     try:
         with _random_states(devices), ExitStack() as stack:
             stack.enter_context(torch.no_grad())
-            for kind in _KINDS:
-                if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-                    stack.enter_context(torch.autocast(kind, enabled=False))
+            for device_type in _AUTOCAST_DEVICES:
+                if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+                    stack.enter_context(torch.autocast(device_type, enabled=False))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-            torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels pass by the layers inside
-            if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that come after it
+            torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels do not call the inner layers
+            if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that are registered later
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(_evaluating(modules))
+            stack.enter_context(_evaluation_mode(modules))
             yield
     finally:
-        _around.reset(token)
+        _outermost.reset(token)
 
 
 @contextmanager
-def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Training flags off, and at the end what they were."""
-    training = _training(modules)
+def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Context manager that clears the training flags and restores them at the end."""
+    training = _in_training(modules)
     try:
         _set_training(training, False)
         yield
     finally:
-        _set_training(_training(modules), False)
+        _set_training(_in_training(modules), False)
         _set_training(training, True)
 
 
-def _training(modules: Iterable[nn.Module]) -> list[nn.Module]:
+def _in_training(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return [module for module in modules if module.training]
 
 
 def _set_training(modules: Iterable[nn.Module], flag: bool) -> None:
     for module in modules:
-        if "training" in vars(module):  # setting an attribute of a module takes long
+        if "training" in vars(module):  # faster than nn.Module.__setattr__
             vars(module)["training"] = flag
         else:
             module.training = flag
@@ -89,82 +126,77 @@ def _set_training(modules: Iterable[nn.Module], flag: bool) -> None:
 
 @contextmanager
 def _random_states(devices: Iterable[torch.device]) -> Iterator[None]:
-    """Put them back at the end."""
+    """Context manager that restores the random states at the end."""
     states = {device: torch.cuda.get_rng_state(device) for device in devices}
     state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
-        for device, kept in states.items():
-            torch.cuda.set_rng_state(kept, device)
+        for device, cuda_state in states.items():
+            torch.cuda.set_rng_state(cuda_state, device)
         torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _tensors_in(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers of the module itself."""
+def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the parameters and buffers of the module itself."""
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None:
             yield tensor
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model expects its inputs: the device of its first parameter or buffer."""
+    """Return the device on which the model expects its inputs: that of its first parameter or buffer."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if first is None else first.device
 
 
-Defaults = tuple[torch.dtype, torch.device]
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-_PLAIN: Defaults = torch.float32, torch.device("cpu")
-_users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # known within plain()
-_nothing = nullcontext()
+# -- default dtype and device ----------------------------------------------------------------------------------------
 
 
 def torch_defaults() -> AbstractContextManager[None]:
-    """PyTorch's own defaults inside."""
-    return _nothing if _users.get() == _PLAIN else _torch_defaults()
+    """Return a context manager in which the default dtype and device are those of PyTorch: float32 on the CPU."""
+    return _NO_CHANGE if _users.get() == _PYTORCH else _torch_defaults()
 
 
 def user_defaults() -> AbstractContextManager[None]:
-    """Within :func:`torch_defaults`, the defaults that were outside of it."""
-    users = _users.get() or _PLAIN
-    return _nothing if users == _PLAIN else _set(users)
+    """Return a context manager that restores the user's defaults within :func:`torch_defaults`."""
+    users = _users.get() or _PYTORCH
+    return _NO_CHANGE if users == _PYTORCH else _with_defaults(users)
 
 
 def with_user_defaults(function: _Function) -> _Function:
-    """A function, to be called within :func:`torch_defaults`, with the defaults inside that were outside of it."""
-    if (_users.get() or _PLAIN) == _PLAIN:
+    """Return a function that runs with the user's defaults within :func:`torch_defaults`."""
+    if (_users.get() or _PYTORCH) == _PYTORCH:
         return function
 
-    def called(*args: Any) -> Any:
+    def wrapper(*args: Any) -> Any:
         with user_defaults():
             return function(*args)
 
-    return cast(_Function, called)
+    return cast(_Function, wrapper)
 
 
 @contextmanager
 def _torch_defaults() -> Iterator[None]:
-    users = _users.get() or _now()
+    users = _users.get() or _current_defaults()
     token = _users.set(users)
     try:
-        with _nothing if users == _PLAIN else _set(_PLAIN):
+        with _NO_CHANGE if users == _PYTORCH else _with_defaults(_PYTORCH):
             yield
     finally:
         _users.reset(token)
 
 
-def _now() -> Defaults:
-    made = torch.empty(0)  # quicker than asking
-    return made.dtype, made.device
+def _current_defaults() -> Defaults:
+    tensor = torch.empty(0)  # faster than torch.get_default_dtype() and torch.get_default_device()
+    return tensor.dtype, tensor.device
 
 
 @contextmanager
-def _set(wanted: Defaults) -> Iterator[None]:
-    (dtype, device), before = wanted, _now()
+def _with_defaults(defaults: Defaults) -> Iterator[None]:
+    (dtype, device), before = defaults, _current_defaults()
     torch.set_default_dtype(dtype)
     try:
         with nullcontext() if device == before[1] else device:

@@ -1,7 +1,7 @@
-"""Which layers of a model, and how their outputs become rows of numbers.
+"""Names of the layers of a model, and their selection.
 
-A layer is named as in ``model.named_modules()``. Two more names can stand where a layer can: :data:`INPUT`, what goes
-into the model, and :data:`OUTPUT`, what comes out of it.
+The name of a layer is that in ``model.named_modules()``. Two more names are valid:
+:data:`INPUT`, the input of the model, and :data:`OUTPUT`, its output.
 """
 
 import difflib
@@ -16,24 +16,23 @@ from torch.optim.swa_utils import AveragedModel
 INPUT = "<input>"
 OUTPUT = "<output>"
 
-IGNORED = -100  # the label that means "no target here", as in torch.nn.CrossEntropyLoss
+IGNORED = -100  # the label of a position without a target, as in torch.nn.CrossEntropyLoss
 
 Layers = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool] | Iterable[Any] | None
 
-# Modules whose output is what the field calls "the hidden activations" of a plain network.
+# Modules whose outputs are the "hidden activations" of a plain network.
 ACTIVATION_MODULES: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
 )  # fmt: skip
 
-
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The original module inside the wrappers of ``torch.compile``, data parallelism and weight averaging."""
+    """Return the original module inside the wrappers of ``torch.compile``, data parallelism and weight averaging."""
     while True:
-        if "_orig_mod" in getattr(model, "_modules", {}):  # what is no module is refused elsewhere
+        if "_orig_mod" in getattr(model, "_modules", {}):  # another check rejects objects that are not modules
             model = cast(nn.Module, model._orig_mod)
         elif isinstance(model, _WRAPPERS):
             model = model.module
@@ -42,7 +41,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """As ``model.named_modules()``, whose generators, one inside the other, take several times as long."""
+    """Return ``dict(model.named_modules())``, several times as fast as the nested generators of PyTorch."""
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
     waiting = [("", model)]
@@ -58,7 +57,28 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """All modules below ``model`` by name, wrappers of compiled submodules looked through."""
+    """Return all modules inside a model by name, without the wrappers of compiled submodules.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    dict of str to torch.nn.Module
+        In the order of ``model.named_modules()``. The model itself is not included.
+
+    See Also
+    --------
+    select_layers : Select some of these names.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from probe.forward import named_layers
+    >>> list(named_layers(nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Linear(4, 2)))))
+    ['0', '1', '1.0', '1.1']
+    """
     found: dict[str, nn.Module] = {}
     for name, module in named_modules(model).items():
         if "_orig_mod" in name:
@@ -69,20 +89,46 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
-    """Names of the selected layers, in the order of ``model.named_modules()``.
+    """Return the names of the selected layers, in the order of ``model.named_modules()``.
 
     Parameters
     ----------
+    model : torch.nn.Module
     layers
-        None (see :func:`default_layers`), an exact name, a glob (``"blocks.*"``), a compiled regular expression
-        (matched from the start), a module class, a callable ``(name, module) -> bool``, :data:`INPUT`,
-        :data:`OUTPUT`, or a list of any of these. A glob's ``*`` does not cross a dot: ``"blocks.*"`` are the
-        blocks, ``"blocks.**"`` all that is in them.
+        One of these, or a list of them:
+
+        - None: the default layers, see :func:`default_layers`.
+        - The exact name of a layer, :data:`INPUT` or :data:`OUTPUT`.
+        - A glob. Its ``*`` does not match a dot: ``"blocks.*"`` selects the blocks, ``"blocks.**"`` also everything
+          inside them.
+        - A compiled regular expression, matched from the start of the name.
+        - A module class.
+        - A callable ``(name, module) -> bool``.
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------
     ValueError
-        If something selects nothing; names that are near are listed.
+        If an item selects no layer. The message lists similar names.
+    TypeError
+        If an item is of another type.
+
+    See Also
+    --------
+    default_layers : Layers that are measured by default.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from probe.forward import select_layers
+    >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> select_layers(model, [nn.Linear, "1"])
+    ['0', '1', '2']
+    >>> select_layers(model)
+    ['1']
     """
     modules = named_layers(model)
     if layers is None:
@@ -90,12 +136,12 @@ def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
     single = isinstance(layers, (str, re.Pattern, type)) or callable(layers)
     items = [layers] if single else list(cast(Iterable[Any], layers))
     if not items:
-        raise ValueError("layers=[] selects nothing; None selects the default layers")
+        raise ValueError("Expected at least one layer, got layers=[]; pass layers=None for the default layers")
     chosen: set[str] = set()
     for item in items:
         matched = _matching(modules, item)
         if not matched:
-            raise ValueError(_nothing_selected(modules, item))
+            raise ValueError(_no_layer_message(modules, item))
         chosen.update(matched)
     order = [INPUT, *modules, OUTPUT]
     return sorted(chosen, key=order.index)
@@ -105,63 +151,93 @@ def _matching(modules: Mapping[str, nn.Module], item: Any) -> list[str]:
     if isinstance(item, str):
         if item in modules or item in (INPUT, OUTPUT):
             return [item]
-        pattern = re.compile(_glob(item))
+        pattern = re.compile(_glob_to_regex(item))
         return [name for name in modules if pattern.fullmatch(name)]
     if isinstance(item, re.Pattern):
         return [name for name in modules if item.match(name)]
     if isinstance(item, type):
         return [name for name, module in modules.items() if isinstance(module, item)]
-    if callable(item) and not isinstance(item, nn.Module):  # a module is lost when the probe is copied
+    if callable(item) and not isinstance(item, nn.Module):  # a copy of the probe would hold a copy of the module
         return [name for name, module in modules.items() if item(name, module)]
     raise TypeError(
-        f"layers takes names, globs, compiled regular expressions, module classes or callables, got {item!r}"
+        "Expected layers= to hold names, globs, compiled regular expressions, module classes or callables, got "
+        f"{item!r}; pass the name of the layer"
     )
 
 
-def _glob(pattern: str) -> str:
+def _glob_to_regex(pattern: str) -> str:
     parts = [fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z") for part in pattern.split("**")]
     inside = [part.replace(".*", r"[^.]*") for part in parts]
     return ".*".join(inside)
 
 
-def _nothing_selected(modules: Mapping[str, nn.Module], item: Any) -> str:
-    told = f"layers={item!r} selects no layer of this model"
+def _no_layer_message(modules: Mapping[str, nn.Module], item: Any) -> str:
     names = list(modules)
-    near = difflib.get_close_matches(item, names, n=5, cutoff=0.4) if isinstance(item, str) else []
-    if near:
-        return f"{told}; near names: {', '.join(near)}"
-    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-    return f"{told}; it has: {shown or 'no submodules (layers=OUTPUT measures what comes out)'}"
+    similar = difflib.get_close_matches(item, names, n=5, cutoff=0.4) if isinstance(item, str) else []
+    if similar:
+        advice = f"choose one of the similar names: {', '.join(similar)}"
+    elif names:
+        listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+        advice = f"choose one of: {listed}"
+    else:
+        advice = "pass layers=OUTPUT to measure the output, since this model has no submodules"
+    return f"Expected layers= to select layers of this model, got {item!r}, which selects no layer; {advice}"
 
 
 def default_layers(model: nn.Module, functional: Sequence[str] = ()) -> list[str]:
-    """The layers measured where none are named.
+    """Return the names of the layers that are measured by default.
 
-    In this order: the children of the containers whose children share one class (the blocks of a transformer or a
-    residual network; of several such classes the one with most parameters); else what comes out of the activation
-    functions, be they modules or, as far as a forward pass has seen them (``functional``), calls; else the leaf
-    modules with parameters; else what comes out of the model.
+    The first non-empty group counts:
+
+    1. Repeated blocks: the children of the containers whose children share one class, as in a transformer or a residual
+       network. If there are several such classes, the one with most parameters.
+    2. Activation modules.
+    3. Outputs of functional activations.
+    4. Leaf modules with parameters.
+    5. The output of the model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    functional : sequence of str
+        Outputs of the functional activations that a forward pass has recorded.
+
+    Returns
+    -------
+    list of str
+
+    See Also
+    --------
+    select_layers : Select other layers.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from probe.forward import default_layers
+    >>> default_layers(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    ['1']
+    >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    >>> default_layers(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
+    ['layers.0', 'layers.1']
     """
     blocks = _repeated_blocks(model)
     if blocks:
         return blocks
     modules = named_layers(model)
     activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
-    # what is inside an attention layer is used, but never called
-    inside = {
-        id(part)
-        for module in modules.values()
-        if isinstance(module, nn.MultiheadAttention)
-        for part in module.children()
-    }
-    leaves = [
+    return activations or list(functional) or _leaves_with_parameters(modules) or [OUTPUT]
+
+
+def _leaves_with_parameters(modules: Mapping[str, nn.Module]) -> list[str]:
+    attention = [module for module in modules.values() if isinstance(module, nn.MultiheadAttention)]
+    never_called = {id(part) for module in attention for part in module.children()}  # only their weights are used
+    return [
         name
         for name, module in modules.items()
         if (_is_leaf(module) or isinstance(module, nn.MultiheadAttention))
-        and id(module) not in inside
+        and id(module) not in never_called
         and any(True for _ in module.parameters())
     ]
-    return activations or list(functional) or leaves or [OUTPUT]
 
 
 def _repeated_blocks(model: nn.Module) -> list[str]:
@@ -181,7 +257,7 @@ def _repeated_blocks(model: nn.Module) -> list[str]:
     if not by_class:
         return []
 
-    def size(cls: type) -> tuple[int, bool]:  # stages that are nothing but their blocks give way to the blocks
+    def size(cls: type) -> tuple[int, bool]:  # at equal size, prefer blocks to nn.Sequential stages that hold them
         return sum(_n_parameters(block) for block in by_class[cls].values()), cls is not nn.Sequential
 
     return sorted(by_class[max(by_class, key=size)], key=order.index)

@@ -1,4 +1,4 @@
-"""How the outputs of layers become rows of numbers."""
+"""Conversion of the outputs of layers into rows of numbers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
@@ -10,17 +10,19 @@ from torch import Tensor
 
 Reduce = str | int | Callable[[Tensor], Tensor] | None
 
-
 _REDUCTIONS = (None, "last", "mean", "flatten", "tokens", "none")
 
 
 def tensor_of(output: Any, where: str) -> Tensor:
-    """The tensor that an output stands for: itself, its ``logits``, else the first tensor in it."""
+    """Return the tensor that represents an output: the output itself, its ``logits``, or else its first tensor."""
     if isinstance(output, Tensor):
         return output
     found = _first_tensor(output)
     if found is None:
-        raise TypeError(f"{where} returned {type(output).__name__} with no tensor in it; select another layer")
+        raise TypeError(
+            f"Expected a tensor in the output of {where}, got {type(output).__name__}, which has no tensor; "
+            "select another layer"
+        )
     return found
 
 
@@ -39,90 +41,138 @@ def _first_tensor(output: Any) -> Tensor | None:
     return next((found for found in map(_first_tensor, items) if found is not None), None)
 
 
-def replaced(output: Any, new: Tensor, where: str) -> Any:
-    """The same output with the tensor that it stands for (see :func:`tensor_of`) exchanged."""
-    return _exchanged(output, tensor_of(output, where), new)
+def replace_tensor(output: Any, new: Tensor, where: str) -> Any:
+    """Return the output with a new tensor in the place of the one that represents it, see :func:`tensor_of`."""
+    return _substitute(output, tensor_of(output, where), new)
 
 
-def _exchanged(output: Any, old: Tensor, new: Tensor) -> Any:
+def _substitute(output: Any, old: Tensor, new: Tensor) -> Any:
     if output is old:
         return new
     if isinstance(output, Mapping):
         changed = copy(output)
         for key, value in output.items():
-            changed[key] = _exchanged(value, old, new)  # type: ignore[index]
+            changed[key] = _substitute(value, old, new)  # type: ignore[index]
         return changed
     if isinstance(output, (tuple, list)):
-        items = [_exchanged(item, old, new) for item in output]
+        items = [_substitute(item, old, new) for item in output]
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     if is_dataclass(output) and not isinstance(output, type):
-        changed_fields = {field.name: _exchanged(getattr(output, field.name), old, new) for field in fields(output)}
+        changed_fields = {field.name: _substitute(getattr(output, field.name), old, new) for field in fields(output)}
         return replace(output, **changed_fields)
     return output
 
 
-def reduced(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
-    """Rows of numbers from what a layer returns.
+def reduce_output(output: Tensor, reduce: Reduce, where: str = "a layer") -> Tensor:
+    """Reduce the output of a layer to rows of numbers.
 
     Parameters
     ----------
     output : Tensor of shape (n, ...)
-    reduce
-        None: (n, d) as it is, (n, T, d) the last position, (n, C, H, W) the mean over space. ``"last"``, ``"mean"``
-        (over all but the first and the feature axis), ``"flatten"``, ``"tokens"`` (positions become rows), an index
-        of a position, ``"none"`` (as it is), or a callable. Where there are no positions, (n, d), all but a callable
-        leave it as it is.
+    reduce : str, int, callable or None
+        How to reduce an output with positions, (n, T, d) or (n, C, H, W):
+
+        - None (default): the last position of a sequence (n, T, d), the spatial mean of an image (n, C, H, W).
+        - ``"last"``: the last position.
+        - ``"mean"``: the mean over all axes except the first one and the feature axis.
+        - ``"flatten"``: all numbers of an input in one row.
+        - ``"tokens"``: each position becomes a row.
+        - ``"none"``: the unchanged output.
+        - An integer: the position with this index.
+        - A callable: ``reduce(output)``.
+
+        An output of shape (n, d) has no positions, and only a callable changes it.
+    where : str
+        Name of the layer for error messages.
 
     Returns
     -------
-    Tensor of shape (n, d); (n*T, d) or (n*H*W, C) for ``"tokens"``. Half precision and integers become float32,
-    complex features two real ones each (for ``"none"`` and a callable they are an error).
+    Tensor of shape (n, d)
+        For ``"tokens"`` (n*T, d) or (n*H*W, C). Half precision and integers become float32, float64 is kept. A complex
+        feature becomes two real ones.
+
+    Raises
+    ------
+    ValueError
+        If ``reduce`` is unknown, the position does not exist, or the output is a single number.
+    TypeError
+        If the output is a nested tensor, or complex numbers remain with ``"none"`` or a callable.
+
+    See Also
+    --------
+    probe.Snapshot.outputs : Apply a reduction to the outputs of layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import reduce_output
+    >>> tokens = torch.arange(12.0).reshape(2, 3, 2)  # (n, T, d)
+    >>> reduce_output(tokens, None).tolist()
+    [[4.0, 5.0], [10.0, 11.0]]
+    >>> reduce_output(tokens, "mean").tolist()
+    [[2.0, 3.0], [8.0, 9.0]]
+    >>> reduce_output(tokens, "tokens").shape
+    torch.Size([6, 2])
     """
     if callable(reduce):
-        rows = _floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
+        rows = _to_floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
         if rows.ndim == 0:
-            raise ValueError(f"the callable reduce of {where} returned a single number, expected a row for each input")
+            raise ValueError(
+                f"Expected rows from the callable reduce of {where}, got a single number; return one row for each input"
+            )
         return rows
     if not isinstance(reduce, int) and reduce not in _REDUCTIONS:
         raise ValueError(
-            f"reduce must be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got {reduce!r}"
+            "Expected reduce= to be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got "
+            f"{reduce!r}; pass one of these"
         )
     if output.is_complex() and reduce != "none":
         output = _as_real(output)
-    output = _floating(output)
+    output = _to_floating(output)
     if reduce == "none":
         return output
     if output.ndim == 0:
-        raise ValueError(f"{where} returns a single number, expected one row for each input; select another layer")
+        raise ValueError(f"Expected one row for each input from {where}, got a single number; select another layer")
     if output.ndim == 1:
         return output[:, None]
     if reduce == "flatten" or output.ndim == 2:
         return output.flatten(1)
+    return _reduce_positions(output, reduce, where)
+
+
+def _reduce_positions(output: Tensor, reduce: str | int | None, where: str) -> Tensor:
+    """Reduce an output of shape (n, T, d) or (n, C, ...)."""
     if reduce is None:
         reduce = "last" if output.ndim == 3 else "mean"
     if reduce == "mean":
         return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
     if reduce == "tokens":
         return (output if output.ndim == 3 else output.movedim(1, -1)).flatten(0, -2)
-    index = -1 if reduce == "last" else int(reduce)
-    if not -output.shape[1] <= index < output.shape[1]:
-        raise ValueError(f"reduce={index} asks {where} for a position that it lacks: it has {output.shape[1]}")
+    index, length = -1 if reduce == "last" else int(reduce), output.shape[1]
+    if not -length <= index < length:
+        raise ValueError(
+            f"Expected reduce= to be one of the {length} positions of {where}, got {index}; "
+            f"pass an index from {-length} to {length - 1}"
+        )
     return output[:, index].flatten(1)
 
 
 def _as_real(output: Tensor) -> Tensor:
-    """Real and imaginary parts side by side along the feature axis: distances stay what they are."""
+    """Concatenate the real and imaginary parts along the feature axis, which keeps all distances."""
     axis = -1 if output.ndim <= 3 else 1
     return torch.cat([output.real, output.imag], axis) if output.ndim > 1 else torch.view_as_real(output)
 
 
-def _floating(output: Tensor) -> Tensor:
+def _to_floating(output: Tensor) -> Tensor:
+    """Convert into a dense tensor of float32, or of float64 if it is one already."""
     if output.is_nested:
-        raise TypeError("nested tensors have no rows of one length; give reduce= a callable that makes them")
+        raise TypeError(
+            "Expected rows of one length, got a nested tensor; pass a callable reduce= that makes such rows"
+        )
     if output.is_quantized:
         return output.dequantize()
     if output.layout != torch.strided:
         output = output.to_dense()
     if output.is_complex():
-        raise TypeError("complex outputs have no order; give reduce= a callable that makes them real")
+        raise TypeError("Expected real numbers, got complex ones; pass a callable reduce= that makes them real")
     return output if output.dtype in (torch.float32, torch.float64) else output.float()

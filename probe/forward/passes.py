@@ -1,113 +1,88 @@
-"""Forward passes, seen from inside: {site: Tensor}, and the model left exactly as it was found.
+"""Forward passes that collect and replace values at sites of the model, and leave the model unchanged.
 
-A *site* is a place in the forward pass: the output of a layer (its name), :data:`~probe.INPUT`,
-:data:`~probe.OUTPUT`, or what goes into an activation function, ``"<module>:<function>"``, as
-``"blocks.0.mlp:gelu"``, or what comes out of it, ``"blocks.0.mlp:gelu->"``: activation modules and functional calls
-(``F.gelu``) alike.
+See :mod:`probe.forward.sites` for the sites of a model.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from probe.forward.activations import Activations
-from probe.forward.call_graph import Calls, Link, ends, joined
+from probe.forward.activations import ActivationMode
+from probe.forward.call_graph import CallRecorder, boundary_links
+from probe.forward.data import Batch
 from probe.forward.isolation import isolated, torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
-from probe.forward.outputs import Reduce, reduced, replaced, tensor_of
-from probe.forward.row_buffer import Rows
+from probe.forward.outputs import Reduce, reduce_output, replace_tensor, tensor_of
+from probe.forward.row_buffer import RowBuffer
+from probe.forward.sites import Trace
 
-# Edit(output, positions): what a site passes on instead; positions are the places of its rows in the request.
+# edit(value, positions) -> new value of a site; positions are the indices of its rows among the requested rows.
 Edit = Callable[[Tensor, Tensor], Tensor]
-
-
-_FLOATS = "floating-point numbers"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A reduction that also sees the targets of its rows: ``function(output, targets) -> (n, k)``."""
+    """Reduction that receives the targets too.
+
+    Parameters
+    ----------
+    function : function(output, targets) -> Tensor of shape (n, k)
+
+    See Also
+    --------
+    score_rows : A function for this purpose.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import OUTPUT, Scored, Snapshot, read_data, score_rows, trace
+    >>> model, x = torch.nn.Identity(), torch.tensor([[0.0, 9.0], [0.0, 9.0]])
+    >>> snapshot = Snapshot(model, 0, read_data((x, torch.tensor([1, 0]))), trace(model, x))
+    >>> scores = snapshot.outputs("all", [OUTPUT], reduce=Scored(score_rows))[OUTPUT]
+    >>> scores[:, 1].tolist()  # correct predictions
+    [1.0, 0.0]
+    """
 
     function: Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
 class Tap:
-    """What to take from one site."""
+    """Request for the values of one site.
+
+    Parameters
+    ----------
+    site : str
+        Name of a layer or of another site.
+    reduce
+        See :func:`probe.forward.reduce_output`, or a :class:`Scored`.
+
+    See Also
+    --------
+    probe.Probe.taps : Return the requests of a probe for the shared forward pass.
+
+    Examples
+    --------
+    >>> from probe import Tap
+    >>> Tap("blocks.0", "mean")
+    Tap(site='blocks.0', reduce='mean')
+    """
 
     site: str
     reduce: Reduce | Scored = None
 
 
-@dataclass
-class Trace:
-    """What one small forward pass showed: the sites in the order in which they fired, and how often each did.
-
-    ``kinds`` tell what kind of numbers a site holds; ``links`` where its value alone goes on to the next module,
-    ``entries`` where it goes on to the first module inside, see :mod:`probe.forward.call_graph`.
-    """
-
-    calls: dict[str, int] = field(default_factory=dict)
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    kinds: dict[str, str] = field(default_factory=dict)
-    links: dict[str, Link] = field(default_factory=dict)
-    entries: dict[str, str] = field(default_factory=dict)
-    # what hangs on these alone, once it was asked for: the layers where none are named, units of a site for one input
-    defaults: list[str] = field(default_factory=list)
-    units: dict[tuple[str, str], int] = field(default_factory=dict)  # by split and site
-
-    @property
-    def order(self) -> list[str]:
-        """The sites in the order in which they first fired."""
-        return list(self.calls)
-
-    @property
-    def activations(self) -> list[str]:
-        """The sites before activation functions: pre-activations."""
-        return [site for site in self.calls if ":" in site and not site.endswith("->")]
-
-    def floats(self, site: str) -> bool:
-        """Whether a site fires with floating-point numbers, which can be moved a little."""
-        return self.kinds.get(site) == _FLOATS
-
-    def told(self, site: str) -> str:
-        """What a site was seen to do, for messages."""
-        return f"holds {self.kinds[site]}" if site in self.kinds else "does not fire"
-
-    def join(self, other: "Trace") -> None:
-        """Add what another pass showed."""
-        self.links = joined(self.links, other.links) if self.calls else dict(other.links)
-        self.entries = joined(self.entries, other.entries) if self.calls else dict(other.entries)
-        for site, calls in other.calls.items():
-            self.calls[site] = max(calls, self.calls.get(site, 0))
-            self.shapes.setdefault(site, other.shapes[site])
-            self.kinds.setdefault(site, other.kinds[site])
-
-    def saw(self, site: str, output: Tensor) -> None:
-        """Note one visit."""
-        self.calls[site] = self.calls.get(site, 0) + 1
-        self.shapes.setdefault(site, tuple(output.shape))
-        self.kinds.setdefault(site, _kind(output))
+class _PassComplete(Exception):  # noqa: N818
+    """Raised inside a forward pass after the last requested site."""
 
 
-def _kind(output: Tensor) -> str:
-    return _FLOATS if output.is_floating_point() else "complex numbers" if output.is_complex() else "integers"
-
-
-TRACE_ROWS = 2  # as many rows as a trace looks at
-
-
-class _Stop(Exception):  # noqa: N818
-    """Raised inside a forward pass when all that was wanted has been seen."""
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """``model(x)`` for a tensor, ``model(*x)`` for a tuple, ``model(**x)`` for a mapping."""
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Return ``model(x)`` for a tensor, ``model(*x)`` for a tuple, ``model(**x)`` for a mapping."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
@@ -116,22 +91,24 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 
 class Pass:
-    """Forward passes with taps and edits: within ``with``, which puts hooks on the model, as many as are wanted.
+    """Context manager for forward passes that collect the reduced values of sites. It registers the hooks they need.
 
     Parameters
     ----------
+    model
     taps
-        What to take. Nothing is kept but the reduced outputs.
+        The requested values. Only the reduced values are kept.
     edits
-        ``{site: edit}``: layers (or the input) whose output is replaced on the way.
+        ``{site: edit}`` for layers (or the input) whose value is replaced.
     trace
-        From :func:`trace`; with it a pass stops after the last wanted site.
+        The trace of the model, with which a pass stops after the last requested site. Without it, the pass records one.
     modules
-        The named layers of the model, if they are known already.
+        The named layers of the model, if the caller has them.
 
     Attributes
     ----------
-    seen : the sites of the last pass, if there was no trace
+    wanted : {site: its taps}
+    recorded : trace of the last pass, if none was passed
     """
 
     def __init__(
@@ -149,15 +126,15 @@ class Pass:
         self.wanted: dict[str, list[Tap]] = {}
         for tap in taps:
             self.wanted.setdefault(tap.site, []).append(tap)
-        self._rows: dict[str, list[tuple[Tap, Rows]]] = {}
-        self._visiting = False  # activation functions that edits and reductions call are no sites
-        self._all = trace is None
-        # Sites that may fire again, or that a small pass did not see, are waited for to the end.
-        once = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
-        self._awaited = set(self.wanted) if once else set()
+        self._buffers: dict[str, list[tuple[Tap, RowBuffer]]] = {}
+        self._in_callback = False  # activation functions that edits and reductions call are no sites
+        self._records = trace is None
+        # A pass runs to its end if a requested site has several calls, or the trace does not have it.
+        stops = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
+        self._stop_sites = set(self.wanted) if stops else set()
         self._hooked = {*self.wanted, *self.edits}
-        inside = self._all or any(":" in site for site in self._hooked)
-        self._activations = Activations(self.modules, self._visit, lambda: self._visiting) if inside else None
+        functional = self._records or any(":" in site for site in self._hooked)
+        self._activations = ActivationMode(self.modules, self._visit, lambda: self._in_callback) if functional else None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -169,58 +146,65 @@ class Pass:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def begin(self, inputs: int, keep: torch.device | None = None) -> None:
-        """From now on, keep what is found for so many inputs, on the device ``keep`` if not where it is found."""
-        self._rows = {site: [(tap, Rows(inputs, keep)) for tap in taps] for site, taps in self.wanted.items()}
+    def begin(self, n_inputs: int, device: torch.device | None = None) -> None:
+        """Allocate buffers for this number of inputs, on a device, or by default where the values are."""
+        self._buffers = {
+            site: [(tap, RowBuffer(n_inputs, device)) for tap in taps] for site, taps in self.wanted.items()
+        }
 
-    def run(self, inputs: Any, targets: Any = None, block: range = range(0)) -> None:
-        """Run the model once; ``block`` are the places of these inputs among all."""
-        if self._all:
-            self.seen = Trace()
-        self._next(targets, block)
-        with user_defaults(), self._watching():
-            call(self.model, self._entered(inputs))
+    def run(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
+        """Run the model on a block of the requested rows of the data."""
+        self.run_inputs(*data.take(rows[block.start : block.stop], device), block)
+
+    def run_inputs(self, inputs: Any, targets: Any = None, block: range = range(0)) -> None:
+        """Run the model on inputs. ``block`` holds their positions among the requested rows."""
+        if self._records:
+            self.recorded = Trace()
+        self._start_block(targets, block)
+        with user_defaults(), self._visiting():
+            call_model(self.model, self._visit_input(inputs))
 
     def found(self, blocks: int) -> dict[Tap, Tensor]:
-        """Reduced outputs of the taps that fired in all of so many blocks.
+        """Return the rows of each tap whose site was visited in all ``blocks`` blocks.
 
-        A layer that fired for some of the inputs only has no rows that could be matched with theirs.
+        The rows of a site that was visited in some blocks only cannot be assigned to inputs.
         """
-        pairs = chain.from_iterable(self._rows.values())
-        return {tap: rows.joined() for tap, rows in pairs if rows.blocks == blocks > 0}
+        pairs = chain.from_iterable(self._buffers.values())
+        return {tap: buffer.rows() for tap, buffer in pairs if buffer.blocks == blocks > 0}
 
-    def _next(self, targets: Any, block: range) -> None:
+    def _start_block(self, targets: Any, block: range) -> None:
         self._targets, self._block = targets, block
-        self._left = set(self._awaited)
+        self._remaining = set(self._stop_sites)
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
-        with self._activations or nullcontext(), suppress(_Stop):
+    def _visiting(self) -> Iterator[None]:
+        with self._activations or nullcontext(), suppress(_PassComplete):
             yield
 
     def _hooks(self) -> Iterator[Any]:
-        names = self.modules if self._all else self._hooked & self.modules.keys()
+        names = self.modules if self._records else self._hooked & self.modules.keys()
         for name in names:
             yield self.modules[name].register_forward_hook(self._hook(name))
-        if self._all or OUTPUT in self._hooked:
+        if self._records or OUTPUT in self._hooked:
             yield self.model.register_forward_hook(self._hook(OUTPUT))
         if self._activations is not None:
             yield from self._activations.hooks()
 
     def _hook(self, site: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            if site not in self.edits and site not in self.wanted and not self._all:
+            if site not in self.edits and site not in self.wanted and not self._records:
                 return None
-            tensor = _first(output, site)
-            if tensor is None:
+            try:
+                tensor = tensor_of(output, f"layer {site!r}")
+            except TypeError:  # a layer whose output holds no tensor is not measured
                 return None
             new = self._visit(site, tensor)
-            return None if new is tensor else replaced(output, new, f"layer {site!r}")
+            return None if new is tensor else replace_tensor(output, new, f"layer {site!r}")
 
         return hook
 
-    def _entered(self, inputs: Any) -> Any:
-        if not (self._all or INPUT in self.wanted or INPUT in self.edits):
+    def _visit_input(self, inputs: Any) -> Any:
+        if not (self._records or INPUT in self.wanted or INPUT in self.edits):
             return inputs
         tensor = tensor_of(inputs, "the data")
         new = self._visit(INPUT, tensor)
@@ -228,58 +212,79 @@ class Pass:
             return inputs
         if isinstance(inputs, Mapping):
             return {key: new if value is tensor else value for key, value in inputs.items()}
-        return replaced(inputs, new, "the data")
+        return replace_tensor(inputs, new, "the data")
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
+        """Process the value of a site, and return the value that replaces it."""
         if site in self.edits or site in self.wanted:
-            self._visiting = True
+            self._in_callback = True
             try:
                 with torch_defaults():
-                    tensor = self._looked_at(site, tensor)
+                    tensor = self._process(site, tensor)
             finally:
-                self._visiting = False
-        if self._all:
-            self.seen.saw(site, tensor)
-        if site in self._left:
-            self._left.discard(site)
-            if not self._left:
-                raise _Stop
+                self._in_callback = False
+        if self._records:
+            self.recorded.record_visit(site, tensor)
+        if site in self._remaining:
+            self._remaining.discard(site)
+            if not self._remaining:
+                raise _PassComplete
         return tensor
 
-    def _looked_at(self, site: str, tensor: Tensor) -> Tensor:
+    def _process(self, site: str, tensor: Tensor) -> Tensor:
         if site in self.edits:
             positions = torch.arange(self._block.start, self._block.stop, device=tensor.device)
             tensor = self.edits[site](tensor, positions)
-        for tap, rows in self._rows.get(site, ()):
-            rows.add(self._reduce(tap, tensor), self._block)
+        for tap, buffer in self._buffers.get(site, ()):
+            buffer.add(self._reduce(tap, tensor), self._block)
         return tensor
 
     def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:
         if isinstance(tap.reduce, Scored):
             return tap.reduce.function(tensor, self._targets)
-        rows, n = reduced(tensor, tap.reduce, f"layer {tap.site!r}"), len(self._block)
+        rows, n = reduce_output(tensor, tap.reduce, f"layer {tap.site!r}"), len(self._block)
         if callable(tap.reduce) or tap.reduce in ("tokens", "none") or len(rows) == n:
             return rows
         raise ValueError(
-            f"layer {tap.site!r} returned shape {tuple(tensor.shape)} for {n} inputs, expected one row for each; "
-            "give reduce= a callable that makes them (lambda z: z[-1] for (T, n, d)), or select other layers"
+            f"Expected one row for each of {n} inputs from layer {tap.site!r}, got shape {tuple(tensor.shape)}; pass a "
+            "callable reduce= that returns such rows (lambda z: z[-1] for (T, n, d)), or select other layers"
         )
 
 
-def _first(output: Any, site: str) -> Tensor | None:
-    """The tensor of an output; None for a module that returns none (it cannot be measured, only passed by)."""
-    try:
-        return tensor_of(output, f"layer {site!r}")
-    except TypeError:
-        return None
-
-
 def trace(model: nn.Module, inputs: Any) -> Trace:
-    """Which sites fire, in which order, with what shapes, in one forward pass over ``inputs`` (a few rows)."""
-    tracing = Pass(model, ())
-    with isolated(model), Calls(model) as calls, tracing:
-        tracing.run(inputs)
-    seen, modules = tracing.seen, named_layers(model)
-    by = {site: modules[name] for site in seen.calls if (name := site.split(":")[0]) in modules and ":" in site}
-    seen.links, seen.entries = {**calls.links(), **ends(inputs, by)}, calls.entries()
-    return seen
+    """Record the sites of one forward pass.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    inputs : Tensor, tuple or mapping
+        A few rows. For a :class:`Snapshot` pass two rows, since shapes in the trace are for two inputs.
+
+    Returns
+    -------
+    Trace
+
+    See Also
+    --------
+    Snapshot : Run forward passes with a trace.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import trace
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    >>> recorded = trace(model, torch.ones(2, 3))
+    >>> recorded.order
+    ['<input>', '0', '1:relu', '1:relu->', '1', '2', '<output>']
+    >>> recorded.shapes["1:relu"]
+    (2, 4)
+    """
+    with isolated(model), CallRecorder(model) as calls, Pass(model, ()) as recording:
+        recording.run_inputs(inputs)
+    recorded, modules = recording.recorded, named_layers(model)
+    callers = {
+        site: modules[name] for site in recorded.calls if (name := site.split(":")[0]) in modules and ":" in site
+    }
+    recorded.links = {**calls.links(), **boundary_links(inputs, callers)}
+    recorded.entries = calls.entries()
+    return recorded

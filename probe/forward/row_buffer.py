@@ -1,58 +1,64 @@
-"""What the passes over blocks of data find of one layer, in one piece of memory from the first block on."""
+"""Storage for the rows of one site over the blocks of a forward pass."""
 
 import torch
 from torch import Tensor
 
 
-class Rows:
-    """Rows of all blocks, one after the other, copied as they come: what a layer returns may be written over.
+class RowBuffer:
+    """Buffer for the reduced rows of all blocks, in one contiguous tensor that the first block allocates.
 
-    Small pieces that stay, between large activations that come and go, would hold on to the memory of these: the
-    allocator puts them into the holes, and the next activations fit there no more.
+    The buffer copies the rows, since later layers may overwrite them. One tensor for all blocks avoids fragmentation.
+    Small tensors that outlive large activations occupy gaps between them, and the allocator cannot reuse these gaps for
+    the next activations.
 
     Parameters
     ----------
-    inputs
-        How many inputs there are.
-    keep : device, optional
-        Where the rows are kept; None: where they come from.
+    n_inputs
+        Number of inputs in all blocks.
+    device : torch.device, optional
+        Device of the buffer. Default: the device of the first rows.
+
+    Attributes
+    ----------
+    blocks : number of blocks with rows
     """
 
-    def __init__(self, inputs: int, keep: torch.device | None = None) -> None:
+    def __init__(self, n_inputs: int, device: torch.device | None = None) -> None:
         self.blocks = 0
-        self._inputs, self._keep = inputs, keep
-        self._room: Tensor | None = None
+        self._n_inputs, self._device = n_inputs, device
+        self._tensor: Tensor | None = None
         self._used = 0
-        self._more: list[Tensor] = []  # of a callable that makes another number of rows, or other ones, of some inputs
-        self._last = -1, 0, 0  # the first input of the last block, and what there was before it
+        # Rows that do not fit into the tensor. A callable reduction can return another number or shape of rows.
+        self._overflow: list[Tensor] = []
+        self._last = -1, 0, 0  # first input of the last block; rows used and overflow before this block
 
     def add(self, rows: Tensor, block: range) -> None:
-        """The rows that some of the inputs have; of one block again, the last count."""
-        first, used, more = self._last
+        """Append the rows of a block of inputs. If the block is the last one again, replace its rows."""
+        first, used, overflow = self._last
         if block.start == first:
             self._used = used
-            del self._more[more:]
+            del self._overflow[overflow:]
             if self.blocks == 1:
-                self._room = None  # the shape may be another
+                self._tensor = None  # the new rows can have another shape
         else:
-            self._last = block.start, self._used, len(self._more)
+            self._last = block.start, self._used, len(self._overflow)
             self.blocks += 1
-        room, n = self._room, rows.shape[0]
-        if room is None and len(block) == self._inputs:
-            self._room, self._used = rows.to(self._keep or rows.device, copy=True), n
+        tensor, n = self._tensor, rows.shape[0]
+        if tensor is None and len(block) == self._n_inputs:
+            self._tensor, self._used = rows.to(self._device or rows.device, copy=True), n
             return
-        if room is None:
-            shape = n * self._inputs // len(block), *rows.shape[1:]
-            room = self._room = rows.new_empty(shape, device=self._keep or rows.device)
-        alike = rows.shape[1:] == room.shape[1:] and rows.dtype == room.dtype
-        if self._more or self._used + n > room.shape[0] or not alike:
-            self._more.append(rows.to(room.device, copy=True))
+        if tensor is None:
+            shape = n * self._n_inputs // len(block), *rows.shape[1:]
+            tensor = self._tensor = rows.new_empty(shape, device=self._device or rows.device)
+        fits = rows.shape[1:] == tensor.shape[1:] and rows.dtype == tensor.dtype
+        if self._overflow or self._used + n > tensor.shape[0] or not fits:
+            self._overflow.append(rows.to(tensor.device, copy=True))
         else:
-            room.narrow(0, self._used, n).copy_(rows)
+            tensor.narrow(0, self._used, n).copy_(rows)
             self._used += n
 
-    def joined(self) -> Tensor:
-        """All rows, in the order of the inputs."""
-        assert self._room is not None
-        filled = self._room if self._used == self._room.shape[0] else self._room[: self._used]
-        return torch.cat([filled, *self._more]) if self._more else filled
+    def rows(self) -> Tensor:
+        """Return all rows in the order of the inputs."""
+        assert self._tensor is not None
+        filled = self._tensor if self._used == self._tensor.shape[0] else self._tensor[: self._used]
+        return torch.cat([filled, *self._overflow]) if self._overflow else filled

@@ -1,8 +1,10 @@
-"""Loss, right answers and number of answers of each row: outputs against targets.
+"""Loss, number of correct predictions and number of predictions for each row of outputs and targets.
 
-Integer targets: cross-entropy (nats) of the outputs taken as logits over the last axis, and accuracy; with one output
-per row and targets 0 and 1, the binary forms. Outputs (n, T, K) with targets (n, T) count every position whose target
-is not -100; with targets (n,) the last position. Floating-point targets: mean squared error, no accuracy.
+- Integer targets: cross-entropy (nats) of the outputs as logits over the last axis, and accuracy.
+- Targets 0 and 1 with one output for each target: the binary forms of both.
+- Outputs (n, T, K) with targets (n, T): every position whose target is not -100 counts.
+- Outputs (n, T, K) with targets (n,): only the last position counts.
+- Floating-point targets: mean squared error and no accuracy.
 """
 
 import torch
@@ -13,16 +15,39 @@ from probe.forward.layers import IGNORED
 
 
 def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
-    """Sum of losses, number of right answers and number of answers for each row.
+    """Return the summed loss, the number of correct predictions and the number of predictions of each row.
+
+    Integer targets give the cross-entropy in nats. Outputs are logits over the last axis. With one output for each
+    target and targets 0 and 1, the binary cross-entropy is used. For a sequence, every position counts whose target is
+    not -100, or only the last position if each row has one target. Floating-point targets give the mean squared error.
 
     Parameters
     ----------
-    outputs : Tensor of shape (n, K), (n, T, K), (n,) or like ``targets``
-    targets : Tensor of shape (n,) or (n, T), integers or floating point
+    outputs : Tensor of shape (n, K), (n, T, K), (n, K, T), (n,) or the shape of ``targets``
+    targets : Tensor of shape (n,) or (n, T), or None
+        Integers or floating-point numbers.
 
     Returns
     -------
-    Tensor of shape (n, 3). The second column is NaN for a regression. Shape (n, 0) without targets.
+    Tensor of shape (n, 3)
+        The second column is NaN for floating-point targets. The shape is (n, 0) without targets.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match or are ambiguous, or binary targets have other values than 0 and 1.
+
+    See Also
+    --------
+    probe.PerformanceProbe : Record loss and accuracy of each split.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import score_rows
+    >>> logits = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]).log()
+    >>> [[round(value, 3) for value in row] for row in score_rows(logits, torch.tensor([0, 1])).tolist()]
+    [[0.693, 1.0, 1.0], [2.303, 0.0, 1.0]]
     """
     n = len(outputs)
     if targets is None:
@@ -34,27 +59,38 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
     if targets.ndim == 1 and outputs.ndim == 3:
         outputs = outputs[:, -1]
     if outputs.shape in (targets.shape, (*targets.shape, 1)):
-        logits = outputs.reshape(n, -1)
-        flat = targets.reshape(n, -1)
-        if not ((flat == 0) | (flat == 1)).all():
-            raise ValueError(
-                f"outputs of shape {tuple(outputs.shape)} give one logit for each target, so targets must be 0 or 1, "
-                f"got {flat.min().item()} to {flat.max().item()}; for a regression give targets.float()"
-            )
-        loss = F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none")
-        right = (logits > 0) == flat
-        return torch.stack([loss.sum(1), right.sum(1).to(loss.dtype), torch.full_like(loss[:, 0], flat.shape[1])], 1)
-    if (n, *outputs.shape[2:]) == targets.shape and targets.ndim > 1:  # (n, K, ...), as torch's cross-entropy takes it
+        return _binary(outputs, targets)
+    return _classes(outputs, targets)
+
+
+def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
+    n = len(outputs)
+    logits = outputs.reshape(n, -1)
+    flat = targets.reshape(n, -1)
+    if not ((flat == 0) | (flat == 1)).all():
+        raise ValueError(
+            f"Expected targets 0 or 1 for outputs of shape {tuple(outputs.shape)} (one logit for each target), got "
+            f"targets from {flat.min().item()} to {flat.max().item()}; for a regression pass targets.float()"
+        )
+    loss = F.binary_cross_entropy_with_logits(logits, flat.to(logits.dtype), reduction="none")
+    correct = (logits > 0) == flat
+    return torch.stack([loss.sum(1), correct.sum(1).to(loss.dtype), torch.full_like(loss[:, 0], flat.shape[1])], 1)
+
+
+def _classes(outputs: Tensor, targets: Tensor) -> Tensor:
+    n = len(outputs)
+    if (n, *outputs.shape[2:]) == targets.shape and targets.ndim > 1:  # (n, K, ...), as in torch's cross-entropy
         if outputs.shape[:-1] == targets.shape:
             raise ValueError(
-                f"outputs of shape {tuple(outputs.shape)} can be read as (n, T, K) or (n, K, T); "
-                "say which with PerformanceProbe(score=...)"
+                f"Expected outputs (n, T, K) or (n, K, T), got the ambiguous shape {tuple(outputs.shape)}; "
+                "pass PerformanceProbe(score=...)"
             )
         outputs = outputs.movedim(1, -1)
     if outputs.shape[:-1] != targets.shape:
         raise ValueError(
-            f"outputs of shape {tuple(outputs.shape)} and integer targets of shape {tuple(targets.shape)} do not fit; "
-            "expected (n, K) with (n,), (n, T, K) or (n, K, T) with (n, T); else give PerformanceProbe(score=...)"
+            "Expected outputs (n, K) with targets (n,), or (n, T, K) or (n, K, T) with (n, T), got outputs of shape "
+            f"{tuple(outputs.shape)} and integer targets of shape {tuple(targets.shape)}; change the targets, or pass "
+            "PerformanceProbe(score=...)"
         )
     counted = targets != IGNORED
     loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
@@ -65,8 +101,9 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
 def _regression(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.numel() != targets.numel():
         raise ValueError(
-            f"outputs of shape {tuple(outputs.shape)} and targets of shape {tuple(targets.shape)} do not fit; "
-            "floating-point targets need one output for each number. Class labels must be integers: targets.long()"
+            f"Expected one output for each floating-point target, got outputs of shape {tuple(outputs.shape)} and "
+            f"targets of shape {tuple(targets.shape)}; change the targets, or pass class labels as integers: "
+            "targets.long()"
         )
     error = (outputs.reshape(len(outputs), -1) - targets.reshape(len(outputs), -1).to(outputs.dtype)) ** 2
     one = torch.ones_like(error[:, 0])

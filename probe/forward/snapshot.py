@@ -1,37 +1,62 @@
-"""What a probe may look at: a model at one step, fixed data, and forward passes with edits."""
+"""The view of a probe: a model at one step, fixed data, and forward passes with edits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.forward.call_graph import Link, affine, bare, innermost, tail
 from probe.forward.data import Batch
-from probe.forward.isolation import device_of, isolated
-from probe.forward.layers import INPUT, Layers, default_layers, named_layers, select_layers
+from probe.forward.layers import INPUT, Layers, default_layers, select_layers
 from probe.forward.outputs import Reduce
-from probe.forward.passes import TRACE_ROWS, Edit, Pass, Scored, Tap, Trace
-from probe.forward.suffix import Put, Start, Tail
+from probe.forward.passes import Edit, Scored, Tap
+from probe.forward.runner import Runner
+from probe.forward.sites import Trace
+from probe.forward.suffix import MakeValues
+from probe.forward.suffix_check import SuffixCheck
 from probe.forward.training import TrainingContext
 
 
 class Snapshot:
     """A model at one step, with its data.
 
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The unwrapped module.
+    step : int
+        Number of completed optimiser updates.
+    data : {split: Batch}
+        See :func:`probe.forward.read_data`.
+    trace : Trace
+        See :func:`probe.forward.trace`.
+    shared : iterable of Tap
+        Values that one shared pass over each split collects.
+    batch_size : int
+        Rows in one forward pass.
+
     Attributes
     ----------
-    model : the unwrapped module, in evaluation mode while it is measured
-    step : completed optimiser updates
-    data : {split: Batch}
-    trace : the sites of the forward pass, see :mod:`probe.forward.passes`
-    history : function of the name of one of the probe's variables: what was recorded of it at earlier steps of this
-        recording, also of one that is resumed, as an array (observations, ...); empty if nothing was
-    kept : function of the name of a value that the probe returned with ``keep=True``: a copy of the one of the last
-        observation before this, also of a recording that is resumed; None at the first observation
-    training : :class:`~probe.forward.TrainingContext` given to ``attach``, or None
+    history : function(name) -> array of shape (observations, ...)
+        Values of one of the probe's variables at earlier steps of this recording, also if it was resumed. The array is
+        empty if there are none.
+    kept : function(name) -> array or None
+        Copy of a value that the probe returned with ``keep=True`` at the previous observation, also if the recording
+        was resumed. None at the first observation.
+    training : TrainingContext or None
+        The context of the training that was passed to ``attach``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import Snapshot
+    >>> from probe.forward import read_data, trace
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    >>> x = torch.ones(10, 3)
+    >>> snapshot = Snapshot(model, 0, read_data((x, None)), trace(model, x[:2]))
+    >>> outputs = snapshot.outputs("all", ["0", "1:relu"])
+    >>> {site: tuple(rows.shape) for site, rows in outputs.items()}
+    {'0': (10, 4), '1:relu': (10, 4)}
     """
 
     def __init__(
@@ -49,55 +74,90 @@ class Snapshot:
         self.data = data
         self.trace = trace
         self.batch_size = batch_size
-        # name of one of the probe's variables -> (observations, ...): what it was at earlier steps of this recording
         self.history: Callable[[str], np.ndarray] = lambda name: np.empty(0)
         self.kept: Callable[[str], np.ndarray | None] = lambda name: None
         self.training: TrainingContext | None = None
+        self._runner = Runner(model, data, trace, batch_size)
+        self._check = SuffixCheck(self._runner)
         self._shared = tuple(dict.fromkeys(shared))
-        self._cache: dict[str, dict[Tap, Tensor]] = {}
+        self._shared_rows: dict[str, dict[Tap, Tensor]] = {}
         self._error: Exception | None = None
-        self._starts: dict[Any, Start | None] = {}
-        self._repeated: set[tuple[str, ...]] = set()  # a split and sites of which two passes were seen to agree
-        self.asked: set[str] = set()  # sites that were to be measured
-        self.fired: set[str] = set()  # those that did fire, for all inputs
 
-    @cached_property
+    @property
     def modules(self) -> dict[str, nn.Module]:
         """The layers by name."""
-        return named_layers(self.model)
+        return self._runner.modules
 
-    @cached_property
+    @property
     def device(self) -> torch.device:
-        """Where the model expects its inputs."""
-        return device_of(self.model)
+        """Device of the inputs of the model."""
+        return self._runner.device
 
     @property
     def splits(self) -> list[str]:
-        """Names of the splits, as they were given."""
+        """Names of the splits, in the order of the data."""
         return list(self.data)
 
+    @property
+    def requested(self) -> set[str]:
+        """Sites that forward passes should have measured so far."""
+        return self._runner.requested
+
+    @property
+    def measured(self) -> set[str]:
+        """Sites that a forward pass has visited for all inputs so far."""
+        return self._runner.measured
+
     def select(self, layers: Layers) -> list[str]:
-        """Names of the selected layers; of the default ones only those that return a row for each input."""
+        """Return the names of the selected layers.
+
+        See :func:`probe.forward.select_layers`. The default layers are those that return one row for each input.
+        """
         if layers is not None:
             return select_layers(self.model, layers)
-        if not self.trace.defaults:
+        if not self.trace.default_layers:
             chosen = default_layers(self.model, [site for site in self.trace.order if site.endswith("->")])
-            fitting = [layer for layer in chosen if layer not in self.trace.shapes or self._by_row(layer)]
-            self.trace.defaults = fitting or chosen
-        return list(self.trace.defaults)
+            with_rows = [layer for layer in chosen if layer not in self.trace.shapes or self.trace.has_rows(layer)]
+            self.trace.default_layers = with_rows or chosen
+        return list(self.trace.default_layers)
 
-    def _by_row(self, site: str) -> bool:
-        return self.trace.shapes[site][:1] == (TRACE_ROWS,)
+    def stem(self, name: str | None = None) -> str:
+        """Return the first site at which a small change of the input is possible.
 
-    def share(self) -> None:
-        """Run the pass over each split that all plain probes share, once; if it fails, it fails all of them."""
+        That is the named site, or else the input if it holds floating-point numbers, or else the first such layer (an
+        embedding, for example).
+
+        Raises
+        ------
+        ValueError
+            If there is no such site, or the named one does not hold floating-point numbers.
+        """
+        if name is not None and self.trace.is_floating(name):
+            return name
+        layers = (site for site in self.trace.order if ":" not in site)
+        floating = (site for site in layers if self.trace.is_floating(site) and self.trace.has_rows(site))
+        first = INPUT if self.trace.is_floating(INPUT) else next(floating, None)
+        if first is None:
+            raise ValueError(
+                "Expected a layer with floating-point outputs, got a model with none; leave out this probe, which "
+                "changes values by small amounts"
+            )
+        if name is not None:
+            raise ValueError(
+                f"Expected stem= to name a site with floating-point numbers, got {name!r}, which "
+                f"{self.trace.describe(name)}; pass stem={first!r}"
+            )
+        return first
+
+    def run_shared_pass(self) -> None:
+        """Run the shared pass over each split once. If it fails, raise its error again at each later call."""
         if self._error is not None:
             raise self._error
         try:
             for split in self.splits:
-                if self._shared and split not in self._cache:
-                    rows = torch.arange(len(self.data[split]))
-                    self._cache[split] = self._run(split, self._pass(self._shared), rows, keep=torch.device("cpu"))
+                if self._shared and split not in self._shared_rows:
+                    forward, rows = self._runner.model_pass(self._shared), torch.arange(len(self.data[split]))
+                    self._shared_rows[split] = self._runner.run(split, forward, rows, device=torch.device("cpu"))
         except Exception as error:
             self._error = error
             raise
@@ -112,42 +172,45 @@ class Snapshot:
         edit: Mapping[str, Edit] | None = None,
         group: int = 1,
     ) -> dict[str, Tensor]:
-        """What the layers (or other sites) return, reduced to rows.
+        """Return the outputs of layers (or the values of other sites), reduced to rows.
 
         Parameters
         ----------
         split
-            Which data.
+            Name of the split.
         layers
-            Names of layers or other sites of :attr:`trace`. One that does not fire is missing from the result.
+            Names of layers or other sites of :attr:`trace`. The result has no entry for a layer that does not fire.
         reduce
-            See :func:`probe.forward.reduced`.
+            See :func:`probe.forward.reduce_output`.
         rows : LongTensor of shape (n,), optional
-            Which inputs, also repeatedly. Default: all.
+            Indices of the inputs, also repeated ones. Default: all inputs.
         edit : {site: function(output, positions) -> output}, optional
-            Replaces what a layer (or the input) passes on; ``positions`` are the places of the rows of this chunk
-            in ``rows``. Such a pass stops after the last wanted layer.
+            Replaces the value of a site. ``positions`` are the indices of its rows in ``rows``. The pass stops after
+            the last requested layer.
         group
-            This many rows at a time stay in one forward pass, so that a callable ``reduce`` sees them together.
+            Number of consecutive rows that stay in one forward pass, so that a callable ``reduce`` receives them
+            together.
 
         Returns
         -------
-        {layer: Tensor of shape (n, d)}, float32 (float64 where the model computes in it), on the model's device.
+        {layer: Tensor of shape (n, d)}
+            float32 (float64 where the model computes in it), on the device of the model.
         """
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
-            self.share()
-            found = {tap: self._cache[split][tap].to(self.device) for tap in taps if tap in self._cache[split]}
+            self.run_shared_pass()
+            shared = self._shared_rows[split]
+            found = {tap: shared[tap].to(self.device) for tap in taps if tap in shared}
         else:
             rows = torch.arange(len(self.data[split])) if rows is None else rows
-            found = self._run(split, self._pass(taps, edit), rows, group)
+            found = self._runner.run(split, self._runner.model_pass(taps, edit), rows, group)
         return {tap.site: found[tap] for tap in taps if tap in found}
 
-    def onward(
+    def outputs_from(
         self,
         split: str,
         site: str,
-        put: Put,
+        make_values: MakeValues,
         sites: Sequence[str],
         *,
         rows: Tensor,
@@ -155,169 +218,75 @@ class Snapshot:
         group: int = 1,
         batch_size: int | None = None,
     ) -> dict[str, Tensor]:
-        """What later sites return when ``site`` passes on other values, whatever the model computes there itself.
+        """Return the values of later sites for given values of ``site``.
 
-        Where a chain of modules leads from the site to the output, nothing but these modules runs: no inputs are
-        gathered and nothing before the site is computed. The chain is tried anew in each snapshot, on rows of the
-        data: unless it gives what the whole model gives, up to rounding, the whole model runs, with an edit.
+        If a chain of modules leads from the site to the output, only these modules run: the model does not compute the
+        layers before the site. Each snapshot compares this suffix with the whole model on a few rows of the data. If
+        they differ by more than rounding, the whole model runs, with an edit.
 
         Parameters
         ----------
         split
-            Which data.
+            Name of the split.
         site
             A layer, :data:`~probe.INPUT`, or another site.
-        put : function(positions) -> Tensor
-            What the site passes on for the places ``positions`` of ``rows``, a ``range``, in a tensor of its own: later
-            layers may write into it.
+        make_values : function(positions) -> Tensor
+            Values of the site for ``positions``, a ``range`` of indices of ``rows``. No other code may refer to the
+            tensor, since later layers can write into it.
         sites
-            Names of layers or other sites. One that does not fire is missing from the result.
+            Names of layers or other sites. The result has no entry for a site that does not fire.
         rows : LongTensor of shape (n,)
-            The inputs to which the values belong; where the chain breaks, they go through the layers before the site.
+            Indices of the inputs to which the values belong. If the whole model runs, it runs on these inputs.
         reduce, group
-            As in :meth:`outputs`.
+            See :meth:`outputs`.
         batch_size
-            Rows per forward pass, if not those of the snapshot.
+            Rows in one forward pass. Default: that of the snapshot.
 
         Returns
         -------
-        {site: Tensor of shape (n, d)}, float32 (float64 where the model computes in it), on the model's device.
+        {site: Tensor of shape (n, d)}
+            float32 (float64 where the model computes in it), on the device of the model.
         """
-        taps = [Tap(wanted, reduce) for wanted in sites]
-        start = self._start(split, site, sites)
-        if start is None:
-            forward = self._pass(taps, {site: lambda output, at: put(range(at[0], at[-1] + 1)).to(output.dtype)})
+        taps = [Tap(later, reduce) for later in sites]
+        suffix = self._check.suffix(split, site, sites)
+        if suffix is None:
+            edit = {site: lambda output, at: make_values(range(at[0], at[-1] + 1)).to(output.dtype)}
+            forward = self._runner.model_pass(taps, edit)
         else:
-            forward = self._tail(taps, start, put)
-        found = self._run(split, forward, rows, group, batch_size)
+            forward = self._runner.suffix_pass(taps, suffix, make_values)
+        found = self._runner.run(split, forward, rows, group, batch_size)
         return {tap.site: found[tap] for tap in taps if tap in found}
 
-    def chained(self, split: str, site: str, sites: Sequence[str]) -> bool:
-        """Whether :meth:`onward` runs the modules after ``site`` alone; then these sites depend on nothing else."""
-        return self._start(split, site, sites) is not None
+    def has_suffix(self, split: str, site: str, sites: Sequence[str]) -> bool:
+        """Return whether :meth:`outputs_from` runs only the modules after ``site``.
 
-    def first_affine(self, stem: str) -> list[str]:
-        """Names of the modules up to the first affine map that the value of a stem goes through; none if it does not.
-
-        Only ``nn.Linear`` and convolutions count, as they are, with at most ``nn.Flatten`` and ``nn.Identity`` before.
+        The values of ``sites`` then depend on the value of ``site`` alone.
         """
-        names = []
-        for name in innermost(self.trace.links, self.trace.entries, stem):
-            module = self.modules.get(name)
-            if module is None or not bare(module):
-                return []
-            names.append(name)
-            if affine(module):
-                return names
-            if type(module) not in (nn.Flatten, nn.Identity):
-                return []
-        return []
+        return self._check.suffix(split, site, sites) is not None
 
-    def repeatable(self, split: str, sites: Sequence[str]) -> bool:
-        """Whether two passes over the same rows agree; random numbers that they draw are others each time."""
-        if (split, *sites) in self._repeated:
-            return True
-        rows = torch.arange(TRACE_ROWS)
-        with isolated(self.model):
-            first = self.outputs(split, sites, reduce="none", rows=rows)
-            second = self.outputs(split, sites, reduce="none", rows=rows)
-        return all(site in second and _agree(second[site], value, value.dtype) for site, value in first.items())
-
-    def _start(self, split: str, site: str, sites: Sequence[str]) -> Start | None:
-        """The chain after a site; None where the whole model must run."""
-        key = (split, site, *sites)
-        if key not in self._starts:
-            steps = tail(self.trace.links, site)
-            self._starts[key] = None if steps is None else self._tried(split, site, steps, sites)
-        return self._starts[key]
-
-    def _tried(self, split: str, site: str, steps: Sequence[Link], sites: Sequence[str]) -> Start | None:
-        """Compare the chain with the whole model, which by then has seen other rows, and another number of them.
-
-        So that a chain is refused whose parts pass something on to each other in secret.
-        """
-        n = len(self.data[split])
-        rows = torch.linspace(0, n - 1, min(n, 4)).long()
-        taps = [Tap(wanted, "none") for wanted in sites]
-        values: list[Tensor] = []
-
-        def note(output: Tensor, positions: Tensor) -> Tensor:
-            values.append(output.clone())
-            return output
-
-        expected = self._run(split, self._pass(taps, {site: note}), rows)
-        others = self._run(split, self._pass(taps), torch.cat([rows.flip(0), rows[:1]]))
-        if not values or len(expected) < len(taps):
-            return None
-        value = values[0]
-        if all(tap in others and _agree(others[tap][:-1].flip(0), z, value.dtype) for tap, z in expected.items()):
-            self._repeated.add((split, *sites))
-        start = Start(site, steps, value.dtype)
-        try:
-            found = self._run(split, self._tail(taps, start, lambda _: value.clone()), rows, len(rows))
-        except Exception:  # what the model needs for it, if not this chain, will show when the whole of it runs
-            return None
-        same = all(tap in found and _agree(found[tap], expected[tap], value.dtype) for tap in taps)
-        return start if same else None
-
-    def _pass(self, taps: Iterable[Tap], edits: Mapping[str, Edit] | None = None) -> Pass:
-        return Pass(self.model, taps, edits=edits, trace=self.trace, modules=self.modules)
-
-    def _tail(self, taps: Iterable[Tap], start: Start, put: Put) -> Tail:
-        return Tail(self.model, taps, start, put, trace=self.trace, modules=self.modules)
-
-    def _run(
-        self,
-        split: str,
-        forward: Pass,
-        rows: Tensor,
-        group: int = 1,
-        batch_size: int | None = None,
-        keep: torch.device | None = None,
-    ) -> dict[Tap, Tensor]:
-        """Block by block; what is found is kept on the device ``keep``, if not on the model's."""
-        device, data = self.device, self.data[split]
-        chunk = max(1, (batch_size or self.batch_size) // group) * group
-        blocks = [range(first, min(first + chunk, len(rows))) for first in range(0, len(rows), chunk)]
-        forward.begin(len(rows), keep)
-        with isolated(self.model), forward:
-            for block in blocks:
-                asked = rows[block.start : block.stop]
-                if isinstance(forward, Tail):
-                    forward.run(None, data.targets_of(asked, device), block)
-                else:
-                    forward.run(*data.take(asked, device), block)
-        found = forward.found(len(blocks))
-        self.asked |= forward.wanted.keys()
-        self.fired |= {tap.site for tap in found}
-        return found
-
-    def stem(self, name: str | None = None) -> str:
-        """Where inputs are numbers that can be moved a little: the named site, or the input, or the first embedding."""
-        if name is not None and self.trace.floats(name):
-            return name
-        floating = (s for s in self.trace.order if self.trace.floats(s) and self._by_row(s) and ":" not in s)
-        first = INPUT if self.trace.floats(INPUT) else next(floating, None)
-        if first is None:
-            raise ValueError("this model has no layer with floating-point outputs; there is nothing to measure")
-        if name is not None:
-            raise ValueError(
-                f"stem={name!r} {self.trace.told(name)}; a stem needs floating-point numbers, as {first!r} holds them"
-            )
-        return first
-
-
-def _agree(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
-    """Equal up to the rounding of this type; mostly the bits are the same, and that is quick to see."""
-    if one.shape != other.shape:
-        return False
-    if torch.equal(one, other):
-        return True
-    finite = other[torch.isfinite(other)]
-    size = finite.abs().max().item() if finite.numel() else 0.0
-    return torch.allclose(one, other, rtol=0, atol=torch.finfo(dtype).eps ** 0.75 * size, equal_nan=True)
+    def is_deterministic(self, split: str, sites: Sequence[str]) -> bool:
+        """Return whether two passes over the same rows agree. They differ if the model draws random numbers."""
+        return self._check.is_deterministic(split, sites)
 
 
 def generator(random_state: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """An own generator, so that no global random state is ever drawn from."""
+    """Return a new random generator, so that probes do not change the global random state.
+
+    Parameters
+    ----------
+    random_state : int
+    device : torch.device or str
+
+    Returns
+    -------
+    torch.Generator
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import generator
+    >>> one, two = (torch.rand(3, generator=generator(0)) for _ in range(2))
+    >>> torch.equal(one, two)
+    True
+    """
     return torch.Generator(device=device).manual_seed(int(random_state))

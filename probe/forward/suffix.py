@@ -1,4 +1,4 @@
-"""Passes that start behind a site: the modules of the chain after it run, and nothing else."""
+"""Forward passes through a suffix of the model: the modules after a site, without the rest of the model."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -8,87 +8,93 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from probe.forward.call_graph import Link, activation, in_place, overwriting
+from probe.forward.call_graph import Link, in_place, in_place_candidates, is_activation
+from probe.forward.data import Batch
 from probe.forward.isolation import with_user_defaults
 from probe.forward.layers import OUTPUT
 from probe.forward.outputs import tensor_of
-from probe.forward.passes import Pass, Tap, Trace
+from probe.forward.passes import Pass, Tap
+from probe.forward.sites import Trace
 
-Put = Callable[[range], Tensor]  # positions -> the value at the site, in a tensor that nobody else holds
-_Call = Callable[[Tensor], Any]
+# make_values(positions) -> values of the site for these rows, in a tensor to which no other code refers.
+MakeValues = Callable[[range], Tensor]
+_Module = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True)
-class Start:
-    """A site, the chain of modules after it, and the type of what it passes on."""
+class Suffix:
+    """A site, the links from it to the output of the model, and the dtype of its values."""
 
     site: str
-    steps: Sequence[Link]
+    links: Sequence[Link]
     dtype: torch.dtype
 
 
-class Tail(Pass):
-    """As :class:`probe.forward.Pass`, from a site on.
+class SuffixPass(Pass):
+    """Context manager for forward passes through a suffix, which start from given values.
 
-    What the modules of the chain are given and return is looked at between their calls, which takes a fraction of the
-    time of a hook: small networks spend more of it on hooks than on products. What is inside of them has hooks.
+    This class processes the values of the modules of the suffix between their calls. That takes a fraction of the time
+    of a hook, and small networks spend more time in hooks than in matrix products. Sites inside the modules have hooks.
 
     Parameters
     ----------
-    start, put
-        Where it starts, and with what. The activation modules of the chain write over it, and over what else nobody
-        can hold.
+    model, taps, trace, modules
+        See :class:`probe.forward.passes.Pass`.
+    suffix
+        Where the passes start.
+    make_values
+        Values of this site. Activation modules of the suffix work in place, if no other code can hold their input.
     """
 
     def __init__(
         self,
         model: nn.Module,
         taps: Iterable[Tap],
-        start: Start,
-        put: Put,
+        suffix: Suffix,
+        make_values: MakeValues,
         *,
         trace: Trace,
         modules: Mapping[str, nn.Module],
     ) -> None:
         super().__init__(model, taps, trace=trace, modules=modules)
-        self._start, self._put = start, put
-        self._spare = overwriting(start.steps, modules)
-        self._plan = list(self._planned({OUTPUT: model, **modules}))
-        self._hooked -= {site for _, sites in self._plan for site in sites}
+        self._suffix, self._make_values = suffix, make_values
+        self._in_place = in_place_candidates(suffix.links, modules)
+        self._steps = list(self._plan({OUTPUT: model, **modules}))
+        self._hooked -= {site for _, sites in self._steps for site in sites}
         if not any(":" in site for site in self._hooked):
             self._activations = None
-        while self._awaited and not self._hooked and not self._plan[-1][1]:
-            self._plan.pop()  # nothing is wanted after this
+        while self._stop_sites and not self._hooked and not self._steps[-1][1]:
+            self._steps.pop()  # no requested site follows
 
-    def _planned(self, modules: Mapping[str, nn.Module]) -> Iterator[tuple[_Call | None, list[str]]]:
-        """Each module, and the wanted sites that see what it returns; before them those that see what is put."""
-        module: _Call | None = None
-        sites = [self._start.site]
-        for name, called in self._start.steps:
+    def _plan(self, modules: Mapping[str, nn.Module]) -> Iterator[tuple[_Module | None, list[str]]]:
+        """Yield each module with the requested sites whose value it returns. First None, with those of the start."""
+        module: _Module | None = None
+        sites = [self._suffix.site]
+        for name, called in self._suffix.links:
             if called:
-                alone = activation(modules[name])  # its function sees what the module sees
+                alone = is_activation(modules[name])  # its function has the same input and output as the module
                 inside = [site for site in self.wanted if alone and site.startswith(f"{name}:")]
                 sites += [site for site in inside if not site.endswith("->")]
                 yield module, [site for site in sites if site in self.wanted]
                 module, sites = with_user_defaults(modules[name]), [site for site in inside if site.endswith("->")]
-            if not called or name != OUTPUT:  # the model itself may stop on the way
+            if not called or name != OUTPUT:  # the pass may stop inside the model itself, before it returns
                 sites.append(name)
         yield module, [site for site in sites if site in self.wanted]
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self._stack.enter_context(in_place(self._spare))
+        self._stack.enter_context(in_place(self._in_place))
         return self
 
-    def run(self, inputs: Any = None, targets: Any = None, block: range = range(0)) -> None:
-        """Run the chain once; it makes its own inputs."""
-        self._next(targets, block)
-        look = self._visit if self._hooked else self._looked_at
-        value = self._put(block)
-        value = value if value.dtype == self._start.dtype else value.to(self._start.dtype)
-        with self._watching() if self._hooked else nullcontext():
-            for module, sites in self._plan:
-                if module is not None:  # a value is let go of as soon as the next is there
-                    value = tensor_of(module(value), "a layer of the chain")
+    def run(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
+        """Run the suffix on the values for a block of rows. Only the targets of the data are used."""
+        self._start_block(data.targets_of(rows[block.start : block.stop], device), block)
+        process = self._visit if self._hooked else self._process
+        value = self._make_values(block)
+        value = value if value.dtype == self._suffix.dtype else value.to(self._suffix.dtype)
+        with self._visiting() if self._hooked else nullcontext():
+            for module, sites in self._steps:
+                if module is not None:  # each value is released as soon as the next one exists
+                    value = tensor_of(module(value), "a module of the suffix")
                 for site in sites:
-                    look(site, value)
+                    process(site, value)

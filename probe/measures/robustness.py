@@ -21,7 +21,7 @@ from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import OUTPUT
-from probe.forward.outputs import reduced
+from probe.forward.outputs import reduce_output
 from probe.forward.passes import Scored
 from probe.forward.scores import score_rows
 from probe.forward.snapshot import generator
@@ -111,7 +111,7 @@ class RobustnessProbe(Probe):
             return output + offsets[positions % copies].view_as(output)
 
         def compare(outputs: Tensor, targets: Any) -> Tensor:
-            flat = reduced(outputs, "flatten")
+            flat = reduce_output(outputs, "flatten")
             groups = flat.view(-1, copies, flat.shape[1])  # a point and its copies
             moved = (groups - groups[:, :1]).norm(dim=2).view(-1, 1) / size
             scores = (self.score or score_rows)(outputs, targets).to(moved)
@@ -124,7 +124,10 @@ class RobustnessProbe(Probe):
 
 
 def _norms(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
-    found = snapshot.outputs(split, [stem], reduce=lambda z: reduced(z, "flatten").norm(dim=1)[:, None], rows=rows)
+    def norms(z: Tensor) -> Tensor:
+        return reduce_output(z, "flatten").norm(dim=1)[:, None]
+
+    found = snapshot.outputs(split, [stem], reduce=norms, rows=rows)
     if len(found[stem]) != len(rows):
         raise ValueError(f"{stem!r} returns {len(found[stem])} rows for {len(rows)} inputs; name another: stem=...")
     return found[stem]

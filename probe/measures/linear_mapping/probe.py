@@ -52,8 +52,8 @@ class LMNProbe(Probe):
     output
         Where the lines are followed to: a later layer or site. Default: what comes out of the model.
     reduce
-        Rows of numbers from that output, see :func:`probe.forward.reduce_output`. Default: a sequence is read at its last
-        position, an image as its mean over space; ``"flatten"`` reads everything.
+        Rows of numbers from that output, see :func:`probe.forward.reduce_output`. Default: a sequence is read at its
+        last position, an image as its mean over space; ``"flatten"`` reads everything.
     n_samples
         N at most; what ``max_rows`` allows if that is less. Curves compare at the same N only.
     n_points

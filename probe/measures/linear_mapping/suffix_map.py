@@ -31,7 +31,7 @@ class Behind:
     def __call__(self, points: Tensor, first: Tensor) -> Tensor:
         """The outputs for these values of the layer."""
         rows = self.rows[first.cpu()].repeat(len(points) // len(first))
-        found = self.snapshot.onward(
+        found = self.snapshot.outputs_from(
             self.split,
             self.layer,
             lambda at: points[at.start : at.stop],
@@ -87,9 +87,10 @@ def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
     if output not in order:
         raise ValueError(f"output={output!r} does not fire in this model; it has: {', '.join(order)}")
     for layer in chosen:
-        if not snapshot.trace.floats(layer):
+        if not snapshot.trace.is_floating(layer):
             raise ValueError(
-                f"layer {layer!r} {snapshot.trace.told(layer)}; lines need floating-point numbers, choose another layer"
+                f"layer {layer!r} {snapshot.trace.describe(layer)}; lines need floating-point numbers, choose another "
+                "layer"
             )
         if order.index(layer) >= order.index(output):
             raise ValueError(

@@ -129,7 +129,7 @@ class LocalComplexityProbe(Probe):
         }
         units = [units_of(snapshot, split if split in snapshot.data else snapshot.splits[0], sites) for split in points]
         tables = Tables(found, sites, units, None if np.ndim(self.radius) == 0 else given)
-        repeatable = snapshot.repeatable(snapshot.splits[0], sites)
+        repeatable = snapshot.is_deterministic(snapshot.splits[0], sites)
         return {
             **tables.variables(self.variants, RANDOM),
             **tables.facts(radii, [effective_share(*frames[split].shape) for split in points], repeatable),

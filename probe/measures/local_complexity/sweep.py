@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probe.forward.call_graph import affine_prefix
 from probe.forward.isolation import isolated
 from probe.forward.layers import INPUT, Layers
-from probe.forward.outputs import reduced
-from probe.forward.passes import TRACE_ROWS
+from probe.forward.outputs import reduce_output
+from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 
 # Bytes of a block of rows at its widest site. Small ones stay in the cache of a CPU (blocks of 4 MiB take 1.2 times as
@@ -36,8 +37,8 @@ def swept(
     """What a function makes of the sites at the vertices of the cross-polytope around each point.
 
     Where the first module after the stem is affine and all that follows is a chain (see
-    :meth:`probe.base.Snapshot.onward`), W(x +- r v) + b = (Wx + b) +- r Wv: the points and the directions go through it
-    once, not every vertex.
+    :meth:`probe.base.Snapshot.outputs_from`), W(x +- r v) + b = (Wx + b) +- r Wv: the points and the directions go
+    through it once, not every vertex.
 
     Parameters
     ----------
@@ -85,7 +86,9 @@ def swept(
             return at_the_start()[which]
         return function(z.reshape(count, -1, *z.shape[1:]))
 
-    return snapshot.onward(split, site, put, sites, rows=rows, reduce=reduce, group=count, batch_size=block * count)
+    return snapshot.outputs_from(
+        split, site, put, sites, rows=rows, reduce=reduce, group=count, batch_size=block * count
+    )
 
 
 def _start(
@@ -93,8 +96,8 @@ def _start(
 ) -> tuple[str, Tensor, Tensor]:
     """Where the pass starts, and what the points and the directions are there."""
     directions = frame.to(values).view(-1, *values.shape[1:])
-    names = snapshot.first_affine(stem)
-    if not names or not snapshot.chained(split, names[-1], sites):
+    names = affine_prefix(snapshot.trace.links, snapshot.trace.entries, snapshot.modules, stem)
+    if not names or not snapshot.has_suffix(split, names[-1], sites):
         return stem, values, directions
     modules = snapshot.modules
     dtype = next(modules[names[-1]].parameters()).dtype
@@ -112,7 +115,7 @@ def _start(
 def _rows_at_once(snapshot: Snapshot, start: str, values: Tensor) -> int:
     trace = snapshot.trace
     after = trace.order[trace.order.index(start) :]
-    widest = max(math.prod(trace.shapes[site]) for site in after if trace.floats(site)) // TRACE_ROWS
+    widest = max(math.prod(trace.shapes[site]) for site in after if trace.is_floating(site)) // TRACE_ROWS
     return max(1, _BLOCK.get(values.device.type, _BLOCK_ELSEWHERE) // max(1, widest * values.element_size()))
 
 
@@ -169,7 +172,7 @@ def values_at(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor
     data, device = snapshot.data[split], snapshot.device
     if stem == INPUT and isinstance(data.inputs, Tensor):  # no pass is needed to see these
         whole = torch.equal(rows, torch.arange(len(data)))
-        return reduced(data.inputs.to(device) if whole else data.take(rows, device)[0], "none")
+        return reduce_output(data.inputs.to(device) if whole else data.take(rows, device)[0], "none")
     values = snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
     if len(values) != len(rows):
         raise ValueError(

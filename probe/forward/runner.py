@@ -1,0 +1,75 @@
+"""Runs forward passes over the data of a snapshot, in blocks of rows."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from probe.forward.data import Batch
+from probe.forward.isolation import device_of, isolated
+from probe.forward.layers import named_layers
+from probe.forward.passes import Edit, Pass, Tap
+from probe.forward.sites import Trace
+from probe.forward.suffix import MakeValues, Suffix, SuffixPass
+
+
+class Runner:
+    """Runs forward passes in blocks of rows, and records which sites they visited.
+
+    Attributes
+    ----------
+    requested : sites that a pass should have measured
+    measured : sites that a pass has visited for all inputs
+    """
+
+    def __init__(self, model: nn.Module, data: Mapping[str, Batch], trace: Trace, batch_size: int) -> None:
+        self.model = model
+        self.data = data
+        self.trace = trace
+        self.batch_size = batch_size
+        self.requested: set[str] = set()
+        self.measured: set[str] = set()
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The layers by name."""
+        return named_layers(self.model)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device of the inputs of the model."""
+        return device_of(self.model)
+
+    def model_pass(self, taps: Iterable[Tap], edits: Mapping[str, Edit] | None = None) -> Pass:
+        """Return a pass through the whole model."""
+        return Pass(self.model, taps, edits=edits, trace=self.trace, modules=self.modules)
+
+    def suffix_pass(self, taps: Iterable[Tap], suffix: Suffix, make_values: MakeValues) -> SuffixPass:
+        """Return a pass through a suffix of the model."""
+        return SuffixPass(self.model, taps, suffix, make_values, trace=self.trace, modules=self.modules)
+
+    def run(
+        self,
+        split: str,
+        forward: Pass,
+        rows: Tensor,
+        group: int = 1,
+        batch_size: int | None = None,
+        device: torch.device | None = None,
+    ) -> dict[Tap, Tensor]:
+        """Run a pass over these rows of a split, and return the rows of each tap.
+
+        ``group`` rows stay in one block. The results are on ``device``, by default that of the model.
+        """
+        model_device, data = self.device, self.data[split]
+        size = max(1, (batch_size or self.batch_size) // group) * group
+        blocks = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
+        forward.begin(len(rows), device)
+        with isolated(self.model), forward:
+            for block in blocks:
+                forward.run(data, rows, block, model_device)
+        found = forward.found(len(blocks))
+        self.requested |= forward.wanted.keys()
+        self.measured |= {tap.site for tap in found}
+        return found
