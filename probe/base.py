@@ -1,4 +1,4 @@
-"""The contract of a probe: parameters, one abstract method, and the verbs that it shares with a set of probes.
+"""The base class of probes: parameters, one abstract method, and the methods that a set of probes has too.
 
 A new measure is a subclass of :class:`Probe` in a file of its own under ``probe/measures``; see
 ``docs/adding_a_measure.md``.
@@ -7,7 +7,7 @@ A new measure is a subclass of :class:`Probe` in a file of its own under ``probe
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import xarray as xr
@@ -19,6 +19,7 @@ from probe.attach.contract import Measured
 from probe.attach.session import Session
 from probe.forward.passes import Tap
 from probe.forward.snapshot import Snapshot
+from probe.forward.training import TrainingContext
 from probe.schedule import Schedule, count, log_spaced
 
 __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
@@ -26,9 +27,14 @@ __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What observing will cost, from one observation that was timed.
+    """The expected cost of observing, from one observation that was timed.
 
-    ``seconds`` by probe for one observation; ``observations`` on the schedule up to the given steps.
+    Attributes
+    ----------
+    seconds : dict
+        Wall time in seconds of one observation, by probe.
+    observations : int or None
+        Number of observations on the schedule up to the given step.
     """
 
     seconds: dict[str, float]
@@ -44,11 +50,11 @@ class Estimate:
 
 
 class Observer(BaseEstimator, ABC):
-    """What a probe and a set of probes have in common: attach, observe, detach, and a series."""
+    """Base class of a probe and of a set of probes: attach, observe, detach, and a series."""
 
     @abstractmethod
     def _members(self) -> dict[str, "Probe"]:
-        """The probes, by the name that marks their variables (the class name marks none)."""
+        """Return the probes by name. Variables get the name as a prefix, unless it is the name of the class."""
 
     def attach(
         self,
@@ -62,33 +68,63 @@ class Observer(BaseEstimator, ABC):
         step: int | None = None,
         batch_size: int = 512,
         on_error: str = "warn",
+        training: TrainingContext | None = None,
     ) -> Self:
-        """Start to observe a model; it is left exactly as it is.
+        """Start to observe a model. Observations leave the model, the optimizer and all random states unchanged.
 
         Parameters
         ----------
-        model
-            Any module; wrappers of ``torch.compile`` and data parallelism are looked through.
+        model : Module
+            The model. Wrappers of ``torch.compile`` and of data parallelism are unwrapped.
         data
-            ``(inputs, targets)``, targets may be None, or ``{split: (inputs, targets)}``: the fixed data that
-            every observation looks at. Inputs: a tensor for ``model(x)``, a tuple for ``model(*x)``, a mapping for
-            ``model(**x)``.
+            The fixed data of every observation: ``(inputs, targets)``, where targets may be None, or ``{split: (inputs,
+            targets)}``. Inputs are a tensor for ``model(x)``, a tuple for ``model(*x)``, or a mapping for
+            ``model(**x)``, with n rows.
         schedule
-            ``step -> bool``, see :mod:`probe.schedule`. Default: 12 steps per factor of ten and the last one, at
-            :meth:`detach`, with an optimizer; every call of :meth:`observe` without.
+            Function ``step -> bool``, see :mod:`probe.schedule`. Default with an optimizer: 12 steps per factor of ten,
+            and the last step at :meth:`detach`. Default without: every call of :meth:`observe`.
         optimizer
-            If given, its updates are counted by a hook and no line is needed in the training loop.
+            The optimizer of the training. A hook on it counts the updates and observes, so the training loop needs no
+            call. Step 0 is observed at once.
         path
-            NetCDF file to record to, line by line as the training goes (see :mod:`probe.recording.journal`).
+            NetCDF file of the recording. Each observation is written when it ends, see
+            :mod:`probe.recording.journal`. Default: memory only.
         mode
             ``"resume"`` or ``"overwrite"`` for a path that exists.
         step
-            Updates made before attaching (0 if left out).
+            Number of updates made before attaching. Default: 0.
         batch_size
             Rows per forward pass.
         on_error
-            ``"warn"``: after the first observation a failing probe flags its observation, and training goes on.
-            ``"raise"``: it stops.
+            ``"warn"``: after the first observation, an error of a probe is flagged in the series and the training
+            continues. ``"raise"``: every error is raised.
+        training
+            Optimizer, update and batches of the training, for probes that train copies of the model, as
+            :class:`probe.forward.TrainingContext`. Attaching updates one copy once, to test it.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If model, data, optimizer, training context and probes do not fit.
+        FileExistsError
+            If ``path`` exists and ``mode`` is None.
+        FileNotFoundError
+            If ``mode="resume"`` and there is no recording.
+
+        Warns
+        -----
+        probe.errors.ProbeWarning
+            If a legal input can mislead: a model whose forward passes write to it, or padding at a measured position.
+
+        See Also
+        --------
+        observe : Observe at a step, or add scalars.
+        detach : Stop observing and write the file.
+        fit : Observe one model once.
         """
         self.detach()
         members = self._members()
@@ -103,28 +139,46 @@ class Observer(BaseEstimator, ABC):
             step=step,
             batch_size=batch_size,
             on_error=on_error,
+            training=training,
             **self._limits(),
         )
         return self
 
     def _limits(self) -> Mapping[str, Any]:
-        """Of the time that may be spent: ``budget`` and ``total_steps``, if there are any."""
+        """Return the limits of time, ``budget`` and ``total_steps``."""
         return {}
 
     def observe(self, step: int | None = None, **scalars: Any) -> Self:
-        """Observe the model now (without an optimizer), or add scalars to what has been observed at this step.
+        """Observe the model at a step if it is due (without an optimizer), or add scalars to the observation of now.
 
-        Scalars are numbers, tensors with one element, or callables that are evaluated on schedule only.
+        Parameters
+        ----------
+        step
+            Number of updates made. Leave it out if ``attach`` got the optimizer.
+        **scalars
+            Numbers, tensors with one element, or callables that return one. Callables are called at due steps only.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        NotFittedError
+            If the probe is not attached.
+        ValueError
+            If the step is missing, decreases, or is given although an optimizer counts the steps; or if the name of a
+            scalar is taken.
         """
         self._attached("observe").observe(step, scalars)
         return self
 
     def due(self, step: int) -> bool:
-        """Whether the schedule asks for this step; under a budget it may be left out all the same."""
+        """Return whether the schedule includes this step. A budget may drop a due step."""
         return self._attached("due").due(step)
 
     def detach(self) -> Self:
-        """Stop observing: remove the hook, write the file. The series stays. Does nothing if not attached."""
+        """Stop observing: remove the hook and write the file. The series stays. Do nothing if not attached."""
         session = self.__dict__.get("_session")
         if session is not None:
             self._session = None
@@ -135,7 +189,17 @@ class Observer(BaseEstimator, ABC):
         return self
 
     def fit(self, model: nn.Module, data: Any) -> Self:
-        """Observe one model once, as step 0."""
+        """Observe one model once, as step 0.
+
+        Parameters
+        ----------
+        model, data
+            As in :meth:`attach`.
+
+        Returns
+        -------
+        self
+        """
         self.attach(model, data, on_error="raise")
         try:
             self.observe(0)
@@ -145,37 +209,60 @@ class Observer(BaseEstimator, ABC):
         return self.detach()
 
     def estimate(
-        self, model: nn.Module, data: Any, *, schedule: Schedule | None = None, steps: int | None = None
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        schedule: Schedule | None = None,
+        steps: int | None = None,
+        training: TrainingContext | None = None,
     ) -> Estimate:
-        """The cost of observing, from a second observation that is timed now (the first warms up)."""
-        one = clone(self).attach(model, data, on_error="raise").observe(0).observe(1).detach()
+        """Return the cost of observing, from a second observation that is timed (the first one warms up).
+
+        Parameters
+        ----------
+        model, data, schedule, training
+            As in :meth:`attach`.
+        steps
+            Number of updates of the training. With it, the observations on the schedule are counted.
+
+        Returns
+        -------
+        Estimate
+            Seconds by probe, and the number of observations.
+        """
+        one = clone(self).attach(model, data, on_error="raise", training=training).observe(0).observe(1).detach()
         last = one.series_["seconds"].isel(step=-1)
         asked = None if steps is None else count(schedule or log_spaced(), 0, steps + 1)
         return Estimate({str(name): float(last.sel(probe=name)) for name in last["probe"].values}, asked)
 
     @property
     def series_(self) -> xr.Dataset:
-        """The observations so far: dimensions ``step``, ``layer``, ``split``, ... (see :mod:`probe.series`)."""
+        """The observations so far, with the dimension ``step`` and those of the measures, see :mod:`probe.series`."""
         session = self.__dict__.get("_session")
         if session is not None:
             return session.dataset()
         if "_series" not in self.__dict__:
             raise NotFittedError(
-                f"{type(self).__name__} has no series yet: call attach(model, data) or fit(model, data)"
+                f"Expected an attached or fitted {type(self).__name__}, got one without a series; call "
+                "attach(model, data) or fit(model, data) first"
             )
         return self._series
 
     def _attached(self, verb: str) -> Session:
         session = self.__dict__.get("_session")
         if session is None:
-            raise NotFittedError(f"{verb} needs an attached {type(self).__name__}: call attach(model, data) first")
+            raise NotFittedError(
+                f"Expected an attached {type(self).__name__} for {verb}, got a detached one; call attach(model, data) "
+                "first"
+            )
         return session
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.__dict__.get("_session") is not None or "_series" in self.__dict__
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles carry the series, not the attachment."""
+        """Return the state of copies and pickles, which carry the series and not the attachment."""
         state = dict(super().__getstate__())
         session = state.pop("_session", None)
         if session is not None:
@@ -184,20 +271,58 @@ class Observer(BaseEstimator, ABC):
 
 
 class Probe(Observer):
-    """Looks at a model and says numbers. The constructor stores parameters and does nothing else.
+    """Base class of a measure that observes a model.
+
+    A subclass implements :meth:`measure`, and :meth:`taps` if it can use the forward pass that all probes share. Its
+    constructor stores the parameters and does nothing else.
 
     Attributes
     ----------
     series_ : xarray.Dataset
-        What has been observed, with the dimension ``step`` and those that the measure declares.
+        The observations so far, with the dimension ``step`` and those that the measure declares.
+    requires : tuple of str
+        What the probe needs, declared by the class. ``"targets"``: each split has targets. ``"training"``: ``attach``
+        got a :class:`~probe.forward.TrainingContext`. If it is missing, ``attach`` raises a ValueError.
+
+    See Also
+    --------
+    ProbeSet : Several probes with one shared forward pass.
+    probe.testing.check_probe : Test that a probe keeps the contract.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import Measured, Probe
+    >>> class WeightNorm(Probe):
+    ...     def measure(self, snapshot):
+    ...         squares = sum(float(p.square().sum()) for p in snapshot.model.parameters())
+    ...         return {"weight_norm": Measured(squares**0.5, long_name="Euclidean norm of all weights")}
+    >>> model = torch.nn.Linear(4, 1, bias=False)
+    >>> _ = torch.nn.init.ones_(model.weight)
+    >>> WeightNorm().fit(model, (torch.eye(4), None)).series_["weight_norm"].values
+    array([2.])
     """
+
+    requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
-        """Numbers for one step, by the name of the variable. Draws from no global random state."""
+        """Return the values of one step.
+
+        Parameters
+        ----------
+        snapshot
+            The model in evaluation mode, the data, and forward passes. The model must stay unchanged. Random numbers
+            come from :func:`probe.generator`.
+
+        Returns
+        -------
+        {str: Measured}
+            Values by the name of the variable, with the same names and labels at each step.
+        """
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """What to take from the forward pass that all probes share; nothing if the probe makes its own passes."""
+        """Return what to take from the shared forward pass. Default: nothing, for a probe that makes its own passes."""
         return ()
 
     def _members(self) -> dict[str, "Probe"]:

@@ -1,23 +1,33 @@
-"""How much of the training's own time observations may take, and which of the due ones are left out for it.
+"""A budget of time: which due steps are observed, so that observing takes a given share of the training time.
 
-The *core*, the first due step at or after each of eight points per factor of ten, is always taken and not counted, so
-that the start is always seen. An observation outside the core is taken if it can be paid for:
+The *core* is the first due step at or after each of eight points per factor of ten. Core steps are always observed and
+their time is not counted, so the start of the training is always recorded. Another due step is observed if
 
-    spent + cost <= share * (training + steps to come * pace)
+    spent + cost <= share * (training + remaining steps * pace)
 
-training: wall seconds outside of observations so far, whatever they went for; spent: those of observations outside the
-core so far; cost: the median of the last five observations; steps to come: none unless ``total_steps`` is known; pace:
-the fewest seconds that a step has taken on average between two observations, so that a slow start, compiling, say,
-promises nothing. With ``total_steps``, what can be paid for is spread evenly over the due steps that are left.
+training
+    Wall time in seconds outside of observations so far, whatever it was used for.
+spent
+    Wall time in seconds of the observations outside the core so far.
+cost
+    Median time of the last five observations.
+remaining steps
+    0 if ``total_steps`` is not given.
+pace
+    Smallest mean time of a step between two observations. A slow start (compilation) therefore does not raise the
+    expected training time.
+
+With ``total_steps``, the affordable observations are spread evenly over the due steps that remain.
 """
 
 import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +35,41 @@ from probe.recording.records import Records
 from probe.schedule import Schedule, count
 from probe.series import Variable
 
-CORE = 8  # points per factor of ten that are never left out
-_RECENT = 5  # observations whose median is the expected cost: the first one, slow, is soon outvoted
+CORE = 8  # points per factor of ten whose steps are always observed
+_RECENT = 5  # observations whose median time is the expected cost; the first, slow one soon has no weight
 
 
 def core_index(step: int) -> int:
-    """The last point of the core at or below a step: point k is the step nearest to 10^(k/8)."""
+    """Return the index k of the last core point at or before a step; point k is the step nearest to 10^(k/8)."""
     return math.floor(CORE * math.log10(step + 0.5))
 
 
 def outside_core(schedule: Schedule, start: int, total_steps: int, last: int | None = None) -> int:
-    """How many due steps from ``start`` to ``total_steps`` lie outside the core; ``last`` is the level seen already."""
+    """Return the number of due steps outside the core, from ``start`` to ``total_steps`` inclusive.
+
+    Parameters
+    ----------
+    schedule
+        Function ``step -> bool``. Schedules of :mod:`probe.schedule` are counted by arithmetic, any other is called for
+        each step.
+    start, total_steps
+        First and last step.
+    last
+        Index of the core point whose step is observed already. Default: none.
+
+    See Also
+    --------
+    Budget : Selects the due steps that are observed.
+    probe.schedule.count : Number of due steps, those of the core included.
+
+    Examples
+    --------
+    >>> from probe import every
+    >>> from probe.attach import outside_core
+    >>> from probe.schedule import count
+    >>> count(every(1), 0, 101), outside_core(every(1), 0, 100)  # 16 steps are in the core
+    (101, 85)
+    """
     found = 0
     for k in range(core_index(start), core_index(max(start, total_steps)) + 1):
         lowest, end = (math.ceil(10 ** (i / CORE) - 0.5) for i in (k, k + 1))
@@ -45,31 +79,91 @@ def outside_core(schedule: Schedule, start: int, total_steps: int, last: int | N
 
 
 def check_budget(share: float | None, total_steps: int | None) -> None:
-    """ValueError for settings that cannot be."""
+    """Raise ValueError for invalid settings of a budget."""
     if share is None and total_steps is not None:
-        raise ValueError(f"total_steps={total_steps} spreads a budget, and there is none: give budget= too")
+        raise ValueError(f"Expected budget= with total_steps={total_steps}, got None; give budget= too")
     if share is not None and not (isinstance(share, Real) and 0 < share < 1):
-        raise ValueError(f"budget is a share of the training's time above 0 and below 1, as 0.03; got {share!r}")
+        raise ValueError(f"Expected a budget above 0 and below 1, got {share!r}; give a share of the time, as 0.03")
     if total_steps is not None and not (isinstance(total_steps, Integral) and total_steps >= 1):
-        raise ValueError(f"total_steps must be a whole number of at least 1, got {total_steps!r}")
+        raise ValueError(
+            f"Expected total_steps to be an integer of at least 1, got {total_steps!r}; give the number of updates"
+        )
+
+
+class Unlimited:
+    """The account of an attachment without a budget: each due step is observed, and nothing is added to the series."""
+
+    def resume(self, records: Records, step: int, *, counted: bool) -> None:
+        """Do nothing."""
+
+    def variables(self) -> tuple[Variable, ...]:
+        """Return no variables."""
+        return ()
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Return no values."""
+        return {}
+
+    def grants(self, step: int) -> bool:
+        """Return True."""
+        return True
+
+    def grant_last(self, step: int) -> None:
+        """Do nothing."""
+
+    def observation(self, step: int) -> AbstractContextManager[None]:
+        """Return a context manager that does nothing."""
+        return nullcontext()
+
+    def annotation(self) -> tuple[int, Mapping[str, np.ndarray]] | None:
+        """Return None."""
+        return None
 
 
 class Budget:
-    """The account of one attachment.
+    """The account of time of one attachment.
+
+    A session asks :meth:`grants` at each due step, and runs each observation within :meth:`observation`.
 
     Parameters
     ----------
     share
-        Of the training's time, above 0 and below 1.
+        Share of the training time, above 0 and below 1.
     total_steps
-        Updates that the training will have made at its end.
+        Number of updates at the end of the training, if known.
     schedule
-        What is due; None: whatever :meth:`grants` is asked for. It is asked for all steps to come in advance if
-        ``total_steps`` is given, in arithmetic for the schedules of :mod:`probe.schedule`, else one by one.
+        Function ``step -> bool``. None: each step that :meth:`grants` is asked for is due. With ``total_steps`` the due
+        steps that remain are counted: by arithmetic for the schedules of :mod:`probe.schedule`, else one by one.
     step
         Updates made so far.
     settle
-        Waits until the device has done what it was told, so that training is not booked as observing.
+        Synchronises the device, so that queued training kernels do not count as observation time.
+
+    Attributes
+    ----------
+    training, spent : float
+        Seconds outside of observations, and of observations outside the core, so far.
+    dropped : float
+        Due steps not observed since the last observation. NaN: not known.
+    observed : int or None
+        Step of the last observation.
+
+    See Also
+    --------
+    probe.ProbeSet : Takes ``budget`` and ``total_steps``.
+    outside_core : Number of due steps that a budget can drop.
+
+    Examples
+    --------
+    >>> from probe import every
+    >>> from probe.attach import Budget
+    >>> budget = Budget(0.03, total_steps=1000, schedule=every(10))
+    >>> budget.grants(0)  # the first due step is in the core
+    True
+    >>> with budget.observation(0):
+    ...     pass
+    >>> budget.observed, budget.spent
+    (0, 0.0)
     """
 
     def __init__(
@@ -82,22 +176,32 @@ class Budget:
         settle: Callable[[], object] = lambda: None,
     ) -> None:
         self.share, self.total_steps = float(share), total_steps
-        self.training = self.spent = 0.0  # seconds
-        self.dropped: float = 0  # due steps left out since the last observation; NaN: not known
-        self.observed: int | None = None  # step of the last observation
+        self.training = self.spent = 0.0
+        self.dropped: float = 0
+        self.observed: int | None = None
         self._schedule, self._first, self._settle = schedule, step, settle
-        self._since: float | None = None  # the training goes on since then; None: it has not begun
+        self._since: float | None = None  # end of the last observation; None: the training has not begun
         self._pace = math.inf
         self._costs: deque[float] = deque(maxlen=_RECENT)
         self._asked: int | None = None
-        self._asks = 0
+        self._n_asked = 0
         self._level: int | None = None
         self._core = True
         self._credit = 0.0
         self._left = self._outside(step)
 
     def resume(self, records: Records, step: int, *, counted: bool) -> None:
-        """Go on with the account of a recording; training after its last observation is not in it."""
+        """Continue the account of a recording. Training after its last observation is not included.
+
+        Parameters
+        ----------
+        records
+            The observations so far.
+        step
+            Updates made so far.
+        counted
+            Whether an optimizer counts the steps, so that ``step`` is known.
+        """
         if not len(records) or "observing_seconds" not in records.variables:
             return
         *before, last = records.steps
@@ -106,46 +210,52 @@ class Budget:
         self.training = float(records.column("training_seconds")[-1])
         self.spent = float(records.column("observing_seconds")[-1])
         if before and core_index(last) == core_index(before[-1]):
-            self.spent += float(seconds[-1])  # of what came before only is in the record
+            self.spent += float(seconds[-1])  # the record excludes the time of its own observation
         self.dropped = float(records.column("dropped")[-1])
-        if counted and self._schedule is not None:  # what came after the checkpoint is undone
+        if counted and self._schedule is not None:  # steps after the checkpoint are made again
             self.dropped = count(self._schedule, last + 1, step)
         self.observed = self._asked = last
         self._level, self._since = core_index(last), time.perf_counter()
         self._left = self._outside(max(step, last + 1))
 
-    def variables(self) -> Iterator[Variable]:
-        """What stands in the series beside the measures."""
-        facts = {
+    def variables(self) -> tuple[Variable, ...]:
+        """Return the variables that the account adds to the series."""
+        facts: dict[str, Any] = {
             "budget": self.share,
             "core": f"{CORE} per factor of ten",
             "total_steps": str(self.total_steps or "not given"),
         }
-        yield Variable("dropped", long_name="due steps left out from here to the next observation", attrs=facts)
-        yield Variable("training_seconds", units="s", long_name="time outside of observations so far")
-        yield Variable("observing_seconds", units="s", long_name="time of observations outside the core before this")
+        return (
+            Variable("dropped", long_name="due steps dropped between this observation and the next", attrs=facts),
+            Variable("training_seconds", units="s", long_name="time outside of observations so far"),
+            Variable("observing_seconds", units="s", long_name="time of observations outside the core before this one"),
+        )
 
     def values(self) -> dict[str, np.ndarray]:
-        """Of an observation that begins; ``dropped`` is known only later."""
+        """Return the values of an observation that begins; ``dropped`` is known only later, see :meth:`annotation`."""
         return {"training_seconds": np.array(self.training), "observing_seconds": np.array(self.spent)}
 
+    def annotation(self) -> tuple[int, Mapping[str, np.ndarray]] | None:
+        """Return the step of the last observation and the number of due steps dropped since; None without one."""
+        return None if self.observed is None else (self.observed, {"dropped": np.array(float(self.dropped))})
+
     def grants(self, step: int) -> bool:
-        """Whether this due step is taken; if not, it counts as dropped."""
+        """Return whether this due step is observed. If not, it counts as dropped."""
         new, self._core = step != self._asked, self._level is None or core_index(step) > self._level
         self._asked, self._level = step, core_index(step)
-        self._asks += new
+        self._n_asked += new
         granted = self._core or self._affords(step)
         self._left -= new and not self._core
         self.dropped += new and not granted
         return granted
 
     def grant_last(self, step: int) -> None:
-        """The last state is observed in any case, and belongs to the core."""
-        self.dropped -= step == self._asked  # it was asked for, and not granted
+        """Count the last state, which is always observed, as a step of the core."""
+        self.dropped -= step == self._asked  # asked for before, and not granted
         self._core = True
 
     def _affords(self, step: int) -> bool:
-        """Each due step adds the share of them that can be paid for; where this makes 1, one is taken."""
+        """Add the affordable share of the due steps to a credit, and spend 1 of it on an observation."""
         now = time.perf_counter()
         to_come = max(0, (self.total_steps or 0) - step)
         running = 0.0 if self._since is None else now - self._since
@@ -161,10 +271,10 @@ class Budget:
         return True
 
     def _due(self, step: int, to_come: int) -> float:
-        """Due steps outside the core from this one on, as far as they are known."""
+        """Return the number of due steps outside the core from this one on, as far as it is known."""
         if self._schedule is not None:
             return max(1, self._left)
-        return 1 + to_come * self._asks / max(1, step - self._first)  # calls come as often as so far
+        return 1 + to_come * self._n_asked / max(1, step - self._first)  # at the rate so far
 
     def _outside(self, start: int) -> int:
         if self._schedule is None or self.total_steps is None:
@@ -173,7 +283,7 @@ class Budget:
 
     @contextmanager
     def observation(self, step: int) -> Iterator[None]:
-        """Time an observation, and book it."""
+        """Measure the time of an observation, and add it to the account."""
         self._settle()
         start = time.perf_counter()
         if self._since is not None:

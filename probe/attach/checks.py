@@ -1,68 +1,164 @@
-"""What can be attached to: models and optimisers that are refused, what to do instead, and what is worth a word."""
+"""Checks of what is attached: settings, model, optimizer and training context; and warnings about legal inputs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import Place, describe_places
 from probe.forward.data import Batch
+from probe.forward.training import TrainingContext
+
+_NEEDS = ("targets", "training")
+
+
+def check_settings(on_error: str, mode: str | None, schedule: Any, *, counted: bool, step: int | None) -> None:
+    """Raise an error for settings that contradict each other."""
+    if on_error not in ("warn", "raise"):
+        raise ValueError(f"Expected on_error to be 'warn' or 'raise', got {on_error!r}; choose one of the two")
+    if mode == "resume" and counted and step is None:
+        raise ValueError("Expected step= with mode='resume' and an optimizer, got None; give the updates made so far")
+    if schedule is not None and not callable(schedule):
+        raise TypeError(
+            f"Expected schedule to be a function step -> bool, got {schedule!r}; use probe.every(100) or "
+            "probe.at([0, 10, 100])"
+        )
 
 
 def check_model(model: Any) -> None:
-    """Refuse what cannot be observed."""
+    """Raise an error for a model that cannot be observed."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}; give the module itself")
     held = [*model.named_parameters(), *model.named_buffers()]
     if lazy := [name for name, tensor in held if is_lazy(tensor)]:
         raise ValueError(
-            f"{', '.join(lazy[:5])}{', ...' if len(lazy) > 5 else ''} of this model: not initialised yet (a lazy "
-            "module); run the model once, model(x), before the optimizer is made and probes are attached"
+            f"Expected initialised parameters, got {_first_five(lazy)} of a lazy module; run the model once, "
+            "model(x), before the optimizer is made and probes are attached"
         )
     if empty := [name for name, tensor in held if tensor.device.type == "meta"]:
         raise ValueError(
-            f"{', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''} of this model: on the meta device, without "
-            "numbers; load them first: model.to_empty(device=...), model.load_state_dict(...)"
+            f"Expected parameters with values, got {_first_five(empty)} on the meta device; load values first: "
+            "model.to_empty(device=...), model.load_state_dict(...)"
         )
 
 
-def check_optimizer(optimizer: Any, model: nn.Module) -> None:
-    """Refuse what does not train the model."""
+def _first_five(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+
+
+def check_optimizer(optimizer: Any, model: nn.Module, name: str = "optimizer") -> None:
+    """Raise an error for an optimizer that does not train the model."""
     if isinstance(optimizer, (list, tuple)):
         raise TypeError(
-            f"optimizer must be one torch.optim.Optimizer, got {len(optimizer)} of them; give the one that steps last: "
-            "its updates are counted, and the model is seen after them"
+            f"Expected {name} to be one torch.optim.Optimizer, got {len(optimizer)} of them; give the one that steps "
+            "last: its updates are counted, and the model is observed after them"
         )
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        raise TypeError(
+            f"Expected {name} to be a torch.optim.Optimizer, got {type(optimizer).__name__}; give the optimizer itself"
+        )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if not any(id(parameter) in held for parameter in model.parameters()):
         raise ValueError(
-            "the optimizer holds no parameter of this model; give the one that trains it. A copy of a model that is "
-            "trained (an average of its weights, say) is attached without: call observe(step) when it is up to date"
+            f"Expected {name} to hold parameters of this model, got none; give the optimizer that trains it. A copy "
+            "that is not trained itself (an average of weights) is attached without an optimizer: call observe(step)"
         )
+
+
+def check_training(training: Any, model: nn.Module, step: int) -> None:
+    """Raise an error for a training context that cannot train copies of the model."""
+    if not isinstance(training, TrainingContext):
+        raise TypeError(
+            f"Expected training to be a probe.forward.TrainingContext, got {type(training).__name__}; give "
+            "TrainingContext(optimizer, step_fn, batches)"
+        )
+    check_optimizer(training.optimizer, model, "training.optimizer")
+    for name in ("step_fn", "batches"):
+        if not callable(getattr(training, name)):
+            found = type(getattr(training, name)).__name__
+            raise TypeError(f"Expected training.{name} to be a function, got {found}; give the function itself")
+    first, second = training.batches(step, 2), training.batches(step, 2)
+    for result in (first, second):
+        if not hasattr(result, "__len__") or len(result) != 2:
+            size = f"{len(result)} of them" if hasattr(result, "__len__") else type(result).__name__
+            raise ValueError(
+                f"Expected training.batches({step}, 2) to return a list of 2 batches, got {size}; return a list of n"
+            )
+    if not all(map(_equal, first, second)):
+        raise ValueError(
+            f"Expected training.batches({step}, 2) to return the same batches twice, got different ones; make the "
+            "batches a function of the step, with random numbers from a generator seeded by the step"
+        )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two batches hold the same numbers, NaN at the same places."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        same = one.shape == other.shape and one.dtype == other.dtype
+        return same and bool(((one == other) | ((one != one) & (other != other))).all())
+    if isinstance(one, np.ndarray):
+        return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return _equal(vars(one), vars(other)) if hasattr(one, "__dict__") else bool(one is other or one == other)
+
+
+def check_requirements(
+    probes: Mapping[str, SessionProbe], data: Mapping[str, Batch], training: TrainingContext | None
+) -> None:
+    """Raise ValueError for a probe that requires what was not given."""
+    without = [split for split, batch in data.items() if batch.targets is None]
+    for name, probe in probes.items():
+        if unknown := [need for need in probe.requires if need not in _NEEDS]:
+            raise ValueError(
+                f"Expected {type(probe).__name__}.requires to hold {' or '.join(map(repr, _NEEDS))}, got {unknown}; "
+                "name these only"
+            )
+        if "targets" in probe.requires and without:
+            raise ValueError(
+                f"Expected targets in each split, since {name} requires them, got none in {', '.join(without)}; give "
+                "(inputs, targets), or leave the probe out"
+            )
+        if "training" in probe.requires and training is None:
+            raise ValueError(
+                f"Expected training= since {name} requires it, got None; attach(..., "
+                "training=probe.forward.TrainingContext(optimizer, step_fn, batches)), or leave the probe out"
+            )
 
 
 def attach_warnings(
     model: nn.Module, written: Iterable[Place], data: Mapping[str, Batch], shapes: Iterable[tuple[int, ...]]
 ) -> Iterator[str]:
-    """What is no error, but may not be what one takes it for.
+    """Yield warnings about legal inputs whose measurements can mislead.
 
-    ``written``: what forward passes write to the model; ``shapes``: of the layers that are read at their last position
-    if they have any.
+    Parameters
+    ----------
+    model, data
+        The model and the data of each split.
+    written
+        The buffers and attributes that forward passes write to.
+    shapes
+        Shapes of the layers that are measured at their last position.
     """
     if names := describe_places(model, written):
         yield (
-            f"each forward pass of this model writes to {', '.join(names)}, also in evaluation mode; observations put "
-            "that back, but what they measure may hang on it"
+            f"Expected forward passes in evaluation mode to leave the model unchanged, got writes to "
+            f"{', '.join(names)}. Observations restore these values, but measurements may depend on them; attach a "
+            "model without such a state if they must not"
         )
     if any(len(shape) == 3 for shape in shapes):
         for split, batch in data.items():
             if n := batch.padded_at_the_end():
                 yield (
-                    f"the last position is padding in {n} of {len(batch)} inputs of split {split!r}, and layers are "
-                    "read there: pad on the left, or give another reduce=, as 0 (the first position), 'tokens' (all "
-                    "positions; those with target -100 are left out) or a callable"
+                    f"Expected a token at the last position, where layers are measured, got padding in {n} of "
+                    f"{len(batch)} inputs of split {split!r}; pad on the left, or give another reduce=: 0 (the first "
+                    "position), 'tokens' (all positions except those with target -100) or a callable"
                 )

@@ -1,4 +1,4 @@
-"""What a session expects of a probe, and what a probe returns: the contract between the two."""
+"""The contract between a session and a probe: what a session calls, and what a probe returns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from probe.forward.passes import Tap
@@ -14,35 +15,70 @@ from probe.series import COMPARES, Variable
 
 
 class SessionProbe(Protocol):
-    """What :class:`~probe.attach.session.Session` calls on a probe; :class:`probe.Probe` is the class to inherit from."""
+    """The methods that a session calls on a probe. :class:`probe.Probe` is the class to inherit from."""
+
+    @property
+    def requires(self) -> Sequence[str]:
+        """Return what the probe needs: ``"targets"``, ``"training"``."""
+        ...
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters, as every estimator of scikit-learn does."""
         ...
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """Return what to take from the forward pass that all probes share."""
+        """Return what the probe takes from the shared forward pass."""
         ...
 
     def measure(self, snapshot: Snapshot) -> "Mapping[str, Measured]":
-        """Return the numbers of one step, by the name of the variable."""
+        """Return the values of one step by the name of the variable."""
         ...
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a probe says about one quantity at one step.
+    """One quantity at one step, as :meth:`probe.Probe.measure` returns it.
 
     Parameters
     ----------
     values
-        Numbers of the shape given by ``dims`` and ``coords``; for a flag 1, 0 or -1 (not measured).
+        Numbers of the shape that ``dims`` and ``coords`` give. In a flag: 1, 0 or -1 (not measured).
     dims, coords
-        Dimension names, and the labels along each of them.
+        Dimension names, and the labels along each dimension.
     units, long_name
-        As they stand beside the axis of a plot: ``"bits"``, ``"nats"``, ``"1"``.
+        Unit and description for the axis of a plot: ``"bits"``, ``"nats"``, ``"s"``, ``"1"``.
+    flag
+        Whether the values are flags (int8) and not numbers (float64).
     attrs
-        Further facts for the reader of the series (strings and numbers).
+        Further facts for the reader of the series: strings and finite numbers.
+    keep
+        Keep the values for later observations, and leave them out of the series. They may have any shape and any
+        numeric type, so ``dims`` and ``coords`` stay empty. The probe reads them as ``snapshot.kept(name)``.
+
+    Raises
+    ------
+    ValueError
+        If ``keep`` is combined with ``dims`` or ``flag``.
+
+    Notes
+    -----
+    Kept values go to the file ``<path>.state`` beside the journal, and stay in memory if there is no path. A recording
+    that is resumed from a checkpoint continues with the values of the last observation before it. The file holds the
+    three newest values of each name. If the right one is not among them, a warning is issued and ``snapshot.kept``
+    returns None. One probe keeps at most 64 MiB at an observation, since the file is written at each of them.
+
+    See Also
+    --------
+    probe.Probe.measure : Returns a mapping of names to objects of this class.
+
+    Examples
+    --------
+    >>> from probe import Measured
+    >>> loss = Measured([0.7, 0.9], ("split",), {"split": ["train", "test"]}, units="nats", long_name="loss")
+    >>> loss.array("loss")
+    array([0.7, 0.9])
+    >>> Measured([[1, 2], [3, 4]], keep=True).kept_array("frame").dtype
+    dtype('int64')
     """
 
     values: Any
@@ -52,18 +88,40 @@ class Measured:
     long_name: str = ""
     flag: bool = False
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep and (self.dims or self.coords or self.flag):
+            raise ValueError(
+                "Expected kept values without dims, coords and flag, since they are no column of the series, got "
+                f"dims={self.dims}, flag={self.flag}; leave these out, or return a second Measured for the series"
+            )
 
     def array(self, name: str) -> np.ndarray:
-        """The values as a column of a series holds them: float64, int8 for a flag."""
+        """Return the values as the series holds them: float64, or int8 for a flag."""
         values = self.values.detach().cpu().double() if isinstance(self.values, Tensor) else self.values
         array = np.asarray(values, dtype=np.int8 if self.flag else np.float64)
         shape = tuple(len(self.coords[dim]) for dim in self.dims)
         if array.shape != shape:
-            raise ValueError(f"{name}: dims {self.dims} with these labels need shape {shape}, got {array.shape}")
+            raise ValueError(
+                f"Expected values of shape {shape} for {name}, as dims {self.dims} and their labels need shape "
+                f"{shape}, got {array.shape}; return one value for each label"
+            )
+        return array
+
+    def kept_array(self, name: str) -> np.ndarray:
+        """Return a copy of the kept values in their own type; bfloat16, which numpy lacks, becomes float32."""
+        values = self.values
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        array = np.array(values)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"Expected numbers to keep as {name!r}, got {array.dtype}; keep an array of numbers")
         return array
 
     def variable(self, name: str, estimator: str, prefix: str = "") -> Variable:
-        """What stands beside the values in a series, in which names of this probe have the prefix."""
+        """Return the description of this column; names of variables of the same probe get the prefix."""
         coords = {dim: np.asarray(labels).tolist() for dim, labels in self.coords.items()}
         attrs = {"estimator": estimator, **{key: _fact(f"{name}: {key}", fact) for key, fact in self.attrs.items()}}
         if COMPARES in attrs:
@@ -72,10 +130,10 @@ class Measured:
 
 
 def _fact(where: str, fact: Any) -> str | int | float:
-    """An attribute as every file format can hold it; NetCDF 3 has neither booleans nor wide integers."""
+    """Return an attribute in a type of every file format. NetCDF 3 has neither booleans nor wide integers."""
     fact = fact.item() if isinstance(fact, (np.generic, Tensor)) else fact
     if isinstance(fact, str) or (isinstance(fact, (bool, int)) and abs(fact) < 2**31):
         return fact if isinstance(fact, str) else int(fact)
     if isinstance(fact, (int, float)) and math.isfinite(fact):
         return float(fact)
-    raise TypeError(f"{where}: attrs takes strings and finite numbers, got {fact!r}")
+    raise TypeError(f"Expected strings and finite numbers in attrs, got {fact!r} ({where}); convert it with str()")

@@ -1,6 +1,6 @@
-"""What a forward pass writes to the model itself, counters, caches, a carried state: found, and put back.
+"""Detect and restore what a forward pass writes to the model: counters, caches, hidden states.
 
-Buffers and plain attributes are looked at; PyTorch's own (training flag, hooks, registries) are cared for elsewhere.
+This module covers buffers and plain attributes. :mod:`probe.forward.isolation` restores training flags.
 """
 
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -20,29 +20,31 @@ _MISSING = object()
 
 
 class Saved:
-    """A value, and what was in it, since it may be written to in place."""
+    """A value and a copy of its content, since a forward pass may write to it in place."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self.content = value.detach().clone() if isinstance(value, Tensor) else copy(value) if _fills(value) else value
+        self.content = (
+            value.detach().clone() if isinstance(value, Tensor) else copy(value) if _is_container(value) else value
+        )
 
     def differs(self, now: Any) -> bool:
-        """Whether the value is another one now; tensors are compared by their numbers."""
+        """Return whether the value has changed. Tensors are compared by their numbers."""
         if isinstance(self.value, Tensor) and isinstance(now, Tensor):
             return not _equal(self.content, now)
-        if _fills(self.value):
+        if _is_container(self.value):
             return now is not self.value or not _same_items(self.content, now)
-        return now is not self.value and not (type(now) is type(self.value) and _plain(now) and now == self.value)
+        return now is not self.value and not (type(now) is type(self.value) and _is_scalar(now) and now == self.value)
 
     def restore(self, module: nn.Module, name: str) -> None:
-        """Make the value what it was, and the object what it was, too."""
+        """Restore the content of the value, and the object itself."""
         if self.value is _MISSING:
             vars(module).pop(name, None)
             return
         if isinstance(self.value, Tensor):
             if not _equal(self.content, self.value):
-                self.value.data.copy_(self.content)  # data: a backward pass that is still to come must not notice
-        elif _fills(self.value) and not _same_items(self.content, self.value):
+                self.value.data.copy_(self.content)  # .data keeps the version, which a later backward pass checks
+        elif _is_container(self.value) and not _same_items(self.content, self.value):
             _refill(self.value, self.content)
         if name in module._buffers:
             module._buffers[name] = self.value
@@ -51,12 +53,12 @@ class Saved:
 
 
 def saved(places: Iterable[Place]) -> dict[Place, Saved]:
-    """The values at these places."""
+    """Save the values at these places."""
     return {(module, name): Saved(_value(module, name)) for module, name in places}
 
 
 def places_of(model: nn.Module) -> list[Place]:
-    """All buffers and plain attributes of a model and its modules."""
+    """Return all buffers and plain attributes of a model and its modules."""
     return [
         (module, name)
         for module in model.modules()
@@ -67,7 +69,7 @@ def places_of(model: nn.Module) -> list[Place]:
 
 @contextmanager
 def recording_side_effects(model: nn.Module) -> Iterator[list[Place]]:
-    """Put back at the end whatever is written to the model inside; then the list holds the places."""
+    """Context manager that restores what is written to the model inside. Its list then holds the places."""
     before, found = saved(places_of(model)), list[Place]()
     try:
         yield found
@@ -81,7 +83,7 @@ def recording_side_effects(model: nn.Module) -> Iterator[list[Place]]:
 
 @contextmanager
 def restoring(places: Iterable[Place]) -> Iterator[None]:
-    """Put back at the end what is written to these places inside."""
+    """Context manager that restores what is written to these places inside."""
     before = saved(places)
     try:
         yield
@@ -91,10 +93,10 @@ def restoring(places: Iterable[Place]) -> Iterator[None]:
 
 
 def describe_places(model: nn.Module, places: Iterable[Place]) -> list[str]:
-    """Names of the places that are worth a word.
+    """Return the names of the restored attributes that the user should know about.
 
-    None is lost about a tensor in a plain attribute: activations that are kept to be looked at, a weight that a hook
-    computes anew at each call.
+    Tensors in plain attributes are left out: stored activations, and weights that a hook computes at each call, do not
+    influence a measurement.
     """
     names = {module: name for name, module in model.named_modules()}
     return [
@@ -108,11 +110,11 @@ def _value(module: nn.Module, name: str) -> Any:
     return module._buffers[name] if name in module._buffers else vars(module).get(name, _MISSING)
 
 
-def _fills(value: Any) -> bool:
+def _is_container(value: Any) -> bool:
     return type(value) in _CONTAINERS
 
 
-def _plain(value: Any) -> bool:
+def _is_scalar(value: Any) -> bool:
     return isinstance(value, (int, float, complex, str, bytes, type(None)))
 
 
@@ -120,12 +122,12 @@ def _same_items(one: Any, other: Any) -> bool:
     if len(one) != len(other):
         return False
     if isinstance(one, dict):
-        return all(key in other and _alike(item, other[key]) for key, item in one.items())
-    return one == other if isinstance(one, set) else all(map(_alike, one, other))
+        return all(key in other and _same_item(item, other[key]) for key, item in one.items())
+    return one == other if isinstance(one, set) else all(map(_same_item, one, other))
 
 
-def _alike(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is type(other) and _plain(one) and one == other)
+def _same_item(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and _is_scalar(one) and one == other)
 
 
 def _refill(value: Any, content: Any) -> None:
@@ -137,7 +139,7 @@ def _refill(value: Any, content: Any) -> None:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """The same numbers, NaN at the same places."""
+    """Return whether two tensors hold the same numbers, NaN at the same places."""
     if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
         return False
     return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())

@@ -1,60 +1,63 @@
-"""Counting the updates of an optimiser by a hook: what is an update, and what only looks like one."""
+"""The hook on the optimizer that counts its updates."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 
+from probe.attach.user_warnings import warn_user
 
-class Counts(Protocol):
-    """What is told of updates."""
+
+class CountsUpdates(Protocol):
+    """An object that is notified of updates."""
 
     def stepped(self) -> None:
-        """The optimiser has made an update."""
+        """Count an update of the optimizer."""
 
 
 class StepHook:
-    """Counts the optimiser's updates; holds whom it tells weakly, and goes when that has gone."""
+    """Hook that counts the updates of an optimizer. It holds the session weakly, and removes itself after it.
 
-    def __init__(self, session: Callable[[], Counts | None]) -> None:
+    Parameters
+    ----------
+    session
+        Weak reference to the object that is notified.
+    """
+
+    def __init__(self, session: Callable[[], CountsUpdates | None]) -> None:
         self.session = session
         self.handle: Any = None
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Tell the session, unless there was no update."""
+        """Notify the session of an update."""
         session = self.session()
         if session is None:
             self.handle.remove()
-            warnings.warn(
-                "the probes attached to this optimiser are gone, and observe no more: keep a reference to what "
-                "attach returned, and call detach() when you are done",
-                RuntimeWarning,
-                stacklevel=2,
+            warn_user(
+                "Expected the probes attached to this optimizer to exist, got none, so nothing is observed from here; "
+                "keep a reference to what attach returned, and call detach() at the end"
             )
         elif capturing():
-            warnings.warn(
-                "the optimiser's step is being recorded in a CUDA graph; its replays call no hooks, so that they are "
-                "not counted: attach without optimizer= and call observe(step) after the replays",
-                RuntimeWarning,
-                stacklevel=2,
+            warn_user(
+                "Expected a step of the optimizer that calls its hooks, got one that is recorded in a CUDA graph, "
+                "whose replays call no hooks; attach without optimizer= and call observe(step) after the replays"
             )
         elif not skipped(optimizer):
-            # where the step of the optimiser is compiled, this must not be compiled too
+            # if the step of the optimizer is compiled, the observation must not be compiled with it
             stepped = torch.compiler.disable(session.stepped) if torch.compiler.is_compiling() else session.stepped
             stepped()
 
 
 def skipped(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the update that has just ended was none.
+    """Return whether the step that has just ended made no update.
 
-    A fused optimiser under a ``GradScaler`` steps in any case, and looks at ``found_inf`` in its kernel; the scaler
-    leaves that on the optimiser while it steps. Other optimisers are not stepped at all.
+    A ``GradScaler`` always calls the step of a fused optimizer, whose kernel reads ``found_inf``. The scaler sets that
+    attribute for the time of the step. It does not call the step of other optimizers.
     """
     found = getattr(optimizer, "found_inf", None)
     return isinstance(found, torch.Tensor) and bool(found.item())
 
 
 def capturing() -> bool:
-    """Whether this happens while a CUDA graph is recorded, which will be replayed without any hook."""
+    """Return whether a CUDA graph is being recorded, whose replays call no hooks."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

@@ -97,7 +97,7 @@ class State:
     def _write(self, path: Path) -> None:
         entries = [(name, step, *entry) for name, steps in self._values.items() for step, entry in steps.items()]
         index = json.dumps([[name, step] for name, step, _, _ in entries]).encode()
-        arrays = {f"value_{i}": value for i, (*_, value) in enumerate(entries)}
+        arrays: dict[str, Any] = {f"value_{i}": value for i, (*_, value) in enumerate(entries)}
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, index=np.frombuffer(index, np.uint8), **arrays)
 
@@ -121,11 +121,3 @@ def checksum(value: np.ndarray) -> int:
     """Return a checksum of the type, shape and bytes of an array."""
     start = zlib.crc32(f"{value.dtype.str} {value.shape}".encode())
     return zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data, start)
-
-
-def kept_array(name: str, values: Any) -> np.ndarray:
-    """Return the values as an array of their own that the file can hold."""
-    array = np.array(values)
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"Expected numbers to keep as {name!r}, got {array.dtype}; convert them to an array of numbers")
-    return array

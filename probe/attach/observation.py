@@ -1,0 +1,103 @@
+"""One observation: measure every probe on one snapshot, and collect values, times and errors."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from probe.attach.columns import SeriesColumns
+from probe.attach.contract import Measured, SessionProbe
+from probe.attach.prepare import Prepared
+from probe.attach.side_effects import restoring
+from probe.forward.isolation import isolated, torch_defaults
+from probe.forward.snapshot import Snapshot
+from probe.recording.journal import Journal
+from probe.recording.state import MAX_KEPT_BYTES
+from probe.series import Variable
+
+SHARED_PASS = "shared pass"  # its label among the probes
+
+
+@dataclass
+class Observation:
+    """What one observation has found.
+
+    ``values`` are the columns of the series, ``kept`` the values beside them, and ``errors`` maps the text of an error
+    to the probes that raised it.
+    """
+
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+
+def declare_observations(probes: Mapping[str, SessionProbe], columns: SeriesColumns) -> None:
+    """Declare the columns of times and failures."""
+    coords = {"probe": [SHARED_PASS, *probes]}
+    columns.declare(Variable("seconds", ("probe",), coords, "s", "time of one observation"))
+    columns.declare(Variable("failed", ("probe",), coords, flag=True, long_name="the probe raised an error"))
+
+
+def observe(
+    prepared: Prepared,
+    snapshot: Snapshot,
+    journal: Journal,
+    columns: SeriesColumns,
+    raises: Callable[[Exception], bool],
+) -> Observation:
+    """Run the shared pass and every probe, and leave the model unchanged.
+
+    An error for which ``raises`` returns True is raised. Any other is noted, and flagged in ``failed``.
+    """
+    names = [SHARED_PASS, *prepared.probes]
+    failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
+    found = Observation({"failed": failed, "seconds": seconds})
+    with isolated(prepared.model), torch_defaults():  # once for all probes: random states take longer than a pass
+        for i, name in enumerate(names):
+            start = time.perf_counter()
+            try:
+                with restoring(prepared.side_effects) if prepared.side_effects else nullcontext():
+                    if name == SHARED_PASS:
+                        snapshot.run_shared_pass()
+                    else:
+                        _measure(name, prepared, snapshot, journal, columns, found)
+            except Exception as error:
+                if raises(error):
+                    raise
+                failed[i] = 1
+                found.errors.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+            seconds[i] = time.perf_counter() - start
+    return found
+
+
+def _measure(
+    name: str, prepared: Prepared, snapshot: Snapshot, journal: Journal, columns: SeriesColumns, found: Observation
+) -> None:
+    """Measure one probe, and add its values."""
+    probe = prepared.probes[name]
+    prefix = "" if name == type(probe).__name__ else f"{name}_"
+    with isolated(prepared.model):  # training flags that this probe sets do not reach the next one
+        snapshot.history = lambda key: journal.records.column(f"{prefix}{key}")
+        snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
+        measured = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}
+    arrays = {key: value.array(key) for key, value in measured.items() if not value.keep}
+    kept = _kept(name, measured)
+    for key, value in measured.items():
+        columns.claim(key, name, probe)
+        if not value.keep and not columns.has(key, value.dims, value.coords):
+            columns.declare(value.variable(key, type(probe).__name__, prefix))
+    found.values.update(arrays)
+    found.kept.update(kept)
+
+
+def _kept(name: str, measured: Mapping[str, Measured]) -> dict[str, np.ndarray]:
+    """Return the values to keep, which together stay below a limit."""
+    kept = {key: value.kept_array(key) for key, value in measured.items() if value.keep}
+    if (size := sum(array.nbytes for array in kept.values())) > MAX_KEPT_BYTES:
+        raise ValueError(
+            f"Expected {name} to keep at most {MAX_KEPT_BYTES:,} bytes at an observation, got {size:,}; keep fewer "
+            "numbers (a random projection, a subset) or a smaller type (float32)"
+        )
+    return kept

@@ -1,0 +1,151 @@
+"""Preparation of an attachment: check model, data and probes, trace the model, try out what observations will do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from probe.attach.checks import attach_warnings, check_model, check_requirements, check_training
+from probe.attach.columns import describe_probe
+from probe.attach.contract import SessionProbe
+from probe.attach.side_effects import Place, recording_side_effects
+from probe.attach.user_warnings import warn_user
+from probe.forward import passes
+from probe.forward.data import Batch, read_data, shape_of
+from probe.forward.isolation import device_of, isolated, torch_defaults
+from probe.forward.layers import unwrap
+from probe.forward.sites import TRACE_ROWS, Trace
+from probe.forward.snapshot import Snapshot
+from probe.forward.training import TrainingContext
+from probe.recording.provenance import provenance_json
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model, data and probes that fit together.
+
+    ``taps`` is what the probes take from the shared forward pass, and ``side_effects`` the places of the model that
+    forward passes write to.
+    """
+
+    probes: Mapping[str, SessionProbe]
+    model: nn.Module
+    data: Mapping[str, Batch]
+    trace: Trace
+    taps: Sequence[passes.Tap]
+    side_effects: Sequence[Place]
+    training: TrainingContext | None
+    batch_size: int
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the model, which may move."""
+        return device_of(self.model)
+
+    def snapshot(self, step: int) -> Snapshot:
+        """Return the model at this step, as probes receive it. Training flags must be those of the training."""
+        snapshot = Snapshot(self.model, step, self.data, self.trace, shared=self.taps, batch_size=self.batch_size)
+        snapshot.training = None if self.training is None else self.training.of(self.model)
+        return snapshot
+
+    def weights(self) -> tuple[int, int]:
+        """Return a mark that changes whenever the weights are written or replaced."""
+        first = next(self.model.parameters())
+        return first._version, first.data_ptr()
+
+    def header(self, *, recorded: bool) -> dict[str, Any]:
+        """Return the header of the journal. The data is fingerprinted for a file only, as only a file is resumed."""
+        estimators = {name: describe_probe(probe) for name, probe in self.probes.items()}
+        return {
+            "configuration": {
+                "probes": estimators,
+                "data": {split: [len(batch), batch.digest()] for split, batch in self.data.items() if recorded},
+                "layers": self.trace.order,
+            },
+            "order": {"layer": self.trace.order, "split": list(self.data)},
+            "provenance": provenance_json(
+                list(estimators.values()), device=self.device.type, model=type(self.model).__name__
+            ),
+        }
+
+
+def prepare(
+    probes: Mapping[str, SessionProbe],
+    model: Any,
+    data: Any,
+    *,
+    training: TrainingContext | None,
+    step: int,
+    batch_size: int,
+) -> Prepared:
+    """Check that probes, model and data fit, and leave the model unchanged. What cannot work raises an error."""
+    model = unwrap(model)
+    check_model(model)
+    batches = read_data(data)
+    check_requirements(probes, batches, training)
+    if training is not None:
+        check_training(training, model, step)
+    with torch_defaults(), recording_side_effects(model) as written:
+        trace = _traced(model, batches)
+        snapshot = Snapshot(model, step, batches, trace, batch_size=batch_size)
+        taps = [tap for probe in probes.values() for tap in probe.taps(snapshot)]
+        _try_shared_pass(model, step, batches, trace, taps)
+        if training is not None:
+            _try_update(training.of(model), model, step)
+    shapes = [trace.shapes.get(tap.site, ()) for tap in taps if tap.reduce in (None, "last")]
+    for text in attach_warnings(model, written, batches, shapes):
+        warn_user(text)
+    return Prepared(dict(probes), model, batches, trace, taps, written, training, batch_size)
+
+
+def _traced(model: nn.Module, data: Mapping[str, Batch]) -> Trace:
+    trace = Trace()
+    for split, batch in data.items():
+        inputs, _ = batch.take(torch.arange(TRACE_ROWS), device_of(model))
+        try:
+            trace.merge(passes.trace(model, inputs))
+        except Exception as error:
+            raise ValueError(
+                f"Expected the model to accept two inputs of split {split!r} ({shape_of(inputs)}), got "
+                f"{type(error).__name__}: {error}; give (inputs, targets) or {{split: (inputs, targets)}} with inputs "
+                "as the model takes them: x for model(x), a tuple for model(*x), a mapping for model(**x)"
+            ) from error
+    return trace
+
+
+def _try_shared_pass(
+    model: nn.Module, step: int, data: Mapping[str, Batch], trace: Trace, taps: Sequence[passes.Tap]
+) -> None:
+    """Run the shared pass over two rows of each split, so that an error is raised now and not flagged at each step."""
+    for split, batch in data.items():
+        few = {split: Batch(*batch.take(torch.arange(TRACE_ROWS), device_of(model)))}
+        try:
+            Snapshot(model, step, few, trace, shared=taps).run_shared_pass()
+        except Exception as error:
+            raise ValueError(
+                f"Expected the probes to measure two inputs of split {split!r} ({shape_of(few[split].inputs)}), got "
+                f"{type(error).__name__}: {error}; correct the probe, its layers= or its reduce="
+            ) from error
+
+
+def _try_update(training: TrainingContext, model: nn.Module, step: int) -> None:
+    """Update a copy once. A ``step_fn`` that writes to the model itself would change the training."""
+    before = [(parameter._version, parameter.grad) for parameter in model.parameters()]
+    with isolated(model):
+        copied, optimizer = training.copy(model)
+        try:
+            training.update(copied, optimizer, training.batches(step, 1)[0])
+        except Exception as error:
+            raise ValueError(
+                f"Expected training.step_fn to update a copy of the model, got {type(error).__name__}: {error}; use "
+                "the arguments (model, optimizer, batch) only"
+            ) from error
+    for (version, gradient), parameter in zip(before, model.parameters(), strict=True):
+        if parameter._version != version or parameter.grad is not gradient:
+            raise ValueError(
+                "Expected training.step_fn to update the model of its arguments only, got an update of the attached "
+                "model; use the arguments (model, optimizer, batch) in the function. Build model and optimizer anew, "
+                "since this attempt has changed them"
+            )
