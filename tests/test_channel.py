@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from closed_forms import noisy_bit
 from helpers import seeded
-from scipy.integrate import quad
 from torch import Tensor
 
 from probe.information import (
-    Bits,
+    ChannelEstimate,
     ChannelInformation,
     calibrated_noise,
     channel_bits,
     channel_information,
     fano_bound,
     ib_objective,
-    normalised,
     representation_geometry,
 )
-from probe.information.pairs import Pairs
+from probe.information.pairwise import PairwiseBlocks
+from probe.information.validation import normalise_rows
 
 BITS = 10  # the hypercube {-1, +1}^10: 1024 inputs, all enumerated
 SNR = [0.1, 0.5, 1, 2, 4]  # a^2 / sigma^2 of one bit
@@ -37,34 +37,24 @@ def rotation(d: int) -> Tensor:
 
 
 def hypercube(d: int = 32) -> tuple[Tensor, Tensor]:
-    """Corners, rotated into d dimensions, and the first half of the bits as labels."""
+    """Return the corners, rotated into d dimensions, and the first half of the bits as labels."""
     corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=BITS)), dtype=torch.float64)
     labels = torch.arange(2**BITS) // 2 ** (BITS // 2)
     return corners @ rotation(d)[:BITS], labels
 
 
 def relative(snr: float) -> float:
-    """The relative noise that gives this signal-to-noise ratio: the variance of the cube is the number of bits."""
+    """Return the relative noise of this signal-to-noise ratio. The variance of the cube is the number of bits."""
     return 1 / math.sqrt(snr * BITS)
 
 
-def bit(snr: float) -> float:
-    """Information that a reading of one equally likely bit +-a has about it, by quadrature."""
-
-    def integrand(n: float) -> float:
-        density = math.exp(-n * n / 2) / math.sqrt(2 * math.pi)
-        return density * np.logaddexp(0, -2 * snr - 2 * math.sqrt(snr) * n) / math.log(2)
-
-    return 1 - quad(integrand, -12, 12, epsabs=1e-12)[0]
-
-
 def pairwise(snr: float, factor: float) -> float:
-    """Kolchinsky-Tracey bound of one bit: factor 2 for the upper one, 1/2 for the lower one."""
+    """Return the Kolchinsky-Tracey bound of one bit: factor 2 for the upper bound, 1/2 for the lower bound."""
     return -math.log2((1 + math.exp(-factor * snr)) / 2)
 
 
 def naive(z: Tensor, labels: Tensor, draw: Tensor, noise: float) -> dict[str, float]:
-    """Row by row from log densities of the mixture, in float64."""
+    """Return values and bounds row by row from log densities of the mixture, in float64."""
     z, n = z.double(), len(z)
     sigma = noise * math.sqrt(sum(z[:, k].var(correction=0).item() for k in range(z.shape[1])))
     sums = dict.fromkeys(["x", "x_lower", "x_upper", "rest", "rest_lower", "rest_upper"], 0.0)
@@ -91,9 +81,9 @@ def naive(z: Tensor, labels: Tensor, draw: Tensor, noise: float) -> dict[str, fl
     }
 
 
-def test_quadrature_gives_the_recorded_values() -> None:
-    # 12 bits, first 6 as labels; computed with an independent program
-    assert [12 * bit(s) for s in SNR] == pytest.approx([0.8249, 3.4858, 5.8313, 8.6574, 10.9539], abs=1e-4)
+def test_quadrature_agrees_with_an_independent_program() -> None:
+    # Information of 12 bits, from an independent program.
+    assert [12 * noisy_bit(s) for s in SNR] == pytest.approx([0.8249, 3.4858, 5.8313, 8.6574, 10.9539], abs=1e-4)
     assert [12 * pairwise(s, 2) for s in SNR] == pytest.approx([1.6448, 6.5767, 9.8026, 11.6858, 11.9942], abs=1e-4)
     assert [12 * pairwise(s, 0.5) for s in SNR] == pytest.approx([0.4274, 2.0291, 3.7926, 6.5767, 9.8026], abs=1e-4)
 
@@ -102,23 +92,25 @@ def test_quadrature_gives_the_recorded_values() -> None:
 def test_value_on_the_hypercube_is_the_truth_within_its_error(snr: float) -> None:
     z, labels = hypercube()
     found = [measured(z, labels, seed=seed, noise=relative(snr)) for seed in range(8)]
-    for get, truth in ((lambda c: c.x, BITS * bit(snr)), (lambda c: c.y, BITS / 2 * bit(snr))):
+    for get, truth in ((lambda c: c.x, BITS * noisy_bit(snr)), (lambda c: c.y, BITS / 2 * noisy_bit(snr))):
         values, errors = np.array([(get(c).value, get(c).se) for c in found]).T
         assert (abs(values - truth) < 4 * errors).all()
         assert abs(values.mean() - truth) < 4 * errors.mean() / math.sqrt(len(found))
         assert values.std(ddof=1) == pytest.approx(errors.mean(), rel=0.8)  # the error is of the right size
 
 
-def test_error_of_the_information_about_a_single_bit_is_its_own() -> None:
+def test_standard_error_of_a_single_bit_is_smaller_than_that_of_all_bits() -> None:
     z, labels = hypercube()
     found = [measured(z, labels // 16, seed=seed, noise=relative(1)).y for seed in range(8)]
     values, errors = np.array([(y.value, y.se) for y in found if y is not None]).T
-    assert abs(values.mean() - bit(1)) < 4 * errors.mean() / math.sqrt(len(found))
-    assert values.std(ddof=1) == pytest.approx(errors.mean(), rel=0.4)  # that of the other 9 bits is 3 times as large
+    assert abs(values.mean() - noisy_bit(1)) < 4 * errors.mean() / math.sqrt(len(found))
+    assert values.std(ddof=1) == pytest.approx(
+        errors.mean(), rel=0.4
+    )  # the error of the other 9 bits is 3 times as large
 
 
 @pytest.mark.parametrize("snr", SNR)
-def test_bounds_on_the_hypercube_match_their_closed_forms_and_hold_the_truth(snr: float) -> None:
+def test_bounds_on_the_hypercube_equal_their_closed_forms_and_contain_the_truth(snr: float) -> None:
     z, labels = hypercube()
     found = measured(z, labels, noise=relative(snr))
     lower, upper = BITS * pairwise(snr, 0.5), BITS * pairwise(snr, 2)
@@ -127,8 +119,8 @@ def test_bounds_on_the_hypercube_match_their_closed_forms_and_hold_the_truth(snr
     assert found.y is not None
     assert found.y.lower == pytest.approx(lower - upper / 2, abs=1e-4)
     assert found.y.upper == pytest.approx(upper - lower / 2, abs=1e-4)
-    assert found.x.lower <= BITS * bit(snr) <= found.x.upper
-    assert found.y.lower <= BITS / 2 * bit(snr) <= found.y.upper
+    assert found.x.lower <= BITS * noisy_bit(snr) <= found.x.upper
+    assert found.y.lower <= BITS / 2 * noisy_bit(snr) <= found.y.upper
     assert (found.x.ceiling, found.y.ceiling) == (BITS, BITS / 2)
 
 
@@ -136,8 +128,8 @@ def test_two_points_are_one_bit_through_noise() -> None:
     z = torch.tensor([[-1.0], [1.0]])  # snr = 1 / noise^2
     found = [measured(z, torch.arange(2), seed=seed, noise=0.9) for seed in range(250)]
     values = np.array([c.x.value for c in found])
-    assert abs(values.mean() - bit(1 / 0.81)) < 4 * values.std() / math.sqrt(len(values))
-    assert found[0].x.lower <= bit(1 / 0.81) <= found[0].x.upper
+    assert abs(values.mean() - noisy_bit(1 / 0.81)) < 4 * values.std() / math.sqrt(len(values))
+    assert found[0].x.lower <= noisy_bit(1 / 0.81) <= found[0].x.upper
 
 
 @pytest.mark.parametrize("k", [2, 8, 64])
@@ -153,7 +145,7 @@ def test_far_clusters_are_log2_of_their_number(k: int, noise: float) -> None:
 
 
 def twin(z: Tensor, noise: float, seed: int = 0) -> list[float]:
-    """Value, lower and upper from differences of rows, in float64."""
+    """Return value, lower and upper bound from differences of rows, in float64."""
     t = z.double()
     t = t / (noise * (t - t.mean(0)).square().sum(1).mean().sqrt())
     draw = torch.randn(t.shape, generator=seeded(seed), dtype=torch.float64)
@@ -185,13 +177,13 @@ def test_products_of_any_precision_agree_with_float64(noise: float, precision: s
 
 @pytest.mark.parametrize(("noise", "dtype"), [(0.2, torch.float32), (0.1, torch.float32), (1e-3, torch.float64)])
 def test_distances_are_float64_only_where_the_noise_is_fine(noise: float, dtype: torch.dtype) -> None:
-    t, _, _ = normalised(clusters(64, spread=0.5))
-    pairs = Pairs(t, torch.zeros_like(t), noise)
-    pairs(slice(0, 128), slice(0, 256))
-    assert pairs.used[0].dtype == dtype
+    t, _, _ = normalise_rows(clusters(64, spread=0.5))
+    blocks = PairwiseBlocks(t, torch.zeros_like(t), noise)
+    blocks(slice(0, 128), slice(0, 256))
+    assert blocks.active[0].dtype == dtype
 
 
-def test_one_row_far_away_makes_only_its_own_distances_coarse() -> None:
+def test_an_outlier_does_not_reduce_the_accuracy_of_other_distances() -> None:
     z = clusters(64, spread=0.5)
     z[200] += 1e4
     found = measured(z, noise=1e-3).x
@@ -211,26 +203,26 @@ def test_levels_in_one_pass_are_the_levels_one_by_one(levels: tuple[float, ...])
 
 def test_absolute_noise_is_in_units_of_the_activations() -> None:
     z = clusters(64, spread=0.5)
-    std = math.sqrt(normalised(z)[1])
+    std = math.sqrt(normalise_rows(z)[1])
     found = channel_information(z, noise=0.2 * std, convention="absolute", generator=seeded())
     assert found.x == pytest.approx(measured(z).x)
     assert (found.noise_std, found.noise_relative) == pytest.approx((0.2 * std, 0.2))
     smaller = channel_information(z / 10, noise=0.2 * std, convention="absolute", generator=seeded())
-    assert smaller.x.upper < found.x.lower  # scale alone
+    assert smaller.x.upper < found.x.lower  # only the scale differs
 
 
-# -- repeated inputs, and what is left once the class is known -------------------------------------------------------
+# -- repeated inputs, and information given the class --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("snr", [0.5, 2])
-def test_noise_of_the_network_itself_carries_no_information(snr: float) -> None:
-    """The last five bits of the cube as noise of the network, the first as input, the first two as label."""
+def test_noise_of_the_network_itself_is_no_information(snr: float) -> None:
+    """The last five bits of the cube are noise of the network, the first five the input, the first two the label."""
     z, inputs = hypercube()
     labels = inputs // 8
     cases = [channel_information(z, labels, inputs=inputs, noise=relative(snr), generator=seeded(k)) for k in range(8)]
     for name, bits in (("x", 5), ("y", 2), ("x_given_y", 3)):
         found = [getattr(case, name) for case in cases]
-        truth = bits * bit(snr)
+        truth = bits * noisy_bit(snr)
         error = np.mean([one.se for one in found])
         assert abs(np.mean([one.value for one in found]) - truth) < 4 * error / math.sqrt(len(found))
         assert all(one.lower <= truth <= one.upper for one in found)
@@ -238,7 +230,7 @@ def test_noise_of_the_network_itself_carries_no_information(snr: float) -> None:
     assert cases[0].x.lower == pytest.approx(10 * pairwise(snr, 0.5) - 5 * pairwise(snr, 2), abs=1e-4)
 
 
-def test_repeated_inputs_weigh_by_their_number() -> None:
+def test_the_probability_of_a_repeated_input_is_its_frequency() -> None:
     z = torch.randn(20, 6, generator=seeded(1))
     inputs = torch.randint(20, (80,), generator=seeded(2))
     found = channel_information(z[inputs], inputs=inputs, noise=1e-3)
@@ -248,7 +240,7 @@ def test_repeated_inputs_weigh_by_their_number() -> None:
 
 
 @pytest.mark.parametrize("snr", SNR)
-def test_information_left_once_the_class_is_known(snr: float) -> None:
+def test_information_about_the_input_given_the_class(snr: float) -> None:
     found = measured(*hypercube(), noise=relative(snr))
     assert found.y is not None
     rest = found.x_given_y
@@ -258,16 +250,16 @@ def test_information_left_once_the_class_is_known(snr: float) -> None:
     assert rest.ceiling == pytest.approx(5)
 
 
-def test_bracket_is_the_bounds_within_zero_and_the_ceiling() -> None:
-    assert Bits(1.0, 0.1, -0.3, 2.7, 2.0).bracket == (0.0, 2.0)
-    assert Bits(1.0, 0.1, 0.3, 1.7, 2.0).bracket == (0.3, 1.7)
+def test_bracket_clips_the_bounds_to_zero_and_the_ceiling() -> None:
+    assert ChannelEstimate(1.0, 0.1, -0.3, 2.7, 2.0).bracket == (0.0, 2.0)
+    assert ChannelEstimate(1.0, 0.1, 0.3, 1.7, 2.0).bracket == (0.3, 1.7)
 
 
 # -- calibration -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("z", "most"),
+    ("z", "ceiling"),
     [
         (torch.randn(256, 1024, generator=seeded(1)), 8),
         (torch.randn(300, 128, generator=seeded(1)), math.log2(300)),
@@ -276,18 +268,18 @@ def test_bracket_is_the_bounds_within_zero_and_the_ceiling() -> None:
         (clusters(2), 1),
     ],
 )
-def test_calibrated_noise_neither_saturates_nor_drowns(z: Tensor, most: float) -> None:
+def test_information_at_the_calibrated_noise_is_between_50_and_90_percent(z: Tensor, ceiling: float) -> None:
     noise = calibrated_noise(z, generator=seeded())
     found = measured(z, noise=noise).x.value
-    assert 0.49 * most <= found <= 0.91 * most
+    assert 0.49 * ceiling <= found <= 0.91 * ceiling
     assert noise == calibrated_noise(7 * z + 1, generator=seeded()) or z.shape[1] == 16  # scale-free
 
 
-def test_noise_that_serves_is_kept_and_rows_that_are_all_alike_cannot_be_calibrated() -> None:
+def test_a_start_level_in_the_target_range_is_returned_and_equal_rows_raise() -> None:
     z = torch.randn(300, 16, generator=seeded(1))
-    served = calibrated_noise(z, generator=seeded())
-    assert calibrated_noise(z, generator=seeded(), start=served) == served
-    with pytest.raises(ValueError, match="all rows of z are alike"):
+    level = calibrated_noise(z, generator=seeded())
+    assert calibrated_noise(z, generator=seeded(), start=level) == level
+    with pytest.raises(ValueError, match="Expected rows of activations that differ"):
         calibrated_noise(torch.ones(10, 3))
 
 
@@ -296,7 +288,7 @@ def test_noise_that_serves_is_kept_and_rows_that_are_all_alike_cannot_be_calibra
 
 @pytest.mark.parametrize("part", ["value", "lower", "upper"])
 @pytest.mark.parametrize("labelled", [False, True])
-def test_bits_with_a_gradient(part: Literal["value", "lower", "upper"], labelled: bool) -> None:
+def test_value_and_gradient_of_channel_bits(part: Literal["value", "lower", "upper"], labelled: bool) -> None:
     z = torch.randn(12, 3, generator=seeded(1), dtype=torch.float64, requires_grad=True)
     labels = torch.arange(12) % 3 if labelled else None
 
@@ -312,7 +304,7 @@ def test_bits_with_a_gradient(part: Literal["value", "lower", "upper"], labelled
     assert (gradient * z.detach()).sum().item() == pytest.approx(0, abs=1e-9)  # scaling changes nothing
 
 
-def test_information_added_to_a_loss_is_trained_away() -> None:
+def test_training_on_the_information_reduces_it() -> None:
     z, labels = torch.randn(60, 4, generator=seeded(1)), torch.arange(60) % 2
     weight = torch.eye(4, requires_grad=True)
     optimizer = torch.optim.Adam([weight], lr=0.08)
@@ -340,7 +332,7 @@ def test_half_precision_and_autocast_have_gradients_in_float32(dtype: torch.dtyp
     assert torch.isfinite(z.grad).all()
 
 
-def test_rows_that_are_all_alike_have_bits_zero_with_gradient_zero() -> None:
+def test_equal_rows_have_zero_bits_with_zero_gradient() -> None:
     z = torch.ones(5, 3, requires_grad=True)
     bits = channel_bits(z)
     bits.backward()
@@ -362,18 +354,18 @@ def test_objective_of_the_information_bottleneck() -> None:
 def test_effective_rank_counts_directions_of_equal_spread() -> None:
     for d in (1, 3, 40):
         z = torch.cat([torch.eye(d), -torch.eye(d)]) + 7
-        assert representation_geometry(z @ torch.eye(d, 90)).effective_rank == pytest.approx(d)
+        assert representation_geometry(z @ torch.eye(d, 90)).participation_ratio == pytest.approx(d)
         assert representation_geometry(z).variance == pytest.approx(1)
     spread = torch.tensor([3.0, 1.0])  # (9 + 1)^2 / (81 + 1)
-    assert representation_geometry(torch.cat([torch.eye(2), -torch.eye(2)]) * spread).effective_rank == pytest.approx(
-        100 / 82
-    )
+    assert representation_geometry(
+        torch.cat([torch.eye(2), -torch.eye(2)]) * spread
+    ).participation_ratio == pytest.approx(100 / 82)
 
 
 def test_classes_of_the_hypercube() -> None:
     z, labels = hypercube()
     found = representation_geometry(z, labels)
-    assert (found.effective_rank, found.within_share) == pytest.approx((10, 0.5))
+    assert (found.participation_ratio, found.within_share) == pytest.approx((10, 0.5))
     assert (found.class_mean_accuracy, found.fano_bound) == pytest.approx((1, 5))
     parity = torch.tensor(list(itertools.product([0, 1], repeat=BITS))).sum(1) % 2  # all means at the centre
     assert representation_geometry(z, parity).within_share == pytest.approx(1)
@@ -388,7 +380,7 @@ def test_fano_holds_for_a_symmetric_channel_with_equality() -> None:
     assert fano_bound(1.0, torch.zeros(5, dtype=torch.long)) == 0
 
 
-def test_no_noise_is_saturated_at_log2_n_and_much_noise_leaves_nothing() -> None:
+def test_fine_noise_saturates_at_log2_n_and_coarse_noise_leaves_no_information() -> None:
     z, labels = torch.randn(256, 16, generator=seeded()), torch.arange(256) % 4
     fine, coarse = measured(z, labels, noise=1e-3), measured(z, labels, noise=1e3)
     assert fine.y is not None
@@ -403,8 +395,8 @@ def test_no_noise_is_saturated_at_log2_n_and_much_noise_leaves_nothing() -> None
 @pytest.mark.parametrize(
     ("value", "lower", "saturated"), [(7.8, 7.5, False), (7.9, 5.0, True), (7.8, 7.7, True), (0.0, 0.0, False)]
 )
-def test_saturation_is_told_by_the_value_or_by_the_lower_bound(value: float, lower: float, saturated: bool) -> None:
-    found = ChannelInformation(Bits(value, 0.01, lower, 8.0, 8.0), None, None, 1.0, 0.2, False)
+def test_saturation_depends_on_the_value_or_on_the_lower_bound(value: float, lower: float, saturated: bool) -> None:
+    found = ChannelInformation(ChannelEstimate(value, 0.01, lower, 8.0, 8.0), None, None, 1.0, 0.2, False)
     assert found.saturated is saturated
 
 
@@ -435,7 +427,7 @@ def test_large_offset_costs_no_more_than_the_rounding_of_the_input(offset: float
     assert measured(z + offset).x == pytest.approx(measured(z).x, abs=1e-7 * offset)
 
 
-def test_rotation_leaves_bounds_and_moves_the_value_within_its_error() -> None:
+def test_rotation_keeps_the_bounds_and_changes_the_value_within_its_error() -> None:
     z = torch.randn(300, 12, generator=seeded(1), dtype=torch.float64) * torch.arange(1, 13)
     one, other = measured(z), measured(z @ rotation(12))
     assert (other.x.lower, other.x.upper) == pytest.approx((one.x.lower, one.x.upper), abs=1e-6)
@@ -443,7 +435,7 @@ def test_rotation_leaves_bounds_and_moves_the_value_within_its_error() -> None:
     assert other.x.value != one.x.value
 
 
-def test_order_of_rows_leaves_bounds_and_moves_the_value_within_its_error() -> None:
+def test_order_of_rows_keeps_the_bounds_and_changes_the_value_within_its_error() -> None:
     z, labels = torch.randn(300, 6, generator=seeded(1)), torch.arange(300) % 5
     order = torch.randperm(300, generator=seeded(2))
     one, other = measured(z, labels), measured(z[order], labels[order])
@@ -461,7 +453,7 @@ def test_names_of_classes_do_not_matter() -> None:
     assert measured(z, labels == 0).y == measured(z, (labels == 0).int()).y
 
 
-def test_labels_that_name_each_row_are_the_input_and_one_label_says_nothing() -> None:
+def test_one_label_per_row_equals_the_input_and_one_label_for_all_has_no_information() -> None:
     z = torch.randn(300, 6, generator=seeded(1))
     each, one = measured(z, torch.arange(300)), measured(z, torch.zeros(300, dtype=torch.long))
     assert each.y is not None
@@ -471,18 +463,18 @@ def test_labels_that_name_each_row_are_the_input_and_one_label_says_nothing() ->
     assert (one.y.value, one.y.ceiling) == pytest.approx((0, 0), abs=1e-6)
 
 
-@pytest.mark.parametrize("block", [1, 7, 256])
-def test_block_size_does_not_change_the_result(block: int) -> None:
+@pytest.mark.parametrize("block_size", [1, 7, 256])
+def test_block_size_does_not_change_the_result(block_size: int) -> None:
     z, labels = torch.randn(150, 6, generator=seeded(1)), torch.arange(150) % 5
-    found = channel_information(z, labels, generator=seeded(), block=block)
-    whole = channel_information(z, labels, generator=seeded(), block=1000)
+    found = channel_information(z, labels, generator=seeded(), block_size=block_size)
+    whole = channel_information(z, labels, generator=seeded(), block_size=1000)
     assert found.x == pytest.approx(whole.x, abs=1e-6)
     assert found.y == pytest.approx(whole.y, abs=1e-6)
 
 
 @pytest.mark.parametrize("d", [3, 50_000])
 @pytest.mark.parametrize("offset", [0.0, 0.1, 7.3e5])
-def test_rows_that_are_all_alike_are_collapsed_with_information_zero(d: int, offset: float) -> None:
+def test_equal_rows_are_collapsed_with_information_zero(d: int, offset: float) -> None:
     z = torch.full((40, d), offset)
     found = measured(z, torch.arange(40) % 4)
     assert found.collapsed
@@ -506,7 +498,7 @@ def test_activations_whose_squares_leave_float32_are_measured(scale: float) -> N
     assert found.x.value == pytest.approx(measured(z).x.value, abs=1e-4)
 
 
-def test_global_random_state_is_not_drawn_from_and_the_input_is_not_written() -> None:
+def test_global_random_state_and_input_do_not_change() -> None:
     z = torch.randn(50, 4, generator=seeded(), dtype=torch.float64)
     kept, state = z.clone(), torch.get_rng_state()
     assert measured(z, seed=1) == measured(z, seed=1)
@@ -525,11 +517,20 @@ def test_global_random_state_is_not_drawn_from_and_the_input_is_not_written() ->
         (torch.zeros(4, 2), torch.zeros(3, dtype=torch.long), 0.2, "4 integers"),
         (torch.zeros(4, 2), torch.zeros(4, 2, dtype=torch.long), 0.2, "4 integers"),
         (torch.zeros(4, 2), torch.zeros(4), 0.2, "4 integers"),
-        (torch.zeros(4, 2), None, 0.0, "noise must be positive"),
-        (torch.zeros(4, 2), None, -1.0, "noise must be positive"),
-        (torch.zeros(4, 2), None, math.nan, "noise must be positive"),
+        (torch.zeros(4, 2), None, 0.0, "Expected a positive and finite noise"),
+        (torch.zeros(4, 2), None, -1.0, "Expected a positive and finite noise"),
+        (torch.zeros(4, 2), None, math.nan, "Expected a positive and finite noise"),
     ],
 )
-def test_what_cannot_be_measured_is_an_error(z: Tensor, labels: Tensor | None, noise: float, message: str) -> None:
+def test_invalid_arguments_raise(z: Tensor, labels: Tensor | None, noise: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         channel_information(z, labels, noise=noise)
+
+
+def test_unknown_part_or_convention_raises() -> None:
+    with pytest.raises(ValueError, match='Expected part="value", "lower" or "upper", got \'mean\''):
+        channel_bits(torch.eye(4), part="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='Expected convention="relative" or "absolute", got \'reference\''):
+        channel_information(torch.eye(4), convention="reference")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="Expected at least one noise level"):
+        channel_information(torch.eye(4), noise=())

@@ -1,4 +1,4 @@
-"""The estimators of probe/information, each against a truth that it does not share."""
+"""Compare the estimators of probe/information with independent truths: closed forms, other packages, naive twins."""
 
 import itertools
 import math
@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from closed_forms import noisy_bit
 from helpers import seeded
-from scipy.integrate import quad
 from scipy.special import digamma
 from scipy.stats import norm
 from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
@@ -17,7 +17,6 @@ from torch import Tensor
 from probe.information import (
     binned,
     binned_information,
-    codes,
     coding_rate,
     decodable_information,
     discrete_entropy,
@@ -26,6 +25,7 @@ from probe.information import (
     equal_bins,
     gaussian_kernel,
     ksg_information,
+    label_codes,
     matrix_entropy,
     principal_components,
     quantile_bins,
@@ -44,14 +44,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def clusters(k: int, n: int = 240, d: int = 5) -> tuple[Tensor, Tensor]:
-    """Far apart, all equally large; their numbers."""
+    """Return distant clusters of equal size, and the cluster of each row."""
     labels = torch.arange(n) % k
     return 100 * normal(k, d, seed=1)[labels] + 1e-3 * normal(n, d), labels
-
-
-def bit(snr: float) -> float:
-    """Information that a reading of one equally likely bit +-a has about it, by quadrature."""
-    return 1 - quad(lambda n: norm.pdf(n) * np.logaddexp(0, -2 * snr - 2 * snr**0.5 * n) / np.log(2), -12, 12)[0]
 
 
 def correlated(n: int, rho: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,16 +68,16 @@ def test_information_of_codes() -> None:
     a, b = torch.arange(12) // 4, torch.arange(12) % 4
     assert discrete_information(a, b) == pytest.approx(0, abs=1e-12)
     assert discrete_information(a, a) == pytest.approx(math.log2(3))
-    assert discrete_information(a, codes(4 * a + b)) == pytest.approx(math.log2(3))
+    assert discrete_information(a, label_codes(4 * a + b)) == pytest.approx(math.log2(3))
 
 
-def test_codes_name_what_is_no_label() -> None:
-    assert codes(torch.tensor([7, -2, 7, 40])).tolist() == [1, 0, 1, 2]
-    assert codes(torch.tensor([True, False])).tolist() == [1, 0]
+def test_label_codes_refuse_real_numbers_and_matrices() -> None:
+    assert label_codes(torch.tensor([7, -2, 7, 40])).tolist() == [1, 0, 1, 2]
+    assert label_codes(torch.tensor([True, False])).tolist() == [1, 0]
     for wrong in (torch.zeros(3), torch.zeros(2, 2, dtype=torch.long)):
-        with pytest.raises(ValueError, match="labels must be integers"):
-            codes(wrong)
-    with pytest.raises(ValueError, match="at least 0"):
+        with pytest.raises(ValueError, match="Expected integer labels"):
+            label_codes(wrong)
+    with pytest.raises(ValueError, match="Expected weights of at least 0"):
         discrete_entropy(torch.arange(2), torch.tensor([1.0, -1.0]))
 
 
@@ -93,7 +88,12 @@ def test_bins_by_hand() -> None:
     z = torch.tensor([[-1.0, 3.0], [0.0, 3.0], [0.49, 3.0], [1.0, 3.0]])
     assert width_bins(z, 0.5).tolist() == [[-2, 6], [0, 6], [0, 6], [2, 6]]
     assert equal_bins(z, 4).tolist() == [[0, 0], [2, 0], [2, 0], [3, 0]]
-    assert equal_bins(z, 2, low=0, high=1).tolist() == [[-1, 2], [0, 2], [0, 2], [2, 2]]  # outside is not inside
+    assert equal_bins(z, 2, low=0, high=1).tolist() == [
+        [-1, 2],
+        [0, 2],
+        [0, 2],
+        [2, 2],
+    ]  # values outside have their own bins
     assert quantile_bins(z, 2).tolist() == [[0, 1], [0, 1], [1, 1], [1, 1]]
 
 
@@ -106,27 +106,27 @@ def test_quantile_bins_are_equally_full(count: int) -> None:
 
 
 @pytest.mark.parametrize("rule", [lambda z: equal_bins(z, 9), lambda z: quantile_bins(z, 9)])
-def test_scale_free_rules_do_not_see_the_scale(rule: Callable[[Tensor], Tensor]) -> None:
+def test_scale_free_rules_do_not_depend_on_the_scale(rule: Callable[[Tensor], Tensor]) -> None:
     assert torch.equal(rule(normal(50, 4)), rule(1024 * normal(50, 4)))
 
 
-def test_early_code_bins_are_those_of_the_early_code() -> None:
+def test_early_code_bins_agree_with_the_early_code() -> None:
     z = torch.cat([torch.linspace(-1.5, 1.5, 3001), torch.tensor([-1.0, 1.0, -7e9, 7e9])])
     edges = np.linspace(-1, 1, 30, dtype="float32")
     theirs = edges[np.digitize(z.numpy(), edges) - 1]
     assert np.array_equal(edges[early_code_bins(z).numpy()], theirs)
-    assert early_code_bins(torch.tensor([-1.001, 1.0])).tolist() == [29, 29]  # both sides, one bin
+    assert early_code_bins(torch.tensor([-1.001, 1.0])).tolist() == [29, 29]  # both sides share one bin
 
 
-def test_bins_that_cannot_be_made_are_errors() -> None:
+def test_invalid_bins_raise() -> None:
     z = normal(4, 2)
     for make, message in [
-        (lambda: width_bins(z, 0.0), "width must be positive"),
-        (lambda: width_bins(z, 1e-30), "too fine"),
-        (lambda: equal_bins(z, 0), "at least 1 bin"),
-        (lambda: equal_bins(z, 3, low=1.0), "low < high"),
-        (lambda: equal_bins(z, 3, low=1.0, high=1.0), "low < high"),
-        (lambda: quantile_bins(z, 0), "at least 1 bin"),
+        (lambda: width_bins(z, 0.0), "Expected width > 0"),
+        (lambda: width_bins(z, 1e-30), "pass a larger width"),
+        (lambda: equal_bins(z, 0), "Expected n_bins >= 1"),
+        (lambda: equal_bins(z, 3, low=1.0), "Expected low < high"),
+        (lambda: equal_bins(z, 3, low=1.0, high=1.0), "Expected low < high"),
+        (lambda: quantile_bins(z, 0), "Expected n_bins >= 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             make()
@@ -150,27 +150,29 @@ def test_binned_unit_has_the_entropy_of_a_normal_at_that_resolution() -> None:
     assert found.x == pytest.approx(norm.entropy() / math.log(2) - math.log2(0.1), abs=0.013)  # 4 standard errors
 
 
-def test_binned_rows_of_many_units_are_saturated_whatever_they_say() -> None:
+def test_binned_rows_of_many_units_are_saturated_even_for_noise() -> None:
     found = binned_information(equal_bins(normal(500, 40), 30), torch.arange(500) % 5)
-    assert (found.x, found.y) == pytest.approx((math.log2(500), math.log2(5)))  # of pure noise
+    assert (found.x, found.y) == pytest.approx((math.log2(500), math.log2(5)))  # although the rows are pure noise
     assert found.saturated
 
 
 def test_binned_single_units_are_averaged_and_pooled() -> None:
     bins = torch.tensor([[0, 5], [0, 6], [1, 7], [1, 8]])
-    units = binned_information(bins, torch.tensor([0, 0, 1, 1]), of="units")
+    units = binned_information(bins, torch.tensor([0, 0, 1, 1]), symbols="units")
     assert (units.x, units.y) == pytest.approx(((1 + 2) / 2, 1))
-    pooled = binned_information(torch.tensor([[0, 1], [0, 1], [1, 1]]), of="pooled")
+    pooled = binned_information(torch.tensor([[0, 1], [0, 1], [1, 1]]), symbols="pooled")
     assert pooled.entropy == pytest.approx(discrete_entropy(torch.tensor([0, 1, 0, 1, 1, 1])))
-    assert pooled.x == pytest.approx(pooled.entropy - 2 / 3)  # two inputs of one bit, one of none
+    assert pooled.x == pytest.approx(
+        pooled.entropy - 2 / 3
+    )  # given the input, two inputs leave one bit each, one leaves none
 
 
-def test_repeated_inputs_weigh_by_their_number_and_noise_is_subtracted() -> None:
+def test_repeated_inputs_count_by_frequency_and_noise_is_subtracted() -> None:
     inputs = torch.tensor([3, 3, 9, 10])
     certain = binned_information(torch.tensor([[0], [0], [1], [2]]), inputs=inputs)
     assert (certain.x, certain.x_ceiling) == pytest.approx((1.5, 1.5))
     noisy = binned_information(torch.tensor([[0], [1], [1], [2]]), inputs=inputs)
-    assert noisy.x == pytest.approx(1.5 - 0.5)  # one half of the mass has one bit of noise
+    assert noisy.x == pytest.approx(1.5 - 0.5)  # one half of the rows has one bit of noise
 
 
 @pytest.mark.parametrize("width", [1, 3, 60])
@@ -182,38 +184,38 @@ def test_row_codes_are_exact(width: int) -> None:
     assert discrete_entropy(found) == pytest.approx(discrete_entropy(truth))
 
 
-def test_row_codes_survive_a_hash_that_meets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binned, "codes", lambda hashes: torch.zeros_like(hashes))
+def test_row_codes_are_exact_after_a_hash_collision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binned, "label_codes", lambda hashes: torch.zeros_like(hashes))
     assert row_codes(torch.tensor([[1, 2], [3, 4], [1, 2]])).tolist() == [0, 1, 0]
 
 
-def test_principal_components_keep_distances_of_a_flat_layer() -> None:
+def test_principal_components_keep_the_distances_of_a_planar_layer() -> None:
     plane = normal(50, 2, seed=3) * torch.tensor([5.0, 1.0])
     wide = plane @ torch.linalg.qr(normal(9, 9))[0][:2] + 4
     found = principal_components(wide, 2)
     assert torch.allclose(torch.cdist(found, found), torch.cdist(plane, plane), atol=1e-6)
     assert found.var(0)[0] > found.var(0)[1]
-    for turned in (wide, -wide, wide.flip(1)):
-        again = principal_components(turned, 2)
+    for changed in (wide, -wide, wide.flip(1)):
+        again = principal_components(changed, 2)
         assert torch.allclose(again.abs(), found.abs())
         assert (again.amax(0) > -again.amin(0)).all()
-    with pytest.raises(ValueError, match="k must be between 1 and min"):
+    with pytest.raises(ValueError, match="Expected n_components between 1 and min"):
         principal_components(wide, 10)
 
 
-def test_what_is_not_binned_is_an_error() -> None:
-    with pytest.raises(ValueError, match="bins must be integers"):
+def test_invalid_arguments_of_binned_information_raise() -> None:
+    with pytest.raises(ValueError, match="Expected integer bins"):
         binned_information(normal(4, 2))
-    with pytest.raises(ValueError, match="of must be"):
-        binned_information(torch.zeros(4, 2, dtype=torch.long), of="row")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must be 4 integers"):
+    with pytest.raises(ValueError, match="Expected symbols="):
+        binned_information(torch.zeros(4, 2, dtype=torch.long), symbols="row")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="Expected 4 integers"):
         binned_information(torch.zeros(4, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long))
 
 
 # -- the histogram of weights --------------------------------------------------------------------------------------
 
 
-def test_weight_histogram_of_standard_normals_is_the_published_start() -> None:
+def test_weight_histogram_of_standard_normals_equals_the_published_initial_value() -> None:
     inside = np.diff(norm.cdf(np.linspace(-1, 1, 30)))
     masses = np.append(inside, 1 - inside.sum())
     truth = -(masses * np.log2(masses)).sum()
@@ -221,7 +223,10 @@ def test_weight_histogram_of_standard_normals_is_the_published_start() -> None:
     assert truth == pytest.approx(4.204, abs=0.004)
     assert np.mean(found) == pytest.approx(truth, abs=0.02)
     assert weight_histogram_entropy(torch.zeros(3, 4)) == 0
-    for wrong, message in ((torch.tensor([math.nan]), "weights holds NaN"), (torch.zeros(0), "must not be empty")):
+    for wrong, message in (
+        (torch.tensor([math.nan]), "Expected finite weights"),
+        (torch.zeros(0), "Expected at least one weight"),
+    ):
         with pytest.raises(ValueError, match=message):
             weight_histogram_entropy(wrong)
 
@@ -239,15 +244,15 @@ def hypercube(bits: int, d: int) -> tuple[Tensor, Tensor]:
 def test_coding_rate_of_the_hypercube(d: int, noise: float) -> None:
     z, labels = hypercube(8, d)
     found = coding_rate(z, labels, noise=noise)
-    one = math.log2(1 + 1 / (8 * noise**2)) / 2  # of each of 8 independent units of variance
+    one = math.log2(1 + 1 / (8 * noise**2)) / 2  # of each of 8 independent directions
     assert found.x.item() == pytest.approx(8 * one)
     assert found.y is not None
     assert found.y.item() == pytest.approx(4 * one)
-    assert 8 * bit(1 / (8 * noise**2)) <= found.upper <= found.x_ceiling == 8
+    assert 8 * noisy_bit(1 / (8 * noise**2)) <= found.upper <= found.x_ceiling == 8
     assert found.y_ceiling == pytest.approx(4)
 
 
-def test_coding_rate_weighs_classes_by_their_size() -> None:
+def test_coding_rate_weights_classes_by_their_size() -> None:
     z, labels = normal(90, 4) * torch.tensor([1.0, 2, 3, 4]), (torch.arange(90) > 70).long() + (torch.arange(90) > 80)
     sigma2 = 0.04 * np.cov(z.numpy().T, bias=True).trace()
 
@@ -260,13 +265,13 @@ def test_coding_rate_weighs_classes_by_their_size() -> None:
     assert (found.x.item(), found.y.item()) == pytest.approx((rate(z), rate(z) - within))
 
 
-def test_coding_rate_goes_above_its_ceiling_and_the_bound_does_not() -> None:
+def test_coding_rate_can_exceed_the_ceiling_but_its_bound_cannot() -> None:
     found = coding_rate(normal(64, 64), noise=0.05)
     assert found.x.item() > 60
     assert found.upper == 6
 
 
-def test_coding_rate_of_what_is_alike_is_zero() -> None:
+def test_coding_rate_of_equal_rows_is_zero() -> None:
     z = torch.full((6, 3), 0.1, requires_grad=True)
     found = coding_rate(z, torch.arange(6) % 2)
     assert found.collapsed
@@ -278,59 +283,59 @@ def test_coding_rate_of_what_is_alike_is_zero() -> None:
     assert not coding_rate(normal(6, 3)).collapsed
 
 
-def test_coding_rate_without_noise_is_an_error() -> None:
-    with pytest.raises(ValueError, match="noise must be positive"):
+def test_coding_rate_without_noise_raises() -> None:
+    with pytest.raises(ValueError, match="Expected noise > 0"):
         coding_rate(normal(4, 2), noise=0)
 
 
 # -- Renyi ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.01, 2, 3])
-def test_renyi_of_two_points_is_closed_form(alpha: float) -> None:
+@pytest.mark.parametrize("order", [0.5, 1.01, 2, 3])
+def test_renyi_of_two_points_equals_the_closed_form(order: float) -> None:
     kappa = math.exp(-1 / (2 * 0.7**2))  # the median distance is the only one
-    found = renyi_information(torch.tensor([[0.0, 1.0], [5.0, 1.0]]), alpha=alpha, width=0.7)
-    powers = ((1 + kappa) / 2) ** alpha + ((1 - kappa) / 2) ** alpha
-    assert found.x.item() == pytest.approx(math.log2(powers) / (1 - alpha))
+    found = renyi_information(torch.tensor([[0.0, 1.0], [5.0, 1.0]]), order=order, width=0.7)
+    powers = ((1 + kappa) / 2) ** order + ((1 - kappa) / 2) ** order
+    assert found.x.item() == pytest.approx(math.log2(powers) / (1 - order))
 
 
-@pytest.mark.parametrize("alpha", [1.01, 2])
+@pytest.mark.parametrize("order", [1.01, 2])
 @pytest.mark.parametrize("k", [2, 6])
-def test_renyi_of_far_clusters_is_log2_of_their_number(alpha: float, k: int) -> None:
+def test_renyi_of_far_clusters_is_log2_of_their_number(order: float, k: int) -> None:
     z, labels = clusters(k, n=60)
-    found = renyi_information(z, labels, alpha=alpha, width=0.05)
+    found = renyi_information(z, labels, order=order, width=0.05)
     assert found.y is not None
     assert [found.x.item(), found.y.item(), found.y_ceiling] == pytest.approx([math.log2(k)] * 3, abs=1e-4)
-    nothing = renyi_information(z, torch.zeros(60, dtype=torch.long), alpha=alpha)
+    nothing = renyi_information(z, torch.zeros(60, dtype=torch.long), order=order)
     assert nothing.y is not None
     assert nothing.y.item() == pytest.approx(0, abs=1e-9)
 
 
-def test_kernel_width_is_relative_to_the_median_distance_of_rows_that_differ() -> None:
-    found = gaussian_kernel(torch.tensor([[0.0], [1.0], [3.0], [3.0]]), width=0.5)  # 1, 2, 2, 3, 3 apart, and 0
+def test_kernel_width_is_relative_to_the_median_distance_of_different_rows() -> None:
+    found = gaussian_kernel(torch.tensor([[0.0], [1.0], [3.0], [3.0]]), width=0.5)  # distances 1, 2, 2, 3, 3, and 0
     assert found[0].tolist() == pytest.approx([1, *(math.exp(-d * d / 2 / (0.5 * 2) ** 2) for d in (1, 3, 3))])
 
 
-def test_renyi_of_two_needs_no_eigenvalues_and_agrees_with_them() -> None:
+def test_renyi_of_order_two_agrees_with_eigenvalues_and_order_one_with_shannon() -> None:
     kernel = gaussian_kernel(normal(40, 6))
-    assert matrix_entropy(kernel, alpha=2).item() == pytest.approx(
-        matrix_entropy(kernel, alpha=2 + 1e-9).item(), abs=1e-6
+    assert matrix_entropy(kernel, order=2).item() == pytest.approx(
+        matrix_entropy(kernel, order=2 + 1e-9).item(), abs=1e-6
     )
-    shannon = matrix_entropy(kernel, alpha=1 + 1e-6).item()
+    shannon = matrix_entropy(kernel, order=1 + 1e-6).item()
     p = np.linalg.eigvalsh(kernel.numpy() / 40).clip(1e-300)
     assert shannon == pytest.approx(-(p * np.log2(p)).sum(), abs=1e-4)
 
 
-def test_renyi_stays_within_its_limits() -> None:
+def test_renyi_is_between_zero_and_its_ceilings() -> None:
     z, labels = normal(80, 6), torch.arange(80) % 4
-    for alpha in (1.01, 2):
-        found = renyi_information(z, labels, alpha=alpha)
+    for order in (1.01, 2):
+        found = renyi_information(z, labels, order=order)
         assert found.y is not None
         assert 0 <= found.y.item() <= min(found.x.item(), 2) + 1e-9
         assert found.x.item() <= found.x_ceiling == math.log2(80)
 
 
-def test_renyi_of_what_is_alike_is_zero() -> None:
+def test_renyi_of_equal_rows_is_zero() -> None:
     found = renyi_information(torch.full((6, 3), 0.1), torch.arange(6) % 2)
     assert found.collapsed
     assert found.x.item() == pytest.approx(0, abs=1e-9)
@@ -340,21 +345,21 @@ def test_renyi_of_what_is_alike_is_zero() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda z: renyi_information(z, alpha=1), "alpha must be positive and not 1"),
-        (lambda z: renyi_information(z, alpha=-1), "alpha must be positive and not 1"),
-        (lambda z: renyi_information(z, width=0), "width must be positive"),
+        (lambda z: renyi_information(z, order=1), "Expected a positive order other than 1"),
+        (lambda z: renyi_information(z, order=-1), "Expected a positive order other than 1"),
+        (lambda z: renyi_information(z, width=0), "Expected width > 0"),
     ],
 )
-def test_renyi_of_no_order_is_an_error(make: Callable[[Tensor], object], message: str) -> None:
+def test_invalid_order_or_width_raises(make: Callable[[Tensor], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(normal(5, 2))
 
 
-# -- both that have gradients --------------------------------------------------------------------------------------
+# -- estimators with gradients -------------------------------------------------------------------------------------
 
 DIFFERENTIABLE = [
     lambda z, y: coding_rate(z, y),
-    lambda z, y: renyi_information(z, y, alpha=2),
+    lambda z, y: renyi_information(z, y, order=2),
     lambda z, y: renyi_information(z, y),
 ]
 
@@ -388,7 +393,7 @@ def test_lower_precision_is_upcast(
 
 
 def naive_ksg(x: np.ndarray, y: np.ndarray, k: int) -> float:
-    """Pair by pair; scales as the function has them."""
+    """Return the estimate from all pairs, after the same scaling as in the function."""
     x, y = (v / np.sqrt(v.var(0).mean()) for v in (x, y))
     sums = 0.0
     for i in range(len(x)):
@@ -402,13 +407,13 @@ def naive_ksg(x: np.ndarray, y: np.ndarray, k: int) -> float:
 def test_ksg_agrees_with_a_naive_twin(k: int) -> None:
     x = normal(120, 3)
     y = x[:, :2] ** 2 + 0.5 * normal(120, 2, seed=1)
-    assert ksg_information(x, y, k=k).value == pytest.approx(naive_ksg(x.numpy(), y.numpy(), k))
+    assert ksg_information(x, y, n_neighbours=k).value == pytest.approx(naive_ksg(x.numpy(), y.numpy(), k))
 
 
 def test_neighbours_agree_with_scikit_learn_on_single_features() -> None:
     x, y = correlated(400, 0.7)
     theirs = mutual_info_regression(x.numpy(), y[:, 0].numpy(), random_state=0)[0] / math.log(2)
-    assert ksg_information(x, y).value == pytest.approx(theirs, abs=1e-3)  # which adds noise
+    assert ksg_information(x, y).value == pytest.approx(theirs, abs=1e-3)  # scikit-learn adds noise
     labels = (y[:, 0] > 0).long()
     theirs = mutual_info_classif(x.numpy(), labels.numpy(), random_state=0)[0] / math.log(2)
     assert ross_information(x, labels).value == pytest.approx(theirs, abs=1e-3)
@@ -420,7 +425,7 @@ def test_ksg_of_a_normal_pair_is_the_truth_within_its_error(rho: float) -> None:
     found = [ksg_information(*correlated(500, rho, seed=seed), generator=seeded(seed)) for seed in range(12)]
     values, errors = np.array([(f.value, f.se) for f in found]).T
     assert abs(values.mean() - truth) < 4 * values.std(ddof=1) / math.sqrt(12)
-    assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(ddof=1), rel=0.6)  # of the right size
+    assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(ddof=1), rel=0.6)  # the error has the right size
 
 
 def test_ross_of_a_noisy_bit_is_the_truth_within_its_error() -> None:
@@ -432,19 +437,19 @@ def test_ross_of_a_noisy_bit_is_the_truth_within_its_error() -> None:
         assert found.se is not None
         values.append((found.value, found.se))
     mean, error = np.array(values).T
-    assert abs(mean.mean() - bit(1)) < 4 * mean.std(ddof=1) / math.sqrt(12)
+    assert abs(mean.mean() - noisy_bit(1)) < 4 * mean.std(ddof=1) / math.sqrt(12)
     assert np.sqrt((error**2).mean()) == pytest.approx(mean.std(ddof=1), rel=0.6)
 
 
-def test_ksg_is_low_in_many_dimensions() -> None:
-    """As its documentation says: normals of 25 + 25 dimensions that share 1.02 nats."""
+def test_ksg_is_low_in_many_dimensions_as_documented() -> None:
+    """Normal vectors of 25 + 25 dimensions share 1.02 nats."""
     rho = math.sqrt(1 - math.exp(-2 * 1.02 / 25))
     x, noise = normal(1000, 25), normal(1000, 25, seed=1)
     found = ksg_information(x, rho * x + math.sqrt(1 - rho**2) * noise).value * math.log(2)
     assert found < 0.4
 
 
-def test_neighbours_do_not_see_units_of_measurement_nor_order() -> None:
+def test_neighbour_estimates_do_not_depend_on_units_or_order() -> None:
     x, y = correlated(200, 0.8)
     order = torch.randperm(200, generator=seeded())
     assert ksg_information(1024 * x[order] + 1, y[order] / 1024).value == pytest.approx(ksg_information(x, y).value)
@@ -454,27 +459,27 @@ def test_neighbours_do_not_see_units_of_measurement_nor_order() -> None:
     )
 
 
-def test_few_rows_have_no_error_and_repeated_ones_no_estimate() -> None:
+def test_few_rows_have_no_standard_error_and_repeated_rows_raise() -> None:
     x, y = correlated(6, 0.5)
     assert ksg_information(x, y).se is None
-    assert ross_information(x, torch.tensor([0, 0, 0, 0, 1, 1]), k=1).se is None
+    assert ross_information(x, torch.tensor([0, 0, 0, 0, 1, 1]), n_neighbours=1).se is None
     x, y = correlated(400, 0.5)
     x[1] = x[0]
     assert ksg_information(x, y).repeated == pytest.approx(2 / 400)
     x[:40] = x[0]
     half = torch.arange(400) % 2
     for estimate in (lambda: ksg_information(x, y), lambda: ksg_information(y, x), lambda: ross_information(x, half)):
-        with pytest.raises(ValueError, match="repeated"):
+        with pytest.raises(ValueError, match="repeated rows"):
             estimate()
 
 
-def test_neighbours_that_cannot_be_had_are_errors() -> None:
+def test_invalid_arguments_of_neighbour_estimators_raise() -> None:
     x = normal(20, 2)
     for estimate, message in [
         (lambda: ksg_information(x, normal(19, 2)), "equally many rows"),
-        (lambda: ksg_information(x, torch.zeros(20, 1)), "y is constant"),
-        (lambda: ksg_information(x, x[:, :1], k=20), "less than the number of rows, 20"),
-        (lambda: ksg_information(x, x[:, :1], k=0), "k must be at least 1"),
+        (lambda: ksg_information(x, torch.zeros(20, 1)), "Expected rows of y that differ"),
+        (lambda: ksg_information(x, x[:, :1], n_neighbours=20), "less than the number of rows, 20"),
+        (lambda: ksg_information(x, x[:, :1], n_neighbours=0), "Expected n_neighbours of at least 1"),
         (lambda: ross_information(x, torch.arange(20)), "rows in each class, 1"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -484,24 +489,24 @@ def test_neighbours_that_cannot_be_had_are_errors() -> None:
 # -- decodable information -----------------------------------------------------------------------------------------
 
 
-def test_decodable_finds_what_is_linear() -> None:
-    """A bit in normal noise: the true posterior is logistic, so the bound is tight."""
+def test_decodable_information_of_a_linear_target_is_tight() -> None:
+    """The true posterior of a bit in normal noise is logistic, so the bound is tight."""
     labels = torch.arange(2000) % 2
     z = torch.cat([(2.0 * labels - 1)[:, None] + normal(2000, 1), normal(2000, 2, seed=1)], 1)
     found = decodable_information(z, labels)
-    assert abs(found.raw - bit(1)) < 4 * found.se
+    assert abs(found.raw - noisy_bit(1)) < 4 * found.se
     assert found.value == found.raw
     assert found.ceiling == 1
     assert found.converged
 
 
-def test_decodable_of_far_clusters_is_nearly_all() -> None:
+def test_decodable_information_of_distant_clusters_is_near_its_ceiling() -> None:
     z, labels = clusters(4)
-    found = decodable_information(z, labels, strength=1e4)
+    found = decodable_information(z, labels, inverse_penalty=1e4)
     assert 1.98 < found.value <= 2 == found.ceiling
 
 
-def test_decodable_of_what_is_not_there_is_zero() -> None:
+def test_decodable_information_of_independent_targets_is_zero() -> None:
     found = decodable_information(normal(200, 10), torch.arange(200) % 3)
     assert found.value == 0 > found.raw
     regression = decodable_information(normal(200, 10), normal(200, seed=1), continuous=True)
@@ -510,15 +515,17 @@ def test_decodable_of_what_is_not_there_is_zero() -> None:
     assert (one.value, one.ceiling) == (0, 0)
 
 
-def test_decodable_does_not_find_what_is_not_linear() -> None:
+def test_decodable_information_misses_a_nonlinear_target() -> None:
     z = normal(500, 2)
-    labels = (z[:, 0] * z[:, 1] > 0).long()  # exclusive or: one bit is there
+    labels = (z[:, 0] * z[:, 1] > 0).long()  # exclusive or: the rows contain one bit
     assert decodable_information(z, labels).value < 0.05
     assert ross_information(z, labels).value > 0.5
 
 
 @pytest.mark.parametrize("change", [lambda y: y, torch.exp, lambda y: -(y**3)])
-def test_decodable_of_a_normal_target_is_the_truth_in_any_units(change: Callable[[Tensor], Tensor]) -> None:
+def test_decodable_information_of_a_normal_target_is_invariant_under_monotone_maps(
+    change: Callable[[Tensor], Tensor],
+) -> None:
     z, y = correlated(2000, 0.8)
     found = decodable_information(z, change(y[:, 0]), continuous=True)
     assert abs(found.raw + math.log2(1 - 0.64) / 2) < 4 * found.se
@@ -526,14 +533,14 @@ def test_decodable_of_a_normal_target_is_the_truth_in_any_units(change: Callable
     assert found.ceiling is None
 
 
-def test_decoder_that_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_does_not_converge_sets_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     z, labels = clusters(4)
     monkeypatch.setattr("probe.information.decodable._ITERATIONS", 1)
-    assert not decodable_information(z, labels, strength=1e6).converged
+    assert not decodable_information(z, labels, inverse_penalty=1e6).converged
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_decodable_error_is_of_the_right_size(continuous: bool) -> None:
+def test_decodable_standard_error_has_the_right_size(continuous: bool) -> None:
     found = []
     for seed in range(15):
         z, y = correlated(300, 0.8, seed=seed)
@@ -546,20 +553,20 @@ def test_decodable_error_is_of_the_right_size(continuous: bool) -> None:
 @pytest.mark.parametrize(
     ("targets", "kwargs", "message"),
     [
-        (torch.arange(20) % 2, {"folds": 1}, "folds must be between"),
+        (torch.arange(20) % 2, {"n_folds": 1}, "Expected n_folds between"),
         (torch.arange(20) % 7, {}, "at least 5 rows"),
-        (torch.linspace(0, 1, 20), {}, "must be 20 integers"),
-        (torch.linspace(0, 1, 19), {"continuous": True}, "must be 20 finite numbers"),
-        (torch.full((20,), math.nan), {"continuous": True}, "must be 20 finite numbers"),
-        (torch.arange(20.0) // 2, {"continuous": True}, "not continuous"),
+        (torch.linspace(0, 1, 20), {}, "Expected 20 integers"),
+        (torch.linspace(0, 1, 19), {"continuous": True}, "Expected 20 finite numbers"),
+        (torch.full((20,), math.nan), {"continuous": True}, "Expected 20 finite numbers"),
+        (torch.arange(20.0) // 2, {"continuous": True}, "Expected continuous targets"),
     ],
 )
-def test_targets_that_cannot_be_decoded_are_errors(targets: Tensor, kwargs: dict[str, int], message: str) -> None:
+def test_invalid_targets_raise(targets: Tensor, kwargs: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decodable_information(normal(20, 3), targets, **kwargs)
 
 
-# -- what all refuse -----------------------------------------------------------------------------------------------
+# -- errors of all estimators --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -585,6 +592,6 @@ def test_targets_that_cannot_be_decoded_are_errors(targets: Tensor, kwargs: dict
         (torch.zeros(4, 0), "d >= 1"),
     ],
 )
-def test_rows_that_are_none_are_errors(measure: Callable[[Tensor], object], z: Tensor, message: str) -> None:
+def test_invalid_rows_raise(measure: Callable[[Tensor], object], z: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure(z)

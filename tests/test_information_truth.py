@@ -1,4 +1,4 @@
-"""Estimators against closed forms: errors of the stated size, brackets that always hold, data processing."""
+"""Compare estimators with closed forms: size of errors, brackets, and the data processing inequality."""
 
 import itertools
 import math
@@ -7,22 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from closed_forms import noisy_bit
 from helpers import seeded
-from scipy.integrate import quad
 from scipy.special import digamma, gammaln
-from scipy.stats import norm
 from torch import Tensor
 
 from probe.information import ChannelInformation, channel_information, ksg_information
 
 
-def bit(snr: float) -> float:
-    """What a reading of one equally likely bit +-a tells about it; snr = a^2 / sigma^2."""
-    return 1 - quad(lambda n: norm.pdf(n) * np.logaddexp(0, -2 * snr - 2 * snr**0.5 * n) / np.log(2), -12, 12)[0]
-
-
 def corners(bits: int, d: int) -> Tensor:
-    """All corners of a cube, turned into d dimensions."""
+    """Return all corners of a cube, rotated into d dimensions."""
     cube = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=bits)), dtype=torch.float64)
     return cube @ torch.linalg.qr(torch.randn(d, d, generator=seeded(3), dtype=torch.float64))[0][:bits]
 
@@ -33,7 +27,7 @@ def read(z: Tensor, labels: Tensor | None, sigma: float, seed: int = 0) -> Chann
 
 def test_values_over_fresh_noise_lie_within_three_standard_errors() -> None:
     z, labels = corners(8, 12), torch.arange(256) // 16
-    truths = {"x": 8 * bit(1.5), "y": 4 * bit(1.5), "x_given_y": 4 * bit(1.5)}
+    truths = {"x": 8 * noisy_bit(1.5), "y": 4 * noisy_bit(1.5), "x_given_y": 4 * noisy_bit(1.5)}
     scores: dict[str, list[float]] = {name: [] for name in truths}
     for seed in range(120):
         found = read(z, labels, 1.5**-0.5, seed)
@@ -48,15 +42,15 @@ def test_values_over_fresh_noise_lie_within_three_standard_errors() -> None:
 
 
 def exact_cases() -> Iterator[tuple[str, ChannelInformation, float, float]]:
-    """Name, what is found, I(T+n; X), I(T+n; Y)."""
+    """Yield the name, the result, I(T+n; X) and I(T+n; Y)."""
     for snr in (0.02, 0.1, 0.5, 1, 2, 4, 10):
         found = read(corners(8, 20), torch.arange(256) // 32, snr**-0.5)
-        yield f"hypercube, snr {snr}", found, 8 * bit(snr), 3 * bit(snr)
+        yield f"hypercube, snr {snr}", found, 8 * noisy_bit(snr), 3 * noisy_bit(snr)
         found = read(torch.tensor([[-1.0], [1.0]]), torch.arange(2), snr**-0.5)
-        yield f"two points, snr {snr}", found, bit(snr), bit(snr)
-        # the label is one bit of two: what the layer says of the other is of no use
+        yield f"two points, snr {snr}", found, noisy_bit(snr), noisy_bit(snr)
+        # The label is one of two bits. The other bit is not relevant for it.
         found = read(corners(2, 2), torch.tensor([0, 1, 0, 1]), snr**-0.5)
-        yield f"square, snr {snr}", found, 2 * bit(snr), bit(snr)
+        yield f"square, snr {snr}", found, 2 * noisy_bit(snr), noisy_bit(snr)
     for k in (2, 7, 32):
         rows = 1000 * torch.eye(k)[torch.arange(3 * k) % k]
         found = channel_information(
@@ -65,7 +59,7 @@ def exact_cases() -> Iterator[tuple[str, ChannelInformation, float, float]]:
         yield f"{k} far clusters", found, math.log2(k), math.log2(k)
 
 
-def test_brackets_hold_the_truth_in_every_exact_case() -> None:
+def test_brackets_contain_the_truth_in_every_exact_case() -> None:
     cases = list(exact_cases())
     assert len(cases) == 24
     for name, found, x, y in cases:
@@ -76,8 +70,8 @@ def test_brackets_hold_the_truth_in_every_exact_case() -> None:
             assert 0 <= lower <= upper <= bits.ceiling, name
 
 
-def test_normal_layer_read_with_noise_is_the_logarithm_of_its_determinant() -> None:
-    """T + n of a normal T with covariance C tells 1/2 log2 det(I + C / sigma^2) about T, in the limit of many rows."""
+def test_normal_layer_with_noise_has_the_information_of_a_log_determinant() -> None:
+    """For a normal T with covariance C, I(T+n; T) is 1/2 log2 det(I + C / sigma^2) in the limit of many rows."""
     scales = torch.tensor([1.5, 1.0, 0.5], dtype=torch.float64)
     truth = 0.5 * (1 + scales.square() / 0.6**2).log2().sum().item()
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=seeded(4), dtype=torch.float64))[0]
@@ -105,8 +99,8 @@ def test_student_t_pair_has_information_beyond_its_correlation(nu: int) -> None:
     assert found.value > -0.5 * math.log2(1 - rho**2)
 
 
-def test_what_is_thrown_away_is_not_regained() -> None:
-    """Data processing: fewer units, or fewer classes, tell no more; bounds obey it too."""
+def test_data_processing_inequality() -> None:
+    """Fewer units, or fewer classes, have at most the same information. The bounds obey this too."""
     z, labels = torch.randn(300, 6, generator=seeded(1)), torch.arange(300) % 8
     z = z + 2 * torch.eye(8)[labels][:, :6]
     wholes = [read(z, labels, 0.8), *(read(z[:, :k], labels, 0.8) for k in (5, 3, 1))]
@@ -124,7 +118,7 @@ def test_what_is_thrown_away_is_not_regained() -> None:
     assert merged.value <= merged.ceiling
 
 
-def test_a_second_noise_tells_less_and_conditioning_adds_up() -> None:
+def test_coarser_noise_reduces_the_information_and_the_chain_rule_holds() -> None:
     z, labels = corners(6, 9), torch.arange(64) // 8
     fine, coarse = read(z, labels, 0.7), read(z, labels, 1.1)
     assert coarse.x.value < fine.x.value
