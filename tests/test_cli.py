@@ -54,7 +54,7 @@ def test_commands_read_recordings_and_plain_curves(
     path = request.getfixturevalue(which)
     assert probe_main([command, str(path)]) == 0
     told = capsys.readouterr().out
-    assert {"info": "steps 0 to", "detect": "One run, descriptive", "plot": "written:"}[command] in told
+    assert {"info": "steps 0 to", "detect": "One run. Another seed", "plot": "written:"}[command] in told
     assert path.with_suffix(".png").exists() == (command == "plot")
 
 
@@ -73,7 +73,7 @@ def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     log, out = str(LOGS / "tensorboard" / "plain"), tmp_path / "found"
     assert probe_main(["detect", log, "--out", str(out)]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("One run, descriptive: fitting ends at step 348 (286 to 348)")
+    assert told.startswith("One run. Another seed may give other markers.\n- fitting ends at step 348 (286 to 348)\n")
     assert "train_accuracy is 'Acc/train'" in told
     assert (out / "verdict.txt").read_text() in told
     assert (out / "phases.png").stat().st_size > 10_000

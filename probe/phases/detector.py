@@ -1,7 +1,7 @@
-"""PhaseDetector: from logged curves to the ends of the phases, run by run and over runs.
+"""PhaseDetector: the ends of the phases of training, from logged curves, run by run and over runs.
 
-Curves in, markers out. Each of the five markers is found by a rule of this package on its own curve; none is
-conditioned on another, so that their order and distance are observations. Needs no torch.
+The detector finds each marker of :mod:`probe.phases.markers.table` by its own rule on its own curve. No rule uses the
+result of another, so that order and distance of the markers are observations. This module does not use PyTorch.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -19,77 +19,98 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, named, table_steps
 from probe.phases.markers import table
 from probe.phases.markers.table import Chance, Settings
+from probe.phases.over_runs.across import across_runs
 from probe.phases.over_runs.alignment import align
-from probe.phases.over_runs.second_phase import second_phase_across
 from probe.phases.roles import Role, Roles
 from probe.phases.runs import markers_dataset, markers_of_runs, phases_between
+from probe.phases.scoring import median_distance
 from probe.phases.summary import describe
-from probe.stats.censored import median_step
 
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
 _BLOCK = 64  # runs that are loaded at a time
-_MOST_ACROSS = 2**25  # numbers that the test across runs holds at once
 
 
 class PhaseDetector(BaseEstimator):
-    """Find the ends of the phases of training in logged curves.
+    """Estimator of the ends of the phases of training, from logged curves.
 
     Parameters
     ----------
     train_accuracy, train_loss, test_accuracy, test_loss, information : str or callable
-        Roles: the name of a variable, or a function (curves Dataset) -> DataArray over ``step``. A missing
-        role makes its markers "undefined". Accuracies are shares (1) or percent, information in bits. The train
-        loss decides the end of fitting where there is no train accuracy.
+        Roles: the name of a variable, or a function (curves Dataset) -> DataArray over ``step``. A missing role makes
+        its markers "undefined". Accuracies are shares (1) or percent, information is in bits. The train loss
+        determines the end of fitting if there is no train accuracy.
     layer : label, optional
-        Layer of the information; None takes the deepest (last) one that was measured.
+        Layer of the information; None selects the deepest (last) measured layer.
     split : str
         Split of the information.
     axis : str
-        What the curves run over, and what their dimension, column or key is called. Also a width or a sample size: then
-        the end of fitting is the interpolation threshold.
-    fit_threshold, end_threshold : float
-        Train accuracy at the end of fitting (of a train loss: the share of its fall), test accuracy at the end of
-        training.
+        Name of the axis of the curves: a dimension, a column or a key. The axis may also be a width or a sample size;
+        the end of fitting is then the interpolation threshold.
+    fit_threshold : float
+        Train accuracy at the end of fitting, or the share of the fall of the train loss (1).
+    end_threshold : float
+        Test accuracy at the end of training (1).
     n_sustained : int
-        Observations in a row that a crossing must last.
+        Observations in a row for which an accuracy must stay at its threshold.
     chance : float, optional
-        Accuracy of guessing; None takes the attribute ``chance`` of the test accuracy, else its first
+        Accuracy of guessing (1). None takes the attribute ``chance`` of the test accuracy, or else its first
         observation.
     spike_width : int
-        Spikes of the test loss of at most this many observations are set aside and counted.
+        Spikes of the test loss of at most this many observations are excluded and counted.
     delta : float
-        Distance of two markers that still counts as aligned (dex).
+        Largest distance of two markers that counts as aligned (dex).
     n_jobs : int, optional
-        Jobs that runs are divided among; None: what ``joblib.parallel_config`` says, else one.
+        Number of jobs that process the runs. None is one job, or that of ``joblib.parallel_config``.
 
     Attributes
     ----------
     markers_ : xarray.Dataset
-        Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise,
-        n_spikes, noise, correlation, rule, interval, reason; see :class:`probe.Marker`. Dimension
-        run: first_step, last_step of its curves; in ``across_`` and ``alignment_`` a run is censored at its own end.
+        Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise, n_spikes, noise,
+        correlation, rule, interval, reason; see :class:`probe.Marker`. Coordinates over marker: ``label`` and
+        ``colour`` for plots. Dimension run: first_step and last_step of the curves of the run. In ``across_`` and
+        ``alignment_`` a run is censored at its own end.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
     alignment_ : xarray.Dataset
         Distances of all pairs of markers, see :func:`probe.phases.align`.
     across_ : xarray.Dataset or None
-        With several runs, by marker: ``median`` with ``lower`` and ``upper`` (90 %) and ``status``, censored
-        runs kept (:func:`probe.stats.median_step`); for the two peaks the test across runs
-        (:func:`probe.phases.second_phase_across`): ``test_status``, ``p_value``, ``fall`` with
-        ``fall_lower`` and ``fall_upper`` (95 %, units of the curve), ``test_reason``.
+        With several runs, by marker: ``median`` with ``lower`` and ``upper`` (90 %) and ``status``, with censored runs
+        as bounds (:func:`probe.stats.median_step`). For markers that are peaks, the test over runs
+        (:func:`probe.phases.second_phase_across`): ``test_status``, ``p_value``, ``fall`` with ``fall_lower`` and
+        ``fall_upper`` (95 %, units of the curve), ``test_reason``.
     curves_ : xarray.Dataset
-        The curves, as they were read; over ``step``, whatever the axis is called.
+        The curves as they were read, over ``step``, whatever the name of the axis.
     notes_ : list of str
-        What was assumed or rescaled.
+        Assumptions and changes of the values.
     n_runs_ : int
-        Number of runs; a single run is described, and tested against noise only.
-    n_features_in_, feature_names_in_
-        Of a table: its columns.
+        Number of runs. A single run is only tested against its noise.
+    n_features_in_ : int
+        Number of columns, for a table.
+    feature_names_in_ : array of str
+        Names of the columns, for a DataFrame that is a table.
+
+    See Also
+    --------
+    probe.phases.second_phase_across : The test over runs.
+    probe.phases.co_movement : Test whether two markers move together over runs.
+    probe.readers.read : Reads logs of other libraries.
 
     Notes
     -----
-    A table (an array, or a DataFrame without the axis) is read as scikit-learn does: rows are runs, and columns the
-    steps of their train loss, named by numbers or counted from 0.
+    A table (an array, or a DataFrame without the axis) has the form of scikit-learn: rows are runs, and columns are
+    the steps of their train loss. Steps are the names of the columns if these are numbers, else 0, 1, ...
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe import PhaseDetector
+    >>> steps = np.arange(0, 3000, 100)
+    >>> accuracy = np.minimum(1, steps / 1000)  # fitting ends at step 1,000
+    >>> detector = PhaseDetector().fit({"step": steps, "train_accuracy": accuracy})
+    >>> print(float(detector.markers_["step"].sel(run=0, marker="fit_end")))
+    1000.0
+    >>> detector.phase_at([500, 2000]).tolist()
+    [0, 1]
     """
 
     def __init__(
@@ -128,7 +149,7 @@ class PhaseDetector(BaseEstimator):
         self.n_jobs = n_jobs
 
     def __sklearn_tags__(self) -> Tags:
-        """Missing values are allowed."""
+        """Allow missing values."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
@@ -139,17 +160,29 @@ class PhaseDetector(BaseEstimator):
         Parameters
         ----------
         X : path, xarray.Dataset, pandas.DataFrame, mapping of arrays, or array (rows are runs)
-            A log or a folder of logs (:func:`probe.readers.read`); roles are then named as in the log. Or curves, with
-            the axis as dimension, column, index or key. A Dataset may also have ``run``, and ``layer`` and ``split`` on
-            the information, and may lie on disk (Dask): a few runs are loaded at a time. A DataFrame may have a column
-            ``run``; in a mapping, arrays of shape (run, step) are several runs. A table: see Notes.
+            A log or a folder of logs (:func:`probe.readers.read`); roles then have their names in the log. Or curves
+            with the axis as dimension, column, index or key. A Dataset may also have the dimension ``run``, and
+            ``layer`` and ``split`` for the information. It may lie on disk (Dask): a few runs are loaded at a time. A
+            DataFrame may have a column ``run``. In a mapping, arrays of shape (run, step) are several runs. For a
+            table, see Notes.
         y : ignored
+            For compatibility with scikit-learn.
+
+        Returns
+        -------
+        PhaseDetector
+            The detector itself.
 
         Raises
         ------
         TypeError, ValueError
-            For curves of another kind, fewer than 4 observations, unsorted or repeated steps, mixed lengths,
-            accuracies outside [0, 1] or [0, 100].
+            For curves of another kind, fewer than 4 observations, unsorted or repeated steps, different lengths, or
+            accuracies outside [0, 1] and [0, 100].
+
+        Warns
+        -----
+        probe.errors.ProbeWarning
+            If accuracies are read as percent.
         """
         self.curves_ = self._read(X, reset=True)
         found = self._find(self.curves_)
@@ -160,58 +193,59 @@ class PhaseDetector(BaseEstimator):
         self.phases_ = xr.DataArray(phases_between(steps, self.markers_), coords, ("run", "step"), "phase")
         first, last = self.markers_["first_step"].values, self.markers_["last_step"].values
         self.alignment_ = align(self.markers_, first_step=first, last_step=last, delta=self.delta)
-        self.across_ = self._over_runs(found.roles, steps) if self.n_runs_ > 1 else None
+        self.across_ = across_runs(steps, found.roles.found, self.markers_) if self.n_runs_ > 1 else None
         return self
 
     def predict(self, X: Curves | ArrayLike | PathLike[str] | str) -> np.ndarray:
-        """Phase of each run at its last step: int8 (run,), see ``phases_``; curves as in :meth:`fit`."""
+        """Return the phase of each run at the last step: int8 (run,), see ``phases_``; curves as in :meth:`fit`."""
         check_is_fitted(self)
         curves = self._read(X, reset=False)
         return phases_between(curves["step"].values[-1:], self._find(curves).markers)[:, 0]
 
     def score(self, X: Curves | ArrayLike, y: Mapping[str, ArrayLike] | ArrayLike) -> float:
-        """How near the markers of ``X`` are to true ones: minus the median distance (dex), 0 at best.
+        """Return minus the median distance (dex) of the markers of ``X`` from true steps, at most 0.
 
         Parameters
         ----------
         X
             Curves as in :meth:`fit`.
         y : mapping of str to float or array of shape (run,), or array of shape (run,)
-            True steps by marker, or of fit_end; NaN where there is none, which is left out.
+            True steps by marker, or of fit_end. NaN where there is no true step; such a marker does not count.
 
         Returns
         -------
         float
-            A marker that was not found counts as missed by the length of the record on the logarithmic axis.
+            The distance of a marker that was not found is the length of the record on the logarithmic axis.
+
+        Raises
+        ------
+        ValueError
+            For unknown markers, shapes that do not match, negative steps, or no true step at all.
         """
         check_is_fitted(self)
         curves = self._read(X, reset=False)
-        markers, x = self._find(curves).markers, np.log10(curves["step"].values[[0, -1]] + 1.0)
-        truth = _truth(y, markers.sizes["run"])
-        found = np.stack([markers["step"].sel(marker=name).values for name in truth])  # NaN unless found
-        true = np.stack(list(truth.values()))
-        errors = np.abs(np.log10(found + 1) - np.log10(true + 1))
-        return -float(np.median(np.where(np.isnan(errors), x[1] - x[0], errors)[~np.isnan(true)]))
+        first_step, last_step = curves["step"].values[[0, -1]].astype(float)
+        return -median_distance(self._find(curves).markers, y, first_step, last_step)
 
     def phase_at(self, steps: ArrayLike, run: int = 0) -> np.ndarray:
-        """Phase of one run (by position) at steps of any shape: 0, 1, 2; -1 if undefined or outside the record."""
+        """Return the phase of one run (by position) at steps of any shape: 0, 1, 2; -1 if unknown or not recorded."""
         check_is_fitted(self)
         if not -self.n_runs_ <= run < self.n_runs_:
-            raise IndexError(f"expected the position of a run, 0 to {self.n_runs_ - 1}, got {run}; see markers_")
+            raise IndexError(f"Expected the position of a run, 0 to {self.n_runs_ - 1}, got {run}; see markers_.")
         at, record = np.asarray(steps, dtype=float), self.phases_["step"].values
         inside = (at >= record[0]) & (at <= record[-1])  # false for NaN
         phases = phases_between(at.ravel(), self.markers_.isel(run=[run]))[0].reshape(at.shape)
         return np.where(inside, phases, np.int8(-1))
 
     def summary(self) -> str:
-        """Return one sentence, a table of all markers, distances and tests, and the notes."""
+        """Return a sentence for each marker, a table of all markers, distances, tests and notes."""
         check_is_fitted(self)
         return describe(self.markers_, self.alignment_, self.across_, self.notes_, self.axis)
 
     def plot(self) -> Any:
-        """Draw the curves with their phases on one page, see :func:`probe.plots.page`; returns the figure."""
+        """Draw the curves with their phases on one page (:func:`probe.plots.overview`) and return the figure."""
         check_is_fitted(self)
-        from probe.plots import overview  # matplotlib only when something is drawn
+        from probe.plots import overview  # imports matplotlib
 
         return overview(self.curves_, self)
 
@@ -223,21 +257,22 @@ class PhaseDetector(BaseEstimator):
         names = {str(name) for name in getattr(X, "columns", ())}
         if known := names & {str(getattr(self, role)) for role in _ROLES}:
             raise ValueError(
-                f"expected {self.axis!r} beside the columns {sorted(known)}, got {sorted(names)}; rename yours to "
-                f"{self.axis!r}, or pass its name as axis="
+                f"Expected {self.axis!r} beside the columns {sorted(known)}, got {sorted(names)}; rename the axis to "
+                f"{self.axis!r}, or pass its name as axis=."
             )
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
         if callable(self.train_loss):
-            raise ValueError("expected a name as train_loss for a table, got a function; give a Dataset or a mapping")
+            raise ValueError(
+                "Expected a name as train_loss for a table, got a function; pass a Dataset or a mapping as curves."
+            )
         return from_table(values.astype(float), table_steps(X, values.shape[1]), self.train_loss)
 
     def _find(self, curves: xr.Dataset) -> "_Found":
-        """Markers of all runs, and where they come from."""
+        """Find the markers of all runs, block by block."""
         wanted = {role: named(curves, getattr(self, role)) for role in _ROLES}
         roles = Roles(curves, wanted, layer=self.layer, split=self.split)
         notes = [*curves.attrs.get("reading", "").splitlines(), *roles.notes, *self._notes(roles)]
-        n_runs, steps = curves.sizes.get("run", 1), curves["step"].values.astype(float)
-        settings = self._settings(roles)
+        n_runs, steps, settings = curves.sizes.get("run", 1), curves["step"].values.astype(float), self._settings(roles)
         blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
         work = (
             delayed(markers_of_runs)(steps, roles.of_runs(block), block.stop - block.start, settings)
@@ -251,11 +286,12 @@ class PhaseDetector(BaseEstimator):
         for name in ("fit_threshold", "end_threshold"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(
-                    f"expected {name} as a share above 0 and up to 1, got {getattr(self, name)}; divide percent by 100"
+                    f"Expected {name} as a share above 0 and up to 1, got {getattr(self, name)}; divide percent by 100."
                 )
         if self.spike_width < 0:
-            raise ValueError(f"expected spike_width from 0 on, got {self.spike_width}; 0 sets no spikes aside")
-        return Settings(self.fit_threshold, self.end_threshold, self.n_sustained, self.spike_width, self._chance(roles))
+            raise ValueError(f"Expected spike_width >= 0, got {self.spike_width}; 0 excludes no spikes.")
+        chance = self._chance(roles)
+        return Settings(self.fit_threshold, self.end_threshold, self.n_sustained, self.spike_width, chance)
 
     def _notes(self, roles: Roles) -> Iterator[str]:
         for kind in table.MARKERS:
@@ -270,75 +306,11 @@ class PhaseDetector(BaseEstimator):
         attrs = {} if isinstance(test, str) else test.attrs
         chance = attrs.get("chance") if self.chance is None else self.chance
         if chance is not None and not 0 <= chance <= 1:
-            raise ValueError(f"expected chance as a share between 0 and 1, got {chance}; divide percent by 100")
+            raise ValueError(f"Expected chance as a share between 0 and 1, got {chance}; divide percent by 100.")
         return Chance(chance, attrs.get("n", np.inf))
-
-    def _over_runs(self, roles: Roles, steps: np.ndarray) -> xr.Dataset:
-        """Medians of all markers, and the tests of the two peaks."""
-        rows = []
-        for kind in table.MARKERS:
-            one = self.markers_.sel(marker=kind.name)
-            times = (one[k].values for k in ("step", "lower", "upper", "status"))
-            median = median_step(*times, first_step=one["first_step"].values, last_step=one["last_step"].values)
-            rows.append(
-                {
-                    "median": median.step,
-                    "lower": median.lower,
-                    "upper": median.upper,
-                    "status": median.status,
-                    "n_found": median.n_found,
-                    "reason": median.reason,
-                    **_tested(steps, roles.found[kind.role_among(roles.found)] if kind.peak else "no peak"),
-                }
-            )
-        return xr.Dataset(
-            {key: ("marker", np.array([row[key] for row in rows])) for key in rows[0]},
-            {"marker": [kind.name for kind in table.MARKERS]},
-        )
 
 
 class _Found(NamedTuple):
     markers: xr.Dataset
     roles: Roles
     notes: list[str]
-
-
-def _truth(y: Mapping[str, ArrayLike] | ArrayLike, n_runs: int) -> dict[str, np.ndarray]:
-    """True steps (run,) by marker, checked."""
-    true = y if isinstance(y, Mapping) else {"fit_end": y}
-    names = [kind.name for kind in table.MARKERS]
-    if not true or set(true) - set(names):
-        raise ValueError(f"Expected true steps by marker, one or more of {names}, got {list(true)}; rename the keys.")
-    arrays = {name: np.asarray(at, dtype=float) for name, at in true.items()}
-    if any(array.shape not in ((), (n_runs,)) for array in arrays.values()):
-        shapes = {name: array.shape for name, array in arrays.items()}
-        raise ValueError(f"expected one true step, or one for each of {n_runs} runs, got the shapes {shapes}")
-    steps = np.concatenate([array.ravel() for array in arrays.values()])
-    if (steps < 0).any():
-        raise ValueError(f"expected true steps from 0 on, got {np.nanmin(steps):g}")
-    if np.isnan(steps).all():
-        raise ValueError("expected a true step in y, got missing values only; give at least one")
-    return {name: np.broadcast_to(array, n_runs) for name, array in arrays.items()}
-
-
-def _tested(steps: np.ndarray, curve: xr.DataArray | str) -> dict[str, Any]:
-    """The test across runs, as values of one marker."""
-    reason = curve if isinstance(curve, str) else "" if "run" in curve.dims else "one curve for all runs"
-    if not reason and not isinstance(curve, str) and curve.size > _MOST_ACROSS:
-        reason = "too many runs to be held at once; select some and call second_phase_across"
-    if reason or isinstance(curve, str):
-        nan = np.nan
-        return {
-            "test_status": "undefined", "p_value": nan, "fall": nan, "fall_lower": nan, "fall_upper": nan,
-            "n_runs": 0, "test_reason": reason,
-        }  # fmt: skip
-    found = second_phase_across(steps, curve.transpose("run", "step").to_numpy())
-    return {
-        "test_status": found.status,
-        "p_value": found.p_value,
-        "fall": found.mean_drop,
-        "fall_lower": found.interval[0],
-        "fall_upper": found.interval[1],
-        "n_runs": found.n_runs,
-        "test_reason": found.reason,
-    }

@@ -1,4 +1,4 @@
-"""Markers of many runs, by the rules of the table of markers, and the phases between them."""
+"""Find the markers of many runs with the table of markers, and the phases between them."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,14 +8,16 @@ import numpy as np
 import xarray as xr
 
 from probe.phases.markers import table
-from probe.phases.markers.marker import Marker
+from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.table import Settings
+
+FITTING, FITTED, GENERALISED, UNKNOWN = np.array([0, 1, 2, -1], dtype=np.int8)  # phases: before fit_end, until end, ...
 
 
 class Run(NamedTuple):
-    """What was found in a run."""
+    """Markers of a run, and the ends of its record."""
 
-    markers: list[Marker]  # in the order of MARKERS
+    markers: list[Marker]  # in the order of the table
     first_step: float
     last_step: float
 
@@ -23,7 +25,10 @@ class Run(NamedTuple):
 def markers_of_runs(
     steps: np.ndarray, block: Mapping[str, xr.DataArray | str], n_runs: int, settings: Settings
 ) -> list[Run]:
-    """Markers of `n_runs` runs; a curve without runs belongs to all of them, a text says why there is none."""
+    """Find the markers of `n_runs` runs.
+
+    By role, ``block`` has a curve or a string that states why there is none. A curve without runs belongs to all runs.
+    """
     loaded = {role: curve if isinstance(curve, str) else _rows(curve, n_runs) for role, curve in block.items()}
     found = []
     for run in range(n_runs):
@@ -34,22 +39,22 @@ def markers_of_runs(
 
 
 def _ends(steps: np.ndarray, curves: Mapping[str, np.ndarray | str]) -> tuple[float, float]:
-    """First and last step at which a run has any value; those of the record if it has none."""
+    """Return the first and last step with any value of the run; the ends of the record if there is no value."""
     measured = [~np.isnan(curve) for curve in curves.values() if not isinstance(curve, str)]
-    seen = steps[np.any(measured, axis=0)] if measured else steps
-    first, last = (seen if len(seen) else steps)[[0, -1]]
+    observed = steps[np.any(measured, axis=0)] if measured else steps
+    first, last = (observed if len(observed) else steps)[[0, -1]]
     return float(first), float(last)
 
 
 def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
-    """Values (run, step); one curve belongs to all runs."""
+    """Return values (run, step); one curve belongs to all runs."""
     if "run" in curve.dims:
         return curve.transpose("run", "step").to_numpy()
     return np.broadcast_to(curve.to_numpy(), (n_runs, curve.sizes["step"]))
 
 
 def markers_dataset(found: list[Run], runs: np.ndarray, axis: str) -> xr.Dataset:
-    """Markers over (run, marker), with the ends of the record of each run."""
+    """Return the markers over (run, marker), with the ends of the record of each run."""
     variables = {
         field.name: (
             ("run", "marker"),
@@ -71,10 +76,10 @@ def markers_dataset(found: list[Run], runs: np.ndarray, axis: str) -> xr.Dataset
 
 
 def phases_between(steps: np.ndarray, markers: xr.Dataset) -> np.ndarray:
-    """Phases (run, step) at some steps."""
+    """Return the phases (run, step) at some steps, int8."""
     status, at = (markers[name].sel(marker=["fit_end", "end"]).values for name in ("status", "step"))  # (run, 2)
-    never = np.where(status == "left_censored", -np.inf, np.inf)
-    fitted, ended = np.where(status == "found", at, never).T[:, :, None]  # from where they count as reached
-    unknown = np.isin(status[:, :1], ["undefined", "undecided"])
-    none, zero, one, two = np.arange(-1, 3, dtype=np.int8)  # of this type from the start: there may be many runs
-    return np.where(unknown, none, np.where(steps < fitted, zero, np.where(steps < ended, one, two)))
+    beyond = np.where(status == Status.LEFT_CENSORED, -np.inf, np.inf)
+    fitted, ended = np.where(status == Status.FOUND, at, beyond).T[:, :, None]
+    unknown = np.isin(status[:, :1], [Status.UNDEFINED, Status.UNDECIDED])
+    phase = np.where(steps < fitted, FITTING, np.where(steps < ended, FITTED, GENERALISED))
+    return np.where(unknown, UNKNOWN, phase)

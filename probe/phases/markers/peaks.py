@@ -104,8 +104,10 @@ def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3,
     if test.start:
         notes.insert(0, f"the noise and the test are those from {s[test.start]:g} on, without the initial descent")
     reason = "; ".join([found.reason, *notes])
-    noise = {"noise": typical_sd(test.noise), "correlation": float(test.noise.phi[0])}
-    return replace(found, rule=rule, p_value=test.p_value, n_spikes=n_spikes, reason=reason, **noise)
+    return replace(
+        found, rule=rule, p_value=test.p_value, n_spikes=n_spikes, reason=reason, noise=typical_sd(test.noise),
+        correlation=float(test.noise.phi[0]),
+    )  # fmt: skip
 
 
 def _check_alpha(alpha: float) -> None:

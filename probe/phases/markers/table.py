@@ -138,7 +138,7 @@ MARKERS: tuple[MarkerKind, ...] = (
     MarkerKind(
         name="generalisation_onset",
         rules={"test_accuracy": _generalisation_onset},
-        sentence="test accuracy leaves chance",
+        sentence="the test accuracy leaves chance",
         label="above chance",
         colour="#b0812a",
         peak=False,
@@ -146,7 +146,7 @@ MARKERS: tuple[MarkerKind, ...] = (
     MarkerKind(
         name="descent_onset",
         rules={"test_loss": _descent_onset},
-        sentence="test loss turns down",
+        sentence="the test loss turns down",
         label="loss turns",
         colour="#2b6ca3",
         peak=True,
@@ -162,7 +162,7 @@ MARKERS: tuple[MarkerKind, ...] = (
     MarkerKind(
         name="end",
         rules={"test_accuracy": _end},
-        sentence="test accuracy reaches its end",
+        sentence="the test accuracy reaches its end",
         label="end",
         colour="#3d8b4f",
         peak=False,

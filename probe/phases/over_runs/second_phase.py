@@ -166,7 +166,12 @@ def _drops(gaps: np.ndarray, alpha: float) -> dict[str, Any]:
     drop, rise = _held_out(gaps)
     mean, half = float(drop.mean()), stats.t.ppf(1 - alpha, len(drop) - 1) * drop.std(ddof=1) / np.sqrt(len(drop))
     ratio = float(mean / rise.mean()) if rise.mean() > 0 else np.nan
-    return {"drop": drop, "mean_drop": mean, "interval": (float(mean - half), float(mean + half)), "drop_to_rise": ratio}
+    return {
+        "drop": drop,
+        "mean_drop": mean,
+        "interval": (float(mean - half), float(mean + half)),
+        "drop_to_rise": ratio,
+    }
 
 
 def _check(steps: ArrayLike, values: ArrayLike, alpha: float, n_null: int) -> tuple[np.ndarray, np.ndarray]:
