@@ -16,11 +16,12 @@ import pytest
 import xarray as xr
 
 from probe import PhaseDetector, load, save
+from probe.errors import ProbeWarning
 from probe.readers import guess_roles, read, role_of
-from probe.readers.discovery import labels
-from probe.readers.log import Log, settle, to_series
+from probe.readers.discovery import run_labels
+from probe.readers.log import Log, increasing_points, to_series
 from probe.readers.wire import tfrecord as records
-from probe.readers.wire.events import Scalars, scalars
+from probe.readers.wire.events import Scalars, read_scalars
 
 LOGS = Path(__file__).parent / "logs"
 _spec = spec_from_file_location("make_logs", LOGS / "make.py")
@@ -86,7 +87,7 @@ def test_a_resumed_run_goes_on_where_it_was_resumed() -> None:
     assert series["step"].values.tolist() == truth["step"].tolist()
     shift = np.arange(len(truth["step"])) >= 50
     np.testing.assert_allclose(series["train_loss"].values, truth["train_loss"] + shift, rtol=1e-6)
-    assert "resumed at 45815: 5 older points left out" in series.attrs["reading"]
+    assert "resumed at 45815: 5 older points were dropped" in series.attrs["reading"]
 
 
 def test_the_database_of_mlflow(tmp_path: Path) -> None:
@@ -104,10 +105,10 @@ def test_the_database_of_mlflow(tmp_path: Path) -> None:
     assert read(database("UPDATE runs SET name = 'same'"))["run"].values.tolist() == ["same 1", "same 2"]
     one = read(database("UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = 'seed0'"))
     agrees(one, ROLES, 1)
-    assert "1 deleted runs left out" in one.attrs["reading"]
-    with pytest.raises(ValueError, match=r"no run in mlflow\.db has logged a metric"):
+    assert "1 deleted runs were ignored" in one.attrs["reading"]
+    with pytest.raises(ValueError, match=r"Expected a run with a metric in mlflow\.db"):
         read(database("DELETE FROM metrics"))
-    with pytest.raises(ValueError, match="is no database of MLflow"):
+    with pytest.raises(ValueError, match="Expected a database of MLflow"):
         read(database("DROP TABLE metrics"))
 
 
@@ -128,8 +129,8 @@ def events(path: Path) -> tuple[Scalars, list[str]]:
     said: list[str] = []
     bad: list[int] = []
     found: dict[str, list] = {}
-    for block in records.frames(path, said):
-        for tag, points in scalars(block, bad).items():
+    for block in records.read_frames(path, said):
+        for tag, points in read_scalars(block, bad).items():
             found.setdefault(tag, []).append(points)
     said += ["damaged records"] if sum(bad) else []
     return {
@@ -269,7 +270,7 @@ def test_many_tags_keep_their_order_and_their_points(tmp_path: Path) -> None:
 
 def test_a_damaged_event_file_is_read_with_a_warning(tmp_path: Path) -> None:
     (tmp_path / EVENTS.name).write_bytes(EVENTS.read_bytes()[:-500])
-    with pytest.warns(UserWarning, match="cut off, or still being written"):
+    with pytest.warns(ProbeWarning, match="cut off, or still being written"):
         series = read(tmp_path)
     assert series.sizes["step"] > 40
     assert "cut off" in series.attrs["reading"]
@@ -284,7 +285,7 @@ def test_event_files_above_runs_do_not_join_them(tmp_path: Path) -> None:
         shutil.copy(file, tmp_path / folder)
     series = read(tmp_path)
     assert series["run"].values.tolist() == ["run_1", "run_2"]
-    assert "nothing was logged, left out: run ." in series.attrs["reading"]
+    assert "runs without points were ignored: ." in series.attrs["reading"]
 
 
 # Steps
@@ -295,7 +296,7 @@ def test_event_files_above_runs_do_not_join_them(tmp_path: Path) -> None:
     [
         ([0, 1, 2, 3], [0, 1, 2, 3], ""),
         ([0, 1, 1, 2], [0, 2, 3], "1 repeated steps"),
-        ([0, 10, 20, 30, 15, 25, 35], [0, 1, 4, 5, 6], "resumed at 15: 2 older points"),
+        ([0, 10, 20, 30, 15, 25, 35], [0, 1, 4, 5, 6], "resumed at 15: 2 older points were dropped"),
         ([0, 10, 20, 10, 20, 30], [0, 3, 4, 5], "resumed at 10: 2 older"),
         ([0, 10, 20, 0, 10], [3, 4], "resumed at 0: 3 older"),
         ([0, 10, 20, 30, 12, 14, 25, 5, 6], [0, 7, 8], "resumed at 12, 5: 6 older"),
@@ -306,7 +307,7 @@ def test_event_files_above_runs_do_not_join_them(tmp_path: Path) -> None:
 )
 def test_steps_that_repeat_and_go_back(steps: list[int], kept: list[int], said: str) -> None:
     values = np.arange(len(steps))
-    found_steps, found_values, told = settle(np.array(steps, dtype=float), values)
+    found_steps, found_values, told = increasing_points(np.array(steps, dtype=float), values)
     assert found_values.tolist() == kept
     assert found_steps.tolist() == [steps[i] for i in kept]
     assert (said in told) if said else not told
@@ -350,22 +351,24 @@ def log(**columns: int) -> Log:
 
 
 def test_unclear_and_unknown_names_are_errors_that_list_names() -> None:
-    with pytest.raises(ValueError, match="test_loss could be val_loss or eval_loss in x; say which"):
-        to_series(log(val_loss=9, eval_loss=9), {}, source="x", form="csv")
-    with pytest.raises(ValueError, match="no loss and no accuracy was recognised in x; there are: reward, lr"):
-        to_series(log(reward=9, lr=9), {}, source="x", form="csv")
-    with pytest.raises(ValueError, match="no 'val_los' for test_loss in x; near names: val_loss"):
-        to_series(log(val_loss=9), {"test_loss": "val_los"}, source="x", form="csv")
-    with pytest.raises(ValueError, match="no curves in x"):
-        to_series(Log({}), {}, source="x", form="csv")
-    series = to_series(log(val_loss=9, eval_loss=9), {}, source="x", form="csv", strict=False)
+    with pytest.raises(
+        ValueError, match="Expected one name for test_loss in x, got val_loss and eval_loss; choose one"
+    ):
+        to_series(log(val_loss=9, eval_loss=9), {}, source="x", format="csv")
+    with pytest.raises(ValueError, match="Expected a name of a loss or an accuracy in x, got reward, lr; give yours"):
+        to_series(log(reward=9, lr=9), {}, source="x", format="csv")
+    with pytest.raises(ValueError, match="a logged name for test_loss in x, got 'val_los'; near names: val_loss"):
+        to_series(log(val_loss=9), {"test_loss": "val_los"}, source="x", format="csv")
+    with pytest.raises(ValueError, match="Expected a number with a step in x"):
+        to_series(Log({}), {}, source="x", format="csv")
+    series = to_series(log(val_loss=9, eval_loss=9), {}, source="x", format="csv", strict=False)
     assert set(series) == {"val_loss", "eval_loss"}
     assert series.attrs["reading"] == "test_loss: unclear, one of val_loss, eval_loss"
 
 
 def test_names_of_variables_stay_apart() -> None:
     points = {name: (np.arange(5), np.full(5, float(i))) for i, name in enumerate(["a/b", "a_b", "test_loss", "mine"])}
-    series = to_series(Log(points), {"test_loss": "mine"}, source="x", form="csv")
+    series = to_series(Log(points), {"test_loss": "mine"}, source="x", format="csv")
     assert {name: (a.attrs["logged_as"], float(a[0])) for name, a in series.items()} == {
         "a_b": ("a/b", 0), "a_b_2": ("a_b", 1), "test_loss_2": ("test_loss", 2), "test_loss": ("mine", 3),
     }  # fmt: skip
@@ -373,9 +376,9 @@ def test_names_of_variables_stay_apart() -> None:
 
 def test_labels_of_runs_are_short() -> None:
     paths = [Path(f"/logs/exp/{name}/version_0/files") for name in ("a", "b")]
-    assert labels(paths) == ["a", "b"]
-    assert labels([Path("/logs/a"), Path("/logs/a/b")]) == [".", "b"]
-    assert labels([Path("/logs/a")]) == [""]
+    assert run_labels(paths) == ["a", "b"]
+    assert run_labels([Path("/logs/a"), Path("/logs/a/b")]) == [".", "b"]
+    assert run_labels([Path("/logs/a")]) == [""]
 
 
 # Tables
@@ -390,10 +393,13 @@ def written(path: Path, text: str) -> Path:
     ("text", "said"),
     [
         ("step,loss,val_acc\n0,2,0.1\n1,1.5,0.2\n2,1,0.3\n3,.5,0.4\n", ""),
-        ("step\tloss\tval_acc\n0\t2\t0.1\n1\t1.5\t0.2\n2\t1\t0.3\n3\t.5\t0.4", "divided by a tab"),
+        ("step\tloss\tval_acc\n0\t2\t0.1\n1\t1.5\t0.2\n2\t1\t0.3\n3\t.5\t0.4", "delimiter of the columns is a tab"),
         ("\ufeffStep; loss; val_acc\n0;2;0,1\n1;1,5;0,2\n2;1;0,3\n3;0,5;0,4\n", "decimal comma"),
         ('"step","loss","val_acc"\n0,2,0.1\n1,1.5,\n1,,0.2\n2,1,0.3\n3,.5,0.4\n', ""),
-        ("epoch,loss,val_acc,who\n0,2,0.1,me\n1,1.5,0.2,me\n2,1,0.3,me\n3,.5,0.4,\n", "holds no numbers: who"),
+        (
+            "epoch,loss,val_acc,who\n0,2,0.1,me\n1,1.5,0.2,me\n2,1,0.3,me\n3,.5,0.4,\n",
+            "columns without numbers were ignored: who",
+        ),
         ("step,loss,val_acc,x\n0,2,0.1,1\n1,1.5,0.2,1\n2,1,0.3,1\n3,.5,0.4", "cut off, or still being written"),
     ],
 )
@@ -411,12 +417,12 @@ def test_tables_as_they_come(text: str, said: str, tmp_path: Path) -> None:
 def test_the_column_of_steps_is_named_or_missed(tmp_path: Path) -> None:
     path = written(tmp_path / "log.csv", "t,loss\n5,1\n6,2\n7,3\n8,4\n")
     with pytest.raises(
-        ValueError, match=r"no column of steps among t, loss: none is called step, steps, .* axis='row'"
+        ValueError, match=r"Expected a column of steps named step, steps, .*, got t, loss; .* axis='row'"
     ):
         read(path)
     assert read(path, axis="t")["step"].values.tolist() == [5, 6, 7, 8]
     assert read(path, axis="row")["step"].values.tolist() == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="no column 'tt' for the axis"):
+    with pytest.raises(ValueError, match="as axis, got 'tt'"):
         read(path, axis="tt")
 
 
@@ -433,10 +439,10 @@ def test_a_column_run_divides_the_rows(labels: tuple[str, str], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty"),
-        ("1,2\n3,4\n", "expected names of columns in the first line"),
-        ("step,loss\n1,2\n3,4,5\n", "is no table that can be read"),
-        ("step,loss\na,b\n", "no column of steps|no curves"),
+        ("", "got an empty line"),
+        ("1,2\n3,4\n", "Expected names of columns in the first line .* got numbers"),
+        ("step,loss\n1,2\n3,4,5\n", "Expected a table in"),
+        ("step,loss\na,b\n", "a column of steps|a number with a step"),
     ],
 )
 def test_what_is_no_table_is_an_error(text: str, message: str, tmp_path: Path) -> None:
@@ -451,7 +457,7 @@ def test_lines_of_json(tmp_path: Path) -> None:
     text = (
         '{"config": 1}\n' + "\n".join(map(json.dumps, good[:3])) + "\nrubbish\n" + "\n".join(map(json.dumps, good[3:]))
     )
-    with pytest.warns(UserWarning, match="cut off"):
+    with pytest.warns(ProbeWarning, match="cut off"):
         series = read(written(tmp_path / "log.jsonl", text + '\n{"global_step": 5, "tr'))
     assert series["train_loss"].values.tolist() == [4, 3, 2, 1, 0]
     np.testing.assert_equal(series["test_loss"].values, [0, np.nan, 2, 3, 4])
@@ -467,36 +473,36 @@ def test_json_lists_and_histories(tmp_path: Path) -> None:
     history = {"loss": [3, 2, 1, 0], "val_loss": [4, 3, 2, 1]}
     path = written(tmp_path / "b.json", json.dumps(history))
     assert read(path, axis="row")["test_loss"].values.tolist() == [4, 3, 2, 1]
-    with pytest.raises(ValueError, match="expected a list of objects, or an object of lists"):
+    with pytest.raises(ValueError, match="Expected a list of objects, or an object of lists"):
         read(written(tmp_path / "c.json", json.dumps({"a": [1, 2], "b": [1]})))
 
 
 # Files and folders
 
 
-def test_runs_of_different_lengths_and_forms(tmp_path: Path) -> None:
+def test_runs_of_different_lengths_and_formats(tmp_path: Path) -> None:
     for name, n in (("a", 5), ("b", 9)):
         written(tmp_path / f"{name}.csv", "step,loss\n" + "".join(f"{i},{i}\n" for i in range(n)))
     written(tmp_path / "c.jsonl", '{"step": 0, "loss": 1}\n')
     series = read(tmp_path)
     assert series["run"].values.tolist() == ["a", "b"]
     assert series["train_loss"].count("step").values.tolist() == [5, 9]
-    assert "also there, and not read: 1 of json" in series.attrs["reading"]
-    assert read(tmp_path, form="json").sizes == {"step": 1}
-    with pytest.raises(ValueError, match="expected one of the forms probe, tensorboard"):
-        read(tmp_path, form="excel")
-    with pytest.raises(FileNotFoundError, match="no log of the form mlflow in the folder"):
-        read(tmp_path, form="mlflow")
-    with pytest.raises(ValueError, match="is no log that is known"):
+    assert "read 2 files of csv; ignored 1 of json" in series.attrs["reading"]
+    assert read(tmp_path, format="json").sizes == {"step": 1}
+    with pytest.raises(ValueError, match="Expected one of the formats probe, tensorboard"):
+        read(tmp_path, format="excel")
+    with pytest.raises(FileNotFoundError, match="Expected a log of the format mlflow in the folder"):
+        read(tmp_path, format="mlflow")
+    with pytest.raises(ValueError, match="Expected a log of a known format"):
         read(written(tmp_path / "d.xyz", ""))
-    with pytest.raises(TypeError, match="expected roles among"):
+    with pytest.raises(TypeError, match="Expected roles among"):
         read(tmp_path, test_los="x")
 
 
 def test_damaged_files_of_other_libraries(tmp_path: Path) -> None:
     data = (LOGS / "wandb" / "run-planted1.wandb").read_bytes()
     (tmp_path / "cut.wandb").write_bytes(data[:30_000])
-    with pytest.warns(UserWarning, match="cut off"):
+    with pytest.warns(ProbeWarning, match="cut off"):
         series = read(tmp_path / "cut.wandb")
     n = series["train_loss"].count().item()
     assert 20 < n < 55
@@ -505,7 +511,7 @@ def test_damaged_files_of_other_libraries(tmp_path: Path) -> None:
     one.parent.mkdir()
     one.write_bytes(data)
     other.write_bytes(data[:20_000] + bytes([data[20_000] ^ 4]) + data[20_001:])
-    with pytest.warns(UserWarning, match="1 damaged records left out"):
+    with pytest.warns(ProbeWarning, match="1 damaged records were ignored"):
         series = read(one.parent)
     assert series["run"].values.tolist() == ["one", "other"]
     assert series["train_loss"].count("step").values[0] == 55
@@ -521,7 +527,7 @@ def test_damaged_files_of_other_libraries(tmp_path: Path) -> None:
     metrics.mkdir(parents=True)
     written(tmp_path / "mlruns" / "meta.yaml", "")
     written(metrics / "loss", "0 3.5 0\n0 2.5 1\n0 1.5 2\n0 0.5 3\n0 .2")
-    with pytest.warns(UserWarning, match="1 damaged lines"):
+    with pytest.warns(ProbeWarning, match="1 damaged lines"):
         assert read(tmp_path / "mlruns")["train_loss"].values.tolist() == [3.5, 2.5, 1.5, 0.5]
 
 

@@ -79,7 +79,7 @@ def _reading(command: argparse.ArgumentParser) -> None:
     for role in ROLES:
         group.add_argument(f"--{role.replace('_', '-')}", metavar="NAME")
     group.add_argument("--axis", metavar="NAME", help="what the curves run over: step, epoch, ...; row counts the rows")
-    group.add_argument("--form", metavar="FORM", help="kind of log, where a folder has several; a wrong one lists them")
+    group.add_argument("--format", metavar="FORMAT", help="format of the log; probe formats lists them")
 
 
 def _judging(command: argparse.ArgumentParser) -> None:

@@ -99,7 +99,7 @@ def _print_notes(series: xr.Dataset) -> None:
 
 def _series(args: argparse.Namespace, path: Path | None = None, *, strict: bool = True) -> xr.Dataset:
     roles = {role: getattr(args, role) for role in ROLES if getattr(args, role)}
-    return read(path or args.path, form=args.form, axis=args.axis, strict=strict, **roles)
+    return read(path or args.path, format=args.format, axis=args.axis, strict=strict, **roles)
 
 
 def _roles(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Logs of other libraries as series: TensorBoard, Lightning, Hugging Face, W&B, MLflow, CSV, JSON, NetCDF."""
+"""Read logs of other libraries as series; ``READERS`` lists the formats."""
 
 import lazy_loader
 

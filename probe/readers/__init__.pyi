@@ -4,6 +4,5 @@ from .names import (
     role_of as role_of,
 )
 from .reading import read as read
-from .wire.tfrecord import checksums as checksums
 
 __all__: list[str]

@@ -1,100 +1,129 @@
-"""Logs that exist already, as series: TensorBoard, Lightning, Hugging Face, W&B, MLflow, CSV, JSON, NetCDF.
+"""Read logs of other libraries as series, without torch, TensorFlow or any package of a logger.
 
-:func:`read` takes a file or a folder. Every reader says what it guessed, left out or found damaged, in the attribute
-``reading``. No torch, no TensorFlow, no package of any logger.
+Every reader records what it guessed, ignored or found damaged in the attribute ``reading`` of the series.
 """
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
 
-from probe.readers.discovery import READERS, Found, find, labels
-from probe.readers.formats import native
-from probe.readers.log import to_series
+from probe.errors import ProbeWarning
+from probe.readers.discovery import FoundLogs, find_logs, run_labels
+from probe.readers.log import Log, to_series
 from probe.readers.names import ROLES
 from probe.series import concat
 
-__all__ = ["READERS", "read"]
-
 
 def read(
-    path: str | os.PathLike[str], *, form: str | None = None, axis: str | None = None, strict: bool = True, **roles: str
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    axis: str | None = None,
+    strict: bool = True,
+    **roles: str,
 ) -> xr.Dataset:
-    """Read a log, or a folder of them, as a series.
+    r"""Read a log, or a folder of logs, as a series.
 
     Parameters
     ----------
     path : path
-        A file, or a folder: every run in it becomes one of the dimension ``run``, called by its folder or file.
-    form : str, optional
-        One of ``READERS``; None recognises it by the names of the files, and says what it passed over.
+        A file or a folder. Every run in a folder becomes a label of the dimension ``run``, named after its folder or
+        file.
+    format : str, optional
+        A key of ``READERS``. None recognises the format by the names of the files, and records ignored files of other
+        formats.
     axis : str, optional
-        The column that the curves run over; None takes the first of the usual names (step, global_step, ..., epoch).
-        ``"row"`` counts the rows.
+        The column of steps. None takes the first of the usual names (step, global_step, ..., epoch). ``"row"`` numbers
+        the rows.
     strict : bool
-        Whether it is an error if two names fit one role, or none is recognised; else it is said in ``reading``.
+        True: raise an error if two names fit one role, or no role is recognised. False: record it in ``reading``.
     **roles : str
-        Logged names of ``train_accuracy``, ``train_loss``, ``test_accuracy``, ``test_loss``; those not given are
-        recognised by the usual spellings (:func:`probe.readers.role_of`).
+        Logged names of ``train_accuracy``, ``train_loss``, ``test_accuracy``, ``test_loss``. Roles that are not given
+        are recognised by the usual spellings (:func:`probe.readers.role_of`).
 
     Returns
     -------
     xarray.Dataset
-        float64 (step), or (run, step): curves under the names of their roles, all others under their own, slashes as
-        underscores. ``logged_as`` of a variable is its name in the log; ``reading`` of the Dataset lists what was
-        guessed, left out and damaged.
+        float64 (step), or (run, step). Curves have the names of their roles. Other curves keep their logged names, with
+        underscores for slashes. The attribute ``logged_as`` of a variable is its name in the log. The attribute
+        ``reading`` of the Dataset lists what was guessed, ignored and damaged.
 
     Raises
     ------
     FileNotFoundError
-        There is nothing, or nothing that is known.
+        If there is no log at the path.
     ValueError
-        A name is not in the log (near ones are listed), names are unclear, or a file cannot be read.
+        If a name is not in the log (near names are listed), names are unclear, or a file cannot be read.
+    TypeError
+        If a keyword is not a role.
 
     Warns
     -----
-    UserWarning
-        For files that are damaged or cut off; what could be read is there.
+    probe.errors.ProbeWarning
+        If a file is damaged or cut off. The rest of the file is returned.
+
+    See Also
+    --------
+    guess_roles : Recognise the roles of logged names.
+    probe.load : Load a recording of a probe.
+    probe.PhaseDetector : Find phases in the curves.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from probe import read
+    >>> _ = Path("log.csv").write_text("epoch,loss,val_acc\n0,2.5,0.1\n1,1.5,0.4\n2,0.5,0.9\n")
+    >>> series = read("log.csv")
+    >>> series["test_accuracy"].values.tolist()
+    [0.1, 0.4, 0.9]
+    >>> series["test_accuracy"].attrs["logged_as"]
+    'val_acc'
     """
     path = Path(path).expanduser()
     if unknown := set(roles) - {*ROLES}:
-        raise TypeError(f"expected roles among {', '.join(ROLES)}, got {', '.join(sorted(unknown))}")
-    found = find(path, form)
-    if found.reader is native:
-        if axis not in (None, "step"):
-            raise ValueError(f"expected axis 'step' for a recording, got {axis!r}; it has no other")
-        series = dict(zip(labels(list(found.runs)), map(native.load, found.runs), strict=True))
-    else:
-        series = _read(found, path.name, axis, strict, roles)
-    said = found.said + _said(series)
-    for damage in (note for note in said if "damaged" in note or "cut off" in note):
-        warnings.warn(damage, UserWarning, stacklevel=2)
+        raise TypeError(
+            f"Expected roles among {', '.join(ROLES)}, got {', '.join(sorted(unknown))}; rename or remove them"
+        )
+    found = find_logs(path, format)
+    logs = _logs_by_label(found, axis)
+    for note in dict.fromkeys(note for log in logs.values() if isinstance(log, Log) for note in log.damage):
+        warnings.warn(f"Expected complete files, got a damaged one; {note}", ProbeWarning, stacklevel=2)
+    series = {
+        label: _as_series(log, label, roles, source=path.name, format=found.reader.name, strict=strict)
+        for label, log in logs.items()
+    }
+    notes = found.notes + _common_notes(series)
     joined = next(iter(series.values())) if len(series) == 1 else concat(list(series.values()), list(series))
-    return joined.assign_attrs(reading="\n".join(said)) if said else joined
+    return joined.assign_attrs(reading="\n".join(notes)) if notes else joined
 
 
-def _read(found: Found, source: str, axis: str | None, strict: bool, roles: dict[str, str]) -> dict[str, xr.Dataset]:
-    """Series by label of the run: that of its path, and that which a file gives it if it holds several."""
+def _logs_by_label(found: FoundLogs, axis: str | None) -> dict[str, Log | xr.Dataset]:
+    """Return all runs by label: that of the path, and that which a file with several runs gives. Drop empty runs."""
     logs = {
         "/".join(part for part in (label, inner) if part): log
-        for label, files in zip(labels(list(found.runs)), found.runs.values(), strict=True)
+        for label, files in zip(run_labels(list(found.runs)), found.runs.values(), strict=True)
         for inner, log in found.reader.read(files, axis).items()
     }
-    if empty := [name for name, log in logs.items() if not log.points and len(logs) > 1]:
-        found.said.append(f"nothing was logged, left out: run {', '.join(empty)}")
-    return {
-        name: to_series(
-            log, roles, source=f"{source} (run {name})" if name else source, form=found.reader.NAME, strict=strict
-        )
-        for name, log in logs.items()
-        if name not in empty
-    }
+    empty = [label for label, log in logs.items() if isinstance(log, Log) and not log.points and len(logs) > 1]
+    if empty:
+        found.notes.append(f"runs without points were ignored: {', '.join(empty)}")
+    return {label: log for label, log in logs.items() if label not in empty}
 
 
-def _said(series: dict[str, xr.Dataset]) -> list[str]:
-    """What was said of each run, once if it was said of all."""
+def _as_series(
+    log: Log | xr.Dataset, label: str, roles: Mapping[str, str], *, source: str, format: str, strict: bool
+) -> xr.Dataset:
+    if isinstance(log, xr.Dataset):  # a recording
+        return log
+    source = f"{source} (run {label})" if label else source
+    return to_series(log, roles, source=source, format=format, strict=strict)
+
+
+def _common_notes(series: Mapping[str, xr.Dataset]) -> list[str]:
+    """Return the notes of all runs, with the labels of the runs unless all runs have the note."""
     runs_of: dict[str, list[str]] = {}
     for label, one in series.items():
         for note in one.attrs.get("reading", "").splitlines():

@@ -1,7 +1,8 @@
-"""Rows with named columns, whatever file they stood in, as a log: the column of steps is found, the rest are curves."""
+"""Rows with named columns as a log: the column of steps is recognised, and the others are curves."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,40 @@ import numpy as np
 from probe.readers.log import Log, Points
 from probe.readers.names import guess_axis
 
-# Columns of loggers that are no curves.
+# Columns of loggers that hold no curves.
 CLOCKS = {"_step", "_timestamp", "_runtime", "timestamp", "wall_time", "created_at", "Wall Time", "Wall time"}
 
 
+@dataclass
+class Table:
+    """Numbers of a table.
+
+    Attributes
+    ----------
+    columns : dict of str to (rows, values)
+        Row numbers and values of each column, without empty cells.
+    n_rows : int
+    notes, damage : list of str
+        As in :class:`probe.readers.log.Log`.
+    """
+
+    columns: dict[str, Points]
+    n_rows: int
+    notes: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+
 class TableColumns:
-    """Numbers by column and row, as they come: 16 bytes each, however sparse the rows are."""
+    """Collector of rows into columns. A number takes 16 bytes, however sparse the rows are."""
 
     def __init__(self) -> None:
         self.n_rows = 0
-        self.words: set[str] = set()  # columns that hold something else than numbers
+        self.text: set[str] = set()  # columns with values that are not numbers
         self._rows: dict[str, array] = {}
         self._values: dict[str, array] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One row; mappings in it are flattened with slashes."""
+        """Add one row. The keys of nested mappings are joined with slashes."""
         self._put(row, "")
         self.n_rows += 1
 
@@ -36,15 +56,15 @@ class TableColumns:
                 self._rows.setdefault(name, array("q")).append(self.n_rows)
                 self._values.setdefault(name, array("d")).append(number)
             elif value is not None:
-                self.words.add(name)
+                self.text.add(name)
 
     def points(self) -> dict[str, Points]:
-        """Row numbers and values of each column."""
+        """Return row numbers and values of each column."""
         return {name: (np.array(rows), np.array(self._values[name])) for name, rows in self._rows.items()}
 
 
 def as_number(value: Any) -> float | None:
-    """A number, also as the words that JSON writers use for those it lacks; None: something else."""
+    """Return a number, also from the text that JSON writers use for NaN and infinity; None for other values."""
     if isinstance(value, (int, float)):
         return float(value)
     if isinstance(value, str) and value.strip().lower() in ("nan", "inf", "-inf", "infinity", "-infinity"):
@@ -52,33 +72,30 @@ def as_number(value: Any) -> float | None:
     return None
 
 
-def table_log(
-    columns: Mapping[str, Points], n_rows: int, axis: str | None, said: Iterable[str] = (), of: int | None = None
-) -> Log:
-    """Rows and values of each column -> steps and values.
+def table_log(table: Table, axis: str | None, n_own_rows: int | None = None) -> Log:
+    """Return the log of a table: steps and values in place of rows and values.
 
     Parameters
     ----------
-    columns : mapping of str to (rows, values)
-    n_rows : int
-    of : int, optional
-        How many of the rows are of this run; None: all.
+    table : Table
     axis : str, optional
-        The column of steps; ``"row"`` counts the rows; None: the first of the usual names.
+        The column of steps. ``"row"`` numbers the rows. None takes the first of the usual names.
+    n_own_rows : int, optional
+        How many of the rows belong to this run. None: all.
     """
-    said = list(said)
+    notes = list(table.notes)
     if axis == "row":
-        return Log(dict(columns), [*said, "steps are the numbers of the rows, from 0 on"], "row")
-    name = guess_axis(columns, axis)
-    steps = np.full(n_rows, np.nan)
-    rows, values = columns[name]
+        return Log(dict(table.columns), [*notes, "steps are row numbers from 0"], table.damage, "row")
+    name = guess_axis(table.columns, axis)
+    steps = np.full(table.n_rows, np.nan)
+    rows, values = table.columns[name]
     steps[rows] = values
-    total = n_rows if of is None else of
+    total = table.n_rows if n_own_rows is None else n_own_rows
     if without := total - len(rows):
-        said.append(f"{without} of {total} rows have no {name!r}, and are left out")
+        notes.append(f"{without} of {total} rows have no {name!r} and were ignored")
     points = {}
-    for key, (rows, values) in columns.items():
+    for key, (rows, values) in table.columns.items():
         if key != name and key not in CLOCKS:
             kept = np.isfinite(steps[rows])
             points[key] = (steps[rows][kept], values[kept])
-    return Log(points, said, name)
+    return Log(points, notes, table.damage, name)

@@ -1,1 +1,1 @@
-"""One format, one file: how each logger writes its curves."""
+"""Readers of the formats of loggers, one file per format."""

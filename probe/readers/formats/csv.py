@@ -1,4 +1,4 @@
-"""Tables as text: one row for each step, columns with names, any of the usual delimiters."""
+"""Tables as text: one row per step, columns with names, any of the usual delimiters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,74 +7,75 @@ import numpy as np
 import pandas as pd
 
 from probe.readers.log import Log, Points
-from probe.readers.table import table_log
+from probe.readers.reader import Reader
+from probe.readers.table import Table, table_log
 
-NAME = "csv"
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _ROWS = 100_000  # read at a time
 
 
-def claims(path: Path) -> bool:
-    """Whether this is a table, by its name."""
+def matches(path: Path) -> bool:
+    """Return whether the file is a table, by its name."""
     return path.suffix.lower() in (".csv", ".tsv")
 
 
-def run_of(path: Path) -> Path:
-    """Each file is a run."""
-    return path
-
-
 def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
-    """One file as one run; with a column ``run``, as many as it names."""
+    """Read one file as one run, or as the runs that its column ``run`` names."""
     runs: dict[str, int] = {}
-    columns, n_rows, said = columns_of(files[0], runs)
+    table = read_columns(files[0], runs)
     if not runs or axis == "run":
-        return {"": table_log(columns, n_rows, axis, said)}
-    at, codes = columns.pop("run")
-    run = np.full(n_rows, -1)
-    run[at] = codes
+        return {"": table_log(table, axis)}
+    rows, codes = table.columns.pop("run")
+    run = np.full(table.n_rows, -1)
+    run[rows] = codes
     logs = {}
     for label, code in runs.items():
-        own = {name: (rows[run[rows] == code], values[run[rows] == code]) for name, (rows, values) in columns.items()}
-        logs[label] = table_log({k: v for k, v in own.items() if len(v[0])}, n_rows, axis, of=int((run == code).sum()))
-    next(iter(logs.values())).said.extend([*said, f"the column 'run' divides the rows among {len(logs)} runs"])
+        own = {name: (at[run[at] == code], values[run[at] == code]) for name, (at, values) in table.columns.items()}
+        points = {name: column for name, column in own.items() if len(column[0])}
+        logs[label] = table_log(Table(points, table.n_rows), axis, int((run == code).sum()))
+    first = next(iter(logs.values()))
+    first.notes += [*table.notes, f"the column 'run' divides the rows among {len(logs)} runs"]
+    first.damage += table.damage
     return logs
 
 
-def header(path: Path) -> tuple[list[str], str]:
-    """Names of the columns, and the delimiter: the one that the first line has most of."""
+def _header(path: Path) -> tuple[list[str], str]:
+    """Return the names of the columns and the delimiter, which is the most frequent one in the first line."""
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         first = file.readline(2**20).strip("\r\n")
     if not first.strip():
-        raise ValueError(f"{path.name} is empty, or its first line is; expected the names of columns")
+        raise ValueError(
+            f"Expected names of columns in the first line of {path.name}, got an empty line; add the names"
+        )
     delimiter = max(_DELIMITERS, key=first.count)
     names = [name.strip().strip('"') for name in first.split(delimiter)]
     if all(_is_number(name) for name in names):
         raise ValueError(
-            f"expected names of columns in the first line of {path.name}, got numbers; add a line of names"
+            f"Expected names of columns in the first line of {path.name}, got numbers; add a line of names"
         )
     return names, delimiter
 
 
-def names_in(path: Path) -> list[str]:
-    """Names of the columns, none if there is no such line."""
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns; an empty list if there are none."""
     try:
-        return header(path)[0]
+        return _header(path)[0]
     except (OSError, ValueError):
         return []
 
 
-def columns_of(path: Path, runs: dict[str, int] | None = None) -> tuple[dict[str, Points], int, list[str]]:
-    """Rows and values of each column that holds numbers, the number of rows, and what was guessed.
+def read_columns(path: Path, runs: dict[str, int] | None = None) -> Table:
+    """Return the columns that hold numbers.
 
-    If there is a column ``run``, ``runs`` gets its labels, numbered as they come, and the column holds the numbers.
+    If there is a column ``run``, its labels are added to ``runs`` with consecutive numbers, and the column holds these
+    numbers.
     """
-    _, delimiter = header(path)
-    said = [] if delimiter == "," else [f"{path.name}: columns are divided by a {_DELIMITERS[delimiter]}"]
+    _, delimiter = _header(path)
+    notes = [] if delimiter == "," else [f"{path.name}: the delimiter of the columns is a {_DELIMITERS[delimiter]}"]
     comma = delimiter == ";" and _decimal_comma(path)
-    said += ["numbers have a decimal comma"] if comma else []
+    notes += ["numbers have a decimal comma"] if comma else []
     parts: dict[str, list[Points]] = {}
-    words: dict[str, int] = {}
+    n_text: dict[str, int] = {}
     n_rows = 0
     options = {"sep": delimiter, "decimal": "," if comma else ".", "encoding": "utf-8-sig", "skipinitialspace": True}
     try:
@@ -83,43 +84,43 @@ def columns_of(path: Path, runs: dict[str, int] | None = None) -> tuple[dict[str
                 chunk.columns = [str(name).strip() for name in chunk.columns]
                 if runs is not None and "run" in chunk:
                     chunk["run"] = [runs.setdefault(str(label), len(runs)) for label in chunk["run"]]
-                _add(chunk, n_rows, parts, words)
+                _add(chunk, n_rows, parts, n_text)
                 n_rows += len(chunk)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is no table that can be read: {error}") from error
-    said += _left_out(parts, words) + _torn(path, delimiter)
-    return {name: _joined(some) for name, some in parts.items()}, n_rows, said
+        raise ValueError(f"Expected a table in {path.name}, got {error}; correct the file") from error
+    notes += _drop_text(parts, n_text)
+    return Table({name: _joined(some) for name, some in parts.items()}, n_rows, notes, _cut_off(path, delimiter))
 
 
-def _add(chunk: pd.DataFrame, offset: int, parts: dict[str, list[Points]], words: dict[str, int]) -> None:
+def _add(chunk: pd.DataFrame, offset: int, parts: dict[str, list[Points]], n_text: dict[str, int]) -> None:
     for name in chunk.columns:
         numbers = pd.to_numeric(chunk[name], errors="coerce").to_numpy(dtype=float)
         rows = np.flatnonzero(~np.isnan(numbers))
         if lost := int(chunk[name].notna().sum()) - len(rows):
-            words[name] = words.get(name, 0) + lost
+            n_text[name] = n_text.get(name, 0) + lost
         if len(rows):
             parts.setdefault(name, []).append((rows + offset, numbers[rows]))
 
 
-def _left_out(parts: dict[str, list[Points]], words: dict[str, int]) -> list[str]:
-    """Say which columns are words; one with more words than numbers is none of numbers."""
-    said = []
-    for name, lost in words.items():
+def _drop_text(parts: dict[str, list[Points]], n_text: dict[str, int]) -> list[str]:
+    """Drop columns with more text than numbers, and return notes about all columns with text."""
+    notes = []
+    for name, lost in n_text.items():
         if lost > sum(len(rows) for rows, _ in parts.get(name, [])):
             parts.pop(name, None)
-            said.append(f"left out, for it holds no numbers: {name}")
+            notes.append(f"columns without numbers were ignored: {name}")
         else:
-            said.append(f"{name}: {lost} entries are no numbers, and are left out")
-    return said
+            notes.append(f"{name}: {lost} entries are no numbers and were ignored")
+    return notes
 
 
 def _joined(some: list[Points]) -> Points:
     return np.concatenate([rows for rows, _ in some]), np.concatenate([values for _, values in some])
 
 
-def _torn(path: Path, delimiter: str) -> list[str]:
-    """Whether the last line was cut off: it has no end, and fewer fields than the first."""
-    names, _ = header(path)
+def _cut_off(path: Path, delimiter: str) -> list[str]:
+    """Return a note if the last line was cut off: it has no line end, and fewer fields than the first."""
+    names, _ = _header(path)
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 2**16))
         last = file.read().split(b"\n")[-1]
@@ -140,3 +141,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+READER = Reader("csv", "*.csv, *.tsv", matches, read, suffixes=(".txt", ".dat"))

@@ -1,4 +1,4 @@
-"""JSON: a line for each step (JSONL), a list of such entries, or a mapping of lists (a Keras history)."""
+"""JSON: one object per line (JSONL), a list of such objects, or an object of lists (a Keras history)."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,45 +6,41 @@ from pathlib import Path
 from typing import Any
 
 from probe.readers.log import Log
-from probe.readers.table import TableColumns, table_log
+from probe.readers.reader import Reader
+from probe.readers.table import Table, TableColumns, table_log
 
-NAME = "json"
 
-
-def claims(path: Path) -> bool:
-    """Whether this is a log in JSON, by its name."""
+def matches(path: Path) -> bool:
+    """Return whether the file is a log in JSON lines, by its name."""
     return path.suffix.lower() in (".jsonl", ".ndjson")
 
 
-def run_of(path: Path) -> Path:
-    """Each file is a run."""
-    return path
-
-
 def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
-    """One file as one run."""
-    said: list[str] = []
+    """Read one file as one run."""
+    table = Table({}, 0)
     columns = TableColumns()
-    for entry in _entries(files[0], said):
+    for entry in _entries(files[0], table):
         columns.add(entry)
-    points = columns.points()
-    if words := sorted(columns.words - {*points}):
-        said.append(f"left out, for they hold no numbers: {', '.join(words[:8])}{', ...' if len(words) > 8 else ''}")
-    if not points:
-        raise ValueError(f"no numbers in {files[0].name}; expected one JSON object in each line")
-    return {"": table_log(points, columns.n_rows, axis, said)}
+    table.columns, table.n_rows = columns.points(), columns.n_rows
+    if text := sorted(columns.text - {*table.columns}):
+        table.notes.append(
+            f"columns without numbers were ignored: {', '.join(text[:8])}{', ...' if len(text) > 8 else ''}"
+        )
+    if not table.columns:
+        raise ValueError(f"Expected one JSON object with numbers in each line of {files[0].name}, got no number")
+    return {"": table_log(table, axis)}
 
 
-def _entries(path: Path, said: list[str]) -> Iterator[Mapping[str, Any]]:
+def _entries(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:
     if path.suffix.lower() == ".json":
         yield from _whole(path)
     else:
-        yield from lines(path, said)
+        yield from json_lines(path, table)
 
 
-def lines(path: Path, said: list[str]) -> Iterator[Mapping[str, Any]]:
-    """Objects line by line; damaged lines are counted, and said."""
-    damaged, torn = 0, False
+def json_lines(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects line by line. Add notes about lines that cannot be read to ``table``."""
+    n_other, cut_off = 0, False
     with open(path, encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             if not line.strip():
@@ -56,17 +52,17 @@ def lines(path: Path, said: list[str]) -> Iterator[Mapping[str, Any]]:
             if isinstance(entry, dict):
                 yield entry
             elif line.endswith("\n"):
-                damaged += 1
+                n_other += 1
             else:
-                torn = True
-    if damaged:
-        said.append(f"{path.name}: {damaged} lines are no JSON objects, and are left out")
-    if torn:
-        said.append(f"{path.name}: the last line is cut off, or still being written, and is left out")
+                cut_off = True
+    if n_other:
+        table.notes.append(f"{path.name}: {n_other} lines are no JSON objects and were ignored")
+    if cut_off:
+        table.damage.append(f"{path.name}: the last line is cut off, or still being written, and was ignored")
 
 
 def _whole(path: Path) -> Iterator[Mapping[str, Any]]:
-    """A list of objects, or an object of lists, as rows."""
+    """Yield the rows of a list of objects, or of an object of lists."""
     content = json.loads(path.read_text(encoding="utf-8-sig"))
     if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
         yield from content
@@ -74,8 +70,11 @@ def _whole(path: Path) -> Iterator[Mapping[str, Any]]:
     columns = {k: v for k, v in content.items() if isinstance(v, list)} if isinstance(content, dict) else {}
     if not columns or len({len(column) for column in columns.values()}) > 1:
         raise ValueError(
-            f"expected a list of objects, or an object of lists of one length, in {path.name}; "
-            f"got {type(content).__name__}"
+            f"Expected a list of objects, or an object of lists of one length, in {path.name}, got "
+            f"{type(content).__name__}; convert it"
         )
     for row in zip(*columns.values(), strict=True):
         yield dict(zip(columns, row, strict=True))
+
+
+READER = Reader("json", "*.jsonl, *.ndjson", matches, read, suffixes=(".json",))

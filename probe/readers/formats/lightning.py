@@ -3,24 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from probe.readers.formats.csv import columns_of, names_in
+from probe.readers.formats.csv import column_names, read_columns
 from probe.readers.log import Log
+from probe.readers.reader import Reader
 from probe.readers.table import table_log
 
-NAME = "lightning"
+
+def matches(path: Path) -> bool:
+    """Return whether the file is ``metrics.csv`` with the column that CSVLogger always writes."""
+    return path.name == "metrics.csv" and "step" in column_names(path)
 
 
-def claims(path: Path) -> bool:
-    """``metrics.csv`` with the column that CSVLogger always writes."""
-    return path.name == "metrics.csv" and "step" in names_in(path)
-
-
-def run_of(path: Path) -> Path:
-    """The folder of the version."""
+def run_path(path: Path) -> Path:
+    """Return the folder of the version."""
     return path.parent
 
 
 def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
-    """One version; the step is the trainer's, counted from 0."""
-    columns, n_rows, said = columns_of(files[0])
-    return {"": table_log(columns, n_rows, axis, said)}
+    """Read one version. Its steps are those of the trainer, counted from 0."""
+    return {"": table_log(read_columns(files[0]), axis)}
+
+
+READER = Reader("lightning", "metrics.csv", matches, read, run_path)

@@ -1,6 +1,6 @@
 """MLflow: its database ``mlflow.db`` (SQLite), or a folder with ``<run>/metrics/<key>``.
 
-The files hold lines "timestamp value step"; keys with slashes are folders. The database has the tables ``runs``
+The files have lines "timestamp value step". Keys with slashes are folders. The database has the tables ``runs``
 (run_uuid, name, lifecycle_stage) and ``metrics`` (key, value, run_uuid, step, is_nan).
 """
 
@@ -13,38 +13,38 @@ from pathlib import Path
 import numpy as np
 
 from probe.readers.log import Log, Points
-
-NAME = "mlflow"
-
-
-def claims(path: Path) -> bool:
-    """The database, by its name, or a file below the ``metrics`` of a folder that has a ``meta.yaml``."""
-    return path.name == "mlflow.db" or _run(path) is not None
+from probe.readers.reader import Reader
 
 
-def _run(path: Path) -> Path | None:
+def matches(path: Path) -> bool:
+    """Return whether the file is the database, or is below the ``metrics`` of a folder with a ``meta.yaml``."""
+    return path.name == "mlflow.db" or _run_folder(path) is not None
+
+
+def _run_folder(path: Path) -> Path | None:
     above = (folder for folder in path.parents if folder.name == "metrics")
     return next((folder.parent for folder in above if (folder.parent / "meta.yaml").exists()), None)
 
 
-def run_of(path: Path) -> Path:
-    """The folder of the run; a database holds several."""
-    return _run(path) or path
+def run_path(path: Path) -> Path:
+    """Return the folder of the run, or the database, which holds several runs."""
+    return _run_folder(path) or path
 
 
 def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
-    """One run from its files, one for each metric, or all runs of a database that were not deleted."""
+    """Read one run from its files, one for each metric, or all runs of a database that were not deleted."""
     if axis not in (None, "step"):
-        raise ValueError(f"expected axis 'step' for an MLflow run, got {axis!r}; it has no other")
-    if run_of(files[0]) == files[0]:
+        raise ValueError(f"Expected axis 'step' for an MLflow run, got {axis!r}; leave axis out")
+    if run_path(files[0]) == files[0]:
         return _database(files[0])
-    metrics = run_of(files[0]) / "metrics"
-    said: list[str] = []
-    return {"": Log({file.relative_to(metrics).as_posix(): _metric(file, said) for file in sorted(files)}, said)}
+    metrics = run_path(files[0]) / "metrics"
+    damage: list[str] = []
+    points = {file.relative_to(metrics).as_posix(): _metric(file, damage) for file in sorted(files)}
+    return {"": Log(points, damage=damage)}
 
 
 def _database(file: Path) -> dict[str, Log]:
-    """Runs by name; by name and id where two have one name."""
+    """Return the runs by name; by name and id where two runs have the same name."""
     logs: dict[str, Log] = {}
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
@@ -56,11 +56,11 @@ def _database(file: Path) -> dict[str, Log]:
                 if stage != "deleted" and (points := _points(database, run)):
                     logs[name if name and names.count(name) == 1 else f"{name or 'run'} {run[:8]}"] = Log(points)
     except sqlite3.Error as error:
-        raise ValueError(f"{file.name} is no database of MLflow that can be read: {error}") from error
+        raise ValueError(f"Expected a database of MLflow in {file.name}, got {error}; check the file") from error
     if not logs:
-        raise ValueError(f"no run in {file.name} has logged a metric")
+        raise ValueError(f"Expected a run with a metric in {file.name}, got none; check the file")
     deleted = sum(stage == "deleted" for *_, stage in runs)
-    next(iter(logs.values())).said.extend([f"{deleted} deleted runs left out"] if deleted else [])
+    next(iter(logs.values())).notes.extend([f"{deleted} deleted runs were ignored"] if deleted else [])
     return logs if len(logs) > 1 else {"": next(iter(logs.values()))}
 
 
@@ -74,18 +74,21 @@ def _points(database: sqlite3.Connection, run: str) -> dict[str, Points]:
     return {key: (np.array(steps), np.array(values)) for key, (steps, values) in columns.items()}
 
 
-def _metric(file: Path, said: list[str]) -> Points:
-    steps, values, damaged, width = array("q"), array("d"), 0, 0
+def _metric(file: Path, damage: list[str]) -> Points:
+    steps, values, n_damaged, width = array("q"), array("d"), 0, 0
     with open(file, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             words = line.split()
-            width = width or len(words)  # two words before MLflow had steps, else three; fewer are a torn line
+            width = width or len(words)  # two words before MLflow had steps, else three; an incomplete line has fewer
             try:
                 step = int(words[2]) if width > 2 else 0
                 values.append(float(words[1]))
                 steps.append(step)
             except (ValueError, IndexError):
-                damaged += 1
-    if damaged:
-        said.append(f"{file.name}: {damaged} damaged lines left out")
+                n_damaged += 1
+    if n_damaged:
+        damage.append(f"{file.name}: {n_damaged} damaged lines were ignored")
     return np.array(steps), np.array(values)
+
+
+READER = Reader("mlflow", "mlflow.db, mlruns/*/*/metrics/*", matches, read, run_path)

@@ -1,25 +1,29 @@
-"""What probe itself recorded: NetCDF, and the journal beside it."""
+"""Recordings of probe: NetCDF files and their journals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
 
-from probe.recording import journal
-from probe.recording.lines import journal_of as journal_of
-
-NAME = "probe"
+from probe.readers.reader import Reader
+from probe.recording.reading import load
 
 
-def claims(path: Path) -> bool:
-    """Whether this is a recording, by its name."""
+def matches(path: Path) -> bool:
+    """Return whether the file is a recording or a journal, by its name."""
     return path.suffix == ".nc" or path.name.endswith(".nc.journal")
 
 
-def run_of(path: Path) -> Path:
-    """The NetCDF file, also if only its journal is there."""
+def run_path(path: Path) -> Path:
+    """Return the NetCDF file of a recording, also if only its journal exists."""
     return path.with_suffix("") if path.suffix == ".journal" else path
 
 
-def load(path: Path) -> xr.Dataset:
-    """All that was recorded, see :func:`probe.load`."""
-    return journal.load(run_of(path))
+def read(files: Sequence[Path], axis: str | None = None) -> dict[str, xr.Dataset]:
+    """Load one recording, see :func:`probe.load`."""
+    if axis not in (None, "step"):
+        raise ValueError(f"Expected axis 'step' for a recording, got {axis!r}; leave axis out")
+    return {"": load(run_path(files[0]))}
+
+
+READER = Reader("probe", "*.nc", matches, read, run_path)

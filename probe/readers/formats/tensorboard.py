@@ -1,7 +1,7 @@
-"""Event files as TensorBoard, Lightning, Keras and Hugging Face write them: every point, without TensorFlow.
+"""Event files of TensorBoard, Lightning, Keras and Hugging Face. Every point is read, without TensorFlow.
 
-A folder with event files is a run. Folders ``train``, ``validation``, ... in it (Keras), and those of ``add_scalars``
-(PyTorch), belong to the run above them, and name what they hold.
+A folder with event files is a run. Its folders ``train``, ``validation``, ... (Keras) and those of ``add_scalars``
+(PyTorch) belong to the run, and their names become part of the names of the curves.
 """
 
 import re
@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from probe.readers.log import Log
-from probe.readers.wire.events import Scalars, scalars
-from probe.readers.wire.tfrecord import frames
+from probe.readers.reader import Reader
+from probe.readers.wire.events import Scalars, read_scalars
+from probe.readers.wire.tfrecord import read_frames
 
-NAME = "tensorboard"
 _SPLITS = ("train", "training", "val", "valid", "validation", "eval", "test")
 
 
-def claims(path: Path) -> bool:
-    """Whether this is an event file, by its name."""
+def matches(path: Path) -> bool:
+    """Return whether the file is an event file, by its name."""
     return "tfevents" in path.name
 
 
-def run_of(path: Path) -> Path:
-    """The folder of the run that an event file belongs to."""
+def run_path(path: Path) -> Path:
+    """Return the folder of the run that an event file belongs to."""
     folder = path.parent
-    above = any(claims(other) for other in folder.parent.glob("*tfevents*"))
+    above = any(matches(other) for other in folder.parent.glob("*tfevents*"))
     beside = [other.name.lower() for other in folder.parent.iterdir() if other.is_dir()]
     if folder.name.lower() in _SPLITS and (above or len({*beside} & {*_SPLITS}) > 1):
         return folder.parent
@@ -34,52 +34,54 @@ def run_of(path: Path) -> Path:
 
 
 def _of_add_scalars(path: Path) -> bool:
-    """Whether the folder is called <tag>_<key> for the one tag in it, as PyTorch's ``add_scalars`` does."""
+    """Return whether the folder is named <tag>_<key> after the one tag in it, as by ``add_scalars`` of PyTorch."""
     if "_" not in path.parent.name:
         return False
-    block = next(frames(path, []), None)
-    tags = [] if block is None else list(scalars(block, []))
+    block = next(read_frames(path, []), None)
+    tags = [] if block is None else list(read_scalars(block, []))
     return len(tags) == 1 and path.parent.name.startswith(f"{tags[0].replace('/', '_')}_")
 
 
 def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
-    """One run from its event files, in the order in which they were begun."""
+    """Read one run from its event files, in the order in which they were begun."""
     if axis not in (None, "step"):
-        raise ValueError(f"expected axis 'step' for event files, got {axis!r}; they have no other")
-    run = run_of(files[0])
-    said: list[str] = []
+        raise ValueError(f"Expected axis 'step' for event files, got {axis!r}; leave axis out")
+    run = run_path(files[0])
+    damage: list[str] = []
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for file in sorted(files, key=_begun):
-        for tag, points in _scalars(file, said):
-            parts.setdefault(_named(tag, file.parent, run), []).append(points)
-    if len(files) > 1:
-        said.append(f"{len(files)} event files merged")
+        for tag, points in _scalars(file, damage):
+            parts.setdefault(_curve_name(tag, file.parent, run), []).append(points)
+    notes = [f"{len(files)} event files were merged"] if len(files) > 1 else []
     joined = {tag: (np.concatenate(steps), np.concatenate(values)) for tag, (steps, values) in _columns(parts)}
-    return {"": Log(joined, said)}
+    return {"": Log(joined, notes, damage)}
 
 
 def _columns(parts: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> list[tuple[str, tuple[list, list]]]:
     return [(tag, ([steps for steps, _ in some], [values for _, values in some])) for tag, some in parts.items()]
 
 
-def _scalars(file: Path, said: list[str]) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
-    bad: list[int] = []
-    found: list[Scalars] = [scalars(block, bad) for block in frames(file, said)]
-    if sum(bad):
-        said.append(f"{file.name}: {sum(bad)} damaged records left out")
+def _scalars(file: Path, damage: list[str]) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    n_damaged: list[int] = []
+    found: list[Scalars] = [read_scalars(block, n_damaged) for block in read_frames(file, damage)]
+    if sum(n_damaged):
+        damage.append(f"{file.name}: {sum(n_damaged)} damaged records were ignored")
     return [(tag, points) for block in found for tag, points in block.items()]
 
 
 def _begun(file: Path) -> tuple[int, str]:
-    """Event files carry the second at which they were begun: events.out.tfevents.<seconds>.<host>..."""
+    """Return the second at which an event file was begun, from events.out.tfevents.<seconds>.<host>..."""
     seconds = re.search(r"tfevents\.(\d+)", file.name)
     return (int(seconds[1]) if seconds else 0, file.name)
 
 
-def _named(tag: str, folder: Path, run: Path) -> str:
-    """The tag, with what the folder below the run adds to it."""
+def _curve_name(tag: str, folder: Path, run: Path) -> str:
+    """Return the tag, extended by the name of a folder below the run."""
     if folder == run:
         return tag
     if folder.name.lower() in _SPLITS:
         return f"{folder.name}/{tag.removeprefix('epoch_')}"
     return folder.name  # of add_scalars: <tag>_<key>
+
+
+READER = Reader("tensorboard", "*tfevents*", matches, read, run_path)

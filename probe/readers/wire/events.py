@@ -1,11 +1,11 @@
-"""Scalars in the records of event files, read from the protobuf wire format: no TensorFlow, no protobuf.
+"""Scalars in the records of event files, read from the protobuf wire format without TensorFlow or protobuf.
 
 Of ``Event``: step = 2 (varint), summary = 5. Of ``Summary``: value = 1. Of its values: tag = 1, simple_value = 2,
 tensor = 8. Of a tensor: dtype = 1, shape = 2, content = 4, float = 5, double = 6, half = 13, int = 7, int64 = 10.
 Source: tensorflow/core/util/event.proto, framework/summary.proto, framework/tensor.proto.
 
-Records of one tag differ only in time, step and value. So one of them is parsed, and the same places are read in all
-records whose other bytes are the same.
+Records of one tag differ only in time, step and value. Therefore one of them is parsed, and the same positions are read
+in all records with equal other bytes.
 """
 
 from collections.abc import Iterator
@@ -22,28 +22,28 @@ Span = tuple[int, int]
 _TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 14: "bfloat16", 19: "<f2"}  # DataType of tensor contents
 _LISTS = {5: "<f4", 6: "<f8"}  # fields of a tensor that hold numbers of fixed width
 
-# Bytes; shorter records are checked whatever they hold, longer ones (histograms, pictures) only if they hold scalars.
+# Bytes. All shorter records are checked. Longer ones (histograms, pictures) are checked only if they hold scalars.
 _SHORT = 256
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a record has its numbers: spans of bytes, and for each scalar its tag, type and span."""
+    """Positions of the numbers in a record: spans of bytes, and tag, type and span of each scalar."""
 
     clock: Span
     step: Span  # of the varint, empty for step 0
     scalars: tuple[tuple[str, str, Span], ...]
 
     def mask(self, length: int) -> np.ndarray:
-        """True for the bytes that all records of the same form share."""
+        """Return True for the bytes that all records of this layout share."""
         same = np.ones(length, bool)
         for start, end in (self.clock, self.step, *(span for _, _, span in self.scalars)):
             same[start:end] = False
         return same
 
 
-def layout(record: bytes) -> Layout:
-    """Where one record has its time, its step and its scalars."""
+def parse_layout(record: bytes) -> Layout:
+    """Return the positions of time, step and scalars in one record."""
     clock = step = (0, 0)
     scalars: list[tuple[str, str, Span]] = []
     for number, start, end in fields(record, 0, len(record)):
@@ -71,7 +71,7 @@ def _scalar(record: bytes, start: int, end: int) -> tuple[str, str, Span] | None
 
 
 def _tensor(record: bytes, start: int, end: int) -> tuple[str, Span] | None:
-    """The number of a tensor that holds one."""
+    """Return type and span of the number in a tensor with one element."""
     parts = {number: (a, b) for number, a, b in fields(record, start, end)}
     kind = _TYPES.get(varint(record, parts[1][0])[0] if 1 in parts else 0)
     for number, dtype in _LISTS.items():
@@ -80,48 +80,48 @@ def _tensor(record: bytes, start: int, end: int) -> tuple[str, Span] | None:
     if kind and 4 in parts:
         size = 2 if kind == "bfloat16" else int(kind[-1])
         return (kind, parts[4]) if parts[4][1] - parts[4][0] == size else None
-    for number in (7, 10):  # whole numbers, as varints: one only
+    for number in (7, 10):  # integers, as varints: one only
         if kind and number in parts and varint(record, parts[number][0])[1] == parts[number][1]:
             return "varint", parts[number]
     return None
 
 
-def scalars(block: Frames, bad: list[int]) -> Scalars:
-    """All scalars of a block of records.
+def read_scalars(block: Frames, n_damaged: list[int]) -> Scalars:
+    """Return all scalars of a block of records.
 
     Parameters
     ----------
     block
-        As :func:`probe.readers.wire.tfrecord.frames` yields it.
-    bad : list of int
-        Gets the number of records that were damaged, and are left out.
+        As yielded by :func:`probe.readers.wire.tfrecord.read_frames`.
+    n_damaged : list of int
+        Receives numbers of damaged records, which are ignored.
     """
     data, starts, lengths = block
     found: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for length in sorted({*lengths.tolist()}):
         at = starts[lengths == length]
         if length <= _SHORT:
-            at = at[_whole(data, at, length, bad)]
+            at = at[_valid(data, at, length, n_damaged)]
         rows = windows(data, at, length)
-        groups = list(_groups(rows, bad))
+        groups = list(_groups(rows, n_damaged))
         good = np.zeros(len(at), bool)
         used = np.concatenate([members for _, members in groups]) if groups else np.empty(0, dtype=int)
-        good[used] = length <= _SHORT or _whole(data, at[used], length, bad)
-        for form, members in groups:
+        good[used] = length <= _SHORT or _valid(data, at[used], length, n_damaged)
+        for layout, members in groups:
             members = members[good[members]]
-            steps = _steps(rows[members, slice(*form.step)])
-            for tag, kind, span in form.scalars:
+            steps = _steps(rows[members, slice(*layout.step)])
+            for tag, kind, span in layout.scalars:
                 values = _numbers(rows[members, slice(*span)], kind)
                 found.setdefault(tag, []).append((at[members], steps, values))
     return {tag: _in_order(parts) for tag, parts in found.items()}
 
 
-def _whole(data: np.ndarray, starts: np.ndarray, length: int, bad: list[int]) -> np.ndarray:
-    """Which records have the right checksum."""
+def _valid(data: np.ndarray, starts: np.ndarray, length: int, n_damaged: list[int]) -> np.ndarray:
+    """Return True for records with the right checksum."""
     if not len(starts):
         return np.empty(0, bool)
     good = checksums(windows(data, starts, length)) == uint32_at(data, starts + length)
-    bad.append(int((~good).sum()))
+    n_damaged.append(int((~good).sum()))
     return good
 
 
@@ -131,59 +131,59 @@ def _in_order(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[n
     return steps[order], values[order]
 
 
-def _groups(rows: np.ndarray, bad: list[int]) -> Iterator[tuple[Layout, np.ndarray]]:
-    """Records of one form and tag: where their numbers are, and which rows (n, length) they are."""
+def _groups(rows: np.ndarray, n_damaged: list[int]) -> Iterator[tuple[Layout, np.ndarray]]:
+    """Yield the layout and the row numbers, in ``rows`` (n, length), of records of one layout and tag."""
     rest = np.arange(len(rows))
     while len(rest):
-        form, skipped = _first_with_scalars(rows, rest, bad)
+        layout, skipped = _first_with_scalars(rows, rest, n_damaged)
         rest = rest[skipped:]
-        if form is None:
+        if layout is None:
             return
-        same = form.mask(rows.shape[1])
+        same = layout.mask(rows.shape[1])
         left = np.ones(len(rest), bool)
-        for alike in _alike(rows[rest] * same):
-            own = _layout_or_none(rows[rest[alike[0]]].tobytes())
-            if own is None or own.clock != form.clock or own.step != form.step or not own.scalars:
+        for equal in _equal_rows(rows[rest] * same):
+            own = _layout_or_none(rows[rest[equal[0]]].tobytes())
+            if own is None or own.clock != layout.clock or own.step != layout.step or not own.scalars:
                 continue
-            if [span for *_, span in own.scalars] != [span for *_, span in form.scalars]:
+            if [span for *_, span in own.scalars] != [span for *_, span in layout.scalars]:
                 continue
-            alike = alike[_same_varint(rows[rest[alike], slice(*form.step)])]
-            left[alike] = False
-            yield own, rest[alike]
+            equal = equal[_same_varint(rows[rest[equal], slice(*layout.step)])]
+            left[equal] = False
+            yield own, rest[equal]
         rest = rest[left]
 
 
-def _first_with_scalars(rows: np.ndarray, rest: np.ndarray, bad: list[int]) -> tuple[Layout | None, int]:
-    """The first record that holds scalars, and how many before it do not."""
+def _first_with_scalars(rows: np.ndarray, rest: np.ndarray, n_damaged: list[int]) -> tuple[Layout | None, int]:
+    """Return the layout of the first record with scalars, and the number of records before it."""
     for i, row in enumerate(rest):
-        form = _layout_or_none(rows[row].tobytes())
-        if form is None:
-            bad.append(1)
-        elif form.scalars:
-            return form, i
+        layout = _layout_or_none(rows[row].tobytes())
+        if layout is None:
+            n_damaged.append(1)
+        elif layout.scalars:
+            return layout, i
     return None, len(rest)
 
 
 def _layout_or_none(record: bytes) -> Layout | None:
     try:
-        return layout(record)
+        return parse_layout(record)
     except (ValueError, IndexError):  # damaged
         return None
 
 
-def _alike(rows: np.ndarray) -> list[np.ndarray]:
-    """Equal rows: the indices of each kind, that of the first row first."""
+def _equal_rows(rows: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of equal rows, group by group. The group of the first row comes first."""
     padded = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
     weights = np.random.default_rng(0).integers(2**63, size=padded.shape[1] // 8, dtype=np.uint64) | 1
     _, first, kind = np.unique((padded.view("<u8") * weights).sum(1), return_index=True, return_inverse=True)
-    equal = (rows == rows[first[kind]]).all(1)  # two kinds may share a sum: what differs is left for later
+    equal = (rows == rows[first[kind]]).all(1)  # two kinds may share a sum: the next call separates them
     order = np.argsort(kind, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(kind))[:-1])
     return sorted((group[equal[group]] for group in groups), key=lambda group: int(group[0]))
 
 
 def _same_varint(spans: np.ndarray) -> np.ndarray:
-    """Rows whose integer ends where that of the first row does."""
+    """Return True for rows whose integer has the length of that in the first row."""
     return ((spans >= 128) == (spans[0] >= 128)).all(1)
 
 

@@ -1,10 +1,10 @@
-"""The wire format of protocol buffers: fields of a message, variable-length integers."""
+"""The wire format of protocol buffers: fields of a message and variable-length integers."""
 
 from collections.abc import Iterator
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Fields of a message: number, start and end of the value (without the length of a nested one)."""
+    """Yield number, start and end of each field of a message. The length of a nested message is excluded."""
     while start < end:
         key, start = varint(data, start)
         wire = key & 7
@@ -16,15 +16,17 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         elif wire in (1, 5):
             stop = start + (8 if wire == 1 else 4)
         else:
-            raise ValueError(f"no protobuf message: wire type {wire}")
+            raise ValueError(f"Expected a protobuf message, got wire type {wire}; the record is damaged")
         if stop > end:
-            raise ValueError("no protobuf message: a field is longer than what it stands in")
+            raise ValueError(
+                "Expected a protobuf message, got a field that is longer than its record; the record is damaged"
+            )
         yield key >> 3, start, stop
         start = stop
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """An integer of 7 bits a byte, and where it ends."""
+    """Return an integer of 7 bits per byte, and the position after it."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,7 +1,7 @@
-"""Frames of TFRecord files: length (8 bytes), its checksum (4), the record, its checksum (4). Whole blocks at a time.
+"""Frames of TFRecord files: length (8 bytes), its checksum (4), the record, its checksum (4). Blocks are read at once.
 
 The checksum is CRC-32C (Castagnoli), rotated and shifted: TensorFlow, core/lib/hash/crc32c.h. A length with a wrong
-checksum ends the file, since nobody knows where the next record begins; a record with a wrong one is left out alone.
+checksum ends the file, because the start of the next record is unknown. A record with a wrong checksum is ignored.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from struct import unpack_from
 import numpy as np
 
 _BLOCK = 2**23  # bytes read at a time
-_LONGEST = 2**20  # a longer record holds pictures or a graph, no scalars, and is passed over unread
+_LONGEST = 2**20  # a longer record holds pictures or a graph, no scalars, and is skipped
 
 _POLYNOMIAL = np.uint32(0x82F63B78)
 
@@ -21,7 +21,7 @@ Frames = tuple[np.ndarray, np.ndarray, np.ndarray]  # bytes of a block, starts a
 
 @cache
 def _table() -> np.ndarray:
-    """What 16 bits of the state become after 16 shifts."""
+    """Return the state after 16 shifts for each value of its lower 16 bits."""
     state = np.arange(2**16, dtype=np.uint32)
     for _ in range(16):
         state = np.where(state & 1, (state >> 1) ^ _POLYNOMIAL, state >> 1)
@@ -29,9 +29,11 @@ def _table() -> np.ndarray:
 
 
 def checksums(rows: np.ndarray) -> np.ndarray:
-    """Masked CRC-32C of each row: uint8 (n, length) -> uint32 (n,)."""
+    """Return the masked CRC-32C of each row, uint32 (n,), of uint8 (n, length)."""
     table, length = _table(), rows.shape[1]
-    pairs = np.ascontiguousarray(rows[:, : length - length % 2].T)  # (bytes, n): a step takes the same two of all rows
+    pairs = np.ascontiguousarray(
+        rows[:, : length - length % 2].T
+    )  # (bytes, n): one iteration takes two bytes of all rows
     state: np.ndarray = np.full(len(rows), 0xFFFFFFFF, dtype=np.uint32)
     for first, second in zip(pairs[::2], pairs[1::2], strict=True):
         word = first | (second.astype(np.uint16) << 8)
@@ -45,23 +47,23 @@ def checksums(rows: np.ndarray) -> np.ndarray:
 
 
 def windows(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """The bytes from each start on: (n, length)."""
+    """Return the bytes from each start, (n, length)."""
     return np.lib.stride_tricks.sliding_window_view(data, length)[starts]
 
 
 def uint32_at(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Little-endian integers at places of a block: (n,)."""
+    """Return the little-endian integers at the starts, (n,)."""
     return windows(data, starts, 4).view("<u4")[:, 0]
 
 
-def frames(path: Path, said: list[str]) -> Iterator[Frames]:
-    """All whole records of a file, block by block; what is wrong with the file is appended to ``said``.
+def read_frames(path: Path, damage: list[str]) -> Iterator[Frames]:
+    """Yield the complete records of a file block by block. Add notes about damage to ``damage``.
 
     Yields
     ------
     data : uint8 (bytes,)
     starts, lengths : int64 (records,)
-        Of the records themselves, without their frames.
+        Positions and lengths of the records without their frames.
     """
     size = path.stat().st_size  # it may grow while it is read
     with open(path, "rb") as file:
@@ -70,24 +72,24 @@ def frames(path: Path, said: list[str]) -> Iterator[Frames]:
             data = rest + more
             starts, lengths, end = _split(data)
             block = np.frombuffer(data, np.uint8)
-            good = _good(block, starts)
-            yield block, starts[:good], lengths[:good]
-            if good < len(starts):
-                end = int(starts[good]) - 12
+            valid = _n_valid(block, starts)
+            yield block, starts[:valid], lengths[:valid]
+            if valid < len(starts):
+                end = int(starts[valid]) - 12
             rest = data[end:]
-            if len(rest) >= 12 and not _good(np.frombuffer(rest, np.uint8), np.array([12])):
+            if len(rest) >= 12 and not _n_valid(np.frombuffer(rest, np.uint8), np.array([12])):
                 left = size - file.tell() + len(rest)
-                said.append(f"{path.name}: damaged, its last {left:,} bytes could not be read")
+                damage.append(f"{path.name}: damaged, its last {left:,} bytes could not be read")
                 return
             if len(rest) >= 12 and (longer := unpack_from("<Q", rest)[0] + 16 - len(rest)) > _LONGEST:
                 file.seek(longer, 1)
                 rest = rest[:8] if file.tell() > size else b""
         if rest:
-            said.append(f"{path.name}: cut off, or still being written; an unfinished record at its end is left out")
+            damage.append(f"{path.name}: cut off, or still being written; an incomplete record at its end was ignored")
 
 
-def _good(block: np.ndarray, starts: np.ndarray) -> int:
-    """How many records there are before the first whose length has another checksum."""
+def _n_valid(block: np.ndarray, starts: np.ndarray) -> int:
+    """Return the number of records before the first one whose length has a wrong checksum."""
     if not len(starts):
         return 0
     good = checksums(windows(block, starts - 12, 8)) == uint32_at(block, starts - 4)
@@ -95,7 +97,7 @@ def _good(block: np.ndarray, starts: np.ndarray) -> int:
 
 
 def _split(data: bytes) -> tuple[np.ndarray, np.ndarray, int]:
-    """Starts and lengths of the records that are whole, and where the rest begins."""
+    """Return starts and lengths of the complete records, and the position after them."""
     starts, lengths, at, end = [], [], 0, len(data)
     while at + 12 <= end:
         (length,) = unpack_from("<Q", data, at)
