@@ -308,9 +308,9 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
 @pytest.mark.parametrize(
     ("output", "reduce", "error", "told"),
     [
-        (TOKENS, 4, ValueError, "one of the 4 positions of the head, got 4; pass an index from -4 to 3"),
-        (TOKENS, -5, ValueError, "positions of the head, got -5"),
-        (torch.tensor(1.0), None, ValueError, "a single number"),
+        (TOKENS, 4, ValueError, r"in \[-4, 3\] for a position of the head, got 4"),
+        (TOKENS, -5, ValueError, "position of the head, got -5"),
+        (torch.tensor(1.0), None, ValueError, "one row for each input from the head, got a single number"),
         (FLAT.to(torch.complex64), "none", TypeError, "Expected real numbers, got complex ones"),
         (FLAT.to(torch.complex64), lambda z: z, TypeError, "Expected real numbers, got complex ones"),
         (
@@ -320,7 +320,7 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
             "Expected rows of one length, got a nested tensor",
         ),
         (FLAT, lambda z: z.numpy(), TypeError, "output of the callable reduce of the head, got ndarray"),
-        (FLAT, lambda z: z.mean(), ValueError, "rows from the callable reduce of the head, got a single number"),
+        (FLAT, lambda z: z.mean(), ValueError, "from the callable reduce of the head, got a single number"),
     ],
 )
 def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], told: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 Reduce = str | int | Callable[[Tensor], Tensor] | None
 
 _REDUCTIONS = (None, "last", "mean", "flatten", "tokens", "none")
+_ALLOWED = "None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable"
 
 
 def tensor_of(output: Any, where: str) -> Tensor:
@@ -117,44 +118,35 @@ def reduce_output(output: Tensor, reduce: Reduce, where: str = "a layer") -> Ten
     if callable(reduce):
         rows = _to_floating(tensor_of(reduce(output), f"the callable reduce of {where}"))
         if rows.ndim == 0:
-            raise ValueError(
-                f"Expected rows from the callable reduce of {where}, got a single number; return one row for each input"
-            )
+            raise _not_rows(f"the callable reduce of {where}", "return a row for each input")
         return rows
     if not isinstance(reduce, int) and reduce not in _REDUCTIONS:
-        raise ValueError(
-            "Expected reduce= to be None, 'last', 'mean', 'flatten', 'tokens', 'none', an index or a callable, got "
-            f"{reduce!r}; pass one of these"
-        )
+        raise ValueError(f"Expected reduce= to be {_ALLOWED}, got {reduce!r}; pass one of these")
     if output.is_complex() and reduce != "none":
         output = _as_real(output)
     output = _to_floating(output)
     if reduce == "none":
         return output
     if output.ndim == 0:
-        raise ValueError(f"Expected one row for each input from {where}, got a single number; select another layer")
+        raise _not_rows(where, "select another layer")
     if output.ndim == 1:
         return output[:, None]
     if reduce == "flatten" or output.ndim == 2:
         return output.flatten(1)
-    return _reduce_positions(output, reduce, where)
-
-
-def _reduce_positions(output: Tensor, reduce: str | int | None, where: str) -> Tensor:
-    """Reduce an output of shape (n, T, d) or (n, C, ...)."""
     if reduce is None:
         reduce = "last" if output.ndim == 3 else "mean"
     if reduce == "mean":
         return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
     if reduce == "tokens":
         return (output if output.ndim == 3 else output.movedim(1, -1)).flatten(0, -2)
-    index, length = -1 if reduce == "last" else int(reduce), output.shape[1]
-    if not -length <= index < length:
-        raise ValueError(
-            f"Expected reduce= to be one of the {length} positions of {where}, got {index}; "
-            f"pass an index from {-length} to {length - 1}"
-        )
+    index, n = -1 if reduce == "last" else int(reduce), output.shape[1]
+    if not -n <= index < n:
+        raise ValueError(f"Expected an index in [{-n}, {n - 1}] for a position of {where}, got {index}; change reduce=")
     return output[:, index].flatten(1)
+
+
+def _not_rows(where: str, advice: str) -> ValueError:
+    return ValueError(f"Expected one row for each input from {where}, got a single number; {advice}")
 
 
 def _as_real(output: Tensor) -> Tensor:
