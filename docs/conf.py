@@ -45,8 +45,10 @@ else:  # what an earlier build of the gallery left
 
 
 def skip(app: object, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
-    """Leave out what scikit-learn adds to each estimator for its metadata routing."""
-    return True if name.startswith("set_") and name.endswith("_request") else None
+    """Skip the metadata routing of scikit-learn, and fields of named tuples, which the class docstring describes."""
+    routing = name.startswith("set_") and name.endswith("_request")
+    field = (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
+    return True if routing or field else None
 
 
 def setup(app: object) -> None:
