@@ -1,6 +1,7 @@
 """The two command lines: what they print, write and return."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from helpers import NO_TORCH
 
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
+from probe.readers import READERS
 from reference.__main__ import main as reference_main
 from reference.experiments.demo import Demo, run_demo
 from reference.training.configs import DEMO
@@ -60,10 +62,10 @@ def test_commands_read_recordings_and_plain_curves(
 
 def test_missing_and_foreign_files_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert probe_main(["detect", str(tmp_path / "none.nc")]) == 2
-    assert "no series at" in capsys.readouterr().err
+    assert "Expected a log or a recording at" in capsys.readouterr().err
     xr.Dataset({"a": ("epoch", [1.0, 2.0])}).to_netcdf(tmp_path / "other.nc", engine="scipy")
     assert probe_main(["info", str(tmp_path / "other.nc")]) == 2
-    assert "has no 'step'" in capsys.readouterr().err
+    assert "Expected a series with a coordinate 'step'" in capsys.readouterr().err
 
 
 # Logs of other libraries
@@ -100,13 +102,18 @@ def test_detect_over_runs_and_over_epochs(capsys: pytest.CaptureFixture[str]) ->
 def test_names_are_given_and_missed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     log = str(LOGS / "tensorboard" / "plain")
     assert probe_main(["detect", log, "--test-accuracy", "Acc/vall"]) == 2
-    assert "no 'Acc/vall' for test_accuracy in plain; near names: Acc/val" in capsys.readouterr().err
+    assert (
+        "Expected a logged name for test_accuracy in plain, got 'Acc/vall'; near names: Acc/val"
+        in capsys.readouterr().err
+    )
     assert probe_main(["detect", log, "--test-loss", "Acc/train"]) == 0
     assert "test_loss is 'Acc/train'" in capsys.readouterr().out
     unclear = tmp_path / "log.csv"
     unclear.write_text("step,val_loss,eval_loss\n" + "".join(f"{i},{i},{i}\n" for i in range(9)))
     assert probe_main(["detect", str(unclear)]) == 2
-    assert "test_loss could be val_loss or eval_loss in log.csv; say which" in capsys.readouterr().err
+    assert (
+        "Expected one name for test_loss in log.csv, got val_loss and eval_loss; choose one" in capsys.readouterr().err
+    )
     assert probe_main(["info", str(unclear)]) == 0
     assert "Note: test_loss: unclear, one of val_loss, eval_loss" in capsys.readouterr().out
 
@@ -116,7 +123,7 @@ def test_damage_is_said_on_stderr_and_in_the_notes(tmp_path: Path, capsys: pytes
     (tmp_path / whole.name).write_bytes(whole.read_bytes()[:-100])
     assert probe_main(["detect", str(tmp_path)]) == 0
     told = capsys.readouterr()
-    assert "probe detect: events.out" in told.err
+    assert "probe detect: Expected complete files, got a damaged one; events.out" in told.err
     assert "cut off, or still being written" in told.err
     assert "Note: events.out" in told.out
 
@@ -178,7 +185,7 @@ def test_convert_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert probe_main(["detect", str(target), "--test-loss", "validation/loss"]) == 0
     assert "test loss turns down at step 2,311" in capsys.readouterr().out
     assert probe_main(["detect", str(target), "--test-loss", "nothing"]) == 2
-    assert "no 'nothing' in" in capsys.readouterr().err
+    assert "got 'nothing'; there are" in capsys.readouterr().err
     assert probe_main(["info", str(target), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["variables"]["test_loss"]["observed"] == 55
 
@@ -197,6 +204,24 @@ def test_the_page_shows_what_is_printed(
         told = capsys.readouterr()
         assert told.err + told.out == output, command
     exec("".join(re.findall(r"```python\n(.*?)```", page, re.S)), {})
+
+
+def test_formats_lists_every_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe_main(["formats"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(READERS)
+
+
+def test_a_verdict_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, out = str(LOGS / "tensorboard" / "plain"), tmp_path / "found"
+    assert probe_main(["detect", log, "--out", str(out)]) == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert probe_main(["detect", log, "--chance", "0.2", "--out", str(out)]) == 2
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -278,23 +303,29 @@ def test_measure_over_checkpoints(checkpoints: list[str], capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--checkpoints", "none*.pt"], "no file fits none"),
-        (["--checkpoints", "*.pt", "--step-key", "step"], "no entry 'step' in run1-step0.pt"),
-        (["--checkpoints", "*.pt", "--state-key", "ema"], "no entry 'ema' in run1-step0.pt; there are: 0.weight"),
-        (["--checkpoints", "odd7.pt"], "which entry of odd7.pt holds the weights is unclear"),
-        (["--checkpoints", "code8.pt"], "holds more than weights, or is damaged"),
-        (["--checkpoints", "other9.pt"], "the weights in other9.pt are not those of the model"),
-        (["--checkpoints", "run1-step0.pt", "run1-step0.pt"], "expected one checkpoint for each step"),
-        (["--checkpoints", "*.pt", "--probes", "Weights"], "no probe 'Weights'; there are"),
-        (["--checkpoints", "*.pt", "--data", "factories_of_mine"], "expected module:factory"),
-        (["--checkpoints", "*.pt", "--model", "factories_of_mine:nothing"], "has no 'nothing'"),
+        (["--checkpoints", "none*.pt"], "Expected files that match none"),
+        (["--checkpoints", "*.pt", "--step-key", "step"], "Expected an entry 'step' in run1-step0.pt"),
+        (
+            ["--checkpoints", "*.pt", "--state-key", "ema"],
+            "Expected an entry 'ema' in run1-step0.pt, got none; there are: 0.weight",
+        ),
+        (["--checkpoints", "odd7.pt"], "Expected one entry of a usual name with weights in odd7.pt, got 0; name one"),
+        (["--checkpoints", "code8.pt"], "Expected weights alone in code8.pt"),
+        (["--checkpoints", "other9.pt"], "Expected the weights of the model in other9.pt"),
+        (["--checkpoints", "run1-step0.pt", "run1-step0.pt"], "Expected one checkpoint for each step"),
+        (["--checkpoints", "*.pt", "--probes", "Weights"], "Expected the name of a probe, got 'Weights'; there are"),
+        (["--checkpoints", "*.pt", "--data", "factories_of_mine"], "Expected module:factory"),
+        (
+            ["--checkpoints", "*.pt", "--model", "factories_of_mine:nothing"],
+            "Expected a function 'nothing' in module factories_of_mine",
+        ),
         (["--checkpoints", "*.pt", "--model", "factories_of_mine:data"], "to return a torch.nn.Module, got dict"),
     ],
 )
 def test_measure_says_what_is_wrong(
     options: list[str], message: str, checkpoints: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if message.startswith(("which", "holds", "the weights")):
+    if any(name in options[1] for name in ("odd7", "code8", "other9")):
         torch.save({"a": {"x": torch.ones(1)}}, "odd7.pt")
         torch.save(torch.nn.Linear(1, 1), "code8.pt")
         torch.save(torch.nn.Linear(1, 1).state_dict(), "other9.pt")

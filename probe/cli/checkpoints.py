@@ -1,4 +1,4 @@
-"""``probe measure``: probes over saved checkpoints."""
+"""The command ``probe measure``: measure saved checkpoints with probes."""
 
 import argparse
 import glob
@@ -21,20 +21,22 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, 
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Load checkpoint after checkpoint, by step, and observe each."""
+    """Load the checkpoints in the order of their steps, and observe each."""
     files = _files(args.checkpoints)
     steps = {file: _step(file, args.step_key) for file in files}
     if len({*steps.values()}) < len(files):
         raise ValueError(
-            f"expected one checkpoint for each step, got the steps {sorted(steps.values())}; see --step-key"
+            f"Expected one checkpoint for each step, got the steps {sorted(steps.values())}; see --step-key"
         )
-    model = _made(args.model)
+    model = _call_factory(args.model)
     if not isinstance(model, nn.Module):
-        raise TypeError(f"expected {args.model} to return a torch.nn.Module, got {type(model).__name__}")
+        raise TypeError(
+            f"Expected {args.model} to return a torch.nn.Module, got {type(model).__name__}; correct --model"
+        )
     files.sort(key=steps.__getitem__)
-    _load(model, files[0], args.state_key)  # what does not fit shows before a file is begun
+    _load(model, files[0], args.state_key)  # weights that do not fit raise before a file is created
     probes = ProbeSet([_probe(name) for name in args.probes.split(",") if name])
-    probes.attach(model, _made(args.data), path=args.out, mode="overwrite" if args.overwrite else None)
+    probes.attach(model, _call_factory(args.data), path=args.out, mode="overwrite" if args.overwrite else None)
     try:
         for file in files:
             _load(model, file, args.state_key)
@@ -49,28 +51,31 @@ def measure(args: argparse.Namespace) -> int:
 def _files(patterns: Sequence[str]) -> list[Path]:
     files = [Path(name) for pattern in patterns for name in sorted(glob.glob(pattern, recursive=True))]
     if not files:
-        raise FileNotFoundError(f"no file fits {' '.join(patterns)}; is the pattern in quotes, and the folder right?")
+        raise FileNotFoundError(
+            f"Expected files that match {' '.join(patterns)}, got none; check the quotes and the folder"
+        )
     return files
 
 
-def _made(where: str) -> Any:
-    """What the function at "module:name" returns; modules of the present folder are found."""
+def _call_factory(where: str) -> Any:
+    """Return the result of the function at "module:name". Modules in the working folder are found too."""
     module, _, name = where.partition(":")
     if not name:
-        raise ValueError(f"expected module:factory, got {where!r}")
+        raise ValueError(f"Expected module:factory, got {where!r}; add the name of the function")
     sys.path.insert(0, "")
     try:
         made = import_module(module)
     finally:
         sys.path.remove("")
     if not hasattr(made, name):
-        raise ValueError(f"module {module} has no {name!r}")
+        raise ValueError(f"Expected a function {name!r} in module {module}, got none; check the name")
     return getattr(made, name)()
 
 
 def _probe(name: str) -> Any:
     if not name.endswith("Probe") or name not in probe.__all__:
-        raise ValueError(f"no probe {name!r}; there are {', '.join(n for n in probe.__all__ if n.endswith('Probe'))}")
+        there = ", ".join(n for n in probe.__all__ if n.endswith("Probe"))
+        raise ValueError(f"Expected the name of a probe, got {name!r}; there are {there}")
     return getattr(probe, name)()
 
 
@@ -79,8 +84,8 @@ def _checkpoint(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            f"{file} holds more than weights, or is damaged; only weights are loaded, since the rest may run code: "
-            f"save model.state_dict() ({str(error).splitlines()[0]})"
+            f"Expected weights alone in {file}, got other objects or a damaged file ({str(error).splitlines()[0]}); "
+            "save model.state_dict(), because other objects can run code when they are loaded"
         ) from error
 
 
@@ -88,16 +93,18 @@ def _step(file: Path, key: str | None) -> int:
     if key is None:
         numbers = re.findall(r"\d+", file.stem)
         if not numbers:
-            raise ValueError(f"no number in the name of {file.name}; name the entry that holds the step: --step-key")
+            raise ValueError(
+                f"Expected a step in the file name, got {file.name}; name the entry of the step with --step-key"
+            )
         return int(numbers[-1])
     content = _checkpoint(file)
     if not isinstance(content, Mapping) or key not in content:
-        raise ValueError(f"no entry {key!r} in {file}; there are: {_keys(content)}")
+        raise ValueError(f"Expected an entry {key!r} in {file}, got none; there are: {_keys(content)}")
     return int(content[key])
 
 
 def _load(model: nn.Module, file: Path, key: str | None) -> None:
-    """Weights of a checkpoint into the model, all of them."""
+    """Load all weights of a checkpoint into the model."""
     state = _state(_checkpoint(file), file, key)
     own = model.state_dict().keys()
     for prefix in _WRAPPERS:
@@ -106,13 +113,13 @@ def _load(model: nn.Module, file: Path, key: str | None) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {file} are not those of the model: {error}") from error
+        raise ValueError(f"Expected the weights of the model in {file}, got others: {error}; check --model") from error
 
 
 def _state(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
-    """The weights in a checkpoint: the entry named, the whole, or the one entry of a usual name."""
+    """Return the weights in a checkpoint: the named entry, the whole, or the one entry of a usual name."""
     if key is not None and key not in content:
-        raise ValueError(f"no entry {key!r} in {file}; there are: {_keys(content)}")
+        raise ValueError(f"Expected an entry {key!r} in {file}, got none; there are: {_keys(content)}")
     if key is not None:
         return dict(content[key])
     if _is_state(content):
@@ -120,7 +127,8 @@ def _state(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
     found = [name for name in _STATES if isinstance(content, Mapping) and _is_state(content.get(name))]
     if len(found) != 1:
         raise ValueError(
-            f"which entry of {file} holds the weights is unclear; name it: --state-key, of {_keys(content)}"
+            f"Expected one entry of a usual name with weights in {file}, got {len(found)}; name one with --state-key: "
+            f"{_keys(content)}"
         )
     return dict(content[found[0]])
 

@@ -1,4 +1,4 @@
-"""The commands that read logs: info, detect, plot, convert, score. No torch."""
+"""The commands that read logs: info, detect, plot, convert, score and formats. They do not need torch."""
 
 import argparse
 import json
@@ -12,12 +12,13 @@ from probe.cli import ROLES
 from probe.phases.curves import named
 from probe.phases.detector import PhaseDetector
 from probe.progress.scorecard import ProgressScorecard
-from probe.readers import read
-from probe.recording.files import save
+from probe.readers.discovery import READERS
+from probe.readers.reading import read
+from probe.recording.files import atomic_write, save
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print what a log holds."""
+    """Print the contents of a log."""
     series = _series(args, strict=False)
     steps, axis = series["step"].values, _axis(series)
     if args.json:
@@ -40,15 +41,15 @@ def info(args: argparse.Namespace) -> int:
 
 
 def detect(args: argparse.Namespace) -> int:
-    """Print the verdict, and write it if there is a folder to write to; 1 if there was no curve to judge."""
+    """Print the verdict, and write it with --out. Return 1 if there was no curve for any marker."""
     series = _series(args)
     detector = _fitted(args, series)
     print(json.dumps(verdict(detector, args.path.name), indent=1) if args.json else detector.summary())
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        table(detector).to_csv(args.out / "markers.csv", index=False)
-        (args.out / "verdict.json").write_text(json.dumps(verdict(detector, args.path.name), indent=1) + "\n")
-        (args.out / "verdict.txt").write_text(detector.summary() + "\n")
+        _write(args.out / "markers.csv", table(detector).to_csv(index=False))
+        _write(args.out / "verdict.json", json.dumps(verdict(detector, args.path.name), indent=1) + "\n")
+        _write(args.out / "verdict.txt", detector.summary() + "\n")
         _draw(series, detector, args.out / "phases.png", args.path.name)
         if not args.json:
             print(f"written: markers.csv, verdict.json, verdict.txt and phases.png in {args.out}")
@@ -65,9 +66,11 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Write a log as NetCDF; what was guessed goes into its provenance."""
+    """Write a log as NetCDF, with the guesses in its attribute ``reading``."""
     if args.output.exists():
-        raise FileExistsError(f"{args.output} exists already; convert to another file, or remove it")
+        raise FileExistsError(
+            f"Expected a new file, got {args.output}, which exists already; choose another name, or remove it"
+        )
     series = _series(args, strict=False)
     print(f"written: {save(series, args.output)}")
     _print_notes(series)
@@ -75,7 +78,7 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
-    """Print the scorecard, and write all scores if there is a file to write to."""
+    """Print the scorecard, and write all scores with --json."""
     groups = {"runs": _series(args)}
     if args.controls:
         groups["controls"] = _series(args, args.controls)
@@ -88,8 +91,20 @@ def score(args: argparse.Namespace) -> int:
     if args.json:
         facts = {"source": args.path.name, "level": card.level, "match": card.match, "notes": card.notes_}
         scores = {"scores": _rows(card.scores_), "runs": _rows(card.runs_)}
-        args.json.write_text(json.dumps(facts | scores, indent=1) + "\n")
+        _write(args.json, json.dumps(facts | scores, indent=1) + "\n")
     return 0
+
+
+def formats(args: argparse.Namespace) -> int:
+    """Print the formats of logs and the names of their files."""
+    for name, reader in READERS.items():
+        print(f"{name:12} {reader.files}")
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _print_notes(series: xr.Dataset) -> None:
@@ -103,10 +118,11 @@ def _series(args: argparse.Namespace, path: Path | None = None, *, strict: bool 
 
 
 def _roles(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:
-    """The names of the roles that were given; a recording keeps its own names."""
+    """Return the variables of the roles that the user gave. A recording keeps its own names."""
     roles = {role: named(series, getattr(args, role)) for role in ROLES if getattr(args, role)}
     if missing := [name for name in roles.values() if name not in series]:
-        raise ValueError(f"no {missing[0]!r} in {args.path}; there are: {', '.join(map(str, series.data_vars))}")
+        names = ", ".join(map(str, series.data_vars))
+        raise ValueError(f"Expected a variable of {args.path}, got {missing[0]!r}; there are: {names}")
     return roles
 
 
@@ -123,23 +139,24 @@ def _fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:
 def _draw(series: xr.Dataset, detector: PhaseDetector, output: Path, title: str) -> None:
     import matplotlib
 
-    matplotlib.use("Agg")  # a file is written, no window opened
+    matplotlib.use("Agg")  # writes a file, and opens no window
     import matplotlib.pyplot as plt
 
     from probe.plots import overview
 
     figure = overview(detector.curves_ if detector.axis != "step" else series, detector, title=title)
-    figure.savefig(output, dpi=110)
+    with atomic_write(output) as temporary:
+        figure.savefig(temporary, format=output.suffix.lstrip(".") or "png", dpi=110)
     plt.close(figure)
 
 
 def table(detector: PhaseDetector) -> Any:
-    """Markers as a DataFrame: a row for each run and marker."""
+    """Return the markers as a DataFrame with a row for each run and marker."""
     return detector.markers_.to_dataframe().reset_index()
 
 
 def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
-    """All that was found, as JSON holds it: unknown and infinite numbers are null."""
+    """Return all results as JSON can hold them. Unknown and infinite numbers are null."""
     across = detector.across_
     return {
         "source": source,
@@ -155,10 +172,10 @@ def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
 def _records(found: xr.Dataset, dims: tuple[str, ...]) -> list[dict[str, Any]]:
     found = found.drop_vars([name for name, array in found.variables.items() if set(array.dims) - {*dims}])
     rows = found.to_dataframe(dim_order=list(dims)).reset_index().to_dict("records")
-    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+    return [{str(name): _as_json(value) for name, value in row.items()} for row in rows]
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not np.isfinite(value) else value
 

@@ -1,4 +1,4 @@
-"""``probe completion``: scripts for bash, zsh and fish, made from the parser."""
+"""The command ``probe completion``: scripts for bash, zsh and fish, derived from the parser."""
 
 import argparse
 
@@ -40,6 +40,6 @@ def completion(args: argparse.Namespace) -> int:
 
 
 def _commands() -> dict[str, list[str]]:
-    """Options by command."""
+    """Return the options of each command."""
     (choices,) = (action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     return {name: sorted(command._option_string_actions) for name, command in choices.items()}
