@@ -102,7 +102,7 @@ def test_layers_are_selected_in_the_order_of_the_model(layers: Any, expected: li
 
 
 @pytest.mark.parametrize(
-    ("layers", "told"),
+    ("layers", "message"),
     [
         ("blocks.9", r"'blocks.9', which selects no layer; choose one of the similar names: .*blocks\.0"),
         ("haed", "similar names: head"),
@@ -112,8 +112,8 @@ def test_layers_are_selected_in_the_order_of_the_model(layers: Any, expected: li
         ([], r"got layers=\[\]; pass layers=None"),
     ],
 )
-def test_a_selection_that_selects_nothing_says_what_there_is(layers: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_selection_that_selects_nothing_says_what_there_is(layers: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         select_layers(Blocks(), layers)
 
 
@@ -306,7 +306,7 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
 
 
 @pytest.mark.parametrize(
-    ("output", "reduce", "error", "told"),
+    ("output", "reduce", "error", "message"),
     [
         (TOKENS, 4, ValueError, r"in \[-4, 3\] for a position of the head, got 4"),
         (TOKENS, -5, ValueError, "position of the head, got -5"),
@@ -323,8 +323,8 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
         (FLAT, lambda z: z.mean(), ValueError, "from the callable reduce of the head, got a single number"),
     ],
 )
-def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         reduce_output(output, reduce, "the head")
 
 

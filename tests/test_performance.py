@@ -68,18 +68,26 @@ def test_half_precision_is_scored_in_float32_and_float64_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "targets", "told"),
+    ("outputs", "targets", "message"),
     [
-        (torch.zeros(4, 5, 3), torch.zeros(4, 6).long(), r"got outputs of shape \(4, 5, 3\) and integer targets of shape"),
+        (
+            torch.zeros(4, 5, 3),
+            torch.zeros(4, 6).long(),
+            r"got outputs of shape \(4, 5, 3\) and integer targets of shape",
+        ),
         (torch.zeros(4, 3), torch.zeros(4, 2).long(), r"got outputs of shape \(4, 3\)"),
         (torch.zeros(4, 3, 8, 7), torch.zeros(4, 8, 8).long(), r"got outputs of shape \(4, 3, 8, 7\)"),
         (torch.zeros(4, 8, 8), torch.zeros(4, 8).long(), "ambiguous shape .*score="),
         (torch.zeros(4, 3), torch.zeros(4), "class labels as integers"),
-        (torch.zeros(4, 1), torch.tensor([0, 1, 2, 3]), r"targets 0 or 1 .* got targets from 0 to 3.*targets.float\(\)"),
+        (
+            torch.zeros(4, 1),
+            torch.tensor([0, 1, 2, 3]),
+            r"targets 0 or 1 .* got targets from 0 to 3.*targets.float\(\)",
+        ),
     ],
 )
-def test_shapes_that_do_not_fit_say_so(outputs: Tensor, targets: Tensor, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_shapes_that_do_not_fit_say_so(outputs: Tensor, targets: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         score_rows(outputs, targets)
 
 

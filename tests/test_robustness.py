@@ -167,7 +167,7 @@ def test_outputs_that_are_not_finite_are_flagged() -> None:
     [
         ({"epsilon": 0.0}, "must be positive, got 0.0 and 4"),
         ({"n_directions": 0}, "must be positive, got 0.1 and 0"),
-        ({"stem": "1"}, "stem='1' does not fire"),
+        ({"stem": "1"}, "got '1', which does not fire; pass stem='<input>'"),
         ({"stem": "0"}, "mean norm 0"),
     ],
 )
