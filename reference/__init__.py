@@ -1,12 +1,12 @@
-"""A small grokking transformer, complete enough to be measured and free of any measuring.
+"""A small grokking transformer with its training, its recorded runs, and the claims of papers about it.
 
-`reference.training.tasks` makes the table, `reference.training.model` the network, `reference.training.trainer` an ordinary training loop,
-`reference.training.ensemble` trains many seeds at once, `reference.training.configs` names what was trained:
+Run it from the root of the repository: ``python -m reference --help``.
+
+`reference.training` trains and does not import probe. `reference.runs` trains many seeds and resumes them.
+`reference.experiments` measures runs by probes. `reference.claims` judges the claims of papers.
 
 >>> from dataclasses import replace
->>> from reference.training.configs import DEMO
->>> from reference.training.trainer import train
+>>> from reference.training import DEMO, train
 >>> [step for step, curves in train(replace(DEMO, steps=2))]
 [0, 1, 2]
 """
-# Nothing is re-exported: a function `train` here would hide the module `reference.training.trainer`.

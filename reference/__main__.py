@@ -1,4 +1,4 @@
-"""``python -m reference``: train the bundled transformer, under the probes or for many seeds."""
+"""Train a small transformer that shows grokking, record and measure its runs, and judge claims of papers on them."""
 
 import argparse
 import signal
@@ -8,138 +8,164 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+_SEEDS = "8 (the seeds 0 to 7), 0,3,5 or 0-7"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, 1 if a run failed, 2 for bad input, 130 if interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m reference", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_demo(commands)
-    _add_run(commands)
-    _add_collect(commands)
-    _add_measure(commands)
-    _add_accept(commands)
-    args = vars(parser.parse_args(argv))
-    verbs: dict[str, Callable[..., int]] = {
+    """Run a command.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1 if a run failed, 2 for invalid input, 130 after an interruption.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m reference",
+        description=__doc__,
+        epilog="Run these commands from the root of the repository; docs/reference.md describes them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    functions: dict[str, Callable[..., int]] = {
         "demo": _demo,
         "run": _run,
         "collect": _collect,
         "measure": _measure,
         "accept": _accept,
     }
-    command = verbs[args.pop("command")]
+    for add in (_add_demo, _add_run, _add_collect, _add_measure, _add_accept):
+        add(commands)
+    args = vars(parser.parse_args(argv))
+    function = functions[args.pop("command")]
     try:
-        return command(**args)
+        return function(**args)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
+# -- options -------------------------------------------------------------------------------------------------------
+
+
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
-        help="a small transformer learns division modulo 59; its phases, in minutes on a CPU",
-        description="Trains a small transformer on division modulo 59, records mutual information, local complexity, "
-        "linear mapping number, losses and accuracies, finds the phases, and writes run.nc and phases.png.",
+        help="train a small transformer with probes for minutes on a CPU, and find its phases",
+        description="Train a small transformer on division modulo 59. Record mutual information, local complexity, "
+        "linear mapping number, losses and accuracies. Find the phases, and write run.nc and phases.png.",
     )
     demo.add_argument("--out", type=Path, default=Path("probe-demo"), help="folder to write to (default: probe-demo)")
-    demo.add_argument("--seed", type=int, default=0, help="model, split and batches (default: 0)")
-    demo.add_argument("--steps", type=int, default=None, help="training steps (default: those of the recipe)")
-    demo.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote")
+    demo.add_argument("--seed", type=int, default=0, help="seed of model, split and batches (default: 0)")
+    demo.add_argument("--steps", type=int, default=None, help="training steps (default: 2000)")
+    demo.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo")
 
 
 def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
-        help="train a named configuration for one seed or many; the same command goes on where it stopped",
-        description="Trains a configuration for some seeds and records curves, weights and a checkpoint of each in "
-        "OUT/NAME/seed-N. Give the same command again at any time: finished seeds are skipped, others go on.",
+        help="train a configuration for one seed or many; the same command resumes",
+        description="Train a configuration for some seeds. Record curves, weights and a checkpoint of each seed in "
+        "OUT/NAME/seed-N. The same command can be repeated at any time: finished seeds are skipped, and others "
+        "continue from their checkpoints.",
     )
-    run.add_argument("name", help="a configuration of reference.training.configs, or the path of a .json file with one")
+    run.add_argument("name", metavar="NAME", help="a configuration of docs/reference.md, or the path of a .json file")
     which = run.add_mutually_exclusive_group(required=True)
-    which.add_argument("--seed", type=int, help="one seed")
-    which.add_argument("--seeds", help="8 (the seeds 0 to 7), 0,3,5 or 0-7")
+    which.add_argument("--seed", type=int, metavar="N", help="train one seed")
+    which.add_argument("--seeds", help=f"train many seeds: {_SEEDS}")
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if there is one")
+    devices = ("auto", "cpu", "cuda")
+    run.add_argument("--device", choices=devices, default="auto", help="auto is a GPU if there is one (default: auto)")
     run.add_argument("--steps", type=int, help="training steps (default: those of the configuration)")
-    run.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), help="default: the configuration's")
-    run.add_argument("--jobs", type=int, help="jobs at a time (default: the number of cores, or of GPUs)")
-    run.add_argument("--threads", type=int, default=1, help="torch threads of a job (default: 1)")
-    kept = "evaluation steps whose weights are kept (default: all)"
-    run.add_argument("--keep", choices=("all", "log", "none"), default="all", help=kept)
+    precisions = ("float32", "tf32", "bfloat16")
+    run.add_argument("--precision", choices=precisions, help="matrix products (default: that of the configuration)")
+    run.add_argument("--jobs", type=int, help="number of parallel jobs (default: the number of cores, or of GPUs)")
+    run.add_argument("--threads", type=int, default=1, help="threads of torch in each job (default: 1)")
+    weights = "store the weights at all evaluations, at log-spaced ones, or at none (default: all)"
+    run.add_argument("--store-weights", choices=("all", "log", "none"), default="all", help=weights)
     compiled = "compile the model (default: only ensembles on a GPU)"
     run.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None, help=compiled)
-    together = "train the seeds of a job as one batched model (default: on a GPU)"
-    run.add_argument("--together", action=argparse.BooleanOptionalAction, default=None, help=together)
-    run.add_argument("--checkpoint-seconds", type=float, default=60.0, help="a kill loses no more (default: 60)")
+    ensemble = "train the seeds of a job as one batched model (default: only on a GPU)"
+    run.add_argument("--ensemble", action=argparse.BooleanOptionalAction, default=None, help=ensemble)
+    seconds = "a kill loses at most this much work, in seconds (default: 60)"
+    run.add_argument("--checkpoint-seconds", type=float, default=60.0, metavar="SECONDS", help=seconds)
 
 
 def _add_collect(commands: Any) -> None:
     collect = commands.add_parser(
         "collect",
         help="merge the curves of all seeds of a configuration into one file",
-        description="Merges the curves of all seeds into one NetCDF file with a dimension run, also of unfinished "
-        "runs, and says which those are.",
+        description="Merge the curves of all seeds into one NetCDF file with a dimension run. Unfinished runs are "
+        "included and listed.",
     )
-    collect.add_argument("folder", type=Path, help="such as runs/division-97")
-    collect.add_argument("--out", type=Path, help="file to write (default: FOLDER.nc)")
+    collect.add_argument("folder", metavar="FOLDER", type=Path, help="folder of a configuration: runs/division-97")
+    collect.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER.nc)")
 
 
 def _add_measure(commands: Any) -> None:
     measure = commands.add_parser(
         "measure",
-        help="all measures on the weights that runs have kept",
-        description="Measures the kept weights of all seeds of a configuration: information by several estimators and "
-        "at three noises, local complexity, linear mapping number, norms, ranks and histograms of weights. The same "
-        "command goes on where it stopped, also while the runs are trained.",
+        help="measure the stored weights of the runs of a configuration",
+        description="Measure the stored weights of all seeds of a configuration: mutual information by several "
+        "estimators and at three noises, local complexity, linear mapping number; norms, ranks and histograms of "
+        "weights. The same command resumes. It also works while the runs are trained.",
     )
-    measure.add_argument("folder", type=Path, help="such as runs/division-97")
-    measure.add_argument("--seeds", help="8 (the seeds 0 to 7), 0,3,5 or 0-7 (default: all there)")
-    measure.add_argument("--jobs", type=int, help="seeds at a time (default: the number of cores)")
-    measure.add_argument("--out", type=Path, help="file to write (default: FOLDER-probes.nc)")
-
-
-def _measure(folder: Path, seeds: str | None, jobs: int | None, out: Path | None) -> int:
-    from probe import save
-    from reference.experiments.measuring import measure
-    from reference.runs.options import check_seeds
-
-    measured = measure(folder, seeds=None if seeds is None else check_seeds(seeds), n_jobs=jobs)
-    path = save(measured, out or folder.absolute().with_name(f"{folder.absolute().name}-probes.nc"))
-    print(f"written: {path} ({measured.sizes['run']} runs, {measured.sizes['step']} steps)")
-    return 0
+    measure.add_argument("folder", metavar="FOLDER", type=Path, help="folder of a configuration: runs/division-97")
+    measure.add_argument("--seeds", help=f"seeds to measure: {_SEEDS} (default: all)")
+    measure.add_argument("--jobs", type=int, help="seeds that are measured in parallel (default: the number of cores)")
+    measure.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER-probes.nc)")
 
 
 def _add_accept(commands: Any) -> None:
     accept = commands.add_parser(
         "accept",
-        help="judge every claim of the paper, on its own curves and on our recorded runs",
-        description="Judges the claims of arXiv:2504.12700 on the published curves and on the runs in "
-        "reference/results, prints all verdicts with their numbers, and writes verdicts.md, curves.png (ours over the "
-        "paper's), information.png and readings.png (by every estimator).",
+        help="judge the claims of papers on their published curves and on our recorded runs",
+        description="Judge the claims of a paper on the published curves and on the runs in reference/results. Print "
+        "all verdicts with their numbers. Write verdicts.md and figures into a folder with the identifier of the "
+        "paper.",
     )
+    accept.add_argument("--paper", metavar="ID", help="arXiv identifier, such as 2504.12700 (default: all papers)")
     accept.add_argument("--out", type=Path, default=Path("acceptance"), help="folder to write to (default: acceptance)")
 
 
-def _accept(out: Path) -> int:
+# -- commands ------------------------------------------------------------------------------------------------------
+
+
+def _demo(out: Path, seed: int, steps: int | None, overwrite: bool) -> int:
+    path, figure = out / "run.nc", out / "phases.png"
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"Expected a new file {path}, got one that exists; give --overwrite to replace it, or --out FOLDER."
+        )
     import matplotlib
 
-    matplotlib.use("Agg")
-    from reference.claims.acceptance import FIGURES, accept, as_text
+    matplotlib.use("Agg")  # writes files and opens no window
+    from reference.experiments import Demo, find_phases, run_demo
+    from reference.training import DEMO
 
-    print(as_text(accept(out)))
-    print(f"\nwritten: {', '.join(str(out / name) for name in ('verdicts.md', *(f'{name}.png' for name in FIGURES)))}")
-    return 0
+    training = DEMO if steps is None else replace(DEMO, steps=steps)
+    demo = Demo(seed=seed, training=training)
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"division modulo {demo.p}, seed {seed}: {training.steps} training steps with three probes", flush=True)
+    series, done = run_demo(demo, path, mode="overwrite" if overwrite else None, progress=sys.stderr.isatty())
+    if done < training.steps:
+        print(f"interrupted after step {done}; the recorded steps are saved")
+    written = f"written: {path} (series)"
+    if series.sizes["step"] < 4:
+        print(f"{series.sizes['step']} observations are too few to find phases\n\n{written}")
+    else:
+        detector = find_phases(series, figure, title=f"division modulo {demo.p}, seed {seed}")
+        print(f"\n{detector.summary()}\n\n{written}, {figure} (figure)")
+    return 0 if done == training.steps else 130
 
 
 def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options: Any) -> int:
-    from reference.runs.launch import run
+    from reference.runs import run
 
     options["compiled"] = options.pop("compile")
-    before = signal.signal(signal.SIGTERM, _interrupt)  # what a scheduler sends before it kills
+    before = signal.signal(signal.SIGTERM, _interrupt)  # a scheduler sends SIGTERM before it kills
     try:
         outcomes = run(name, seeds if seed is None else [seed], n_jobs=jobs, **options)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
+        print("interrupted; the same command continues from the last checkpoints", file=sys.stderr)
         return 130
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -147,11 +173,11 @@ def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options
     finally:
         signal.signal(signal.SIGTERM, before)
     for outcome in outcomes:
-        if outcome.status != "done":  # said already
+        if outcome.status != "done":  # the worker has printed the others
             print(outcome)
-    found = [outcome.status for outcome in outcomes]
-    print(", ".join(f"{found.count(status)} {status}" for status in ("done", "skipped", "failed")))
-    return int("failed" in found)
+    statuses = [outcome.status for outcome in outcomes]
+    print(", ".join(f"{statuses.count(status)} {status}" for status in ("done", "skipped", "failed")))
+    return int("failed" in statuses)
 
 
 def _interrupt(*_: Any) -> NoReturn:
@@ -160,41 +186,41 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def _collect(folder: Path, out: Path | None) -> int:
     from probe import save
-    from reference.runs.launch import collect, survey
+    from reference.runs import collect, survey
 
     merged = collect(folder)
     path = save(merged, out or folder.absolute().with_name(f"{folder.absolute().name}.nc"))
-    for seed, told in survey(folder).items():
-        if told != "finished":
-            print(f"seed {seed}: {told}")
-    whole, n = int(merged["finished"].sum()), merged.sizes["run"]
-    print(f"written: {path} ({n} runs, {whole} of them finished, {merged.sizes['step']} steps)")
+    for seed, state in survey(folder).items():
+        if state != "finished":
+            print(f"seed {seed}: {state}")
+    finished, n = int(merged["finished"].sum()), merged.sizes["run"]
+    print(f"written: {path} ({n} runs, {finished} of them finished, {merged.sizes['step']} steps)")
     return 0
 
 
-def _demo(out: Path, seed: int, steps: int | None, overwrite: bool) -> int:
-    path, figure = out / "run.nc", out / "phases.png"
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; --overwrite replaces it, --out FOLDER writes elsewhere")
+def _measure(folder: Path, seeds: str | None, jobs: int | None, out: Path | None) -> int:
+    from probe import save
+    from reference.experiments import measure
+    from reference.runs import parse_seeds
+
+    measured = measure(folder, seeds=None if seeds is None else parse_seeds(seeds), n_jobs=jobs)
+    path = save(measured, out or folder.absolute().with_name(f"{folder.absolute().name}-probes.nc"))
+    print(f"written: {path} ({measured.sizes['run']} runs, {measured.sizes['step']} steps)")
+    return 0
+
+
+def _accept(paper: str | None, out: Path) -> int:
     import matplotlib
 
-    matplotlib.use("Agg")  # a file is written, no window opened
-    from reference.experiments.demo import Demo, judge, run_demo
-    from reference.training.configs import DEMO
+    matplotlib.use("Agg")
+    from reference.claims import accept, as_text, find_papers
 
-    training = DEMO if steps is None else replace(DEMO, steps=steps)
-    demo = Demo(seed=seed, training=training)
-    out.mkdir(parents=True, exist_ok=True)
-    print(f"division modulo {demo.p}, seed {seed}: training {training.steps} steps under three probes", flush=True)
-    series, done = run_demo(demo, path, mode="overwrite" if overwrite else None, progress=sys.stderr.isatty())
-    if done < training.steps:
-        print(f"interrupted after step {done}; what was recorded until then is kept")
-    if series.sizes["step"] < 4:
-        print(f"{series.sizes['step']} observations are too few to judge phases by\n\nwritten: {path} (series)")
-        return 0 if done == training.steps else 130
-    detector = judge(series, figure, title=f"division modulo {demo.p}, seed {seed}")
-    print(f"\n{detector.summary()}\n\nwritten: {path} (series), {figure} (figure)")
-    return 0 if done == training.steps else 130
+    for one in find_papers(paper):
+        print(f"arXiv:{one.id}: {one.title}\n")
+        print(as_text(accept(one, out / one.id)))
+        files = ("verdicts.md", *(f"{name}.png" for name in one.figures))
+        print(f"\nwritten: {', '.join(str(out / one.id / file) for file in files)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Helpers of several test files."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reference.training.model import Config
-from reference.training.tasks import TaskConfig
-from reference.training.trainer import State, TrainConfig
+from reference.training import ModelConfig, State, TaskConfig, TrainConfig
 
 # Code for a fresh process in which PyTorch cannot be imported.
 NO_TORCH = """
@@ -28,16 +26,16 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def built(make: Callable[[], nn.Module], seed: int = 0) -> Any:
-    """A module initialised from the seed alone."""
+    """Return a module whose initial parameters depend on the seed alone."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return make()
 
 
-# Everything that a run can have, in small: dropout, decay, a warm-up, evaluations at odd distances.
+# A small run with all settings: dropout, decay, a warm-up, evaluations at irregular distances.
 TINY = TrainConfig(
     task=TaskConfig(operation="division", size=13),
-    model=Config(d_model=16, n_heads=2, d_mlp=24, dropout=0.1, token_scale=4.0),
+    model=ModelConfig(d_model=16, n_heads=2, d_mlp=24, dropout=0.1, token_scale=4.0),
     steps=8,
     weight_decay=0.5,
     warmup=3,
@@ -48,7 +46,7 @@ TINY = TrainConfig(
 
 
 def assert_same(one: State, other: State) -> None:
-    """To the bit."""
+    """Assert that two states are equal bit by bit."""
     assert one.step == other.step
     for part in ("parameters", "first", "second"):
         mine, theirs = getattr(one, part), getattr(other, part)

@@ -1,6 +1,7 @@
-"""The acceptance of the paper's claims: the rules of the verdicts, and the recorded runs that they judge."""
+"""Acceptance of the claims of papers: the rules of the verdicts, and the recorded runs that they judge."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,16 +13,30 @@ from matplotlib import pyplot as plt
 
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, save
-from reference.claims import CLAIMS, Finding
-from reference.claims.acceptance import Judged, accept, as_markdown, judge, overall
-from reference.claims.evidence import HERE, Evidence, published
-from reference.claims.phases import our_distance, our_hump
-from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
-from reference.training.configs import CONFIGS
-from reference.training.trainer import Trainer
+from reference.__main__ import main
+from reference.claims import (
+    CONFIRMED,
+    NOT_CONFIRMED,
+    PAPERS,
+    UNDECIDED,
+    Finding,
+    Judgement,
+    Verdict,
+    accept,
+    as_markdown,
+    by_prediction,
+    by_share,
+    find_papers,
+    judge,
+    of_interval,
+    overall,
+)
+from reference.claims.two_phases import PAPER, Evidence, our_distance, our_hump, published
+from reference.training import CONFIGS, Trainer
 
 mpl.use("Agg")
-UNFINISHED = HERE / "results" / "unfinished" / "division-97" / "seed-0"
+ROOT = Path(__file__).parent.parent
+UNFINISHED = ROOT / "reference" / "results" / "unfinished" / "division-97" / "seed-0"
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------
@@ -35,29 +50,29 @@ UNFINISHED = HERE / "results" / "unfinished" / "division-97" / "seed-0"
         (7, 1, 0, CONFIRMED),  # .035
         (6, 2, 0, UNDECIDED),  # .14
         (0, 5, 0, NOT_CONFIRMED),
-        (5, 0, 3, UNDECIDED),  # five of eight for sure
+        (5, 0, 3, UNDECIDED),  # five of eight are certain
         (0, 0, 8, UNDECIDED),
         (0, 0, 0, UNDECIDED),
     ],
 )
-def test_most_seeds_or_too_few_to_say(yes: int, no: int, unknown: int, word: str) -> None:
+def test_share_of_seeds(yes: int, no: int, unknown: int, word: str) -> None:
     found = by_share([True] * yes + [False] * no + [None] * unknown, "it holds")
     assert found.word == word
     assert f"{yes} of {yes + no + unknown} seeds" in found.numbers
 
 
-def test_prediction_interval_holds_the_next_seed_as_often_as_it_says() -> None:
+def test_coverage_of_the_prediction_interval() -> None:
     source = np.random.default_rng(0)
     inside = 0
     for _ in range(2000):
         *seeds, further = source.normal(0.3, 0.2, 7)
-        told = by_prediction(seeds, -9, 9, "x").numbers
-        low, high = (float(part) for part in told.split("a further seed ")[1].split(" (")[0].split(" to "))
+        numbers = by_prediction(seeds, -9, 9, "x").numbers
+        low, high = (float(part) for part in numbers.split("a further seed ")[1].split(" (")[0].split(" to "))
         inside += low <= further <= high
     assert inside / 2000 == pytest.approx(0.9, abs=0.02)
 
 
-def test_wide_spread_is_not_forgiven_and_a_missing_seed_confirms_nothing() -> None:
+def test_neither_a_large_spread_nor_a_missing_seed_confirms() -> None:
     seeds = np.array([0.02, -0.03, 0.01, 0.04, -0.02])
     assert by_prediction(seeds, -0.25, 0.25, "x").word == CONFIRMED
     assert by_prediction(5 * seeds, -0.25, 0.25, "x").word == UNDECIDED  # the mean lies inside, a further seed need not
@@ -70,7 +85,9 @@ def test_interval_against_a_range() -> None:
     assert of_interval(0.1, 0.0, 0.2, -0.25, 0.25, "x").word == CONFIRMED
     assert of_interval(0.1, 0.0, 0.3, -0.25, 0.25, "x").word == UNDECIDED
     assert of_interval(0.5, 0.4, 0.6, -0.25, 0.25, "x").word == NOT_CONFIRMED
-    assert of_interval(np.nan, 0.6, np.inf, 0.5, np.inf, "x").word == CONFIRMED  # censored, and far enough all the same
+    assert (
+        of_interval(np.nan, 0.6, np.inf, 0.5, np.inf, "x").word == CONFIRMED
+    )  # censored, but inside the range in any case
     assert of_interval(np.nan, np.nan, np.nan, 0.5, np.inf, "x").word == UNDECIDED
 
 
@@ -109,7 +126,7 @@ def planted(folder: Path, *, hump: float, fit: float = 1000.0, end: float = 20_0
     return Evidence(folder)
 
 
-def test_planted_times_give_the_verdicts_that_they_should(tmp_path: Path) -> None:
+def test_planted_times_give_the_expected_verdicts(tmp_path: Path) -> None:
     together, apart = tmp_path / "a", tmp_path / "b"
     for folder in (together, apart):
         folder.mkdir()
@@ -122,7 +139,7 @@ def test_planted_times_give_the_verdicts_that_they_should(tmp_path: Path) -> Non
     assert len(list(later(near))) == 2  # with dropout and without
 
 
-def test_results_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_results_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="python -m reference run division-97"):
         Evidence(tmp_path).ours("division-97")
 
@@ -135,43 +152,68 @@ def test_published_curves_are_those_of_the_file() -> None:
     assert s5["train_batch_accuracy"].sizes["step"] > 40
 
 
+# -- papers --------------------------------------------------------------------------------------------------------
+
+
+def test_papers_are_found_by_their_identifier() -> None:
+    assert find_papers() == list(PAPERS.values())
+    assert find_papers("2504.12700") == find_papers("arXiv:2504.12700") == [PAPER]
+    for key, paper in PAPERS.items():
+        assert paper.id == key
+        assert (ROOT / "docs" / paper.page).is_file()
+
+
+def test_an_unknown_paper_is_an_error_that_lists_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["accept", "--paper", "1234.56789", "--out", str(tmp_path / "out")]) == 2
+    assert f"got '1234.56789'; choose one of: {', '.join(PAPERS)}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_a_folder_for_each_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = replace(PAPER, claims=PAPER.claims[:1], figures={})
+    monkeypatch.setitem(PAPERS, PAPER.id, few)
+    assert main(["accept", "--paper", PAPER.id, "--out", str(tmp_path)]) == 0
+    assert [file.name for file in (tmp_path / PAPER.id).iterdir()] == ["verdicts.md"]
+
+
 # -- the recorded runs ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def judged() -> list[Judged]:
-    return judge()
+def judgements() -> list[Judgement]:
+    return judge(PAPER)
 
 
-def test_every_claim_says_where_it_stands_and_is_judged(judged: list[Judged]) -> None:
-    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS) == len(judged)
-    for one in judged:
+def test_every_claim_has_a_place_and_findings(judgements: list[Judgement]) -> None:
+    assert len({claim.name for claim in PAPER.claims}) == len(PAPER.claims) == len(judgements)
+    for one in judgements:
         assert one.claim.where
         assert one.claim.expected
         assert one.ours, one.claim.name
         assert {f.verdict.word for f in (*one.published, *one.ours)} <= {CONFIRMED, NOT_CONFIRMED, UNDECIDED}
 
 
-def test_the_page_shows_these_verdicts(judged: list[Judged]) -> None:
-    page = (HERE.parent / "docs" / "results.md").read_text()
-    assert as_markdown(judged) in page, "python docs/benchmarks/results_page.py --write"
+def test_the_page_shows_these_verdicts(judgements: list[Judgement]) -> None:
+    page = (ROOT / "docs" / PAPER.page).read_text()
+    assert as_markdown(judgements) in page, "python docs/benchmarks/results_page.py --write"
 
 
-def test_hump_in_every_seed_and_no_compression_in_the_controls(judged: list[Judged]) -> None:
-    """Claims that hold, and one that does not, by rules that are not those of the verdicts."""
+def test_hump_in_every_seed_and_no_compression_in_the_controls(judgements: list[Judgement]) -> None:
+    """Check claims by other rules than those of the verdicts."""
     evidence = Evidence()
     assert next(our_hump(evidence)).verdict == Verdict(CONFIRMED, "rise and fall in 8 of 8 seeds")
     loss = evidence.ours("paper-division").curves["test_loss"]
     window = loss.sel(step=slice(600, 12_000))
     assert (window.max("step") > 1.2 * loss.sel(step=slice(600, 1100)).min("step")).all()
     assert (loss.isel(step=-1) < 0.5 * window.max("step")).all()
-    falls = next(one for one in judged if one.claim.name == "I(T;X) falls after fitting")
+    falls = next(one for one in judgements if one.claim.name == "I(T;X) falls after fitting")
     assert not [f for f in falls.ours if f.control and f.verdict.word == CONFIRMED and "last block" in f.runs]
 
 
 def test_figures_and_table_are_written(tmp_path: Path) -> None:
-    few = Evidence()
-    accept(tmp_path / "out", few)
+    accept(PAPER, tmp_path / "out")
     for name in ("curves.png", "information.png", "readings.png"):
         assert (tmp_path / "out" / name).stat().st_size > 20_000
     assert "| hump | figures 3c, 4c | confirmed" in (tmp_path / "out" / "verdicts.md").read_text()
@@ -188,8 +230,8 @@ def test_training_anew_gives_the_recorded_curve() -> None:
         for step in (10, 56, 147, 261):
             trainer.advance(step - trainer.step)
             for name, value in trainer.evaluate()[0].items():
-                was = recorded[name].sel(step=step).item()
-                assert value == pytest.approx(was, rel=0.02, abs=0.004), (name, step)
+                expected = recorded[name].sel(step=step).item()
+                assert value == pytest.approx(expected, rel=0.02, abs=0.004), (name, step)
     finally:
         torch.set_num_threads(threads)
 

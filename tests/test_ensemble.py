@@ -12,11 +12,16 @@ from helpers import TINY, assert_same
 from torch.nn import functional
 
 import reference.training.ensemble as ensemble_module
-from reference.training.ensemble import Ensemble
-from reference.training.model import Transformer
-from reference.training.randomness import Draws, hashed_masks
-from reference.training.tasks import TaskConfig
-from reference.training.trainer import TrainConfig, Trainer, evaluations
+from reference.training import (
+    Draws,
+    Ensemble,
+    TaskConfig,
+    TrainConfig,
+    Trainer,
+    Transformer,
+    evaluations,
+    hashed_masks,
+)
 
 
 def gpu(test):
@@ -230,7 +235,7 @@ def test_states_that_do_not_fit_are_named():
     states = ensemble.states()
     ensemble.advance(1)
     for wrong in ([states[0], ensemble.states()[1]], states[:1], []):
-        with pytest.raises(ValueError, match=r"Expected 2 states of one step, came"):
+        with pytest.raises(ValueError, match=r"Expected 2 states of one step, got"):
             ensemble.load(wrong)
 
 

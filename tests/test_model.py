@@ -9,7 +9,8 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from reference.training.model import Config, Transformer, drop
+from reference.training import ModelConfig, Transformer
+from reference.training.model import drop
 from reference.training.tasks import Task, composition, division
 
 ACTIVATIONS = {
@@ -28,7 +29,7 @@ def task() -> Task:
 
 
 def build(task: Task, *, seed: int = 0, **options) -> Transformer:
-    return Transformer(Config(**options), task.n_tokens, task.n_classes, seed=seed)
+    return Transformer(ModelConfig(**options), task.n_tokens, task.n_classes, seed=seed)
 
 
 def small(task: Task, **options) -> Transformer:
@@ -281,7 +282,7 @@ def test_embeddings_start_as_configured(task):
 
 
 def test_token_vectors_are_scaled_when_read(task):
-    assert Config().token_scale == pytest.approx(math.sqrt(128), abs=1e-12)
+    assert ModelConfig().token_scale == pytest.approx(math.sqrt(128), abs=1e-12)
     model, other = small(task, token_scale=3.0), small(task, token_scale=1.0)
     assert torch.equal(model.tokens.weight, other.tokens.weight)  # the start is not scaled
     with torch.no_grad():
@@ -294,17 +295,17 @@ def test_token_vectors_are_scaled_when_read(task):
 
 
 def test_wrong_sizes_are_named(task):
-    with pytest.raises(ValueError, match=r"n_heads to divide d_model, came 3 heads for d_model=128\. Make"):
-        Config(n_heads=3)
-    with pytest.raises(ValueError, match=r"n_heads to divide d_model, came 0 heads"):
-        Config(n_heads=0)
-    with pytest.raises(ValueError, match=r"an activation among gelu, gelu_tanh, relu, came 'swish'"):
-        Config(activation="swish")
-    with pytest.raises(ValueError, match=r"tokens of shape \(B, 4\), came \(8, 3\)\. Give"):
+    with pytest.raises(ValueError, match=r"n_heads to divide d_model, got 3 heads for d_model=128; make"):
+        ModelConfig(n_heads=3)
+    with pytest.raises(ValueError, match=r"n_heads to divide d_model, got 0 heads"):
+        ModelConfig(n_heads=0)
+    with pytest.raises(ValueError, match=r"an activation among gelu, gelu_tanh, relu, got 'swish'"):
+        ModelConfig(activation="swish")
+    with pytest.raises(ValueError, match=r"tokens of shape \(B, 4\), got \(8, 3\); give"):
         build(task)(task.inputs[:8, :3])
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 10, math.nan])
 def test_a_rate_that_is_none_is_named(rate):
-    with pytest.raises(ValueError, match=rf"dropout rate from 0 to 0.99, came {rate}\. Give"):
-        Config(dropout=rate)
+    with pytest.raises(ValueError, match=rf"dropout rate from 0 to 0.99, got {rate}; give"):
+        ModelConfig(dropout=rate)

@@ -1,4 +1,4 @@
-"""The run starter: killed, interrupted, repeated, spread over workers; what it writes, and what it refuses."""
+"""Runs on disk: killed, interrupted, repeated, in parallel; their files and their errors."""
 
 import json
 import multiprocessing
@@ -25,19 +25,29 @@ import probe
 from probe import MutualInfoProbe, PerformanceProbe, PhaseDetector, load
 from probe.__main__ import main as probe_main
 from reference.__main__ import main
-from reference.runs import launch as runs, worker as work
-from reference.runs.launch import collect, run, survey
-from reference.runs.options import config_from_json, config_to_json, parse_seeds
-from reference.runs.recorder import Member, kept_steps
-from reference.runs.storage import RunFolder, RunLockedError, kept, load_model
-from reference.training.configs import CONFIGS
-from reference.training.model import Config
-from reference.training.tasks import TaskConfig
-from reference.training.trainer import TrainConfig, Trainer, evaluations, train
+from reference.runs import (
+    RunFolder,
+    RunLockedError,
+    collect,
+    config_from_json,
+    config_to_json,
+    launch,
+    load_model,
+    parse_seeds,
+    run,
+    stored_steps,
+    survey,
+    training_loop,
+    worker,
+)
+from reference.runs.job import Job
+from reference.runs.recorder import Member, steps_to_store
+from reference.training import CONFIGS, ModelConfig, TaskConfig, TrainConfig, Trainer, evaluations, train
 
+ROOT = Path(__file__).parent.parent
 TINY = TrainConfig(
     task=TaskConfig(size=7),
-    model=Config(d_model=16, n_heads=2, d_mlp=32),
+    model=ModelConfig(d_model=16, n_heads=2, d_mlp=32),
     steps=20,
     every=2,
     per_decade=0,
@@ -47,6 +57,7 @@ LOG = replace(TINY, per_decade=5)
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "train_batch_loss", "train_batch_accuracy")
 FORKING = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # torch has one thread in the tests
 OK, FAILED, BAD, INTERRUPTED = 0, 1, 2, 130
+FILES = ["checkpoint.pt", "lock", "run.nc", "run.nc.journal", "weights"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +84,8 @@ def same(folder: Path, whole: dict[int, dict[str, float]]) -> None:
 
 def start(tiny: Path, *options: str, seed: int = 3) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "reference", "run", str(tiny), "--seed", str(seed), "--device", "cpu", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # it need not be installed
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     return subprocess.Popen(
         command, cwd=tiny.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -90,7 +102,7 @@ def test_a_run_records_what_training_yields(
     assert (outcome.status, outcome.step, outcome.folder) == ("done", 20, folder)
     assert "disk: 676 kB (weights of 11 steps for each seed" in capsys.readouterr().out
     same(folder, whole)
-    assert sorted(file.name for file in folder.iterdir()) == ["checkpoint.pt", "run.nc", "run.nc.journal", "weights"]
+    assert sorted(file.name for file in folder.iterdir()) == FILES
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert 0.3e6 < size < 0.75e6  # what was announced
 
@@ -136,12 +148,12 @@ def test_phases_are_found_in_what_was_recorded(tmp_path: Path, capsys: pytest.Ca
     assert PhaseDetector().fit(collect(tmp_path / "custom")).n_runs_ == 2
 
 
-def test_kept_weights_give_the_recorded_curves(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+def test_stored_weights_give_the_recorded_curves(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
     run(TINY, [3], out=tmp_path, device="cpu")
     folder = tmp_path / "custom" / "seed-3"
-    assert kept(folder) == TINY.evaluations()
+    assert stored_steps(folder) == TINY.evaluations()
     probes = probe.ProbeSet([MutualInfoProbe()])
-    for step in kept(folder):
+    for step in stored_steps(folder):
         model, task = load_model(folder, step)
         assert not model.training
         logits = model(task.test_data[0])
@@ -153,17 +165,17 @@ def test_kept_weights_give_the_recorded_curves(tmp_path: Path, whole: dict[int, 
         probes.observe(step)
     probes.detach()
     assert probes.series_["information_x"].sizes["step"] == 3
-    with pytest.raises(FileNotFoundError, match=r"came 11\. kept\(folder\) lists them; nearest: 10, 12, 8"):
+    with pytest.raises(FileNotFoundError, match=r"got 11; choose one of stored_steps\(folder\), nearest: 10, 12, 8"):
         load_model(folder, 11)
-    with pytest.raises(FileNotFoundError, match=r"came no run\.nc"):
+    with pytest.raises(FileNotFoundError, match=r"got no run\.nc"):
         load_model(tmp_path, 0)
 
 
-@pytest.mark.parametrize(("keep", "steps"), [("log", kept_steps(LOG, "log")), ("none", [])])
-def test_fewer_weights(tmp_path: Path, keep: str, steps: list[int]) -> None:
-    assert keep == "none" or steps == [0, 1, 2, 3, 4, 6, 10, 16, 20]
-    run(LOG, [3], out=tmp_path, device="cpu", keep=keep)
-    assert kept(tmp_path / "custom" / "seed-3") == steps
+@pytest.mark.parametrize(("store_weights", "steps"), [("log", steps_to_store(LOG, "log")), ("none", [])])
+def test_fewer_weights(tmp_path: Path, store_weights: str, steps: list[int]) -> None:
+    assert store_weights == "none" or steps == [0, 1, 2, 3, 4, 6, 10, 16, 20]
+    run(LOG, [3], out=tmp_path, device="cpu", store_weights=store_weights)
+    assert stored_steps(tmp_path / "custom" / "seed-3") == steps
 
 
 # --- killed, interrupted, continued ----------------------------------------------------------------------------------
@@ -183,8 +195,8 @@ def until_done(tiny: Path, delays: Sequence[float], *options: str) -> int:
         process.kill()
         process.communicate()
     process = start(tiny, *options)
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == OK, told
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == OK, output
     return killed
 
 
@@ -238,9 +250,9 @@ def test_killed_before_the_first_checkpoint_starts_anew(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("moment", "nth", "seconds"),
     [
-        *[(moment, nth, 0.0) for moment in ("record", "keep", "save", "replace") for nth in (1, 4)],
+        *[(moment, nth, 0.0) for moment in ("record", "store_weights", "save", "replace") for nth in (1, 4)],
         ("close", 1, 0.0),
-        *[(moment, 11, 60.0) for moment in ("record", "keep")],  # the last evaluation, no checkpoint before
+        *[(moment, 11, 60.0) for moment in ("record", "store_weights")],  # the last evaluation, no checkpoint before
         *[(moment, 1, 60.0) for moment in ("close", "save")],
     ],
 )
@@ -256,13 +268,13 @@ def test_stopped_in_the_middle_of_each_write(
     assert process.exitcode == -signal.SIGKILL
     assert run(TINY, [3], out=tmp_path, device="cpu")[0].status in ("done", "skipped")
     same(tmp_path / "custom" / "seed-3", whole)
-    assert kept(tmp_path / "custom" / "seed-3") == TINY.evaluations()
+    assert stored_steps(tmp_path / "custom" / "seed-3") == TINY.evaluations()
 
 
 def _dying(out: Path, moment: str, nth: int, seconds: float) -> None:
     from probe.recording import Journal
 
-    owner = {"record": Journal, "close": Journal, "keep": RunFolder, "save": RunFolder, "replace": os}[moment]
+    owner = {"record": Journal, "close": Journal, "store_weights": RunFolder, "save": RunFolder, "replace": os}[moment]
     original = getattr(owner, moment)
     calls = 0
 
@@ -277,7 +289,9 @@ def _dying(out: Path, moment: str, nth: int, seconds: float) -> None:
     run(TINY, [3], out=out, device="cpu", checkpoint_seconds=seconds)
 
 
-def test_a_torn_last_line_of_the_journal_is_no_trouble(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+def test_an_incomplete_last_line_of_the_journal_is_trained_again(
+    tmp_path: Path, whole: dict[int, dict[str, float]]
+) -> None:
     interrupted(tmp_path, at=10)
     with open(tmp_path / "custom" / "seed-3" / "run.nc.journal", "ab") as file:
         file.write(b'{"kind": "record", "step": 12, "val')
@@ -307,11 +321,12 @@ def test_an_interrupted_run_is_saved_and_goes_on(
     interrupted(tmp_path, at=10)
     assert "seed 3: interrupted; saved at step 10" in capsys.readouterr().out
     folder = tmp_path / "custom" / "seed-3"
-    assert kept(folder)[-1] == 10
+    assert stored_steps(folder)[-1] == 10
     assert probe.recording.read_netcdf(folder / "run.nc")["step"].values[-1] == 10
-    assert not (folder / "lock").exists()
+    with RunFolder(folder).locked():
+        pass
     run(TINY, [3], out=tmp_path, device="cpu")
-    assert "seed 3: goes on after step 10" in capsys.readouterr().out
+    assert "seed 3: continues after step 10" in capsys.readouterr().out
     same(folder, whole)
 
 
@@ -321,44 +336,44 @@ def test_the_command_is_interrupted_in_order(tiny: Path, number: signal.Signals)
     tiny.write_text(config_to_json(replace(TINY, steps=100_000)))
     process = start(tiny)
     folder = tiny.parent / "runs" / "tiny" / "seed-3"
-    while len(kept(folder)) < 5:
+    while len(stored_steps(folder)) < 5:
         time.sleep(0.01)
     process.send_signal(number)
-    told, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
-    assert "the same command goes on" in told
+    assert "the same command continues" in output
     assert (folder / "checkpoint.pt").exists()
 
 
 def test_what_stands_after_the_checkpoint_is_of_another_way(tmp_path: Path) -> None:
     interrupted(tmp_path, at=10)
     folder = RunFolder(tmp_path / "custom" / "seed-3")
-    folder.keep(16, {})
+    folder.store_weights(16, {})
     journal = folder.path / "run.nc.journal"
     journal.write_text(journal.read_text() + '{"kind": "record", "step": 16, "values": {"test_loss": 0.0}}\n')
     assert load(folder.series)["step"].values[-1] == 16
     interrupted(tmp_path, at=10)
-    assert kept(folder.path)[-1] == load(folder.series)["step"].values[-1] == 10
+    assert stored_steps(folder.path)[-1] == load(folder.series)["step"].values[-1] == 10
 
 
 def test_without_weights_an_interrupted_run_goes_on_from_its_last_checkpoint(
     tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupted(tmp_path, at=10, keep="none")
+    interrupted(tmp_path, at=10, store_weights="none")
     assert "saved at step 0" in capsys.readouterr().out
-    run(TINY, [3], out=tmp_path, device="cpu", keep="none")
+    run(TINY, [3], out=tmp_path, device="cpu", store_weights="none")
     same(tmp_path / "custom" / "seed-3", whole)
-    assert "not kept" not in capsys.readouterr().out
+    assert "not stored" not in capsys.readouterr().out
     run(TINY, [3], out=tmp_path, device="cpu")
-    assert "the weights of 11 earlier evaluations were not kept" in capsys.readouterr().out
+    assert "the weights of 11 earlier evaluations were not stored" in capsys.readouterr().out
 
 
-def test_going_on_otherwise_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_on_resumption_are_printed_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(tmp_path, at=16)
-    run(TINY, [3], out=tmp_path, device="cpu", together=True, threads=2)
-    told = capsys.readouterr().out
-    assert "the curve goes on, but not to the same bits: engine was {'name': 'solo'" in told
-    assert "threads was 1, is 2" in told
+    run(TINY, [3], out=tmp_path, device="cpu", ensemble=True, threads=2)
+    output = capsys.readouterr().out
+    assert "the curve continues, but not bit by bit: engine was {'name': 'solo'" in output
+    assert "threads was 1, is 2" in output
     (resumed,) = json.loads(load(tmp_path / "custom" / "seed-3" / "run.nc").attrs["provenance"])["resumed"]
     assert resumed["engine"]["seeds"] == [3]
     assert torch.get_num_threads() == 1
@@ -389,39 +404,40 @@ def test_jobs_on_dask(tmp_path: Path, whole: dict[int, dict[str, float]]) -> Non
 
 
 def test_how_many_jobs() -> None:
-    assert runs._groups([0, 1, 2], None, "cpu", False) == ([[0], [1], [2]], min(3, joblib.cpu_count()))
-    assert runs._groups([0, 1, 2], 2, "cpu", False) == ([[0], [1], [2]], 2)
-    assert runs._groups([0, 1, 2, 3, 4], 2, "cuda", True) == ([[0, 1, 2], [3, 4]], 2)
-    assert runs._groups([], 2, "cpu", False) == ([], 1)
+    assert launch._groups([0, 1, 2], None, "cpu", False) == ([[0], [1], [2]], min(3, joblib.cpu_count()))
+    assert launch._groups([0, 1, 2], 2, "cpu", False) == ([[0], [1], [2]], 2)
+    assert launch._groups([0, 1, 2, 3, 4], 2, "cuda", True) == ([[0, 1, 2], [3, 4]], 2)
+    assert launch._groups([], 2, "cpu", False) == ([], 1)
     with joblib.parallel_config(n_jobs=3):
-        assert runs._groups([0, 1, 2, 3], None, "cpu", False)[1] == 3
+        assert launch._groups([0, 1, 2, 3], None, "cpu", False)[1] == 3
 
 
 def test_one_gpu_for_each_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    groups, n_jobs = runs._groups(range(5), None, "cuda", True)
+    groups, n_jobs = launch._groups(range(5), None, "cuda", True)
     assert (groups, n_jobs) == ([[0, 1, 2], [3, 4]], 2)
-    assert [a_job(number=number, device="cuda").where().index for number in range(3)] == [0, 1, 0]
+    assert [a_job(number=number, device="cuda").torch_device().index for number in range(3)] == [0, 1, 0]
 
 
-def a_job(**changes: Any) -> work.Job:
-    asked: dict[str, Any] = {
+def a_job(**changes: Any) -> Job:
+    default: dict[str, Any] = {
         "name": "custom", "config": TINY, "seeds": (0,), "folder": Path(), "device": "cpu", "number": 0,
-        "together": False, "compiled": None, "threads": 1, "keep": "all", "checkpoint_seconds": 60.0, "bar": False,
+        "ensemble": False, "compiled": None, "threads": 1, "store_weights": "all",
+        "checkpoint_seconds": 60.0, "bar": False,
     }  # fmt: skip
-    return work.Job(**{**asked, **changes})
+    return Job(**{**default, **changes})
 
 
 def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path) -> None:
     """Those behind catch up, then all are trained together; as near to each alone as the engine promises."""
     interrupted(tmp_path, at=10)  # seed 3, by the other engine
-    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1, keep="none")
+    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", ensemble=True, n_jobs=1, store_weights="none")
     assert [one.status for one in outcomes] == ["done"] * 3
     assert [load(one.folder / "run.nc")["step"].values.tolist() for one in outcomes] == [TINY.evaluations()] * 3
-    alone = run(TINY, [4], out=tmp_path / "alone", device="cpu", together=True)[0].folder
+    alone = run(TINY, [4], out=tmp_path / "alone", device="cpu", ensemble=True)[0].folder
     a, b = (load(folder / "run.nc").drop_vars("seconds") for folder in (tmp_path / "custom" / "seed-4", alone))
     xr.testing.assert_allclose(a, b, rtol=1e-3)
-    assert kept(outcomes[1].folder) == []
+    assert stored_steps(outcomes[1].folder) == []
     model, task = load_model(alone, 20)
     loss = torch.nn.functional.cross_entropy(model(task.test_data[0]), task.test_data[1]).item()
     assert loss == pytest.approx(b["test_loss"].values[-1].item(), rel=1e-5)
@@ -449,9 +465,9 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "advance", spoilt)
         assert main(arguments) == FAILED
-    told = capsys.readouterr().out
-    assert "seed 3: failed (step 10): FloatingPointError: Expected a finite loss" in told
-    assert "1 done, 0 skipped, 1 failed" in told
+    output = capsys.readouterr().out
+    assert "seed 3: failed (step 10): FloatingPointError: Expected a finite loss" in output
+    assert "1 done, 0 skipped, 1 failed" in output
     failure = out / "tiny" / "seed-3" / "failed.txt"
     assert failure.read_text().startswith("failed after step 10\n\nTraceback")
     assert survey(out / "tiny")[3] == "unfinished, recorded until step 10 of 20; failed after step 10"
@@ -481,13 +497,13 @@ def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pyte
         advance(self, n)
 
     monkeypatch.setattr(Ensemble, "advance", spoilt)
-    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", together=True, n_jobs=1)
+    outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", ensemble=True, n_jobs=1)
     assert [one.status for one in outcomes] == ["done", "failed", "done"]
     assert outcomes[1].step == 10
     series = load(outcomes[1].folder / "run.nc")
     assert series["step"].values[-1] == 10
     assert np.isfinite(series["train_loss"]).all()
-    assert RunFolder(outcomes[1].folder).standing(TINY, 4).step == 10
+    assert RunFolder(outcomes[1].folder).run_state(TINY, 4).step == 10
     for good in (outcomes[0], outcomes[2]):
         assert load(good.folder / "run.nc")["step"].values[-1] == 20
         assert not (good.folder / "failed.txt").exists()
@@ -506,31 +522,35 @@ def test_a_loss_that_was_not_finite_on_the_way_fails_its_member(
             self.finite[0] = False
 
     monkeypatch.setattr(Ensemble, "advance", spiked)
-    outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
+    outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", ensemble=True, n_jobs=1)
     assert [one.status for one in outcomes] == ["failed", "done"]
-    assert "came one that is not between the steps 10 and 12" in outcomes[0].message
+    assert "got one that is not finite between the steps 10 and 12" in outcomes[0].message
 
 
-@pytest.mark.parametrize(("method", "step"), [("keep", 10), ("keep", 20), ("save", 20)])
+@pytest.mark.parametrize(("method", "step"), [("store_weights", 10), ("store_weights", 20), ("save", 20)])
 def test_a_file_that_cannot_be_written_fails_its_run_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: int
 ) -> None:
     original = getattr(RunFolder, method)
 
     def full(self: RunFolder, *args: Any) -> None:
-        at = args[0] if method == "keep" else args[2].step
+        at = args[0] if method == "store_weights" else args[2].step
         if self.path.name == "seed-3" and at == step:
             raise OSError(28, "No space left on device")
         original(self, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, method, full)
-        outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
+        outcomes = run(TINY, [3, 4], out=tmp_path, device="cpu", ensemble=True, n_jobs=1)
     assert [one.status for one in outcomes] == ["failed", "done"]
     assert "No space left" in outcomes[0].message
     assert (outcomes[0].folder / "failed.txt").exists()
-    assert run(TINY, [3], out=tmp_path, device="cpu", together=True)[0].status in ("done", "skipped")
-    assert load(outcomes[0].folder / "run.nc")["step"].values.tolist() == kept(outcomes[0].folder) == TINY.evaluations()
+    assert run(TINY, [3], out=tmp_path, device="cpu", ensemble=True)[0].status in ("done", "skipped")
+    assert (
+        load(outcomes[0].folder / "run.nc")["step"].values.tolist()
+        == stored_steps(outcomes[0].folder)
+        == TINY.evaluations()
+    )
 
 
 def test_an_interruption_saves_all_that_can_be_saved(
@@ -553,50 +573,33 @@ def test_an_interruption_saves_all_that_can_be_saved(
     monkeypatch.setattr(Ensemble, "advance", stops)
     monkeypatch.setattr(RunFolder, "save", full)
     with pytest.raises(KeyboardInterrupt):
-        run(TINY, [3, 4], out=tmp_path, device="cpu", together=True, n_jobs=1)
-    told = capsys.readouterr().out
-    assert "seed 3: interrupted; could not be saved ([Errno 28] No space" in told
-    assert "seed 4: interrupted; saved at step 4" in told
-    assert RunFolder(tmp_path / "custom" / "seed-4").standing(TINY, 4).step == 4
+        run(TINY, [3, 4], out=tmp_path, device="cpu", ensemble=True, n_jobs=1)
+    output = capsys.readouterr().out
+    assert "seed 3: interrupted; could not be saved ([Errno 28] No space" in output
+    assert "seed 4: interrupted; saved at step 4" in output
+    assert RunFolder(tmp_path / "custom" / "seed-4").run_state(TINY, 4).step == 4
 
 
-def test_an_interruption_of_several_jobs_leaves_no_lock_of_the_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders = [RunFolder(tmp_path / "custom" / f"seed-{seed}") for seed in (3, 4, 5)]
-
-    def killed(_: Any) -> Any:
-        folders[0].path.mkdir(parents=True)
-        folders[0].lock.write_text("1\n")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(joblib, "Parallel", lambda **_: killed)
-    with folders[1].locked(), pytest.raises(KeyboardInterrupt):
-        run(TINY, [3, 4, 5], out=tmp_path, device="cpu", n_jobs=2)
-    assert not folders[0].lock.exists()
-    assert not folders[2].path.exists()
-
-
-def test_a_worker_without_a_gpu_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_a_gpu_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    (outcome,) = work.work(a_job(device="cuda", folder=tmp_path))
+    (outcome,) = worker.work(a_job(device="cuda", folder=tmp_path))
     assert (outcome.status, list(tmp_path.iterdir())) == ("failed", [])
-    assert "Expected a GPU where this job runs" in outcome.message
+    assert "Expected a GPU on the machine of this worker" in outcome.message
 
 
 def test_the_checkpoint_is_never_ahead_of_the_journal(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "seed-3")
     with folder.locked():
-        member = Member(folder, TINY, 3, keep="none", facts=a_job().facts())
+        member = Member(folder, TINY, 3, store_weights="none", job_provenance=a_job().provenance())
         trainer = Trainer(TINY, 3)
         member.write(0, trainer.states()[0], trainer.evaluate()[0], 0.1, checkpoint=False)
         trainer.advance(1)
-        with pytest.raises(OSError, match="the curves of step 1 could not be written"):
+        with pytest.raises(OSError, match="Expected the curves of step 1 in"):
             member._save(trainer.states()[0])
 
 
 @pytest.mark.parametrize("compiling", [False, True])
-def test_out_of_memory_says_how_many_would_fit(
+def test_out_of_memory_reports_how_many_seeds_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiling: bool
 ) -> None:
     def crowded(*_: Any, **__: Any) -> Any:
@@ -608,17 +611,17 @@ def test_out_of_memory_says_how_many_would_fit(
         except RuntimeError:
             raise RuntimeError("the compiler failed") from None
 
-    monkeypatch.setattr(work, "make_engine", wrapped if compiling else crowded)
+    monkeypatch.setattr(training_loop, "make_engine", wrapped if compiling else crowded)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_500, 20_000))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 1_100)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
-    outcomes = run(TINY, range(3), out=tmp_path, device="cpu", together=True, n_jobs=1)
+    outcomes = run(TINY, range(3), out=tmp_path, device="cpu", ensemble=True, n_jobs=1)
     assert [one.status for one in outcomes] == ["failed"] * 3
-    assert "Expected 3 seeds to fit in the memory of one GPU together" in outcomes[0].message
-    assert "About 10 would fit" in outcomes[0].message
+    assert "Expected 3 seeds to fit in the memory of one GPU, got out of memory" in outcomes[0].message
+    assert "about 10 would fit" in outcomes[0].message
     monkeypatch.setattr("reference.training.ensemble.Ensemble", crowded)
-    assert work.fitting(TINY, torch.device("cpu")) == 0
+    assert worker.seeds_that_fit(TINY, torch.device("cpu")) == 0
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -638,28 +641,28 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
-        ({"lr": 2e-3}, "config.lr is 0.001 there, and 0.002 was asked for"),
-        ({"steps": 70}, "config.steps is 20 there, and 70"),
-        ({"model": replace(TINY.model, d_mlp=64)}, "config.model.d_mlp is 32 there, and 64"),
+        ({"lr": 2e-3}, "config.lr is 0.001 there and 0.002 here"),
+        ({"steps": 70}, "config.steps is 20 there and 70 here"),
+        ({"model": replace(TINY.model, d_mlp=64)}, "config.model.d_mlp is 32 there and 64 here"),
         ({"precision": "bfloat16"}, "config.precision is 'float32' there"),
     ],
 )
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
-def test_another_configuration_is_refused(made: Path, tmp_path: Path, changed: Any, told: str, state: str) -> None:
+def test_another_configuration_is_refused(made: Path, tmp_path: Path, changed: Any, message: str, state: str) -> None:
     shutil.copytree(made / state, tmp_path, dirs_exist_ok=True)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=told) as error:
+    with pytest.raises(ValueError, match=message) as error:
         run(replace(TINY, **changed), [2, 3], out=tmp_path, device="cpu")
-    assert "Give --out FOLDER to train this one elsewhere, or ask for what is there" in str(error.value)
+    assert "give --out FOLDER to train this configuration elsewhere, or give the recorded" in str(error.value)
     assert contents(tmp_path) == before
 
 
 def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
     interrupted(tmp_path, at=2)
     (tmp_path / "custom" / "seed-3").rename(tmp_path / "custom" / "seed-4")
-    with pytest.raises(ValueError, match="seed is 3 there, and 4 was asked for"):
+    with pytest.raises(ValueError, match="seed is 3 there and 4 here"):
         run(TINY, [4], out=tmp_path, device="cpu")
 
 
@@ -669,7 +672,7 @@ def test_a_checkpoint_cut_in_half(tmp_path: Path, share: float) -> None:
     path = tmp_path / "custom" / "seed-3" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"Restore it, or delete it to start this run anew\. Nothing was changed"):
+    with pytest.raises(ValueError, match=r"restore it, or delete it to start this run anew\. Nothing was changed"):
         run(TINY, [3], out=tmp_path, device="cpu")
     assert contents(tmp_path) == before
     path.unlink()
@@ -684,7 +687,7 @@ def test_a_journal_that_lacks_what_the_checkpoint_has(tmp_path: Path, lost: str)
     path.write_bytes(b"".join(lines[:-1]))
     if lost == "all":
         path.unlink()
-    with pytest.raises(ValueError, match=r"until step 10, where the checkpoint stands.*delete checkpoint.pt"):
+    with pytest.raises(ValueError, match=r"until step 10, the step of the checkpoint.*delete checkpoint.pt"):
         run(TINY, [3], out=tmp_path, device="cpu")
 
 
@@ -696,26 +699,29 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
             pass
         outcomes = run(TINY, [2, 3], out=tmp_path, device="cpu", n_jobs=1)
     assert [one.status for one in outcomes] == ["done", "failed"]
-    assert f"custom/seed-3 is being trained by another process (pid {os.getpid()})" in outcomes[1].message
-    assert list(folder.path.iterdir()) == []
-    folder.lock.write_text("1\n")  # what a process that was killed leaves; process 1 lives
+    assert f"no other process in custom/seed-3, got one that trains there (pid {os.getpid()})" in outcomes[1].message
+    assert list(folder.path.iterdir()) == [folder.lock]
+    folder.lock.write_text("1\n")  # left by a killed process; process 1 exists
     assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["nothing", "--seed", "0"], "There are paper-division, paper-s5"),
-        (["nothing.json", "--seed", "0"], "came no such file"),
-        (["division-97", "--seeds", "7-3"], "0,3,5 or 0-7, came '7-3'"),
-        (["division-97", "--seeds", "a"], "came 'a'"),
+        (["nothing", "--seed", "0"], "choose one of: paper-division, paper-s5"),
+        (["nothing.json", "--seed", "0"], "got no such file"),
+        (["division-97", "--seeds", "7-3"], "0,3,5 or 0-7, got '7-3'"),
+        (["division-97", "--seeds", "a"], "got 'a'"),
         (["division-97", "--seed", str(2**31)], "Expected seeds below 2**31"),
-        (["division-97", "--seed", "0", "--jobs", "0"], "Expected --jobs of at least 1, came 0"),
-        (["division-97", "--seed", "0", "--threads", "0"], "Expected --threads of at least 1, came 0"),
-        (["division-97", "--seed", "0", "--out", __file__], "to be a folder, came the file"),
-        (["division-97", "--seed", "-1"], "integers from 0, at least one, came [-1]"),
-        (["division-97", "--seed", "0", "--steps", "-1"], "Expected steps of at least 0, came -1"),
-        (["division-97", "--seed", "0", "--precision", "tf32", "--device", "cpu"], "tf32, which only GPUs have"),
+        (["division-97", "--seed", "0", "--jobs", "0"], "Expected --jobs of at least 1, got 0"),
+        (["division-97", "--seed", "0", "--threads", "0"], "Expected --threads of at least 1, got 0"),
+        (["division-97", "--seed", "0", "--out", __file__], "to be a folder, got the file"),
+        (["division-97", "--seed", "-1"], "at least one seed, an integer from 0, got [-1]"),
+        (["division-97", "--seed", "0", "--steps", "-1"], "Expected steps of at least 0, got -1"),
+        (
+            ["division-97", "--seed", "0", "--precision", "tf32", "--device", "cpu"],
+            "Expected a precision that a CPU has, got tf32",
+        ),
     ],
 )
 def test_bad_arguments(
@@ -723,32 +729,34 @@ def test_bad_arguments(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["run", *arguments]) == BAD
-    said = capsys.readouterr()
-    assert told in said.err
-    assert said.out == ""
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="Expected a GPU for device cuda, came a machine"):
+    with pytest.raises(ValueError, match="Expected a GPU for device cuda, got a machine"):
         run(TINY, [0], out=tmp_path, device="cuda")
-    with pytest.raises(ValueError, match="among auto, cpu, cuda, came 'tpu'"):
+    with pytest.raises(ValueError, match="among auto, cpu, cuda, got 'tpu'"):
         run(TINY, [0], out=tmp_path, device="tpu")
-    with pytest.raises(ValueError, match=r"Expected a list of seeds, came 3. Give \[3\], or range\(3\)"):
+    with pytest.raises(ValueError, match=r"Expected a list of seeds, got 3; give \[3\], or range\(3\)"):
         run(TINY, 3, out=tmp_path, device="cpu")  # type: ignore[arg-type]
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 500_000})
-    monkeypatch.setattr(runs.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ValueError, match=r"Expected 676 kB of free disk for 1 runs, came 500 kB.*--keep log"):
+    monkeypatch.setattr(launch.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(
+        ValueError, match=r"Expected 676 kB of free disk space for 1 runs, got 500 kB.*--store-weights log"
+    ):
         run(TINY, [0], out=tmp_path, device="cpu")
-    assert run(TINY, [0], out=tmp_path, device="cpu", keep="none")[0].status == "done"
+    assert run(TINY, [0], out=tmp_path, device="cpu", store_weights="none")[0].status == "done"
 
 
 # --- configurations and seeds ----------------------------------------------------------------------------------------
@@ -772,26 +780,26 @@ def test_what_json_leaves_out_has_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("{", "as JSON, came text that is none"),
-        ("[]", r"fields and values as the configuration, came \[\]"),
-        ('{"rate": 1}', r"Expected fields among task, model, .* came rate\. Correct or remove it"),
-        ('{"model": {"width": 1}}', "came model.width"),
-        ('{"model": 3}', "fields and values as model., came 3"),
-        ('{"steps": "60"}', "Expected an integer as steps, came '60'"),
-        ('{"steps": true}', "Expected an integer as steps, came True"),
-        ('{"lr": null}', "Expected a number as lr, came None"),
-        ('{"betas": [0.9]}', r"Expected two numbers as betas, came \[0.9\]"),
+        ("{", "as JSON, got a text that is not JSON"),
+        ("[]", r"an object with fields as the configuration, got \[\]"),
+        ('{"rate": 1}', r"Expected fields among task, model, .* got rate; correct or remove it"),
+        ('{"model": {"width": 1}}', "got model.width"),
+        ('{"model": 3}', "an object with fields as model, got 3"),
+        ('{"steps": "60"}', "Expected an integer as steps, got '60'"),
+        ('{"steps": true}', "Expected an integer as steps, got True"),
+        ('{"lr": null}', "Expected a number as lr, got None"),
+        ('{"betas": [0.9]}', r"Expected two numbers as betas, got \[0.9\]"),
         ('{"task": {"operation": "addition"}}', "Expected an operation among"),
-        ('{"task": {"shuffled": 1}}', "Expected true or false as task.shuffled, came 1"),
-        ('{"task": {"shuffled": 0.0}}', "Expected true or false as task.shuffled, came 0.0"),
-        ('{"task": {"shuffled": "true"}}', "Expected true or false as task.shuffled, came 'true'"),
-        ('{"task": {"shuffled": null}}', "Expected true or false as task.shuffled, came None"),
+        ('{"task": {"shuffled": 1}}', "Expected true or false as task.shuffled, got 1"),
+        ('{"task": {"shuffled": 0.0}}', "Expected true or false as task.shuffled, got 0.0"),
+        ('{"task": {"shuffled": "true"}}', "Expected true or false as task.shuffled, got 'true'"),
+        ('{"task": {"shuffled": null}}', "Expected true or false as task.shuffled, got None"),
     ],
 )
-def test_bad_configurations(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_configurations(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         config_from_json(text)
 
 
@@ -808,7 +816,7 @@ def test_seeds(text: str, seeds: Sequence[int] | None) -> None:
 
 
 def test_the_documented_table() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "reference.md").read_text()
+    page = (ROOT / "docs" / "reference.md").read_text()
     rows = re.findall(r"^\| `([\w.-]+)` \|.*\| ([\d,]+), ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page, re.M)
     found = {name: [int(number.replace(",", "")) for number in numbers] for name, *numbers in rows}
     made = {name: (config, config.task.make(0)) for name, config in CONFIGS.items()}
@@ -820,7 +828,7 @@ def test_the_documented_table() -> None:
 
 def test_the_documented_measuring(tmp_path: Path) -> None:
     run(TINY, [3], out=tmp_path, device="cpu")
-    page = (Path(__file__).parent.parent / "docs" / "reference.md").read_text()
+    page = (ROOT / "docs" / "reference.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict[str, Any] = {}
     exec(code.replace("runs/division-97/seed-3", str(tmp_path / "custom" / "seed-3")), names)
@@ -844,10 +852,10 @@ def test_collect_merges_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixt
         assert merged[name].sel(run=10).values.tolist() == alone[name].values.tolist()
     assert [json.loads(one)["seed"] for one in json.loads(merged.attrs["provenance"])] == [2, 3, 10]
     assert main(["collect", str(tmp_path / "custom")]) == OK
-    told = capsys.readouterr().out
-    assert "seed 3: unfinished, recorded until step 10 of 20" in told
-    assert "seed 4: nothing recorded yet" in told
-    assert "(3 runs, 2 of them finished, 11 steps)" in told
+    output = capsys.readouterr().out
+    assert "seed 3: unfinished, recorded until step 10 of 20" in output
+    assert "seed 4: nothing recorded yet" in output
+    assert "(3 runs, 2 of them finished, 11 steps)" in output
     again = load(tmp_path / "custom.nc")
     xr.testing.assert_equal(again, merged)
     assert again["run"].dtype.kind == again["seed"].dtype.kind == "i"
@@ -855,15 +863,15 @@ def test_collect_merges_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_collect_needs_runs_of_one_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["collect", str(tmp_path / "none")]) == BAD
-    assert "which there is not" in capsys.readouterr().err
+    assert "which does not exist" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file" / "demo")]) == BAD
     assert "Not a directory" in capsys.readouterr().err
     assert main(["collect", str(tmp_path)]) == BAD
-    assert "came none" in capsys.readouterr().err
+    assert "got none" in capsys.readouterr().err
     run(TINY, [3], out=tmp_path, device="cpu")
     run(replace(TINY, steps=2), [4], out=tmp_path, device="cpu")
-    with pytest.raises(ValueError, match="came seed 3 and seed 4: steps is 20 there, and 2 was asked for"):
+    with pytest.raises(ValueError, match="got several: steps is 20 for seed 3 and 2 for seed 4"):
         collect(tmp_path / "custom")
 
 
@@ -896,6 +904,6 @@ def test_progress_as_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
     progress.show(30, [3], [0.5])
     progress.show(60, [3], [0.75])
     progress.close()
-    told = capsys.readouterr().err
-    assert "tiny seed 3: 100%" in told
-    assert "test accuracy 0.750" in told
+    output = capsys.readouterr().err
+    assert "tiny seed 3: 100%" in output
+    assert "test accuracy 0.750" in output

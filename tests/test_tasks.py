@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reference.runs.options import find_config
-from reference.training.configs import CONFIGS
-from reference.training.tasks import Task, TaskConfig, composition, division, subtraction
+from reference.runs import find_config
+from reference.training import CONFIGS, Task, TaskConfig, composition, division, subtraction
 
 pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
@@ -244,36 +243,38 @@ def test_shuffled_answers_say_nothing_of_the_operands():
 @pytest.mark.parametrize("make", [division, subtraction])
 @pytest.mark.parametrize("p", [-7, 0, 1, 2])
 def test_a_modulus_too_small_is_named(make, p):
-    with pytest.raises(ValueError, match=rf"Expected p of at least 3, came {p}\. Give"):
+    with pytest.raises(ValueError, match=rf"Expected p of at least 3, got {p}; give"):
         make(p)
 
 
 @pytest.mark.parametrize("make", [division, subtraction, composition])
 @pytest.mark.parametrize("value", [59.0, "59", True])
 def test_sizes_must_be_integers(make, value):
-    with pytest.raises(TypeError, match=rf"Expected an int as [pn], came {value!r} .* Give one such as"):
+    with pytest.raises(TypeError, match=rf"Expected an int as [pn], got {value!r} .*; give a number such as"):
         make(value)
 
 
-@pytest.mark.parametrize(("n", "message"), [(1, "n of at least 2, came 1"), (7, "n of at most 6, came 7")])
+@pytest.mark.parametrize(("n", "message"), [(1, "n of at least 2, got 1"), (7, "n of at most 6, got 7")])
 def test_a_group_too_small_or_too_large_is_named(n, message):
-    with pytest.raises(ValueError, match=rf"Expected {message}.* Give"):
+    with pytest.raises(ValueError, match=rf"Expected {message}.*; give"):
         composition(n)
 
 
 def test_unknown_names_are_named():
-    with pytest.raises(ValueError, match=r"Expected table=None or 'paper', came 'fermat'\. Leave it out"):
+    with pytest.raises(ValueError, match=r"Expected table=None or 'paper', got 'fermat'; leave it out"):
         division(96, table="fermat")
-    with pytest.raises(ValueError, match=r"an operation among division, subtraction, composition, came 'addition'"):
+    with pytest.raises(ValueError, match=r"an operation among division, subtraction, composition, got 'addition'"):
         TaskConfig(operation="addition")
-    with pytest.raises(ValueError, match=r"Expected no table for subtraction, came 'paper'\. Only division"):
+    with pytest.raises(
+        ValueError, match=r"Expected no table for subtraction, got 'paper'; leave it out, or use division"
+    ):
         TaskConfig(operation="subtraction", table="paper")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 50, math.nan])
 def test_fraction_must_lie_between_0_and_1(fraction):
     for make in (division, subtraction):
-        with pytest.raises(ValueError, match=rf"Expected a fraction between 0 and 1.* came {fraction}\. Give"):
+        with pytest.raises(ValueError, match=rf"Expected a fraction between 0 and 1.* got {fraction}; give"):
             make(59, fraction=fraction)
 
 

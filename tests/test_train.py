@@ -1,4 +1,4 @@
-"""Training of one seed: by torch's own AdamW, resumable to the bit, and with a word for what goes wrong."""
+"""Training of one seed: the same as AdamW of torch, resumable bit by bit, with errors for bad input."""
 
 import doctest
 import math
@@ -11,11 +11,17 @@ from helpers import TINY, assert_same
 from torch.nn import functional
 
 import reference
-from reference.training.ensemble import Ensemble
-from reference.training.model import Transformer
-from reference.training.randomness import Draws, masks
-from reference.training.tasks import TaskConfig
-from reference.training.trainer import TrainConfig, Trainer, evaluations, train
+from reference.training import (
+    Draws,
+    Ensemble,
+    TaskConfig,
+    TrainConfig,
+    Trainer,
+    Transformer,
+    evaluations,
+    masks,
+    train,
+)
 
 pytestmark = pytest.mark.usefixtures("global_random_state_untouched")
 
@@ -119,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     with torch.no_grad():
         trainer.model.head.weight[0, 0] = math.nan
     (before,) = trainer.states()
-    with pytest.raises(FloatingPointError, match=r"a finite loss, came nan at step 3 .*after step 2.* Lower lr"):
+    with pytest.raises(FloatingPointError, match=r"a finite loss, got nan at step 3; lower lr.*after step 2"):
         trainer.advance(5)
     (after,) = trainer.states()
     before.parameters["head.weight"][0, 0] = after.parameters["head.weight"][0, 0] = 0  # nan is not itself
@@ -295,12 +301,12 @@ def test_bfloat16_is_for_training_only():
     ("name", "value"), [("steps", -1), ("warmup", -1), ("batch_size", 0), ("every", 0), ("per_decade", -1)]
 )
 def test_impossible_settings_are_named(name, value):
-    with pytest.raises(ValueError, match=rf"Expected {name} of at least .* came {value}\. Give"):
+    with pytest.raises(ValueError, match=rf"Expected {name} of at least .* got {value}; give"):
         TrainConfig(**{name: value})
 
 
 def test_an_unknown_precision_is_named():
-    with pytest.raises(ValueError, match="a precision among float32, tf32, bfloat16, came 'float16'"):
+    with pytest.raises(ValueError, match="a precision among float32, tf32, bfloat16, got 'float16'"):
         TrainConfig(precision="float16")
 
 
@@ -330,7 +336,7 @@ def test_on_a_gpu_it_does_the_same():
 
 @pytest.mark.parametrize("make", [lambda config: Trainer(config), lambda config: Ensemble(config, [0])])
 def test_tf32_needs_a_gpu(make):
-    with pytest.raises(ValueError, match="Expected a GPU for precision tf32, came cpu"):
+    with pytest.raises(ValueError, match="Expected a GPU for precision tf32, got cpu"):
         make(TrainConfig(precision="tf32"))
 
 
@@ -351,5 +357,5 @@ def test_bfloat16_follows_float32():
     "values", [{"lr": -1e-3}, {"lr": math.nan}, {"eps": -1.0}, {"weight_decay": math.inf}, {"betas": (0.9, 1.0)}]
 )
 def test_rates_that_mean_nothing_are_refused(values):
-    with pytest.raises(ValueError, match=f"Expected.*{next(iter(values))}.*, came"):
+    with pytest.raises(ValueError, match=f"Expected.*{next(iter(values))}.*, got"):
         TrainConfig(**values)

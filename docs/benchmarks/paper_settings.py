@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import multivariate_t
 
-from reference.claims.evidence import Evidence, published
+from reference.claims.two_phases import Evidence, published
 
 SETTINGS = {
     "paper-division": "default",

@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 import probe
-from reference.claims.evidence import published
+from reference.claims.two_phases import published
 
 CURVES = {
     "train_batch_accuracy": "training batch, dropout on: accuracy",

@@ -22,7 +22,7 @@ from probe.phases import piecewise_linear_onset, plateau_end
 from probe.stats import second_phase_table
 from probe.phases import unimodal_mode
 from probe.phases import fixed_point
-from reference.claims import evidence
+from reference.claims import two_phases
 
 PAGE = Path(__file__).parents[1] / "published_markers.md"
 WITHIN = 0.15  # dex
@@ -114,7 +114,7 @@ RAW: dict[str, dict[str, Raw]] = {
 
 def published(task: str) -> xr.Dataset:
     """The curves of one run over the union of their steps; a curve was not thinned at the same steps as another."""
-    curves = evidence.published(task).rename(train_batch_accuracy="train_accuracy")
+    curves = two_phases.published(task).rename(train_batch_accuracy="train_accuracy")
     curves["test_accuracy"].attrs["n"] = N_TEST
     return curves
 
@@ -148,7 +148,7 @@ def other_rules(curves: xr.Dataset, valley: float, top: float) -> Iterator[tuple
 
 def rows(task: str) -> Iterator[tuple[str, str, Marker, Raw]]:
     """Row, curve, marker and raw reading."""
-    curves = published(task)
+    curves = two_phases.published(task)
     found = PhaseDetector().fit(curves).markers_.isel(run=0)
     for name in (kind.name for kind in MARKERS):
         one = {field.name: found[field.name].sel(marker=name).item() for field in fields(Marker)}

@@ -1,4 +1,7 @@
-"""Rewrite what docs/results.md shows of the recorded runs: `python docs/benchmarks/results_page.py --write`."""
+"""Verdicts, settings and experiments on the page of a paper: `python docs/benchmarks/results_page.py --write`.
+
+Without --write, the verdicts are printed.
+"""
 
 import argparse
 import re
@@ -9,44 +12,54 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from reference.claims.acceptance import FIGURES, as_markdown, judge
-from reference.claims.evidence import Evidence
-from reference.experiments.figures import EXPERIMENTS
+from reference.claims import as_markdown, find_papers, judge
+from reference.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parents[1]
 
 
-def between(text: str, name: str, new: str) -> str:
+def replace_between(text: str, name: str, new: str) -> str:
+    """Replace the text between the comments `<!-- name -->` and `<!-- end of name -->`, if the page has them."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
-    return re.sub(pattern, lambda found: f"{found[1]}{new}\n{found[2]}", text, flags=re.S)
+    return re.sub(pattern, lambda match: f"{match[1]}{new}\n{match[2]}", text, flags=re.S)
 
 
 def experiments() -> str:
-    lines = ["| experiment | figure | what | seeds | configurations |", "|---|---|---|---|---|"]
+    """Return the table of experiments."""
+    lines = ["| experiment | figure | question | seeds | configurations |", "|---|---|---|---|---|"]
     for name, one in EXPERIMENTS.items():
         configs = ", ".join(f"`{config}`" for config in one.configs)
         lines.append(f"| {name} | {one.figure} | {one.question} | {one.seeds} | {configs} |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="into docs/results.md and docs/images")
-    evidence = Evidence()
-    verdicts = as_markdown(judge(evidence))
-    if not parser.parse_args().write:
-        print(verdicts)
-        return
+def settings() -> str:
+    """Return the table of `paper_settings.py`."""
     script = Path(__file__).with_name("paper_settings.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    settings = "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
-    page = DOCS / "results.md"
-    text = page.read_text()
-    for name, new in (("verdicts", verdicts), ("settings", settings), ("experiments", experiments())):
-        text = between(text, name, new)
-    page.write_text(text)
-    for name, draw in FIGURES.items():
-        draw(evidence).savefig(DOCS / "images" / f"{name}.png", dpi=80)
+    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write into docs/ and docs/images/")
+    parser.add_argument("--paper", metavar="ID", help="arXiv identifier (default: all papers)")
+    args = parser.parse_args()
+    for paper in find_papers(args.paper):
+        evidence = paper.evidence()
+        verdicts = as_markdown(judge(paper, evidence))
+        if not args.write:
+            print(verdicts)
+            continue
+        page = DOCS / paper.page
+        text = page.read_text(encoding="utf-8")
+        text = replace_between(text, "verdicts", verdicts)
+        for name, make in (("settings", settings), ("experiments", experiments)):
+            if f"<!-- {name} -->" in text:
+                text = replace_between(text, name, make())
+        page.write_text(text, encoding="utf-8")
+        for name, draw in paper.figures.items():
+            draw(evidence).savefig(DOCS / "images" / f"{name}.png", dpi=80)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from reference.training.configs import CONFIGS
-from reference.training.ensemble import Ensemble
-from reference.training.trainer import Trainer
+from reference.training import CONFIGS, Ensemble, Trainer
 
 CONFIG = CONFIGS["paper-division"]
 

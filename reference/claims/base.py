@@ -1,46 +1,86 @@
-"""What a claim is, what a finding is, and which runs stand for what."""
+"""Papers, their claims, and the findings about a claim."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from reference.claims.evidence import Evidence
+from matplotlib.figure import Figure
+
 from reference.claims.verdicts import Verdict
-
-TOGETHER = 0.25  # dex
-PAPER = {"division": "paper-division", "s5": "paper-s5"}  # published task -> our configuration
-TRUE = ("division-97", "subtraction-96")  # tables that are division, and are learnt
-CONTROLS = ("control-shuffled", "control-few")  # fitted, and not to be generalised
-KEPT = ("division-59", "paper-division-kept")  # every estimator, all inputs, weight histograms
-KEPT_CONTROL = "control-59"  # of the first of them
-NOT_LEARNT = (*CONTROLS, "division-96", KEPT_CONTROL)  # fitted; test accuracy stays below .6 to the end of the record
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One verdict on one claim: of which runs. ``control``: these do not generalise, and should not show it."""
+    """One verdict on a claim.
+
+    Attributes
+    ----------
+    runs : str
+        The runs that were judged. The name of our configuration comes first.
+    verdict : Verdict
+        The verdict on these runs.
+    control : bool
+        Whether these runs are controls. Controls do not generalise and should not show the effect.
+    """
 
     runs: str
     verdict: Verdict
     control: bool = False
 
-    @property
-    def papers_own(self) -> bool:
-        """Whether the runs have the paper's tasks and settings."""
-        return self.runs.startswith(tuple(PAPER.values()))
-
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says, where, what would confirm it and why so, and how to judge it."""
+    """A claim of a paper and how it is judged.
+
+    Attributes
+    ----------
+    name, where, text : str
+        Short name; sections and figures of the paper; the claim in our words.
+    expected : str
+        The observation that confirms the claim.
+    published, ours : callable
+        Judge the claim on the published curves and on our runs. The argument is the evidence of the paper.
+    """
 
     name: str
     where: str
     text: str
     expected: str
-    published: Callable[[Evidence], Iterator[Finding]]
-    ours: Callable[[Evidence], Iterator[Finding]]
+    published: Callable[[Any], Iterator[Finding]]
+    ours: Callable[[Any], Iterator[Finding]]
 
 
-def nothing_published(_: Evidence) -> Iterator[Finding]:
-    """Of the paper's curves, where none is about this."""
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A paper with claims that this repository judges.
+
+    Attributes
+    ----------
+    id : str
+        The arXiv identifier, such as ``"2504.12700"``.
+    title : str
+        One line about the paper.
+    claims : sequence of Claim
+        All claims, in the order of the report.
+    evidence : callable
+        Load the published curves and our recorded runs. The result is the argument of the claims and the figures.
+    own_runs : tuple of str
+        Configurations of ours with the tasks and settings of the paper. Names that begin so count too.
+    figures : mapping of str to callable
+        File name without suffix, and the function that draws the figure from the evidence.
+    page : str
+        The page in ``docs`` that shows the verdicts.
+    """
+
+    id: str
+    title: str
+    claims: Sequence[Claim]
+    evidence: Callable[[], Any]
+    own_runs: tuple[str, ...]
+    figures: Mapping[str, Callable[[Any], Figure]]
+    page: str
+
+
+def nothing_published(_: Any) -> Iterator[Finding]:
+    """Return no findings, for a claim without published curves."""
     return iter(())

@@ -1,4 +1,4 @@
-"""From numbers of seeds to a verdict: confirmed, not confirmed or undecided, with the numbers that say so."""
+"""Verdicts from the numbers of several seeds: confirmed, not confirmed or undecided."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,25 +11,27 @@ CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 
 
 class Verdict(NamedTuple):
-    """A word and the numbers behind it."""
+    """A verdict and the numbers that it is based on."""
 
     word: str
     numbers: str
 
 
 def by_share(holds: Sequence[bool | None], what: str) -> Verdict:
-    """Whether something holds in most seeds: the 95 % bound (Clopper and Pearson) of its share against one half.
+    """Judge whether something holds in most seeds.
+
+    The 95 % bound (Clopper and Pearson) of the share is compared with one half.
 
     Parameters
     ----------
     holds
-        One entry a seed; None where it cannot be told: it counts against whichever verdict there would be.
+        One entry for each seed. None means that the data of the seed do not decide; it counts against both verdicts.
     what
-        What holds, for the numbers.
+        Description of what holds, for the numbers.
 
     Notes
     -----
-    Fewer than five seeds decide nothing (0.5^4 = .06).
+    Fewer than five seeds are always undecided (0.5^4 = .06).
     """
     n, yes, unknown = len(holds), sum(h is True for h in holds), sum(h is None for h in holds)
     no = n - yes - unknown
@@ -42,22 +44,27 @@ def by_share(holds: Sequence[bool | None], what: str) -> Verdict:
 
 
 def by_prediction(values: ArrayLike, low: float, high: float, what: str) -> Verdict:
-    """Whether a further seed would lie between ``low`` and ``high``.
+    """Judge whether a further seed would lie between ``low`` and ``high``.
 
-    Confirmed if the 90 % prediction interval lies inside, which wide spread does not; not confirmed if even the 90 %
-    confidence interval of the mean lies outside; else undecided.
+    Confirmed if the 90 % prediction interval lies inside; a large spread widens this interval. Not confirmed if the
+    90 % confidence interval of the mean lies outside. Undecided otherwise.
 
     Parameters
     ----------
     values
-        One a seed; NaN where there is none (then nothing is confirmed, since what is missing is not missing by chance).
+        One value for each seed; NaN where there is none. With a NaN nothing is confirmed, because values are not
+        missing at random.
+    low, high
+        The expected range.
+    what
+        Description of the values, for the numbers.
     """
     every = np.asarray(values, dtype=float)
     known = every[np.isfinite(every)]
     n, lost = len(known), len(every) - len(known)
     if n < 3:
-        told = ", ".join(f"{v:+.2f}" for v in known) or "none"
-        return Verdict(UNDECIDED, f"{what}: {told} ({n} of {len(every)} seeds: too few)")
+        listed = ", ".join(f"{v:+.2f}" for v in known) or "none"
+        return Verdict(UNDECIDED, f"{what}: {listed} ({n} of {len(every)} seeds: too few)")
     mean, sd, t = known.mean(), known.std(ddof=1), stats.t.ppf(0.95, n - 1)
     wide, narrow = t * sd * np.sqrt(1 + 1 / n), t * sd / np.sqrt(n)
     numbers = f"{what}: {mean:+.2f}, a further seed {mean - wide:+.2f} to {mean + wide:+.2f} ({n} seeds)"
@@ -69,14 +76,16 @@ def by_prediction(values: ArrayLike, low: float, high: float, what: str) -> Verd
 
 
 def of_interval(value: float, lower: float, upper: float, low: float, high: float, what: str) -> Verdict:
-    """One measurement with its interval against a range: inside, outside, or across its border."""
-    numbers = (
-        f"{what}: {value:+.2f} ({lower:+.2f} to {upper:+.2f})"
-        if np.isfinite(value)
-        else (f"{what}: between {lower:+.2f} and {upper:+.2f}")
-    )
+    """Judge one measurement with an interval from ``lower`` to ``upper`` against the range from ``low`` to ``high``.
+
+    Confirmed if the interval lies inside the range, not confirmed if it lies outside, undecided otherwise.
+    """
     if np.isnan(lower) or np.isnan(upper):
-        return Verdict(UNDECIDED, f"{what}: not to be had")
+        return Verdict(UNDECIDED, f"{what}: not available")
+    if np.isfinite(value):
+        numbers = f"{what}: {value:+.2f} ({lower:+.2f} to {upper:+.2f})"
+    else:
+        numbers = f"{what}: between {lower:+.2f} and {upper:+.2f}"
     if low <= lower and upper <= high:
         return Verdict(CONFIRMED, numbers)
     return Verdict(NOT_CONFIRMED if upper < low or lower > high else UNDECIDED, numbers)

@@ -1,1 +1,5 @@
-"""The figures of the paper and the demo, as named experiments."""
+"""The experiments: which runs belong to which figure, the demo, and measurements on stored weights."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""The demo: a run that shows both phases within minutes on a CPU, under the probes."""
+"""The demo: a run with probes that shows both phases within minutes on a CPU."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,20 @@ from tqdm import tqdm
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PhaseDetector, ProbeSet, at, log_spaced, plots
 from probe.schedule import Schedule
-from reference.training.configs import DEMO
-from reference.training.trainer import TrainConfig, Trainer
+from reference.training import DEMO, TrainConfig, Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """A run that shows both phases within minutes on a CPU: a seed and a recipe, see `reference.training.configs.DEMO`."""
+    """Seed and configuration of the demo.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the run.
+    training : TrainConfig
+        Configuration of the run, by default `reference.training.DEMO`.
+    """
 
     seed: int = 0
     training: TrainConfig = DEMO
@@ -26,17 +33,30 @@ class Demo:
         return self.training.task.size
 
     def schedule(self) -> Schedule:
-        """Log-spaced, and every 40 steps from 400 on: the loss spikes of this recipe are shorter than that."""
+        """Return log-spaced steps, and every 40 steps from 400 on, since loss spikes of this run are short."""
         log = filter(log_spaced(per_decade=24), range(self.training.steps + 1))
         return at([*log, *range(400, self.training.steps + 1, 40)])
 
 
 def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool = True) -> tuple[xr.Dataset, int]:
-    """Train under the probes and record to ``path``.
+    """Train with probes and record to ``path``.
+
+    Parameters
+    ----------
+    demo
+        Seed and configuration.
+    path
+        NetCDF file to write.
+    mode
+        None, ``"overwrite"`` or ``"resume"``, as in `probe.ProbeSet.attach`.
+    progress
+        Update the progress bar often. False: every 15 s, for an output that is not a terminal.
 
     Returns
     -------
-    The series, and the number of steps made: fewer than asked for if interrupted (Ctrl-C); what was recorded is kept.
+    xarray.Dataset, int
+        The series, and the number of training steps. An interruption by Ctrl-C ends the training early, and the
+        recorded series stays complete until then.
     """
     trainer = Trainer(demo.training, demo.seed)
     probes = ProbeSet([MutualInfoProbe(), LocalComplexityProbe(), LMNProbe()])
@@ -48,7 +68,7 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
         path=path,
         mode=mode,
     )
-    interval = 0.1 if progress else 15  # a line now and then where the output is no terminal
+    interval = 0.1 if progress else 15
     with tqdm(range(demo.training.steps), mininterval=interval, unit="step", desc="training") as bar:
         try:
             for _ in bar:
@@ -60,8 +80,8 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
     return probe.load(path), trainer.step
 
 
-def judge(series: xr.Dataset, figure: Path, *, title: str = "") -> PhaseDetector:
-    """Fit PhaseDetector to a recorded run, and draw the run with its phases."""
+def find_phases(series: xr.Dataset, figure: Path, *, title: str = "") -> PhaseDetector:
+    """Fit PhaseDetector to a recorded run, and draw the run with its phases into the file ``figure``."""
     detector = PhaseDetector().fit(series)
     plots.overview(series, detector, title=title).savefig(figure, dpi=110)
     return detector

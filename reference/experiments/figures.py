@@ -1,25 +1,24 @@
-"""Named experiments: the figures of the paper, questions it leaves open, and the demo under the probes."""
+"""Experiments: the configurations and seeds for each figure of arXiv:2504.12700 and for open questions."""
 
 from dataclasses import dataclass
 
-from reference.training.configs import CONFIGS
-from reference.training.trainer import TrainConfig
+from reference.training import CONFIGS, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A figure of arXiv:2504.12700, or a question that it leaves open: what is trained for it, and for how many seeds.
+    """Configurations and seeds for a figure of arXiv:2504.12700, or for a question that the paper leaves open.
 
     Attributes
     ----------
     figure : str
-        Of the paper; "-" if it has none.
+        Number of the figure in the paper; "-" if there is none.
     question : str
-        What it shows, or does not.
+        The question of the experiment.
     configs : tuple of str
-        Names in `reference.training.configs`; their results lie in `reference/results`, see `reference.claims.evidence`.
+        Names in `reference.training.CONFIGS`. The recorded runs are in `reference/results`.
     seeds : int
-        Of each.
+        Number of seeds of each configuration.
     """
 
     figure: str
@@ -28,11 +27,11 @@ class Experiment:
     seeds: int
 
     def commands(self) -> list[str]:
-        """What trains it."""
+        """Return the commands that train the configurations."""
         return [f"python -m reference run {name} --seeds {self.seeds}" for name in self.configs]
 
     def training(self) -> dict[str, TrainConfig]:
-        """The configurations, by name."""
+        """Return the configurations by name."""
         return {name: CONFIGS[name] for name in self.configs}
 
 
@@ -45,7 +44,7 @@ EXPERIMENTS = {
     ),
     "fig3-true": Experiment(
         figure="-",
-        question="division modulo a prime; the same table renamed",
+        question="division modulo a prime; the same table with other names of the numbers",
         configs=("division-97", "subtraction-96"),
         seeds=8,
     ),
@@ -58,10 +57,13 @@ EXPERIMENTS = {
     ),
     "fig5": Experiment(figure="5", question="depth", configs=("paper-depth-1", "paper-depth-4"), seeds=4),
     "activation": Experiment(figure="-", question="ReLU in place of GELU", configs=("paper-relu",), seeds=4),
-    "dropout": Experiment(figure="-", question="none in place of .1", configs=("paper-no-dropout",), seeds=4),
+    "dropout": Experiment(figure="-", question="no dropout in place of .1", configs=("paper-no-dropout",), seeds=4),
     "decay": Experiment(figure="-", question="weight decay 1 in place of 0", configs=("paper-decay-1",), seeds=4),
     "controls": Experiment(
-        figure="-", question="fitted, not to be generalised", configs=("control-shuffled", "control-few"), seeds=4
+        figure="-",
+        question="tables that a model fits and cannot generalise",
+        configs=("control-shuffled", "control-few"),
+        seeds=4,
     ),
     "estimators": Experiment(
         figure="3",
@@ -74,7 +76,7 @@ EXPERIMENTS = {
     ),
     "settings-rivals": Experiment(
         figure="3",
-        question="the same, on a CPU: 2 seeds to 10,000, 1 to 3,200 steps",
+        question="which settings the paper used, on a CPU: 2 seeds to 10,000 steps, 1 seed to 3,200 steps",
         configs=("paper-epochs", "paper-post-norm"),
         seeds=2,
     ),

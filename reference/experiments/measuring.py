@@ -1,4 +1,4 @@
-"""Probes over the weights that runs have kept: what was not thought of while they trained can still be measured."""
+"""Measure the stored weights of runs by probes, during or after training."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,13 +10,14 @@ import xarray as xr
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, WeightsProbe, concat
 from probe.recording import journal_of
-from reference.runs.launch import seed_folders, workers_for
-from reference.runs.storage import kept, load_model, load_weights
-from reference.runs.worker import threads
+from reference.runs.collection import seed_folders
+from reference.runs.job import torch_threads
+from reference.runs.launch import count_workers
+from reference.runs.storage import load_model, load_weights, stored_steps
 
 
-def everything() -> ProbeSet:
-    """Information at three noises and by other estimators, complexity, linearity, and weights with their histograms."""
+def all_probes() -> ProbeSet:
+    """Return probes of mutual information (three noises, other estimators), local complexity, linearity and weights."""
     estimators = ("coding_rate", "renyi", "binned")
     return ProbeSet(
         [
@@ -31,22 +32,23 @@ def everything() -> ProbeSet:
 def measure(
     folder: str | Path,
     *,
-    probes: Callable[[], ProbeSet] = everything,
+    probes: Callable[[], ProbeSet] = all_probes,
     seeds: Iterable[int] | None = None,
     n_jobs: int | None = None,
 ) -> xr.Dataset:
-    """Measure all kept weights of the runs in a folder; steps that were measured before are not measured again.
+    """Measure all stored weights of the runs in a folder. Measured steps are not measured again.
 
     Parameters
     ----------
     folder
-        Of a configuration, such as ``runs/division-97``; a run records to ``seed-<n>/probes.nc`` in it.
+        Folder of a configuration, such as ``runs/division-97``. Each run records to ``seed-<n>/probes.nc`` in it.
     probes : callable
-        Makes the probe set; a function of a module, so that worker processes find it.
+        Return the probe set. It must be a function of a module, so that worker processes can import it.
     seeds
-        Some of those there. None: all.
+        Seeds to measure. None: all seeds in the folder.
     n_jobs : int, optional
-        Seeds at a time. None: what `joblib.parallel_config` says, else one for each core.
+        Number of seeds that are measured in parallel. None: the setting of `joblib.parallel_config`, else one for each
+        core.
 
     Returns
     -------
@@ -56,33 +58,33 @@ def measure(
     Raises
     ------
     FileNotFoundError
-        If no weights were kept.
+        If no weights are stored.
     ValueError
         If a folder holds measurements by other probes.
     """
-    there = seed_folders(folder)
-    chosen = list(there) if seeds is None else sorted(set(seeds))
-    bare = [seed for seed in chosen if not (seed in there and kept(there[seed]))]
-    if bare or not chosen:
+    folders = seed_folders(folder)
+    chosen = list(folders) if seeds is None else sorted(set(seeds))
+    without = [seed for seed in chosen if not (seed in folders and stored_steps(folders[seed]))]
+    if without or not chosen:
+        missing = f"none of seed {without[0]}" if without else "no seeds"
         raise FileNotFoundError(
-            f"Expected kept weights in {folder}, came none{f' of seed {bare[0]}' if bare else ', nor any seed'}. Train "
-            "with --keep log or --keep all."
+            f"Expected stored weights in {folder}, got {missing}; train with --store-weights log or all."
         )
-    jobs = min(workers_for(n_jobs), len(chosen))
-    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure_run)(there[seed], probes) for seed in chosen)
+    jobs = min(count_workers(n_jobs), len(chosen))
+    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure_run)(folders[seed], probes) for seed in chosen)
     return concat(found, chosen).assign_coords(seed=("run", np.array(chosen, np.int32)))
 
 
-@threads(1)
-def measure_run(path: Path, probes: Callable[[], ProbeSet] = everything) -> xr.Dataset:
-    """The same for the folder of one seed, whether or not it is still in training."""
+@torch_threads(1)
+def measure_run(path: Path, probes: Callable[[], ProbeSet] = all_probes) -> xr.Dataset:
+    """Measure the stored weights in the folder of one seed, also while this seed is trained."""
     out = path / "probes.nc"
-    begun = out.exists() or journal_of(out).exists()
-    steps = kept(path)
+    resumes = out.exists() or journal_of(out).exists()
+    steps = stored_steps(path)
     model, task = load_model(path, steps[0])
     data = {"train": task.train_data, "test": task.test_data}
-    attached = probes().attach(model, data, path=out, mode="resume" if begun else None)
-    last = max(attached.series_["step"].values, default=-1) if begun else -1
+    attached = probes().attach(model, data, path=out, mode="resume" if resumes else None)
+    last = max(attached.series_["step"].values, default=-1) if resumes else -1
     for step in steps:
         if step > last:
             model.load_state_dict(load_weights(path, step))

@@ -1,1 +1,5 @@
-"""Runs on disk: launch, resume, collect."""
+"""Runs on disk: train many seeds, resume them, collect their curves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""What a command line or a script asks for, checked: a configuration, seeds, a device."""
+"""Check the options of a run: configuration, seeds and device."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import torch
 
 from reference.training.configs import CONFIGS
-from reference.training.trainer import TrainConfig
+from reference.training.train_config import TrainConfig
 
 _EXPECTED = {
     int: "an integer",
@@ -21,126 +21,150 @@ _EXPECTED = {
 }
 
 
+# -- configurations ------------------------------------------------------------------------------------------------
+
+
 def config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """All fields in plain values, as JSON gives them back."""
-    return json.loads(json.dumps(asdict(config), allow_nan=False))
+    """Return all fields as values of JSON."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config), allow_nan=False))
+    return values
 
 
 def config_to_json(config: TrainConfig) -> str:
-    """All fields, as :func:`config_from_json` reads them."""
+    """Return all fields as JSON that :func:`config_from_json` reads."""
     return json.dumps(config_to_dict(config), indent=1)
 
 
 def config_from_json(text: str) -> TrainConfig:
-    """Read a configuration; what is left out has its default.
+    """Read a configuration; a missing field gets its default.
 
     Raises
     ------
     ValueError
-        If the text is no JSON, names a field that there is not, or a value is not of the field's kind.
+        If the text is not JSON, a field is unknown, or a value has the wrong type.
     """
     try:
         return config_from_dict(json.loads(text))
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"Expected a configuration as JSON, came text that is none ({error}). "
-            "reference.runs.options.config_to_json(config) writes one to start from."
+            f"Expected a configuration as JSON, got a text that is not JSON ({error}); start from the output of "
+            "reference.runs.config_to_json(config)."
         ) from error
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """The same from plain values."""
-    return _built(TrainConfig, values, "")
+    """Return a configuration from values of JSON; errors as in `config_from_json`."""
+    config: TrainConfig = _dataclass_from(TrainConfig, values, "")
+    return config
 
 
-def _built(kind: Any, values: Any, where: str) -> Any:
+def _dataclass_from(kind: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ValueError(f"Expected fields and values as {where or 'the configuration'}, came {values!r}.")
+        place = where.rstrip(".") or "the configuration"
+        raise ValueError(f"Expected an object with fields as {place}, got {values!r}; correct it.")
     known = [field.name for field in fields(kind)]
     for name in values:
         if name not in known:
-            raise ValueError(f"Expected fields among {', '.join(known)}, came {where}{name}. Correct or remove it.")
+            raise ValueError(f"Expected fields among {', '.join(known)}, got {where}{name}; correct or remove it.")
     hints = get_type_hints(kind)
     return kind(**{name: _value(hints[name], value, f"{where}{name}") for name, value in values.items()})
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
+    """Return a value of a field, or raise if the type is wrong. A bool is not an integer here."""
     if is_dataclass(kind):
-        return _built(kind, value, f"{where}.")
-    if kind not in _EXPECTED:  # the betas
+        return _dataclass_from(kind, value, f"{where}.")
+    if kind not in _EXPECTED:  # betas
         if not isinstance(value, (list, tuple)) or len(value) != 2:
-            raise ValueError(f"Expected two numbers as {where}, came {value!r}.")
+            raise ValueError(f"Expected two numbers as {where}, got {value!r}; give a list such as [0.9, 0.98].")
         return tuple(_value(float, item, where) for item in value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is float and number:
         return float(value)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
-        raise ValueError(f"Expected {_EXPECTED[kind]} as {where}, came {value!r}.")
+        raise ValueError(f"Expected {_EXPECTED[kind]} as {where}, got {value!r}; correct it.")
     return value
 
 
-def find_config(asked: str | Path | TrainConfig) -> tuple[str, TrainConfig]:
-    """A configuration and the name of its folder, from one of `CONFIGS`, or the path of a JSON file, or itself."""
-    if isinstance(asked, TrainConfig):
-        return next((name for name, config in CONFIGS.items() if config == asked), "custom"), asked
-    if str(asked) in CONFIGS:
-        return str(asked), CONFIGS[str(asked)]
-    path = Path(asked)
+def find_config(name_or_config: str | Path | TrainConfig) -> tuple[str, TrainConfig]:
+    """Return a configuration and the name of its folder.
+
+    Parameters
+    ----------
+    name_or_config
+        A name of `reference.training.CONFIGS`, the path of a JSON file, or a configuration.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the file is missing or not a configuration.
+    """
+    if isinstance(name_or_config, TrainConfig):
+        named = (name for name, config in CONFIGS.items() if config == name_or_config)
+        return next(named, "custom"), name_or_config
+    name = str(name_or_config)
+    if name in CONFIGS:
+        return name, CONFIGS[name]
+    path = Path(name_or_config)
     if path.suffix != ".json":
         raise ValueError(
-            f"Expected the name of a configuration, came {str(asked)!r}. "
-            f"There are {', '.join(CONFIGS)}; or give the path of a .json file with one of your own."
+            f"Expected the name of a configuration, got {name!r}; choose one of: {', '.join(CONFIGS)}, or give the "
+            "path of a .json file."
         )
     if not path.is_file():
-        raise ValueError(f"Expected a configuration in {asked}, came no such file. Give the path of one.")
+        raise ValueError(f"Expected a configuration in the file {path}, got no such file; correct the path.")
     try:
         return path.stem, config_from_json(path.read_text(encoding="utf-8"))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name} cannot be used: {error}") from error
+        raise ValueError(f"Expected a configuration in the file {path.name}, got an error: {error}") from error
+
+
+# -- seeds and device ----------------------------------------------------------------------------------------------
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``"8"``: 0 to 7; ``"0,3,5"``: these; ``"0-7"``: from to, both included; ``"0-3,7"``: both ways."""
+    """Return the seeds of a text: ``"8"`` is 0 to 7, ``"0,3,5"`` is a list, ``"0-7"`` is a range with both ends."""
     if re.fullmatch(r"\s*[1-9]\d*\s*", text):
         return list(range(int(text)))
     seeds: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not found or int(found[2] or found[1]) < int(found[1]):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match or int(match[2] or match[1]) < int(match[1]):
             raise ValueError(
-                f"Expected seeds such as 8 (the seeds 0 to 7), 0,3,5 or 0-7, came {text!r}. For one seed: --seed 3."
+                f"Expected seeds such as 8 (the seeds 0 to 7), 0,3,5 or 0-7, got {text!r}; correct it, or give one "
+                "seed by --seed."
             )
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
     return seeds
 
 
 def check_seeds(seeds: Iterable[int] | str) -> list[int]:
-    """Seeds as a list, each once."""
-    listed = parse_seeds(seeds) if isinstance(seeds, str) else _listed(seeds)
+    """Return the seeds as a list without repetitions."""
+    listed = parse_seeds(seeds) if isinstance(seeds, str) else _as_list(seeds)
     if not listed or any(not isinstance(seed, int) or isinstance(seed, bool) or seed < 0 for seed in listed):
-        raise ValueError(f"Expected seeds as integers from 0, at least one, came {seeds!r}. Give some, as [0, 3, 5].")
+        raise ValueError(f"Expected at least one seed, an integer from 0, got {seeds!r}; give a list such as [0, 3].")
     if max(listed) >= 2**31:
-        raise ValueError(f"Expected seeds below 2**31, as NetCDF holds them, came {max(listed)}. Give smaller ones.")
+        raise ValueError(f"Expected seeds below 2**31, the limit of NetCDF 3, got {max(listed)}; give smaller seeds.")
     return list(dict.fromkeys(listed))
 
 
-def _listed(seeds: Iterable[int]) -> list[int]:
+def _as_list(seeds: Iterable[Any]) -> list[Any]:
     try:
         return list(seeds)
     except TypeError:
-        raise ValueError(f"Expected a list of seeds, came {seeds!r}. Give [{seeds}], or range({seeds}).") from None
+        raise ValueError(f"Expected a list of seeds, got {seeds!r}; give [{seeds}], or range({seeds}).") from None
 
 
-def pick_device(asked: str) -> str:
-    """``"cpu"`` or ``"cuda"``; ``"auto"`` is the GPU if there is one."""
-    there = torch.cuda.is_available()
-    if asked == "auto":
-        return "cuda" if there else "cpu"
-    if asked not in ("cpu", "cuda"):
-        raise ValueError(f"Expected a device among auto, cpu, cuda, came {asked!r}.")
-    if asked == "cuda" and not there:
+def choose_device(device: str) -> str:
+    """Return ``"cpu"`` or ``"cuda"``; ``"auto"`` is the GPU if there is one."""
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"Expected a device among auto, cpu, cuda, got {device!r}; choose one of them.")
+    if device == "cuda" and not available:
         raise ValueError(
-            "Expected a GPU for device cuda, came a machine (or a build of torch) without. "
-            "Give --device cpu, or start on a machine where torch.cuda.is_available()."
+            "Expected a GPU for device cuda, got a machine or a build of torch without; give --device cpu, or start "
+            "where torch.cuda.is_available()."
         )
-    return asked
+    return device

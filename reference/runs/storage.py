@@ -1,7 +1,7 @@
-"""The files of one run, each old or new and never half: curves, checkpoint, kept weights, lock.
+"""The files of one run: curves, checkpoint, stored weights and lock. Each file is written atomically.
 
-``run.nc`` and ``run.nc.journal`` are those of `probe.recording.journal`; ``checkpoint.pt`` is what training goes on from;
-``weights/<step>.pt`` are the parameters at that step; ``failed.txt`` says why a run stopped.
+``run.nc`` and ``run.nc.journal`` are a recording of `probe.recording`. ``checkpoint.pt`` is the state from which
+training continues. ``weights/<step>.pt`` holds the parameters at a step. ``failed.txt`` holds the reason of a failure.
 """
 
 import json
@@ -19,16 +19,12 @@ import xarray as xr
 from torch import Tensor
 
 from probe import load
-from probe.recording import differences, journal_of, read_netcdf
+from probe.recording import Lock, atomic_write, differences, journal_of, read_netcdf
 from reference.runs.options import config_from_dict, config_to_dict
 from reference.training.model import Transformer
 from reference.training.tasks import Task
-from reference.training.trainer import State, TrainConfig
-
-try:
-    import fcntl
-except ImportError:  # no such thing on Windows
-    fcntl = None  # type: ignore[assignment]
+from reference.training.train_config import TrainConfig
+from reference.training.trainer import State
 
 
 class RunLockedError(RuntimeError):
@@ -37,9 +33,17 @@ class RunLockedError(RuntimeError):
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands: `state` to go on from (None: from the start), or `finished`.
+    """How far a run is.
 
-    At the last step without a state and not finished: all is recorded, only ``run.nc`` must be written.
+    Attributes
+    ----------
+    step : int
+        The step of the checkpoint; 0 without one.
+    finished : bool
+        Whether the run is complete. If ``step`` is the last one, ``state`` is None and ``finished`` is False, then all
+        is recorded and only ``run.nc`` must be written.
+    state : State, optional
+        The state of the checkpoint. None: training starts from the beginning.
     """
 
     step: int
@@ -48,7 +52,13 @@ class RunState:
 
 
 class RunFolder:
-    """Where one run keeps its files. Only :meth:`locked` and what writes make anything."""
+    """The folder of one run. Only :meth:`locked` and the methods that write create anything.
+
+    Parameters
+    ----------
+    path
+        Such as ``runs/division-97/seed-3``.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
@@ -58,10 +68,10 @@ class RunFolder:
     def __str__(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"
 
-    # --- reading -----------------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     def recorded(self) -> xr.Dataset | None:
-        """The curves so far; None if not even the first line of the journal was written."""
+        """Return the recorded curves; None if the journal has no complete first line."""
         journal = journal_of(self.series)
         if journal.exists():
             with open(journal, "rb") as file:
@@ -69,51 +79,51 @@ class RunFolder:
                     return None
         elif not self.series.exists():
             return None
-        with forgiving():
+        with ignore_incomplete_line():
             return load(self.series)
 
-    def standing(self, config: TrainConfig, seed: int) -> RunState:
-        """Where the run of this configuration stands.
+    def run_state(self, config: TrainConfig, seed: int) -> RunState:
+        """Return how far the run of this configuration is. Nothing is changed.
 
         Raises
         ------
         ValueError
-            If the folder holds a run of another configuration or files that do not go together, or if the
-            checkpoint cannot be read. Nothing is changed.
+            If the folder holds a run of another configuration, if the journal lacks steps before the checkpoint, or if
+            the checkpoint cannot be read.
         """
-        saved = self._saved()  # before the curves: it must not be ahead of them if somebody trains here now
+        saved = self._read_checkpoint()  # before the curves, which another process may be extending
         series = self.recorded()
-        asked = {"config": config_to_dict(config), "seed": seed}
-        for there in ([origin(series)] if series is not None else []) + ([saved] if saved else []):
-            self._compare(there, asked)
+        expected = {"config": config_to_dict(config), "seed": seed}
+        for found in ([provenance_of(series)] if series is not None else []) + ([saved] if saved else []):
+            self._compare(found, expected)
         steps = [] if series is None else series["step"].values.tolist()
-        if saved is None:  # killed before the first one: anew, unless all was recorded
-            done = bool(steps) and steps[-1] == config.steps
-            return RunState(config.steps if done else 0, finished=done and self._written() == config.steps)
+        if saved is None:  # without a checkpoint the run starts anew, unless all steps are recorded
+            complete = bool(steps) and steps[-1] == config.steps
+            return RunState(config.steps if complete else 0, finished=complete and self._last_written() == config.steps)
         state = State(*(saved[key] for key in ("step", "parameters", "first", "second")))
         missing = {step for step in config.evaluations() if step <= state.step} - set(steps)
         finished = state.step == config.steps
         if missing or not (finished or journal_of(self.series).exists()):
             raise ValueError(
-                f"Expected run.nc.journal in {self} with all that was recorded until step {state.step}, where the "
-                f"checkpoint stands; came one without {len(missing)} of these steps, or none. Restore it, or delete "
+                f"Expected run.nc.journal in {self} with all evaluations until step {state.step}, the step of the "
+                f"checkpoint, got a journal without {len(missing)} of them, or none; restore it, or delete "
                 "checkpoint.pt to start anew."
             )
         return RunState(state.step, finished, state)
 
-    def _written(self) -> int | None:
-        """The last step in the NetCDF file, which may lag behind the journal."""
+    def _last_written(self) -> int | None:
+        """Return the last step in the NetCDF file, which may be behind the journal."""
         return int(read_netcdf(self.series)["step"][-1]) if self.series.exists() else None
 
-    def _compare(self, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-        told = in_words({key: there.get(key) for key in asked}, asked)
-        if told:
+    def _compare(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+        difference = describe_differences({key: found.get(key) for key in expected}, expected)
+        if difference:
             raise ValueError(
-                f"{self} holds a run of another configuration: {told}. Give --out FOLDER to train this one elsewhere, "
-                "or ask for what is there to go on with it."
+                f"Expected a run of this configuration in {self}, got another: {difference}; give --out FOLDER to "
+                "train this configuration elsewhere, or give the recorded configuration to continue."
             )
 
-    def _saved(self) -> dict[str, Any] | None:
+    def _read_checkpoint(self) -> dict[str, Any] | None:
         if not self.checkpoint.exists():
             return None
         try:
@@ -121,130 +131,122 @@ class RunFolder:
             return {key: saved[key] for key in ("config", "seed", "step", "parameters", "first", "second")}
         except Exception as error:
             raise ValueError(
-                f"{self}/checkpoint.pt cannot be read ({type(error).__name__}: it is damaged, or cut short). Restore "
-                "it, or delete it to start this run anew. Nothing was changed."
+                f"Expected a checkpoint in {self}/checkpoint.pt, got a damaged or incomplete file "
+                f"({type(error).__name__}); restore it, or delete it to start this run anew. Nothing was changed."
             ) from error
 
-    # --- writing -----------------------------------------------------------------------------------------------
+    # -- writing ---------------------------------------------------------------------------------------------------
 
     def save(self, config: TrainConfig, seed: int, state: State) -> None:
         """Write the checkpoint."""
         head = {"config": config_to_dict(config), "seed": seed, "torch": str(torch.__version__)}
-        _replace(self.checkpoint, {**head, **vars(state)})
+        with atomic_write(self.checkpoint) as file:
+            torch.save({**head, **vars(state)}, file)
 
-    def keep(self, step: int, parameters: Mapping[str, Tensor]) -> None:
-        """Keep the weights of a step."""
+    def store_weights(self, step: int, parameters: Mapping[str, Tensor]) -> None:
+        """Store the weights of a step."""
         self.weights.mkdir(exist_ok=True)
-        _replace(self.weights / f"{step}.pt", dict(parameters))
+        with atomic_write(_weights_file(self.path, step)) as file:
+            torch.save(dict(parameters), file)
 
-    def fail(self, step: int, error: BaseException) -> None:
-        """Note why the run stopped."""
-        told = "".join(traceback.format_exception(error))
-        partial = self.failure.with_name("failed.txt.tmp")
-        partial.write_text(f"failed after step {step}\n\n{told}", encoding="utf-8")
-        os.replace(partial, self.failure)
+    def record_failure(self, step: int, error: BaseException) -> None:
+        """Write the reason of a failure."""
+        trace = "".join(traceback.format_exception(error))
+        with atomic_write(self.failure) as file:
+            file.write_text(f"failed after step {step}\n\n{trace}", encoding="utf-8")
 
-    def tidy(self, step: int, *, anew: bool) -> None:
-        """Remove what a killed process left half done, and weights of steps that will be made again."""
+    def clean_up(self, step: int, *, restart: bool) -> None:
+        """Remove incomplete files of a killed process, and weights of steps that are trained again."""
         for left in (*self.path.glob("*.tmp"), *self.weights.glob("*.tmp"), *self.path.glob("run.nc*.old")):
             left.unlink()
-        for later in kept(self.path):
-            if anew or later > step:
-                (self.weights / f"{later}.pt").unlink()
+        for later in stored_steps(self.path):
+            if restart or later > step:
+                _weights_file(self.path, later).unlink()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder, and keep other processes out of it.
+        """Create the folder and exclude other processes from it.
 
-        The kernel gives the lock back when a process dies, however it dies.
+        The operating system releases the lock when the process ends. The file ``lock`` stays; it holds the number of
+        the last process.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = self._acquire()
         try:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-            yield
-        finally:
-            self.lock.unlink(missing_ok=True)  # while it is held: nobody else's
-            os.close(descriptor)
-
-    def _acquire(self) -> int:
-        while True:
-            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                self._flock(descriptor)
-                if _same(descriptor, self.lock):  # else its holder has just removed it
-                    return descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-
-    def _flock(self, descriptor: int) -> None:
-        if fcntl is None:
-            warnings.warn(f"{self} cannot be locked here; start no second process on it", RuntimeWarning, stacklevel=5)
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode().strip()
+            lock = Lock(self.lock)
+        except BlockingIOError as error:
+            holder = self.lock.read_text(encoding="utf-8").strip() or "unknown"
             raise RunLockedError(
-                f"{self} is being trained by another process (pid {holder or 'unknown'}). Wait for it, or stop it."
-            ) from None
-        except OSError as error:  # some network file systems
-            told = f"{self} cannot be locked ({error}); start no second process on it"
-            warnings.warn(told, RuntimeWarning, stacklevel=5)
+                f"Expected no other process in {self}, got one that trains there (pid {holder}); wait for it, or stop "
+                "it."
+            ) from error
+        with lock:
+            self.lock.write_text(f"{os.getpid()}\n", encoding="utf-8")
+            yield
 
 
 @contextmanager
-def forgiving() -> Iterator[None]:
-    """A last line cut off by a kill is no surprise here: its step is made again."""
+def ignore_incomplete_line() -> Iterator[None]:
+    """Ignore the warning about an incomplete last line of a journal: its step is trained again."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the last line of .* was cut off", RuntimeWarning)
+        warnings.filterwarnings("ignore", ".*last line.*cut off")
         yield
 
 
-def in_words(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """In which fields two configurations in plain values differ; empty if in none."""
-    found = differences(dict(there), dict(asked))
-    return "; ".join(f"{where} is {old!r} there, and {new!r} was asked for" for where, old, new in found)
+def describe_differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], *, places: tuple[str, str] = ("there", "here")
+) -> str:
+    """Return the fields in which two configurations differ, as text; empty if they are equal."""
+    fields = differences(dict(first), dict(second))
+    return "; ".join(f"{name} is {old!r} {places[0]} and {new!r} {places[1]}" for name, old, new in fields)
 
 
-def origin(series: xr.Dataset) -> dict[str, Any]:
-    """The provenance of a recorded run."""
-    return json.loads(series.attrs["provenance"])
+def provenance_of(series: xr.Dataset) -> dict[str, Any]:
+    """Return the provenance of a recorded run."""
+    provenance: dict[str, Any] = json.loads(series.attrs["provenance"])
+    return provenance
 
 
-def kept(folder: str | os.PathLike[str]) -> list[int]:
-    """Steps whose weights are in a run's folder, increasing."""
+# -- stored weights ------------------------------------------------------------------------------------------------
+
+
+def stored_steps(folder: str | os.PathLike[str]) -> list[int]:
+    """Return the steps whose weights are stored in the folder of a run, in increasing order."""
     return sorted(int(file.stem) for file in Path(folder).glob("weights/*.pt") if file.stem.isdigit())
 
 
 def load_model(folder: str | os.PathLike[str], step: int) -> tuple[Transformer, Task]:
-    """The model as it was at a kept step, on the CPU and in eval mode, and what it learnt.
+    """Load the model at a stored step, and its task.
 
     Parameters
     ----------
     folder
-        Of one run, such as ``runs/division-97/seed-3``.
+        Folder of one run, such as ``runs/division-97/seed-3``.
     step
-        One of ``kept(folder)``.
+        One of ``stored_steps(folder)``.
+
+    Returns
+    -------
+    Transformer, Task
+        The model on the CPU in eval mode, and the task with its split.
 
     Raises
     ------
     FileNotFoundError
-        If there is no run, or these weights were not kept.
+        If the folder holds no run, or the weights of this step are not stored.
     """
     series = RunFolder(folder).recorded()
     if series is None:
-        raise FileNotFoundError(f"Expected a run in {os.fspath(folder)}, came no run.nc. Give the folder of one seed.")
-    if not _weights_of(folder, step).exists():
-        near = sorted(kept(folder), key=lambda there: abs(there - step))[:3]
         raise FileNotFoundError(
-            f"Expected a step whose weights are kept, came {step}. "
-            f"kept(folder) lists them; nearest: {', '.join(map(str, near)) or 'none was kept'}."
+            f"Expected a run in {os.fspath(folder)}, got no run.nc; give the folder of one seed, such as "
+            "runs/division-97/seed-3."
         )
-    facts = origin(series)
+    if not _weights_file(folder, step).exists():
+        near = sorted(stored_steps(folder), key=lambda stored: abs(stored - step))[:3]
+        raise FileNotFoundError(
+            f"Expected a step whose weights are stored, got {step}; choose one of stored_steps(folder), nearest: "
+            f"{', '.join(map(str, near)) or 'none is stored'}."
+        )
+    facts = provenance_of(series)
     config, seed = config_from_dict(facts["config"]), facts["seed"]
     task = config.task.make(seed)
     model = Transformer(config.model, task.n_tokens, task.n_classes, seed=seed)
@@ -253,32 +255,10 @@ def load_model(folder: str | os.PathLike[str], step: int) -> tuple[Transformer, 
 
 
 def load_weights(folder: str | os.PathLike[str], step: int) -> dict[str, Tensor]:
-    """The weights of a kept step, on the CPU."""
-    return torch.load(_weights_of(folder, step), map_location="cpu", weights_only=True)
+    """Load the weights of a stored step to the CPU."""
+    weights: dict[str, Tensor] = torch.load(_weights_file(folder, step), map_location="cpu", weights_only=True)
+    return weights
 
 
-def _weights_of(folder: str | os.PathLike[str], step: int) -> Path:
+def _weights_file(folder: str | os.PathLike[str], step: int) -> Path:
     return Path(folder) / "weights" / f"{step}.pt"
-
-
-def _replace(path: Path, content: dict[str, Any]) -> None:
-    """Write so that it is on disk, under its name, when this returns."""
-    partial = path.with_name(f"{path.name}.tmp")
-    with open(partial, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    if fcntl is not None:  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _same(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -1,1 +1,5 @@
-"""What trains: tasks, model, trainers. It does not import probe."""
+"""Tasks, model and training loops. This folder does not import probe."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

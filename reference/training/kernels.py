@@ -1,9 +1,9 @@
-"""Batched matrix products for a GPU, in place of those that the compiler would take from the vendor's library.
+"""Batched matrix products for a GPU, which replace those of the vendor's library in compiled code.
 
-The products of this model are many and small, and the library's choices for them reach less than half of what the
-machine can do. Here the tiles fit the shapes, long sums are split over the machine (and summed in a fixed order), and
-float32 is kept by three TF32 products of split operands ("3xTF32"), which a GPU does faster than one float32 product.
-Optional: without Triton, the library's products are used.
+The products of this model are many and small. The library reaches less than half of the speed of the machine for them.
+Here the tiles fit the shapes, and long sums are split over the machine and summed in a fixed order. Float32 precision
+comes from three TF32 products of split operands ("3xTF32"), which a GPU computes faster than one float32 product.
+Without Triton, the products of the library are used.
 """
 
 from typing import Any
@@ -25,20 +25,20 @@ _RESHAPES = {
     _ATEN.view.default, _ATEN.reshape.default, _ATEN._unsafe_view.default, _ATEN.expand.default,
     _ATEN.unsqueeze.default, _ATEN.squeeze.dim, _ATEN.squeeze.dims,
 }  # fmt: skip
-_ENOUGH = 256  # programs that keep a large GPU busy: about two for each of its multiprocessors
-_LEAST = 128  # terms of a sum that are worth a program of their own
+_ENOUGH = 256  # programs that occupy a large GPU: about two for each multiprocessor
+_LEAST = 128  # least terms of a sum for a separate program
 
 if triton is not None:
 
-    @triton.jit
+    @triton.jit  # type: ignore[untyped-decorator]
     def _product(  # type: ignore[no-untyped-def]
         a, b, c, S, M, N, K, part,
         a_s, a_m, a_k, b_s, b_k, b_n,
         COLUMNS: tl.constexpr, PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
     ):  # fmt: skip
-        """One tile (BM, BN) of c[split, s] = sum over the split's k of a[s, :, k] b[s, k, :].
+        """Compute one tile (BM, BN) of c[split, s] = sum over the split's k of a[s, :, k] b[s, k, :].
 
-        With COLUMNS, c has a last row more: the sums of b's columns, from the first tiles in each column.
+        With COLUMNS, c has one more row, the sums of the columns of b, which the first tiles in each column compute.
         """
         tile, s, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
         tiles_n = tl.cdiv(N, BN)
@@ -65,13 +65,14 @@ if triton is not None:
             tl.store(c + M * N + n, sums, mask=(n < N) & (tile < tiles_n))
 
 
-def plan(s: int, m: int, n: int, k: int, *, turned: bool = False) -> tuple[int, int, int]:
-    """Tile `(bm, bn)` and number of splits of the sum, for `(s, m, k) @ (s, k, n)`; measured on an H100.
+def plan(s: int, m: int, n: int, k: int, *, transposed: bool = False) -> tuple[int, int, int]:
+    """Return tile sizes `bm`, `bn` and the number of splits of the sum for `(s, m, k) @ (s, k, n)`.
 
-    `turned`: columns of the second operand, not rows, lie together in memory.
+    The rule was measured on an H100. `transposed` means that the columns of the second operand, not its rows, are
+    contiguous.
     """
     most = max(1, min(8, k // _LEAST))
-    bm, bn = (64, 32) if turned else (32, 64)
+    bm, bn = (64, 32) if transposed else (32, 64)
     if s * _tiles(m, n, 128, 64) * most >= _ENOUGH:
         bm, bn = 128, 64
     splits = 1
@@ -85,15 +86,16 @@ def _tiles(m: int, n: int, bm: int, bn: int) -> int:
 
 
 def available() -> bool:
-    """Whether these products can be used here."""
+    """Return whether Triton is installed."""
     return triton is not None
 
 
 @torch.library.custom_op("reference::product", mutates_args=(), device_types="cuda")
 def product(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int, columns: bool) -> Tensor:
-    """Parts of the sum a @ b: `(S, M, K)`, `(S, K, N)` to `(splits, S, M, N)`.
+    """Return the parts of the sum a @ b: `(S, M, K)`, `(S, K, N)` to `(splits, S, M, N)`.
 
-    With `columns`, as if `a` had a last row of ones: `(splits, S, M + 1, N)`, which ends with the sums of b's columns.
+    With `columns`, `a` gets a last row of ones. The result `(splits, S, M + 1, N)` ends with the sums of the columns
+    of b.
     """
     (s, m, k), n = a.shape, b.shape[2]
     c = a.new_empty((splits, s, m + columns, n))
@@ -106,7 +108,7 @@ def product(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int,
 
 @product.register_kernel("cpu")
 def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int, columns: bool) -> Tensor:
-    """The same sums by torch, for tests."""
+    """Compute the same sums by torch, for tests."""
     if columns:
         a = torch.cat([a, a.new_ones(a.shape[0], 1, a.shape[2])], 1)
     part = -(-a.shape[2] // splits)
@@ -123,10 +125,10 @@ def _(a: Tensor, b: Tensor, precision: str, bm: int, bn: int, splits: int, colum
 
 
 class Products(CustomGraphPass):
-    """Puts `product` in the place of every float32 matrix product of a compiled graph.
+    """Compiler pass that replaces every float32 matrix product of a graph by `product`.
 
-    The batched ones; also plain ones, which is what the compiler makes of a batch of one. Where the columns of the
-    second operand are summed too, which is the gradient of a bias beside that of its weights, one product does both.
+    It replaces batched products, and single products, which the compiler makes of a batch of one. If the columns of the
+    second operand are summed too, as for the gradient of a bias, one product computes both.
     """
 
     def __init__(self, precision: str) -> None:
@@ -142,7 +144,7 @@ class Products(CustomGraphPass):
                     if columns:
                         sums.remove(columns)
                     self._replace(graph, node, columns)
-        stable_topological_sort(graph)  # a sum may stand before its product
+        stable_topological_sort(graph)  # a sum may precede its product
 
     def _replace(self, graph: Graph, node: Node, columns: Node | None) -> None:
         def call(target: Any, *arguments: Any) -> Node:
@@ -153,10 +155,10 @@ class Products(CustomGraphPass):
         a: Any
         b: Any
         with graph.inserting_before(node):
-            plain = node.target == _ATEN.mm.default
-            a, b = (call(_ATEN.unsqueeze.default, x, 0) if plain else x for x in node.args)
+            single = node.target == _ATEN.mm.default
+            a, b = (call(_ATEN.unsqueeze.default, x, 0) if single else x for x in node.args)
             (s, m, k), n = a.meta["val"].shape, b.meta["val"].shape[2]
-            tiles = plan(s, m, n, k, turned=b.meta["val"].stride(2) != 1)
+            tiles = plan(s, m, n, k, transposed=b.meta["val"].stride(2) != 1)
             parts = call(torch.ops.reference.product.default, a, b, self.precision, *tiles, columns is not None)
             total = call(_ATEN.sum.dim_IntList, parts, [0])
             replaced = [(node, 0, m)] + ([(columns, m, m + 1)] if columns else [])
@@ -167,19 +169,19 @@ class Products(CustomGraphPass):
             graph.erase_node(old)
 
     def uuid(self) -> bytes:
-        """Of what was compiled with this pass."""
+        """Return the key of this pass in the compiler cache."""
         return get_hash_for_files((__file__,), self.precision)
 
 
 def _root(node: Any) -> Any:
-    """What a tensor is a reshaped view of."""
+    """Return the tensor of which a node is a reshaped view."""
     while node.target in _RESHAPES:
         node = node.args[0]
     return node
 
 
 def _sums_columns(node: Any, b: Any) -> bool:
-    """Whether a sum is that of the columns of `b`."""
+    """Return whether a node sums the columns of `b`."""
     if _root(node.args[0]) is not _root(b):
         return False
     summed, b = node.args[0].meta["val"], b.meta["val"]

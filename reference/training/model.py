@@ -1,7 +1,7 @@
-"""The paper's transformer: it reads `a o b =` and answers at the last token.
+"""The transformer of arXiv:2504.12700, which reads `a o b =` and answers at the last token.
 
-Pre-norm blocks with a final norm, biases everywhere, learnt positions, causal attention, GELU. It is the network of
-the public repository that arXiv:2504.12700 builds on (see docs/performance.md for what is computed, and what is not).
+It has pre-norm blocks with a final norm, biases in all layers, learnt positions, causal attention and GELU. It is the
+network of the public repository that the paper uses. docs/performance.md lists the computations that are skipped.
 """
 
 import math
@@ -20,25 +20,30 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sizes of a `Transformer`, and how it starts. The defaults are the paper's.
+class ModelConfig:
+    """Sizes and initial parameters of a `Transformer`. The defaults are those of the paper.
 
     Attributes
     ----------
     d_model, n_heads, d_mlp, n_blocks : int
         Width of the residual stream, attention heads (must divide `d_model`), hidden units, blocks.
     activation : {"gelu", "gelu_tanh", "relu"}
-        Of the hidden units: GELU exactly, by its tanh approximation, or ReLU.
+        Activation function of the hidden units: exact GELU, its tanh approximation, or ReLU.
     dropout : float
         Rate after the embedding, on attention weights, after attention, on hidden units and after the MLP.
     token_std, position_std : float
-        Token vectors start normal with this standard deviation, and so do position vectors. The paper draws token
-        vectors N(0, 1) and multiplies them by sqrt(d_model) (`token_scale`).
+        Standard deviations of the normal initial values of token vectors and of position vectors. The paper draws
+        token vectors from N(0, 1) and multiplies them by sqrt(d_model) (`token_scale`).
     token_scale : float
-        What token vectors are multiplied by when read.
+        Factor of the token vectors in the forward pass.
     norm : {"pre", "post"}
-        Whether each part of a block reads the stream through its norm, and the head too, or the norm comes after
-        each addition, and none before the head.
+        "pre": a norm before each part of a block and before the head. "post": a norm after each addition, and none
+        before the head.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside its range.
     """
 
     d_model: int = 128
@@ -55,24 +60,29 @@ class Config:
     def __post_init__(self) -> None:
         if self.n_heads < 1 or self.d_model < 1 or self.d_model % self.n_heads:
             raise ValueError(
-                f"Expected n_heads to divide d_model, came {self.n_heads} heads for d_model={self.d_model}. "
-                "Make d_model a multiple of n_heads."
+                f"Expected n_heads to divide d_model, got {self.n_heads} heads for d_model={self.d_model}; make "
+                "d_model a multiple of n_heads."
             )
         if self.activation not in _ACTIVATIONS:
-            raise ValueError(f"Expected an activation among {', '.join(_ACTIVATIONS)}, came {self.activation!r}.")
+            raise ValueError(
+                f"Expected an activation among {', '.join(_ACTIVATIONS)}, got {self.activation!r}; choose one of them."
+            )
         if self.norm not in ("pre", "post"):
-            raise ValueError(f"Expected norm 'pre' or 'post', came {self.norm!r}.")
-        if not 0 <= self.dropout <= 0.99:  # masks are drawn to 2^-16
-            raise ValueError(f"Expected a dropout rate from 0 to 0.99, came {self.dropout}. Give one such as 0.1.")
+            raise ValueError(f"Expected norm 'pre' or 'post', got {self.norm!r}; choose one of them.")
+        if not 0 <= self.dropout <= 0.99:  # masks have a resolution of 2^-16
+            raise ValueError(f"Expected a dropout rate from 0 to 0.99, got {self.dropout}; give a rate such as 0.1.")
         for name in ("d_mlp", "n_blocks"):
             if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} of at least 1, came {getattr(self, name)}. Give a larger number.")
+                raise ValueError(f"Expected {name} of at least 1, got {getattr(self, name)}; give a larger number.")
 
 
 class Attention(nn.Module):
-    """Causal self-attention: a position sees itself and what stands before it. Answers all, or only the last."""
+    """Causal self-attention: a position attends to itself and to earlier positions.
 
-    def __init__(self, config: Config, *, last: bool) -> None:
+    With `last`, only the last position is computed.
+    """
+
+    def __init__(self, config: ModelConfig, *, last: bool) -> None:
         super().__init__()
         self.last, self.n_heads = last, config.n_heads
         self.q = nn.Linear(config.d_model, config.d_model)
@@ -82,14 +92,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map `(B, T, d)` to `(B, T, d)`, or to `(B, 1, d)` for the last position only.
 
-        One query, or a compiler: sums of products, which are as quick as a matrix product so small, and can be fused.
+        For a single query, and under a compiler, sums of products replace the small matrix products: they are as fast
+        and can be fused.
         """
         q, (k, v) = self.q(x[:, -1:] if self.last else x), self.kv(x).chunk(2, dim=-1)
         q, k, v = (part.unflatten(-1, (self.n_heads, -1)) for part in (q, k, v))  # each (B, Q or T, heads, d_head)
         sums = self.last or torch.compiler.is_compiling()
         scores = (q[:, :, None] * k[:, None]).sum(-1) if sums else torch.einsum("bqhd,bkhd->bqkh", q, k)
         scores = scores / math.sqrt(q.shape[-1])  # (B, Q, T, heads)
-        if not self.last:  # the last position sees all
+        if not self.last:  # the last position attends to all
             ahead = torch.full((x.shape[1],) * 2, -math.inf, dtype=x.dtype, device=x.device).triu(1)  # (Q, T)
             scores = scores + ahead[:, :, None]
         weights = drop(scores.softmax(2), mask)  # (B, Q, T, heads)
@@ -98,12 +109,12 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a two-layer perceptron, each read from and added to the residual stream, with its norm.
+    """Attention and a two-layer perceptron, both with a norm and added to the residual stream.
 
-    With `last`, only the last position goes on: the answer reads no other, which saves a third of all work.
+    With `last`, only the last position is computed, because the head reads no other. This saves a third of the work.
     """
 
-    def __init__(self, config: Config, *, last: bool = False) -> None:
+    def __init__(self, config: ModelConfig, *, last: bool = False) -> None:
         super().__init__()
         d, self.post = config.d_model, config.norm == "post"
         self.norm1, self.attention = nn.LayerNorm(d), Attention(config, last=last)
@@ -121,22 +132,22 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The whole network, initialised from `seed` alone.
+    """The whole network, with initial parameters that depend on `seed` alone.
 
     Parameters
     ----------
-    config : Config
-        Its sizes.
+    config : ModelConfig
+        Sizes and initial standard deviations.
     n_tokens, n_classes : int
-        Size of the vocabulary and number of answers; take them from the task.
+        Size of the vocabulary and number of answers, as in the task.
     seed : int
-        Decides the initial parameters, made on the CPU so that a seed means the same for every device; the
-        global random state is left as it was.
+        Determines the initial parameters. They are drawn on the CPU, so that they are the same for every device. The
+        global random state is not changed.
     """
 
     n_positions = 4
 
-    def __init__(self, config: Config, n_tokens: int, n_classes: int, *, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, n_tokens: int, n_classes: int, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         # torch.manual_seed would seed the GPUs too, which fork_rng without devices does not restore.
@@ -152,19 +163,19 @@ class Transformer(nn.Module):
             nn.init.normal_(self.positions.weight, std=config.position_std)
 
     def forward(self, tokens: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:
-        """Answer each sequence: int64 tokens `(B, 4)` to logits `(B, n_classes)`.
+        """Map int64 tokens `(B, 4)` to logits `(B, n_classes)`.
 
-        Dropout acts only where `masks` are given (one for each of `mask_shapes`), so that the answer is a function
-        of the arguments: no mode, no global random state.
+        Dropout acts only if `masks` are given, one for each of `mask_shapes`. The logits then depend on the arguments
+        alone, not on a mode or on the global random state.
         """
         if tokens.ndim != 2 or tokens.shape[1] != self.n_positions:
             raise ValueError(
-                f"Expected tokens of shape (B, {self.n_positions}), came {tuple(tokens.shape)}. "
-                "Give one row per sequence, as Task.inputs has them."
+                f"Expected tokens of shape (B, {self.n_positions}), got {tuple(tokens.shape)}; give one row for each "
+                "sequence, as in Task.inputs."
             )
         x = self.config.token_scale * self.tokens(tokens) + self.positions.weight  # (B, T, d)
-        given: Sequence[Tensor | None] = masks or (None,) * (1 + 4 * len(self.blocks))
-        rest = iter(given)
+        all_masks: Sequence[Tensor | None] = masks or (None,) * (1 + 4 * len(self.blocks))
+        rest = iter(all_masks)
         x = drop(x, next(rest))
         for block in self.blocks:
             x = block(x, list(islice(rest, 4)))  # (B, T, d), after the last block (B, 1, d)
@@ -172,11 +183,11 @@ class Transformer(nn.Module):
 
     @property
     def n_masks(self) -> int:
-        """Dropout masks in a forward pass; 0 without dropout."""
+        """Number of dropout masks in a forward pass; 0 without dropout."""
         return 1 + 4 * len(self.blocks) if self.config.dropout else 0
 
     def mask_shapes(self, n: int) -> Iterator[tuple[int, ...]]:
-        """Shapes of the dropout masks of a batch of `n` sequences, in the order in which they are used."""
+        """Yield the shapes of the dropout masks of a batch of `n` sequences, in the order of their use."""
         t, d = self.n_positions, self.config.d_model
         yield n, t, d
         for i in range(len(self.blocks)):
@@ -185,5 +196,5 @@ class Transformer(nn.Module):
 
 
 def drop(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Dropout by a given mask, which holds 0 or 1 / (1 - rate)."""
+    """Apply a dropout mask, whose elements are 0 or 1 / (1 - rate)."""
     return x if mask is None else x * mask

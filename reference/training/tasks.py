@@ -1,12 +1,14 @@
-"""Tables of a binary operation as token sequences `a o b =`, one answer each, split in train and test.
+"""Tasks: tables of a binary operation as token sequences `a o b =` with one answer, split into train and test.
 
-`division`, `subtraction` and `composition` (of permutations) make a `Task`; `TaskConfig` names one, for a recorded run.
+`division`, `subtraction` and `composition` (of permutations) return a `Task`. `TaskConfig` describes a task in plain
+values.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import permutations
 from math import factorial, gcd
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,18 +16,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A whole table of examples and its split.
+    """A complete table of examples and its split.
 
     Attributes
     ----------
     name : str
-        What the table is, in words.
+        Description of the table.
     inputs : Tensor
         `(n, 4)` int64 tokens `a o b =`.
     targets : Tensor
         `(n,)` int64 answers, in `0 .. n_classes - 1`.
     train, test : Tensor
-        Rows of either split: disjoint, together the whole table, shuffled, so that a prefix is a sample.
+        Rows of the two splits. They are disjoint and together the whole table. They are shuffled, so that the first
+        rows are a random sample.
     n_tokens, n_classes : int
         Size of the vocabulary and number of answers.
     """
@@ -50,24 +53,24 @@ class Task:
 
 
 def division(p: int, *, table: str | None = None, fraction: float = 0.5, seed: int = 0) -> Task:
-    """Division modulo `p`: all pairs `(a, b)` whose `b` has an inverse, and the one `c` with `c * b = a (mod p)`.
+    """Return division modulo `p`: all pairs `(a, b)` whose `b` has an inverse, and the `c` with `c * b = a (mod p)`.
 
-    For a prime, every `b` but 0 has one: `p * (p - 1)` pairs. For any other `p`, only the divisors prime to `p` do,
-    and the task's name says how many: modulo 96 they are 32, which makes 3,072 pairs.
+    For a prime, every `b` except 0 has an inverse: `p * (p - 1)` pairs. For another `p`, only the numbers prime to `p`
+    have one, and the name of the task gives their number. Modulo 96 they are 32, which makes 3,072 pairs.
 
     Parameters
     ----------
     p : int
         The modulus, at least 3.
     table : {None, "paper"}
-        ``"paper"`` makes the table that arXiv:2504.12700 learnt instead: `c = a * b^(p - 2) mod p` for every `b` but
-        0. That is division by Fermat's little theorem if `p` is prime, and **is not division otherwise**: modulo 96
-        the power takes 10 values over the 95 `b` (64 for 32 of them, 0 for 15), so that `c * b = a` fails for most
-        pairs and 27.9 % of all answers are 0.
+        ``"paper"`` is the table of arXiv:2504.12700: `c = a * b^(p - 2) mod p` for every `b` except 0. If `p` is
+        prime, this is division by Fermat's little theorem. **Otherwise it is not division**: modulo 96 the power takes
+        10 values over the 95 `b` (64 for 32 of them, 0 for 15), so that `c * b = a` fails for most pairs and 27.9 % of
+        all answers are 0.
     fraction : float
         Share of the pairs used for training, between 0 and 1.
     seed : int
-        Decides the split. The global random state is neither read nor changed.
+        Determines the split. The global random state is neither read nor changed.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def division(p: int, *, table: str | None = None, fraction: float = 0.5, seed: i
     TypeError
         If `p` is not an integer.
     ValueError
-        If `p` is below 3, `table` is neither, or a split would be empty.
+        If `p` is below 3, `table` is unknown, or a split would be empty.
     """
     _check_size(p, "p", least=3)
     _check_table(table)
@@ -94,16 +97,17 @@ def division(p: int, *, table: str | None = None, fraction: float = 0.5, seed: i
 
 
 def subtraction(p: int, *, fraction: float = 0.5, seed: int = 0) -> Task:
-    """Subtraction modulo `p`: all `p * p` pairs, `c = a - b mod p`; `p` at least 3. Else as `division`.
+    """Return subtraction modulo `p`, at least 3: all `p * p` pairs, `c = a - b mod p`. Otherwise as `division`.
 
-    For a prime `q`, division of nonzero residues modulo `q` is this table modulo `q - 1`, renamed by logarithms.
+    For a prime `q`, this table modulo `q - 1` is division of the nonzero residues modulo `q`, with numbers replaced by
+    their discrete logarithms.
     """
     _check_size(p, "p", least=3)
     return _table(f"subtraction modulo {p}", range(p), range(p), lambda a, b: (a - b) % p, p, fraction, seed)
 
 
 def composition(n: int = 5, *, fraction: float = 0.5, seed: int = 0) -> Task:
-    """Composition in the symmetric group S_n: all pairs of permutations, `c[i] = a[b[i]]`.
+    """Return composition in the symmetric group S_n: all pairs of permutations, `c[i] = a[b[i]]`.
 
     Parameters
     ----------
@@ -119,7 +123,7 @@ def composition(n: int = 5, *, fraction: float = 0.5, seed: int = 0) -> Task:
     """
     _check_size(n, "n", least=2)
     if n > 6:
-        raise ValueError(f"Expected n of at most 6, came {n}: S{n} has {factorial(n) ** 2:,} pairs. Give 5 or 6.")
+        raise ValueError(f"Expected n of at most 6, got {n}, with {factorial(n) ** 2:,} pairs; give 5 or 6.")
     elements = list(permutations(range(n)))
     number = {element: i for i, element in enumerate(elements)}
 
@@ -132,20 +136,25 @@ def composition(n: int = 5, *, fraction: float = 0.5, seed: int = 0) -> Task:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """Which task, in plain values that a recording can hold.
+    """Description of a task in plain values, for a recording.
 
     Attributes
     ----------
     operation : {"division", "subtraction", "composition"}
-        The function of this module that makes it.
+        Name of a function of this module.
     size : int
-        Its `p` or `n`.
+        Argument `p` or `n` of the function.
     table : {None, "paper"}
-        Of `division`.
+        Argument of `division`.
     fraction : float
         Share of the pairs used for training.
     shuffled : bool
-        Deal the answers out to the pairs by chance, with the seed: a control, which can be learnt by heart only.
+        Permute the answers randomly, with the seed. This is a control: a model can only memorise it.
+
+    Raises
+    ------
+    ValueError
+        If the operation or the table is unknown.
     """
 
     operation: str = "division"
@@ -156,18 +165,22 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         if self.operation not in _OPERATIONS:
-            raise ValueError(f"Expected an operation among {', '.join(_OPERATIONS)}, came {self.operation!r}.")
+            raise ValueError(
+                f"Expected an operation among {', '.join(_OPERATIONS)}, got {self.operation!r}; choose one."
+            )
         _check_table(self.table)
         if self.table is not None and self.operation != "division":
-            raise ValueError(f"Expected no table for {self.operation}, came {self.table!r}. Only division has two.")
+            raise ValueError(
+                f"Expected no table for {self.operation}, got {self.table!r}; leave it out, or use division."
+            )
 
     def make(self, seed: int) -> Task:
-        """The task, split by `seed`."""
+        """Return the task, split by `seed`."""
         extra = {"table": self.table} if self.operation == "division" else {}
         task = _OPERATIONS[self.operation](self.size, fraction=self.fraction, seed=seed, **extra)
         if not self.shuffled:
             return task
-        order = _order(len(task.targets), seed + 1)  # the split has the seed itself
+        order = _order(len(task.targets), seed + 1)  # the split uses the seed itself
         return replace(task, name=f"{task.name}, answers shuffled", targets=task.targets[order])
 
 
@@ -187,7 +200,7 @@ def _table(
     fraction: float,
     seed: int,
 ) -> Task:
-    """All pairs of `first` and `second` with numbers below `n`, in that order."""
+    """Return the task with all pairs of `first` and `second`, numbers below `n`, in this order."""
     pairs = torch.tensor([(a, n, b, n + 1) for a in first for b in second])  # (n_pairs, 4)
     targets = torch.tensor([operation(a, b) for a in first for b in second])  # (n_pairs,)
     train, test = _split(len(pairs), fraction, seed)
@@ -196,30 +209,30 @@ def _table(
 
 def _check_table(table: str | None) -> None:
     if table not in (None, "paper"):
-        raise ValueError(f"Expected table=None or 'paper', came {table!r}. Leave it out for true division.")
+        raise ValueError(f"Expected table=None or 'paper', got {table!r}; leave it out for true division.")
 
 
-def _check_size(value: int, name: str, *, least: int) -> None:
+def _check_size(value: Any, name: str, *, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(
-            f"Expected an int as {name}, came {value!r} ({type(value).__name__}). Give one such as 5 or 97."
+            f"Expected an int as {name}, got {value!r} ({type(value).__name__}); give a number such as 5 or 97."
         )
     if value < least:
-        raise ValueError(f"Expected {name} of at least {least}, came {value}. Give a larger number.")
+        raise ValueError(f"Expected {name} of at least {least}, got {value}; give a larger number.")
 
 
 def _split(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows of the train and the test split, in random order."""
-    if not 0 < fraction < 1:  # also refuses nan
+    """Return the rows of the train and the test split, in random order."""
+    if not 0 < fraction < 1:  # refuses nan too
         raise ValueError(
-            f"Expected a fraction between 0 and 1, both excluded, came {fraction}. "
-            "Give the share of pairs to train on, such as 0.5."
+            f"Expected a fraction between 0 and 1, both excluded, got {fraction}; give the share of the training "
+            "pairs, such as 0.5."
         )
     n_train = round(fraction * n)
     if not 0 < n_train < n:
         raise ValueError(
-            f"Expected a fraction that leaves pairs in both splits, came {fraction}, which trains on "
-            f"{n_train} of {n} pairs. Give a fraction nearer to 0.5 or a larger table."
+            f"Expected a fraction that leaves pairs in both splits, got {fraction}, with {n_train} of {n} pairs for "
+            "training; give a fraction nearer to 0.5, or a larger table."
         )
     order = _order(n, seed)
     return order[:n_train], order[n_train:]

@@ -1,6 +1,6 @@
-"""What chance decides: the same whenever asked, uniform, and independent, to the errors that sampling has.
+"""Random batches and masks: reproducible, uniform and independent within sampling errors.
 
-Nothing here is random from run to run: a statistic that lies within its bound does so always.
+All seeds are fixed, so that the statistics are the same in every run of the tests.
 """
 
 import math
@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from reference.training.randomness import Draws, hashed_masks, masks
+from reference.training import Draws, hashed_masks, masks
 
 SIGMAS = 4
 
@@ -61,7 +61,7 @@ def test_without_replacement_an_epoch_has_each_row_once():
     # which rows are left out is another matter in every epoch: 4 % of the time each
     assert rows.flatten().bincount(minlength=200).float().div(100).sub(0.96).abs().max() < 0.1
     assert torch.equal(one.keys(7), draws(n_rows=200, batch_size=64).keys(7))
-    with pytest.raises(ValueError, match="at most the 20 training pairs, came 64 without replacement"):
+    with pytest.raises(ValueError, match="at most 20 training pairs without replacement, got 64"):
         draws(n_rows=20, batch_size=64, replacement=False)
 
 

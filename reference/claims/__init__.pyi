@@ -1,0 +1,30 @@
+from .acceptance import (
+    Judgement as Judgement,
+    accept as accept,
+    as_markdown as as_markdown,
+    as_text as as_text,
+    find_papers as find_papers,
+    judge as judge,
+    overall as overall,
+)
+from .base import (
+    Claim as Claim,
+    Finding as Finding,
+    Paper as Paper,
+)
+from .papers import PAPERS as PAPERS
+from .recorded import (
+    RecordedRuns as RecordedRuns,
+    Results as Results,
+)
+from .verdicts import (
+    CONFIRMED as CONFIRMED,
+    NOT_CONFIRMED as NOT_CONFIRMED,
+    UNDECIDED as UNDECIDED,
+    Verdict as Verdict,
+    by_prediction as by_prediction,
+    by_share as by_share,
+    of_interval as of_interval,
+)
+
+__all__: list[str]
