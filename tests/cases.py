@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PerformanceProbe, ProbeSet, every
+from probe.errors import ProbeWarning
 from probe.testing import state_of
 
 N, CLASSES = 24, 3
@@ -563,7 +564,7 @@ def tried(case: Case) -> Outcome:
             state, found = trained(case, ProbeSet([cls() for name, cls in MAIN.items() if name not in refused]))
     assert found is not None
     words = ["no" if name in refused else word_of(found[name]) for name in MAIN]
-    said = [str(warning.message) for warning in caught if issubclass(warning.category, RuntimeWarning)]
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, (ProbeWarning, RuntimeWarning))]
     return Outcome(words, list(dict.fromkeys(map(shortened, [*refused.values(), *said]))), state, found)
 
 
@@ -588,7 +589,8 @@ def word_of(values: xr.DataArray) -> str:
 
 def shortened(message: str) -> str:
     """Up to the first pause."""
-    return re.split(r"[;(]|: | in \d", message.split("cannot be measured: ")[-1].removeprefix("TypeError: "))[0].strip()
+    message = re.sub(r"^Expected the probes to measure two inputs .*?, got \w+: ", "", message)
+    return re.split(r"[;(]|: | in \d", message)[0].strip()
 
 
 def row(case: Case, outcome: Outcome, untouched: bool) -> str:

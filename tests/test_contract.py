@@ -243,10 +243,10 @@ def without_flags(model: nn.Module) -> Iterator[None]:
 )
 def test_broken_capture_is_caught(breakage: Any, rogue: Probe, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "isolated", breakage)
-    monkeypatch.setattr("probe.attach.session.isolated", breakage)
+    monkeypatch.setattr("probe.attach.observation.isolated", breakage)
     monkeypatch.setattr("probe.forward.runner.isolated", breakage)
     monkeypatch.setattr(
-        "probe.attach.session.recording_side_effects", lambda model: nullcontext([])
+        "probe.attach.prepare.recording_side_effects", lambda model: nullcontext([])
     )  # or it would put the buffers back
     with pytest.raises(AssertionError, match=told):
         contract.check_training_untouched(rogue)

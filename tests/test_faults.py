@@ -392,7 +392,7 @@ def test_an_exception_in_the_model_is_flagged_in_the_file_and_training_goes_on(p
     probes = ProbeSet([Failing()]).attach(model, DATA, path=path)
     probes.observe(0)
     model.error = error  # type: ignore[assignment]
-    with pytest.warns(RuntimeWarning, match=r"shared pass, PerformanceProbe failed at step 1 .* asked to fail"):
+    with pytest.warns(ProbeWarning, match=r"an error of shared pass, PerformanceProbe at step 1.* asked to fail"):
         probes.observe(1)
     model.error = None
     probes.observe(2).detach()

@@ -30,6 +30,9 @@ class Live(TorchDispatchMode):
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):  # made outside, as the data: a view of it is no new tensor
+            if isinstance(leaf, Tensor):
+                self._seen.add(leaf.untyped_storage())
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor) and (storage := leaf.untyped_storage()) not in self._seen:

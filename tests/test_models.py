@@ -12,6 +12,7 @@ from torch import nn
 
 from probe import MutualInfoProbe, PerformanceProbe
 from probe.attach.side_effects import recording_side_effects, restoring
+from probe.errors import ProbeWarning
 from probe.testing import state_of
 
 PAGE = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
@@ -108,7 +109,7 @@ def test_putting_back_does_not_disturb_a_backward_pass_that_is_to_come() -> None
 
 def test_counters_count_the_passes_of_the_training_only() -> None:
     model, data = Counting(), splits(vectors())
-    with pytest.warns(RuntimeWarning, match=r"writes to seen, calls, log, also in evaluation mode"):
+    with pytest.warns(ProbeWarning, match=r"got writes to seen, calls, log;"):
         probe = PerformanceProbe().attach(model, data)
     for step in range(3):
         probe.observe(step)
@@ -120,7 +121,7 @@ def test_a_carried_state_survives_an_observation() -> None:
     model, data = Stateful(), splits(sequences())
     model(data["train"][0][:5])
     carried = model.state[0]
-    with pytest.warns(RuntimeWarning, match="writes to state"):
+    with pytest.warns(ProbeWarning, match="writes to state"):
         PerformanceProbe().attach(model, data).observe(0)
     assert model.state[0] is carried
 
@@ -133,7 +134,7 @@ def test_padding_at_the_end_is_told_where_layers_are_read_there() -> None:
     inputs, targets = data
     for probe in (MutualInfoProbe(reduce=0), MutualInfoProbe(reduce="tokens"), PerformanceProbe()):
         probe.attach(model, data)
-    with pytest.warns(RuntimeWarning, match=r"is padding in 12 of 24 inputs of split 'all'.*pad on the left"):
+    with pytest.warns(ProbeWarning, match=r"got padding in 12 of 24 inputs of split 'all'; pad on the left"):
         MutualInfoProbe(reduce="last").attach(model, data)
     left = {key: value.flip(1) for key, value in inputs.items()}
     MutualInfoProbe().attach(model, (left, targets[:, 0]))

@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from probe import Measured, MutualInfoProbe, PerformanceProbe, Probe, ProbeSet, Snapshot, at, every, load, save
-from probe.errors import ProbeWarning
+from probe.errors import DuplicateNameError, ProbeWarning
 from probe.recording import journal as journal_module, journal_of, read_netcdf
 
 X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
@@ -148,21 +148,21 @@ def test_steps_above_two_to_the_31_are_exact(path: Path) -> None:
 
 def test_observing_backwards_is_an_error() -> None:
     probe = Echo().attach(net(), DATA).observe(5)
-    with pytest.raises(ValueError, match=r"step=4.* goes backwards: the last observation was step 5"):
+    with pytest.raises(ValueError, match="a step of at least 5, got 4"):
         probe.observe(4)
-    with pytest.raises(ValueError, match="goes backwards"):
+    with pytest.raises(ValueError, match="at least 0, got -1"):
         Echo().attach(net(), DATA).observe(-1)
 
 
 def test_giving_a_step_with_an_optimiser_is_an_error() -> None:
     model = net()
     probe = Echo().attach(model, DATA, optimizer=trained(model))
-    with pytest.raises(ValueError, match="steps are counted by the optimiser's hook"):
+    with pytest.raises(ValueError, match="the optimizer's hook counts the steps"):
         probe.observe(3)
 
 
 def test_observing_without_step_and_optimiser_is_an_error() -> None:
-    with pytest.raises(ValueError, match="observe needs the step"):
+    with pytest.raises(ValueError, match="attach got no optimizer, got no step"):
         Echo().attach(net(), DATA).observe()
 
 
@@ -214,7 +214,7 @@ def test_a_scalar_with_a_name_that_is_taken_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("value", [None, "text", torch.ones(2), [1.0, 2.0], lambda: None])
 def test_a_scalar_that_is_no_number_is_refused(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"observe\(lr=\.\.\.\) takes a number"):
+    with pytest.raises(TypeError, match=r"Expected observe\(lr=\.\.\.\) with a number"):
         Echo().attach(net(), DATA).observe(0, lr=value)
 
 
@@ -230,7 +230,7 @@ def test_a_failing_probe_is_flagged_and_training_goes_on() -> None:
     model = net()
     optimizer = trained(model)
     probes = ProbeSet([Echo(fails=(1,))]).attach(model, DATA, optimizer=optimizer, schedule=every(1))
-    with pytest.warns(RuntimeWarning, match=r"Echo failed at step 1 and is flagged there.*RuntimeError: asked to fail"):
+    with pytest.warns(ProbeWarning, match=r"an error of Echo at step 1, which is flagged.*RuntimeError: asked to fail"):
         train(model, optimizer, 2)
     failed = probes.series_["failed"]
     assert failed.sel(probe="Echo").values.tolist() == [0, 1, 0]
@@ -261,7 +261,7 @@ def test_a_measure_that_changes_its_shape_is_flagged() -> None:
             return {"v": Measured([0.0] * n, ("k",), {"k": range(n)})}
 
     probe = Growing().attach(net(), DATA).observe(0)
-    with pytest.warns(RuntimeWarning, match=r"v has changed its labels.*\{'k': \[0\]\} then, \{'k': \[0, 1\]\} now"):
+    with pytest.warns(ProbeWarning, match=r"Expected v with the labels of .*\{'k': \[0\]\}, got \{'k': \[0, 1\]\}"):
         probe.observe(1)
     assert probe.series_["failed"].sel(probe="Growing").values.tolist() == [0, 1]
 
@@ -280,7 +280,7 @@ def test_a_layer_that_never_fires_is_named_at_detach(path: Path) -> None:
     model = net()
     model[1].add_module("idle", nn.Linear(2, 2))
     probe = MutualInfoProbe(layers=["0", "1.idle"]).attach(model, DATA, path=path).observe(0)
-    with pytest.warns(RuntimeWarning, match=r"these layers never fired for all inputs, and hold no numbers: 1\.idle"):
+    with pytest.warns(ProbeWarning, match=r"to fire for all inputs, got no or partial output of 1\.idle"):
         probe.detach()
     assert np.isnan(load(path)["information_x"].sel(layer="1.idle")).all()
 
@@ -291,7 +291,7 @@ def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path)
     probe = MutualInfoProbe(layers=["0", "1.idle"]).attach(model, DATA, path=path)
     for step in range(6):
         probe.observe(step)
-    with pytest.raises(RuntimeWarning, match="never fired") as caught:  # warnings are errors in these tests
+    with pytest.raises(ProbeWarning, match="to fire for all inputs") as caught:  # warnings are errors in these tests
         probe.detach()
     assert caught.tb is not None, "the traceback still holds the attachment, so nothing else has closed the file"
     assert read_netcdf(path).sizes["step"] == 6
@@ -304,10 +304,10 @@ def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path)
 @pytest.mark.parametrize(
     ("kwargs", "error", "told"),
     [
-        ({"on_error": "ignore"}, ValueError, "on_error must be 'warn' or 'raise'"),
-        ({"optimizer": trained(net())}, ValueError, "holds no parameter of this model"),
-        ({"optimizer": trained(net()), "mode": "resume"}, ValueError, "needs step="),
-        ({"mode": "resume"}, FileNotFoundError, "does not exist"),
+        ({"on_error": "ignore"}, ValueError, "Expected on_error to be 'warn' or 'raise'"),
+        ({"optimizer": trained(net())}, ValueError, "hold parameters of this model, got none"),
+        ({"optimizer": trained(net()), "mode": "resume"}, ValueError, "Expected step= with mode='resume'"),
+        ({"mode": "resume"}, FileNotFoundError, "Expected the journal .*, got none"),
     ],
 )
 def test_an_attachment_that_cannot_be_is_refused_and_leaves_no_file(
@@ -322,8 +322,8 @@ def test_an_attachment_that_cannot_be_is_refused_and_leaves_no_file(
     ("probe", "told"),
     [
         (MutualInfoProbe(layers="nowhere_at_all"), "selects no layer"),
-        (MutualInfoProbe(reduce="max"), "reduce must be None, 'last'"),
-        (MutualInfoProbe(reduce=lambda z: z.view(7)), "cannot be measured: RuntimeError"),
+        (MutualInfoProbe(reduce="max"), "Expected reduce= to be None, 'last'"),
+        (MutualInfoProbe(reduce=lambda z: z.view(7)), "Expected the probes to measure two inputs .* got RuntimeError"),
     ],
 )
 def test_a_setting_that_cannot_work_is_an_error_at_attach(probe: Probe, told: str, path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_probe_that_is_gone_takes_its_hook_along() -> None:
     probe = Echo().attach(model, DATA, optimizer=optimizer)
     del probe
     gc.collect()
-    with pytest.warns(RuntimeWarning, match="keep a reference"):
+    with pytest.warns(ProbeWarning, match="keep a reference"):
         train(model, optimizer, 1)
     assert n_hooks(optimizer) == 0
 
@@ -443,7 +443,7 @@ def test_copies_carry_the_series_and_no_attachment(carry: Callable[[Probe], Prob
 
 
 def test_detach_without_an_observation_gives_an_empty_series(path: Path) -> None:
-    with pytest.warns(RuntimeWarning, match="nothing was observed"):
+    with pytest.warns(ProbeWarning, match="Expected an observation before detach"):
         probe = Echo().attach(net(), DATA, path=path).detach()
     assert steps(probe) == load(path)["step"].values.tolist() == []
 
@@ -512,7 +512,7 @@ def test_sets_that_cannot_be_are_refused(probes: Any, error: type[Exception], to
 
 @pytest.mark.parametrize("wide", [Wide(), type("Second", (Echo,), {})()], ids=["other shape", "same shape"])
 def test_two_probes_that_make_one_variable_are_an_error_that_shows_the_fix(wide: Probe) -> None:
-    with pytest.raises(ValueError, match=r"Echo and \w+ both make 'echo'.*makes 'second_echo'"):
+    with pytest.raises(DuplicateNameError, match=r"'echo', got Echo and \w+;.*makes 'second_echo'"):
         ProbeSet([Echo(), wide]).attach(net(), DATA).observe(0)
 
 
@@ -699,7 +699,7 @@ def test_a_layer_that_fires_for_some_inputs_only_is_not_measured_and_named() -> 
     x[0, 0], x[4, 0] = 1.0, -1.0
     probe = MutualInfoProbe(layers=["often", "rare"])
     probe.attach(Sometimes(), (x, torch.arange(8) % 2), batch_size=4).observe(0)
-    with pytest.warns(RuntimeWarning, match="never fired for all inputs, and hold no numbers: rare"):
+    with pytest.warns(ProbeWarning, match="got no or partial output of rare"):
         probe.detach()
     assert np.isnan(probe.series_["information_x"].values.squeeze()).tolist() == [False, True]
     assert probe.series_["information_nonfinite"].values.squeeze().tolist() == [0, -1]
@@ -745,7 +745,7 @@ def test_the_first_observation_raises_and_a_later_one_is_flagged() -> None:
     with pytest.raises(RuntimeError):
         Echo(fails=(0,)).attach(net(), DATA).observe(0)
     probe = Echo(fails=(1,)).attach(net(), DATA).observe(0)
-    with pytest.warns(RuntimeWarning, match="Echo failed at step 1 and is flagged there"):
+    with pytest.warns(ProbeWarning, match="an error of Echo at step 1, which is flagged"):
         probe.observe(1)
 
 
@@ -765,7 +765,7 @@ def test_scalars_of_half_precision_are_numbers() -> None:
 
 def test_saving_over_a_recording_is_refused(path: Path) -> None:
     probe = Echo().attach(net(), DATA, path=path).observe(0).detach()
-    with pytest.raises(FileExistsError, match="recording with a journal"):
+    with pytest.raises(FileExistsError, match="Expected a path without a journal"):
         save(probe.series_, path)
 
 
@@ -804,14 +804,14 @@ def test_a_full_disk_at_detach_is_said_and_nothing_is_lost(path: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(journal_module, "write_netcdf", full)
-        with pytest.warns(RuntimeWarning, match=r"could not be written .*probe.save"):
+        with pytest.warns(ProbeWarning, match=r"Expected to write .*probe.save"):
             probe.detach()
     assert steps(probe) == [0, 1]
     assert load(path)["step"].values.tolist() == [0, 1]
 
 
 def test_a_mode_without_a_path_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no path="):
+    with pytest.raises(ValueError, match="Expected a path for mode='resume'"):
         Echo().attach(net(), DATA, mode="resume")
 
 

@@ -10,6 +10,7 @@ from setups import SETUPS, Setup, X, Y, adam, net, row, trained, update
 from torch import nn
 
 from probe import MutualInfoProbe, PerformanceProbe, every
+from probe.errors import ProbeWarning
 from probe.testing import state_of
 
 PAGE = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
@@ -50,7 +51,7 @@ def test_a_lazy_model_that_is_not_initialised_is_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lazy modules are a feature under development
         assert "0.weight, 0.bias, 1.weight" in (told := refused(model))
-        assert "not initialised yet" in told
+        assert "Expected initialised parameters" in told
         model(X)
     PerformanceProbe().attach(model, DATA).observe(0)
 
@@ -61,7 +62,7 @@ def test_a_model_without_numbers_is_refused() -> None:
 
 @pytest.mark.parametrize("model", [None, lambda x: x, "net", net])
 def test_what_is_no_module_is_refused(model: Any) -> None:
-    assert "must be a torch.nn.Module" in refused(model)
+    assert "Expected model to be a torch.nn.Module" in refused(model)
 
 
 def test_several_optimisers_at_once_are_refused() -> None:
@@ -72,7 +73,7 @@ def test_several_optimisers_at_once_are_refused() -> None:
 def test_an_average_is_not_counted_by_the_optimiser_of_the_model() -> None:
     model = net()
     average = torch.optim.swa_utils.AveragedModel(model)
-    assert "A copy of a model" in refused(average, optimizer=adam(model))
+    assert "A copy that is not trained itself" in refused(average, optimizer=adam(model))
 
 
 def test_a_step_recorded_in_a_cuda_graph_is_told_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def test_a_step_recorded_in_a_cuda_graph_is_told_and_not_counted(monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_initialized", lambda: True)
         patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-        with pytest.warns(RuntimeWarning, match="recorded in a CUDA graph"):
+        with pytest.warns(ProbeWarning, match="recorded in a CUDA graph"):
             update(model, optimizer)
     update(model, optimizer)
     assert probe.detach().series_["step"].values.tolist() == [0, 1]

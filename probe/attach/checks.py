@@ -150,9 +150,9 @@ def attach_warnings(
     """
     if names := describe_places(model, written):
         yield (
-            f"Expected forward passes in evaluation mode to leave the model unchanged, got writes to "
-            f"{', '.join(names)}. Observations restore these values, but measurements may depend on them; attach a "
-            "model without such a state if they must not"
+            f"Expected forward passes in evaluation mode that leave the model unchanged, got writes to "
+            f"{', '.join(names)}; observations restore these values, but measurements may depend on them, so compare "
+            "with a model without them if this matters"
         )
     if any(len(shape) == 3 for shape in shapes):
         for split, batch in data.items():
