@@ -1,6 +1,6 @@
-"""When to observe: plain functions step -> bool, picklable, and any callable of yours does as well.
+"""Schedules of observations: picklable functions step -> bool. Any callable of this form is a schedule too.
 
-A schedule is asked at every optimiser step, so it must be cheap (well under a microsecond per step is usual).
+A schedule is called at every optimiser step. It must therefore be fast (usually well under a microsecond per call).
 """
 
 import math
@@ -50,9 +50,29 @@ class _At:
 
 
 def count(schedule: Schedule, start: int, stop: int) -> int:
-    """How many of the steps from ``start``, at least 0, to ``stop``, exclusive, are due.
+    """Return the number of due steps from ``start`` to ``stop``.
 
-    By arithmetic for the schedules made here; any other is asked for each step.
+    Parameters
+    ----------
+    schedule
+        A function step -> bool. Schedules of this module are counted by arithmetic, others by one call per step.
+    start, stop
+        The first step, at least 0, and the step after the last one.
+
+    Returns
+    -------
+    int
+        The number of steps in [start, stop) for which ``schedule`` returns True.
+
+    See Also
+    --------
+    every, at, log_spaced : Make a schedule.
+
+    Examples
+    --------
+    >>> from probe.schedule import count, every
+    >>> count(every(10), 0, 100)
+    10
     """
     if isinstance(schedule, (_Every, _PerDecade, _At)):
         return max(0, schedule.below(stop) - schedule.below(start))
@@ -60,34 +80,106 @@ def count(schedule: Schedule, start: int, stop: int) -> int:
 
 
 def every(n: int) -> Schedule:
-    """Observe at steps 0, n, 2n, ..."""
+    """Return a schedule of the steps 0, n, 2n, ...
+
+    Parameters
+    ----------
+    n
+        Distance of two observations in steps, at least 1.
+
+    Returns
+    -------
+    callable
+        Function step -> bool.
+
+    Raises
+    ------
+    ValueError
+        If ``n`` is less than 1.
+
+    See Also
+    --------
+    at : Observe at given steps.
+    log_spaced : Observe at steps with equal ratios.
+
+    Examples
+    --------
+    >>> from probe import every
+    >>> [step for step in range(10) if every(3)(step)]
+    [0, 3, 6, 9]
+    """
     if n < 1:
-        raise ValueError(f"every(n) needs n >= 1, got {n}")
+        raise ValueError(f"Expected n >= 1 in every(n), got {n}; give the distance of two observations in steps")
     return _Every(n)
 
 
 def at(steps: Iterable[int]) -> Schedule:
-    """Observe at exactly these steps."""
+    """Return a schedule of exactly these steps.
+
+    Parameters
+    ----------
+    steps
+        The steps to observe, in any order.
+
+    Returns
+    -------
+    callable
+        Function step -> bool.
+
+    See Also
+    --------
+    every : Observe at equal distances.
+    log_spaced : Observe at steps with equal ratios.
+
+    Examples
+    --------
+    >>> from probe import at
+    >>> [step for step in range(10) if at([0, 1, 5])(step)]
+    [0, 1, 5]
+    """
     return _At(frozenset(int(step) for step in steps))
 
 
 def log_spaced(n: int | None = None, stop: int | None = None, *, per_decade: int = 12) -> Schedule:
-    """Observe at step 0 and at steps evenly spaced in the logarithm: phases differ by factors, not by amounts.
+    """Return a schedule of step 0 and of steps with equal ratios, because the ends of phases differ by factors.
 
     Parameters
     ----------
     n, stop
-        ``n`` distinct steps at most from 1 to ``stop`` inclusive (small steps that round together count once).
-        Give both, or neither for an open end.
+        At most ``n`` distinct steps from 1 to ``stop`` inclusive. Small steps that round to the same integer count
+        once. Give both, or neither for a schedule without an end.
     per_decade
-        Steps per factor of ten where the end is open.
+        Steps per factor of ten in a schedule without an end.
+
+    Returns
+    -------
+    callable
+        Function step -> bool.
+
+    Raises
+    ------
+    ValueError
+        If only one of ``n`` and ``stop`` is given, one of them is less than 2, or ``per_decade`` is less than 1.
+
+    See Also
+    --------
+    every : Observe at equal distances.
+    at : Observe at given steps.
+
+    Examples
+    --------
+    >>> from probe import log_spaced
+    >>> [step for step in range(101) if log_spaced(5, 100)(step)]
+    [0, 1, 3, 10, 32, 100]
+    >>> [step for step in range(101) if log_spaced(per_decade=2)(step)]
+    [0, 1, 3, 10, 32, 100]
     """
     if (n is None) != (stop is None):
-        raise ValueError(f"log_spaced takes n and stop together, got n={n}, stop={stop}; or only per_decade=")
+        raise ValueError(f"Expected n and stop together, got n={n}, stop={stop}; give both, or per_decade= alone")
     if n is None or stop is None:
         if per_decade < 1:
-            raise ValueError(f"log_spaced needs per_decade >= 1, got {per_decade}")
+            raise ValueError(f"Expected per_decade >= 1, got {per_decade}; give the steps per factor of ten")
         return _PerDecade(per_decade)
     if n < 2 or stop < 2:
-        raise ValueError(f"log_spaced needs n >= 2 and stop >= 2, got n={n}, stop={stop}")
+        raise ValueError(f"Expected n >= 2 and stop >= 2, got n={n}, stop={stop}; or use at() for a single step")
     return at([0, *(round(stop ** (i / (n - 1))) for i in range(n))])

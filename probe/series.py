@@ -1,9 +1,9 @@
-"""The schema of a series: what every probe returns, every reader makes and PhaseDetector takes.
+"""The schema of a series: the type that every probe and every reader returns, and that PhaseDetector takes.
 
-A series is an ``xarray.Dataset`` with the dimension ``step`` (completed optimiser updates, int64, increasing) and,
-where they apply, ``layer``, ``split``, ``run`` and dimensions that a measure declares. Variables are float64
-numbers with the attributes ``units`` and ``long_name``, or int8 flags (1 yes, 0 no, -1 not measured). Layers or
-splits that a variable does not have are NaN (flags: -1). The attribute ``provenance`` is one JSON string.
+A series is an ``xarray.Dataset`` with the dimension ``step`` (completed optimiser updates, int64, increasing). It can
+have the dimensions ``layer``, ``split`` and ``run`` and those that a measure declares. Variables are float64 numbers
+with the attributes ``units`` and ``long_name``, or int8 flags (1 yes, 0 no, -1 not measured). Layers or splits that a
+variable does not have are NaN (flags: -1). The attribute ``provenance`` is one JSON string.
 """
 
 import json
@@ -15,12 +15,41 @@ import numpy as np
 import xarray as xr
 
 SCHEMA = 1
-COMPARES = "compares"  # attribute of a variable: the name of the one that it is another reading of
+COMPARES = "compares"  # attribute of a variable: the name of the variable of which it is another estimate
 
 
 @dataclass(frozen=True)
 class Variable:
-    """What stands beside the numbers of one variable: dimensions (without ``step``), labels, units."""
+    """Description of one variable of a series: dimensions without ``step``, labels and units.
+
+    Attributes
+    ----------
+    name : str
+        Name without a slash, because NetCDF allows none.
+    dims : tuple of str
+        Dimensions without ``step``.
+    coords : mapping of str to sequence
+        Labels of each dimension.
+    units : str
+        Units such as "bits", "nats" or "s"; "1" for none.
+    long_name : str
+    flag : bool
+        True for int8 flags, False for float64 numbers.
+    attrs : mapping
+        Further attributes.
+
+    Raises
+    ------
+    ValueError
+        If the name has a slash.
+
+    Examples
+    --------
+    >>> from probe.series import Variable
+    >>> variable = Variable("information_x", ("layer",), {"layer": ["0", "2"]}, "bits")
+    >>> variable.shape
+    (2,)
+    """
 
     name: str
     dims: tuple[str, ...] = ()
@@ -32,68 +61,134 @@ class Variable:
 
     def __post_init__(self) -> None:
         if "/" in self.name:
-            raise ValueError(f"{self.name!r} cannot name a variable of a series: NetCDF allows no slash; use '_'")
+            raise ValueError(
+                f"Expected a name without a slash, which NetCDF does not allow, got {self.name!r}; use '_'"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the numbers of one step."""
+        """Shape of the numbers of one step."""
         return tuple(len(self.coords[dim]) for dim in self.dims)
 
     @property
     def empty(self) -> float | int:
-        """The value that stands for "not measured"."""
+        """The value that means "not measured": NaN, or -1 for a flag."""
         return -1 if self.flag else np.nan
 
     def to_json(self) -> dict[str, Any]:
-        """As a journal holds it."""
+        """Return the fields as a mapping, as a journal holds them."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Variable":
-        """Back from a journal."""
+        """Return the variable of a mapping from :meth:`to_json`."""
         return cls(**{**entry, "dims": tuple(entry["dims"])})
 
 
 def validate(dataset: xr.Dataset) -> xr.Dataset:
-    """Return the series as it is if it follows the schema; else say what is wrong and what to do."""
+    """Return the series unchanged if it follows the schema.
+
+    Parameters
+    ----------
+    dataset
+        The series.
+
+    Returns
+    -------
+    xarray.Dataset
+        The same object.
+
+    Raises
+    ------
+    ValueError
+        If there is no dimension ``step``, its values are not finite, increasing and unique, or a variable does not hold
+        numbers.
+
+    See Also
+    --------
+    concat : Join several runs.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from probe.series import validate
+    >>> series = xr.Dataset({"train_loss": ("step", [2.0, 1.0])}, {"step": [0, 10]})
+    >>> validate(series) is series
+    True
+    """
     if "step" not in dataset.dims or "step" not in dataset.coords:
         raise ValueError(
-            f"a series needs a dimension and a coordinate 'step', got dimensions {list(dataset.dims)}; "
-            "rename yours: dataset.rename(epoch='step')"
+            f"Expected a dimension and a coordinate 'step', got dimensions {list(dataset.dims)}; rename yours, as in "
+            "dataset.rename(epoch='step')"
         )
     steps = np.asarray(dataset["step"].values, dtype=float)
     if not np.isfinite(steps).all() or (np.diff(steps) <= 0).any():
         raise ValueError(
-            "the steps of a series must be finite, increasing and unique; "
-            "dataset.sortby('step').drop_duplicates('step') makes them so"
+            "Expected finite, increasing and unique steps, got others; use "
+            "dataset.sortby('step').drop_duplicates('step')"
         )
     for name, array in dataset.data_vars.items():
         if array.dtype.kind not in "fiub":
-            raise ValueError(f"variable {name!r} holds {array.dtype}, expected numbers; drop it from the series")
+            raise ValueError(f"Expected numbers in variable {name!r}, got {array.dtype}; drop it from the series")
     return dataset
 
 
 def concat(series: Sequence[xr.Dataset], runs: Sequence[Any] | None = None) -> xr.Dataset:
-    """Several runs as one series with a dimension ``run`` (steps are united; what a run lacks is NaN, flags -1)."""
+    """Join several runs into one series with the dimension ``run``.
+
+    Parameters
+    ----------
+    series
+        One series per run.
+    runs
+        Labels of the runs. None: 0, 1, 2, ...
+
+    Returns
+    -------
+    xarray.Dataset
+        The series with the steps and labels of all runs. Values that a run does not have are NaN, and flags are -1. The
+        attribute ``provenance`` is a JSON list of the provenance of each run.
+
+    Raises
+    ------
+    ValueError
+        If there is no series, the numbers of series and labels differ, or a series does not follow the schema.
+
+    See Also
+    --------
+    validate : Check one series.
+    probe.read : Read a folder of logs as one series.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from probe import concat
+    >>> one = xr.Dataset({"train_loss": ("step", [2.0, 1.0])}, {"step": [0, 10]})
+    >>> two = xr.Dataset({"train_loss": ("step", [3.0, 2.5])}, {"step": [0, 20]})
+    >>> concat([one, two], runs=["seed-0", "seed-1"])["train_loss"].values.tolist()
+    [[2.0, 1.0, nan], [3.0, nan, 2.5]]
+    """
     if not series:
-        raise ValueError("concat needs at least one series, got none")
+        raise ValueError("Expected at least one series, got none; check the selection of runs")
     labels = list(range(len(series))) if runs is None else list(runs)
     if len(labels) != len(series):
-        raise ValueError(f"concat got {len(series)} series and {len(labels)} run labels; give one label for each")
+        raise ValueError(
+            f"Expected one label for each of {len(series)} series, got {len(labels)} labels; give one label for each"
+        )
     fill = {str(name): np.int8(-1) for one in series for name, array in one.data_vars.items() if array.dtype == np.int8}
     kwargs: dict[str, Any] = {"dim": "run", "join": "outer", "coords": "minimal", "compat": "override"}
     joined = xr.concat(
         [validate(one) for one in series], data_vars="all", fill_value={**_nan_fill(series), **fill}, **kwargs
     )
-    named = {str(dim) for dim, labels in joined.indexes.items() if labels.dtype.kind not in "fiub"}
-    order = {dim: _merged([one[dim].values.tolist() for one in series if dim in one.dims]) for dim in named}
-    joined = joined.sel(order)  # an outer join sorts names, "z.10" before "z.2"
+    text = {str(dim) for dim, labels in joined.indexes.items() if labels.dtype.kind not in "fiub"}
+    order = {dim: _merged([one[dim].values.tolist() for one in series if dim in one.dims]) for dim in text}
+    joined = joined.sel(order)  # an outer join sorts text, "z.10" before "z.2"
     provenances = [one.attrs.get("provenance", "") for one in series]
     return joined.assign_coords(run=labels).assign_attrs(schema=SCHEMA, provenance=json.dumps(provenances))
 
 
 def _merged(lists: Iterable[Sequence[Any]]) -> list[Any]:
-    """All labels, each list in its own order as far as the lists agree."""
+    """Return all labels. Each list keeps its own order as far as the lists agree."""
     merged: list[Any] = []
     for labels in lists:
         place = 0 if set(labels) & set(merged) else len(merged)
