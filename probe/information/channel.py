@@ -104,7 +104,7 @@ class ChannelInformation(NamedTuple):
 
     @property
     def saturated(self) -> bool:
-        """Whether I(T+n; X) is within 2 % of its ceiling, or its lower bound is within 5 % of it."""
+        """Whether I(T+n; X) is within 2 % of its ceiling, or its lower bound within 5 %, so that it cannot change."""
         return self.x.value > 0.98 * self.x.ceiling or self.x.lower > 0.95 * self.x.ceiling
 
 
