@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 import reference
 from probe import PhaseDetector
+from probe.errors import ProbeWarning
 from probe.phases import MARKERS
 
 NAMES = [kind.name for kind in MARKERS]
@@ -22,7 +23,7 @@ STEPS = np.arange(N) * 100.0
 
 
 def ramp(start: float, stop: float, low: float = 0.1) -> np.ndarray:
-    """Accuracy that leaves ``low`` after ``start`` and is 1 from ``stop`` on."""
+    """Return an accuracy that leaves ``low`` after ``start`` and is 1 from ``stop`` on."""
     return np.interp(STEPS, [start, stop], [low, 1.0])
 
 
@@ -100,14 +101,14 @@ def test_missing_role_is_undefined_and_names_what_is_near() -> None:
     assert values(by_function.fit(curves), "step")[0] == 1000
 
 
-def test_percent_is_recognised_and_said() -> None:
+def test_percent_is_converted_with_a_warning_and_a_note() -> None:
     curves = planted()
     percent = curves | {"train_accuracy": 100 * curves["train_accuracy"]}
-    with pytest.warns(UserWarning, match="percent"):
+    with pytest.warns(ProbeWarning, match="percent"):
         detector = PhaseDetector(chance=0.1).fit(percent)
     assert values(detector, "step")[0] == 1000
     assert "percent" in detector.notes_[0]
-    with pytest.raises(ValueError, match="is it an accuracy"):
+    with pytest.raises(ValueError, match="pass an accuracy"):
         PhaseDetector().fit(curves | {"train_accuracy": -curves["train_accuracy"]})
 
 
@@ -151,7 +152,7 @@ def test_layer_and_split_of_the_information() -> None:
         PhaseDetector(split="all").fit(layered())
 
 
-def test_curves_that_cannot_be_read_are_refused() -> None:
+def test_curves_that_cannot_be_read_are_an_error() -> None:
     good = planted()
     short = {name: curve[:3] for name, curve in good.items()}
     with pytest.raises(ValueError, match="at least 4 observations, got 3"):
@@ -166,7 +167,7 @@ def test_curves_that_cannot_be_read_are_refused() -> None:
         PhaseDetector().fit(good | {"test_loss": good["test_loss"][:5]})
     with pytest.raises(ValueError, match="Expected 2D array"):
         PhaseDetector().fit([1, 2, 3])
-    with pytest.raises(ValueError, match="expected dimensions"):
+    with pytest.raises(ValueError, match="Expected dimensions"):
         PhaseDetector().fit(layered().assign(test_loss=layered()["test_loss"].expand_dims(head=2)))
 
 
@@ -189,12 +190,16 @@ def test_several_runs() -> None:
     assert detector.phase_at([6000], run=2).tolist() == [1]
     text = detector.summary()
     assert text.startswith("3 runs")
-    assert "test accuracy reaches its end at step 5,800 (2 found, 1 right-censored)" in text  # the middle one of three
+    assert (
+        "the test accuracy reaches its end at step 5,800 (2 found, 1 right-censored)" in text
+    )  # the middle one of three
 
 
-def test_summary_begins_with_a_sentence() -> None:
+def test_summary_begins_with_a_sentence_for_each_marker() -> None:
     text = PhaseDetector(chance=0.1).fit(planted()).summary()
-    assert text.startswith("One run, descriptive: fitting ends at step 1,000 (900 to 1,000); test accuracy leaves")
+    assert text.startswith(
+        "One run. Another seed may give other markers.\n- fitting ends at step 1,000 (900 to 1,000)\n- the"
+    )
     assert all(marker in text for marker in NAMES)
     assert "Traceback" not in text
 
@@ -265,7 +270,7 @@ def test_score_is_the_distance_in_decades() -> None:
 
 
 @pytest.mark.parametrize(
-    ("truth", "told"),
+    ("truth", "message"),
     [
         ({}, "one or more of"),
         ({"peak": 3}, r"one or more of \['fit_end', .*got \['peak'\]"),
@@ -274,8 +279,8 @@ def test_score_is_the_distance_in_decades() -> None:
         ([1, 2], r"one for each of 1 runs, got the shapes \{'fit_end': \(2,\)\}"),
     ],
 )
-def test_truth_that_cannot_be_scored(truth: object, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_truth_that_cannot_be_scored(truth: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         PhaseDetector().fit(planted()).score(planted(), truth)
 
 
@@ -283,7 +288,7 @@ def test_truth_that_cannot_be_scored(truth: object, told: str) -> None:
 
 
 def fitted_at(*ends: float) -> PhaseDetector:
-    """Runs whose train accuracy is 1 from these steps on; infinite: never."""
+    """Fit runs whose train accuracy is 1 from these steps on; an infinite step means never."""
     accuracy = np.stack([ramp(0, end) if np.isfinite(end) else np.full(N, 0.5) for end in ends])
     return PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy})
 
@@ -311,7 +316,7 @@ def test_the_interval_of_the_median_is_of_order_statistics() -> None:
     assert (float(one["lower"]), float(one["upper"])) == (pytest.approx(1400), pytest.approx(4000))
 
 
-def test_one_run_has_distances_but_no_test_across() -> None:
+def test_one_run_has_distances_but_no_test_over_runs() -> None:
     detector = PhaseDetector(chance=0.1).fit(planted())
     assert detector.across_ is None
     pair = detector.alignment_.sel(pair="fit_end - end").isel(run=0)
@@ -338,11 +343,11 @@ def test_a_fall_in_all_runs_is_measured() -> None:
 
 
 def hump(x: np.ndarray) -> np.ndarray:
-    """Falls, rises and falls over log10 steps; the top is at 3.93."""
+    """Return a fall, a rise and a fall over log10 steps; the top is at 3.93."""
     return np.sin(2 * x)
 
 
-def test_spikes_are_counted_and_cost_nothing() -> None:
+def test_spikes_are_counted_and_change_nothing() -> None:
     steps = np.unique(np.logspace(0, 5, 300).round())
     clean = hump(np.log10(steps + 1)) + 0.02 * np.random.default_rng(2).normal(size=len(steps))
     spiky = clean.copy()
@@ -367,7 +372,7 @@ def test_noise_and_its_correlation_are_stored(phi: float) -> None:
     assert detector.markers_["noise"].sel(marker="fit_end").isnull().all()
 
 
-def test_a_long_record_is_thinned_and_says_so() -> None:
+def test_a_long_record_is_thinned_with_a_note() -> None:
     steps = np.arange(1e5)
     loss = hump(np.log10(steps + 1)) + 0.05 * np.random.default_rng(4).normal(size=len(steps))
     detector = PhaseDetector().fit({"step": steps, "test_loss": loss})
@@ -385,12 +390,12 @@ def test_a_random_walk_is_no_second_phase() -> None:
     assert "undecided" in status
     assert status.count("found") <= 6  # at the level .05: two are expected, seven come in one of 250 such tests
     assert (
-        "the data cannot tell"
+        "the data do not decide whether the test loss turns down"
         in PhaseDetector().fit({"step": np.arange(200.0), "test_loss": walks[status.index("undecided")]}).summary()
     )
 
 
-# --- what it says ----------------------------------------------------------------------------------------------------
+# --- phases and summary ----------------------------------------------------------------------------------------------
 
 
 def test_phase_at_keeps_the_shape_of_the_steps() -> None:
@@ -402,9 +407,10 @@ def test_phase_at_keeps_the_shape_of_the_steps() -> None:
         detector.phase_at([0], run=1)
 
 
-def test_a_long_table_is_cut_and_says_so() -> None:
+def test_a_long_table_is_cut_with_a_note() -> None:
     text = fitted_at(*[1000] * 25).summary()
-    assert text.startswith("25 runs, median (90 % interval): fitting ends at step 1,000 (900 to 1,000; 25 found)")
+    assert text.startswith("25 runs. Each step is a median over runs with a 90 % interval.\n- ")
+    assert "- fitting ends at step 1,000 (900 to 1,000; 25 found)" in text
     assert "... and 5 more runs: see markers_" in text
     assert "more runs" not in fitted_at(*[1000] * 20).summary()
     assert "Across runs, descent_onset: undefined; no variable 'test_loss'" in text
@@ -438,5 +444,5 @@ def test_shuffled_answers_have_no_second_phase() -> None:
     detector = PhaseDetector().fit(recorded("variants/control-shuffled"))
     status = detector.markers_["status"]
     assert "found" not in status.sel(marker=["generalisation_onset", "descent_onset", "end"]).values
-    assert set(status.sel(marker="fit_end").values) == {"found"}  # it is learnt by heart
+    assert set(status.sel(marker="fit_end").values) == {"found"}  # it is memorised
     assert detector.across_["test_status"].sel(marker="descent_onset") == "absent"

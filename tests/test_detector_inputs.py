@@ -1,4 +1,4 @@
-"""What PhaseDetector reads: tables, any axis, any kind of curves, curves on disk, and what it refuses."""
+"""Inputs of PhaseDetector: tables, any axis, any kind of curves, curves on disk, and invalid inputs."""
 
 import tracemalloc
 import warnings
@@ -15,16 +15,18 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probe import PhaseDetector
-from probe.phases import MARKERS, detector as module
+from probe.errors import ProbeWarning
+from probe.phases import MARKERS, Status, detector as module
+from probe.phases.over_runs import across as over_runs
 
 NAMES = [kind.name for kind in MARKERS]
 STEPS = np.arange(61) * 100.0
 ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information_x")
-STATUSES = {"found", "absent", "left_censored", "right_censored", "undefined", "undecided"}
+STATUSES = set(Status)
 
 
 def curves_of(fit_end: float, peak: float = 1500, steps: np.ndarray = STEPS) -> dict[str, np.ndarray]:
-    """One run: train accuracy is 1 from ``fit_end`` on, the losses peak at ``peak``."""
+    """Return one run: train accuracy is 1 from ``fit_end`` on, the losses peak at ``peak``."""
     return {
         "step": steps,
         "train_accuracy": np.interp(steps, [0, fit_end], [0.1, 1.0]),
@@ -92,9 +94,9 @@ def test_a_table_of_few_columns_is_undefined(n_columns: int) -> None:
 
 
 @pytest.mark.parametrize("axis", ["step", "width"])
-def test_named_curves_without_the_axis_are_no_table(axis: str) -> None:
+def test_named_curves_without_the_axis_are_not_a_table(axis: str) -> None:
     frame = pd.DataFrame(curves_of(1000)).rename(columns={"step": "epoch"})
-    with pytest.raises(ValueError, match=rf"expected '{axis}' beside the columns .*; rename yours to '{axis}'"):
+    with pytest.raises(ValueError, match=rf"Expected '{axis}' beside the columns .*; rename the axis to '{axis}'"):
         PhaseDetector(axis=axis).fit(frame)
     assert steps_of(PhaseDetector(axis="epoch").fit(frame), "fit_end") == [1000]
 
@@ -103,7 +105,7 @@ def test_named_curves_without_the_axis_are_no_table(axis: str) -> None:
 
 
 def long_frame() -> pd.DataFrame:
-    """One row a run and step, in no order."""
+    """Return one row for each run and step, in random order."""
     frame = as_runs(several()).assign_coords(run=[4, 7, 9]).to_dataframe().reset_index()
     return frame.sample(frac=1, random_state=0)
 
@@ -145,19 +147,19 @@ def test_a_run_is_censored_at_its_own_end() -> None:
     assert float(detector.across_["median"].sel(marker="fit_end")) == pytest.approx(1500)
 
 
-def test_rows_that_would_be_lost_are_refused() -> None:
+def test_rows_that_would_be_lost_are_an_error() -> None:
     frame = long_frame()
     with pytest.raises(ValueError, match="one row for each run and step, got several, first for run"):
         PhaseDetector().fit(pd.concat([frame, frame.iloc[:1]]))
-    with pytest.raises(ValueError, match="run and step in every row, got 2 without"):
+    with pytest.raises(ValueError, match="run and step in every row, got 2 rows without"):
         PhaseDetector().fit(frame.assign(step=np.r_[np.nan, np.nan, frame["step"].to_numpy()[2:]]))
 
 
-def test_columns_that_are_no_numbers_are_left_out_and_named() -> None:
+def test_columns_that_are_not_numeric_are_dropped_and_named() -> None:
     for frame in (long_frame(), pd.DataFrame(curves_of(1000))):
         detector = PhaseDetector().fit(frame.assign(name="a", test_loss=frame["test_loss"].astype(str)))
-        assert "left out, for they are no numbers: test_loss, name" in detector.notes_
-        assert "left out" in detector.summary()
+        assert "dropped columns that are not numeric: test_loss, name" in detector.notes_
+        assert "dropped columns" in detector.summary()
         assert set(detector.markers_["status"].sel(marker="descent_onset").values) == {"undefined"}
 
 
@@ -168,10 +170,10 @@ def test_any_axis() -> None:
         detector = PhaseDetector(axis="width").fit(kind)
         assert steps_of(detector, "fit_end") == [1000, 2000, 3000]
         assert "fitting ends at width 2,000" in detector.summary()
-        assert "step" not in detector.summary().splitlines()[0]
+        assert "step" not in "".join(detector.summary().splitlines()[:3])
         assert detector.markers_["step"].attrs["long_name"] == "width"
     for kind in (several(), as_runs(several()), long_frame()):
-        with pytest.raises(ValueError, match="rename yours to 'width', or pass its name as axis="):
+        with pytest.raises(ValueError, match="rename the axis to 'width', or pass its name as axis="):
             PhaseDetector(axis="width").fit(kind)
 
 
@@ -190,7 +192,7 @@ def test_curves_on_disk_have_the_same_markers() -> None:
 
 
 def test_a_block_of_runs_is_loaded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As numpy counts its memory: 10 MB of curves, of which a block of runs has 1."""
+    """Memory of numpy: the curves have 10 MB, and a block of runs has 1 MB."""
     dask, da = pytest.importorskip("dask"), pytest.importorskip("dask.array")
     monkeypatch.setattr(module, "_BLOCK", 16)
     n_runs, steps = 160, np.arange(8192.0)
@@ -211,8 +213,8 @@ def test_a_block_of_runs_is_loaded_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     assert peak < 6e6 + detector.phases_.nbytes
 
 
-def test_too_many_runs_for_the_test_across_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_ACROSS", 100)
+def test_too_many_runs_for_the_test_over_runs_are_undefined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(over_runs, "_MAX_VALUES", 100)
     across = PhaseDetector().fit(several()).across_.sel(marker="descent_onset")
     assert across["test_status"] == "undefined"
     assert "too many runs" in str(across["test_reason"].values)
@@ -231,7 +233,7 @@ def test_jobs_in_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "_BLOCK", 2)
     truth = PhaseDetector().fit(several()).markers_
     assert PhaseDetector(n_jobs=2).fit(several()).markers_.identical(truth)
-    get_reusable_executor().shutdown()  # or its workers wait on in the tests that start runs of their own
+    get_reusable_executor().shutdown()  # otherwise its workers stay alive during the tests that start runs
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -240,11 +242,11 @@ LOSS = curves_of(1000)["test_loss"]
 
 
 @pytest.mark.parametrize(
-    ("curves", "told"),
+    ("curves", "message"),
     [
-        ({}, "expected the key 'step', got"),
-        (xr.Dataset(), "expected 'step' in the curves"),
-        (pd.DataFrame(), "expected 'step' in the curves"),
+        ({}, "Expected 'step' in the curves"),
+        (xr.Dataset(), "Expected 'step' in the curves"),
+        (pd.DataFrame(), "Expected 'step' in the curves"),
         (np.empty((0, 5)), "0 sample"),
         ({"step": [7], "test_loss": [1.0]}, "at least 4 observations, got 1"),
         ({"step": STEPS, "test_loss": np.empty((0, 61))}, "at least one run, got none"),
@@ -257,52 +259,52 @@ LOSS = curves_of(1000)["test_loss"]
         ({"step": STEPS, "test_loss": LOSS[:7]}, "arrays as long as step"),
         ({"step": STEPS, "test_loss": [LOSS, LOSS[:7]]}, "test_loss as one array, got runs of different lengths"),
         ({"step": STEPS, "test_loss": [LOSS] * 2, "train_loss": [LOSS] * 3}, r"as many runs in all arrays, got \[2, 3"),
-        ({"step": STEPS, "test_accuracy": STEPS}, "in \\[0, 1\\] or percent, got 0 to 6000"),
+        ({"step": STEPS, "test_accuracy": STEPS}, "in \\[0, 1\\] or \\[0, 100\\], got 0 to 6000"),
     ],
 )
-def test_curves_that_cannot_be_read(curves: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_curves_that_cannot_be_read(curves: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         PhaseDetector().fit(curves)
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
         ({"fit_threshold": 99}, "fit_threshold as a share above 0 and up to 1, got 99; divide percent by 100"),
         ({"end_threshold": 0}, "end_threshold as a share"),
-        ({"n_sustained": 0}, "m >= 1"),
-        ({"spike_width": -1}, "spike_width from 0 on"),
+        ({"n_sustained": 0}, "n_sustained >= 1"),
+        ({"spike_width": -1}, "spike_width >= 0"),
         ({"delta": -1}, "delta > 0"),
         ({"chance": np.nan}, "chance as a share"),
     ],
 )
-def test_parameters_out_of_range(parameters: dict[str, float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_parameters_out_of_range(parameters: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         PhaseDetector(**parameters).fit(curves_of(1000))
 
 
 def test_percent_goes_with_its_chance() -> None:
     share = xr.Dataset({"test_accuracy": ("step", curves_of(1)["test_accuracy"], {"chance": 0.1})}, {"step": STEPS})
     percent = (100 * share).assign(test_accuracy=(100 * share["test_accuracy"]).assign_attrs(chance=10.0))
-    with pytest.warns(UserWarning, match="taken as percent and divided by 100, and so is its chance 10"):
+    with pytest.warns(ProbeWarning, match="percent and divided by 100; its chance, 10, is divided too"):
         found = PhaseDetector().fit(percent)
-    assert "test_accuracy goes up to 100: taken as percent" in found.summary()
+    assert "test_accuracy has a maximum of 100 and is read as percent" in found.summary()
     assert found.markers_.identical(PhaseDetector().fit(share).markers_)
 
 
-def test_infinite_values_are_left_out_and_said() -> None:
+def test_infinite_values_are_skipped_with_a_note() -> None:
     curves, holes = curves_of(1000), curves_of(1000)
     curves["test_loss"][[3, 40]] = np.inf
     holes["test_loss"][[3, 40]] = np.nan
     detector = PhaseDetector().fit(curves)
-    assert "test_loss: 2 of 61 observations are missing or not finite, and left out" in detector.notes_
+    assert "test_loss: 2 of 61 observations are missing or infinite, and skipped" in detector.notes_
     assert detector.markers_.identical(PhaseDetector().fit(holes).markers_)
     runs = PhaseDetector().fit({k: v if k == "step" else v[None] for k, v in curves.items()})
-    assert "test_loss: 2 of 61 observations are infinite, and left out" in runs.notes_
+    assert "test_loss: 2 of 61 observations are infinite, and skipped" in runs.notes_
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_a_missing_role_costs_its_own_markers_only(name: str) -> None:
+def test_a_missing_role_affects_its_own_markers_only(name: str) -> None:
     curves = curves_of(1000) | {"train_loss": fallen(2000), "information_x": LOSS}
     whole = PhaseDetector(chance=0.1).fit(curves).markers_
     del curves[name]
@@ -315,7 +317,7 @@ def test_a_missing_role_costs_its_own_markers_only(name: str) -> None:
     assert less.sel(marker=same).identical(whole.sel(marker=same))
     for marker in of:
         one = less.sel(marker=marker).isel(run=0)
-        instead = name == "train_accuracy"  # the loss stands in for it
+        instead = name == "train_accuracy"  # the loss replaces it
         assert one["status"] == ("found" if instead else "undefined")
         assert instead or f"no variable {name!r}" in str(one["reason"].values)
 
@@ -345,7 +347,7 @@ def test_odd_curves_get_a_known_status_and_a_reason(kind: str) -> None:
         one = markers.sel(marker=name)
         assert (one["status"] == "found") == np.isfinite(one["step"])
         assert one["status"] == "found" or str(one["reason"].values)
-    assert detector.summary().startswith("One run, descriptive")
+    assert detector.summary().startswith("One run. ")
     if kind in ("constant", "zero", "missing", "one value", "objects"):
         assert "found" not in markers["status"].values
 

@@ -1,7 +1,106 @@
+"""The table of markers, the statuses, and the crossing of a threshold."""
+
+from dataclasses import fields
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from probe.phases import check_curve, sustained_crossing
+from probe import Marker, PhaseDetector
+from probe.phases import MARKERS, MarkerKind, Status, check_curve, sustained_crossing
+from probe.phases.markers import table
+
+STEPS = np.arange(0, 4000, 100.0)
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def half_loss(steps: np.ndarray, loss: np.ndarray, settings: table.Settings) -> Marker:
+    """Find where the train loss has lost half of its first value: a marker that a user may add."""
+    return sustained_crossing(steps, -loss, -loss[0] / 2, n_sustained=settings.n_sustained, name="- train_loss")
+
+
+HALF = MarkerKind(
+    name="half_loss",
+    rules={"train_loss": half_loss},
+    sentence="the train loss is halved",
+    label="half",
+    colour="#123456",
+    peak=False,
+)
+
+
+def curves(n_runs: int) -> dict[str, np.ndarray]:
+    accuracy, loss = np.minimum(1, STEPS / 1000), np.exp(-STEPS / 1000)  # the loss is halved at 693
+    noise = 0.001 * np.random.default_rng(0).standard_normal((n_runs, len(STEPS)))
+    runs = {"step": STEPS, "train_accuracy": np.tile(accuracy, (n_runs, 1)), "train_loss": loss + noise}
+    return runs if n_runs > 1 else {name: curve if name == "step" else curve[0] for name, curve in runs.items()}
+
+
+@pytest.mark.parametrize("n_runs", [1, 4])
+def test_a_sixth_marker_is_one_entry(monkeypatch: pytest.MonkeyPatch, n_runs: int) -> None:
+    monkeypatch.setattr(table, "MARKERS", (*MARKERS, HALF))
+    detector = PhaseDetector().fit(curves(n_runs))
+    one = detector.markers_.sel(marker="half_loss")
+    assert one["step"].values.tolist() == [700] * n_runs
+    assert (one["label"], one["colour"]) == ("half", "#123456")
+    assert "the train loss is halved at step 700" in detector.summary()
+    assert (detector.alignment_["order"].sel(pair="fit_end - half_loss") == "after").all()
+    assert detector.score(curves(n_runs), {"half_loss": 700}) == 0
+    if n_runs > 1:
+        assert float(detector.across_["median"].sel(marker="half_loss")) == pytest.approx(700)
+        assert detector.across_["test_status"].sel(marker="half_loss") == "undefined"
+    figure = detector.plot()
+    plt.close(figure)
+
+
+def test_a_sixth_marker_that_is_a_peak_is_tested_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = MarkerKind("half_loss", HALF.rules, HALF.sentence, HALF.label, HALF.colour, peak=True)
+    monkeypatch.setattr(table, "MARKERS", (*MARKERS, kind))
+    detector = PhaseDetector().fit(curves(4))
+    assert detector.across_["test_status"].sel(marker="half_loss") == "absent"
+    assert "Across runs, half_loss: absent" in detector.summary()
+
+
+@pytest.mark.parametrize("missing", [field.name for field in fields(MarkerKind)])
+def test_an_incomplete_entry_is_an_error(missing: str) -> None:
+    entry = {field.name: getattr(HALF, field.name) for field in fields(MarkerKind) if field.name != missing}
+    with pytest.raises(TypeError, match=missing):
+        MarkerKind(**entry)
+
+
+def test_labels_and_colours_are_coordinates() -> None:
+    markers = PhaseDetector().fit(curves(2)).markers_
+    assert markers["label"].dims == markers["colour"].dims == ("marker",)
+    assert markers["label"].values.tolist() == [kind.label for kind in MARKERS]
+    assert markers["colour"].values.tolist() == [kind.colour for kind in MARKERS]
+    assert len({kind.colour for kind in MARKERS}) == len({kind.name for kind in MARKERS}) == len(MARKERS)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_each_status_has_words_in_the_summary(monkeypatch: pytest.MonkeyPatch, status: Status) -> None:
+    found = {"step": 700.0, "lower": 600.0, "upper": 700.0} if status == "found" else {}
+
+    def rule(steps: np.ndarray, loss: np.ndarray, settings: table.Settings) -> Marker:
+        return Marker(status, "planted", reason="planted", **found)
+
+    kind = MarkerKind("half_loss", {"train_loss": rule}, HALF.sentence, HALF.label, HALF.colour, peak=False)
+    monkeypatch.setattr(table, "MARKERS", (*MARKERS, kind))
+    for n_runs in (1, 2):
+        detector = PhaseDetector().fit(curves(n_runs))
+        assert detector.markers_["status"].sel(marker="half_loss").values.tolist() == [status.value] * n_runs
+        assert "the train loss is halved" in detector.summary()
+
+
+def test_a_status_is_its_string() -> None:
+    assert Marker("found", "rule").status is Status.FOUND
+    assert Status.FOUND == "found"
+    with pytest.raises(ValueError, match="lost"):
+        Marker("lost", "rule")
+
+
+# --- crossings -------------------------------------------------------------------------------------------------------
 
 
 def test_crossing_is_the_first_of_three_in_a_row() -> None:
@@ -46,3 +145,5 @@ def test_bad_curves_are_an_error(steps: list, values: list, message: str) -> Non
 def test_parameters_out_of_range_are_an_error() -> None:
     with pytest.raises(ValueError, match="n_sustained >= 1"):
         sustained_crossing([1, 2], [0, 1], 0.5, n_sustained=0)
+    with pytest.raises(ValueError, match="finite threshold"):
+        sustained_crossing([1, 2], [0, 1], np.nan)

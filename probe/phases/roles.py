@@ -69,9 +69,7 @@ class Roles:
         finite = array.where(np.isfinite(array))
         missing = int(finite.isnull().sum())
         if missing and "run" not in array.dims:
-            self.notes.append(
-                f"{role}: {missing} of {array.size} observations are missing or infinite, and are skipped"
-            )
+            self.notes.append(f"{role}: {missing} of {array.size} observations are missing or infinite, and skipped")
         elif infinite := missing - int(array.isnull().sum()):
             self.notes.append(f"{role}: {infinite} of {array.size} observations are infinite, and skipped")
         return finite

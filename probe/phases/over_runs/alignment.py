@@ -153,8 +153,8 @@ def chance_level(n_markers: ArrayLike, span: ArrayLike, delta: float) -> np.ndar
     Examples
     --------
     >>> from probe.phases import chance_level
-    >>> print(chance_level([2, 3], 5.0, 0.25).round(4))
-    [0.0975 0.0073]
+    >>> print(chance_level([2, 3], 5.0, 0.25).round(3).tolist())
+    [0.098, 0.007]
     """
     k, span = np.asarray(n_markers, dtype=float), np.asarray(span, dtype=float)
     r = np.minimum(delta / np.maximum(span, np.finfo(float).tiny ** 0.5), 1.0)  # at span 0 all times coincide
