@@ -81,7 +81,7 @@ def test_ranks_of_a_known_covariance(variances: list[float], effective: float, s
     assert found["activation_stable_rank"] == pytest.approx(stable, rel=1e-6)
 
 
-def test_only_the_norm_hangs_on_scale_and_nothing_on_order_or_repeats() -> None:
+def test_only_the_norm_depends_on_scale_and_nothing_on_order_or_repeats() -> None:
     z = torch.randn(20, 12, generator=seeded(), dtype=torch.float64).relu()
     one = activation_summary(z)
     for other, scale in ((5 * z, 5), (z.flip(0), 1), (z.flip(1), 1), (torch.cat([z, z]), 1)):
@@ -100,7 +100,7 @@ def test_a_relu_layer_with_known_dead_units() -> None:
     assert found["sign_pattern_fraction"].item() == 1
     zeros = (x.numpy() @ model[0].weight.detach().numpy().T + model[0].bias.detach().numpy() <= 0).mean()
     assert found["activation_sparsity"].item() == pytest.approx(zeros)
-    assert found["activation_sparsity"].attrs["n_samples"] == 200
+    assert found["activation_sparsity"].attrs["n_rows"] == 200
 
 
 @pytest.mark.parametrize("activation", [F.relu, F.gelu, F.silu, torch.tanh])
@@ -129,7 +129,7 @@ def test_more_rows_than_max_samples_are_a_fixed_subset() -> None:
     model = nn.Sequential(nn.Identity(), nn.ReLU())
     x = torch.randn(500, 6, generator=seeded())
     found = only(model, x, max_samples=50)
-    assert found["activation_norm"].attrs["n_samples"] == 50
+    assert found["activation_norm"].attrs["n_rows"] == 50
     rows = [torch.randperm(500, generator=seeded(0))[:50], torch.randperm(500, generator=seeded(1))[:50]]
     for state, chosen in enumerate(rows):
         norm = only(model, x, max_samples=50, random_state=state)["activation_norm"].item()
@@ -163,7 +163,7 @@ def test_what_cannot_be_measured_is_flagged() -> None:
 
 
 def test_ranks_can_be_left_out() -> None:
-    """Nothing else changes, and what is left does not know the flag of rows without ranks."""
+    """All other variables stay the same. The flag of equal rows goes with the ranks."""
     model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU()), torch.randn(20, 4, generator=seeded())
     whole, few = measured(model, x), measured(model, x, ranks=False)
     gone = {"activation_effective_rank", "activation_stable_rank", "activations_alike"}
@@ -174,7 +174,14 @@ def test_ranks_can_be_left_out() -> None:
     assert not gone & set(activation_summary(x, ranks=False))
 
 
-@pytest.mark.parametrize("parameters", [{"tau": -0.1}, {"tau": 1.0}, {"max_samples": 1}])
-def test_parameters_that_make_no_sense_say_so(parameters: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected 0 <= tau < 1 and max_samples >= 2"):
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"tau": -0.1}, "Expected 0 <= tau < 1, got -0.1"),
+        ({"tau": 1.0}, "Expected 0 <= tau < 1, got 1.0"),
+        ({"max_samples": 1}, "Expected max_samples >= 2, got 1"),
+    ],
+)
+def test_invalid_parameters_are_an_error(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         only(nn.ReLU(), torch.eye(3), layers="<output>", **parameters)

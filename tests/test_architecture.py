@@ -28,7 +28,7 @@ RANKS = [
     ],
     ["probe.recording"],
     ["probe.attach", "probe.readers"],
-    ["probe.base", "probe.phases"],
+    ["probe.base", "probe.layer_probe", "probe.phases"],
     ["probe.measures", "probe.progress", "probe.report", "probe.testing"],
     ["probe.probeset"],
     ["probe", "probe.adapters"],

@@ -49,7 +49,7 @@ def test_means_on_a_line_are_no_simplex() -> None:
 
 
 def test_deviations_that_do_not_meet_the_means_do_not_count() -> None:
-    """As the pseudo-inverse has it: classes are points along all that tells them apart."""
+    """By the definition of the pseudo-inverse: only directions that separate the class means count."""
     z, y = stars(torch.eye(3, dtype=torch.float64), 0.0)
     aside = torch.randn(len(z), 4, generator=seeded(), dtype=torch.float64)
     aside = aside - torch.stack([aside[y == c].mean(0) for c in range(3)])[y]
@@ -69,7 +69,7 @@ def test_nc1_agrees_with_explicit_matrices(n: int, d: int, k: int) -> None:
     assert collapse_summary(z, y).nc1 == pytest.approx(expected, rel=1e-7)
 
 
-def test_numbers_do_not_hang_on_scale_place_orientation_or_names() -> None:
+def test_numbers_do_not_depend_on_scale_place_orientation_or_names() -> None:
     z = torch.randn(60, 8, generator=seeded(), dtype=torch.float64)
     y = torch.arange(60) % 4
     wide = torch.cat([z, torch.zeros(60, 500)], 1)
@@ -150,8 +150,17 @@ def test_positions_with_a_target_each_and_ignored_ones() -> None:
         measured(z, y)
 
 
+def test_more_rows_than_max_samples_are_a_fixed_subset_without_ignored_rows() -> None:
+    z, y = torch.randn(200, 4, generator=seeded()), torch.arange(200) % 3
+    y[:50] = -100
+    rows = 50 + torch.randperm(150, generator=seeded(5))[:60]
+    found = measured(z, y, max_samples=60, random_state=5)["nc1"]
+    assert found.item() == pytest.approx(collapse_summary(z[rows], y[rows]).nc1)
+    assert found.attrs["n_rows"] == 60
+
+
 def test_data_without_classes_are_an_error_when_attaching() -> None:
-    with pytest.raises(ValueError, match="needs integer targets, none of all has any"):
+    with pytest.raises(ValueError, match="Expected integer targets in some split, got none in all"):
         NeuralCollapseProbe().attach(nn.Sequential(nn.Linear(3, 2)), (torch.zeros(4, 3), None))
-    with pytest.raises(ValueError, match="all labels are one"):
+    with pytest.raises(ValueError, match="at least two classes, got one class"):
         measured(torch.eye(3), torch.zeros(3).long())

@@ -1,35 +1,34 @@
-r"""Neural collapse: how far the rows of a class have become one, and the class means a simplex.
+r"""Neural collapse: how close the rows of each class are to one point, and the class means to a simplex.
 
-With class means mu_c, c = 1, ..., K, their mean mu (each class counting once), m_c = mu_c - mu, and
+With class means mu_c, c = 1, ..., K, their mean mu (each class counts once), m_c = mu_c - mu, and
 
     S_W = 1/n sum_i (t_i - mu_c(i)) (t_i - mu_c(i))^T        S_B = 1/K sum_c m_c m_c^T
 
-    NC1          = tr(S_W S_B^+) / K                                 0 when each class is one point
+    NC1          = tr(S_W S_B^+) / K                                 0 if each class is one point
     NC2, norms   = standard deviation over mean of |m_c|             0 for equal norms
     NC2, angles  = mean over pairs |cos(m_c, m_c') + 1 / (K - 1)|    0 for the angles of a simplex
 
-(Papyan, Han and Donoho 2020, PNAS 117(40), arXiv:2008.08186). S_B has rank K - 1 at most: the pseudo-inverse is taken
-in the span of the class means, so that wide layers cost no more than n K d. Two classes have NC2 = 0 always. Deviations
-from a mean of the same n_c rows are small by (n_c - 1) / n_c: compare runs at equal numbers of rows.
+(Papyan, Han and Donoho 2020, PNAS 117(40), arXiv:2008.08186). S_B has rank K - 1 at most. The pseudo-inverse is computed
+in the span of the class means, so that the cost is n K d also for wide layers. With two classes, NC2 is always 0. The
+mean of a class comes from its own n_c rows, which shrinks squared deviations by the factor (n_c - 1) / n_c: compare
+runs only at equal numbers of rows.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from probe.base import Measured, Probe, Snapshot
-from probe.forward.layers import IGNORED, Layers
+from probe.forward.layers import Layers
 from probe.forward.outputs import Reduce
-from probe.forward.passes import Tap
-from probe.geometry.spectra import to_float64_device
-from probe.information.discrete import COLLAPSED, class_codes, rows
+from probe.information.validation import MIN_RELATIVE_VARIANCE, as_rows, class_codes
+from probe.layer_probe import LayerProbe, Variables
 
 
 class NeuralCollapse(NamedTuple):
-    """NC1 and NC2; NaN where the class means are one or a mean is that of all. ``singletons``: a class has one row."""
+    """NC1 and NC2 of one layer, in units of 1; NaN if undefined. ``singletons``: whether a class has a single row."""
 
     nc1: float
     nc2_norms: float
@@ -38,120 +37,148 @@ class NeuralCollapse(NamedTuple):
 
 
 def collapse_summary(z: Tensor, labels: Tensor) -> NeuralCollapse:
-    """NC1 and NC2 of the rows of ``z``.
+    """Return NC1 and NC2 of the rows of ``z``.
 
     Parameters
     ----------
-    z : Tensor of shape (n, d), finite
-    labels : integer Tensor of shape (n,), with at least two classes
+    z : Tensor of shape (n, d), n >= 2, finite
+        Activations.
+    labels : integer Tensor of shape (n,)
+        Classes, at least two.
 
     Returns
     -------
     NeuralCollapse
-        Directions in which class means vary by less than 1e-12 of the largest variance are rounding, not inverted.
+        All numbers are NaN if the class means are equal. The angles are NaN if the mean of a class is the mean of all.
+        Directions in which the class means vary by less than 1e-12 of the largest variance are rounding and are left
+        out.
+
+    Raises
+    ------
+    ValueError
+        If the rows are not finite, if the labels do not fit, or if there is only one class.
+
+    See Also
+    --------
+    probe.NeuralCollapseProbe : The same numbers over training.
+
+    Examples
+    --------
+    Three classes of two rows each, whose means are the corners of a simplex:
+
+    >>> import torch
+    >>> from probe.measures import collapse_summary
+    >>> z = torch.cat([0.9 * torch.eye(3), 1.1 * torch.eye(3)])
+    >>> found = collapse_summary(z, torch.tensor([0, 1, 2, 0, 1, 2]))
+    >>> round(found.nc1, 4), round(found.nc2_norms, 4), round(found.nc2_angles, 4)
+    (0.0067, 0.0, 0.0)
     """
-    t, y = rows(z.detach()), class_codes(labels, z)
-    rounding = COLLAPSED * t.square().sum(1).max()
+    t, y = as_rows(z.detach(), name="z"), class_codes(labels, z)
+    rounding = MIN_RELATIVE_VARIANCE * t.square().sum(1).max()
     t = t - t.mean(0)
     sizes = y.bincount()
     k = len(sizes)
     if k < 2:
-        raise ValueError("neural collapse compares classes, and all labels are one; give data with at least two")
+        raise ValueError("Expected labels of at least two classes, got one class; pass data of several classes")
     means = t.new_zeros(k, t.shape[1]).index_add_(0, y, t) / sizes[:, None]  # (K, d)
     m = means - means.mean(0)
     norms = m.norm(dim=1)
     singletons = bool((sizes < 2).any())
     if norms.square().sum() <= rounding:
         return NeuralCollapse(math.nan, math.nan, math.nan, singletons)
+    return NeuralCollapse(_nc1(t - means[y], m), (norms.std(correction=0) / norms.mean()).item(), _nc2(m), singletons)
+
+
+def _nc1(deviations: Tensor, m: Tensor) -> float:
+    """Return NC1 of rows (n, d) minus their class means, and class means (K, d) minus their mean."""
     squares, u = torch.linalg.eigh(m @ m.T)  # of the singular values s_j of m, whose right vectors are m^T u_j / s_j
-    kept = squares > COLLAPSED * squares[-1]
-    along = (t - means[y]) @ m.T @ u[:, kept]  # (n, j): deviations along the right vectors, times s_j
-    nc1 = (along.square().mean(0) / squares[kept].square()).sum()  # K / s_j^2 is the inverse of S_B, over K
-    angles = math.nan
-    if (norms > 0).all():
-        cosines = (m @ m.T / (norms[:, None] * norms))[*torch.triu_indices(k, k, 1)]
-        angles = (cosines + 1 / (k - 1)).abs().mean().item()
-    spread = norms.std(correction=0) / norms.mean()
-    return NeuralCollapse(nc1.item(), spread.item(), angles, singletons)
+    kept = squares > MIN_RELATIVE_VARIANCE * squares[-1]
+    along = deviations @ m.T @ u[:, kept]  # (n, j): deviations along the right vectors, times s_j
+    # K / s_j^2 is the inverse of S_B, over K
+    return (along.square().mean(0) / squares[kept].square()).sum().item()
 
 
-class NeuralCollapseProbe(Probe):
-    """NC1 and NC2 by (split, layer), from the pass that all probes share; needs integer targets.
+def _nc2(m: Tensor) -> float:
+    """Return the distance of class means (K, d) from the angles of a simplex; NaN if one of them is 0."""
+    k, norms = len(m), m.norm(dim=1)
+    if not (norms > 0).all():
+        return math.nan
+    cosines = (m @ m.T / (norms[:, None] * norms))[*torch.triu_indices(k, k, 1)]
+    return (cosines + 1 / (k - 1)).abs().mean().item()
+
+
+class NeuralCollapseProbe(LayerProbe):
+    """Measure neural collapse, NC1 and NC2, of layers; needs integer targets.
 
     Parameters
     ----------
     layers
-        See :func:`probe.forward.select_layers`; the literature looks at what enters the last linear layer.
+        Layers to measure, see :func:`probe.forward.select_layers`. The literature measures the input of the last linear
+        layer.
     reduce
-        See :func:`probe.forward.reduced`; with ``"tokens"`` targets are needed for each position.
-    random_state
-        Not used, since nothing is drawn; accepted as by every probe.
+        Conversion of an output to rows, see :func:`probe.forward.reduce_output`. With ``"tokens"`` each position is a row: pass
+        a target for each position, or one for each input, which all its positions then have.
+    max_samples : int or None
+        Number of rows measured, at least 2. If a layer has more rows, a fixed random subset is measured. None: all rows.
+    random_state : int
+        Seed of the subset.
     device
-        Where the numbers are computed. Default: where the activations are.
+        Device of the computation. Default: the device of the model.
 
-    Notes
-    -----
-    Variables by (split, layer): ``nc1``, ``nc2_norms``, ``nc2_angles``; the flags ``nc_undefined`` (activations are not
-    finite, or the class means are one) and ``nc_singletons`` (a class has a single row, which does not vary: NC1 is
-    too low). Splits without targets are NaN, their flags -1. Rows with the target -100 do not count.
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, split, layer), in units of 1: ``nc1``, ``nc2_norms``, ``nc2_angles``. Flags: ``nc_undefined``
+        (activations are not finite, the class means are equal, or an angle is undefined) and ``nc_singletons`` (a class
+        has a single row, which does not vary: NC1 is too low). Splits without integer targets are NaN, their flags -1.
+        Rows with the target -100 are left out. The attribute ``n_rows`` is the number of rows measured, the smallest
+        over splits and layers.
+
+    See Also
+    --------
+    probe.measures.collapse_summary : The same numbers of one tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import NeuralCollapseProbe
+    >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(3, 3))
+    >>> x, y = torch.cat([0.9 * torch.eye(3), 1.1 * torch.eye(3)]), torch.tensor([0, 1, 2, 0, 1, 2])
+    >>> series = NeuralCollapseProbe(layers="0").fit(model, (x, y)).series_
+    >>> round(series["nc1"].item(), 4)
+    0.0067
     """
 
+    variables: Variables = {
+        "nc1": ("1", "NC1: within-class over between-class variance", False),
+        "nc2_norms": ("1", "NC2: relative spread of the norms of class means", False),
+        "nc2_angles": ("1", "NC2: distance from the angles of a simplex", False),
+        "nc_undefined": ("1", "not finite, or class means are one", True),
+        "nc_singletons": ("1", "a class has a single row", True),
+    }
+    nonfinite_flag = None
+    needs_labels = True
+
     def __init__(
-        self, *, layers: Layers = None, reduce: Reduce = None, random_state: int = 0, device: Any = None
+        self,
+        *,
+        layers: Layers = None,
+        reduce: Reduce = None,
+        max_samples: int | None = None,
+        random_state: int = 0,
+        device: Any = None,
     ) -> None:
-        self.layers = layers
-        self.reduce = reduce
-        self.random_state = random_state
+        super().__init__(layers=layers, reduce=reduce, max_samples=max_samples, random_state=random_state)
         self.device = device
 
-    def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """The selected layers. Data without classes is an error when attaching."""
-        if not any(_labels(snapshot, split) is not None for split in snapshot.splits):
-            raise ValueError(f"neural collapse needs integer targets, none of {', '.join(snapshot.splits)} has any")
-        return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
-
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
-        """Compare the classes in each layer."""
-        layers = [tap.site for tap in self.taps(snapshot)]
-        cells = [self._split(snapshot, split, layers) for split in snapshot.splits]
-        dims, coords = ("split", "layer"), {"split": snapshot.splits, "layer": layers}
-        found = {}
-        for name, text in _TEXTS.items():
-            values = [[math.nan if cell is None else getattr(cell, name) for cell in row] for row in cells]
-            found[name] = Measured(values, dims, coords, long_name=text)
-        lost = [[-1 if cell is None else int(any(map(math.isnan, cell))) for cell in row] for row in cells]
-        single = [[-1 if cell is None else int(cell.singletons) for cell in row] for row in cells]
-        found["nc_undefined"] = Measured(lost, dims, coords, flag=True, long_name="not finite, or class means are one")
-        found["nc_singletons"] = Measured(single, dims, coords, flag=True, long_name="a class has a single row")
-        return found
-
-    def _split(self, snapshot: Snapshot, split: str, layers: list[str]) -> list[NeuralCollapse | None]:
-        labels = _labels(snapshot, split)
-        if labels is None:
-            return [None] * len(layers)
-        outputs = snapshot.outputs(split, layers, reduce=self.reduce)
-        return [self._one(outputs[layer], labels, split) if layer in outputs else None for layer in layers]
-
-    def _one(self, z: Tensor, labels: Tensor, split: str) -> NeuralCollapse:
-        if len(labels) != len(z):
-            raise ValueError(
-                f"split {split!r} has {len(labels)} targets for {len(z)} rows of a layer; with a target for each "
-                'position, measure positions: NeuralCollapseProbe(reduce="tokens")'
-            )
-        kept = labels != IGNORED
-        z, labels = to_float64_device(z, self.device)[kept.to(z.device)], labels[kept]
-        if not torch.isfinite(z).all():
-            return NeuralCollapse(math.nan, math.nan, math.nan, bool((labels.unique(return_counts=True)[1] < 2).any()))
-        return collapse_summary(z, labels)
-
-
-def _labels(snapshot: Snapshot, split: str) -> Tensor | None:
-    targets = snapshot.data[split].targets
-    return None if targets is None or targets.is_floating_point() else targets.flatten()
-
-
-_TEXTS = {
-    "nc1": "NC1: within-class over between-class variance",
-    "nc2_norms": "NC2: relative spread of the norms of class means",
-    "nc2_angles": "NC2: distance from the angles of a simplex",
-}
+    def summarise(self, z: Tensor, targets: Tensor | None) -> Mapping[str, float]:
+        """Return the numbers of :func:`collapse_summary`, and the two flags."""
+        assert targets is not None  # since labels are needed
+        if torch.isfinite(z).all():
+            found = collapse_summary(z, targets)
+        else:
+            singletons = bool((targets.unique(return_counts=True)[1] < 2).any())
+            found = NeuralCollapse(math.nan, math.nan, math.nan, singletons)
+        numbers = {"nc1": found.nc1, "nc2_norms": found.nc2_norms, "nc2_angles": found.nc2_angles}
+        undefined = any(map(math.isnan, numbers.values()))
+        return {**numbers, "nc_undefined": undefined, "nc_singletons": found.singletons}
