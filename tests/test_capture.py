@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from probe import INPUT, OUTPUT, Snapshot, Tap
 from probe.forward import Batch, Scored, Trace, isolated, read_data, trace
 from probe.forward.layers import ACTIVATION_MODULES, unwrap
-from probe.forward.passes import Pass
+from probe.forward.tracing import RecordingPass
 
 X = torch.linspace(-2, 2, 30).reshape(10, 3)
 
@@ -151,11 +151,11 @@ def test_two_calls_in_one_module_are_two_sites() -> None:
 def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
     net = Net()
     taps = [Tap("first", lambda z: torch.relu(z)), Tap("act:relu"), Tap(":relu")]
-    run = Pass(net, taps, edits={"first": lambda z, positions: torch.relu(z)})
+    run = RecordingPass(net, taps, edits={"first": lambda z, positions: torch.relu(z)})
     with isolated(net), run:
         run.begin(len(X))
         run.run_inputs(X, None, range(len(X)))
-    assert run.recorded.activations == ["act:relu", ":relu"]
+    assert run.trace.activations == ["act:relu", ":relu"]
 
 
 @pytest.mark.parametrize(

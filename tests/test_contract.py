@@ -26,7 +26,7 @@ from probe import (
     check_probe,
     testing as contract,
 )
-from probe.forward import passes as capture
+from probe.forward import tracing
 from probe.testing import CHECKS
 
 
@@ -242,7 +242,7 @@ def without_flags(model: nn.Module) -> Iterator[None]:
     ids=["random state not restored", "flags not restored", "nothing preserved"],
 )
 def test_broken_capture_is_caught(breakage: Any, rogue: Probe, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "isolated", breakage)
+    monkeypatch.setattr(tracing, "isolated", breakage)
     monkeypatch.setattr("probe.attach.observation.isolated", breakage)
     monkeypatch.setattr("probe.forward.runner.isolated", breakage)
     monkeypatch.setattr(

@@ -11,11 +11,11 @@ from probe.attach.checks import attach_warnings, check_model, check_requirements
 from probe.attach.columns import describe_probe
 from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import Place, recording_side_effects
-from probe.attach.user_warnings import warn_user
-from probe.forward import passes
+from probe.forward import tracing
 from probe.forward.data import Batch, read_data, shape_of
 from probe.forward.isolation import device_of, isolated, torch_defaults
 from probe.forward.layers import unwrap
+from probe.forward.passes import Tap
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
@@ -34,7 +34,7 @@ class Prepared:
     model: nn.Module
     data: Mapping[str, Batch]
     trace: Trace
-    taps: Sequence[passes.Tap]
+    taps: Sequence[Tap]
     side_effects: Sequence[Place]
     training: TrainingContext | None
     batch_size: int
@@ -105,7 +105,7 @@ def _traced(model: nn.Module, data: Mapping[str, Batch]) -> Trace:
     for split, batch in data.items():
         inputs, _ = batch.take(torch.arange(TRACE_ROWS), device_of(model))
         try:
-            trace.merge(passes.trace(model, inputs))
+            trace.merge(tracing.trace(model, inputs))
         except Exception as error:
             raise ValueError(
                 f"Expected the model to accept two inputs of split {split!r} ({shape_of(inputs)}), got "
@@ -115,9 +115,7 @@ def _traced(model: nn.Module, data: Mapping[str, Batch]) -> Trace:
     return trace
 
 
-def _try_shared_pass(
-    model: nn.Module, step: int, data: Mapping[str, Batch], trace: Trace, taps: Sequence[passes.Tap]
-) -> None:
+def _try_shared_pass(model: nn.Module, step: int, data: Mapping[str, Batch], trace: Trace, taps: Sequence[Tap]) -> None:
     """Run the shared pass over two rows of each split, so that an error is raised now and not flagged at each step."""
     for split, batch in data.items():
         few = {split: Batch(*batch.take(torch.arange(TRACE_ROWS), device_of(model)))}

@@ -14,7 +14,6 @@ from .outputs import reduce_output as reduce_output
 from .passes import (
     Scored as Scored,
     Tap as Tap,
-    trace as trace,
 )
 from .scores import score_rows as score_rows
 from .sites import Trace as Trace
@@ -22,6 +21,7 @@ from .snapshot import (
     Snapshot as Snapshot,
     generator as generator,
 )
+from .tracing import trace as trace
 from .training import TrainingContext as TrainingContext
 
 __all__: list[str]

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from probe.forward.activations import ActivationMode
-from probe.forward.call_graph import CallRecorder, boundary_links
 from probe.forward.data import Batch
-from probe.forward.isolation import isolated, torch_defaults, user_defaults
+from probe.forward.isolation import torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
 from probe.forward.outputs import Reduce, reduce_output, replace_tensor, tensor_of
 from probe.forward.row_buffer import RowBuffer
@@ -101,14 +100,13 @@ class Pass:
     edits
         ``{site: edit}`` for layers (or the input) whose value is replaced.
     trace
-        The trace of the model, with which a pass stops after the last requested site. Without it, the pass records one.
+        The trace of the model, with which a pass stops after the last requested site.
     modules
         The named layers of the model, if the caller has them.
 
     Attributes
     ----------
     wanted : {site: its taps}
-    recorded : trace of the last pass, if none was passed
     """
 
     def __init__(
@@ -128,12 +126,11 @@ class Pass:
             self.wanted.setdefault(tap.site, []).append(tap)
         self._buffers: dict[str, list[tuple[Tap, RowBuffer]]] = {}
         self._in_callback = False  # activation functions that edits and reductions call are no sites
-        self._records = trace is None
         # A pass runs to its end if a requested site has several calls, or the trace does not have it.
         stops = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
         self._stop_sites = set(self.wanted) if stops else set()
         self._hooked = {*self.wanted, *self.edits}
-        functional = self._records or any(":" in site for site in self._hooked)
+        functional = any(":" in site for site in self._hooked)
         self._activations = ActivationMode(self.modules, self._visit, lambda: self._in_callback) if functional else None
 
     def __enter__(self) -> Self:
@@ -158,8 +155,6 @@ class Pass:
 
     def run_inputs(self, inputs: Any, targets: Any = None, block: range = range(0)) -> None:
         """Run the model on inputs. ``block`` holds their positions among the requested rows."""
-        if self._records:
-            self.recorded = Trace()
         self._start_block(targets, block)
         with user_defaults(), self._visiting():
             call_model(self.model, self._visit_input(inputs))
@@ -182,18 +177,15 @@ class Pass:
             yield
 
     def _hooks(self) -> Iterator[Any]:
-        names = self.modules if self._records else self._hooked & self.modules.keys()
-        for name in names:
+        for name in self._hooked & self.modules.keys():
             yield self.modules[name].register_forward_hook(self._hook(name))
-        if self._records or OUTPUT in self._hooked:
+        if OUTPUT in self._hooked:
             yield self.model.register_forward_hook(self._hook(OUTPUT))
         if self._activations is not None:
             yield from self._activations.hooks()
 
     def _hook(self, site: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            if site not in self.edits and site not in self.wanted and not self._records:
-                return None
             try:
                 tensor = tensor_of(output, f"layer {site!r}")
             except TypeError:  # a layer whose output holds no tensor is not measured
@@ -204,7 +196,7 @@ class Pass:
         return hook
 
     def _visit_input(self, inputs: Any) -> Any:
-        if not (self._records or INPUT in self.wanted or INPUT in self.edits):
+        if INPUT not in self._hooked:
             return inputs
         tensor = tensor_of(inputs, "the data")
         new = self._visit(INPUT, tensor)
@@ -223,8 +215,6 @@ class Pass:
                     tensor = self._process(site, tensor)
             finally:
                 self._in_callback = False
-        if self._records:
-            self.recorded.record_visit(site, tensor)
         if site in self._remaining:
             self._remaining.discard(site)
             if not self._remaining:
@@ -249,42 +239,3 @@ class Pass:
             f"Expected one row for each of {n} inputs from layer {tap.site!r}, got shape {tuple(tensor.shape)}; pass a "
             "callable reduce= that returns such rows (lambda z: z[-1] for (T, n, d)), or select other layers"
         )
-
-
-def trace(model: nn.Module, inputs: Any) -> Trace:
-    """Record the sites of one forward pass.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    inputs : Tensor, tuple or mapping
-        A few rows. For a :class:`Snapshot` pass two rows, since shapes in the trace are for two inputs.
-
-    Returns
-    -------
-    Trace
-
-    See Also
-    --------
-    Snapshot : Run forward passes with a trace.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from probe.forward import trace
-    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
-    >>> recorded = trace(model, torch.ones(2, 3))
-    >>> recorded.order
-    ['<input>', '0', '1:relu', '1:relu->', '1', '2', '<output>']
-    >>> recorded.shapes["1:relu"]
-    (2, 4)
-    """
-    with isolated(model), CallRecorder(model) as calls, Pass(model, ()) as recording:
-        recording.run_inputs(inputs)
-    recorded, modules = recording.recorded, named_layers(model)
-    callers = {
-        site: modules[name] for site in recorded.calls if (name := site.split(":")[0]) in modules and ":" in site
-    }
-    recorded.links = {**calls.links(), **boundary_links(inputs, callers)}
-    recorded.entries = calls.entries()
-    return recorded
