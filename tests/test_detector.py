@@ -409,7 +409,7 @@ def test_phase_at_keeps_the_shape_of_the_steps() -> None:
 
 def test_a_long_table_is_cut_with_a_note() -> None:
     text = fitted_at(*[1000] * 25).summary()
-    assert text.startswith("25 runs. Each step is a median over runs with a 90 % interval.\n- ")
+    assert text.startswith("25 runs. Each step is a median over runs, with a 90 % interval from 5 runs on.\n- ")
     assert "- fitting ends at step 1,000 (900 to 1,000; 25 found)" in text
     assert "... and 5 more runs: see markers_" in text
     assert "more runs" not in fitted_at(*[1000] * 20).summary()

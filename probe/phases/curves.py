@@ -169,4 +169,4 @@ def hint(curves: xr.Dataset, wanted: str) -> str:
         return "the data had one split, 'all'; attach with {'train': ..., 'test': ...}"
     if near:
         return f"near names: {', '.join(near)}"
-    return f"there are: {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"
+    return f"the curves have {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"

@@ -45,7 +45,7 @@ def _sentences(markers: xr.Dataset, across: xr.Dataset | None, axis: str) -> lis
         lines = [_of_run(kind.sentence, one.sel(marker=kind.name), axis) for kind in table.MARKERS]
         return ["One run. Another seed may give other markers.", *(f"- {line}" for line in lines)]
     lines = [_of_runs(kind.sentence, markers, across, kind.name, axis) for kind in table.MARKERS]
-    heading = f"{n_runs} runs. Each {axis} is a median over runs with a 90 % interval."
+    heading = f"{n_runs} runs. Each {axis} is a median over runs, with a 90 % interval from 5 runs on."
     return [heading, *(f"- {line}" for line in lines)]
 
 
