@@ -834,3 +834,33 @@ def test_a_relative_path_is_that_of_the_folder_at_attach(tmp_path: Path, monkeyp
     probe.observe(1).detach()
     assert load(tmp_path / "run.nc")["step"].values.tolist() == [0, 1]
     assert not list(elsewhere.iterdir())
+
+
+# -- where a warning points --------------------------------------------------------------------------------------------
+
+
+def here() -> int:
+    """Return the line of the caller."""
+    return sys._getframe(1).f_lineno
+
+
+def test_a_warning_points_at_the_line_of_the_user() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = net()
+        model.register_buffer("count", torch.zeros(()))
+        model.register_forward_hook(lambda module, *_: module.count.add_(1) and None)
+        lines = [here() + 1]
+        probe = Echo(fails=(1,)).attach(model, DATA).observe(0)
+        lines.append(here() + 1)
+        probe.observe(1)
+        optimizer = trained(model)
+        probe.attach(model, DATA, optimizer=optimizer, schedule=every(1))
+        optimizer.zero_grad()
+        lines.append(here() + 1)
+        optimizer.step()
+        lines.append(here() + 1)
+        Echo().attach(net(), DATA).detach()
+    found = [(warning.filename, warning.lineno) for warning in caught]
+    assert {Path(name).name for name, _ in found} == {Path(__file__).name}
+    assert [line for _, line in found if line in lines] == lines

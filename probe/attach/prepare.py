@@ -11,6 +11,7 @@ from probe.attach.checks import attach_warnings, check_model, check_requirements
 from probe.attach.columns import describe_probe
 from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import Place, recording_side_effects
+from probe.errors import warn_user
 from probe.forward import tracing
 from probe.forward.data import Batch, read_data, shape_of
 from probe.forward.isolation import device_of, isolated, torch_defaults

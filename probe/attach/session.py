@@ -17,8 +17,7 @@ from probe.attach.contract import SessionProbe
 from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
 from probe.attach.step_hook import StepHook
-from probe.attach.user_warnings import warn_user
-from probe.errors import DuplicateNameError
+from probe.errors import DuplicateNameError, warn_user
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
 from probe.schedule import Schedule, log_spaced

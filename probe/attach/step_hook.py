@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
-from probe.attach.user_warnings import warn_user
+from probe.errors import warn_user
 
 
 class CountsUpdates(Protocol):

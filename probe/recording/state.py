@@ -7,7 +7,6 @@ never returned.
 
 import json
 import os
-import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.recording.files import atomic_write
 
 # Attaching observes the step of the checkpoint again, and this needs the value before it. A crash often leaves one
@@ -67,13 +66,12 @@ class State:
         found, value = self._values.get(name, {}).get(step, (None, None))
         if value is not None and found == expected:
             return value.copy()
-        steps = ", ".join(map(str, self._values.get(name, ()))) or "nothing"
-        fault = "another value" if value is not None else self._fault or f"values of steps {steps}"
-        warnings.warn(
+        steps = ", ".join(map(str, self._values.get(name, ())))
+        held = f"values of steps {steps}" if steps else "none"
+        fault = "another value" if value is not None else self._fault or held
+        warn_user(
             f"Expected the value of {name!r} that was kept at step {step} in {self._path}, got {fault}; "
-            f"{name!r} starts anew. Resume from the last checkpoint of the recording to continue it",
-            ProbeWarning,
-            stacklevel=2,
+            f"{name!r} starts anew. Resume from the last checkpoint of the recording to continue it"
         )
         return None
 
@@ -87,11 +85,9 @@ class State:
             self._write(self._path)
             self._unwritten = False
         except OSError as error:
-            warnings.warn(
+            warn_user(
                 f"Expected to write kept values to {self._path}, got {error}; they stay in memory and are written at "
-                "the next observation. If the process ends before, a resumed recording starts anew with them",
-                ProbeWarning,
-                stacklevel=2,
+                "the next observation. If the process ends before, a resumed recording starts anew with them"
             )
 
     def _write(self, path: Path) -> None:
@@ -105,7 +101,7 @@ class State:
         """Read the file of a recording that is resumed. A missing or damaged file leaves this object empty."""
         assert self._path is not None
         try:
-            with np.load(self._path, allow_pickle=False) as file:
+            with open(self._path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found: dict[str, dict[int, tuple[int, np.ndarray]]] = {}
                 for i, (name, step) in enumerate(json.loads(file["index"].tobytes())):
                     value = file[f"value_{i}"]
