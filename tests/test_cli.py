@@ -375,9 +375,9 @@ def test_demo_keeps_what_was_recorded_when_interrupted(
     monkeypatch.setattr(Trainer, "advance", until_five)
     assert reference_main(["demo", "--out", str(tmp_path / "demo"), "--steps", "50"]) == 130
     told = capsys.readouterr().out
-    assert "interrupted after step 5; what was recorded until then is kept" in told
+    assert "interrupted after step 5; the recorded steps are saved" in told
     assert "fit_end" in told
     assert load(tmp_path / "demo" / "run.nc")["step"].values.tolist() == [0, 1, 2, 3, 4, 5]
     assert (tmp_path / "demo" / "phases.png").exists()
     assert reference_main(["demo", "--out", str(tmp_path / "demo")]) == 2
-    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert "--overwrite to replace it" in capsys.readouterr().err
