@@ -1,4 +1,4 @@
-"""The phases of a training run, read from curves: arrays in, ends of phases out. No torch."""
+"""Find the phases of a training run in logged curves. The package works without PyTorch."""
 
 import lazy_loader
 

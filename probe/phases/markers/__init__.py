@@ -1,1 +1,1 @@
-"""The rules that find one marker on one curve."""
+"""Rules that find one marker on one curve, and the table of markers."""

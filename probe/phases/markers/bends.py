@@ -6,9 +6,9 @@ As in :mod:`probe.phases.markers.marker`, steps are optimiser updates, times are
 The bends are knots of continuous piecewise linear fits (:mod:`probe.stats.segmented`). A bend counts if it reduces the
 residual sum of squares by more than ``2 log(n) s^2 (1 + phi) / (1 - phi)``. This penalty is BIC: the position and the
 change of slope are two parameters. The interval contains the knots whose residual sum of squares exceeds the best one
-by at most ``F(1, n_e) s^2 (1 + phi) / (1 - phi)`` (profile likelihood). The n correlated observations are worth n_e
-independent ones. ``s`` and ``phi`` come from the residuals, so that a curve that does not consist of straight pieces
-counts as noisy, and its interval is wide.
+by at most ``F(1, n_e) s^2 (1 + phi) / (1 - phi)`` (profile likelihood), where n_e is the effective number of independent
+observations. ``s`` and ``phi`` come from the residuals, so that a curve that does not consist of straight pieces counts
+as noisy, and its interval is wide.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from probe.stats.segmented import SegmentedFit, segmented_fit
 
 # Largest number of knots that are tried: 0.04 dex apart on a log-spaced record of five decades, 0.08 on others.
 _MAX_KNOTS = 120
-# Noise with so large a correlation, or worth so few independent observations, may be a random walk.
+# Noise with so large a correlation, or with so few effective observations, may be a random walk.
 _UNIT_ROOT, _LEAST_INDEPENDENT = 0.9, 16
 # Ratio of residual sums of squares that pieces reach on a random walk, at any length (600 walks each of 40, 100 and 300
 # observations). 2.5 % of the walks exceed the ratio for one knot, and 2.5 % that for two knots, each against none. 5 %
@@ -41,7 +41,7 @@ _PROFILE = "profile likelihood of the knot"
 class _Noise(NamedTuple):
     sd: float
     variance: float  # of sums, per observation: sd^2 (1 + phi) / (1 - phi)
-    n_free: float  # independent observations minus parameters
+    n_free: float  # effective observations minus parameters
     may_walk: bool  # cannot be distinguished from a random walk
 
 
@@ -58,9 +58,9 @@ def _residual_noise(residuals: np.ndarray, n_parameters: int, least: float) -> _
     phi = (n * float(residuals[1:] @ residuals[:-1]) / squares + p + 1) / (n - p - 3)
     phi = min(max(phi, 0.0), 0.95)  # a negative phi would only narrow intervals; 0.95 is beyond the unit-root rule
     phi = min(phi + np.sqrt((1 - phi**2) / n), 0.95)
-    variance, worth = squares / (n - n_parameters), n / variance_inflation(phi)
-    may_walk = (phi >= _UNIT_ROOT or worth < _LEAST_INDEPENDENT) and not _smooth(residuals)
-    return _Noise(np.sqrt(variance), variance * variance_inflation(phi), max(worth - n_parameters, 2), may_walk)
+    variance, n_effective = squares / (n - n_parameters), n / variance_inflation(phi)
+    may_walk = (phi >= _UNIT_ROOT or n_effective < _LEAST_INDEPENDENT) and not _smooth(residuals)
+    return _Noise(np.sqrt(variance), variance * variance_inflation(phi), max(n_effective - n_parameters, 2), may_walk)
 
 
 def _smooth(residuals: np.ndarray) -> bool:

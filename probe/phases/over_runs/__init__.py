@@ -1,1 +1,1 @@
-"""What several runs show together: medians, distances, tests."""
+"""Results over several runs: medians, distances and tests."""
