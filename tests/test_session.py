@@ -219,7 +219,7 @@ def test_a_scalar_that_is_no_number_is_refused(value: Any) -> None:
 
 
 def test_a_scalar_whose_name_no_file_can_hold_is_refused() -> None:
-    with pytest.raises(ValueError, match="no slash"):
+    with pytest.raises(ValueError, match="a name without a slash"):
         Echo().attach(net(), DATA).observe(0, **{"train/loss": 1.0})
 
 
