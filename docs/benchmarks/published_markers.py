@@ -133,7 +133,7 @@ def other_rules(curves: xr.Dataset, valley: float, top: float) -> Iterator[tuple
     yield (
         "train accuracy .98",
         "train_accuracy",
-        on("train_accuracy", partial(sustained_crossing, level=0.98, name="train_accuracy")),
+        on("train_accuracy", partial(sustained_crossing, threshold=0.98, name="train_accuracy")),
     )
     for level in (".5", ".9", ".99"):
         first = partial(sustained_crossing, threshold=float(level), n_sustained=1, name=accuracy)
@@ -148,7 +148,7 @@ def other_rules(curves: xr.Dataset, valley: float, top: float) -> Iterator[tuple
 
 def rows(task: str) -> Iterator[tuple[str, str, Marker, Raw]]:
     """Row, curve, marker and raw reading."""
-    curves = two_phases.published(task)
+    curves = published(task)
     found = PhaseDetector().fit(curves).markers_.isel(run=0)
     for name in (kind.name for kind in MARKERS):
         one = {field.name: found[field.name].sel(marker=name).item() for field in fields(Marker)}

@@ -6,7 +6,7 @@ As in :mod:`probe.phases.markers.marker`, steps are optimiser updates, times are
 The bends are knots of continuous piecewise linear fits (:mod:`probe.stats.segmented`). A bend counts if it reduces the
 residual sum of squares by more than ``2 log(n) s^2 (1 + phi) / (1 - phi)``. This penalty is BIC: the position and the
 change of slope are two parameters. The interval contains the knots whose residual sum of squares exceeds the best one
-by at most ``F(1, n_e) s^2 (1 + phi) / (1 - phi)`` (profile likelihood), where n_e is the effective number of independent
+by at most ``F(1, n_e) s^2 (1 + phi) / (1 - phi)`` (profile likelihood), n_e being the effective number of independent
 observations. ``s`` and ``phi`` come from the residuals, so that a curve that does not consist of straight pieces counts
 as noisy, and its interval is wide.
 """
