@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from probe.stats import simulate_ar1, difference_noise, piecewise_linear, segmented_fit
+from probe.errors import ProbeWarning
+from probe.stats import difference_noise, piecewise_linear, segmented_fit, simulate_ar1
 from probe.stats.segmented import MAX_KNOTS
 
 
@@ -65,19 +66,19 @@ def test_broken_sticks_agree_with_least_squares_one_by_one() -> None:
     generator = np.random.default_rng(1)
     x = np.log10(np.cumsum(generator.exponential(30, size=25)))
     y = -7 + 3 * generator.standard_normal(25)
-    sticks = segmented_fit(x, y, min_size=3)
-    assert sticks.knots.tolist() == list(range(2, 23))
-    assert sticks.rss0 == pytest.approx(broken_rss(x, y, ()))
-    np.testing.assert_allclose(sticks.rss1, [broken_rss(x, y, (k,)) for k in sticks.knots])
+    fit = segmented_fit(x, y, min_size=3)
+    assert fit.knots.tolist() == list(range(2, 23))
+    assert fit.rss0 == pytest.approx(broken_rss(x, y, ()))
+    np.testing.assert_allclose(fit.rss1, [broken_rss(x, y, (k,)) for k in fit.knots])
     pairs = [(i, k) for i in range(2, 23) for k in range(i + 2, 23)]
-    assert sticks.knots[sticks.pairs].T.tolist() == [list(pair) for pair in pairs]
-    np.testing.assert_allclose(sticks.rss2, [broken_rss(x, y, pair) for pair in pairs])
-    best = sticks.knots[sticks.pairs[:, np.argmin(sticks.rss2)]]
-    fit = least_squares(lambda p: p[0] + p[1] * x + p[2:] @ np.maximum(x - x[best][:, None], 0) - y, np.zeros(4))
-    np.testing.assert_allclose(sticks.slopes[:, np.argmin(sticks.rss2)], np.cumsum(fit.x[1:]), rtol=1e-4)
+    assert fit.knots[fit.pairs].T.tolist() == [list(pair) for pair in pairs]
+    np.testing.assert_allclose(fit.rss2, [broken_rss(x, y, pair) for pair in pairs])
+    best = fit.knots[fit.pairs[:, np.argmin(fit.rss2)]]
+    slow = least_squares(lambda p: p[0] + p[1] * x + p[2:] @ np.maximum(x - x[best][:, None], 0) - y, np.zeros(4))
+    np.testing.assert_allclose(fit.slopes[:, np.argmin(fit.rss2)], np.cumsum(slow.x[1:]), rtol=1e-4)
     for pieces in (1, 2, 3):
         found = piecewise_linear(x, y, n_segments=pieces, continuous=True)
-        least = [sticks.rss0, sticks.rss1.min(), sticks.rss2.min()][pieces - 1]
+        least = [fit.rss0, fit.rss1.min(), fit.rss2.min()][pieces - 1]
         assert found.rss == pytest.approx(least)
         np.testing.assert_allclose(found.fitted(x), found.values)
         joints = (found.slopes * np.append(found.x_breaks, np.nan) + found.intercepts)[:-1]
@@ -87,9 +88,9 @@ def test_broken_sticks_agree_with_least_squares_one_by_one() -> None:
 def test_flat_start_is_flat() -> None:
     generator = np.random.default_rng(2)
     x, y = np.sort(generator.random(20)), generator.standard_normal(20)
-    sticks = segmented_fit(x, y, flat_start=True)
-    np.testing.assert_allclose(sticks.slopes[0], 0, atol=1e-12)
-    for knot, rss in zip(sticks.knots, sticks.rss1, strict=True):
+    fit = segmented_fit(x, y, flat_start=True)
+    np.testing.assert_allclose(fit.slopes[0], 0, atol=1e-12)
+    for knot, rss in zip(fit.knots, fit.rss1, strict=True):
         design = np.column_stack([np.ones(20), np.maximum(x - x[knot], 0)])
         assert rss == pytest.approx(((y - design @ np.linalg.lstsq(design, y, rcond=None)[0]) ** 2).sum())
 
@@ -100,11 +101,11 @@ def test_units_do_not_matter(offset: float, scale: float) -> None:
     generator = np.random.default_rng(3)
     x = np.arange(80.0)
     y = np.interp(x, [0, 30, 79], [0, 3, 0]) + 0.1 * generator.standard_normal(80)
-    plain = piecewise_linear(x, y, penalty=0.1)
+    standard = piecewise_linear(x, y, penalty=0.1)
     moved = piecewise_linear((x + offset) * scale, (y + offset) * scale, penalty=0.1 * scale**2)
-    assert moved.breaks.tolist() == plain.breaks.tolist()
-    assert moved.rss == pytest.approx(plain.rss * scale**2, rel=1e-4)
-    np.testing.assert_allclose(moved.slopes, plain.slopes, rtol=1e-4)
+    assert moved.breaks.tolist() == standard.breaks.tolist()
+    assert moved.rss == pytest.approx(standard.rss * scale**2, rel=1e-4)
+    np.testing.assert_allclose(moved.slopes, standard.slopes, rtol=1e-4)
 
 
 def test_exact_pieces_are_found_exactly() -> None:
@@ -163,18 +164,20 @@ def test_many_observations_have_a_grid_of_knots() -> None:
         ([0, 1], [0, 1, 2], {}, "one shape"),
         ([0, 2, 1], [0, 1, 2], {}, "sort by x"),
         ([0, 1, np.nan], [0, 1, 2], {}, "sort by x"),
-        ([0, 1, 2], [0, 1, np.inf], {}, "got 1 infinite"),
+        ([0, 1, 2], [0, 1, np.inf], {}, "got 1 infinite values"),
         ([], [], {}, "at least 3 observations"),
         ([0, 1, 2], [np.nan] * 3, {}, "at least 3 observations"),
         (range(7), range(7), {}, "pass penalty=a number or n_segments"),
         (range(8), range(8), {"n_segments": 3}, "at least 9 observations for 3 pieces of 3"),
         (range(8), range(8), {"n_segments": 0}, "n_segments >= 1"),
-        (range(20), range(20), {"n_segments": 4, "continuous": True}, "at most 3 that meet"),
+        (range(20), range(20), {"n_segments": 4, "continuous": True}, "at most 3 with continuous=True"),
         (range(20), range(20), {"min_size": 1}, "min_size >= 2"),
         (range(20), range(20), {"penalty": -1.0}, "penalty > 0"),
         (range(20), range(20), {"penalty": "aic"}, "penalty > 0 or 'bic'"),
         (range(20), range(20), {"kind": "cubic"}, "kind='linear'"),
         (range(20), range(20), {"kind": "constant", "continuous": True}, "kind='linear'"),
+        (range(20), range(20), {"kind": "auto", "n_segments": 2}, "kind='auto'"),
+        (range(20), range(20), {"kind": "auto", "penalty": 1.0}, "penalty='bic'"),
     ],
 )
 def test_bad_input_is_refused(x: list, y: list, options: dict, message: str) -> None:
@@ -182,8 +185,44 @@ def test_bad_input_is_refused(x: list, y: list, options: dict, message: str) -> 
         piecewise_linear(x, y, **options)
 
 
+def levels(n: int) -> np.ndarray:
+    """Steps of both signs."""
+    return 6 * np.array([0.0, 1, -0.5, 0.8, -0.4])[np.minimum(np.arange(n) * 5 // n, 4)]
+
+
+@pytest.mark.parametrize("rise", [10, 100])
+@pytest.mark.parametrize("phi", [0.0, 0.6])
+def test_constant_pieces_that_cut_a_trend_warn(rise: float, phi: float) -> None:
+    x = np.arange(200.0)
+    for noise in simulate_ar1(np.random.default_rng(6), (4, 200), phi):
+        trend = rise * np.exp(-x / 40) + noise
+        with pytest.warns(ProbeWarning, match=r"a trend that constant pieces cut into .* pass kind='linear' or 'auto'"):
+            cut = piecewise_linear(x, trend, kind="constant")
+        straight = piecewise_linear(x, trend, kind="auto")
+        assert cut.cuts_trend
+        assert (straight.kind, straight.cuts_trend) == ("linear", None)
+        assert len(straight.breaks) < len(cut.breaks)
+
+
+@pytest.mark.parametrize("trend", [np.zeros(200), levels(200), 4.0 * (np.arange(200) > 90)], ids=["0", "4", "1"])
+@pytest.mark.parametrize("phi", [0.0, 0.6])
+def test_steps_and_noise_are_no_trend(trend: np.ndarray, phi: float) -> None:
+    """False alarms in 0 to 4 % of such records measured."""
+    curves = trend + simulate_ar1(np.random.default_rng(7), (20, 200), phi)
+    kinds = [piecewise_linear(np.arange(200.0), y, kind="auto").kind for y in curves]
+    assert kinds.count("linear") <= 2
+    constant = piecewise_linear(np.arange(200.0), curves[0], kind="constant")
+    assert constant.cuts_trend is False
+
+
+def test_a_given_number_of_constant_pieces_is_not_tested_for_a_trend() -> None:
+    x = np.arange(40.0)
+    assert piecewise_linear(x, x, kind="constant", n_segments=4).cuts_trend is None
+    assert piecewise_linear(x, x, kind="constant", penalty=1.0).cuts_trend is None
+
+
 def test_constant_curves_are_one_piece() -> None:
-    for options in ({}, {"kind": "constant"}, {"continuous": True}):
+    for options in ({}, {"kind": "constant"}, {"kind": "auto"}, {"continuous": True}):
         found = piecewise_linear(np.arange(20), np.full(20, 3.0), **options)
         assert len(found.breaks) == 0
         np.testing.assert_allclose(found.values, 3)

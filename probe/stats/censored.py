@@ -1,4 +1,4 @@
-"""Markers that a record shows only as a bound: censored runs kept in, as intervals.
+"""Medians of censored markers: a run whose marker lies outside its record contributes a bound.
 
 Time is compared on ``x = log10(step + 1)``; steps are optimiser updates or any other axis from 0 on.
 """
@@ -12,15 +12,33 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class MedianStep:
-    """Median of a marker over runs; ``step`` is NaN unless ``status`` is "found"."""
+    """Median of a marker over runs, with bounds and a confidence interval.
 
-    status: str  # found, left_censored, right_censored, undecided or undefined
+    Attributes
+    ----------
+    status : str
+        "found", "left_censored", "right_censored", "undecided" or "undefined".
+    step : float
+        The median, in steps; NaN unless ``status`` is "found".
+    low, high : float
+        Bounds of the median of these runs, whatever the censored values are.
+    lower, upper : float
+        Confidence interval of the median over further runs.
+    coverage : float
+        Least coverage of [lower, upper].
+    n_runs, n_found : int
+        Number of runs, and of runs with a found marker.
+    reason : str
+        Number of runs by status, and why there is no interval.
+    """
+
+    status: str
     step: float
-    low: float  # the median lies between low and high, whatever the censored values are
+    low: float
     high: float
-    lower: float  # interval of the median over further runs
+    lower: float
     upper: float
-    coverage: float  # of [lower, upper], at least
+    coverage: float
     n_runs: int
     n_found: int
     reason: str
@@ -36,39 +54,54 @@ def median_step(
     last_step: ArrayLike,
     level: float = 0.9,
 ) -> MedianStep:
-    """Median step of a marker over runs, censored ones kept, with an interval from order statistics.
+    """Estimate the median step of a marker over runs, with an interval from order statistics.
 
-    Each run says that its marker lies between two bounds, see :func:`log_bounds`; the median of the lower and of the
-    upper bounds bound the median. Where all censored runs ended after the median this is the Kaplan-Meier median.
-    An absent marker counts as later than the record: the median is the step by which half of *all* runs had it.
+    The marker of each run lies between two bounds, see :func:`log_bounds`. The medians of the lower and of the upper
+    bounds are the bounds of the median. If all censored runs end after the median, it is the Kaplan-Meier median. An
+    absent marker counts as later than the record: the median is the step by which half of *all* runs had the marker.
 
-    The interval goes from the j-th smallest lower bound to the j-th largest upper bound, j the largest with
-    ``1 - 2 P(Binomial(n, 1/2) < j) >= level``: the sign test turned round, free of any law (David and Nagaraja,
-    Order Statistics, section 7.1). For a found marker its own ``lower`` and ``upper`` are the bounds.
+    The interval extends from the j-th smallest lower bound to the j-th largest upper bound, where j is the largest
+    number with ``1 - 2 P(Binomial(n, 1/2) < j) >= level``. This is the inverted sign test, which assumes no
+    distribution (David and Nagaraja, Order Statistics, section 7.1). The bounds of a found marker are its own
+    ``lower`` and ``upper``.
 
     Parameters
     ----------
     step, lower, upper, status : array of shape (run,)
-        Markers as :class:`probe.Marker` has them.
+        Fields of the :class:`probe.Marker` of each run.
     first_step, last_step : float or array of shape (run,)
         Ends of the record of each run.
     level : float
-        Least coverage of the interval.
+        Least coverage of the interval, in (0, 1).
 
     Returns
     -------
     MedianStep
-        "right_censored" if the median is later than some record's end and "left_censored" if it is before a
-        record's beginning, "undecided" if runs without any bound decide, "undefined" without runs. With too few runs
-        for the level (below 5 for .9) the interval is (0, inf), its coverage 1, and the reason says so.
+        ``status`` is "right_censored" if the median may be later than the end of a record, "left_censored" if it may
+        be earlier than the beginning of a record, "undecided" if it depends on runs without any bound, "undefined"
+        without runs. With too few runs for the level (fewer than 5 for 0.9) the interval is (0, inf), its coverage is
+        1, and ``reason`` states it.
 
     Raises
     ------
     ValueError
-        As :func:`log_bounds`; also for a level outside (0, 1).
+        If a status is unknown, shapes do not broadcast, a found marker has no step, or ``level`` is outside (0, 1).
+
+    See Also
+    --------
+    median_interval : The same for values with bounds on any scale.
+
+    Examples
+    --------
+    >>> from probe.stats import median_step
+    >>> step = [100, 300, 500, 700, 900, float("nan")]
+    >>> status = ["found"] * 5 + ["right_censored"]
+    >>> found = median_step(step, step, step, status, first_step=1, last_step=1000)
+    >>> print(f"{found.step:.0f} [{found.lower:.0f}, {found.upper:.0f}], coverage {found.coverage:.2f}")
+    592 [100, inf], coverage 0.97
     """
     if not 0 < level < 1:
-        raise ValueError(f"expected level between 0 and 1, got {level}; 0.9 is usual")
+        raise ValueError(f"Expected level between 0 and 1, got {level}; pass a coverage such as 0.9")
     status = np.asarray(status)
     point = log_bounds(step, step, step, status, first_step, last_step)
     if not len(status):
@@ -94,7 +127,7 @@ def median_step(
 
 
 def _open_kind(status: np.ndarray) -> str:
-    """Why the median is not one number: the censored side, if only one side is."""
+    """Return the status of a median that depends on censored values: the side that is censored, if only one is."""
     late, early = np.isin(status, ("right_censored", "absent")).any(), (status == "left_censored").any()
     unknown = np.isin(status, ("undefined", "undecided")).any()
     return "undecided" if unknown or (late and early) else "right_censored" if late else "left_censored"
@@ -108,27 +141,54 @@ def log_bounds(
     first_step: ArrayLike,
     last_step: ArrayLike,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds between which each marker lies on ``x = log10(step + 1)``, both of the shape of ``status``.
+    """Return the bounds between which each marker lies, on ``x = log10(step + 1)``.
 
-    Found: its ``lower`` and ``upper`` (where NaN its ``step``); left-censored: 0 to the first step; right-censored or
-    absent: the last step to infinity; undefined or undecided: 0 to infinity.
+    =============================  ====================================================
+    status                         bounds
+    =============================  ====================================================
+    found                          its ``lower`` and ``upper``; ``step`` where these are NaN
+    left_censored                  0 and the first step
+    right_censored, absent         the last step and infinity
+    undefined, undecided           0 and infinity
+    =============================  ====================================================
+
+    Parameters
+    ----------
+    step, lower, upper, status : array of shape (run,)
+        Fields of the :class:`probe.Marker` of each run.
+    first_step, last_step : float or array of shape (run,)
+        Ends of the record of each run.
+
+    Returns
+    -------
+    low, high : array of the shape of ``status``
 
     Raises
     ------
     ValueError
-        For an unknown status, shapes that do not broadcast, or a found marker without a step.
+        If a status is unknown, shapes do not broadcast, or a found marker has no step.
+
+    Examples
+    --------
+    >>> from probe.stats import log_bounds
+    >>> low, high = log_bounds([99, 0], [9, 0], [999, 0], ["found", "right_censored"], 0, 9999)
+    >>> print(low, high)
+    [1. 4.] [ 3. inf]
     """
     status = np.asarray(status)
     known = ("found", "absent", "left_censored", "right_censored", "undefined", "undecided")
     if not np.isin(status, known).all():
-        raise ValueError(f"expected statuses among {known}, got {sorted(set(status.ravel().tolist()) - set(known))}")
+        unknown = sorted(set(status.ravel().tolist()) - set(known))
+        raise ValueError(f"Expected statuses among {known}, got {unknown}; pass the status of a Marker")
     found = status == "found"
     t, a, b, first, last = (
         np.broadcast_to(np.asarray(array, dtype=float), status.shape)
         for array in (step, lower, upper, first_step, last_step)
     )
     if not (t[found] >= 0).all():
-        raise ValueError(f"expected a step >= 0 for every found marker, got {t[found]}; NaN is for the other statuses")
+        raise ValueError(
+            f"Expected a step >= 0 for every found marker, got {t[found]}; pass NaN only for other statuses"
+        )
     late = np.isin(status, ("right_censored", "absent"))
     low = np.where(found, np.where(np.isnan(a), t, a), np.where(late, last, 0.0))
     high = np.where(found, np.where(np.isnan(b), t, b), np.where(status == "left_censored", first, np.inf))
@@ -136,17 +196,29 @@ def log_bounds(
 
 
 def order_interval(low: ArrayLike, high: ArrayLike, level: float) -> tuple[float, float, float]:
-    """Interval of the median of values that lie between bounds, and its coverage; see :func:`median_step`.
+    """Return the confidence interval of the median of values that lie between bounds, and its coverage.
+
+    The interval is that of :func:`median_step`.
 
     Parameters
     ----------
     low, high : array of shape (n,)
+        Bounds of each value; they may be infinite.
     level : float
+        Least coverage, in (0, 1).
 
     Returns
     -------
     lower, upper, coverage : float
         (-inf, inf, 1) if n is too small for the level.
+
+    Examples
+    --------
+    >>> from probe.stats import order_interval
+    >>> values = [1, 2, 3, 4, 5, 6, 7, 8]
+    >>> lower, upper, coverage = order_interval(values, values, level=0.9)
+    >>> print(lower, upper, round(coverage, 2))
+    2.0 7.0 0.93
     """
     low, high = np.sort(low), np.sort(high)
     below = stats.binom.cdf(np.arange((len(low) + 1) // 2), len(low), 0.5)  # P(fewer than j = 1, 2, .. below)
@@ -157,6 +229,6 @@ def order_interval(low: ArrayLike, high: ArrayLike, level: float) -> tuple[float
 
 
 def median_bounds(low: ArrayLike, high: ArrayLike) -> tuple[float, float]:
-    """Bounds (n,) of the values to bounds of their median; infinite ones may be among them."""
+    """Return the bounds of the median of values with the bounds ``low`` and ``high`` (n,), which may be infinite."""
     middle = [np.sort(bound)[[(np.size(bound) - 1) // 2, np.size(bound) // 2]] for bound in (low, high)]
     return float(middle[0].mean()), float(middle[1].mean())

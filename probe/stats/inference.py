@@ -1,6 +1,6 @@
-"""What a set of runs says: rank correlations, areas under the curve, means and medians, with their intervals.
+"""Inference over runs: rank correlations, areas under the ROC curve, means and medians, with intervals.
 
-Runs are the unit: every interval is over runs, none over the steps of one.
+The run is the unit of all intervals; no interval is over the steps of a run.
 """
 
 from typing import NamedTuple
@@ -12,14 +12,23 @@ from scipy.optimize import brentq
 
 from probe.stats.censored import median_bounds, order_interval
 
-PER_DECADE = 24  # observations that a dense log is averaged to: twice as many as are recorded by default
-LEAST_RUNS = 3  # for an interval: with 2 the t-law has one degree of freedom
-_LEAST_PAIRS = 4  # observations for a rank correlation
-_EXACT = 100  # runs up to which the permutation law is counted out
+PER_DECADE = 24  # observations per decade after averaging: twice as many as the default schedule records
+LEAST_RUNS = 3  # for an interval: with 2 runs the t distribution has one degree of freedom
+_LEAST_PAIRS = 4  # for a rank correlation: with 3, the least p-value is 1/3
+_EXACT = 100  # most runs for the exact permutation distribution: 0.1 s at 100
 
 
 class Estimate(NamedTuple):
-    """A number with its interval over runs; NaN where there are too few."""
+    """A number with its confidence interval over runs.
+
+    Attributes
+    ----------
+    value : float
+    lower, upper : float
+        NaN if there are too few runs.
+    n : int
+        Number of runs.
+    """
 
     value: float
     lower: float
@@ -28,12 +37,12 @@ class Estimate(NamedTuple):
 
     @property
     def differs(self) -> np.int8:
-        """Flag: whether the interval leaves 0 out; -1 without an interval."""
+        """Return the flag 1 if the interval excludes 0, 0 if not, -1 without an interval."""
         return self._flag(self.lower > 0 or self.upper < 0)
 
     @property
     def positive(self) -> np.int8:
-        """Flag: whether the interval lies above 0; -1 without an interval."""
+        """Return the flag 1 if the interval lies above 0, 0 if not, -1 without an interval."""
         return self._flag(self.lower > 0)
 
     def _flag(self, holds: bool) -> np.int8:
@@ -41,7 +50,18 @@ class Estimate(NamedTuple):
 
 
 class Separation(NamedTuple):
-    """Area under the curve, its interval, and the exact two-sided permutation p-value."""
+    """Area under the ROC curve (AUC) of runs against controls.
+
+    Attributes
+    ----------
+    auc : float
+        0 to 1; 0.5 is no separation.
+    lower, upper : float
+        Confidence interval.
+    p_value : float
+        Two-sided, of a permutation test.
+    n_runs, n_controls : int
+    """
 
     auc: float
     lower: float
@@ -52,7 +72,23 @@ class Separation(NamedTuple):
 
 
 def tau_b(x: ArrayLike, y: ArrayLike) -> float:
-    """Kendall's tau-b, -1 to 1; NaN with fewer than 4 pairs, or if one of the two is constant."""
+    """Estimate Kendall's rank correlation tau-b.
+
+    Parameters
+    ----------
+    x, y : array of shape (n,)
+
+    Returns
+    -------
+    float
+        -1 to 1; NaN with n < 4, or if x or y is constant.
+
+    Examples
+    --------
+    >>> from probe.stats import tau_b
+    >>> print(round(tau_b([1, 2, 3, 4, 5], [1, 3, 2, 4, 5]), 2))
+    0.8
+    """
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(a) < _LEAST_PAIRS or np.ptp(a) == 0 or np.ptp(b) == 0:
         return np.nan
@@ -60,7 +96,27 @@ def tau_b(x: ArrayLike, y: ArrayLike) -> float:
 
 
 def thinned(steps: ArrayLike, values: ArrayLike, per_decade: int = PER_DECADE) -> tuple[np.ndarray, np.ndarray]:
-    """Averages of observations closer than ``1 / per_decade`` on ``log10(step + 1)``, at the last step of each."""
+    """Average observations that are closer than ``1 / per_decade`` on ``log10(step + 1)``.
+
+    Parameters
+    ----------
+    steps, values : array of shape (n,)
+        Increasing steps, at least 0.
+    per_decade : int
+        Most observations per decade.
+
+    Returns
+    -------
+    steps, values : array of shape (m,)
+        Last step and mean of each interval that has an observation.
+
+    Examples
+    --------
+    >>> from probe.stats import thinned
+    >>> steps, values = thinned([0, 1, 98, 99, 100], [5, 4, 3, 2, 1], per_decade=10)
+    >>> print(steps, values)
+    [  0.   1.  98. 100.] [5.  4.  3.  1.5]
+    """
     s, v = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     _, place = np.unique(np.floor(np.log10(s + 1) * per_decade), return_inverse=True)
     last = np.flatnonzero(np.diff(place, append=-1))
@@ -68,28 +124,57 @@ def thinned(steps: ArrayLike, values: ArrayLike, per_decade: int = PER_DECADE) -
 
 
 def change_correlation(steps: ArrayLike, a: ArrayLike, b: ArrayLike, *, per_decade: int = PER_DECADE) -> float:
-    """Kendall's tau-b of the changes of two curves from one observation to the next.
+    """Estimate Kendall's tau-b of the changes of two curves from one observation to the next.
 
-    Two curves that both fall are correlated in their levels, whatever they have to do with each other; their changes
-    are not. Observations that are closer than ``1 / per_decade`` on ``log10(step + 1)`` are averaged first, since the
-    change between neighbours in a dense log is nothing but noise.
+    The levels of two decreasing curves are correlated even if the curves are unrelated; their changes are not. The
+    curves are averaged by :func:`thinned` first, because changes between neighbours in a dense log are mostly noise.
 
     Parameters
     ----------
     steps, a, b : array of shape (n,)
-        Common steps; the curves in any unit.
+        Common steps; the curves have any units.
+    per_decade : int
+        Most observations per decade.
 
     Returns
     -------
     float
-        -1 to 1; NaN with fewer than 4 changes, or if one of the curves changes by the same amount everywhere.
+        -1 to 1; NaN with fewer than 4 changes, or if all changes of a curve are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import change_correlation
+    >>> steps, wave = 10.0 ** np.arange(6), np.array([0, 1, 0, 1, 0, 1])
+    >>> print(change_correlation(steps, wave, -wave))
+    -1.0
     """
     means = [thinned(steps, curve, per_decade)[1] for curve in (a, b)]
     return tau_b(np.diff(means[0]), np.diff(means[1]))
 
 
 def mean_interval(values: ArrayLike, level: float) -> Estimate:
-    """Mean over runs with its t interval; NaN values are left out, and ``n`` says how many were not."""
+    """Estimate the mean over runs, with its t interval.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+        NaN and infinite values are dropped.
+    level : float
+        Coverage of the interval, in (0, 1).
+
+    Returns
+    -------
+    Estimate
+        ``n`` is the number of finite values; the interval is NaN with fewer than 3 of them.
+
+    Examples
+    --------
+    >>> from probe.stats import mean_interval
+    >>> found = mean_interval([1, 2, 4], level=0.9)
+    >>> print(f"{found.value:.2f} [{found.lower:.2f}, {found.upper:.2f}]")
+    2.33 [-0.24, 4.91]
+    """
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known)]
     n = len(known)
@@ -103,10 +188,32 @@ def mean_interval(values: ArrayLike, level: float) -> Estimate:
 
 
 def median_interval(low: ArrayLike, high: ArrayLike, level: float) -> Estimate:
-    """Median over runs of values known to lie between bounds, with the interval of order statistics.
+    """Estimate the median over runs of values that lie between bounds, with an interval from order statistics.
 
-    The value is NaN if it hangs on a value that is only known by a bound; the interval is infinite on that side. It is
-    NaN where there are too few runs for the level (below 6 for .95). See :func:`probe.stats.median_step`.
+    Parameters
+    ----------
+    low, high : array of shape (n,)
+        Bounds of each value: equal for an observed value, infinite on the open side of a censored one.
+    level : float
+        Least coverage of the interval, in (0, 1).
+
+    Returns
+    -------
+    Estimate
+        The value is NaN if it falls on a censored value, and the interval is infinite on that side. The interval is
+        NaN with too few runs for the level (fewer than 6 for 0.95).
+
+    See Also
+    --------
+    median_step : The same for markers, with a status.
+
+    Examples
+    --------
+    >>> from probe.stats import median_interval
+    >>> low = [1, 2, 3, 4, 5, 6, 7, 8]
+    >>> high = [1, 2, 3, 4, 5, 6, 7, float("inf")]
+    >>> print(*median_interval(low, high, level=0.9))
+    4.5 2.0 7.0 8
     """
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     if len(low) == 0:
@@ -119,22 +226,31 @@ def median_interval(low: ArrayLike, high: ArrayLike, level: float) -> Estimate:
 
 
 def separation(runs: ArrayLike, controls: ArrayLike, *, level: float = 0.95) -> Separation:
-    """Whether a number tells runs from controls: the area under the curve, ``P(run > control) + P(tie) / 2``.
+    """Estimate the area under the ROC curve of runs against controls: ``P(run > control) + P(tie) / 2``.
 
-    Above .5 the number is larger in the runs, below .5 it is smaller. The p-value is two-sided and exact, ties
-    included: the share of all ways to call as many of the values "runs" whose area is as far from .5. With more than
-    100 values it is the normal approximation. The interval is Newcombe's (2006, method 5: variances after Hanley and
-    McNeil 1982, at the bound instead of the estimate), which does not shrink to a point where the area is 1.
+    Above 0.5 the values of the runs are larger, below 0.5 they are smaller. The p-value is two-sided and exact, with
+    ties: the share of all assignments of the labels whose area is at least as far from 0.5. With more than 100 values
+    it is the normal approximation. The interval is that of Newcombe (2006, method 5: variances of Hanley and McNeil
+    1982, at the bound instead of the estimate), whose width is not 0 at an area of 1.
 
     Parameters
     ----------
     runs, controls : array of shape (n,)
-        Values that are not finite are left out.
+        NaN and infinite values are dropped.
+    level : float
+        Coverage of the interval, in (0, 1).
 
     Returns
     -------
     Separation
-        NaN without runs or without controls.
+        All numbers are NaN without runs or without controls.
+
+    Examples
+    --------
+    >>> from probe.stats import separation
+    >>> found = separation([3, 4, 5, 6], [1, 2])
+    >>> print(found.auc, round(found.p_value, 3))  # 2 of the 15 assignments are as extreme
+    1.0 0.133
     """
     a, b = (np.asarray(values, dtype=float) for values in (runs, controls))
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
@@ -151,7 +267,7 @@ def separation(runs: ArrayLike, controls: ArrayLike, *, level: float = 0.95) -> 
 
 
 def _permutation_p(ranks: np.ndarray, m: int) -> float:
-    """Share of the subsets of m (doubled, whole) ranks with a sum as far from its mean as that of the first m."""
+    """Return the share of the subsets of m ranks (doubled) whose sum is as far from the mean as that of the first m."""
     total = int(ranks.sum())
     ways = np.zeros((m + 1, total + 1))  # subsets by size and sum
     ways[0, 0] = 1
@@ -170,17 +286,31 @@ def _newcombe(auc: float, m: int, n: int, level: float) -> tuple[float, float]:
             spread = 2 * half - 1 - (3 * half - 3) / ((2 - theta) * (1 + theta))
             return float(area - theta - z * np.sqrt(theta * (1 - theta) * spread / (m * n)))
 
-        # At an area of 1 the estimate itself is a root, with no spread: the other one is meant.
+        # At an area of 1 the estimate itself is a root, with no spread; the other root is the bound.
         return float(brentq(excess, 0.0, min(area, 1 - 1e-9))) if area > 0 else 0.0
 
     return lower(auc), 1 - lower(1 - auc)
 
 
 def leave_one_out(clock: ArrayLike, truth: ArrayLike) -> np.ndarray:
-    """Absolute errors (run,) of a prediction of each run from the others: its clock plus their mean distance.
+    """Return the error of a prediction of each run from the other runs: its clock plus their mean distance.
 
-    Both on ``log10(step + 1)``, so that the prediction is a constant multiple of the clock. A clock of zeros predicts
-    the mean of the others.
+    Parameters
+    ----------
+    clock, truth : array of shape (run,)
+        Predictor and predicted event, both on ``log10(step + 1)``: the prediction is a constant multiple of the
+        clock. A clock of zeros predicts the mean of the other runs.
+
+    Returns
+    -------
+    array of shape (run,)
+        Absolute errors, in decades.
+
+    Examples
+    --------
+    >>> from probe.stats import leave_one_out
+    >>> print(leave_one_out([2.0, 2.5, 3.0], [3.0, 3.5, 4.3]).round(2))
+    [0.15 0.15 0.3 ]
     """
     distance = np.asarray(truth, dtype=float) - np.asarray(clock, dtype=float)
     others = (distance.sum() - distance) / (len(distance) - 1)

@@ -1,4 +1,4 @@
-"""Least squares over shapes: rising, rise then fall. Pure functions on arrays.
+"""Least-squares fits of increasing and of unimodal curves.
 
 Sources: Frisén (1986) for unimodal regression, Stout (2008) for all modes by prefix pooling.
 """
@@ -10,17 +10,30 @@ Splits = tuple[np.ndarray, np.ndarray, np.ndarray]  # rss, mode, top, as unimoda
 
 
 def prefix_isotonic(values: ArrayLike, weights: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Fit an increasing curve to ``values[:k]`` for every ``k = 1..n``: least squares by pooling, O(n).
+    """Fit an increasing curve to ``values[:k]`` for every ``k = 1..n`` by least squares.
+
+    The work is O(n) operations (pooling of adjacent violators).
 
     Parameters
     ----------
     values, weights : array of shape (n,)
-        Weights of the squared residuals, positive; None: all 1.
+        Weights of the squared residuals, positive; all 1 by default.
 
     Returns
     -------
     rss, last : array of shape (n,)
-        (Weighted) residual sum of squares of each prefix and the last fitted value.
+        Weighted residual sum of squares of each prefix, and its last fitted value.
+
+    See Also
+    --------
+    unimodal_splits : Fits that increase and then decrease.
+
+    Examples
+    --------
+    >>> from probe.stats import prefix_isotonic
+    >>> rss, last = prefix_isotonic([1, 3, 2, 5])
+    >>> print(rss, last)
+    [0.  0.  0.5 0.5] [1.  3.  2.5 5. ]
     """
     values = np.asarray(values, dtype=float)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
@@ -41,22 +54,31 @@ def prefix_isotonic(values: ArrayLike, weights: ArrayLike | None = None) -> tupl
 
 
 def unimodal_splits(values: ArrayLike, weights: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rise-then-fall fits, one for each split: ``RSS_k = RSS_incr(1..k) + RSS_decr(k+1..n)``, O(n).
+    """Fit a curve that increases up to k and decreases after k, for every split k.
+
+    ``RSS_k = RSS_increasing(1..k) + RSS_decreasing(k+1..n)``. The work is O(n) operations.
 
     Parameters
     ----------
     values, weights : array of shape (n,)
-        As for :func:`prefix_isotonic`.
+        Curve and weights of the squared residuals, positive; all 1 by default.
 
     Returns
     -------
     rss : array of shape (n,)
-        The residual sum of squares of each split.
+        Residual sum of squares of each split.
     mode : integer array of shape (n,)
-        Index of the top of that fit. It is k or k + 1 (1-based), whichever is fitted higher: with k alone an
-        exact peak would tie with the split before it and the mode come out half a grid cell early.
+        Index of the maximum of the fit. It is k or k + 1 (1-based), whichever fitted value is larger. With k alone,
+        an exact peak would tie with the split before it, and the mode would be half a grid cell early.
     top : array of shape (n,)
-        Fitted value there.
+        Fitted value at the mode.
+
+    Examples
+    --------
+    >>> from probe.stats import unimodal_splits
+    >>> rss, mode, top = unimodal_splits([0, 2, 4, 3, 1])
+    >>> print(rss.argmin(), mode[rss.argmin()], top[rss.argmin()])
+    1 2 4.0
     """
     values = np.asarray(values, dtype=float)
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
@@ -68,6 +90,22 @@ def unimodal_splits(values: ArrayLike, weights: ArrayLike | None = None) -> tupl
 
 
 def unimodal_minimum(values: np.ndarray) -> int:
-    """Index of the lowest point of the best fall-then-rise fit."""
+    """Return the index of the minimum of the best fit that decreases and then increases.
+
+    Parameters
+    ----------
+    values : array of shape (n,)
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import unimodal_minimum
+    >>> unimodal_minimum(np.array([5.0, 3.0, 1.0, 2.0, 6.0]))
+    2
+    """
     rss, mode, _ = unimodal_splits(-values)
     return int(mode[np.argmin(rss)])

@@ -259,7 +259,8 @@ def difference_noise(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
     above = [y[m:-m] - (1 - b) * y[: -2 * m] - b * y[2 * m :] for m, b in zip(lags, weight, strict=True)]
     white = [1 + b**2 + (1 - b) ** 2 for b in weight]
     spread = np.array([np.median(d**2 / w) for d, w in zip(above, white, strict=True)]) / NORMAL_MAD**2
-    phi, both = np.arange(0, _MAX_DIFFERENCE_PHI + 0.01, 0.05)[:, None], np.array([np.mean(b * (1 - b)) for b in weight])
+    phi = np.arange(0, _MAX_DIFFERENCE_PHI + 0.01, 0.05)[:, None]
+    both = np.array([np.mean(b * (1 - b)) for b in weight])
     model = 1 + (2 * both * phi ** (2 * lags) - 2 * phi**lags) / (2 - 2 * both)  # (phi, lags)
     relative = 1 / np.maximum(spread, 1e-12 * spread.max() or 1.0)  # the error of a spread is proportional to it
     variance = ((model * relative) @ (spread * relative)) / ((model * relative) ** 2).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Agreement of two paired variables: orthogonal regression and Lin's concordance correlation."""
+"""Agreement of paired values: orthogonal regression and Lin's concordance correlation."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,17 @@ LEAST_RUNS = 3
 
 
 class Line(NamedTuple):
-    """Orthogonal line on log10(step + 1): slope, its interval, intercept; beside it the slope of least squares."""
+    """Line of least orthogonal distance.
+
+    Attributes
+    ----------
+    slope : float
+    lower, upper : float
+        Confidence interval of the slope; a bound is infinite where the interval reaches the vertical.
+    intercept : float
+    slope_ols : float
+        Slope of ordinary least squares of y on x.
+    """
 
     slope: float
     lower: float
@@ -20,7 +30,14 @@ class Line(NamedTuple):
 
 
 class Concordance(NamedTuple):
-    """Lin's concordance correlation with its interval."""
+    """Lin's concordance correlation with its confidence interval.
+
+    Attributes
+    ----------
+    value : float
+        -1 to 1.
+    lower, upper : float
+    """
 
     value: float
     lower: float
@@ -28,21 +45,29 @@ class Concordance(NamedTuple):
 
 
 def orthogonal_line(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Line:
-    """Line of least orthogonal distance, and the slope of least squares of y on x.
+    """Fit the line of least orthogonal distance (orthogonal regression).
 
-    The angle has the interval ``theta +- arcsin(q) / 2``, ``q = 2 t sqrt((Sxx Syy - Sxy^2) / (n - 2)) / sqrt((Sxx -
-    Syy)^2 + 4 Sxy^2)`` (Creasy 1956), exact for normal errors of one size on both axes: along and across the true
-    line there is no correlation, and t tests that.
+    The angle theta has the interval ``theta +- arcsin(q) / 2`` with ``q = 2 t sqrt((Sxx Syy - Sxy^2) / (n - 2)) /
+    sqrt((Sxx - Syy)^2 + 4 Sxy^2)`` (Creasy 1956). It is exact for normal errors of equal size on both axes, because
+    the coordinates along and across the true line are uncorrelated, and t tests this correlation.
 
     Parameters
     ----------
     x, y : array of shape (n,)
     level : float
+        Coverage of the interval, in (0, 1).
 
     Returns
     -------
     Line
-        A bound is infinite where the interval reaches the vertical; all are NaN with n < 3 or without any spread.
+        All fields are NaN with n < 3, or if x has no spread.
+
+    Examples
+    --------
+    >>> from probe.stats import orthogonal_line
+    >>> line = orthogonal_line([1, 2, 3, 4], [3, 5, 7, 9])
+    >>> print(f"{line.slope:.1f} {line.intercept:.1f}")
+    2.0 1.0
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     n = len(x)
@@ -53,7 +78,7 @@ def orthogonal_line(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Line:
     angle = np.arctan2(2 * sxy, sxx - syy) / 2
     slope = float(np.tan(angle))
     t = stats.t.ppf((1 + level) / 2, n - 2)
-    sine = 2 * t * np.sqrt(max(sxx * syy - sxy**2, 0.0) / (n - 2))  # below 0 by rounding only
+    sine = 2 * t * np.sqrt(max(sxx * syy - sxy**2, 0.0) / (n - 2))  # negative by rounding only
     half = np.arcsin(sine / size) / 2 if sine < size else np.pi
     lower = float(np.tan(angle - half)) if angle - half > -np.pi / 2 else -np.inf
     upper = float(np.tan(angle + half)) if angle + half < np.pi / 2 else np.inf
@@ -61,20 +86,27 @@ def orthogonal_line(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Line:
 
 
 def concordance(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Concordance:
-    """Lin's concordance correlation ``2 s_xy / (s_x^2 + s_y^2 + (mean x - mean y)^2)`` with an interval.
+    """Estimate Lin's concordance correlation: agreement of paired values, in location and scale too.
 
-    The interval is normal on Fisher's z, with the variance of Lin (1989) as corrected in Lin (2000); moments are
-    divided by n.
+    ``2 s_xy / (s_x^2 + s_y^2 + (mean x - mean y)^2)``, with moments divided by n. The interval is normal on Fisher's
+    z, with the variance of Lin (1989) as corrected in Lin (2000).
 
     Parameters
     ----------
     x, y : array of shape (n,)
     level : float
+        Coverage of the interval, in (0, 1).
 
     Returns
     -------
     Concordance
-        NaN with n < 3, or if x or y has no spread.
+        All fields are NaN with n < 3, or if x or y has no spread.
+
+    Examples
+    --------
+    >>> from probe.stats import concordance
+    >>> print(round(concordance([1, 2, 3, 4], [2, 3, 4, 5]).value, 2))  # correlation 1, but shifted
+    0.71
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     n = len(x)
@@ -88,7 +120,7 @@ def concordance(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Concordanc
     if 1 - c**2 < 1e-12:  # y = x, or y = -x around one mean
         return Concordance(c, c, c)
     room = 1 - c**2
-    # Lin divides by r what here is c / r = C_b, which is finite at r = 0.
+    # Lin's formula divides by r; here c / r is replaced by C_b, which is finite at r = 0.
     variance = (1 - r**2) * bias**2 / room + 2 * bias * c**2 * (1 - c) * shift2 / room**2
     variance -= bias**2 * c**2 * shift2**2 / (2 * room**2)
     half = stats.norm.ppf((1 + level) / 2) * np.sqrt(max(variance, 0.0) / (n - 2))

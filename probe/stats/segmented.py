@@ -1,34 +1,35 @@
-"""Continuous straight pieces with one knot or two, fitted for all places of the knots at once."""
+"""Continuous straight pieces with one knot or two ("broken stick"), fitted for all places of the knots at once."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-# Candidates for the knots of a broken stick; of more observations that many are taken, see _candidates.
+# Most candidates for the knots, see _candidates: the memory for pairs of knots is 8 MB per array.
 MAX_KNOTS = 1000
-# A hinge whose part that no straight line can follow is below this share of it (squared) is rounding.
+# A hinge counts as collinear with the line if its orthogonal part has less than this share of its sum of squares. Sums
+# of float64 are exact to some 1e-13, so that larger shares are no rounding.
 _COLLINEAR = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentedFit:
-    """Least squares of continuous pieces with one knot or two, for all places of the knots at once.
+    """Least-squares fits of continuous pieces with one knot or two, for all places of the knots.
 
     Attributes
     ----------
     knots : integer array of shape (k,)
-        Observations that may be knots.
+        Indices of the observations that are candidates for a knot.
     pairs : integer array of shape (2, p)
-        First and second of two knots, positions in ``knots``.
+        First and second of two knots, as positions in ``knots``.
     rss0 : float
         Residual sum of squares without a knot.
     rss1 : array of shape (k,)
-        With one knot.
+        Residual sum of squares with one knot.
     rss2 : array of shape (p,)
-        With two; infinite where rounding cannot tell them apart.
+        Residual sum of squares with two knots; infinite where rounding cannot distinguish them.
     slopes : array of shape (3, p)
-        Of the three pieces.
+        Slopes of the three pieces, in units of y per unit of x.
     """
 
     knots: np.ndarray
@@ -42,15 +43,38 @@ class SegmentedFit:
 def segmented_fit(
     x: np.ndarray, y: np.ndarray, *, min_size: int = 3, max_knots: int = MAX_KNOTS, flat_start: bool = False
 ) -> SegmentedFit:
-    """Fit ``a + s x + b (x - x_i)_+ + c (x - x_k)_+`` for all i < k; with ``flat_start``, s = 0.
+    """Fit ``a + s x + b (x - x_i)_+ + c (x - x_k)_+`` for all pairs of knots i < k by least squares.
 
-    The hinges are made orthogonal to the line (or constant) first; sums over the observations right of a knot are
-    differences of prefix sums, so that the work is O(n + knots^2).
+    The hinges are made orthogonal to the line first. Sums over the observations right of a knot are differences of
+    prefix sums, so that the work is O(n + knots^2) operations.
 
     Parameters
     ----------
     x, y : array of shape (n,)
-        Increasing x, both finite.
+        Increasing x; both finite.
+    min_size : int
+        Fewest observations of a piece.
+    max_knots : int
+        Most candidates for the knots.
+    flat_start : bool
+        Fix the slope s of the first piece at 0.
+
+    Returns
+    -------
+    SegmentedFit
+
+    See Also
+    --------
+    piecewise_linear : Choice of the number of pieces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe.stats import segmented_fit
+    >>> x = np.arange(20.0)
+    >>> fit = segmented_fit(x, np.maximum(x - 8, 0))
+    >>> int(fit.knots[fit.rss1.argmin()])
+    8
     """
     width = np.ptp(x)
     u = (x - x.mean()) / width
@@ -62,8 +86,8 @@ def segmented_fit(
     mean, tilt = (a1 - at * a0) / np.sqrt(len(u)), (a2 - at * a1) / norm * (not flat_start)
     raw, along = a2 - 2 * at * a1 + at**2 * a0, b1 - at * b0
     own = raw - mean**2 - tilt**2
-    real = own > _COLLINEAR * raw
-    rss0, real = float(r @ r), own > _COLLINEAR * raw  # a hinge that is only rounding gains nothing
+    real = own > _COLLINEAR * raw  # a hinge that is only rounding decreases no sum of squares
+    rss0 = float(r @ r)
     rss1 = rss0 - np.divide(along**2, own, out=np.zeros_like(own), where=real)
     i, k = pairs = _pairs(len(knots), max(min_size - 1, 1))
     # Both hinges act right of the later knot k.
@@ -86,7 +110,10 @@ def _pairs(n_knots: int, apart: int) -> np.ndarray:
 
 
 def _candidates(u: np.ndarray, min_size: int, max_knots: int) -> np.ndarray:
-    """Observations that may be knots; of too many, every so many, where half of the count goes by distance in x."""
+    """Return the candidates for the knots: all inner observations, or ``max_knots`` of them.
+
+    A subset is spread evenly over the sum of two scales: distance in x, and number of observations.
+    """
     inner = np.arange(min_size - 1, len(u) - min_size + 1)
     if len(inner) <= max_knots:
         return inner
@@ -96,5 +123,5 @@ def _candidates(u: np.ndarray, min_size: int, max_knots: int) -> np.ndarray:
 
 
 def _from(knots: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of the weights from each knot to the end."""
+    """Return the sum of the weights from each knot to the end."""
     return np.cumsum(weights[::-1])[::-1][knots]
