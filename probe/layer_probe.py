@@ -32,7 +32,7 @@ class LayerProbe(Probe):
     reduce
         Conversion of an output to rows, see :func:`probe.forward.reduce_output`.
     max_samples : int or None
-        Number of rows measured, at least 2. If a layer has more rows, a fixed random subset is measured. None: all rows.
+        Number of rows measured, at least 2; of more rows, a fixed random subset is measured. None: all rows.
     random_state
         Seed of the subset. The subset is the same at every step.
 
@@ -150,7 +150,7 @@ class LayerProbe(Probe):
     def _split(
         self, snapshot: Snapshot, split: str, layers: Sequence[str], names: Set[str], counts: list[int]
     ) -> list[Cell]:
-        """Return a cell for each layer, and append the number of its rows to ``counts``. An empty cell is not measured."""
+        """Return a cell for each layer, empty if not measured, and append the numbers of rows to ``counts``."""
         if self.needs_labels and not _labelled(snapshot, split):
             return [{}] * len(layers)
         outputs, targets = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split].targets

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from probe import PerformanceProbe
+from probe.errors import ProbeWarning
 from probe.forward import score_rows
 
 LOG = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]]).log()  # logits of these probabilities
@@ -137,15 +138,15 @@ def test_a_regression_has_no_accuracy() -> None:
 def test_outputs_that_are_not_finite_are_flagged(value: float) -> None:
     rows = LOG.clone()
     rows[1] = value
-    with pytest.warns(RuntimeWarning, match="the all loss is not finite"):
+    with pytest.warns(ProbeWarning, match="Expected a finite all loss"):
         series = PerformanceProbe().fit(fixed(rows), (torch.arange(3), torch.tensor([0, 2, 0]))).series_
     assert series["nonfinite_outputs"].item() == 1
     assert np.isnan(series["all_loss"].item())
     assert np.isnan(series["all_accuracy"].item())
 
 
-def test_a_split_whose_targets_are_all_ignored_says_so() -> None:
-    with pytest.raises(ValueError, match="'all' has no target to score, all are -100"):
+def test_a_split_without_a_target_to_score_is_an_error() -> None:
+    with pytest.raises(ValueError, match="Expected a target to score in split 'all', got -100 for all"):
         PerformanceProbe().fit(fixed(LOG), (torch.arange(3), torch.full((3,), -100)))
 
 

@@ -128,7 +128,7 @@ def test_row_budget() -> None:
     assert found["lipschitz_mean"].attrs["n_points"] == 10  # nine rows each
     two = RobustnessProbe(max_rows=90).fit(linear(torch.eye(3)), {"one": (x, None), "two": (x, None)}).series_
     assert two["lipschitz_mean"].attrs["n_points"] == 5
-    with pytest.raises(ValueError, match="max_rows=8 leaves no point"):
+    with pytest.raises(ValueError, match="Expected max_rows for at least one point of split 'all', got 8"):
         measured(linear(torch.eye(3)), x, max_rows=8)
 
 
@@ -163,14 +163,14 @@ def test_outputs_that_are_not_finite_are_flagged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "told"),
+    ("parameters", "message"),
     [
-        ({"epsilon": 0.0}, "must be positive, got 0.0 and 4"),
-        ({"n_directions": 0}, "must be positive, got 0.1 and 0"),
+        ({"epsilon": 0.0}, "Expected epsilon > 0 and n_directions >= 1, got 0.0 and 4"),
+        ({"n_directions": 0}, "n_directions >= 1, got 0.1 and 0"),
         ({"stem": "1"}, "got '1', which does not fire; pass stem='<input>'"),
-        ({"stem": "0"}, "mean norm 0"),
+        ({"stem": "0"}, "positive mean norm, got 0"),
     ],
 )
-def test_parameters_that_make_no_sense_say_so(parameters: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_parameters_are_an_error(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         measured(linear(torch.zeros(2, 2)), torch.ones(4, 2), **parameters)

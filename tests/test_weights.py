@@ -159,8 +159,8 @@ def test_what_has_no_rank_is_flagged() -> None:
     assert large["weight_norm"].item() == found["weight_norm"].values[3]
 
 
-def test_a_model_without_matrices_says_so() -> None:
-    with pytest.raises(ValueError, match="two or more dimensions; this model has none"):
+def test_a_model_without_matrices_is_an_error() -> None:
+    with pytest.raises(ValueError, match="two or more dimensions, got a model without any"):
         WeightsProbe().fit(nn.LayerNorm(6), (X, None))
 
 

@@ -23,10 +23,9 @@ At 95 % confidence, "constant" therefore implies q < 3/n and no more.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from probe.forward.layers import Layers
@@ -132,14 +131,14 @@ class ActivationsProbe(LayerProbe):
         Layers to measure, see :func:`probe.forward.select_layers`. In a model with blocks the default layers are
         residual streams, which have neither zeros nor kinks: select activation modules, ``layers=torch.nn.GELU``.
     reduce
-        Conversion of an output to rows, see :func:`probe.forward.reduce_output`. Default: the last position of a sequence,
-        the mean over an image. With this mean, a ReLU channel is 0, or dormant, if it is so at every pixel.
+        Conversion of an output to rows, see :func:`probe.forward.reduce_output`. Default: the last position of a
+        sequence, the mean over an image. With this mean, a ReLU channel is 0, or dormant, if it is so at every pixel.
     tau : float
         Threshold of the dormant fraction; 0.025 in arXiv:2302.12902.
     ranks : bool
         Whether to compute the ranks. They take most of the time: pass False to observe every step.
     max_samples : int or None
-        Number of rows measured, at least 2. If a layer has more rows, a fixed random subset is measured. None: all rows.
+        Number of rows measured, at least 2; of more rows, a fixed random subset is measured. None: all rows.
     random_state : int
         Seed of the subset.
     device
@@ -169,7 +168,7 @@ class ActivationsProbe(LayerProbe):
     (0.5, 1.0)
     """
 
-    variables: Variables = {
+    variables: ClassVar[Variables] = {
         **{name: ("1", text, False) for name, text in {**_NUMBERS, **_RANKS}.items()},
         "activations_nonfinite": ("1", "activations are not finite", True),
         "activations_alike": ("1", "all rows are alike", True),

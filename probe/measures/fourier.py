@@ -4,15 +4,17 @@ With W (p, d) the rows of the tokens 0, ..., p-1 in the order of the cycle, and 
 
     F_k = root of the sum of squares of the cosine and sine components of W at k, over the d dimensions
 
-so that sum_k F_k^2 is the squared distance of the rows from their mean. Networks that have learnt modular addition
-keep a few frequencies (Nanda et al. 2023, arXiv:2301.05217; Furuta et al. 2024, arXiv:2402.16726). How few:
+so that sum_k F_k^2 is the sum of the squared distances of the rows from their mean. Networks that have learnt modular
+addition use a few frequencies (Nanda et al. 2023, arXiv:2301.05217; Furuta et al. 2024, arXiv:2402.16726). Three
+numbers measure how few:
 
-    gini                          of F_k: 0 where all frequencies are equally strong, 1 - 1/n where there is one of n
-    inverse participation ratio   sum_k p_k^2 with p_k = F_k^2 / sum F^2: 1/n where all are equally strong, 1 for one
-    top share                     of the strongest frequencies in sum F^2
+    gini                          of F_k: 0 if all n frequencies are equally strong, 1 - 1/n if a single one is present
+    inverse participation ratio   sum_k p_k^2 with p_k = F_k^2 / sum F^2: 1/n if all are equally strong, 1 for one
+    top share                     share of the strongest frequencies in sum F^2
 
-Random rows do not have 0: for Gaussian ones of d dimensions F_k^2 varies by 1/sqrt(d), its share of the top is biased
-upwards. Other groups need another order: multiplication modulo a prime that of the powers of a primitive root.
+Random rows do not have a Gini coefficient of 0: for Gaussian rows of d dimensions, F_k^2 varies by 1/sqrt(d), and the
+share of the top frequencies is biased upwards. Other groups need another order of the tokens: multiplication modulo a
+prime needs the powers of a primitive root.
 """
 
 import math
@@ -30,15 +32,32 @@ from probe.information.validation import rows_equal, to_float64_device
 
 
 def fourier_norms(rows: Tensor) -> Tensor:
-    """F_k of the rows of an embedding.
+    """Return the norm F_k of each frequency in the rows of an embedding.
 
     Parameters
     ----------
     rows : Tensor of shape (p, d)
+        Rows of the tokens in the order of the cycle.
 
     Returns
     -------
-    float64 Tensor of shape (p // 2,), for k = 1, ..., p // 2
+    float64 Tensor of shape (p // 2,)
+        F_k for k = 1, ..., p // 2, in the units of ``rows``.
+
+    See Also
+    --------
+    gini : How unequal these norms are.
+    probe.FourierProbe : The same norms over training.
+
+    Examples
+    --------
+    The rows of a cosine with two periods hold the frequency 2 alone:
+
+    >>> import torch
+    >>> from probe.measures import fourier_norms
+    >>> rows = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+    >>> fourier_norms(rows).tolist()
+    [0.0, 2.0]
     """
     p = len(rows)
     power = torch.fft.rfft(rows.double(), dim=0, norm="ortho").abs().square().sum(1)[1:]
@@ -48,36 +67,71 @@ def fourier_norms(rows: Tensor) -> Tensor:
 
 
 def gini(values: Tensor) -> Tensor:
-    """Gini coefficient of numbers (n,) from 0 up: mean absolute difference of two of them over twice their mean."""
+    """Return the Gini coefficient: the mean absolute difference of two values over twice their mean.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n,)
+        Numbers of at least 0, not all 0.
+
+    Returns
+    -------
+    float64 Tensor of shape ()
+        0 if all values are equal, 1 - 1/n if a single one is not 0. NaN if all values are 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import gini
+    >>> gini(torch.tensor([0.0, 0.0, 0.0, 5.0])).item()
+    0.75
+    """
     n = len(values)
     weights = torch.arange(1 - n, n, 2, dtype=torch.float64, device=values.device)
     return (weights * values.sort().values).sum() / (n * values.sum())
 
 
 class FourierProbe(Probe):
-    """How few frequencies an embedding holds.
+    """Measure how few frequencies a token embedding uses.
 
     Parameters
     ----------
-    weight
-        Name of the matrix, ``"tokens.weight"``. Default: that of the only :class:`torch.nn.Embedding`; where there are
-        several or none, attaching is an error that names candidates.
-    tokens
-        Which rows, in the order of the cycle: a count p for the first p, a slice, or a list of indices such as
-        ``[3**k % 97 for k in range(96)]``. Default: all.
-    axis
-        That of the tokens: 0 for embeddings, 1 for the weight of a linear layer that reads one-hot inputs.
-    top
-        So many frequencies count in the top share; 5 are the key frequencies of arXiv:2301.05217.
-    random_state
-        Not used, since nothing is drawn; accepted as by every probe.
+    weight : str, optional
+        Name of the matrix, for example ``"tokens.weight"``. Default: the weight of the only
+        :class:`torch.nn.Embedding`. If there are several or none, :meth:`attach` raises an error that names candidates.
+    tokens : int, slice or sequence of int, optional
+        Rows to transform, in the order of the cycle: a count p for the first p, a slice, or a list of indices such as
+        ``[3**k % 97 for k in range(96)]``. Default: all rows.
+    axis : int
+        Axis of the tokens: 0 for embeddings, 1 for the weight of a linear layer with one-hot inputs.
+    top : int
+        Number of frequencies in the top share; 5 is the number of key frequencies in arXiv:2301.05217.
     device
-        Where the transform is computed. Default: where the weights are.
+        Device of the transform. Default: the device of the weights.
 
-    Notes
-    -----
-    Variables: ``fourier_norm`` by ``frequency``; ``fourier_gini``, ``fourier_inverse_participation_ratio``,
-    ``fourier_top_share``; the flag ``fourier_undefined``: the rows are all alike or not finite.
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        ``fourier_norm`` by (step, frequency), in the units of the weights. By step, in units of 1: ``fourier_gini``,
+        ``fourier_inverse_participation_ratio``, ``fourier_top_share``. Flag: ``fourier_undefined`` (the rows are all
+        equal or not finite).
+
+    See Also
+    --------
+    probe.measures.fourier_norms, probe.measures.gini : The same numbers of one matrix.
+
+    Examples
+    --------
+    The rows of this embedding lie on a circle that they run through once:
+
+    >>> import torch
+    >>> from probe import FourierProbe
+    >>> model = torch.nn.Embedding(8, 2)
+    >>> angles = torch.arange(8) * 2 * torch.pi / 8
+    >>> _ = model.weight.data.copy_(torch.stack([angles.cos(), angles.sin()], 1))
+    >>> series = FourierProbe().fit(model, (torch.arange(8), None)).series_
+    >>> round(series["fourier_gini"].item(), 4), round(series["fourier_inverse_participation_ratio"].item(), 4)
+    (0.75, 1.0)
     """
 
     def __init__(
@@ -87,18 +141,16 @@ class FourierProbe(Probe):
         tokens: int | slice | Sequence[int] | None = None,
         axis: int = 0,
         top: int = 5,
-        random_state: int = 0,
         device: Any = None,
     ) -> None:
         self.weight = weight
         self.tokens = tokens
         self.axis = axis
         self.top = top
-        self.random_state = random_state
         self.device = device
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """None: it reads a parameter. What cannot be read is an error when attaching."""
+        """Check that the parameters name a matrix. The probe needs no forward pass, hence no taps."""
         self._rows(snapshot.model)
         return ()
 
@@ -106,29 +158,32 @@ class FourierProbe(Probe):
         """Transform the rows."""
         rows = to_float64_device(self._rows(snapshot.model), self.device).double()
         norms = fourier_norms(rows)
-        lost = not torch.isfinite(rows).all() or rows_equal(rows)
-        power = spectral_distribution(norms.square()) if not lost else torch.full_like(norms, math.nan)
-        facts = {
+        undefined = not torch.isfinite(rows).all() or rows_equal(rows)
+        power = torch.full_like(norms, math.nan) if undefined else spectral_distribution(norms.square())
+        numbers = {
             "gini": (gini(norms), "Gini coefficient over frequencies"),
             "inverse_participation_ratio": (power.square().sum(), "inverse participation ratio over frequencies"),
             "top_share": (power.sort().values[-self.top :].sum(), f"share of the {self.top} strongest frequencies"),
         }
         frequencies = {"frequency": list(range(1, len(norms) + 1))}
         found = {"fourier_norm": Measured(norms, ("frequency",), frequencies, long_name="norm of the component")}
-        for name, (value, text) in facts.items():
-            found[f"fourier_{name}"] = Measured(math.nan if lost else value, long_name=text)
-        found["fourier_undefined"] = Measured(int(lost), flag=True, long_name="rows are alike or not finite")
+        for name, (value, text) in numbers.items():
+            found[f"fourier_{name}"] = Measured(math.nan if undefined else value, long_name=text)
+        found["fourier_undefined"] = Measured(int(undefined), flag=True, long_name="rows are alike or not finite")
         return found
 
     def _rows(self, model: nn.Module) -> Tensor:
-        """Of the tokens, (p, d)."""
+        """Return the rows of the tokens, (p, d)."""
         matrix = self._matrix(model).movedim(self.axis, 0).flatten(1)
         tokens = slice(self.tokens) if isinstance(self.tokens, int) else self.tokens
         if isinstance(self.tokens, int) and self.tokens > len(matrix):
-            raise ValueError(f"tokens={self.tokens}, but {self.weight or 'the embedding'} has {len(matrix)} rows")
+            raise ValueError(
+                f"Expected tokens <= {len(matrix)}, the number of rows of {self.weight or 'the embedding'}, "
+                f"got {self.tokens}; lower tokens, or pass another weight"
+            )
         rows = matrix if tokens is None else matrix[tokens if isinstance(tokens, slice) else list(tokens)]
         if len(rows) < 4 or self.top < 1:
-            raise ValueError(f"expected 4 or more tokens and top >= 1, got {len(rows)} and {self.top}")
+            raise ValueError(f"Expected 4 or more tokens and top >= 1, got {len(rows)} and {self.top}; raise them")
         return rows
 
     def _matrix(self, model: nn.Module) -> Tensor:
@@ -136,11 +191,11 @@ class FourierProbe(Probe):
         embeddings = [f"{name}.weight".lstrip(".") for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
         name = self.weight or (embeddings[0] if len(embeddings) == 1 else "")
         owner, _, attribute = name.rpartition(".")
-        found = getattr(layers.get(owner), attribute, None) if attribute else None
-        if not isinstance(found, Tensor) or found.ndim < 2 or not found.is_floating_point():
+        matrix = getattr(layers.get(owner), attribute, None) if attribute else None
+        if not isinstance(matrix, Tensor) or matrix.ndim < 2 or not matrix.is_floating_point():
             matrices = embeddings or [key for key, value in model.named_parameters() if value.ndim > 1]
             raise ValueError(
-                f"weight={self.weight!r}: expected the name of a matrix with a row for each token, this model has "
-                f"{len(embeddings)} embeddings; FourierProbe(weight=...) may be {', '.join(matrices) or 'nothing here'}"
+                f"Expected weight= to name a matrix with a row for each token, got {self.weight!r} for a model with "
+                f"{len(embeddings)} embeddings; pass FourierProbe(weight=...), one of {', '.join(matrices) or 'none'}"
             )
-        return found
+        return matrix

@@ -8,15 +8,15 @@ With class means mu_c, c = 1, ..., K, their mean mu (each class counts once), m_
     NC2, norms   = standard deviation over mean of |m_c|             0 for equal norms
     NC2, angles  = mean over pairs |cos(m_c, m_c') + 1 / (K - 1)|    0 for the angles of a simplex
 
-(Papyan, Han and Donoho 2020, PNAS 117(40), arXiv:2008.08186). S_B has rank K - 1 at most. The pseudo-inverse is computed
-in the span of the class means, so that the cost is n K d also for wide layers. With two classes, NC2 is always 0. The
-mean of a class comes from its own n_c rows, which shrinks squared deviations by the factor (n_c - 1) / n_c: compare
-runs only at equal numbers of rows.
+(Papyan, Han and Donoho 2020, PNAS 117(40), arXiv:2008.08186). S_B has rank K - 1 at most. The pseudo-inverse is
+computed in the span of the class means, so that the cost is n K d also for wide layers. With two classes, NC2 is always
+0. The mean of a class comes from its own n_c rows, which shrinks squared deviations by the factor (n_c - 1) / n_c:
+compare runs only at equal numbers of rows.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -116,10 +116,10 @@ class NeuralCollapseProbe(LayerProbe):
         Layers to measure, see :func:`probe.forward.select_layers`. The literature measures the input of the last linear
         layer.
     reduce
-        Conversion of an output to rows, see :func:`probe.forward.reduce_output`. With ``"tokens"`` each position is a row: pass
-        a target for each position, or one for each input, which all its positions then have.
+        Conversion of an output to rows, see :func:`probe.forward.reduce_output`. With ``"tokens"`` each position is a
+        row: pass a target for each position, or one for each input, which all its positions then have.
     max_samples : int or None
-        Number of rows measured, at least 2. If a layer has more rows, a fixed random subset is measured. None: all rows.
+        Number of rows measured, at least 2; of more rows, a fixed random subset is measured. None: all rows.
     random_state : int
         Seed of the subset.
     device
@@ -149,7 +149,7 @@ class NeuralCollapseProbe(LayerProbe):
     0.0067
     """
 
-    variables: Variables = {
+    variables: ClassVar[Variables] = {
         "nc1": ("1", "NC1: within-class over between-class variance", False),
         "nc2_norms": ("1", "NC2: relative spread of the norms of class means", False),
         "nc2_angles": ("1", "NC2: distance from the angles of a simplex", False),

@@ -1,4 +1,4 @@
-"""Loss and accuracy on each split, from the forward pass that all probes share; what is scored: :mod:`probe.forward.scores`."""
+"""Loss and accuracy on each split, from the shared forward pass; :mod:`probe.forward.scores` has the definitions."""
 
 import math
 import warnings
@@ -8,59 +8,91 @@ from typing import Any
 import numpy as np
 
 from probe.base import Measured, Probe, Snapshot
+from probe.errors import ProbeWarning
+from probe.forward.data import Batch
 from probe.forward.layers import IGNORED, OUTPUT
 from probe.forward.passes import Scored, Tap
 from probe.forward.scores import score_rows
 
 
 class PerformanceProbe(Probe):
-    """Losses and accuracies: ``<split>_loss`` and ``<split>_accuracy``.
+    """Measure losses and accuracies: ``<split>_loss`` and ``<split>_accuracy``.
 
     Parameters
     ----------
     score : callable, optional
-        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, which is the default: of each row the
-        sum of losses, right answers (NaN where there is no right and wrong) and number of answers.
+        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, the default: for each row the sum of
+        losses, the number of right answers (NaN for a regression), and the number of answers.
 
-    Notes
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By step: ``<split>_loss`` (nats for classes, else the unit of the score) and ``<split>_accuracy`` (a fraction).
+        The attribute ``chance`` of an accuracy is the share of the largest class among the targets, ``n`` the number
+        of answers. Flag by (step, split): ``nonfinite_outputs``; the loss and the accuracy of this split are then NaN.
+
+    Warns
     -----
-    A loss that is not finite is NaN, and so is the accuracy beside it; the flag ``nonfinite_outputs`` says so. The
-    attribute ``chance`` of an accuracy is the share of the largest class among the targets, ``n`` the number of
-    answers.
+    ProbeWarning
+        If a loss is not finite.
+
+    See Also
+    --------
+    probe.forward.score_rows : The default score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import PerformanceProbe
+    >>> x, y = 5 * torch.eye(3), torch.tensor([0, 1, 1])
+    >>> series = PerformanceProbe().fit(torch.nn.Identity(), {"test": (x, y)}).series_
+    >>> round(series["test_loss"].item(), 4), round(series["test_accuracy"].item(), 4)
+    (1.68, 0.6667)
     """
 
     def __init__(self, *, score: Any = None) -> None:
         self.score = score
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """The output of the model, scored chunk by chunk."""
+        """Return the output of the model, scored chunk by chunk."""
         return (Tap(OUTPUT, Scored(self.score or score_rows)),)
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Score every split that has targets."""
         found: dict[str, Measured] = {}
-        nonfinite = []
+        flags = []
         for split, batch in snapshot.data.items():
-            rows = snapshot.outputs(split, [OUTPUT], reduce=Scored(self.score or score_rows))[OUTPUT]
-            if rows.shape[1] == 0:
-                nonfinite.append(-1)
+            scores = snapshot.outputs(split, [OUTPUT], reduce=Scored(self.score or score_rows))[OUTPUT]
+            if scores.shape[1] == 0:
+                flags.append(-1)
                 continue
-            numbers = rows.cpu().double().numpy()
-            loss, right, count = numbers.sum(0).tolist()
-            if count == 0:
-                raise ValueError(f"split {split!r} has no target to score, all are {IGNORED}")
-            finite = math.isfinite(loss)
-            nonfinite.append(int(not finite))
-            classes = not (math.isnan(right) and np.isnan(numbers[:, 1]).all())
-            if not finite:
-                loss = right = math.nan
-                warnings.warn(f"the {split} loss is not finite: it is NaN in the series", RuntimeWarning, stacklevel=2)
-            units = "nats" if classes else "1"
-            found[f"{split}_loss"] = Measured(loss / count, units=units, long_name=f"{split} loss")
-            if classes and batch.targets is not None:
-                attrs = {"chance": batch.chance, "n": int(count)}
-                found[f"{split}_accuracy"] = Measured(right / count, long_name=f"{split} accuracy", attrs=attrs)
+            measured = _of_split(split, batch, scores.cpu().double().numpy())
+            found |= measured
+            flags.append(int(math.isnan(measured[f"{split}_loss"].values)))
         found["nonfinite_outputs"] = Measured(
-            nonfinite, ("split",), {"split": snapshot.splits}, flag=True, long_name="the loss is not finite"
+            flags, ("split",), {"split": snapshot.splits}, flag=True, long_name="the loss is not finite"
         )
         return found
+
+
+def _of_split(split: str, batch: Batch, scores: np.ndarray) -> dict[str, Measured]:
+    """Return loss and accuracy from the scores of all rows (n, 3)."""
+    loss, right, count = scores.sum(0).tolist()
+    if count == 0:
+        raise ValueError(f"Expected a target to score in split {split!r}, got {IGNORED} for all; pass other targets")
+    classes = not (math.isnan(right) and np.isnan(scores[:, 1]).all())
+    if not math.isfinite(loss):
+        loss = right = math.nan
+        warnings.warn(
+            f"Expected a finite {split} loss, got NaN or infinity. It is NaN in the series; check whether training "
+            "has diverged",
+            ProbeWarning,
+            stacklevel=3,
+        )
+    found = {
+        f"{split}_loss": Measured(loss / count, units="nats" if classes else "1", long_name=f"{split} loss"),
+    }
+    if classes and batch.targets is not None:
+        attrs = {"chance": batch.chance, "n": int(count)}
+        found[f"{split}_accuracy"] = Measured(right / count, long_name=f"{split} accuracy", attrs=attrs)
+    return found

@@ -3,12 +3,12 @@
 Around an input x at the stem, all perturbations e have one length: ``epsilon`` times the mean norm of the inputs.
 
     random      e along Gaussian directions: mean over inputs and directions
-    worst       e with entries of one size and random signs: for each input the worst of k (a random search for what a
-                gradient finds: no bound on adversarial robustness)
-    Lipschitz   |f(x + e) - f(x)| / |e| over both kinds, mean and maximum; the maximum bounds the constant from below
+    worst       e with entries of one size and random signs: the worst of k for each input. This is a random search for
+                the perturbation that a gradient would find, and no bound on adversarial robustness.
+    Lipschitz   |f(x + e) - f(x)| / |e| over both kinds, mean and maximum. The maximum is a lower bound of the constant.
 
-f is the output of the model, all its numbers. In D dimensions a random direction sees about the root mean square of
-the singular values of the Jacobian J, |J|_F / sqrt(D), not the largest one.
+f is the output of the model, all its numbers. In D dimensions, the movement along a random direction is about the root
+mean square of the singular values of the Jacobian J, |J|_F / sqrt(D), not the largest of them.
 """
 
 import math
@@ -25,42 +25,85 @@ from probe.forward.outputs import reduce_output
 from probe.forward.passes import Scored
 from probe.forward.scores import score_rows
 from probe.forward.snapshot import generator
+from probe.layer_probe import random_rows
 
 
-def directions(k: int, dimension: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """First k Gaussian directions, then k of random signs; each of length 1: (2 k, dimension), float64, on the CPU."""
-    normal = torch.randn(2 * k, dimension, generator=generator, dtype=torch.float64)
-    return F.normalize(torch.cat([normal[:k], normal[k:].sign()]), dim=1)
-
-
-class RobustnessProbe(Probe):
-    """Loss and accuracy under perturbed inputs, and how far the output moves, for each split.
+def directions(n_directions: int, dimension: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Return random directions of length 1: Gaussian ones first, then ones of random signs.
 
     Parameters
     ----------
-    epsilon
-        Length of a perturbation over the mean norm at the stem of the measured points of all splits.
-    n_directions
-        k: so many Gaussian directions and so many of random signs, the same for all inputs and steps.
-    stem
-        What is perturbed: the input if it is floating-point, else the first layer with floating-point output (the
-        embedding of a token model, all positions together); or the name of a layer.
-    score : callable, optional
-        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, which is the default; of each row the
-        sum of losses, right answers (NaN if there is no right and wrong) and number of answers.
-    max_rows
-        Forward rows per observation: ``max_rows // ((2 k + 1) splits)`` points of each split are measured.
-    random_state
-        Seed of the directions and of the choice of points.
-    device
-        Not used for the forward passes, which run where the model is; accepted as by every probe.
+    n_directions : int
+        Number of directions of each kind, k.
+    dimension : int
+        Number of components D.
+    generator : torch.Generator, optional
+        Source of the random numbers, on the CPU.
 
-    Notes
-    -----
-    ``robustness_loss``, ``robustness_accuracy`` by (split, perturbation): ``none``, ``random``, ``worst``;
-    ``lipschitz_mean``, ``lipschitz_max`` by split; ``robustness_size``, the length of a perturbation; flags by split:
-    ``robustness_nonfinite`` (an output is not finite, and nothing is said) and ``robustness_unscored`` (no
-    targets). The attribute ``n_points``: of the smallest split.
+    Returns
+    -------
+    float64 Tensor of shape (2 k, D), on the CPU
+
+    See Also
+    --------
+    probe.RobustnessProbe : The measure that perturbs inputs along them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import directions
+    >>> found = directions(3, 4, generator=torch.Generator().manual_seed(0))
+    >>> found.shape, found[3].abs().tolist()
+    (torch.Size([6, 4]), [0.5, 0.5, 0.5, 0.5])
+    """
+    normal = torch.randn(2 * n_directions, dimension, generator=generator, dtype=torch.float64)
+    return F.normalize(torch.cat([normal[:n_directions], normal[n_directions:].sign()]), dim=1)
+
+
+class RobustnessProbe(Probe):
+    """Measure loss, accuracy and movement of the output under perturbed inputs.
+
+    Parameters
+    ----------
+    epsilon : float
+        Length of a perturbation over the mean norm at the stem of the measured points of all splits.
+    n_directions : int
+        Number k of Gaussian directions, and of directions of random signs; the same for all inputs and steps.
+    stem : str, optional
+        Name of the layer whose output is perturbed. Default: the input if it is floating-point, else the first layer
+        with floating-point output (the embedding of a token model, all positions together).
+    score : callable, optional
+        ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, the default: for each row the sum of
+        losses, the number of right answers (NaN for a regression), and the number of answers.
+    max_rows : int
+        Budget of forward rows per observation: ``max_rows // ((2 k + 1) splits)`` points of each split are measured.
+    random_state : int
+        Seed of the directions and of the choice of points.
+
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, split, perturbation), the latter ``none``, ``random`` and ``worst``: ``robustness_loss`` (nats) and
+        ``robustness_accuracy`` (a fraction). By (step, split): ``lipschitz_mean``, ``lipschitz_max`` (output over
+        input). By step: ``robustness_size``, the length of a perturbation. Flags by (step, split):
+        ``robustness_nonfinite`` (an output is not finite, and all numbers are NaN) and ``robustness_unscored`` (no
+        targets). The attribute ``n_points`` is the number of points of the smallest split.
+
+    See Also
+    --------
+    probe.measures.directions : The directions.
+
+    Examples
+    --------
+    The map x -> 3 x moves its output by three times the movement of the input:
+
+    >>> import torch
+    >>> from probe import RobustnessProbe
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = model.weight.data.copy_(3 * torch.eye(2))
+    >>> series = RobustnessProbe().fit(model, (torch.eye(2), torch.tensor([0, 1]))).series_
+    >>> round(series["lipschitz_max"].item(), 3)
+    3.0
     """
 
     def __init__(
@@ -72,7 +115,6 @@ class RobustnessProbe(Probe):
         score: Callable[[Tensor, Any], Tensor] | None = None,
         max_rows: int = 4096,
         random_state: int = 0,
-        device: Any = None,
     ) -> None:
         self.epsilon = epsilon
         self.n_directions = n_directions
@@ -80,29 +122,36 @@ class RobustnessProbe(Probe):
         self.score = score
         self.max_rows = max_rows
         self.random_state = random_state
-        self.device = device
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Send each point and its perturbed copies through the model."""
         if not (self.epsilon > 0 and self.n_directions >= 1):
-            raise ValueError(f"epsilon and n_directions must be positive, got {self.epsilon} and {self.n_directions}")
+            raise ValueError(
+                f"Expected epsilon > 0 and n_directions >= 1, got {self.epsilon} and {self.n_directions}; raise them"
+            )
         stem = snapshot.stem(self.stem)
         rows = {split: self._rows(snapshot, split) for split in snapshot.splits}
         norm = torch.cat([_norms(snapshot, split, stem, rows[split]) for split in rows]).mean().item()
         if not 0 < norm < math.inf:
-            raise ValueError(f"the points at {stem!r} have mean norm {norm}; expected a finite, positive one")
+            raise ValueError(
+                f"Expected points at {stem!r} with a finite, positive mean norm, got {norm}; pass another stem"
+            )
         tables = [self._table(snapshot, split, stem, chosen, self.epsilon * norm) for split, chosen in rows.items()]
-        return _tabulated([_summary(table) for table in tables], list(rows), self.epsilon * norm, min(map(len, tables)))
+        numbers = torch.stack([_summary(table) for table in tables])
+        return _variables(numbers, list(rows), self.epsilon * norm, min(map(len, tables)))
 
     def _rows(self, snapshot: Snapshot, split: str) -> Tensor:
         n = len(snapshot.data[split])
         points = min(n, self.max_rows // ((2 * self.n_directions + 1) * len(snapshot.splits)))
         if points < 1:
-            raise ValueError(f"max_rows={self.max_rows} leaves no point for split {split!r}; raise it")
-        return torch.randperm(n, generator=generator(self.random_state))[:points]
+            raise ValueError(
+                f"Expected max_rows for at least one point of split {split!r}, got {self.max_rows}; raise it to "
+                f"{(2 * self.n_directions + 1) * len(snapshot.splits)} or more"
+            )
+        return random_rows(n, points, self.random_state)
 
     def _table(self, snapshot: Snapshot, split: str, stem: str, rows: Tensor, size: float) -> Tensor:
-        """Loss, right, count and movement of each point and its copies, (points, 2 k + 1, 4)."""
+        """Return loss, right, count and movement of each point and its copies, (points, 2 k + 1, 4)."""
         copies = 2 * self.n_directions + 1
 
         def move(output: Tensor, positions: Tensor) -> Tensor:
@@ -129,12 +178,14 @@ def _norms(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
 
     found = snapshot.outputs(split, [stem], reduce=norms, rows=rows)
     if len(found[stem]) != len(rows):
-        raise ValueError(f"{stem!r} returns {len(found[stem])} rows for {len(rows)} inputs; name another: stem=...")
+        raise ValueError(
+            f"Expected one row of {stem!r} for each of {len(rows)} inputs, got {len(found[stem])}; pass another stem"
+        )
     return found[stem]
 
 
 def _summary(table: Tensor) -> Tensor:
-    """Loss (none, random, worst), accuracy (the same), mean and largest movement: (8,), NaN if it is not finite."""
+    """Return loss (none, random, worst), accuracy (the same), mean and largest movement, (8,); NaN if not finite."""
     loss, right, count, moved = table.unbind(2)  # each (points, 2 k + 1)
     if not torch.isfinite(moved).all():
         return table.new_full((8,), math.nan)
@@ -147,21 +198,22 @@ def _summary(table: Tensor) -> Tensor:
     return torch.stack([*scores[0], *scores[1], moved[:, 1:].mean(), moved[:, 1:].max()])
 
 
-def _tabulated(cells: list[Tensor], splits: list[str], size: float, n: int) -> dict[str, Measured]:
-    table, attrs = torch.stack(cells), {"n_points": n}
+def _variables(numbers: Tensor, splits: list[str], size: float, n: int) -> dict[str, Measured]:
+    """Return the variables of a table (splits, 8) of summaries."""
+    attrs = {"n_points": n}
     coords = {"split": splits, "perturbation": ["none", "random", "worst"]}
 
     def by(values: Any, text: str, *dims: str, **kwargs: Any) -> Measured:
         return Measured(values, dims, {dim: coords[dim] for dim in dims}, long_name=text, attrs=attrs, **kwargs)
 
-    lost, silent = table[:, 7].isnan(), table[:, 0].isnan()
+    nonfinite, unscored = numbers[:, 7].isnan(), numbers[:, 0].isnan() & ~numbers[:, 7].isnan()
     both = ("split", "perturbation")
     return {
-        "robustness_loss": by(table[:, :3], "loss of perturbed inputs", *both, units="nats"),
-        "robustness_accuracy": by(table[:, 3:6], "accuracy of perturbed inputs", *both),
-        "lipschitz_mean": by(table[:, 6], "mean movement of the output over that of the input", "split"),
-        "lipschitz_max": by(table[:, 7], "largest movement of the output over that of the input", "split"),
+        "robustness_loss": by(numbers[:, :3], "loss of perturbed inputs", *both, units="nats"),
+        "robustness_accuracy": by(numbers[:, 3:6], "accuracy of perturbed inputs", *both),
+        "lipschitz_mean": by(numbers[:, 6], "mean movement of the output over that of the input", "split"),
+        "lipschitz_max": by(numbers[:, 7], "largest movement of the output over that of the input", "split"),
         "robustness_size": Measured(size, long_name="length of a perturbation at the stem"),
-        "robustness_nonfinite": by(lost.int(), "outputs are not finite", "split", flag=True),
-        "robustness_unscored": by((silent & ~lost).int(), "no targets that can be scored", "split", flag=True),
+        "robustness_nonfinite": by(nonfinite.int(), "outputs are not finite", "split", flag=True),
+        "robustness_unscored": by(unscored.int(), "no targets that can be scored", "split", flag=True),
     }

@@ -1,12 +1,12 @@
 """Norms, ranks and spectral entropy of weight matrices.
 
 For a matrix W with singular values s_k: the Frobenius norm, the stable rank sum s^2 / max s^2, the effective rank
-exp(entropy of s / sum s) (Roy and Vetterli 2007) and that entropy in bits; see :mod:`probe.geometry.spectra`. They look at the
-parameters alone: no data, no forward pass. Weight decay shrinks the norm whether or not anything is learnt, and in
-front of a normalising layer the norm means nothing.
+exp(entropy of s / sum s) (Roy and Vetterli 2007), and this entropy in bits; see :mod:`probe.geometry.spectra`. All are
+functions of the parameters alone and need no data and no forward pass. Weight decay shrinks the norm whether or not the
+network learns, and in front of a normalising layer the norm has no effect on the output.
 
-On request also the entropy of each matrix's histogram, the quantity on the axes of the information plane of
-arXiv:2504.12700: see :mod:`probe.information.weight_histogram`.
+On request, the probe also measures the entropy of each matrix's histogram, the quantity on the axes of the information
+plane of arXiv:2504.12700: see :mod:`probe.information.weight_histogram`.
 """
 
 import math
@@ -19,19 +19,29 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import named_layers
-from probe.geometry.spectra import (
-    BLOCK,
-    effective_rank,
-    spectral_entropy,
-    squared_singular_values,
-    stable_rank,
-)
+from probe.geometry.spectra import BLOCK, effective_rank, spectral_entropy, squared_singular_values, stable_rank
 from probe.information.validation import to_float64_device
 from probe.information.weight_histogram import weight_histogram_entropy
+from probe.layer_probe import Variables, tabulated
+
+_VARIABLES: Variables = {
+    "weight_norm": ("1", "Frobenius norm", False),
+    "weight_stable_rank": ("1", "stable rank", False),
+    "weight_effective_rank": ("1", "effective rank of singular values", False),
+    "weight_spectral_entropy": ("bits", "entropy of singular values", False),
+    "weight_rank_undefined": ("1", "zero or not finite", True),
+}
+_HISTOGRAM: Variables = {
+    "weight_histogram_entropy": (
+        "bits",
+        "entropy of the histogram of weights: 29 bins on [-1, 1], one for all outside",
+        False,
+    )
+}
 
 
 class WeightSummary(NamedTuple):
-    """Of one matrix; the ranks and the entropy (bits) are NaN where there are none, and ``undefined`` says so."""
+    """Norm, ranks (in units of 1) and entropy (bits) of one matrix; NaN if undefined, as ``undefined`` flags."""
 
     norm: float
     stable_rank: float
@@ -41,24 +51,37 @@ class WeightSummary(NamedTuple):
 
 
 def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
-    """Norm, ranks and entropy of a weight tensor.
+    """Return norm, ranks and entropy of a weight tensor.
 
     Parameters
     ----------
     weight : Tensor of shape (out, ...)
-        Read as a matrix (out, rest): kernels of a convolution are one row for each output channel.
-    max_side
-        Above it, of the smaller side, no singular values are computed, which takes time with its third power.
+        Weights, read as a matrix (out, rest): each output channel of a convolution is one row.
+    max_side : int
+        Largest smaller side for which singular values are computed. Their time grows with its third power.
 
     Returns
     -------
     WeightSummary
-        ``undefined``: 1 for a matrix of zeros or with NaN or infinite entries, -1 above ``max_side``, else 0.
+        ``undefined`` is 1 for a matrix of zeros or with NaN or infinite entries, -1 above ``max_side``, else 0.
+
+    See Also
+    --------
+    frobenius_norm : The norm alone, of a tensor of any shape.
+    probe.WeightsProbe : The same numbers over training.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import weight_summary
+    >>> found = weight_summary(torch.diag(torch.tensor([2.0, 2.0, 2.0, 2.0])))
+    >>> round(found.norm, 4), round(found.stable_rank, 4), round(found.spectral_entropy, 4)
+    (4.0, 4.0, 2.0)
     """
     matrix, norm = weight.flatten(1), frobenius_norm(weight)
-    lost = not 0 < norm < math.inf
-    if lost or min(matrix.shape) > max_side:
-        return WeightSummary(norm, math.nan, math.nan, math.nan, 1 if lost else -1)
+    undefined = not 0 < norm < math.inf
+    if undefined or min(matrix.shape) > max_side:
+        return WeightSummary(norm, math.nan, math.nan, math.nan, 1 if undefined else -1)
     squares = squared_singular_values(matrix)
     values = squares.sqrt()
     ranks = stable_rank(squares).item(), effective_rank(values).item()
@@ -66,15 +89,50 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
 
 
 def frobenius_norm(weight: Tensor) -> float:
-    """Root of the sum of squares of a tensor of any shape, summed in float64, block by block."""
+    """Return the root of the sum of squares of a tensor, summed in float64 block by block.
+
+    Parameters
+    ----------
+    weight : Tensor of any shape
+        Numbers of any precision, also complex.
+
+    Returns
+    -------
+    float
+        Norm in the units of ``weight``; NaN or infinite if an entry is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import frobenius_norm
+    >>> frobenius_norm(torch.tensor([[3.0, 0.0], [0.0, 4.0]]))
+    5.0
+    """
     dtype = torch.promote_types(weight.dtype, torch.float64)
     return math.hypot(*(torch.linalg.vector_norm(part, dtype=dtype).item() for part in weight.flatten().split(BLOCK)))
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Floating-point parameters with two or more dimensions, by name; each once, also where it is tied.
+    """Return the floating-point parameters with two or more dimensions.
 
-    A parametrised one (:mod:`torch.nn.utils.parametrizations`) is the tensor that the layer computes with.
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any module.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Matrices by the names of ``model.named_parameters()``. A tied matrix appears once, under its first name. A
+        parametrised one (:mod:`torch.nn.utils.parametrizations`) is the tensor that the layer computes with.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import weight_matrices
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 2))
+    >>> list(weight_matrices(model))
+    ['0.weight', '2.weight']
     """
     found: dict[str, Tensor] = {}
     for name, module in {"": model, **named_layers(model)}.items():
@@ -90,66 +148,71 @@ def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
 
 
 class WeightsProbe(Probe):
-    """Norms and ranks of each weight matrix, and the norm of all trainable parameters.
+    """Measure norms and ranks of each weight matrix, and the norm of all trainable parameters.
 
     Parameters
     ----------
-    max_side
-        Matrices whose smaller side is larger have a norm and no ranks (flag -1).
-    histogram
-        Also ``weight_histogram_entropy``.
-    random_state
-        Not used, since nothing is drawn; accepted as by every probe.
+    max_side : int
+        Largest smaller side of a matrix for which ranks are computed; larger ones have a norm and the flag -1.
+    histogram : bool
+        Whether to measure ``weight_histogram_entropy``.
     device
-        Where singular values are computed. Default: where the weights are.
+        Device of the singular values. Default: the device of the weights.
 
-    Notes
-    -----
-    Variables by ``parameter`` (names as in ``model.named_parameters()``, vectors left out, frozen ones included):
-    ``weight_norm``, ``weight_stable_rank``, ``weight_effective_rank``, ``weight_spectral_entropy`` (bits), and the flag
-    ``weight_rank_undefined`` (see :func:`weight_summary`); ``weight_norm_total``: root of the sum of squares of all
-    trainable parameters, vectors too, each once, as an optimiser with weight decay sees them. A stack such as
-    ``in_proj_weight`` of :class:`torch.nn.MultiheadAttention` is one matrix.
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, parameter), with the names of ``model.named_parameters()``, without vectors, with frozen matrices:
+        ``weight_norm``, ``weight_stable_rank``, ``weight_effective_rank``, ``weight_spectral_entropy`` (bits), and the
+        flag ``weight_rank_undefined`` (see :func:`probe.measures.weight_summary`). By step: ``weight_norm_total``, the
+        root of the sum of squares of all trainable parameters, vectors too, each once, which is the norm that weight
+        decay acts on. A stack such as ``in_proj_weight`` of :class:`torch.nn.MultiheadAttention` is one matrix.
 
-    With ``histogram`` also ``weight_histogram_entropy`` (bits, at most log2 30) by ``parameter``: what arXiv:2504.12700
-    plots as information. No data is in it. Where a weight is not finite it is NaN, and ``weight_rank_undefined`` 1.
+        With ``histogram`` also ``weight_histogram_entropy`` by (step, parameter), in bits, at most log2 30. It is the
+        quantity that arXiv:2504.12700 plots as information, and it depends on no data. If a weight is not finite, the
+        entropy is NaN and ``weight_rank_undefined`` is 1.
+
+    See Also
+    --------
+    probe.measures.weight_summary : The same numbers of one matrix.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import WeightsProbe
+    >>> model = torch.nn.Linear(3, 3, bias=False)
+    >>> _ = model.weight.data.copy_(torch.eye(3))
+    >>> series = WeightsProbe().fit(model, (torch.zeros(2, 3), None)).series_
+    >>> round(series["weight_stable_rank"].item(), 4), round(series["weight_norm_total"].item(), 4)
+    (3.0, 1.7321)
     """
 
-    def __init__(
-        self, *, max_side: int = 2048, histogram: bool = False, random_state: int = 0, device: Any = None
-    ) -> None:
+    def __init__(self, *, max_side: int = 2048, histogram: bool = False, device: Any = None) -> None:
         self.max_side = max_side
         self.histogram = histogram
-        self.random_state = random_state
         self.device = device
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Decompose each matrix."""
         matrices = weight_matrices(snapshot.model)
         if not matrices:
-            raise ValueError("expected a floating-point parameter with two or more dimensions; this model has none")
-        cells = [weight_summary(to_float64_device(w, self.device), max_side=self.max_side) for w in matrices.values()]
+            raise ValueError(
+                "Expected a floating-point parameter with two or more dimensions, got a model without any; leave "
+                "WeightsProbe out"
+            )
         norms = [frobenius_norm(to_float64_device(w)) for w in snapshot.model.parameters() if w.requires_grad]
-        dims, coords = ("parameter",), {"parameter": list(matrices)}
-
-        def by(field: str, text: str, **kwargs: Any) -> Measured:
-            return Measured([getattr(cell, field) for cell in cells], dims, coords, long_name=text, **kwargs)
-
-        measured = {
-            "weight_norm": by("norm", "Frobenius norm"),
-            "weight_stable_rank": by("stable_rank", "stable rank"),
-            "weight_effective_rank": by("effective_rank", "effective rank of singular values"),
-            "weight_spectral_entropy": by("spectral_entropy", "entropy of singular values", units="bits"),
-            "weight_rank_undefined": by("undefined", "zero or not finite", flag=True),
+        cells = [self._cell(weight) for weight in matrices.values()]
+        coords = {"parameter": list(matrices)}
+        return {
+            **tabulated(cells, _VARIABLES, coords),
             "weight_norm_total": Measured(math.hypot(*norms), long_name="norm of all weights"),
+            **tabulated(cells, _HISTOGRAM if self.histogram else {}, coords),
         }
-        if self.histogram:
-            known = zip(matrices.values(), cells, strict=True)
-            bits = [_histogram(w) if math.isfinite(cell.norm) else math.nan for w, cell in known]
-            text = "entropy of the histogram of weights: 29 bins on [-1, 1], one for all outside"
-            measured["weight_histogram_entropy"] = Measured(bits, dims, coords, units="bits", long_name=text)
-        return measured
 
-
-def _histogram(weight: Tensor) -> float:
-    return weight_histogram_entropy(torch.view_as_real(weight) if weight.is_complex() else weight)
+    def _cell(self, weight: Tensor) -> dict[str, float]:
+        found = weight_summary(to_float64_device(weight, self.device), max_side=self.max_side)
+        cell = dict(zip(_VARIABLES, found, strict=True))
+        if self.histogram and math.isfinite(found.norm):
+            values = torch.view_as_real(weight) if weight.is_complex() else weight
+            cell["weight_histogram_entropy"] = weight_histogram_entropy(values)
+        return cell
