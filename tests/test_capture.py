@@ -19,7 +19,7 @@ X = torch.linspace(-2, 2, 30).reshape(10, 3)
 
 
 class Net(nn.Module):
-    """Counts the forwards of its last layer; calls one activation as a module and one as a function, in place."""
+    """Counts the calls of its last layer. One activation is a module and one is a function, both in place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Count(nn.Module):
 
 
 class Outer(nn.Module):
-    """Passes on what the part inside returns."""
+    """Returns a part of the output of an inner module."""
 
     def __init__(self, inner: nn.Module, take: Callable[[Any], Tensor]) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def see(model: nn.Module, site: str, inputs: Any = X, **kwargs: Any) -> Tensor:
 
 
 def manual(net: Net) -> dict[str, Tensor]:
-    """The sites of Net by matrix products."""
+    """Return the values of the sites of Net, computed by matrix products."""
     with torch.no_grad():
         first = X @ net.first.weight.T + net.first.bias
         second = first.clamp(min=0) @ net.second.weight.T + net.second.bias
@@ -92,13 +92,15 @@ def manual(net: Net) -> dict[str, Tensor]:
         (OUTPUT, OUTPUT),
     ],
 )
-def test_a_site_holds_what_was_there_before_anything_wrote_in_place(site: str, same: str) -> None:
+def test_a_site_holds_its_value_before_later_layers_overwrite_it(site: str, same: str) -> None:
     net = Net()
-    found = snapshot(net).outputs("all", [site, OUTPUT])  # to the end, or nothing has been overwritten yet
+    found = snapshot(net).outputs(
+        "all", [site, OUTPUT]
+    )  # OUTPUT makes the pass run on after the site, so that later layers overwrite it
     torch.testing.assert_close(found[site], manual(net)[same])
 
 
-def test_a_site_with_an_arrow_holds_what_comes_out_of_the_activation() -> None:
+def test_a_site_with_an_arrow_holds_the_output_of_the_activation() -> None:
     net = Net()
     torch.testing.assert_close(see(net, ":relu->"), manual(net)["second"].clamp(min=0))
 
@@ -107,7 +109,7 @@ def test_the_input_is_a_site() -> None:
     assert torch.equal(see(Net(), INPUT), X)
 
 
-def test_a_reduction_that_scores_sees_the_value_before_it_is_overwritten() -> None:
+def test_a_scored_reduction_receives_the_value_before_it_is_overwritten() -> None:
     net = Net()
     whole = Scored(lambda output, targets: output)
     seen = snapshot(net).outputs("all", [":relu", OUTPUT], reduce=whole)[":relu"]
@@ -148,7 +150,7 @@ def test_two_calls_in_one_module_are_two_sites() -> None:
     torch.testing.assert_close(see(model, ":relu.2"), (model.linear(X).clamp(min=0) - 1).detach())
 
 
-def test_activations_that_an_edit_or_a_reduction_calls_are_no_sites() -> None:
+def test_activations_called_by_an_edit_or_a_reduction_are_not_sites() -> None:
     net = Net()
     taps = [Tap("first", lambda z: torch.relu(z)), Tap("act:relu"), Tap(":relu")]
     run = RecordingPass(net, taps, edits={"first": lambda z, positions: torch.relu(z)})
@@ -183,7 +185,7 @@ def test_lstm_outputs_are_read_and_edited() -> None:
     torch.testing.assert_close(edited, h[0].detach())
 
 
-def test_layers_that_return_no_tensor_are_passed_by() -> None:
+def test_layers_that_return_no_tensor_are_skipped() -> None:
     model = Outer(Returns(lambda x: None), lambda out: torch.ones(10, 1))
     assert "inner" not in trace(model, X).order
     assert snapshot(model).outputs("all", ["inner", "inner.linear"]).keys() == {"inner.linear"}
@@ -204,7 +206,7 @@ def test_the_layers_inside_a_fused_transformer_encoder_fire() -> None:
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
 def test_a_padded_transformer_encoder_is_measured() -> None:
-    """In evaluation mode PyTorch would make nested tensors of the padded rows."""
+    """In evaluation mode PyTorch would convert the padded rows into nested tensors."""
     model, x = encoder(), torch.randn(4, 5, 8)
     inputs = {"src": x, "src_key_padding_mask": torch.tensor([[False] * 4 + [True]] * 4)}
     trained = model.train()(**inputs)
@@ -212,7 +214,7 @@ def test_a_padded_transformer_encoder_is_measured() -> None:
         torch.testing.assert_close(see(model, site, inputs, reduce="none"), trained.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_layer_whose_first_axis_is_not_the_inputs_is_refused() -> None:
+def test_a_layer_without_one_row_for_each_input_is_an_error() -> None:
     inputs = torch.randn(5, 6, 3)
     model = Outer(Returns(lambda x: x.transpose(0, 1)), lambda out: out.transpose(0, 1))
     with pytest.raises(
@@ -226,22 +228,22 @@ def test_a_layer_whose_first_axis_is_not_the_inputs_is_refused() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 512])
-def test_chunks_give_the_same_as_one_pass(batch_size: int) -> None:
+def test_blocks_give_the_same_values_as_one_pass(batch_size: int) -> None:
     net, sites = Net(), ["first", ":relu", "act:relu->", OUTPUT]
     whole = snapshot(net).outputs("all", sites)
-    chunked = snapshot(net, batch_size=batch_size).outputs("all", sites)
+    in_blocks = snapshot(net, batch_size=batch_size).outputs("all", sites)
     for site in sites:
-        torch.testing.assert_close(chunked[site], whole[site])
+        torch.testing.assert_close(in_blocks[site], whole[site])
 
 
 @pytest.mark.parametrize("rows", [[3], [2, 0, 2, 9], list(range(10)) * 3])
-def test_rows_are_taken_in_the_given_order_and_repeatedly(rows: list[int]) -> None:
+def test_rows_keep_the_given_order_and_can_repeat(rows: list[int]) -> None:
     net = Net()
     seen = snapshot(net, batch_size=4).outputs("all", ["second"], rows=torch.tensor(rows))["second"]
     torch.testing.assert_close(seen, manual(net)["second"][rows])
 
 
-def test_an_edit_is_told_the_places_of_its_rows_across_chunks() -> None:
+def test_an_edit_receives_the_positions_of_its_rows_across_blocks() -> None:
     net, rows = Net(), torch.tensor([5, 5, 5, 1, 1, 8, 8])
     shift = torch.randn(7, 4)
     edit = {"first": lambda z, positions: z + shift[positions]}
@@ -254,7 +256,7 @@ def test_an_edit_is_told_the_places_of_its_rows_across_chunks() -> None:
 def test_every_kind_of_site_can_be_edited(site: str) -> None:
     net = Net()
     seen = see(net, OUTPUT, edit={site: lambda z, positions: torch.zeros_like(z)})
-    assert torch.allclose(seen, seen[:1].expand_as(seen)), "what comes after depends on the inputs no more"
+    assert torch.allclose(seen, seen[:1].expand_as(seen)), "the output no longer depends on the inputs"
     assert not torch.allclose(see(net, OUTPUT), seen)
 
 
@@ -309,7 +311,7 @@ def test_a_layer_that_does_not_fire_is_missing_from_the_result() -> None:
     assert list(found) == ["first"]
 
 
-# -- nothing is left behind ------------------------------------------------------------------------------------------
+# -- the state is restored --------------------------------------------------------------------------------------------
 
 
 def state(model: nn.Module) -> dict[str, Any]:
@@ -334,24 +336,24 @@ def mixed() -> Net:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["forward", "edit", "reduce"])
-def test_an_exception_leaves_nothing_behind(where: str, error: type[BaseException]) -> None:
+def test_an_exception_restores_the_state(where: str, error: type[BaseException]) -> None:
     net = mixed()
     shot = snapshot(net)
 
     def fail(*_: Any) -> Tensor:
         torch.rand(1)
-        raise error("asked to fail")
+        raise error("failed on purpose")
 
     if where == "forward":
         net.act.register_forward_hook(fail)
     before = state(net)
     kwargs: dict[str, Any] = {"edit": {"first": fail}} if where == "edit" else {}
-    with pytest.raises(error, match="asked to fail"):
+    with pytest.raises(error, match="failed on purpose"):
         shot.outputs("all", [":relu", OUTPUT], reduce=fail if where == "reduce" else None, **kwargs)
     assert state(net) == before
 
 
-def test_a_stopped_pass_leaves_nothing_behind() -> None:
+def test_a_stopped_pass_restores_the_state() -> None:
     net = mixed()
     before = state(net)
     see(net, "act:relu")
@@ -372,7 +374,7 @@ def test_a_pass_runs_in_evaluation_mode_without_gradients_and_autocast() -> None
     assert seen == {"training": False, "grad": False, "dtype": torch.float32}
 
 
-def test_one_inside_another_leaves_the_random_states_to_the_outer_one() -> None:
+def test_only_the_outermost_isolated_restores_random_states() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Dropout())
     torch.manual_seed(3)
     before, drawn = torch.get_rng_state(), []
@@ -382,10 +384,10 @@ def test_one_inside_another_leaves_the_random_states_to_the_outer_one() -> None:
             with isolated(model), torch.enable_grad(), isolated(model):
                 assert (model[1].training, torch.is_grad_enabled()) == (False, False)
                 drawn.append(torch.rand(1).item() + np.random.rand() + random.random())  # noqa: NPY002
-            assert model[1].training, "the inner one puts back what it changes"
+            assert model[1].training, "the inner one restores the flags that it changes"
         with isolated(nn.Linear(3, 3)):
-            of_another = torch.rand(1).item()
-        assert torch.rand(1).item() == of_another, "for another model it is the outermost"
+            inner = torch.rand(1).item()
+        assert torch.rand(1).item() == inner, "for another model this one is the outermost"
     assert drawn[0] != drawn[1]
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -398,7 +400,7 @@ def test_a_training_flag_is_set_without_calling_train() -> None:
     see(Frozen(3, 2), OUTPUT)
 
 
-def test_other_function_modes_go_on_working() -> None:
+def test_other_function_modes_still_work() -> None:
     seen = []
 
     class Spy(TorchFunctionMode):
@@ -426,10 +428,10 @@ def compiled(kind: str, net: Net) -> nn.Module:
     return nn.DataParallel(net) if kind == "parallel" else net
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of torch.compile itself
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch.compile itself warns
 @pytest.mark.parametrize("kind", ["whole", "in place", "part", "parallel"])
 @pytest.mark.parametrize("when", ["before", "after"], ids=["before the first call", "after the first call"])
-def test_compiled_models_are_seen_and_go_on_as_before(kind: str, when: str) -> None:
+def test_compiled_models_are_measured_and_work_as_before(kind: str, when: str) -> None:
     torch._dynamo.reset()
     net = Net()
     expected, model = manual(net), compiled(kind, net)
@@ -460,7 +462,7 @@ def test_observing_a_compiled_model_does_not_compile_it_again() -> None:
     assert len(graphs) == 1
 
 
-def test_a_trace_knows_order_shapes_and_types() -> None:
+def test_a_trace_records_order_shapes_and_kinds() -> None:
     seen: Trace = trace(
         nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 2)), torch.tensor([[0, 1], [2, 3]])
     )
@@ -469,7 +471,7 @@ def test_a_trace_knows_order_shapes_and_types() -> None:
     assert [seen.is_floating(site) for site in seen.order] == [False, True, True, True, True]
 
 
-def test_a_batch_moves_only_what_has_a_row_for_each_input() -> None:
+def test_a_batch_selects_rows_only_of_tensors_with_one_row_for_each_input() -> None:
     batch = Batch((X, torch.eye(2), "word"), torch.arange(10))
     (x, table, word), targets = batch.take(torch.tensor([4, 4]), torch.device("cpu"))
     assert torch.equal(x, X[[4, 4]])

@@ -42,7 +42,7 @@ class Blocks(nn.Module):
 
 
 class Functional(nn.Module):
-    """Activations are functions; the dropout has no parameters."""
+    """Its activations are functions, and its dropout has no parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,13 +112,13 @@ def test_layers_are_selected_in_the_order_of_the_model(layers: Any, expected: li
         ([], r"got layers=\[\]; pass layers=None"),
     ],
 )
-def test_a_selection_that_selects_nothing_says_what_there_is(layers: Any, message: str) -> None:
+def test_the_error_of_an_empty_selection_lists_layers(layers: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         select_layers(Blocks(), layers)
 
 
 @pytest.mark.parametrize("layers", [[3], nn.Linear(2, 2)])
-def test_things_that_name_no_layer_are_refused(layers: Any) -> None:
+def test_a_selection_of_another_type_is_an_error(layers: Any) -> None:
     with pytest.raises(TypeError, match="Expected layers= to hold names, globs"):
         select_layers(Blocks(), layers)
 
@@ -145,18 +145,18 @@ def test_default_layers_of_stages_in_a_container_are_the_blocks() -> None:
     assert default_layers(stages) == ["0.0", "0.1", "1.0", "1.1"]
 
 
-def test_of_two_kinds_of_blocks_the_one_with_more_parameters_counts() -> None:
+def test_default_layers_are_the_kind_of_blocks_with_most_parameters() -> None:
     model = nn.ModuleDict({"small": nn.Sequential(BasicBlock(1), BasicBlock(1)), "big": nn.ModuleList([Block(9)])})
     assert default_layers(model) == ["big.0"]
 
 
-def test_blocks_that_stand_in_two_containers_are_named_once() -> None:
+def test_blocks_in_two_containers_are_named_once() -> None:
     model = Blocks()
     model.again = nn.Sequential(*model.blocks)
     assert default_layers(model) == ["blocks.0", "blocks.1"]
 
 
-def test_modules_are_named_as_torch_names_them() -> None:
+def test_names_of_modules_equal_those_of_torch() -> None:
     shared = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     model = nn.Sequential(
         OrderedDict(a=shared, b=nn.ModuleDict({"c": shared, "d": nn.Sequential(shared[0], nn.Tanh())}))
@@ -168,7 +168,7 @@ def test_modules_are_named_as_torch_names_them() -> None:
     assert list(found) == ["", "a", "a.0", "a.1", "b", "b.d", "b.d.1"]
 
 
-def test_wrappers_are_looked_through() -> None:
+def test_wrappers_are_removed() -> None:
     model = Blocks()
     compiled = torch.compile(nn.DataParallel(model), backend="eager")
     assert unwrap(compiled) is model
@@ -189,7 +189,7 @@ class Answer:
 
 
 class ModelOutput(OrderedDict):  # type: ignore[type-arg]
-    """Like the outputs of Hugging Face models: a dict with attributes."""
+    """A dict with attributes, as the outputs of Hugging Face models."""
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ class ModelOutput(OrderedDict):  # type: ignore[type-arg]
     ],
     ids=lambda output: type(output).__name__,
 )
-def test_an_output_stands_for_its_logits_or_its_first_tensor(output: Any) -> None:
+def test_the_tensor_of_an_output_is_its_logits_or_its_first_tensor(output: Any) -> None:
     assert tensor_of(output, "it") is B
 
 
 @pytest.mark.parametrize("output", [None, "text", {}, (), {"logits": None}])
-def test_an_output_without_a_tensor_is_named(output: Any) -> None:
+def test_an_output_without_a_tensor_is_an_error(output: Any) -> None:
     with pytest.raises(TypeError, match=r"Expected a tensor in the output of the head, got .* no tensor"):
         tensor_of(output, "the head")
 
@@ -223,7 +223,7 @@ def test_an_output_without_a_tensor_is_named(output: Any) -> None:
     ("output", "expected"),
     [(A, B), ((A, 1), (B, 1)), ([A, 1], [B, 1]), ((None, A), (None, B)), (Named(1, A), Named(1, B))],
 )
-def test_an_edit_exchanges_the_tensor_and_keeps_the_rest(output: Any, expected: Any) -> None:
+def test_an_edit_replaces_the_tensor_and_keeps_the_rest(output: Any, expected: Any) -> None:
     new = replace_tensor(output, B, "it")
     assert type(new) is type(expected)
     assert new is B if isinstance(output, Tensor) else all(x is y for x, y in zip(new, expected, strict=True))
@@ -238,7 +238,9 @@ def test_an_edit_exchanges_the_tensor_and_keeps_the_rest(output: Any, expected: 
         (((A,), 1), lambda new: new[0][0]),
     ],
 )
-def test_an_edit_reaches_into_mappings_dataclasses_and_nests(output: Any, get: Callable[[Any], Tensor]) -> None:
+def test_an_edit_replaces_tensors_in_mappings_dataclasses_and_nested_outputs(
+    output: Any, get: Callable[[Any], Tensor]
+) -> None:
     new = replace_tensor(output, B, "it")
     assert type(new) is type(output)
     assert get(new) is B
@@ -274,13 +276,13 @@ IMAGES = torch.arange(48.0).reshape(2, 3, 4, 2)  # (n, C, H, W)
         (IMAGES, "tokens", [0, 8, 16]),
     ],
 )
-def test_reductions_give_these_rows(output: Tensor, reduce: Any, first_row: list[float]) -> None:
+def test_reductions_return_these_rows(output: Tensor, reduce: Any, first_row: list[float]) -> None:
     rows = reduce_output(output, reduce)
     assert rows[0].tolist() == first_row
     assert len(rows) == ({2: 2, 3: 8, 4: 16}[output.ndim] if reduce == "tokens" else 2)
 
 
-def test_none_as_a_word_leaves_the_output_as_it_is() -> None:
+def test_the_reduction_named_none_keeps_the_output() -> None:
     assert reduce_output(IMAGES, "none").shape == IMAGES.shape
 
 
@@ -300,7 +302,7 @@ def test_float64_is_kept() -> None:
 
 
 @pytest.mark.parametrize("output", [torch.zeros(4), FLAT, TOKENS, IMAGES])
-def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> None:
+def test_an_unknown_reduction_is_an_error_for_each_output(output: Tensor) -> None:
     with pytest.raises(ValueError, match=r"Expected reduce= to be None, 'last'.*got 'max'"):
         reduce_output(output, "max")
 
@@ -323,7 +325,7 @@ def test_an_unknown_reduction_is_refused_whatever_the_output(output: Tensor) -> 
         (FLAT, lambda z: z.mean(), ValueError, "from the callable reduce of the head, got a single number"),
     ],
 )
-def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: type[Exception], message: str) -> None:
+def test_impossible_reductions_are_an_error(output: Tensor, reduce: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         reduce_output(output, reduce, "the head")
 
@@ -332,7 +334,7 @@ def test_reductions_that_cannot_be_say_so(output: Tensor, reduce: Any, error: ty
     ("shape", "reduce"),
     [
         *itertools.product([(5,), (5, 3), (5, 2, 3), (5, 3, 2, 2)], [None, "mean", "flatten", "tokens"]),
-        *itertools.product([(5,), (5, 3), (5, 2, 3)], [0]),  # of an image, an index counts channels
+        *itertools.product([(5,), (5, 3), (5, 2, 3)], [0]),  # for an image an index selects a channel
     ],
 )
 def test_complex_outputs_keep_their_distances(shape: tuple[int, ...], reduce: Any) -> None:
@@ -344,16 +346,16 @@ def test_complex_outputs_keep_their_distances(shape: tuple[int, ...], reduce: An
     torch.testing.assert_close((found[:, None] - found[None]).square().sum(-1), distances)
 
 
-def test_sparse_and_quantised_outputs_are_read_as_the_numbers_that_they_stand_for() -> None:
+def test_sparse_and_quantised_outputs_become_dense_numbers() -> None:
     dense = torch.tensor([[0.0, 1.5], [2.0, 0.0]])
     assert torch.equal(reduce_output(dense.to_sparse(), None), dense)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.ao is on its way out
+        warnings.simplefilter("ignore")  # torch.ao is deprecated
         quantised = torch.quantize_per_tensor(dense, 0.5, 0, torch.qint8)
     assert torch.equal(reduce_output(quantised, None), dense)
 
 
-def test_the_inside_of_an_attention_layer_is_no_default_layer() -> None:
+def test_the_projections_of_an_attention_layer_are_not_default_layers() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -362,7 +364,7 @@ def test_the_inside_of_an_attention_layer_is_no_default_layer() -> None:
     assert select_layers(Net()) == ["attention", "head"]
 
 
-def test_an_average_of_weights_is_looked_into() -> None:
+def test_an_average_of_weights_is_unwrapped() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     average = torch.optim.swa_utils.AveragedModel(net)
     assert unwrap(average) is average.module

@@ -1,4 +1,4 @@
-"""Models of all kinds are measured as docs/compatibility.md says, and trained as if nothing looked at them."""
+"""Measure many kinds of models: the results equal docs/compatibility.md, and the training stays unchanged."""
 
 import contextlib
 from collections import Counter, OrderedDict, deque
@@ -18,11 +18,11 @@ from probe.testing import state_of
 PAGE = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore")  # what is said while a case is tried is a part of its row
+@pytest.mark.filterwarnings("ignore")  # the row of a case contains its warnings
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=[pytest.mark.slow] if c.needs else [], id=c.name) for c in CASES]
 )
-def test_a_model_is_measured_as_the_page_says_and_its_training_untouched(case: Case) -> None:
+def test_measurements_equal_the_page_and_the_training_is_unchanged(case: Case) -> None:
     if case.needs:
         pytest.importorskip(case.needs)
     outcome = tried(case)
@@ -42,7 +42,7 @@ def test_every_case_has_a_row_and_every_row_a_case() -> None:
 
 
 class Scribbler(nn.Module):
-    """Writes to itself in whatever way the test asks for."""
+    """Model with attributes of many types, to which a test writes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_what_a_pass_writes_to_the_model_is_found_and_put_back(write: Any) -> None:
+def test_writes_of_a_pass_to_the_model_are_detected_and_restored(write: Any) -> None:
     model = Scribbler()
     objects, before = dict(vars(model)), state_of(model, None)
     with recording_side_effects(model) as places:
@@ -84,21 +84,21 @@ def test_what_a_pass_writes_to_the_model_is_found_and_put_back(write: Any) -> No
     assert len(places) == 1
     with contextlib.suppress(KeyError), restoring(places):
         write(model)
-        raise KeyError  # an error on the way changes nothing
+        raise KeyError  # an error makes no difference
     assert state_of(model, None) == before
-    assert all(vars(model)[name] is value for name, value in objects.items()), "the objects are the same ones"
+    assert all(vars(model)[name] is value for name, value in objects.items()), "the objects are identical"
 
 
-def test_a_model_that_writes_nothing_is_left_alone() -> None:
+def test_a_model_that_writes_nothing_has_no_side_effects() -> None:
     model = Scribbler()
     model.register_buffer("empty", None)
     model.last = torch.full((2,), torch.nan)
     with recording_side_effects(model) as places:
-        model.number = 3.0 / 2  # an equal one
+        model.number = 3.0 / 2  # an equal number
     assert places == []
 
 
-def test_putting_back_does_not_disturb_a_backward_pass_that_is_to_come() -> None:
+def test_restoring_does_not_disturb_a_later_backward_pass() -> None:
     model = Counting()
     loss = (model(vectors()[0]) * model.seen).sum()
     with recording_side_effects(model):
@@ -129,7 +129,7 @@ def test_a_carried_state_survives_an_observation() -> None:
 # -- sequences -------------------------------------------------------------------------------------------------------
 
 
-def test_padding_at_the_end_is_told_where_layers_are_read_there() -> None:
+def test_padding_at_the_end_is_a_warning_if_layers_are_read_there() -> None:
     model, data = language()
     inputs, targets = data
     for probe in (MutualInfoProbe(reduce=0), MutualInfoProbe(reduce="tokens"), PerformanceProbe()):
@@ -144,7 +144,7 @@ def test_positions_without_a_target_are_left_out() -> None:
     model, (inputs, targets) = language()
     some = MutualInfoProbe(reduce="tokens", layers="head").fit(model, (inputs, targets)).series_
     others = torch.where(targets == -100, torch.randint(11, targets.shape), inputs["input_ids"])
-    # the numbers at masked positions reach no position that has a target: the attention mask hides them
+    # the attention mask hides masked positions from every position with a target
     changed = {**inputs, "input_ids": torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], others)}
     assert not torch.equal(changed["input_ids"], inputs["input_ids"])
     again = MutualInfoProbe(reduce="tokens", layers="head").fit(model, (changed, targets)).series_

@@ -1,4 +1,4 @@
-"""Going on from a site with other values: the modules after it alone, or the whole model, and never a difference."""
+"""Forward passes from a site with other values: the suffix and the whole model give the same results."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ ROWS = torch.tensor([0, 3, 3, 7, 9, 1, 1, 2, 8])
 
 
 class Model(nn.Module):
-    """Parts by name, and what is done with them."""
+    """Model of named parts, with a forward function."""
 
     def __init__(self, forward: Callable[[Any, Tensor], Any], **parts: nn.Module) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def skipping() -> nn.Module:
 
 
 def holding() -> nn.Module:
-    """A skip connection that no argument shows: the last part adds what the first has kept."""
+    """A hidden skip connection. The last part adds a value that the first part keeps as an attribute."""
 
     def keep(part: Any, x: Tensor) -> Tensor:
         part.kept.append(x)
@@ -112,13 +112,13 @@ def holding() -> nn.Module:
 
 
 def masked() -> nn.Module:
-    """The last part is called with two arguments."""
+    """Model whose last part is called with two arguments."""
     last = nn.Bilinear(8, 6, 3)
     return Model(lambda m, x: m.last(m.two(m.one(x)), x), one=nn.Linear(6, 8), two=nn.Linear(8, 8), last=last)
 
 
 def repeated() -> nn.Module:
-    """One layer twice, one activation everywhere."""
+    """Model that calls one layer twice and one activation three times."""
     one, act = nn.Linear(6, 6), nn.ReLU()
     return nn.Sequential(one, act, nn.Linear(6, 6), act, one, act, nn.Linear(6, 3))
 
@@ -161,13 +161,13 @@ def shot(model: nn.Module, inputs: Any, **kwargs: Any) -> Snapshot:
 
 
 def other_values(snapshot: Snapshot, site: str) -> Tensor:
-    """Values for the site that no input gives."""
+    """Return values of the site that no input produces."""
     value = snapshot.outputs("all", [site], reduce="none", rows=ROWS)[site]
     return value + torch.randn(value.shape, generator=seeded(2))
 
 
 def calls(model: nn.Module, name: str) -> list[int]:
-    """How many rows each call of a module has, from now on."""
+    """Return a list to which each later call of a module appends its number of rows."""
     seen: list[int] = []
     model.get_submodule(name).register_forward_hook(lambda m, args, out: seen.append(len(out)))
     return seen
@@ -185,7 +185,7 @@ def both_ways(snapshot: Snapshot, site: str, sites: list[str], **kwargs: Any) ->
 
 
 @pytest.mark.parametrize(("make", "inputs", "site", "sites", "before"), CHAINS)
-def test_only_the_modules_after_the_site_run_where_they_are_a_chain(
+def test_only_the_modules_after_the_site_run_if_they_are_a_chain(
     make: Callable[[], nn.Module], inputs: Tensor, site: str, sites: list[str], before: str
 ) -> None:
     model = built(make).eval()
@@ -194,13 +194,13 @@ def test_only_the_modules_after_the_site_run_where_they_are_a_chain(
     seen, values = calls(model, before), other_values(snapshot, site)
     del seen[:]
     snapshot.outputs_from("all", site, lambda at: values[at], sites, rows=ROWS)
-    assert seen == [], f"{before!r} runs"
+    assert seen == [], f"{before!r} ran"
     snapshot.outputs("all", sites, rows=ROWS, edit={site: lambda z, at: values[at]})
-    assert sum(seen) == len(ROWS), "but it can be seen"
+    assert sum(seen) == len(ROWS), "the edited pass runs it"
 
 
 @pytest.mark.parametrize(("make", "inputs", "site", "sites"), BROKEN)
-def test_the_whole_model_runs_where_they_are_not(
+def test_the_whole_model_runs_if_there_is_no_chain(
     make: Callable[[], nn.Module], inputs: Tensor, site: str, sites: list[str]
 ) -> None:
     model = built(make).eval()
@@ -213,7 +213,7 @@ def test_the_whole_model_runs_where_they_are_not(
     assert sum(len(x) for x in entries) == len(ROWS)
 
 
-def test_the_values_are_those_of_the_modules_by_hand() -> None:
+def test_the_values_equal_direct_calls_of_the_modules() -> None:
     model = built(mlp).eval()
     found, values = both_ways(shot(model, X), "0", ["2", OUTPUT])
     torch.testing.assert_close(found[OUTPUT], model[1:](values.clone()).detach())
@@ -221,7 +221,7 @@ def test_the_values_are_those_of_the_modules_by_hand() -> None:
 
 
 @pytest.mark.parametrize("make", [mlp, functional, skipping, holding, masked, repeated])
-def test_from_the_input_the_model_runs_without_its_inputs_being_gathered(
+def test_a_pass_from_the_input_does_not_gather_the_inputs_of_the_data(
     make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = shot(built(make).eval(), X)
@@ -244,7 +244,7 @@ def test_inputs_that_are_not_one_tensor_go_through_the_whole_model() -> None:
     both_ways(snapshot, INPUT, ["two", OUTPUT])
 
 
-def test_the_site_itself_can_be_asked_for() -> None:
+def test_the_site_itself_can_be_requested() -> None:
     found, values = both_ways(shot(built(mlp), X), "0", ["0", OUTPUT])
     torch.testing.assert_close(found["0"], values)
 
@@ -262,11 +262,11 @@ def bypass(model: Any) -> None:
 
 
 def shorten(model: Any) -> None:
-    del model[3]  # the names of what comes after are others now, and the last one is gone
+    del model[3]  # the later modules get other names, and the last name is gone
 
 
 @pytest.mark.parametrize("change", [append, exchange, bypass, shorten])
-def test_a_model_that_has_changed_since_the_trace_is_seen_as_it_is_now(change: Callable[[Any], None]) -> None:
+def test_a_model_that_changed_after_the_trace_is_measured_in_its_present_form(change: Callable[[Any], None]) -> None:
     model = built(mlp).eval()
     old = shot(model, X)
     both_ways(old, "0", [OUTPUT])
@@ -277,7 +277,7 @@ def test_a_model_that_has_changed_since_the_trace_is_seen_as_it_is_now(change: C
         torch.testing.assert_close(found[OUTPUT], model[1:](values.clone()).detach())
 
 
-def test_a_chain_stops_after_the_last_wanted_site() -> None:
+def test_a_suffix_stops_after_the_last_requested_site() -> None:
     model = built(mlp).eval()
     snapshot = shot(model, X)
     seen, values = calls(model, "4"), other_values(snapshot, "0")
@@ -286,7 +286,7 @@ def test_a_chain_stops_after_the_last_wanted_site() -> None:
     assert seen == []
 
 
-def test_rows_groups_and_targets_are_as_in_a_pass_through_the_model() -> None:
+def test_rows_groups_and_targets_are_those_of_a_pass_through_the_model() -> None:
     snapshot = shot(built(mlp).eval(), X, batch_size=4)
     sizes: list[int] = []
 
@@ -295,15 +295,15 @@ def test_rows_groups_and_targets_are_as_in_a_pass_through_the_model() -> None:
         return z[:, :1] + y[:, None]
 
     values = other_values(snapshot, "0")
-    tail = snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS, reduce=Scored(scored), group=3)[
+    scores = snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS, reduce=Scored(scored), group=3)[
         "2"
     ]
-    plain = snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS)["2"]
-    torch.testing.assert_close(tail[:, 0] - plain[:, 0], ROWS.float())
+    outputs = snapshot.outputs_from("all", "0", lambda at: values[at], ["2"], rows=ROWS)["2"]
+    torch.testing.assert_close(scores[:, 0] - outputs[:, 0], ROWS.float())
     assert sizes == [3, 3, 3]
 
 
-def test_half_precision_is_put_as_the_model_has_it() -> None:
+def test_values_are_converted_into_the_precision_of_the_model() -> None:
     model = built(mlp).eval().bfloat16()
     snapshot = shot(model, X.bfloat16())
     values = torch.randn(len(ROWS), 8, generator=seeded(2))
@@ -312,8 +312,8 @@ def test_half_precision_is_put_as_the_model_has_it() -> None:
     torch.testing.assert_close(found, model[1:](values.bfloat16()).float().detach())
 
 
-@pytest.mark.parametrize("where", ["put", "tail"])
-def test_nothing_is_left_behind(where: str) -> None:
+@pytest.mark.parametrize("where", ["values", "suffix"])
+def test_the_state_is_restored(where: str) -> None:
     model = built(mlp).train()
     model[3].eval()
     before = state(model)
@@ -323,12 +323,12 @@ def test_nothing_is_left_behind(where: str) -> None:
     assert state(model) == before
 
     def fail(*_: Any) -> Tensor:
-        raise RuntimeError("asked to fail")
+        raise RuntimeError("failed on purpose")
 
-    handle = model[4].register_forward_hook(fail) if where == "tail" else None
-    put = fail if where == "put" else lambda at: values[at]
-    with pytest.raises(RuntimeError, match="asked to fail"):
-        snapshot.outputs_from("all", "0", put, ["3:tanh", OUTPUT], rows=ROWS)
+    handle = model[4].register_forward_hook(fail) if where == "suffix" else None
+    make_values = fail if where == "values" else lambda at: values[at]
+    with pytest.raises(RuntimeError, match="failed on purpose"):
+        snapshot.outputs_from("all", "0", make_values, ["3:tanh", OUTPUT], rows=ROWS)
     if handle is not None:
         handle.remove()
     assert state(model) == before
@@ -348,7 +348,7 @@ def test_a_trace_holds_names_only() -> None:
     assert seen.links[INPUT] == (OUTPUT, True)
 
 
-def test_a_chain_must_be_one_in_every_split() -> None:
+def test_a_link_must_exist_in_every_split() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         h = m.two(m.one(x))
         return m.three(h if len(x[0]) == 6 else h + 1)
@@ -383,14 +383,14 @@ def tower(second: nn.Module | None = None) -> nn.Sequential:
 
 
 class Keeps(nn.Linear):
-    """Holds on to what it returns."""
+    """Keeps a reference to its output."""
 
     def forward(self, x: Tensor) -> Tensor:
         self.kept = super().forward(x)
         return self.kept
 
 
-def test_activations_write_over_what_nobody_else_holds_and_are_left_as_they_were() -> None:
+def test_activations_work_in_place_if_no_other_code_holds_their_input() -> None:
     model = built(tower).eval()
     places: list[int] = []
     model[4].register_forward_pre_hook(lambda m, args: places.append(args[0].data_ptr()))
@@ -399,28 +399,28 @@ def test_activations_write_over_what_nobody_else_holds_and_are_left_as_they_were
     torch.testing.assert_close(found[OUTPUT], model[1:](values.clone()).detach())
     mine = values.clone()
     snapshot.outputs_from("all", "0", lambda at: mine, [OUTPUT], rows=ROWS)
-    assert torch.equal(mine, values.relu()), "the first activation had a value of its own and should have used it"
+    assert torch.equal(mine, values.relu()), "the first activation could have worked in place"
     assert (model[1].inplace, model[3].inplace) == (False, False)
 
 
-@pytest.mark.parametrize("who", ["a hook", "the module", "a forward of its own"])
-def test_what_somebody_else_holds_is_not_written_over(who: str) -> None:
+@pytest.mark.parametrize("who", ["a hook", "the module", "a forward of the instance"])
+def test_values_that_other_code_holds_are_not_overwritten(who: str) -> None:
     model = built(lambda: tower(Keeps(8, 8) if who == "the module" else None)).eval()
     held: list[Tensor] = []
     if who == "a hook":
         model[2].register_forward_hook(lambda m, args, out: held.append(out))
-    elif who == "a forward of its own":
-        plain = model[2].forward
-        model[2].forward = lambda x: held.append(plain(x)) or held[-1]  # type: ignore[func-returns-value, method-assign]
+    elif who == "a forward of the instance":
+        original = model[2].forward
+        model[2].forward = lambda x: held.append(original(x)) or held[-1]  # type: ignore[func-returns-value, method-assign]
     snapshot = shot(model, X)
     values = other_values(snapshot, "0")
     snapshot.outputs_from("all", "0", lambda at: values.clone(), [OUTPUT], rows=ROWS)
     kept = model[2].kept if who == "the module" else held[-1]
-    assert (kept < -0.3).any(), "SiLU returns nothing below -0.28, so that this can fail"
+    assert (kept < -0.3).any(), "SiLU returns no value below -0.28, so this test can fail"
     torch.testing.assert_close(kept, F.linear(values.relu(), model[2].weight, model[2].bias).detach())
 
 
-def test_modules_of_a_chain_run_with_the_defaults_of_the_user_and_reductions_with_pytorchs() -> None:
+def test_modules_run_with_the_defaults_of_the_user_and_reductions_with_those_of_pytorch() -> None:
     inside: list[torch.dtype] = []
     within: list[torch.dtype] = []
 

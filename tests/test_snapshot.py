@@ -52,7 +52,7 @@ def test_tuples_and_mappings_are_several_inputs(inputs: Any) -> None:
     torch.testing.assert_close(out(Sum(), {"train": (inputs, None)}, "train"), 21 * X)
 
 
-def test_an_input_without_rows_is_passed_whole() -> None:
+def test_an_input_without_rows_is_passed_unchanged() -> None:
     torch.testing.assert_close(out(Sum(), ((X, torch.ones(3)), None)), X + 10)
 
 
@@ -80,7 +80,7 @@ def test_an_input_without_rows_is_passed_whole() -> None:
         (("words", Y), TypeError, "Expected inputs to be a tensor"),
     ],
 )
-def test_data_of_another_form_is_refused(data: Any, error: type[Exception], message: str) -> None:
+def test_data_of_another_form_is_an_error(data: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         read_data(data)
 
@@ -111,20 +111,20 @@ def test_data_that_does_not_fit_the_model_is_an_error_at_attach(model: nn.Module
         (nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)), Y, "0"),
     ],
 )
-def test_the_stem_is_where_inputs_become_numbers(model: nn.Module, inputs: Tensor, stem: str) -> None:
+def test_the_stem_is_the_first_site_with_floating_point_numbers(model: nn.Module, inputs: Tensor, stem: str) -> None:
     assert Snapshot(model, 0, read_data((inputs, None)), trace(model, inputs[:2])).stem() == stem
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_shared_rows_wait_on_the_host_and_are_given_on_the_device_of_the_model() -> None:
+def test_shared_rows_are_stored_on_the_cpu_and_returned_on_the_device_of_the_model() -> None:
     model, x = nn.Linear(64, 4096).cuda(), torch.randn(8192, 64)
     tap, data = Tap("<output>"), read_data((x, None))
     shot = Snapshot(model, 0, data, trace(model, x[:2].cuda()), shared=[tap], batch_size=512)
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     shot.run_shared_pass()
-    assert torch.cuda.max_memory_allocated() - before < 8 * 512 * 4096 * 4, "a few blocks, of which there are 16"
+    assert torch.cuda.max_memory_allocated() - before < 8 * 512 * 4096 * 4, "a few of the 16 blocks"
     found = shot.outputs("all", ["<output>"])["<output>"]
     assert found.is_cuda
     torch.testing.assert_close(found, model(x.cuda()).detach())
@@ -157,20 +157,20 @@ def test_measured_values_must_fit_their_labels() -> None:
 @pytest.mark.parametrize(
     ("fact", "kept"), [("text", "text"), (2.5, 2.5), (7, 7), (True, 1), (2**40, 2.0**40), (np.float32(0.5), 0.5)]
 )
-def test_attributes_are_what_a_file_can_hold(fact: Any, kept: Any) -> None:
+def test_attributes_are_converted_into_types_that_files_support(fact: Any, kept: Any) -> None:
     found = Measured(1.0, attrs={"fact": fact}).variable("it", "Some").attrs["fact"]
     assert found == kept
     assert type(found) is type(kept)
 
 
 @pytest.mark.parametrize("fact", [None, {}, float("nan"), [1]])
-def test_other_attributes_are_refused(fact: Any) -> None:
+def test_other_attributes_are_an_error(fact: Any) -> None:
     with pytest.raises(TypeError, match=r"Expected strings and finite numbers in attrs, got .* \(it: fact\)"):
         Measured(1.0, attrs={"fact": fact}).variable("it", "Some")
 
 
-def test_rows_of_blocks_are_joined_whatever_their_number() -> None:
-    """Also of a callable that makes more rows of some inputs than of others, or another type."""
+def test_blocks_with_any_number_of_rows_are_concatenated() -> None:
+    """A callable reduction can return more rows for some inputs than for others, or another dtype."""
     blocks = [torch.arange(6.0).view(3, 2), torch.ones(5, 2), torch.zeros(1, 2, dtype=torch.float64)]
     buffer = RowBuffer(9)
     for first, block in zip((0, 3, 6), blocks, strict=True):
@@ -185,8 +185,8 @@ def test_rows_of_blocks_are_joined_whatever_their_number() -> None:
     assert torch.equal(even.rows(), torch.cat([blocks[0], blocks[0][:2]]))
 
 
-def test_of_the_rows_of_one_block_the_last_count() -> None:
-    """A layer that is called several times in a pass; also where its rows are of another number."""
+def test_the_last_rows_of_a_block_replace_earlier_ones() -> None:
+    """A layer can be called several times in a pass, also with another number of rows."""
     first, second, more = torch.zeros(2, 1), torch.ones(2, 1), torch.full((5, 1), 2.0)
     buffer = RowBuffer(4)
     for block, start in ((first, 0), (second, 0), (more, 2), (first, 2), (more, 2)):
@@ -196,7 +196,7 @@ def test_of_the_rows_of_one_block_the_last_count() -> None:
     buffer = RowBuffer(4)
     for block, start in ((torch.zeros(2, 5), 0), (second, 0), (second, 2)):
         buffer.add(block, range(start, start + 2))
-    assert torch.equal(buffer.rows(), torch.ones(4, 1)), "other shapes in the same block"
+    assert torch.equal(buffer.rows(), torch.ones(4, 1)), "another shape in the same block"
 
 
 def test_rows_are_copies() -> None:

@@ -98,6 +98,7 @@ def read_data(data: Any) -> dict[str, Batch]:
     Returns
     -------
     dict of str to Batch
+        In the order of the splits.
 
     Raises
     ------
@@ -106,6 +107,10 @@ def read_data(data: Any) -> dict[str, Batch]:
     ValueError
         If there is no split, a name of a split has a slash, a split has fewer than two inputs, or the numbers of inputs
         and targets differ.
+
+    See Also
+    --------
+    probe.Snapshot : Run forward passes over batches.
 
     Examples
     --------

@@ -42,7 +42,15 @@ class Trace:
 
     See Also
     --------
-    probe.forward.trace : Record a trace.
+    trace : Record a trace.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.forward import trace
+    >>> recorded = trace(torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Tanh()), torch.tensor([1, 2]))
+    >>> recorded.activations, recorded.is_floating("0"), recorded.describe("<input>")
+    (['1:tanh'], True, 'holds integers')
     """
 
     calls: dict[str, int] = field(default_factory=dict)

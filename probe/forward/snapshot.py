@@ -33,7 +33,7 @@ class Snapshot:
     shared : iterable of Tap
         Values that one shared pass over each split collects.
     batch_size : int
-        Rows in one forward pass.
+        Number of rows in one forward pass.
 
     Attributes
     ----------
@@ -46,10 +46,14 @@ class Snapshot:
     training : TrainingContext or None
         The context of the training that was passed to ``attach``.
 
+    See Also
+    --------
+    probe.Probe.measure : Receives a snapshot at each observation.
+
     Examples
     --------
     >>> import torch
-    >>> from probe import Snapshot
+    >>> from probe import OUTPUT, Snapshot
     >>> from probe.forward import read_data, trace
     >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
     >>> x = torch.ones(10, 3)
@@ -57,6 +61,19 @@ class Snapshot:
     >>> outputs = snapshot.outputs("all", ["0", "1:relu"])
     >>> {site: tuple(rows.shape) for site, rows in outputs.items()}
     {'0': (10, 4), '1:relu': (10, 4)}
+
+    A forward pass with another value at a site:
+
+    >>> zeroed = snapshot.outputs("all", [OUTPUT], edit={"1": lambda output, positions: 0 * output})
+    >>> torch.allclose(zeroed[OUTPUT], model[2].bias)
+    True
+
+    Only the modules after the site run if :meth:`outputs_from` provides its values:
+
+    >>> values = torch.zeros(3, 4)
+    >>> later = snapshot.outputs_from("all", "1", lambda at: values[at], [OUTPUT], rows=torch.tensor([0, 0, 0]))
+    >>> snapshot.has_suffix("all", "1", [OUTPUT]), torch.allclose(later[OUTPUT], model[2].bias)
+    (True, True)
     """
 
     def __init__(
@@ -195,6 +212,10 @@ class Snapshot:
         -------
         {layer: Tensor of shape (n, d)}
             float32 (float64 where the model computes in it), on the device of the model.
+
+        See Also
+        --------
+        outputs_from : Start a forward pass at a later site.
         """
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
@@ -240,12 +261,17 @@ class Snapshot:
         reduce, group
             See :meth:`outputs`.
         batch_size
-            Rows in one forward pass. Default: that of the snapshot.
+            Number of rows in one forward pass. Default: that of the snapshot.
 
         Returns
         -------
         {site: Tensor of shape (n, d)}
             float32 (float64 where the model computes in it), on the device of the model.
+
+        See Also
+        --------
+        outputs : Run the whole model, with or without edits.
+        has_suffix : Test whether only later modules run.
         """
         taps = [Tap(later, reduce) for later in sites]
         suffix = self._check.suffix(split, site, sites)
@@ -280,6 +306,10 @@ def generator(random_state: int, device: torch.device | str = "cpu") -> torch.Ge
     Returns
     -------
     torch.Generator
+
+    See Also
+    --------
+    torch.manual_seed : Seed the global generators instead.
 
     Examples
     --------
