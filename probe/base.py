@@ -188,19 +188,19 @@ class Observer(BaseEstimator, ABC):
                 self._series = session.dataset()
         return self
 
-    def fit(self, model: nn.Module, data: Any) -> Self:
+    def fit(self, model: nn.Module, data: Any, *, training: TrainingContext | None = None) -> Self:
         """Observe one model once, as step 0.
 
         Parameters
         ----------
-        model, data
+        model, data, training
             As in :meth:`attach`.
 
         Returns
         -------
         self
         """
-        self.attach(model, data, on_error="raise")
+        self.attach(model, data, on_error="raise", training=training)
         try:
             self.observe(0)
         except BaseException:

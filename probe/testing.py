@@ -1,17 +1,16 @@
-"""The contract of a probe, as checks that anybody can run on a probe of their own.
+"""The contract of a probe, as checks for a probe of your own.
 
 >>> from probe import MutualInfoProbe
 >>> from probe.testing import check_probe
 >>> check_probe(MutualInfoProbe())
 
-A probe for certain models is checked on one of those, made by a function like :func:`example`:
+A probe for certain models is checked on one of these, which a function like :func:`example` makes:
 
 >>> from probe import FourierProbe
 >>> from probe.testing import token_example
 >>> check_probe(FourierProbe(), token_example)
 
-Each check is also a function of its own, ``check_*(probe)``, listed in :data:`CHECKS`; each raises AssertionError with
-what was broken.
+Each check is a function ``check_*(probe)``, listed in :data:`CHECKS`. It raises an AssertionError that names the fault.
 """
 
 import copy
@@ -31,6 +30,8 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from probe.base import Observer
+from probe.forward.snapshot import generator
+from probe.forward.training import TrainingContext
 from probe.recording.files import read_netcdf, save
 from probe.recording.reading import load
 from probe.schedule import every
@@ -49,7 +50,7 @@ _HOOKS = (
 
 
 class ExampleNet(nn.Module):
-    """A small network with what training can lose: batch norm, dropout, a frozen part in evaluation mode."""
+    """A small network with all that a probe can disturb: batch norm, dropout, a frozen part in evaluation mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +72,31 @@ class ExampleNet(nn.Module):
 
 
 def example(seed: int = 0) -> tuple[ExampleNet, dict[str, tuple[Tensor, Tensor]]]:
-    """A model and data that every probe can be tried on; draws from no global random state."""
+    """Return a model and data for the checks.
+
+    Parameters
+    ----------
+    seed
+        Seed of the weights and inputs. The global random state stays unchanged.
+
+    Returns
+    -------
+    model : ExampleNet
+        In training mode, for inputs of shape (n, 6), with 3 outputs.
+    data : dict
+        The splits ``train`` (24 rows) and ``test`` (16 rows), with integer targets from 0 to 2.
+
+    See Also
+    --------
+    token_example : The same with tokens as inputs.
+
+    Examples
+    --------
+    >>> from probe.testing import example
+    >>> model, data = example()
+    >>> {split: tuple(x.shape) for split, (x, y) in data.items()}
+    {'train': (24, 6), 'test': (16, 6)}
+    """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = ExampleNet()
@@ -81,7 +106,24 @@ def example(seed: int = 0) -> tuple[ExampleNet, dict[str, tuple[Tensor, Tensor]]
 
 
 def token_example(seed: int = 0) -> tuple[ExampleNet, dict[str, tuple[Tensor, Tensor]]]:
-    """As :func:`example`, but the inputs are 7 tokens, (n,), and the first layer is an embedding."""
+    """Return a model and data as :func:`example`, but with inputs of shape (n,), tokens from 0 to 6, and an embedding.
+
+    Parameters
+    ----------
+    seed
+        Seed of the weights and inputs. The global random state stays unchanged.
+
+    See Also
+    --------
+    example : The same with vectors as inputs.
+
+    Examples
+    --------
+    >>> from probe.testing import token_example
+    >>> model, data = token_example()
+    >>> data["train"][0].shape, model.first
+    (torch.Size([24]), Embedding(7, 12))
+    """
     model, data = example(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -90,97 +132,236 @@ def token_example(seed: int = 0) -> tuple[ExampleNet, dict[str, tuple[Tensor, Te
 
 
 def check_probe(probe: Observer, example: Example = example) -> None:
-    """Run all checks; AssertionError says which promise is broken.
+    """Run all checks of the contract.
 
     Parameters
     ----------
-    probe
-        One that has not been attached, or a set of them.
+    probe : Probe or ProbeSet
+        A probe that has not been attached, or a set of probes.
     example : callable
-        ``example(seed=0)`` makes what the probe is tried on: a model with the attributes of :class:`ExampleNet`, and
-        data with the splits ``train`` and ``test`` and integer targets.
+        ``example(seed=0)`` returns a model with the attributes of :class:`ExampleNet`, and data with the splits
+        ``train`` and ``test`` and integer targets. A probe that requires a training context gets one for this model.
+
+    Raises
+    ------
+    AssertionError
+        If the probe breaks the contract. The message names the fault.
+
+    See Also
+    --------
+    probe.Probe : The class to inherit from.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe, check_probe
+    >>> check_probe(WeightsProbe())
     """
     for check in CHECKS:
         check(probe, example)
 
 
 def check_parameters(probe: Observer, example: Example = example) -> None:
-    """The constructor only stores: get_params, clone, repr and pickle work, and say the same."""
+    """Check that the constructor only stores its parameters, so that clone, repr and pickle work.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_parameters
+    >>> check_parameters(WeightsProbe())
+    """
     params = probe.get_params(deep=False)
     twin = clone(probe)
-    assert repr(twin) == repr(probe), f"clone changes the probe: {probe!r} becomes {twin!r}"
+    assert repr(twin) == repr(probe), f"Expected clone to return {probe!r}, got {twin!r}"
     for name in params:
-        assert hasattr(probe, name), f"the constructor does not store its parameter {name!r}"
-    assert repr(pickle.loads(pickle.dumps(probe))) == repr(probe), "pickling changes the probe"
-    type(probe)()  # constructible bare
+        assert hasattr(probe, name), f"Expected the constructor to store its parameter {name!r}, got none"
+    assert repr(pickle.loads(pickle.dumps(probe))) == repr(probe), f"Expected pickling to keep {probe!r}"
+    type(probe)()  # every parameter has a default
 
 
 def check_not_fitted(probe: Observer, example: Example = example) -> None:
-    """Before attach or fit there is no series, and it says so."""
+    """Check that a probe without a series raises NotFittedError.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_not_fitted
+    >>> check_not_fitted(WeightsProbe())
+    """
     fresh = clone(probe)
     for verb in (lambda: fresh.series_, lambda: fresh.observe(0), lambda: fresh.due(0)):
         try:
             verb()
         except NotFittedError:
             continue
-        raise AssertionError("expected NotFittedError before attach")
+        raise AssertionError("Expected NotFittedError before attach, got no error")
 
 
 def check_series(probe: Observer, example: Example = example) -> None:
-    """The series follows the schema, survives a file, and flags are flags."""
+    """Check that the series follows the schema, is the same after a file, and has flags of 1, 0 and -1.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_series
+    >>> check_series(WeightsProbe())
+    """
     model, data = example()
-    found = clone(probe).fit(model, data).series_
+    found = clone(probe).fit(model, data, training=_context(probe, model, data)).series_
     validate(found)
-    assert found.sizes["step"] == 1, f"fit observes once, got {found.sizes['step']} steps"
+    assert found.sizes["step"] == 1, f"Expected one step after fit, got {found.sizes['step']}"
     for name, array in found.data_vars.items():
-        assert {"units", "long_name"} <= array.attrs.keys(), f"{name} has no units or long_name"
-        assert array.dtype in (np.float64, np.int8), f"{name} is {array.dtype}, expected float64 or int8"
+        assert {"units", "long_name"} <= array.attrs.keys(), (
+            f"Expected units and long_name of {name}, got {array.attrs}"
+        )
+        assert array.dtype in (np.float64, np.int8), f"Expected {name} as float64 or int8, got {array.dtype}"
         if array.dtype == np.int8:
-            assert set(np.unique(array)) <= {-1, 0, 1}, f"flag {name} holds {np.unique(array)}"
-    assert not (found["failed"] == 1).any(), "the probe failed"
+            assert set(np.unique(array)) <= {-1, 0, 1}, f"Expected 1, 0 and -1 in flag {name}, got {np.unique(array)}"
+    assert not (found["failed"] == 1).any(), "Expected a measurement, got an error of the probe"
     with tempfile.TemporaryDirectory() as folder:
         path = save(found, Path(folder) / "series.nc")
         xr.testing.assert_identical(read_netcdf(path), found)
 
 
 def check_same_twice(probe: Observer, example: Example = example) -> None:
-    """Two observations of one model agree to the last bit, also from a clone."""
+    """Check that two observations of one model agree in each bit, also in a clone of the probe.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_same_twice
+    >>> check_same_twice(WeightsProbe())
+    """
     model, data = example()
-    twice = _numbers(clone(probe).attach(model, data, on_error="raise").observe(0).observe(1))
-    again = _numbers(clone(probe).attach(model, data, on_error="raise").observe(0))
+    options = {"on_error": "raise", "training": _context(probe, model, data)}
+    twice = _numbers(clone(probe).attach(model, data, **options).observe(0).observe(1))
+    again = _numbers(clone(probe).attach(model, data, **options).observe(0))
     xr.testing.assert_equal(twice.isel(step=0, drop=True), twice.isel(step=1, drop=True))
     xr.testing.assert_equal(twice.isel(step=0, drop=True), again.isel(step=0, drop=True))
 
 
 def check_second_attach(probe: Observer, example: Example = example) -> None:
-    """Attaching again behaves like a fresh probe."""
+    """Check that a probe that is attached again measures like a new one.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_second_attach
+    >>> check_second_attach(WeightsProbe())
+    """
     model, data = example()
     other, _ = example(seed=1)
-    used = clone(probe).attach(other, data, on_error="raise").observe(3)
-    used.attach(model, data, on_error="raise").observe(0)
-    fresh = clone(probe).attach(model, data, on_error="raise").observe(0)
+    used = clone(probe).attach(other, data, on_error="raise", training=_context(probe, other, data)).observe(3)
+    options = {"on_error": "raise", "training": _context(probe, model, data)}
+    used.attach(model, data, **options).observe(0)
+    fresh = clone(probe).attach(model, data, **options).observe(0)
     xr.testing.assert_equal(_numbers(used), _numbers(fresh))
 
 
 def check_training_untouched(probe: Observer, example: Example = example) -> None:
-    """Training with the probe equals training without it, bit by bit."""
+    """Check that training with the probe equals training without it in each bit.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_training_untouched
+    >>> check_training_untouched(WeightsProbe())
+    """
     without, with_probe = _trained(None, example), _trained(probe, example)
     different = [key for key in {**without, **with_probe} if without.get(key) != with_probe.get(key)]
-    assert not different, f"observing changed the training: {', '.join(different)}"
+    assert not different, (
+        f"Expected the same training with and without the probe, got changes of {', '.join(different)}"
+    )
 
 
 def check_exceptions(probe: Observer, example: Example = example) -> None:
-    """An error in the forward pass leaves nothing behind, is flagged if the probe makes one, and goes on."""
+    """Check that an error in a forward pass is flagged, leaves the model unchanged, and does not stop the probe.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_exceptions
+    >>> check_exceptions(WeightsProbe())
+    """
     import warnings
 
     model, data = example()
     before = state_of(model, None)
-    attached = clone(probe).attach(model, data)
+    attached = clone(probe).attach(model, data, training=_context(probe, model, data))
     passes: list[int] = []
     counter = model.register_forward_pre_hook(lambda *_: passes.append(1))
     attached.observe(0)
     counter.remove()
-    expected = [0, int(bool(passes)), 0]  # a probe that reads parameters alone has nothing that could fail
+    expected = [0, int(bool(passes)), 0]  # a probe that reads parameters only makes no forward pass
     model.fail = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -188,21 +369,43 @@ def check_exceptions(probe: Observer, example: Example = example) -> None:
     model.fail = False
     attached.observe(2)
     failed = attached.series_["failed"].max("probe").values
-    assert failed.tolist() == expected, f"a failing forward pass is flagged {failed.tolist()}, expected {expected}"
-    assert caught or expected == [0, 0, 0], "a failing forward pass gives no warning"
+    assert failed.tolist() == expected, (
+        f"Expected the flags of a failing forward pass to be {expected}, got {failed.tolist()}"
+    )
+    assert caught or expected == [0, 0, 0], "Expected a warning of a failing forward pass, got none"
     attached.detach()
     after = state_of(model, None)
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    assert not different, f"an exception left traces: {', '.join(different)}"
+    assert not different, f"Expected the model unchanged after an error, got changes of {', '.join(different)}"
 
 
 def check_copies(probe: Observer, example: Example = example) -> None:
-    """An attached model can be copied and pickled; copies of the probe carry the series, not the attachment."""
+    """Check that an attached model can be copied, and that copies of the probe carry the series.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_copies
+    >>> check_copies(WeightsProbe())
+    """
     model, data = example()
     optimizer = torch.optim.AdamW(model.parameters())
-    attached = clone(probe).attach(model, data, optimizer=optimizer, on_error="raise")
+    training = _context(probe, model, data, optimizer)
+    attached = clone(probe).attach(model, data, optimizer=optimizer, on_error="raise", training=training)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert state_of(twin, None) == state_of(model, None), "a copy of the attached model differs from it"
+        assert state_of(twin, None) == state_of(model, None), (
+            "Expected a copy equal to the attached model, got a difference"
+        )
     for carried in (copy.deepcopy(attached), pickle.loads(pickle.dumps(attached))):
         xr.testing.assert_identical(carried.series_, attached.series_)
     pickle.loads(pickle.dumps(optimizer))
@@ -210,15 +413,35 @@ def check_copies(probe: Observer, example: Example = example) -> None:
 
 
 def check_recording(probe: Observer, example: Example = example) -> None:
-    """What is recorded to a file is what the probe shows, and resuming appends to it."""
+    """Check that the file holds the series of the probe, and that a resumed recording appends to it.
+
+    Parameters
+    ----------
+    probe, example
+        As in :func:`check_probe`.
+
+    Raises
+    ------
+    AssertionError
+        If the check fails.
+
+    Examples
+    --------
+    >>> from probe import WeightsProbe
+    >>> from probe.testing import check_recording
+    >>> check_recording(WeightsProbe())
+    """
     model, data = example()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.nc"
-        attached = clone(probe).attach(model, data, path=path, on_error="raise").observe(0).observe(5)
+        options = {"path": path, "on_error": "raise", "training": _context(probe, model, data)}
+        attached = clone(probe).attach(model, data, **options).observe(0).observe(5)
         xr.testing.assert_identical(load(path), attached.series_)
         attached.detach()
-        resumed = clone(probe).attach(model, data, path=path, mode="resume", on_error="raise").observe(5).observe(9)
-        assert load(path)["step"].values.tolist() == [0, 5, 9], "resume does not append"
+        resumed = clone(probe).attach(model, data, mode="resume", **options).observe(5).observe(9)
+        assert load(path)["step"].values.tolist() == [0, 5, 9], (
+            "Expected a resumed recording to append, got other steps"
+        )
         resumed.detach()
         xr.testing.assert_identical(read_netcdf(path), resumed.series_)
 
@@ -236,13 +459,35 @@ CHECKS: tuple[Callable[[Observer, Example], None], ...] = (
 )
 
 
+def _context(
+    probe: Observer, model: nn.Module, data: Any, optimizer: torch.optim.Optimizer | None = None
+) -> TrainingContext | None:
+    """Return a training context of an example for a probe that requires one, else None."""
+    if not any("training" in member.requires for member in probe._members().values()):
+        return None
+    x, y = data["train"]
+
+    def step_fn(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def batches(step: int, n: int) -> list[Tensor]:
+        # the same ones at each step, so that two observations of one model can be compared
+        return [torch.randperm(len(x), generator=generator(k))[:8] for k in range(n)]
+
+    return TrainingContext(optimizer or torch.optim.SGD(model.parameters(), lr=0.1), step_fn, batches)
+
+
 def _numbers(probe: Observer) -> xr.Dataset:
-    """The series without the times that observing and training took."""
+    """Return the series without the times of observing and training."""
     return probe.series_.drop_vars([name for name, array in probe.series_.items() if array.attrs.get("units") == "s"])
 
 
 def _trained(probe: Observer | None, example: Example) -> dict[str, Any]:
-    """Train the example for a few steps; all that training could notice, as comparable values."""
+    """Train the example for a few steps, and return the state of the training as comparable values."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         torch.manual_seed(7)
@@ -252,14 +497,19 @@ def _trained(probe: Observer | None, example: Example) -> dict[str, Any]:
         model.train()
         model.frozen.eval()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-        attached = probe and clone(probe).attach(model, data, optimizer=optimizer, schedule=every(2), on_error="raise")
+        attached = None
+        if probe is not None:
+            training = _context(probe, model, data, optimizer)
+            attached = clone(probe).attach(
+                model, data, optimizer=optimizer, schedule=every(2), on_error="raise", training=training
+            )
         x, y = data["train"]
         for _ in range(6):
             rows = torch.randint(len(x), (8,))
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
             optimizer.step()
-        if attached:
+        if attached is not None:
             attached.detach()
         return state_of(model, optimizer)
     finally:
@@ -269,7 +519,30 @@ def _trained(probe: Observer | None, example: Example) -> dict[str, Any]:
 
 
 def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    """All that training could notice, by what it is, as values that compare: equal means equal to the last bit."""
+    """Return all that can influence a training, by name, as values that are equal only if each bit is.
+
+    Parameters
+    ----------
+    model
+        Values, gradients, ``requires_grad``, training flags, attributes and number of hooks are included.
+    optimizer
+        State and number of hooks are included. None: no optimizer.
+
+    Returns
+    -------
+    dict
+        Comparable values by name, and the global random states of PyTorch (CPU), numpy and Python.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.testing import state_of
+    >>> model = torch.nn.Linear(2, 1)
+    >>> before = state_of(model, None)
+    >>> _ = model.eval()
+    >>> [name for name, value in state_of(model, None).items() if value != before[name]]
+    ['training flag of the model']
+    """
     state: dict[str, Any] = {
         "random state of torch": torch.get_rng_state().numpy().tobytes(),
         "random state of numpy": str(np.random.get_state()),  # noqa: NPY002
@@ -294,7 +567,7 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[
 
 
 def _readable(value: Any) -> Any:
-    """An attribute, as far as it can be compared."""
+    """Return an attribute as a value that can be compared, or the name of its class."""
     if isinstance(value, Tensor):
         return _bytes(value)
     if isinstance(value, (list, tuple, deque)):

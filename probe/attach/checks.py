@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import Place, describe_places
 from probe.forward.data import Batch
+from probe.forward.isolation import isolated
 from probe.forward.training import TrainingContext
 
 _NEEDS = ("targets", "training")
@@ -81,7 +82,8 @@ def check_training(training: Any, model: nn.Module, step: int) -> None:
         if not callable(getattr(training, name)):
             found = type(getattr(training, name)).__name__
             raise TypeError(f"Expected training.{name} to be a function, got {found}; give the function itself")
-    first, second = training.batches(step, 2), training.batches(step, 2)
+    with isolated(model):  # restores random states that the batches may set
+        first, second = training.batches(step, 2), training.batches(step, 2)
     for result in (first, second):
         if not hasattr(result, "__len__") or len(result) != 2:
             size = f"{len(result)} of them" if hasattr(result, "__len__") else type(result).__name__

@@ -1,0 +1,309 @@
+"""The context of a training: copies train as the original would, and leave it unchanged."""
+
+import copy
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, check_probe, every
+from probe.forward import TrainingContext
+from probe.testing import check_training_untouched, example, state_of
+
+X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
+DATA = {"train": (X, Y)}
+
+
+class Tied(nn.Module):
+    """Tied weights, a frozen part, batch norm and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.drop = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Dropout(0.3)
+        self.frozen, self.head = nn.Linear(6, 6).requires_grad_(False).eval(), nn.Linear(6, 3)
+        self.tied = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tied(self.drop(self.norm(self.first(x))))
+        return self.head(self.frozen(x).tanh())
+
+
+def step_fn(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        return loss
+
+    if isinstance(optimizer, torch.optim.LBFGS):
+        return optimizer.step(closure)
+    loss = closure()
+    optimizer.step()
+    return loss
+
+
+def batches(step: int, n: int) -> list[tuple[Tensor, Tensor]]:
+    rows = [torch.randperm(24, generator=torch.Generator().manual_seed(k))[:8] for k in range(step, step + n)]
+    return [(X[r], Y[r]) for r in rows]
+
+
+def groups(model: Tied) -> list[dict[str, Any]]:
+    return [
+        {"params": [*model.first.parameters(), *model.norm.parameters()]},
+        {"params": model.head.weight, "lr": 0.01},
+    ]
+
+
+OPTIMIZERS: dict[str, Callable[[Tied], torch.optim.Optimizer]] = {
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3),
+    "AdamW": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-2, amsgrad=True),
+    "fused": lambda model: torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True),
+    "groups": lambda model: torch.optim.SGD(groups(model), lr=0.1, momentum=0.5, nesterov=True),
+    "LBFGS": lambda model: torch.optim.LBFGS(model.parameters(), max_iter=3),
+}
+
+
+def trained(name: str, n: int = 3, *, scheduled: bool = False) -> tuple[Tied, TrainingContext]:
+    model = Tied()
+    optimizer = OPTIMIZERS[name](model)
+    # a scheduler wraps the step of its optimizer
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5) if scheduled else None
+    for batch in batches(0, n):
+        step_fn(model, optimizer, batch)
+        if scheduler is not None:
+            scheduler.step()
+    return model, TrainingContext(optimizer, step_fn, batches)
+
+
+# -- copies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_copy_trains_as_the_original_does_and_leaves_it_alone(name: str, scheduled: bool) -> None:
+    model, training = trained(name, scheduled=scheduled)
+    before = state_of(model, training.optimizer)
+    copied, optimizer = training.copy(model)
+    for run in (0, 1):  # the second time from where the first has ended
+        torch.manual_seed(run)
+        losses = [training.update(copied, optimizer, batch) for batch in batches(3 + run, 4)]
+        assert all(loss is not None and not loss.requires_grad for loss in losses)
+        if run == 0:
+            torch.manual_seed(0)
+            twin = copy.deepcopy(copied), losses
+    after = state_of(model, training.optimizer)
+    assert [key for key in before if before[key] != after[key] and not key.startswith("random state")] == []
+    torch.manual_seed(0)
+    expected = [step_fn(model, training.optimizer, batch) for batch in batches(3, 4)]
+    assert [loss.item() for loss in expected] == [loss.item() for loss in twin[1]]  # type: ignore[union-attr]
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, twin[0].state_dict()[key]), key
+
+
+def test_a_copy_has_parameters_of_its_own_tied_frozen_and_grouped_alike() -> None:
+    model, training = trained("groups")
+    copied, optimizer = training.copy(model)
+    assert copied.tied is copied.first
+    assert [p.requires_grad for p in copied.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert {p.data_ptr() for p in copied.parameters()}.isdisjoint({p.data_ptr() for p in model.parameters()})
+    names = {id(p): name for name, p in copied.named_parameters()}
+    theirs = {id(p): name for name, p in model.named_parameters()}
+    for mine, group in zip(optimizer.param_groups, training.optimizer.param_groups, strict=True):
+        assert [names[id(p)] for p in mine["params"]] == [theirs[id(p)] for p in group["params"]]
+        assert {k: v for k, v in mine.items() if k != "params"} == {k: v for k, v in group.items() if k != "params"}
+    assert {names[id(p)] for p in optimizer.state} == {theirs[id(p)] for p in training.optimizer.state}
+    assert [mode.training for mode in copied.modules()] == [mode.training for mode in model.modules()]
+    assert all(p.grad is None for p in copied.parameters())
+
+
+def test_hooks_of_the_optimizer_are_not_copied_and_its_updates_not_counted() -> None:
+    model, training = trained("SGD")
+    probe = PerformanceProbe().attach(model, DATA, optimizer=training.optimizer, schedule=every(1))
+    copied, optimizer = training.copy(model)
+    training.update(copied, optimizer, batches(0, 1)[0])
+    assert probe.series_["step"].values.tolist() == [0]
+
+
+def test_a_model_that_cannot_be_copied_is_refused_with_its_cause() -> None:
+    model, training = trained("SGD")
+    model.handle = open(__file__)  # type: ignore[assignment]  # noqa: SIM115
+    try:
+        with pytest.raises(ValueError, match=r"Expected a Tied that copy.deepcopy can copy, got TypeError.*TextIO"):
+            training.copy(model)
+    finally:
+        model.handle.close()  # type: ignore[operator, union-attr]
+
+
+# -- inside an observation ---------------------------------------------------------------------------------------------
+
+
+class TrainsACopy(Probe):
+    """Loss after some updates of a copy, twice from the same start, and the flags that the copies have."""
+
+    requires = ("training",)
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        assert snapshot.training is not None
+        losses: list[float] = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            model, optimizer = snapshot.training.copy(snapshot.model)
+            flags = [module.training for module in model.modules()]
+            for batch in snapshot.training.batches(snapshot.step, 3):
+                loss = snapshot.training.update(model, optimizer, batch)
+            assert loss is not None
+            losses.append(loss.item())
+        snapshot.outputs(snapshot.splits[0], snapshot.trace.order[-1:], rows=torch.arange(4))
+        return {"losses": Measured(losses, ("k",), {"k": range(3)}), "in_training": Measured(float(sum(flags)))}
+
+
+def test_updates_of_copies_from_inside_an_observation_leave_the_training_bit_identical() -> None:
+    check_training_untouched(TrainsACopy())
+
+
+def test_a_probe_that_trains_copies_keeps_the_contract() -> None:
+    check_probe(TrainsACopy())
+    check_probe(ProbeSet([TrainsACopy()]))
+
+
+def test_copies_inside_an_observation_train_in_the_mode_of_the_training() -> None:
+    model, training = trained("AdamW")
+    found = TrainsACopy().fit(model, DATA, training=training).series_.isel(step=0)
+    first, again, other = found["losses"].values
+    assert first == again
+    assert first != other, "dropout is on"
+    assert found["in_training"].item() == sum(module.training for module in model.modules()) == 5
+
+
+class Backward(TrainsACopy):
+    """Trains the real model in place of a copy."""
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        assert snapshot.training is not None
+        with torch.enable_grad():
+            snapshot.model(torch.ones(4, 6)).sum().backward()
+        return {"number": Measured(0.0)}
+
+
+def test_a_probe_that_trains_the_model_itself_is_caught() -> None:
+    with pytest.raises(AssertionError, match="gradient of"):
+        check_training_untouched(Backward())
+
+
+def test_without_a_context_there_is_none() -> None:
+    class Looks(Probe):
+        def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+            return {"given": Measured(float(snapshot.training is not None))}
+
+    model, training = trained("SGD")
+    assert Looks().fit(model, DATA).series_["given"].item() == 0
+    assert Looks().fit(model, DATA, training=training).series_["given"].item() == 1
+
+
+def test_an_estimate_takes_a_context_too() -> None:
+    model, training = trained("SGD")
+    assert TrainsACopy().estimate(model, DATA, training=training, steps=10).seconds["TrainsACopy"] > 0
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_that_requires_a_context_is_refused_without() -> None:
+    with pytest.raises(ValueError, match=r"Expected training= since TrainsACopy requires it, got None; attach\("):
+        ProbeSet([TrainsACopy()]).attach(Tied(), DATA)
+
+
+def test_a_probe_that_requires_targets_is_refused_where_a_split_has_none() -> None:
+    needs = type("Needs", (PerformanceProbe,), {"requires": ("targets",)})
+    with pytest.raises(ValueError, match=r"Expected targets in each split, since Needs requires them, got none in b;"):
+        needs().attach(Tied(), {"a": (X, Y), "b": (X, None)})
+    needs().attach(Tied(), DATA)
+
+
+def test_an_unknown_requirement_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Odd.requires to hold 'targets' or 'training', got \['gpu'\]"):
+        type("Odd", (PerformanceProbe,), {"requires": ("gpu",)})().attach(Tied(), DATA)
+
+
+COUNTER = iter(range(10**6))
+
+
+class Stream:
+    def __init__(self) -> None:
+        self.left = iter(batches(0, 100))
+
+    def __call__(self, step: int, n: int) -> list[Any]:
+        return [next(self.left) for _ in range(n)]
+
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"optimizer": torch.optim.SGD(Tied().parameters())}, ValueError, "training.optimizer to hold parameters of this"),
+    ({"optimizer": None}, TypeError, "training.optimizer to be a torch.optim.Optimizer, got NoneType"),
+    ({"step_fn": None}, TypeError, "training.step_fn to be a function, got NoneType"),
+    ({"batches": [1, 2]}, TypeError, "training.batches to be a function, got list"),
+    ({"batches": lambda step, n: batches(step, 1)}, ValueError, r"return a list of 2 batches, got 1 of them"),
+    ({"batches": lambda step, n: iter(batches(step, n))}, ValueError, r"list of 2 batches, got list_iterator"),
+    ({"batches": Stream()}, ValueError, "to return the same batches twice, got different ones"),
+    ({"batches": lambda step, n: [torch.rand(3)] * n}, ValueError, "the same batches twice"),
+    ({"batches": lambda step, n: [{"x": np.array([next(COUNTER)])}] * n}, ValueError, "the same batches twice"),
+    ({"step_fn": lambda model, optimizer: None}, ValueError, "to update a copy of the model, got TypeError"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "told"), BAD, ids=[told for _, _, told in BAD])
+def test_a_context_that_cannot_work_is_refused(changes: dict[str, Any], error: type[Exception], told: str) -> None:
+    model = Tied()
+    good = {"optimizer": OPTIMIZERS["SGD"](model), "step_fn": step_fn, "batches": batches}
+    with pytest.raises(error, match=told):
+        PerformanceProbe().attach(model, DATA, training=TrainingContext(**{**good, **changes}))
+
+
+@pytest.mark.parametrize("batch", [{"x": X, "y": [Y]}, (X, np.array([np.nan])), [Y, "text", 3], example, (X * np.nan,)])
+def test_equal_batches_of_any_kind_are_accepted(batch: Any) -> None:
+    def copies(step: int, n: int) -> Sequence[Any]:
+        return [copy.deepcopy(batch) for _ in range(n)]
+
+    model = Tied()
+    training = TrainingContext(OPTIMIZERS["SGD"](model), lambda model, optimizer, batch: None, copies)
+    PerformanceProbe().attach(model, DATA, training=training)
+
+
+def test_what_is_no_context_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Expected training to be a probe\.forward\.TrainingContext, got Adam;"):
+        PerformanceProbe().attach(Tied(), DATA, training=torch.optim.Adam(Tied().parameters()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["model", "gradient"])
+def test_a_function_that_updates_the_attached_model_is_refused(what: str) -> None:
+    model = Tied()
+    optimizer = OPTIMIZERS["SGD"](model)
+
+    def outside(_: nn.Module, __: torch.optim.Optimizer, batch: Any) -> None:
+        F.cross_entropy(model(batch[0]), batch[1]).backward()
+        if what == "model":
+            optimizer.step()
+            optimizer.zero_grad()
+
+    with pytest.raises(ValueError, match="got an update of the attached model"):
+        PerformanceProbe().attach(model, DATA, training=TrainingContext(optimizer, outside, batches))
+
+
+def test_attaching_with_a_context_changes_nothing() -> None:
+    model, training = trained("AdamW")
+
+    def seeding(step: int, n: int) -> list[tuple[Tensor, Tensor]]:
+        torch.manual_seed(step)
+        return [(X[:8] + torch.rand(8, 6), Y[:8]) for _ in range(n)]
+
+    context = TrainingContext(training.optimizer, step_fn, seeding)
+    before = state_of(model, training.optimizer)
+    ProbeSet([TrainsACopy()]).attach(model, DATA, training=context)
+    after = state_of(model, training.optimizer)
+    assert [key for key in before if before[key] != after[key]] == []
