@@ -165,7 +165,7 @@ def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
         "alignment": _records(detector.alignment_, ("run", "pair")),
         "across": None if across is None else _records(across, ("marker",)),
         "notes": detector.notes_,
-        "summary": detector.summary().splitlines()[0],
+        "summary": detector.summary().split("\n\n")[0],
     }
 
 
