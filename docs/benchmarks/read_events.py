@@ -2,8 +2,8 @@
 
     python docs/benchmarks/read_events.py [--megabytes 100] [--tags 8] [--against SITE_PACKAGES] [--file FILE]
 
-The script writes scalars as torch.utils.tensorboard does (``simple_value``; several tags at each step). Each reader reads
-them in its own process, which prints its CPU time (imports included) and its peak memory. ``--against`` names a
+The script writes scalars as torch.utils.tensorboard does (``simple_value``; several tags at each step). Each reader
+reads them in its own process, which prints its CPU time (imports included) and its peak memory. ``--against`` names a
 site-packages folder with tensorboard. TensorBoard keeps all points here. Its default keeps 1,000 for each tag.
 """
 
