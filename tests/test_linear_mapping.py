@@ -258,7 +258,7 @@ def test_two_clusters_have_the_recorded_number(name: str) -> None:
 @pytest.mark.parametrize("n_points", [3, 5, 21])
 def test_affine_tail_is_one_piece(n_points: int) -> None:
     model = built(lambda: nn.Sequential(nn.Linear(6, 30), nn.Tanh(), nn.Linear(30, 30), nn.Linear(30, 8)))
-    series = measured(model, samples(40, 6).float(), n_points=n_points, n_samples=20, max_rows=10**5)
+    series = measured(model, samples(40, 6).float(), n_points=n_points, max_samples=20, max_rows=10**5)
     assert series["layer"].values.tolist() == ["1"]
     assert series["linear_mapping_number"].item() == pytest.approx(1, abs=1e-4)
 
@@ -293,7 +293,7 @@ def test_number_grows_with_the_number_of_samples() -> None:
     model = built(lambda: nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 5)))
     with torch.no_grad():
         model[2].weight.mul_(5)
-    found = [number(model, 3 * samples(64, 6).float(), n_samples=n, max_rows=10**5) for n in (8, 16, 32, 64)]
+    found = [number(model, 3 * samples(64, 6).float(), max_samples=n, max_rows=10**5) for n in (8, 16, 32, 64)]
     assert found == sorted(found)
     assert all(1 < value < n for value, n in zip(found, (8, 16, 32, 64), strict=True))
     assert found[-1] > 1.5 * found[0]
@@ -403,12 +403,12 @@ def test_lines_between_any_two_layers(layer: str, output: str) -> None:
 
 @pytest.mark.parametrize(("layer", "output"), [("3", "1"), ("3", "3"), ("<output>", "<output>"), ("5", "<input>")])
 def test_layers_in_the_wrong_order_are_an_error(layer: str, output: str) -> None:
-    with pytest.raises(ValueError, match=f"layer '{layer}' does not come before output='{output}'; the order is"):
+    with pytest.raises(ValueError, match=f"got layer '{layer}', which does not come before output='{output}'"):
         measured(built(four), samples(9, 6).float(), layers=layer, output=output)
 
 
 def test_output_that_does_not_fire_is_an_error() -> None:
-    with pytest.raises(ValueError, match="output='6' does not fire in this model; it has: <input>, 0, "):
+    with pytest.raises(ValueError, match=r"Expected output= to name one of <input>, 0, .* got '6'"):
         measured(built(four), samples(9, 6).float(), output="6")
 
 
@@ -430,7 +430,7 @@ def test_convolutional_network_agrees_with_a_naive_pair_loop(reduce: str | None)
 
 
 def test_reduction_that_splits_samples_is_an_error() -> None:
-    with pytest.raises(ValueError, match="reduce='tokens' makes 100 rows of 25 outputs"):
+    with pytest.raises(ValueError, match="Expected one row for each of 25 outputs, got 100 rows from reduce='tokens'"):
         measured(built(convolutional), samples(25, 2, 6, 6).float(), output="2", reduce="tokens")
 
 
@@ -448,7 +448,7 @@ def test_forward_rows_stay_within_the_budget(max_rows: int, splits: int, n: int,
     tail = [nn.Linear(6, 9), nn.Tanh(), late, nn.Linear(9, 3)]
     model = built(lambda: Skip(nn.Sequential(*tail)) if around else nn.Sequential(nn.Linear(6, 6), early, *tail))
     data = {f"split {k}": (samples(60, 6, seed=k).float(), None) for k in range(splits)}
-    parameters: dict[str, Any] = {"n_samples": 50, "max_rows": max_rows, "layers": "branch" if around else "1"}
+    parameters: dict[str, Any] = {"max_samples": 50, "max_rows": max_rows, "layers": "branch" if around else "1"}
     probe = LMNProbe(**parameters).attach(model, data, batch_size=64, on_error="raise")
     before, behind = counted(early), counted(late)
     probe.observe(0)
@@ -460,7 +460,7 @@ def test_forward_rows_stay_within_the_budget(max_rows: int, splits: int, n: int,
     most = [splits * (3 * k + k * (k - 1) // 2 * 4) for k in (n, n + 1)]
     assert most[0] <= max_rows
     assert n == 50 or most[1] > max_rows  # one more would not fit
-    assert probe.series_["linear_mapping_number"].attrs["n_samples"] == n
+    assert probe.series_["linear_mapping_number"].attrs["n_rows"] == n
     assert probe.series_["linear_mapping_number"].attrs["n_points"] == 5
 
 
@@ -468,16 +468,16 @@ def test_all_splits_use_as_many_samples_as_the_smallest_has() -> None:
     model = built(lambda: nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)))
     data = {"train": (samples(60, 6).float(), None), "test": (samples(11, 6).float(), None)}
     series = LMNProbe().fit(model, data).series_
-    assert series["linear_mapping_number"].attrs["n_samples"] == 11
+    assert series["linear_mapping_number"].attrs["n_rows"] == 11
     assert series["linear_mapping_number"].dims == ("step", "split", "layer")
 
 
 def test_same_samples_at_every_step_and_others_for_another_random_state() -> None:
     model, x = built(Functional), 3 * samples(60, 6).float()
-    probe = LMNProbe(n_samples=10).attach(model, (x, None)).observe(0).observe(1)
+    probe = LMNProbe(max_samples=10).attach(model, (x, None)).observe(0).observe(1)
     one, two = probe.series_["linear_mapping_number"].values.ravel()
     assert one == two
-    assert number(model, x, n_samples=10, random_state=1) != one
+    assert number(model, x, max_samples=10, random_state=1) != one
 
 
 def test_half_precision_network_is_measured_nearly_as_the_full_one() -> None:
@@ -516,10 +516,10 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("aside", "'aside' changes nothing in the output"),
-        ("unused", "'unused' does not fire"),
-        ("rounded", "'rounded' holds integers; lines need floating-point"),
-        ("turned", r"'turned' has shape \(6, 12\) for 12 inputs"),
+        ("aside", "got 'aside', which changes nothing in the output"),
+        ("unused", "layer 'unused', got a layer that does not fire"),
+        ("rounded", "floating-point numbers in layer 'rounded', got a layer that holds integers"),
+        ("turned", r"Expected one row for each of 12 inputs, got layer 'turned' of shape \(6, 12\)"),
     ],
 )
 def test_layer_that_no_line_goes_through_is_an_error(layer: str, message: str) -> None:
@@ -529,17 +529,17 @@ def test_layer_that_no_line_goes_through_is_an_error(layer: str, message: str) -
 
 def test_complex_numbers_are_named_as_the_reason() -> None:
     model, (x, _) = complex_numbers()
-    with pytest.raises(ValueError, match="layer 'second' holds complex numbers; lines need floating-point numbers"):
+    with pytest.raises(ValueError, match="numbers in layer 'second', got a layer that holds complex numbers"):
         measured(model, x, layers="second")
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"n_points": 2}, "n_points must be at least 3"),
-        ({"n_samples": 1}, "n_samples=1 .* at least 2"),
-        ({"max_rows": 5}, "max_rows=5 leave 1 samples"),
-        ({"max_rows": 0}, "max_rows=0 leave 0 samples"),
+        ({"n_points": 2}, "Expected n_points >= 3, got 2"),
+        ({"max_samples": 1}, "2 or more samples .* with max_samples=1 "),
+        ({"max_rows": 5}, "got 1 with .* max_rows=5"),
+        ({"max_rows": 0}, "got 0 with .* max_rows=0"),
         ({"layers": "nowhere"}, "selects no layer"),
     ],
 )
@@ -583,7 +583,7 @@ def test_affine_layer_with_a_hook_is_not_gone_through(after: bool) -> None:
 
 def test_affine_layer_runs_once_for_each_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = built(four), samples(40, 6).float()
-    probe, seen, forward = LMNProbe(n_samples=40).attach(model, (x, None), on_error="raise"), [], nn.Linear.forward
+    probe, seen, forward = LMNProbe(max_samples=40).attach(model, (x, None), on_error="raise"), [], nn.Linear.forward
 
     def counting(self: nn.Linear, x: Tensor) -> Tensor:
         seen.append(len(x) if self is model[2] else 0)

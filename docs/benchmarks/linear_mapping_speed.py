@@ -119,7 +119,7 @@ def resident(which):
     return int(re.search(which + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 make, parameters = names["CASES"][{case!r}]
 model, x = make()
-names["observed"](model, x, **{{**parameters, "n_samples": 2}})
+names["observed"](model, x, **{{**parameters, "max_samples": 2}})
 Path("/proc/self/clear_refs").write_text("5")
 before = resident("VmRSS")
 names["observed"](model, x, **parameters)
@@ -129,7 +129,7 @@ print(resident("VmHWM") - before)
     return float(done.stdout)
 
 
-PAPER = {"n_samples": N, "n_points": POINTS, "max_rows": 10**8}
+PAPER = {"max_samples": N, "n_points": POINTS, "max_rows": 10**8}
 CASES: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor]], dict[str, Any]]] = {
     "64-100-100-31, N=961, 21 points, batch_size=4096": (plain, {**PAPER, "batch_size": 4096}),
     "64-100-100-31": (plain, {}),
@@ -178,7 +178,7 @@ def whole(name: str) -> None:
     with torch.no_grad():
         cost = seconds({"probe": lambda: found.append(observed(model, x, **parameters))}, 1)
         cost |= seconds({"rows": lambda: model(x)}, 5)
-    n = found[0].series_["linear_mapping_number"].attrs["n_samples"]
+    n = found[0].series_["linear_mapping_number"].attrs["n_rows"]
     rows = cost["probe"] / cost["rows"] * len(x)
     size = sum(parameter.numel() for parameter in model.parameters())
     print(f"| {name} | {size:,} | {n} | {cost['probe']:.2f} | {rows:,.0f} | {peak(name):.0f} |", flush=True)

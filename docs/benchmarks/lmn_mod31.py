@@ -70,7 +70,7 @@ def trained(seed: int, steps: int, probe: LMNProbe) -> tuple[xr.Dataset, int | N
 
 def report(series: xr.Dataset, general: int | None) -> None:
     number = series["linear_mapping_number"].isel(split=0, layer=0, drop=True)
-    known = ELSEWHERE if number.attrs["n_samples"] == P * P else {}
+    known = ELSEWHERE if number.attrs["n_rows"] == P * P else {}
     weighted = series["linear_mapping_number_weighted"].isel(split=0, layer=0, drop=True)
     print("| step | LMN | elsewhere | weighted | test loss | weight norm |\n|---|---|---|---|---|---|")
     for step in (step for step in TABLE if step in number["step"]):
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     for seed in options.seeds:
-        probe = LMNProbe(n_samples=options.samples, n_points=options.points, max_rows=10**8)
+        probe = LMNProbe(max_samples=options.samples, n_points=options.points, max_rows=10**8)
         start = time.process_time()
         series, general = trained(seed, options.steps, probe)
         cost = time.process_time() - start

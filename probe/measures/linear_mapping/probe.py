@@ -1,80 +1,100 @@
-r"""Linear mapping number: into how many linear pieces, about, a network cuts what it maps.
+r"""Linear mapping number: the approximate number of linear pieces into which a network divides its input.
 
-For two samples with hidden representations h_i and h_j the network behind that layer is followed along the line
-h(lam) = h_i + lam (h_j - h_i). L_ij is the squared Pearson correlation of each output with lam, averaged over outputs
-(1 where the network is affine between the two), L_ii = 1, and with p the normalised absolute eigenvalues of L
+For two samples with hidden representations h_i and h_j, the line h(lam) = h_i + lam (h_j - h_i) is sent through the
+part of the network after the layer. L_ij is the squared Pearson correlation of each output with lam, averaged over
+outputs (1 if the network is affine between the two), L_ii = 1, and with p the normalised absolute eigenvalues of L
 
     LMN = 2 ** ( - sum_i p_i log2 p_i )          (arXiv:2310.05918, section 2)
 
-An affine map has LMN 1; c equal groups of samples, affine within and unrelated between, have LMN c. It is no count of
-linear regions. It grows almost in proportion to the number of samples N: only curves with the same N compare, and N is
-stored. An output that is constant along the line counts as affine (0/0 := 1). Rounding is a bend where an output hardly
-moves: an affine layer in bfloat16 has about 1.4 instead of 1 (44 samples). :mod:`probe.geometry.lines` has the
-formulas, and that of the variant weighted by variance.
+An affine map has LMN 1. For c equal groups of samples, affine within and unrelated between groups, LMN is c. LMN is not
+the number of linear regions. It grows almost in proportion to the number of samples N: compare only curves with the
+same N, which is stored. An output that is constant along the line counts as affine (0/0 := 1). If an output hardly
+moves, its rounding appears as curvature: an affine layer in bfloat16 has LMN 1.4 instead of 1 (44 samples).
+:mod:`probe.geometry.lines` has the formulas, also those of the variant weighted by variance.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import OUTPUT, Layers
 from probe.forward.outputs import Reduce
-from probe.forward.snapshot import generator
 from probe.geometry.lines import linear_mapping_number, pairwise_linearity
-from probe.measures.linear_mapping.suffix_map import ROUNDING, Behind, affine_after, line_layers
+from probe.layer_probe import Variables, random_rows, tabulated
+from probe.measures.linear_mapping.suffix_map import ROUNDING, SuffixMap, affine_after, line_layers
 
-_STILL = 1e-4  # of the largest output: where it moves less along the lines, rounding shows in the correlations
+_LEAST_MOVEMENT = 1e-4  # of the largest output: below it, the correlations along the lines show rounding
 _BLOCK = 2**20  # numbers in a block of points, unless one forward pass has more: sums over it stay near the cache
-_TEXTS = {
-    "": "linear mapping number",
-    "_weighted": "linear mapping number, outputs weighted by variance",
-    "_nonfinite": "outputs are not finite",
-    "_still": "outputs hardly move along the lines",
-    "_around": "the output hangs on more than the layer",
-    "_unrepeatable": "two equal passes differ",
+_NAME = "linear_mapping_number"
+_VARIABLES: Variables = {
+    _NAME: ("1", "linear mapping number", False),
+    f"{_NAME}_weighted": ("1", "linear mapping number, outputs weighted by variance", False),
+    f"{_NAME}_nonfinite": ("1", "outputs are not finite", True),
+    f"{_NAME}_still": ("1", "outputs hardly move along the lines", True),
+    f"{_NAME}_around": ("1", "the output depends on more than the layer", True),
+    f"{_NAME}_unrepeatable": ("1", "two equal passes differ", True),
 }
 
 
 class LMNProbe(Probe):
-    """Linear mapping number between a layer and a later one, on fixed samples of each split.
+    """Measure the linear mapping number between a layer and a later one, on fixed samples of each split.
 
     Parameters
     ----------
     layers
-        Where the straight lines are drawn; sites such as ``":silu->"`` too. Default: the output of the first block of
-        a model with blocks, else the first hidden representation after an activation function. All that the layer
-        returns for a sample moves together, all positions of a sequence too, since later attention reads them all.
-        What reaches the output on other ways (skip connections around the layer) stays that of the first sample of a
-        pair. A layer that changes nothing in the output is an error.
-    output
-        Where the lines are followed to: a later layer or site. Default: what comes out of the model.
+        Layers in whose outputs the lines lie, see :func:`probe.forward.select_layers`; sites such as ``":silu->"`` too.
+        Default: the output of the first block of a model with blocks, else the first hidden representation after an
+        activation function. All that the layer returns for a sample moves together, all positions of a sequence too,
+        since later attention reads them all. Values that reach the output past the layer (skip connections) stay those
+        of the first sample of a pair. A layer without influence on the output is an error.
+    output : str
+        Name of the later layer or site that the lines are followed to. Default: the output of the model.
     reduce
-        Rows of numbers from that output, see :func:`probe.forward.reduce_output`. Default: a sequence is read at its
-        last position, an image as its mean over space; ``"flatten"`` reads everything.
-    n_samples
-        N at most; what ``max_rows`` allows if that is less. Curves compare at the same N only.
-    n_points
-        Points on each line with both ends; 21 in the paper, 5 is within 4 % of it at a fifth of the cost.
-    max_rows
-        Forward rows per observation over all splits and layers, with 3 N + N (N-1) / 2 (n_points - 1) for each, besides
-        those that try the model. Where there are no ways around the layer the far ends of the lines are known, and
+        Conversion of that output to rows, see :func:`probe.forward.reduce_output`. Default: the last position of a
+        sequence, the mean over an image; ``"flatten"`` keeps all numbers.
+    max_samples : int
+        Largest number of samples N; ``max_rows`` may allow fewer. Compare only curves with the same N.
+    n_points : int
+        Number of points on each line, both ends included. arXiv:2310.05918 uses 21; the result for 5 differs by at
+        most 4 %, at a fifth of the cost.
+    max_rows : int
+        Budget of forward rows per observation over all splits and layers: 3 N + N (N-1) / 2 (n_points - 1) for each,
+        besides those that test the model. If no value passes around the layer, the far ends of the lines are known and
         fewer rows run.
-    random_state
+    random_state : int
         Seed of the choice of samples, the same at every step.
-    device
-        Not used for the forward passes, which run where the model is; accepted as by every probe.
 
-    Notes
-    -----
-    Variables by (split, layer): ``linear_mapping_number`` and ``linear_mapping_number_weighted`` (outputs weighted by
-    variance: the same in every rotation of the output), with the attributes ``n_samples``, ``n_points``, ``output`` and
-    ``lines``. Flags ``linear_mapping_number_...``: ``nonfinite``; ``still``, outputs move by less than 1e-4 of their
-    size along the lines, so that rounding passes for curvature and the number is too high; ``around``, the output
-    hangs on more than the layer; ``unrepeatable``, two passes over the same inputs differ in evaluation mode, and the
-    noise passes for curvature.
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, split, layer), in units of 1: ``linear_mapping_number`` and ``linear_mapping_number_weighted``
+        (outputs weighted by variance, which makes the number independent of rotations of the output). Attributes:
+        ``n_rows`` (N), ``n_points``, ``output`` and ``lines``. Flags, with the prefix ``linear_mapping_number_``:
+
+        - ``nonfinite``: an output is not finite.
+        - ``still``: the outputs move by less than 1e-4 of their size along the lines, so that rounding appears as
+          curvature and the number is too high.
+        - ``around``: the output depends on more than the layer.
+        - ``unrepeatable``: two passes over the same inputs differ in evaluation mode, and the noise appears as
+          curvature.
+
+    See Also
+    --------
+    probe.geometry.pairwise_linearity : L of a function and points.
+    probe.geometry.linear_mapping_number : The number of a matrix L.
+
+    Examples
+    --------
+    Without an activation function the network is affine:
+
+    >>> import torch
+    >>> from probe import LMNProbe
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    >>> series = LMNProbe(layers="0").fit(model, (torch.randn(10, 3), None)).series_
+    >>> round(series["linear_mapping_number"].item(), 2)
+    1.0
     """
 
     def __init__(
@@ -83,69 +103,70 @@ class LMNProbe(Probe):
         layers: Layers = None,
         output: str = OUTPUT,
         reduce: Reduce = None,
-        n_samples: int = 96,
+        max_samples: int = 96,
         n_points: int = 5,
         max_rows: int = 4096,
         random_state: int = 0,
-        device: Any = None,
     ) -> None:
         self.layers = layers
         self.output = output
         self.reduce = reduce
-        self.n_samples = n_samples
+        self.max_samples = max_samples
         self.n_points = n_points
         self.max_rows = max_rows
         self.random_state = random_state
-        self.device = device
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Follow the lines between all pairs of samples."""
         if self.n_points < 3:
-            raise ValueError(f"n_points must be at least 3, got {self.n_points}: two points are always on a line")
+            raise ValueError(f"Expected n_points >= 3, got {self.n_points}; two points always lie on a line")
         layers = line_layers(snapshot, self.layers, self.output)
         n = self._n(snapshot, len(layers) * len(snapshot.splits))
-        found = [[self._one(snapshot, split, layer, n) for layer in layers] for split in snapshot.splits]
+        cells = [
+            [dict(zip(_VARIABLES, self._one(snapshot, split, layer, n), strict=True)) for layer in layers]
+            for split in snapshot.splits
+        ]
         shapes = ", ".join(f"{layer} {snapshot.trace.shapes[layer][1:]}" for layer in layers)
-        attrs = {"n_samples": n, "n_points": self.n_points, "output": self.output}
+        attrs = {"n_rows": n, "n_points": self.n_points, "output": self.output}
         attrs["lines"] = f"all that a layer returns for a sample, all positions, move together: {shapes}"
-        coords = {"split": snapshot.splits, "layer": layers}
-        measured = {}
-        for i, (name, text) in enumerate(_TEXTS.items()):
-            values = [[one[i] for one in row] for row in found]
-            facts: dict[str, Any] = {"flag": True} if i > 1 else {"attrs": attrs}
-            measured[f"linear_mapping_number{name}"] = Measured(values, tuple(coords), coords, long_name=text, **facts)
-        return measured
+        return tabulated(cells, _VARIABLES, {"split": snapshot.splits, "layer": layers}, attrs)
 
     def _n(self, snapshot: Snapshot, shares: int) -> int:
-        """The largest N within the budget."""
+        """Return the largest N within the budget."""
         m, rows = self.n_points - 1, self.max_rows // shares
         b = m / 2 - 3  # m/2 N^2 - b N <= rows
         n = math.floor((b + math.sqrt(b * b + 2 * m * max(rows, 0))) / m)
-        n = min([n, self.n_samples, *(len(batch) for batch in snapshot.data.values())])
+        n = min([n, self.max_samples, *(len(batch) for batch in snapshot.data.values())])
         if n < 2:
             raise ValueError(
-                f"n_samples={self.n_samples} and max_rows={self.max_rows} leave {n} samples for each of {shares} "
-                "splits and layers; at least 2 are needed"
+                f"Expected 2 or more samples for each of {shares} splits and layers, got {n} with "
+                f"max_samples={self.max_samples} and max_rows={self.max_rows}; raise them"
             )
         return n
 
     def _one(self, snapshot: Snapshot, split: str, layer: str, n: int) -> tuple[float, ...]:
-        """Numbers and flags in the order of their names above."""
-        rows = torch.randperm(len(snapshot.data[split]), generator=generator(self.random_state))[:n]
-        tail = Behind(snapshot, split, affine_after(snapshot, layer, self.output), self.output, rows, self.reduce)
-        ends = tail.ends()
-        if ends.around and tail.layer != layer:  # the value may go other ways, too, before the affine layer
-            tail = Behind(snapshot, split, layer, self.output, rows, self.reduce)
-            ends = tail.ends()
+        """Return the numbers and flags of one layer and split, in the order of the variables."""
+        rows = random_rows(len(snapshot.data[split]), n, self.random_state)
+        start = affine_after(snapshot, layer, self.output)
+        suffix = SuffixMap(snapshot, split, start, self.output, rows, self.reduce)
+        ends = suffix.end_points()
+        if ends.around and start != layer:  # the value may have other ways, too, before the affine layer
+            suffix = SuffixMap(snapshot, split, layer, self.output, rows, self.reduce)
+            ends = suffix.end_points()
         lam = torch.linspace(0, 1, self.n_points, device=ends.values.device, dtype=torch.float64)
         width = max(ends.values[0].numel(), ends.outputs.shape[1])
         block = max(snapshot.batch_size, _BLOCK // width)  # its forward passes have batch_size rows all the same
-        found = pairwise_linearity(tail, ends.values, ends.outputs, lam, depends_on_first=ends.around, batch_size=block)
-        size, apart = ends.outputs.abs().max().item(), (ends.outputs - ends.outputs[0]).abs().max().item()
-        if found.max_change <= ROUNDING * size < apart:
-            raise ValueError(f"layer {layer!r} changes nothing in the output of the model; choose one on the way to it")
+        found = pairwise_linearity(
+            suffix, ends.values, ends.outputs, lam, depends_on_first=ends.around, batch_size=block
+        )
+        size, spread = ends.outputs.abs().max().item(), (ends.outputs - ends.outputs[0]).abs().max().item()
+        if found.max_change <= ROUNDING * size < spread:
+            raise ValueError(
+                f"Expected a layer with influence on the output of the model, got {layer!r}, which changes nothing in "
+                "the output; choose a layer on the way to it"
+            )
         unrepeatable = not snapshot.is_deterministic(split, [layer, self.output])
         if not found.mean.isfinite().all():
             return math.nan, math.nan, 1, -1, ends.around, unrepeatable
         numbers = [linear_mapping_number(matrix).item() for matrix in (found.mean, found.weighted)]
-        return *numbers, 0, 0 < found.max_change < _STILL * size, ends.around, unrepeatable
+        return *numbers, 0, 0 < found.max_change < _LEAST_MOVEMENT * size, ends.around, unrepeatable
