@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import closing
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -17,9 +18,10 @@ import xarray as xr
 
 from probe import PhaseDetector, load, save
 from probe.errors import ProbeWarning
-from probe.readers import guess_roles, read, role_of
+from probe.readers import READERS, guess_roles, read, role_of
 from probe.readers.discovery import run_labels
 from probe.readers.log import Log, increasing_points, to_series
+from probe.readers.reader import Reader
 from probe.readers.wire import tfrecord as records
 from probe.readers.wire.events import Scalars, read_scalars
 
@@ -497,6 +499,21 @@ def test_runs_of_different_lengths_and_formats(tmp_path: Path) -> None:
         read(written(tmp_path / "d.xyz", ""))
     with pytest.raises(TypeError, match="Expected roles among"):
         read(tmp_path, test_los="x")
+
+
+def test_a_new_format_is_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(files: Sequence[Path], axis: str | None) -> dict[str, Log]:
+        steps, losses = np.loadtxt(files[0]).T
+        return {"": Log({"loss": (steps, losses)}, damage=[f"{files[0].name}: cut off"])}
+
+    mine = Reader("mine", "*.mine", lambda path: path.suffix == ".mine", rows, suffixes=(".own",))
+    monkeypatch.setitem(READERS, "mine", mine)
+    path = written(tmp_path / "run.mine", "0 3\n5 2\n9 1\n")
+    for where in (path, tmp_path, shutil.copy(path, tmp_path / "run.own")):
+        with pytest.warns(ProbeWarning, match=r"got a damaged one; run\.(mine|own): cut off"):
+            series = read(where)
+        assert series["train_loss"].sel(step=[0, 5, 9]).values.tolist() == [3, 2, 1]
+        assert json.loads(series.attrs["provenance"])["format"] == "mine"
 
 
 def test_damaged_files_of_other_libraries(tmp_path: Path) -> None:
