@@ -1,4 +1,4 @@
-"""Several probes on one model: one shared forward pass per split, one series."""
+"""A set of probes on one model, with one shared forward pass for each split and one series."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,31 +8,49 @@ from probe.measures.performance import PerformanceProbe
 
 
 class ProbeSet(Observer):
-    """Probes that look at the same model at the same steps.
+    """Set of probes that observe the same model at the same steps.
 
-    Every set contains a :class:`~probe.PerformanceProbe`, so that losses and accuracies stand
-    beside whatever is measured, and :class:`~probe.PhaseDetector` has its curves.
+    Every set contains a :class:`~probe.PerformanceProbe`. The series therefore has the losses and accuracies that
+    :class:`~probe.PhaseDetector` reads.
 
     Parameters
     ----------
     probes : list of Probe or (name, Probe)
-        A name becomes a prefix of the variables: two probes of one class need at least one. A set among them stands
-        for its probes.
-    budget
-        Share of the training's own wall time that observations may take, as 0.03; None: no limit. The first due step at
-        or after each of eight points per factor of ten is observed in any case, and not counted: the start is always
-        seen. Of the other due steps those are taken that can be paid for: spent so far and the expected cost of one
-        more stay within this share of the training so far. A step that costs more than those before it can exceed
-        it, by what it costs more. All time between observations counts as training, also where nothing runs.
-    total_steps
-        Updates that the training will have made at its end. Then what can be paid for until the end is spread evenly
-        over the due steps, so that a log-spaced schedule stays log-spaced and the end is seen too.
+        The probes. A name becomes the prefix of the variables. If two probes have the same class, at least one of them
+        needs a name. A ProbeSet in the list stands for its probes.
+    budget : float or None
+        Share of the wall time of the training that observations may take, as 0.03. None: no limit. The first due step
+        at or after each of eight points per factor of ten is always observed and is not counted. Another due step is
+        observed if the time spent so far and the expected cost of one more stay within this share of the training time
+        so far. An observation that takes longer than expected can exceed the share by the difference. All time between
+        observations counts as training, also time in which nothing runs.
+    total_steps : int or None
+        Number of updates at the end of the training. The affordable observations are then spread evenly over the due
+        steps, so a log-spaced schedule stays log-spaced and the end is observed too.
+
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        The observations so far of all probes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        At :meth:`attach`, if the list holds something else, if two probes have the same name, if a set within the set
+        has a budget, or if ``budget`` or ``total_steps`` is invalid.
+
+    See Also
+    --------
+    Probe : The base class of a measure.
+    PhaseDetector : Finds the phases of the training in the series.
+    probe.attach.Budget : The rule of the budget.
 
     Notes
     -----
-    With a budget the series holds ``dropped``, the due steps left out between an observation and the next (NaN: not
-    known, since it ended without :meth:`detach`), ``training_seconds`` and ``observing_seconds`` (outside the core); a
-    recording that is resumed goes on with them. :meth:`due` says what the schedule asks for. See :mod:`probe.attach.budget`.
+    With a budget the series has three more variables. ``dropped`` is the number of due steps that were not observed
+    between an observation and the next one. It is NaN for the last observation of a process that ended without
+    :meth:`detach`. ``training_seconds`` is the time outside of observations, and ``observing_seconds`` the time of
+    observations outside the core. A recording that is resumed continues them. :meth:`due` follows the schedule alone.
 
     Examples
     --------
@@ -61,15 +79,15 @@ class ProbeSet(Observer):
 
     def _members(self) -> dict[str, Probe]:
         if isinstance(self.probes, Probe):
-            raise TypeError(f"ProbeSet takes a list of probes: ProbeSet([{self.probes!r}])")
+            raise TypeError(f"Expected a list of probes, got one probe; write ProbeSet([{self.probes!r}])")
         members: dict[str, Probe] = {}
         for item in _flat(self.probes):
             name, probe = item if isinstance(item, tuple) else (type(item).__name__, item)
             if not isinstance(probe, Probe):
-                raise TypeError(f"ProbeSet takes probes and (name, probe) pairs, got {item!r}")
+                raise TypeError(f"Expected probes and (name, probe) pairs, got {item!r}; give instances of probes")
             if name in members:
                 raise ValueError(
-                    f"two probes are called {name!r}, and would make variables of the same names; name one of them: "
+                    f"Expected probes of different names, got two called {name!r}; name one of them: "
                     f"ProbeSet([..., ('second', {type(probe).__name__}(...))])"
                 )
             members[name] = probe
@@ -79,10 +97,13 @@ class ProbeSet(Observer):
 
 
 def _flat(probes: Sequence[Any]) -> Iterator[Any]:
+    """Yield the items, with those of a set in its place."""
     for item in probes:
         if isinstance(item, ProbeSet):
             if item.budget is not None:
-                raise ValueError("a set within a set has no budget of its own: give budget= to the outer one")
+                raise ValueError(
+                    f"Expected no budget of a set within a set, got {item.budget}; give budget= to the outer one"
+                )
             yield from _flat(item.probes)
         else:
             yield item

@@ -174,7 +174,7 @@ OFFENDERS = [
     (Counts(), "check_same_twice", "number"),
     (Remembers(), "check_second_attach", "number"),
     (HoldsClosure(), "check_copies", "pickle"),
-    (Swallows(), "check_exceptions", "expected [0, 1, 0]"),
+    (Swallows(), "check_exceptions", "to be [0, 1, 0]"),
     (NeedsArgument(3), "check_parameters", "size"),
     (WrongFlag(), "check_series", "flag"),
     (OutOfShape(), "check_series", "need shape"),

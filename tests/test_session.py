@@ -499,10 +499,10 @@ def test_names_are_prefixes() -> None:
 @pytest.mark.parametrize(
     ("probes", "error", "told"),
     [
-        ([Echo(), Echo()], ValueError, r"two probes are called 'Echo'.*\('second', Echo"),
-        ([("a", Echo()), ("a", Wide())], ValueError, "two probes are called 'a'"),
-        ([nn.Linear(1, 1)], TypeError, "takes probes and"),
-        ([Echo], TypeError, "takes probes and"),
+        ([Echo(), Echo()], ValueError, r"got two called 'Echo'.*\('second', Echo"),
+        ([("a", Echo()), ("a", Wide())], ValueError, "got two called 'a'"),
+        ([nn.Linear(1, 1)], TypeError, "Expected probes and"),
+        ([Echo], TypeError, "Expected probes and"),
     ],
 )
 def test_sets_that_cannot_be_are_refused(probes: Any, error: type[Exception], told: str) -> None:
