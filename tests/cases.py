@@ -1,6 +1,6 @@
-"""Models of all kinds, small, with random weights: what tests/test_models.py tries and docs/compatibility.md tables.
+"""Small models of many kinds, with random weights, for tests/test_models.py and the table of docs/compatibility.md.
 
-A case makes its model and data from the seed that is set; rows of the data are the samples.
+A case makes its model and data from the global random state. Each row of the data is a sample.
 """
 
 import re
@@ -28,32 +28,32 @@ Data = tuple[Any, Tensor]
 class Case:
     """One kind of model.
 
-    ``make() -> (model, (inputs, targets))``; ``logits(output)`` is what the loss of the training sees; ``trains`` is
-    False for a model that cannot be trained.
+    ``make()`` returns the model and (inputs, targets). ``logits(output)`` returns the logits for the training loss.
+    ``trains`` is False for a model that cannot be trained.
     """
 
     name: str
     make: Callable[[], tuple[nn.Module, Data]]
     logits: Callable[[Any], Tensor] = lambda output: output
     trains: bool = True
-    needs: str = ""  # a package
+    needs: str = ""  # name of a required package
 
     def loss(self, model: nn.Module, inputs: Any, targets: Tensor) -> Tensor:
-        """Of one batch of the training."""
-        logits = self.logits(called(model, inputs)).float()
+        """Return the loss of one batch of the training."""
+        logits = self.logits(call_model(model, inputs)).float()
         if targets.is_floating_point():
             return F.mse_loss(logits, targets.float())
         return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-100)
 
 
-def called(model: nn.Module, inputs: Any) -> Any:
+def call_model(model: nn.Module, inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
 def rows(inputs: Any, chosen: Any) -> Any:
-    """These samples of inputs of any kind."""
+    """Return the chosen samples of inputs of any kind."""
     if isinstance(inputs, Mapping):
         return {key: value[chosen] for key, value in inputs.items()}
     return tuple(value[chosen] for value in inputs) if isinstance(inputs, tuple) else inputs[chosen]
@@ -87,7 +87,7 @@ def tokens() -> Data:
 
 
 def padding() -> Tensor:
-    """(N, 5), True where there is nothing: the last two positions of every second sequence."""
+    """Return the padding mask (N, 5), True at the last two positions of every second sequence."""
     mask = torch.zeros(N, 5, dtype=torch.bool)
     mask[::2, 3:] = True
     return mask
@@ -128,7 +128,7 @@ class ResNet(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """An LSTM or a GRU; what it returns is a tuple, of tuples."""
+    """An LSTM or a GRU, whose output is a nested tuple."""
 
     def __init__(self, kind: type[nn.RNNBase]) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Attention(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Token classification with padding: the mask is a second input."""
+    """Classification of sequences with padding. The mask is a second input."""
 
     def __init__(self, nested: bool) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class Encoder(nn.Module):
 
 
 class Translator(nn.Module):
-    """Source and target sequences: a class for each position of the target."""
+    """Model of source and target sequences that returns a class for each position of the target."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Translator(nn.Module):
 
 @dataclass
 class Answer:
-    """As the outputs of some libraries: a dataclass, of which a part may be missing."""
+    """A dataclass with optional fields, as the outputs of some libraries."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -185,7 +185,7 @@ class Answer:
 
 
 class ModelOutput(OrderedDict):  # type: ignore[type-arg]
-    """As the outputs of Hugging Face models: a mapping whose keys are attributes too."""
+    """A mapping whose keys are attributes too, as the outputs of Hugging Face models."""
 
     __getattr__ = OrderedDict.__getitem__
 
@@ -196,7 +196,7 @@ class Named(NamedTuple):
 
 
 class Language(nn.Module):
-    """A causal language model as Hugging Face has them, without the library: keywords in, mapping out, tied weights."""
+    """A causal language model in the style of Hugging Face: keyword inputs, a mapping as output, tied weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Down(nn.Module):
 
 
 class UNet(nn.Module):
-    """As in diffusion: an image and a time in, an image out, skips across."""
+    """Diffusion model with an image and a time as inputs, an image as output, and skip connections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class UNet(nn.Module):
 
 
 class Shared(nn.Module):
-    """One layer, called twice."""
+    """Model that calls one layer twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ class Shared(nn.Module):
 
 
 class Dynamic(nn.Module):
-    """The way through depends on the numbers: some batches take a layer that others do not."""
+    """Model whose control flow depends on the numbers. Only some batches run the extra layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class Dynamic(nn.Module):
 
 
 class Wrapped(nn.Module):
-    """Returns more than a tensor, and so does the layer inside."""
+    """Model that returns more than a tensor, as its inner layer does."""
 
     class Inside(nn.Module):
         def __init__(self, wrap: Callable[[Tensor, Tensor], Any]) -> None:
@@ -290,7 +290,7 @@ class Wrapped(nn.Module):
 
 
 class Complex(nn.Module):
-    """Complex numbers inside."""
+    """Model with complex numbers in its hidden layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class Complex(nn.Module):
 
 
 class Two(nn.Module):
-    """Two inputs of different kinds."""
+    """Model with two inputs of different kinds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -313,7 +313,7 @@ class Two(nn.Module):
 
 
 class Loss(nn.Module):
-    """Takes its targets and returns its loss as well."""
+    """Model that receives the targets and returns its loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -325,7 +325,7 @@ class Loss(nn.Module):
 
 
 class Counting(nn.Module):
-    """Writes to itself at each call, also in evaluation mode."""
+    """Model that changes its own attributes at each call, also in evaluation mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -370,7 +370,7 @@ def with_parametrisations() -> nn.Sequential:
 
 
 def with_old_parametrisations() -> nn.Sequential:
-    """Those that are hooks."""
+    """Return a model with a parametrisation that is a hook."""
     return nn.Sequential(
         nn.Linear(6, 12), nn.Tanh(), nn.utils.spectral_norm(nn.Linear(12, 12)), nn.Tanh(), nn.Linear(12, 3)
     )
@@ -383,7 +383,7 @@ def quantised() -> nn.Module:
 
 
 def frozen_base() -> nn.Module:
-    """Low-rank adapters on a frozen base, whose normalisation stays in evaluation mode."""
+    """Return a model with frozen layers, whose batch norm stays in evaluation mode."""
     model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, CLASSES))
     for part in (model[0], model[1]):
         part.requires_grad_(False)
@@ -417,7 +417,7 @@ def padded(nested: bool) -> Callable[[], tuple[nn.Module, Data]]:
 def translation() -> tuple[nn.Module, Data]:
     source, target = tokens()[0], tokens()[0]
     labels = target[:, :4] % CLASSES
-    labels[padding()[:, 1:]] = -100  # no class where the sequence is padded
+    labels[padding()[:, 1:]] = -100  # no target at padded positions
     return Translator(), ((source, target[:, :4]), labels)
 
 
@@ -510,7 +510,7 @@ CASES = [
 ]
 
 
-# -- trying them -------------------------------------------------------------------------------------------------------
+# -- running the cases -------------------------------------------------------------------------------------------------
 
 MAIN = {
     "train_loss": PerformanceProbe,
@@ -523,7 +523,7 @@ UPDATES = 3
 
 @dataclass
 class Outcome:
-    """What became of a case: a word for each probe, what was said, and the state of the training at its end."""
+    """Result of a case: a word for each probe, the messages, and the final state of the training."""
 
     words: list[str]
     remarks: list[str]
@@ -532,7 +532,7 @@ class Outcome:
 
 
 def trained(case: Case, probes: ProbeSet | None) -> tuple[dict[str, Any], xr.Dataset | None]:
-    """The state after a few updates from one seed, and the series."""
+    """Return the state after a few updates from a fixed seed, and the series."""
     torch.manual_seed(1)
     model, data = case.make()
     x, y = splits(data)["train"]
@@ -552,7 +552,7 @@ def trained(case: Case, probes: ProbeSet | None) -> tuple[dict[str, Any], xr.Dat
 
 
 def tried(case: Case) -> Outcome:
-    """Train with all probes; where some of them refuse, with the others."""
+    """Train with all probes. If some of them raise an error, train with the others."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         refused: dict[str, str] = {}
@@ -564,12 +564,14 @@ def tried(case: Case) -> Outcome:
             state, found = trained(case, ProbeSet([cls() for name, cls in MAIN.items() if name not in refused]))
     assert found is not None
     words = ["no" if name in refused else word_of(found[name]) for name in MAIN]
-    said = [str(warning.message) for warning in caught if issubclass(warning.category, (ProbeWarning, RuntimeWarning))]
-    return Outcome(words, list(dict.fromkeys(map(shortened, [*refused.values(), *said]))), state, found)
+    messages = [
+        str(warning.message) for warning in caught if issubclass(warning.category, (ProbeWarning, RuntimeWarning))
+    ]
+    return Outcome(words, list(dict.fromkeys(map(shortened, [*refused.values(), *messages]))), state, found)
 
 
 def refusals(case: Case) -> dict[str, str]:
-    """What each probe says that cannot measure this model."""
+    """Return the error messages of the probes that cannot measure this model."""
     found = {}
     for name, cls in MAIN.items():
         torch.manual_seed(1)
@@ -582,19 +584,19 @@ def refusals(case: Case) -> dict[str, str]:
 
 
 def word_of(values: xr.DataArray) -> str:
-    for dim in {"layer", "split"} & set(values.dims):  # those of other probes
+    for dim in {"layer", "split"} & set(values.dims):  # labels of other probes
         values = values.dropna(dim, how="all")
     return "yes" if values.notnull().all() else "partly" if values.notnull().any() else "no"
 
 
 def shortened(message: str) -> str:
-    """Up to the first pause."""
+    """Return the first part of a message."""
     message = re.sub(r"^Expected the probes to measure two inputs .*?, got \w+: ", "", message)
     return re.split(r"[;(]|: | in \d", message)[0].strip()
 
 
 def row(case: Case, outcome: Outcome, untouched: bool) -> str:
-    """As it stands in docs/compatibility.md."""
+    """Return the row of a case in docs/compatibility.md."""
     training = "untouched" if untouched else "CHANGED"
     cells = [case.name, *outcome.words, training if case.trains else f"{training} (not trained)"]
     return f"| {' | '.join([*cells, '; '.join(outcome.remarks)])} |"

@@ -1,7 +1,7 @@
-"""Ways to train, in small: what tests/test_training.py tries, and docs/compatibility.md tables.
+"""Small examples of ways to train, for tests/test_training.py and the table of docs/compatibility.md.
 
-Each is a function that trains a model and calls ``look.attach`` and ``look.observe`` where its user would; with
-``look.on`` False nothing is attached, and the training must come out the same.
+Each function trains a model and calls ``look.attach`` and ``look.observe`` where a user would. If ``look.on`` is False,
+nothing is attached, and the training must give the same result.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ UPDATES = 4
 
 @dataclass
 class Look:
-    """Probes, or nothing in their place."""
+    """Attaches probes, or does nothing."""
 
     on: bool
     probes: list[ProbeSet] = field(default_factory=list)
@@ -51,14 +51,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Setup:
-    """A way to train: ``run(look)`` gives the models and optimisers whose states must not change."""
+    """A way to train. ``run(look)`` returns the models and optimisers whose states must not change."""
 
     name: str
     run: Callable[[Look], tuple[list[nn.Module], list[torch.optim.Optimizer]]]
     steps: tuple[tuple[int, ...], ...] = (tuple(range(UPDATES + 1)),)
     how: str = "attach(..., optimizer=)"
     remark: str = ""
-    said: tuple[str, ...] = ()  # what is heard with probes only
+    messages: tuple[str, ...] = ()  # warnings that occur only with probes
     slow: bool = False
 
 
@@ -73,7 +73,7 @@ X, Y = splits(DATA)["train"]
 
 
 def net() -> nn.Sequential:
-    """With what training can lose: batch norm, dropout."""
+    """Return a model with state and randomness: batch norm and dropout."""
     return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, 3))
 
 
@@ -136,7 +136,7 @@ def compiled_step(look: Look) -> Any:
 
 
 def autocast(inside: bool) -> Callable[[Look], Any]:
-    """The optimiser steps outside of the region, or inside."""
+    """Train with autocast. The optimiser steps outside or inside of the region."""
 
     def run(look: Look) -> Any:
         model = net()
@@ -159,7 +159,7 @@ def autocast(inside: bool) -> Callable[[Look], Any]:
 
 
 def scaled(fused: bool) -> Callable[[Look], Any]:
-    """The third update is skipped, since its gradients overflow."""
+    """Train with a GradScaler, which skips the third update, since its gradients overflow."""
 
     def run(look: Look) -> Any:
         model = net()
@@ -266,7 +266,7 @@ def averaged(look: Look) -> Any:
 
 
 def loaded(look: Look) -> Any:
-    """Two processes forked for the data while a file is recorded to."""
+    """Train with two forked data loader workers while the probes record to a file."""
     model = net()
     optimizer = adam(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -304,7 +304,7 @@ def nested(look: Look) -> Any:
 
 
 def distributed(look: Look) -> Any:
-    """A group of one; it is gone when the model is observed, so that any collective would be an error."""
+    """Train in a process group of size 1. The group ends before the last observation, so a collective would fail."""
     from torch import distributed as dist
 
     model = net()
@@ -322,7 +322,7 @@ def distributed(look: Look) -> Any:
 
 
 def sharing_a_group(look: Look) -> Any:
-    """Counted by the optimiser, while the group lives."""
+    """Train in a process group of size 1, with steps counted by the optimiser."""
     from torch import distributed as dist
 
     model = net()
@@ -359,7 +359,7 @@ def deterministic() -> Iterator[None]:
 
 
 def within(context: Callable[[], Any]) -> Callable[[Look], Any]:
-    """Everything but the making of the model happens inside."""
+    """Train inside of a context manager. Only the model is made outside of it."""
 
     def run(look: Look) -> Any:
         model = net()
@@ -397,7 +397,7 @@ def frozen(look: Look) -> Any:
 
 
 def in_backward(look: Look) -> Any:
-    """One optimiser for each parameter, stepped by the backward pass: nothing to count, so the loop says the step."""
+    """Train with one optimiser for each parameter, stepped in the backward pass. The loop counts the steps."""
     model = net()
     optimizers = [torch.optim.SGD([parameter], lr=1e-2) for parameter in model.parameters()]
     by_parameter = dict(zip(model.parameters(), optimizers, strict=True))
@@ -429,22 +429,26 @@ SETUPS = [
     Setup("a compiled step of the optimiser", compiled_step, slow=True),
     Setup("autocast to bfloat16", autocast(False)),
     Setup("autocast, the optimiser steps inside", autocast(True)),
-    Setup("GradScaler, an update skipped", scaled(False), remark="skipped updates are no steps"),
-    Setup("GradScaler with a fused optimiser, an update skipped", scaled(True), remark="skipped updates are no steps"),
+    Setup("GradScaler, an update skipped", scaled(False), remark="skipped updates do not count as steps"),
+    Setup(
+        "GradScaler with a fused optimiser, an update skipped",
+        scaled(True),
+        remark="skipped updates do not count as steps",
+    ),
     Setup(
         "gradient checkpointing, reentrant",
         checkpointed(True),
-        remark="PyTorch warns that no input needs a gradient",
-        said=("None of the inputs have requires_grad=True. Gradients will be None",),
+        remark="PyTorch warns that no input requires a gradient",
+        messages=("None of the inputs have requires_grad=True. Gradients will be None",),
     ),
     Setup("gradient checkpointing, not reentrant", checkpointed(False)),
     Setup("gradient accumulation and clipping", accumulated, remark="steps are updates, not batches"),
     Setup("learning rate schedulers", scheduled),
-    Setup("several optimisers", several, remark="give the one that steps last"),
+    Setup("several optimisers", several, remark="pass the optimiser that steps last"),
     Setup("LBFGS", closure, remark="steps are calls of step, not of the closure"),
     Setup("one optimiser for each parameter, stepped in the backward pass", in_backward, how=BY_LOOP),
     Setup("an average of the weights (AveragedModel)", averaged, how=BY_LOOP),
-    Setup("a part is frozen in the middle", frozen),
+    Setup("a layer is frozen during training", frozen),
     Setup("data loader with forked workers, recording to a file", loaded),
     Setup("two sets of probes on one model", twice, (tuple(range(UPDATES + 1)),) * 2),
     Setup("a set of probes in a set", nested),
@@ -459,7 +463,7 @@ SETUPS = [
 
 
 def trained(setup: Setup, *, on: bool) -> tuple[list[dict[str, Any]], list[list[int]], list[str]]:
-    """States at the end, the steps that were recorded, and what was said."""
+    """Return the final states, the recorded steps and the warnings."""
     torch.manual_seed(5)
     look = Look(on)
     with warnings.catch_warnings(record=True) as caught:
@@ -472,72 +476,73 @@ def trained(setup: Setup, *, on: bool) -> tuple[list[dict[str, Any]], list[list[
 
 
 def row(setup: Setup, untouched: bool) -> str:
-    """As it stands in docs/compatibility.md."""
+    """Return the row of a way to train in docs/compatibility.md."""
     cells = [setup.name, setup.how, "untouched" if untouched else "CHANGED", setup.remark]
     return f"| {' | '.join(cells)} |"
 
 
-# What fails, what happens then, and which test of tests/test_faults.py shows it.
+# Fault, result, and the test in tests/test_faults.py that shows it.
 FAULTS = [
     (
         "kill -9 at any moment of an observation",
-        "this observation may be lost, all earlier ones are there; the file opens, and recording goes on",
+        "the last observation may be lost, all earlier ones are kept; the file opens, and recording continues",
         "test_kill_9_in_any_phase_loses_at_most_the_observation_that_is_written",
     ),
     (
         "disk full",
-        "a warning for each observation that could not be written; it stays in memory and is written when space is "
-        "there again; training goes on",
+        "a warning for each observation that cannot be written; it stays in memory and is written once there is space; "
+        "training continues",
         "test_a_full_disk_is_told_training_goes_on_and_the_file_opens",
     ),
     (
         "read-only folder",
-        "an error at attach, nothing is left behind",
+        "an error at attach; no file is left",
         "test_a_read_only_folder_is_an_error_at_attach_and_nothing_is_left",
     ),
     (
         "slow, network-like writes",
-        "one wait for the disk in an observation, a second one in those that write the NetCDF file anew",
+        "an observation waits for the disk once, and twice if it rewrites the NetCDF file",
         "test_slow_writes_come_once_or_twice_for_an_observation",
     ),
     (
         "two processes on one file",
-        "the second is refused with an error until the first has ended, however it ends",
+        "the second raises an error until the first has ended in any way",
         "test_a_second_process_is_refused_until_the_first_has_ended",
     ),
     (
         "two attached probes on one file",
-        "the second is refused with an error until the first is detached",
+        "the second raises an error until the first is detached",
         "test_two_probes_of_one_process_are_refused_until_the_first_is_detached",
     ),
     (
         "a file system without locks",
-        "a warning; recording goes on",
+        "a warning; recording continues",
         "test_a_file_system_without_locks_is_told",
     ),
     (
         "a fork, as in a data loader",
-        "the child writes nothing, and says so if it observes; it does not hold the file when the parent has gone",
+        "the child writes nothing, and warns if it observes; it does not lock the file after the parent has ended",
         "test_a_forked_process_writes_nothing",
     ),
     (
         "an exception in the forward pass",
-        "in the first observation: raised; later: the observation is flagged, a warning says why, training goes on",
+        "raised at the first observation; later, the observation is flagged, a warning gives the reason, and training "
+        "continues",
         "test_an_exception_in_the_model_is_flagged_in_the_file_and_training_goes_on",
     ),
     (
         "Ctrl-C in the forward pass",
-        "gets through; the file opens, the same step can be observed again",
+        "raised; the file opens, and the same step can be observed again",
         "test_an_interrupt_in_the_model_gets_through_and_the_file_opens",
     ),
     (
-        "a file from a stranger",
-        "nothing that is read can run code: JSON and NetCDF only, no pickles",
+        "a file from an untrusted source",
+        "reading a file cannot run code, since only JSON and NetCDF are read, no pickles",
         "test_nothing_that_is_read_can_run_code",
     ),
 ]
 
 
 def fault_row(fault: str, outcome: str, test: str) -> str:
-    """As it stands in docs/compatibility.md."""
+    """Return the row of a fault in docs/compatibility.md."""
     return f"| {fault} | {outcome} |"

@@ -27,7 +27,7 @@ def test_training_is_observed_as_the_page_says_and_untouched(setup: Setup) -> No
         different = [key for key in {**one, **other} if one.get(key) != other.get(key)]
         assert not different, f"observing changed the training: {', '.join(different)}"
     assert tuple(map(tuple, steps)) == setup.steps
-    assert [text for text in more if text not in said] == list(setup.said), "nothing else is said than without probes"
+    assert [text for text in more if text not in said] == list(setup.messages), "the probes cause no other warning"
     assert row(setup, True) in PAGE, "the page is out of date: python docs/benchmarks/compatibility.py"
 
 
