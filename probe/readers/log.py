@@ -144,7 +144,11 @@ def _increasing(log: Log) -> tuple[dict[str, Points], list[str]]:
 
 
 def _check_roles(
-    points: Mapping[str, Points], chosen: Mapping[str, str], unclear: Sequence, source: str, strict: bool
+    points: Mapping[str, Points],
+    chosen: Mapping[str, str],
+    unclear: Sequence[tuple[str, list[str]]],
+    source: str,
+    strict: bool,
 ) -> None:
     if not points:
         raise ValueError(f"Expected a number with a step in {source}, got none; check that the log holds curves")

@@ -39,8 +39,8 @@ class TableColumns:
     def __init__(self) -> None:
         self.n_rows = 0
         self.text: set[str] = set()  # columns with values that are not numbers
-        self._rows: dict[str, array] = {}
-        self._values: dict[str, array] = {}
+        self._rows: dict[str, array[int]] = {}
+        self._values: dict[str, array[float]] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one row. The keys of nested mappings are joined with slashes."""

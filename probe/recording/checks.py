@@ -70,9 +70,10 @@ def check_configuration(path: str | os.PathLike[str], old: Mapping[str, Any], ne
 
     Recorded parameters that a probe no longer has are ignored with a warning.
     """
-    old, new = _as_json(old), _as_json(new)
-    removed = _pop_removed_parameters(old, new)
-    found = "; ".join(f"{where}: recorded {a!r}, now {b!r}" for where, a, b in differences(old, new))
+    recorded: dict[str, Any] = _as_json(old)
+    present: dict[str, Any] = _as_json(new)
+    removed = _pop_removed_parameters(recorded, present)
+    found = "; ".join(f"{where}: recorded {a!r}, now {b!r}" for where, a, b in differences(recorded, present))
     if found:
         raise ValueError(
             f"Expected the configuration of {os.fspath(path)}, got another configuration ({found}); attach with the "

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from probe.readers.log import Log
 from probe.readers.reader import Reader
@@ -33,7 +34,7 @@ def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
     return {"": table_log(Table(columns.points(), columns.n_rows, notes), axis)}
 
 
-def _state(file: Path) -> dict:
+def _state(file: Path) -> dict[str, Any]:
     try:
         state = json.loads(file.read_text())
     except ValueError as error:

@@ -65,7 +65,7 @@ def _database(file: Path) -> dict[str, Log]:
 
 
 def _points(database: sqlite3.Connection, run: str) -> dict[str, Points]:
-    columns: dict[str, tuple[array, array]] = {}
+    columns: dict[str, tuple[array[int], array[float]]] = {}
     query = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY rowid"
     for key, step, value, is_nan in database.execute(query, (run,)):
         steps, values = columns.setdefault(key, (array("q"), array("d")))

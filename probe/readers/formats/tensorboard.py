@@ -53,12 +53,11 @@ def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
         for tag, points in _scalars(file, damage):
             parts.setdefault(_curve_name(tag, file.parent, run), []).append(points)
     notes = [f"{len(files)} event files were merged"] if len(files) > 1 else []
-    joined = {tag: (np.concatenate(steps), np.concatenate(values)) for tag, (steps, values) in _columns(parts)}
+    joined = {
+        tag: (np.concatenate([steps for steps, _ in some]), np.concatenate([values for _, values in some]))
+        for tag, some in parts.items()
+    }
     return {"": Log(joined, notes, damage)}
-
-
-def _columns(parts: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> list[tuple[str, tuple[list, list]]]:
-    return [(tag, ([steps for steps, _ in some], [values for _, values in some])) for tag, some in parts.items()]
 
 
 def _scalars(file: Path, damage: list[str]) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
