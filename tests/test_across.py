@@ -20,12 +20,12 @@ NULLS = {
     "fall, rise, plateau": 20 * np.exp(-30 * X) + RISE / 2,
 }
 SIMULATIONS = 80
-# P(Binomial(80, .025) > 7) = 0.0009: more false positives than that are no accident.
+# P(Binomial(80, .025) > 7) = 0.0009: more false positives than that are not due to chance.
 MOST = 7
 
 
 def ar1(generator: np.random.Generator, n_runs: int, phi: float) -> np.ndarray:
-    """Noise (run, n) of unit variance; with phi = 1 a random walk."""
+    """Return AR(1) noise (run, n) of unit variance, or random walks for phi = 1."""
     noise = generator.standard_normal((n_runs, 200))
     for t in range(1, 200):
         noise[:, t] = phi * noise[:, t - 1] + (np.sqrt(1 - phi**2) if phi < 1 else 1) * noise[:, t]
@@ -73,16 +73,16 @@ def test_a_hump_after_the_initial_descent_is_found_where_it_is() -> None:
     assert found.drop_to_rise == pytest.approx(1, abs=0.3)
 
 
-def test_held_out_drops_do_not_profit_from_their_own_noise() -> None:
+def test_held_out_drops_are_free_of_their_own_noise() -> None:
     generator = np.random.default_rng(1)
     drops = [second_phase_across(STEPS, ar1(generator, 4, 0.5), n_null=39).mean_drop for _ in range(100)]
     assert abs(np.mean(drops)) < 3 * np.std(drops) / 10
     own = [run[:108].reshape(-1, 6).mean(axis=1).max() - run[108:].mean() for run in ar1(generator, 100, 0.5)]
-    assert np.mean(own) > 1  # where each run is its own judge
+    assert np.mean(own) > 1  # with the peak of each run itself
 
 
 def test_sign_flips_are_those_of_an_enumeration() -> None:
-    """Eight observations so far apart that each is a window of its own: T by hand for all 64 flips."""
+    """Each of eight distant observations is a window of its own, so that T is computed by hand for all 64 flips."""
     generator = np.random.default_rng(2)
     values = np.full((6, 8), 0.0)
     values[:, 1:] = 50 + 50 * generator.standard_normal((6, 7))
@@ -104,8 +104,8 @@ def test_sign_flips_are_those_of_an_enumeration() -> None:
     assert found.p_sign_flip == pytest.approx(max(p_value(falls), p_value(rises)))
 
 
-def test_rotation_agrees_with_the_t_test_when_there_is_one_place_to_look() -> None:
-    """With a sure rise to the one window before the end, the p-value is that of a one-sided t-test, by Fisher's law."""
+def test_rotation_agrees_with_the_t_test_for_one_window() -> None:
+    """With a certain rise to one window before the end, the p-value is that of a one-sided t-test (Fisher)."""
     from scipy.stats import ttest_1samp
 
     generator = np.random.default_rng(3)
@@ -114,7 +114,7 @@ def test_rotation_agrees_with_the_t_test_when_there_is_one_place_to_look() -> No
     values[:, 6] = generator.normal(1, 1, 5)
     found = second_phase_across(np.arange(8), values, n_null=20000)
     expected = ttest_1samp(values[:, 6], 0, alternative="greater").pvalue
-    # The other windows lie 1,000 below the end in all runs: they add cos >= T to the null law, once.
+    # The other windows lie 1,000 below the end in all runs: they add cos >= T to the null distribution, once.
     assert expected - 0.01 < found.p_fall <= 2 * expected + 0.01
 
 
@@ -128,7 +128,7 @@ def test_missing_values_and_runs_of_unequal_length() -> None:
     assert (found.status, found.n_runs, len(found.drop)) == ("found", 5, 5)
 
 
-def test_a_constant_curve_is_no_evidence() -> None:
+def test_a_constant_curve_has_p_value_1() -> None:
     assert second_phase_across(STEPS, np.full((4, 120), 0.3)).p_value == 1
 
 
@@ -140,7 +140,7 @@ def test_a_constant_curve_is_no_evidence() -> None:
         (np.where(np.arange(120) < [[5], [120], [120]], 0.0, np.nan), "windows that all runs have in common, got 2"),
     ],
 )
-def test_too_little_is_undefined(values: np.ndarray, reason: str) -> None:
+def test_too_few_runs_or_windows_are_undefined(values: np.ndarray, reason: str) -> None:
     verdict = second_phase_across(STEPS, values)
     assert verdict.status == "undefined"
     assert reason in verdict.reason
@@ -175,7 +175,7 @@ def test_the_median_is_that_of_kaplan_and_meier() -> None:
     # Kaplan-Meier by hand, 5 of 7 with the rest censored at 100: S = 6/7, 5/7, 4/7, 3/7 < 1/2 at the fourth event.
     kept = median([10, 20, 30, 40, 50, np.nan, np.nan], ["found"] * 5 + ["right_censored"] * 2)
     assert (kept["status"], kept["n_found"], kept["n_runs"]) == ("found", 5, 7)
-    assert kept["step"] == pytest.approx(40)  # 30, the median of those found, would be too early
+    assert kept["step"] == pytest.approx(40)  # the median of the runs with a marker, 30, is too early
     treated = median([6, 6, 6, 7, 10, 13, 16, 22, 23] + [np.nan] * 12, ["found"] * 9 + ["right_censored"] * 12)
     assert treated["status"] == "right_censored"
     assert np.isnan(treated["step"])
@@ -192,7 +192,7 @@ def test_the_median_is_that_of_kaplan_and_meier() -> None:
         (["undecided", "left_censored", "right_censored", "found", "found"], "found", 10, 10),
     ],
 )
-def test_a_median_that_is_not_seen_is_bounded(status: list[str], kind: str, low: float, high: float) -> None:
+def test_a_censored_median_is_bounded(status: list[str], kind: str, low: float, high: float) -> None:
     result = median([10.0 if s == "found" else np.nan for s in status], status)
     assert result["status"] == kind
     assert (result["low"], result["high"]) == pytest.approx((low, high))
@@ -231,7 +231,7 @@ def test_few_runs_have_a_median_but_no_interval() -> None:
     assert median([], [])["status"] == "undefined"
 
 
-def test_bounds_refuse_what_they_do_not_know() -> None:
+def test_invalid_bounds_are_an_error() -> None:
     with pytest.raises(ValueError, match="lost"):
         log_bounds([1], [1], [1], ["lost"], 0, 10)
     with pytest.raises(ValueError, match="every found marker"):

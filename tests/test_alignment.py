@@ -14,7 +14,7 @@ SHORT = {"L": "left_censored", "R": "right_censored", "A": "absent", "U": "undef
 
 
 def table(x: list, arm: float = 0.0, names: tuple[str, ...] = ("fit_end", "end")) -> xr.Dataset:
-    """Markers (run, marker) at x = log10(step + 1), or L, R, A, U; intervals reach ``arm`` dex to both sides."""
+    """Return markers at x = log10(step + 1) or with a status L, R, A, U; intervals reach ``arm`` dex to both sides."""
     found = np.array([[np.nan if isinstance(cell, str) else cell for cell in row] for row in x])
     status = np.array([[SHORT[cell] if isinstance(cell, str) else "found" for cell in row] for row in x])
     dims = ("run", "marker")
@@ -50,7 +50,7 @@ def test_verdicts_of_one_run(x: list, arm: float, order: str, verdict: str) -> N
     assert (result["order"], result["verdict"]) == (order, verdict)
 
 
-def test_intervals_are_skew_and_one_sided() -> None:
+def test_intervals_are_skewed_and_one_sided() -> None:
     markers = table([[3, 4]])
     markers["lower"].values = 10 ** np.array([[2.9, 3.6]]) - 1  # arms .1 and .4 down
     markers["upper"].values = 10 ** np.array([[3.3, 4.0]]) - 1  # arms .3 and 0 up
@@ -64,7 +64,7 @@ def test_intervals_are_skew_and_one_sided() -> None:
     assert np.isinf(late["upper"])
 
 
-def test_rounding_is_no_violation() -> None:
+def test_rounding_errors_are_accepted() -> None:
     markers = table([[3.0, 4.0]])
     markers["step"].values *= 1 + 1e-15  # above its own upper end
     assert float(align(markers, **ENDS)["distance"][0, 0]) == pytest.approx(1)
@@ -76,7 +76,7 @@ def test_levels_are_converted_by_normal_quantiles() -> None:
 
 
 def test_error_rates_of_the_verdicts() -> None:
-    """Normal errors on x: true distance delta is called aligned in <= 5 %, and true 0 misaligned in <= 5 %."""
+    """With normal errors on x, at most 5 % of true distances delta are aligned, and at most 5 % of 0 misaligned."""
     generator = np.random.default_rng(0)
     sd = 0.13
     for truth, verdict, most in ((0.25, "aligned", 0.05), (0.0, "misaligned", 0.05)):
@@ -113,7 +113,7 @@ def test_chance_level_agrees_with_simulation() -> None:
 
 
 def test_concordance_of_a_published_example() -> None:
-    """From the mean (-2.1) and SD (38.8) of the differences that the paper prints: 1 - E(x-y)^2 / its chance value."""
+    """1 - E(x-y)^2 / its chance value, from the mean (-2.1) and the SD (38.8) of the differences in the paper."""
     n, x, y = 17, np.array(WRIGHT), np.array(MINI)
     squared = 38.77**2 * (n - 1) / n + 2.12**2
     by_chance = np.mean([(a - b) ** 2 for a in x for b in y])  # E (x - y)^2 of pairs at random
@@ -160,7 +160,7 @@ def test_interval_of_the_slope_covers_with_errors_on_both_axes() -> None:
         flat += line.slope_ols < 1
     assert inside / 600 == pytest.approx(0.9, abs=0.04)
     assert np.median(slopes) == pytest.approx(1, abs=0.03)
-    assert flat > 360  # least squares is too flat: its median is 1 / (1 + .09)
+    assert flat > 360  # the slope of least squares is too small: its median is 1 / (1 + .09)
     assert orthogonal_line([0, 1, 2], [0, 5, 0]).upper == np.inf
 
 
@@ -184,12 +184,12 @@ def test_markers_that_keep_a_distance() -> None:
     assert result.verdict == "misaligned"
     t = stats.ttest_rel(x[:, 1], x[:, 0]).confidence_interval(0.9)
     assert (result.distance.lower, result.distance.upper) == pytest.approx((t.low, t.high))
-    assert result.line.slope == pytest.approx(1, abs=0.1)  # it moves along all the same
+    assert result.line.slope == pytest.approx(1, abs=0.1)  # the markers move together nevertheless
     assert result.tau.p_value < 0.01
 
 
 def test_censored_runs_stay_in() -> None:
-    """Runs whose second marker comes too late for the record: without them the distance is the small ones only."""
+    """The second marker of some runs is later than the record. Without these runs only small distances remain."""
     x: list = [[2, 2.1], [3, 3.1], [4, 4.1], [2.5, "R"], [2.2, "R"], [3.5, "R"], [2.8, "R"]]
     result = co_movement(table(x), "fit_end", "end", **ENDS)
     assert (result.n_both, result.n_bounded, result.n_unknown) == (3, 4, 0)
@@ -224,7 +224,7 @@ def test_two_runs_are_too_few() -> None:
     assert np.isnan([result.distance.value, result.line.slope, result.concordance.value]).all()
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_an_error() -> None:
     markers = table([[3, 4]])
     with pytest.raises(ValueError, match="delta"):
         align(markers, delta=0, **ENDS)

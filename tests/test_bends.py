@@ -25,7 +25,7 @@ def markers(find: Callable[..., Marker], trend: np.ndarray, sd: float, phi: floa
 
 
 def check(found: list[Marker], truth: float, error: float, least: float, coverage: tuple[float, float]) -> None:
-    """Share found, median error in dex, share of the intervals that hold the truth."""
+    """Check the share that is found, the median error in dex, and the coverage of the intervals."""
     seen = [m for m in found if m.status == "found"]
     assert len(seen) >= least * len(found)
     assert np.median([abs(dex(m.step) - truth) for m in seen]) <= error
@@ -98,7 +98,10 @@ def test_plateaus_of_other_shapes(trend: np.ndarray, status: str, reason: str) -
 
 
 def test_random_walks_are_undecided_where_they_bend() -> None:
-    """Bends are found in 8 % of random walks of this length, without the rule in 20 %; fixed points in 21 and 10 %."""
+    """Measured on random walks of this length: bends are found in 8 %, and in 20 % without the rule on random walks.
+
+    Fixed points are found in 21 % and ends of fitting in 10 %.
+    """
     walks = np.cumsum(np.random.default_rng(3).standard_normal((30, N)), axis=1)
     for find in (piecewise_linear_onset, plateau_end):
         statuses = [find(STEPS, walk).status for walk in walks]
@@ -157,7 +160,7 @@ def test_fitting_ends_at_99_percent_of_the_fall(scale: str) -> None:
 
 @pytest.mark.parametrize("phi", [0.0, 0.6])
 def test_fitting_end_under_noise(phi: float) -> None:
-    """The tolerance is one sd of the log loss then, 0.1 of a fall of 5."""
+    """The tolerance is one sd of the log loss, which is 0.1 of a fall of 5."""
     found = [m for m in markers(lambda s, v: fitting_end(s, np.exp(v)), np.log(loss_with_a_floor()), 0.1, phi)]
     check(found, 2.5 + np.log(49) / 6, 0.2, 0.9, (0, 1))
 
@@ -216,9 +219,9 @@ def test_parameters_out_of_range_are_an_error() -> None:
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.8])
 @pytest.mark.parametrize("sd", [0.01, 0.03, 0.1])
 def test_coverage(sd: float, phi: float) -> None:
-    """Measured: .89 to 1 (the grid widens the intervals of small noise), and .76 in the hardest case.
+    """Measured coverage: .89 to 1 (the grid widens the intervals of small noise), and .76 in the hardest case.
 
-    There the onset is found in a third of the curves only, undecided in the others.
+    In the hardest case the onset is found in a third of the curves and undecided in the others.
     """
     hard = (sd, phi) == (0.1, 0.8)
     least, error, coverage = (0.25, 0.2, 0.7) if hard else (0.9, 0.15, 0.85)

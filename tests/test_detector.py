@@ -89,7 +89,7 @@ def test_every_kind_of_curves_gives_the_same_markers() -> None:
         assert PhaseDetector().fit(curves).markers_.identical(truth)
 
 
-def test_missing_role_is_undefined_and_names_what_is_near() -> None:
+def test_missing_role_is_undefined_and_similar_names_are_listed() -> None:
     curves = planted()
     curves["train_acc"] = curves.pop("train_accuracy")
     detector = PhaseDetector().fit(curves)
@@ -171,7 +171,7 @@ def test_curves_that_cannot_be_read_are_an_error() -> None:
         PhaseDetector().fit(layered().assign(test_loss=layered()["test_loss"].expand_dims(head=2)))
 
 
-def test_empty_and_constant_curves_do_not_cost_the_other_markers() -> None:
+def test_empty_and_constant_curves_do_not_affect_the_other_markers() -> None:
     detector = PhaseDetector().fit(planted() | {"test_loss": np.zeros(N), "information_x": np.full(N, np.nan)})
     status, reason = values(detector, "status"), values(detector, "reason")
     assert status == ["found", "found", "absent", "undefined", "found"]
@@ -215,7 +215,7 @@ def test_estimator_contract() -> None:
     assert copy.markers_.identical(PhaseDetector().fit(planted()).markers_)
 
 
-def test_fit_leaves_the_curves_alone() -> None:
+def test_fit_does_not_change_the_curves() -> None:
     curves = layered()
     before = curves.copy(deep=True)
     PhaseDetector().fit(curves)
@@ -228,7 +228,7 @@ def test_import_needs_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_no_warning_on_plain_curves() -> None:
+def test_valid_curves_cause_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PhaseDetector().fit(planted()).summary()
@@ -244,7 +244,7 @@ def test_no_warning_on_plain_curves() -> None:
         (4 - 5 * np.minimum(STEPS / 3000, 1), "linear"),  # no logarithm: it goes below 0
     ],
 )
-def test_the_train_loss_decides_where_there_is_no_accuracy(loss: np.ndarray, scale: str) -> None:
+def test_the_train_loss_replaces_a_missing_accuracy(loss: np.ndarray, scale: str) -> None:
     detector = PhaseDetector().fit({"step": STEPS, "train_loss": loss})
     assert values(detector, "step")[0] == 3000  # 99 % of the fall at 2970
     assert values(detector, "rule")[0].startswith(f"0.99 of the fall of the loss ({scale} scale)")
@@ -383,7 +383,7 @@ def test_a_long_record_is_thinned_with_a_note() -> None:
     assert "100,000 observations averaged to" in str(detector.markers_["reason"].values)
 
 
-def test_a_random_walk_is_no_second_phase() -> None:
+def test_a_random_walk_is_not_a_second_phase() -> None:
     walks = np.cumsum(np.random.default_rng(5).normal(size=(40, 200)), axis=1)
     detector = PhaseDetector().fit({"step": np.arange(200.0), "test_loss": walks})
     status = detector.markers_["status"].sel(marker="descent_onset").values.tolist()

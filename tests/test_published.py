@@ -1,4 +1,4 @@
-"""The published curves of arXiv:2504.12700, judged, against what was read off them."""
+"""Markers of the published curves of arXiv:2504.12700, compared with readings by eye."""
 
 import re
 import runpy
@@ -24,19 +24,19 @@ def numbers(text: str) -> np.ndarray:
 def test_the_page_is_what_the_script_prints(script: dict[str, Any]) -> None:
     page, printed = (DOCS / "published_markers.md").read_text(), script["page"]() + "\n"
     assert NUMBER.sub("#", page) == NUMBER.sub("#", printed), "run docs/benchmarks/published_markers.py --write"
-    np.testing.assert_allclose(numbers(page), numbers(printed), rtol=0.01, atol=0.011)  # another scipy may round anew
+    np.testing.assert_allclose(numbers(page), numbers(printed), rtol=0.01, atol=0.011)  # rounding depends on scipy
 
 
 @pytest.mark.parametrize("task", ["division", "s5"])
-def test_where_the_rule_is_the_same_so_is_the_reading(script: dict[str, Any], task: str) -> None:
+def test_markers_agree_with_readings_by_the_same_rule(script: dict[str, Any], task: str) -> None:
     rows = {name: (marker, raw) for name, _, marker, raw in script["rows"](task)}
     same = {name: script["difference"](marker, raw) for name, (marker, raw) in rows.items() if raw.same_rule}
     assert len(same) >= 6
-    assert max(map(abs, same.values())) <= 0.15, same  # NaN, a marker that was not found, fails too
+    assert max(map(abs, same.values())) <= 0.15, same  # NaN (a marker that was not found) fails too
     marker, raw = rows["descent_onset"]
     assert marker.p_value <= 0.05
     assert marker.lower <= raw.step <= marker.upper
-    for name, (marker, raw) in rows.items():  # what differs is explained
+    for name, (marker, raw) in rows.items():  # differences have an explanation
         assert raw.why or abs(script["difference"](marker, raw)) <= 0.02, name
 
 
