@@ -330,6 +330,24 @@ def test_an_interrupted_run_is_saved_and_goes_on(
     same(folder, whole)
 
 
+def test_a_recording_that_lacks_a_newer_field_continues(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+    """Fields of a configuration that were added later have their defaults."""
+    interrupted(tmp_path, at=10)
+    folder = tmp_path / "custom" / "seed-3"
+    journal, checkpoint = folder / "run.nc.journal", folder / "checkpoint.pt"
+    text = journal.read_text()
+    assert ', "norm": "pre"' in text
+    journal.write_text(text.replace(', "norm": "pre"', "").replace(', \\"norm\\": \\"pre\\"', ""))
+    assert "norm" not in journal.read_text()
+    saved = torch.load(checkpoint, weights_only=True)
+    del saved["config"]["model"]["norm"]
+    torch.save(saved, checkpoint)
+    assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
+    same(folder, whole)
+    with pytest.raises(ValueError, match="config.model.norm is 'pre' there and 'post' here"):
+        run(replace(TINY, model=replace(TINY.model, norm="post")), [3], out=tmp_path, device="cpu")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_is_interrupted_in_order(tiny: Path, number: signal.Signals) -> None:

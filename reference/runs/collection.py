@@ -1,11 +1,13 @@
 """Collect the curves of all seeds of a configuration, and report how far they are."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from probe import concat
+from reference.runs.options import with_defaults
 from reference.runs.storage import RunFolder, describe_differences, provenance_of
 
 
@@ -50,7 +52,7 @@ def collect(folder: str | Path) -> xr.Dataset:
         raise FileNotFoundError(
             f"Expected recorded runs in {folder}, got none; give the folder of a configuration, with seed-0 and so on."
         )
-    configs = {seed: provenance_of(recorded)["config"] for seed, recorded in found.items()}
+    configs = {seed: with_defaults(provenance_of(recorded)["config"]) for seed, recorded in found.items()}
     _check_same(configs)
     finished = [recorded["step"].values[-1] == configs[seed]["steps"] for seed, recorded in found.items()]
     counts = [recorded.sizes["step"] for recorded in found.values()]
@@ -62,7 +64,7 @@ def collect(folder: str | Path) -> xr.Dataset:
     )
 
 
-def _check_same(configs: dict[int, dict[str, object]]) -> None:
+def _check_same(configs: dict[int, dict[str, Any]]) -> None:
     """Raise ValueError if the seeds have different configurations."""
     first = next(iter(configs))
     for seed, config in configs.items():

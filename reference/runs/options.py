@@ -58,6 +58,14 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
+def with_defaults(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recorded configuration with defaults for fields that were added later; unchanged if it is not valid."""
+    try:
+        return config_to_dict(config_from_dict(recorded))
+    except (ValueError, TypeError):
+        return dict(recorded)
+
+
 def _dataclass_from(kind: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         place = where.rstrip(".") or "the configuration"

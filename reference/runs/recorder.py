@@ -133,10 +133,12 @@ class Member:
         """Open the journal, to start or to resume the run."""
         identity = {"config": config_to_dict(self.config), "seed": self.seed}
         provenance = provenance_json([], model="Transformer", **identity, **job_provenance)
-        header = {"configuration": identity, "order": {"probe": ["evaluation"]}, "provenance": provenance}
         restart = run_state.state is None
         if not restart:
-            self._note_changes(json.loads(provenance))
+            first = provenance_of(self._recorded())
+            self._note_changes(first, json.loads(provenance))
+            identity = {key: first[key] for key in identity}  # a recorded configuration may lack newer fields
+        header = {"configuration": identity, "order": {"probe": ["evaluation"]}, "provenance": provenance}
         self.folder.clean_up(self.step, restart=restart)
         mode, step = ("overwrite", None) if restart else ("resume", self.step)
         with ignore_incomplete_line():
@@ -144,9 +146,8 @@ class Member:
         for variable in variables(self.config.task.make(self.seed)) if restart else []:
             self.journal.declare(variable)
 
-    def _note_changes(self, now: Mapping[str, Any]) -> None:
+    def _note_changes(self, first: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         """Note changes of engine, device, threads or torch since the last part of the run."""
-        first = provenance_of(self._recorded())
         before = [first, *first.get("resumed", [])][-1]
         pairs = {key: (before.get(key), now[key]) for key in ("engine", "device", "threads")}
         pairs["torch"] = (before["versions"].get("torch"), now["versions"]["torch"])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probe import load
 from probe.recording import Lock, atomic_write, differences, journal_of, read_netcdf
-from reference.runs.options import config_from_dict, config_to_dict
+from reference.runs.options import config_from_dict, config_to_dict, with_defaults
 from reference.training.model import Transformer
 from reference.training.tasks import Task
 from reference.training.train_config import TrainConfig
@@ -116,8 +116,8 @@ class RunFolder:
         return int(read_netcdf(self.series)["step"][-1]) if self.series.exists() else None
 
     def _compare(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-        difference = describe_differences({key: found.get(key) for key in expected}, expected)
-        if difference:
+        recorded = {"config": with_defaults(found["config"]), "seed": found["seed"]}
+        if difference := describe_differences(recorded, expected):
             raise ValueError(
                 f"Expected a run of this configuration in {self}, got another: {difference}; give --out FOLDER to "
                 "train this configuration elsewhere, or give the recorded configuration to continue."
