@@ -64,7 +64,7 @@ def _residual_noise(residuals: np.ndarray, n_parameters: int, least: float) -> _
 
 
 def _smooth(residuals: np.ndarray) -> bool:
-    """Whether residuals are those of a smooth curve: correlated increments, or noise of low correlation."""
+    """Return whether residuals are those of a smooth curve: correlated increments, or noise of low correlation."""
     increments = np.diff(residuals)
     correlated = increments[1:] @ increments[:-1] > 0.5 * (increments @ increments)
     return bool(correlated or noise_model(residuals[None]).phi[0] < 0.3)
@@ -247,7 +247,7 @@ def _fall(x: np.ndarray, y: np.ndarray, knots: np.ndarray) -> tuple[float, float
 
 
 def _is_plateau(slopes: np.ndarray) -> np.ndarray:
-    """Whether the slopes (3, ...) are those of a rise, a plateau and a fall."""
+    """Return whether the slopes (3, ...) are those of a rise, a plateau and a fall."""
     return (slopes[0] > 0) & (slopes[2] < 0) & (np.abs(slopes[1]) <= -slopes[2] / 2)
 
 

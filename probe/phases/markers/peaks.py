@@ -214,7 +214,7 @@ def _not_found(v: np.ndarray, test: _Test, alpha: float) -> Marker:
 
 
 def _still_rises(v: np.ndarray, noise: Noise) -> bool:
-    """Whether the last tenth lies above the tenth before by three standard errors."""
+    """Return whether the last tenth lies above the tenth before by three standard errors."""
     m = max(2, len(v) // 10)
     phi = float(noise.stationary_phi[0])
     error = noise.sd[0, -m:].mean() * np.sqrt(2 / m * variance_inflation(phi))
