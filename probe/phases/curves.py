@@ -79,7 +79,7 @@ def _check_axis(steps: np.ndarray, axis: str) -> None:
 
 
 def is_table(curves: object, axis: str) -> bool:
-    """Return whether rows are runs and columns are steps: an array, or a DataFrame with columns but without the axis."""
+    """Return whether rows are runs: true for an array, and for a DataFrame with columns but without the axis."""
     if isinstance(curves, pd.DataFrame):
         names = {str(name) for name in [*curves.columns, *curves.index.names]}
         return axis not in names and len(curves.columns) > 0
