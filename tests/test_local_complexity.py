@@ -257,12 +257,12 @@ def test_more_directions_than_dimensions_are_refused(n_directions: int) -> None:
 
 @pytest.mark.parametrize("radius", [0, -1.0, math.nan])
 def test_radius_that_is_not_positive_is_an_error(radius: float) -> None:
-    with pytest.raises(ValueError, match="radius must be positive"):
+    with pytest.raises(ValueError, match="Expected a positive and finite radius"):
         measured(mlp(), points(5, 12), radius=radius)
 
 
 def test_relative_radius_of_points_at_the_origin_is_an_error() -> None:
-    with pytest.raises(ValueError, match="mean norm 0"):
+    with pytest.raises(ValueError, match="positive mean norm, got 0"):
         measured(mlp(), torch.zeros(5, 12, dtype=torch.float64))
 
 
@@ -363,7 +363,7 @@ def test_outputs_without_a_feature_axis_are_one_unit() -> None:
 
 def test_model_without_activations_needs_layers() -> None:
     model = nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 3)).double()
-    with pytest.raises(ValueError, match=r"no activation function .*layers=\.\.\."):
+    with pytest.raises(ValueError, match=r"Expected an activation function .* got none .*layers=\.\.\."):
         measured(model, points(5, 12))
     assert measured(model, points(5, 12), layers="0")["local_complexity"].item() >= 0
 
@@ -382,7 +382,7 @@ class Positions(nn.Module):
 
 def test_a_table_of_positions_is_no_stem() -> None:
     model, x = built(Positions), torch.randint(7, (20, 3), generator=seeded(1))
-    with pytest.raises(ValueError, match=r"'position' has shape .*stem="):
+    with pytest.raises(ValueError, match=r"one row for each of .* got 'position' of shape .*stem="):
         measured(model, x, stem="position")
     named = measured(model, x, stem="embed")["local_complexity"]
     assert named.item() > 0
@@ -401,13 +401,13 @@ class Flattened(nn.Module):
 
 
 def test_activations_without_a_row_for_each_input_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"':relu' has shape \(6, 9\) for 2 inputs"):
+    with pytest.raises(ValueError, match=r"each of 2 inputs, got ':relu' of shape \(6, 9\)"):
         measured(Flattened(), torch.randn(20, 3, 4))
 
 
-@pytest.mark.parametrize(("stem", "told"), [("nowhere", "does not fire"), ("<input>", "holds integers")])
-def test_stem_that_cannot_be_moved_is_an_error(stem: str, told: str) -> None:
-    with pytest.raises(ValueError, match=f"got '{stem}', which {told}; pass stem='embed'"):
+@pytest.mark.parametrize(("stem", "reason"), [("nowhere", "does not fire"), ("<input>", "holds integers")])
+def test_stem_that_cannot_be_moved_is_an_error(stem: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"got '{stem}', which {reason}; pass stem='embed'"):
         measured(built(Tokens), torch.randint(7, (20, 2)), stem=stem)
 
 
@@ -415,14 +415,14 @@ def test_complex_numbers_are_no_stem_and_what_comes_before_the_first_other_ones_
     model, (x, _) = complex_numbers()
     with pytest.raises(ValueError, match=r"got 'first', which holds complex numbers; pass stem='head'"):
         measured(model, x, stem="first")
-    with pytest.raises(ValueError, match=r"every activation function comes before the stem 'head' \(:tanh, :tanh.2\)"):
+    with pytest.raises(ValueError, match=r"after the stem 'head', got only earlier ones \(:tanh, :tanh.2\)"):
         measured(model, x)
     assert measured(model, x, stem=":tanh.2")["layer"].values.tolist() == [":tanh.2"]
 
 
 def test_layer_before_the_stem_is_an_error_and_default_layers_come_after_it() -> None:
     model, x = mlp(), points(20, 12)
-    with pytest.raises(ValueError, match=r"'1:relu' comes before the stem '2'"):
+    with pytest.raises(ValueError, match=r"after the stem '2', got '1:relu', which comes before it"):
         measured(model, x, stem="2", layers="1")
     assert measured(model, x, stem="2")["layer"].values.tolist() == ["3:relu"]
 
@@ -484,7 +484,7 @@ def test_forward_rows_stay_within_the_budget(max_rows: int, n_points: int) -> No
 
 
 def test_budget_that_leaves_no_points_is_an_error() -> None:
-    with pytest.raises(ValueError, match="max_rows=30 leaves 1 points"):
+    with pytest.raises(ValueError, match="got 30, enough for 1"):
         measured(mlp(), points(60, 12), max_rows=30)
 
 
@@ -704,7 +704,7 @@ def test_effective_radius_is_in_the_series() -> None:
 
 @pytest.mark.parametrize("radius", [[], [0.1, 0], [0.1, -1], [math.nan], 0.0, math.inf])
 def test_each_radius_must_be_positive_and_finite(radius: Any) -> None:
-    with pytest.raises(ValueError, match="radius must be positive"):
+    with pytest.raises(ValueError, match="Expected a positive and finite radius"):
         measured(mlp(), points(5, 12), radius=radius)
 
 
@@ -856,7 +856,7 @@ def test_density_does_not_depend_on_the_scale_of_a_unit() -> None:
 
 @pytest.mark.parametrize("variants", [(), ("counts",), "count"])
 def test_variants_are_named(variants: Any) -> None:
-    with pytest.raises(ValueError, match="variants must be some of"):
+    with pytest.raises(ValueError, match="Expected variants among"):
         measured(mlp(), points(5, 12), variants=variants)
 
 

@@ -15,15 +15,12 @@ from itertools import count
 from typing import Any
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 
-from probe import LocalComplexityProbe
+from probe import LocalComplexityProbe, generator
 from probe.forward import trace
-from probe.geometry import sign_changes
-from probe.geometry import orthonormal_frame
-from probe.measures import swept
-from probe.forward import read_data
-from probe import Snapshot, generator
+from probe.geometry import orthonormal_frame, sign_changes
 
 P, RADIUS = 25, 0.05
 BATCHES = {"MLP": (16, 32, 64, 256, 1000), "ResNet-18": (1, 4), "transformer": (1, 4)}  # points, of 2 P vertices each
@@ -129,23 +126,25 @@ def by_hand(model: Any, x: Tensor, block: int = 40) -> list[Tensor]:
     return counts
 
 
-def ours(model: nn.Module, x: Tensor, sites: Sequence[str], stem: str) -> Callable[[], object]:
-    """One observation by the attached probe, with all that it does beside counting."""
+def the_probe(sites: Sequence[str], stem: str) -> LocalComplexityProbe:
+    """The probe that counts at these sites."""
     layers = [site.split(":")[0] for site in sites]
     probe = LocalComplexityProbe(layers=layers, radius=RADIUS, relative=False, n_directions=P, max_rows=10**9)
-    probe.set_params(stem=None if stem == "<input>" else stem)
-    probe.attach(model, (x, None), on_error="raise")
+    return probe.set_params(stem=None if stem == "<input>" else stem)
+
+
+def ours(model: nn.Module, x: Tensor, sites: Sequence[str], stem: str) -> Callable[[], object]:
+    """One observation by the attached probe, with all that it does beside counting."""
+    probe = the_probe(sites, stem).attach(model, (x, None), on_error="raise")
     steps = count()
     return lambda: probe.observe(next(steps))
 
 
-def each_point(model: nn.Module, x: Tensor, sites: Sequence[str], stem: str) -> Mapping[str, Tensor]:
-    """The counts behind the probe's means."""
-    snapshot = Snapshot(model, 0, read_data((x, None)), trace(model, x[:2]))
-    rows = torch.arange(len(x))
-    values = snapshot.outputs("all", [stem], reduce="none", rows=rows)[stem]
-    frame = orthonormal_frame(P, values[0].numel(), generator=generator(0))
-    return swept(snapshot, "all", stem, sites, (rows, values), frame, RADIUS, lambda z: sign_changes(z, 0))
+def each_point(x: Tensor, probe: LocalComplexityProbe, model: nn.Module) -> dict[str, Tensor]:
+    """The probe's counts at each single point, {site: (n,)}: a split for each point, which holds the point twice."""
+    data = {str(i): (torch.stack([row, row]), None) for i, row in enumerate(x)}
+    found = clone(probe).fit(model, data).series_["local_complexity"].isel(step=0)
+    return {str(site): torch.from_numpy(found.sel(layer=site).values) for site in found["layer"].values}
 
 
 def times(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -191,7 +190,7 @@ def row(name: str, points: int, dtype: torch.dtype, repeats: int) -> str:
         bare["by hand"] = lambda: by_hand(given[0], given[1])
     found = times({**calls, "ours": ours(*given), **bare}, repeats)
     batch = min(calls, key=lambda key: found[key])
-    one, other = plain(*given, int(batch)), each_point(*given)
+    one, other = plain(*given, int(batch)), each_point(given[1], the_probe(*given[2:]), given[0])
     same = torch.stack([one[site] == other[site] for site in one]).double().mean().item()
     hand = f"{found['by hand']:.3f} ({found[batch] / found['by hand']:.2f})" if bare else ""
     parameters = sum(parameter.numel() for parameter in given[0].parameters())

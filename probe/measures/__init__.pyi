@@ -9,7 +9,6 @@ from .fourier import (
 )
 from .linear_mapping.probe import LMNProbe as LMNProbe
 from .local_complexity.probe import LocalComplexityProbe as LocalComplexityProbe
-from .local_complexity.sweep import swept as swept
 from .mutual_info.estimators import ESTIMATORS as ESTIMATORS
 from .mutual_info.probe import MutualInfoProbe as MutualInfoProbe
 from .neural_collapse import (

@@ -1,4 +1,4 @@
-"""From what was counted at each point to the variables of a series."""
+"""Convert the statistics of each point to the variables of a series."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,21 +10,21 @@ from torch import Tensor
 from probe.base import Measured
 from probe.geometry.boundaries import boundary_density, boundary_distance, sign_changes, slice_slope
 
-COLUMNS = ("count", "near", "nearest", "density")  # what :func:`columns` says of each point
-Found = Mapping[str, Mapping[str, Tensor]]  # split -> site -> (n, radii, columns)
+STATISTICS = ("count", "near", "nearest", "density")  # of each point, see :func:`point_statistics`
+PointStatistics = Mapping[str, Mapping[str, Tensor]]  # split -> site -> (n, radii, statistics)
 
 
-def columns(z: Tensor, radius: float, *, centre: bool) -> Tensor:
-    """All that is said of a point, from the pre-activations at its vertices.
+def point_statistics(z: Tensor, radius: float, *, centre: bool) -> Tensor:
+    """Return the statistics of each point from the pre-activations at its vertices.
 
     Parameters
     ----------
     z : Tensor of shape (V, n, ...)
-        At the 2 P vertices, after the point itself if ``centre``.
+        Pre-activations at the 2 P vertices, after those at the point itself if ``centre``.
 
     Returns
     -------
-    Tensor of shape (n,), the count, or (n, 4) with ``centre``, float64: as :data:`COLUMNS`
+    Tensor of shape (n,), the count, or (n, 4) with ``centre``, float64: as :data:`STATISTICS`
     """
     if not centre:
         return sign_changes(z, 0)
@@ -38,33 +38,37 @@ def columns(z: Tensor, radius: float, *, centre: bool) -> Tensor:
     return torch.stack([counts, near, distance.amin(1), boundary_density(point, slope, width=radius)], 1)
 
 
-class Tables:
-    """What was found at the points, as variables by split, layer and, where several were asked for, radius.
+class ComplexityTable:
+    """Table of the statistics by split, layer and, if several were requested, radius.
 
     Parameters
     ----------
-    found : {split: {site: Tensor of shape (n, radii, columns)}}
+    found : {split: {site: Tensor of shape (n, radii, statistics)}}
     sites
-        The layers; one that is missing in a split did not fire.
+        Names of the layers. A layer that is missing in a split did not fire.
     units
-        How many units each layer has, by split.
+        Number of units of each layer, by split.
     radii
-        Labels, if a sequence of radii was asked for.
+        Labels, if a sequence of radii was requested.
     """
 
     def __init__(
-        self, found: Found, sites: Sequence[str], units: Sequence[Sequence[float]], radii: Sequence[float] | None
+        self,
+        found: PointStatistics,
+        sites: Sequence[str],
+        units: Sequence[Sequence[float]],
+        radii: Sequence[float] | None,
     ) -> None:
         self.units = torch.tensor(units, dtype=torch.float64)
         self.coords: dict[str, Sequence[Any]] = {"split": list(found), "layer": list(sites)}
-        self.ends: tuple[str, ...] = () if radii is None else ("radius",)
+        self.radius_dims: tuple[str, ...] = () if radii is None else ("radius",)
         self.coords |= {} if radii is None else {"radius": radii}
         self.fired = torch.tensor([[site in values for site in sites] for values in found.values()])
-        self.each = [_stacked(values, sites) for values in found.values()]  # (n, layer, radii, columns)
+        self.each = [_stacked(values, sites) for values in found.values()]  # (n, layer, radii, statistics)
         self.attrs = {"n_points": min(map(len, self.each))}
 
     def variables(self, variants: Sequence[str], box: str) -> dict[str, Measured]:
-        """Of what was counted; ``box`` is the split of the random points."""
+        """Return the variables of the statistics; ``box`` is the split of the random points."""
         name = "local_complexity"
         coords = {dim: self.coords[dim] for dim in ("split", "layer")}
         found = {
@@ -80,36 +84,36 @@ class Tables:
             found |= self._integral(name, box)
         if "distance" in variants:
             found |= self._means(f"{name}_near", "near", "units with a boundary nearer than the radius")
-            nearest = self._by_layer(lambda each: each[..., COLUMNS.index("nearest")].median(0).values)
+            nearest = self._by_layer(lambda each: each[..., STATISTICS.index("nearest")].median(0).values)
             text = "median distance to the nearest boundary"
             found[f"{name}_distance"] = self.variable(nearest, ("split", "layer"), text, units="stem")
         if "density" in variants:
             found |= self._means(f"{name}_density", "density", "density of boundaries", units="1/stem")
         return found
 
-    def facts(self, radii: Sequence[float], shares: Sequence[float], repeatable: bool) -> dict[str, Measured]:
-        """Absolute radii, what the directions of each split see of them, and whether passes repeat."""
+    def common(self, radii: Sequence[float], shares: Sequence[float], repeatable: bool) -> dict[str, Measured]:
+        """Return the absolute radii, the shares of them that the directions reach, and the flag of unequal passes."""
         name, absolute = "local_complexity", torch.tensor(radii, dtype=torch.float64)
         reach = torch.tensor(shares, dtype=torch.float64)[:, None] * absolute
         return {
             f"{name}_radius": self.variable(absolute, (), "absolute radius at the stem"),
-            f"{name}_radius_effective": self.variable(reach, ("split",), "radius that the directions see"),
+            f"{name}_radius_effective": self.variable(reach, ("split",), "radius that the directions reach"),
             f"{name}_unrepeatable": Measured(int(not repeatable), long_name="two equal passes differ", flag=True),
         }
 
     def variable(self, values: Tensor, dims: tuple[str, ...], text: str, **kwargs: Any) -> Measured:
-        """A variable whose last axis is the radius; it goes where one radius was asked for."""
-        dims, values = (*dims, *self.ends), values if self.ends else values[..., 0]
+        """Return a variable whose last axis is the radius. A single radius is no dimension."""
+        dims, values = (*dims, *self.radius_dims), values if self.radius_dims else values[..., 0]
         coords = {dim: self.coords[dim] for dim in dims}
         return Measured(values, dims, coords, long_name=text, attrs=self.attrs, **kwargs)
 
     def _by_layer(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         return torch.stack([function(each) for each in self.each])  # (split, layer, radii)
 
-    def _means(self, name: str, column: str, text: str, **kwargs: Any) -> dict[str, Measured]:
-        """Mean and standard error over points, for each layer and for all that fired together."""
-        error, total = "standard error over points", self._total(column)
-        each = torch.stack([mean_and_error(each[..., COLUMNS.index(column)]) for each in self.each])
+    def _means(self, name: str, statistic: str, text: str, **kwargs: Any) -> dict[str, Measured]:
+        """Return mean and standard error over points, for each layer and for the sum of all that fired."""
+        error, total = "standard error over points", self._total(statistic)
+        each = torch.stack([mean_and_error(each[..., STATISTICS.index(statistic)]) for each in self.each])
         return {
             name: self.variable(each[:, 0], ("split", "layer"), text, **kwargs),
             f"{name}_se": self.variable(each[:, 1], ("split", "layer"), error, **kwargs),
@@ -117,14 +121,14 @@ class Tables:
             f"{name}_total_se": self.variable(total[:, 1], ("split",), error, **kwargs),
         }
 
-    def _total(self, column: str) -> Tensor:
-        """Mean and error over points, of all layers that fired together: (split, 2, radii)."""
-        at = COLUMNS.index(column)
+    def _total(self, statistic: str) -> Tensor:
+        """Return mean and standard error over points of the sum of all layers that fired, (split, 2, radii)."""
+        at = STATISTICS.index(statistic)
         pairs = zip(self.each, self.fired.to(self.each[0].device), strict=True)
         return torch.stack([mean_and_error(each[:, fired][..., at].sum(1)) for each, fired in pairs])
 
     def _integral(self, name: str, box: str) -> dict[str, Measured]:
-        """The mean over the box around the inputs."""
+        """Return the mean over the box around the inputs, if there are random points."""
         if box not in self.coords["split"]:
             return {}
         mean, error = self._total("count")[list(self.coords["split"]).index(box)]
@@ -139,10 +143,10 @@ class Tables:
 
 
 def _stacked(values: Mapping[str, Tensor], sites: Sequence[str]) -> Tensor:
-    silent = torch.full_like(next(iter(values.values())), torch.nan)
-    return torch.stack([values.get(site, silent) for site in sites], 1)
+    missing = torch.full_like(next(iter(values.values())), torch.nan)
+    return torch.stack([values.get(site, missing) for site in sites], 1)
 
 
 def mean_and_error(points: Tensor) -> Tensor:
-    """(n, ...) -> (2, ...): mean and its standard error."""
+    """Return the mean of (n, ...) over points and its standard error, (2, ...)."""
     return torch.stack([points.mean(0), points.std(0) / math.sqrt(len(points))])
