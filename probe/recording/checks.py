@@ -11,8 +11,14 @@ from probe.errors import ProbeWarning
 from probe.recording.lines import journal_of
 
 
-def check_path(path: Path, mode: str | None) -> None:
-    """Raise OSError if a recording cannot be made at this path in this mode."""
+def check_path(path: Path | None, mode: str | None) -> None:
+    """Raise ValueError or OSError if a recording cannot be made at this path in this mode."""
+    if mode not in (None, "resume", "overwrite"):
+        raise ValueError(f"Expected mode None, 'resume' or 'overwrite', got {mode!r}; choose one of them")
+    if path is None:
+        if mode is not None:
+            raise ValueError(f"Expected a path for mode={mode!r}, got None; give path=, or no mode")
+        return
     journal = journal_of(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(

@@ -76,9 +76,8 @@ class Journal:
     >>> journal = Journal("run.nc", {"configuration": {}, "provenance": "{}", "order": {}})
     >>> journal.declare(Variable("train_loss"))
     >>> journal.record(0, {"train_loss": np.array(2.0)})
-    >>> journal.record(10, {"train_loss": np.array(1.0)})
     >>> load("run.nc")["train_loss"].values.tolist()
-    [2.0, 1.0]
+    [2.0]
     >>> journal.close()
     """
 
@@ -100,15 +99,11 @@ class Journal:
         self._lock: Lock | None = None
         self._process = os.getpid()
         self._replaced: dict[Path, Path] = {}  # file to be overwritten -> its name until the first observation
-        if mode not in (None, "resume", "overwrite"):
-            raise ValueError(f"Expected mode None, 'resume' or 'overwrite', got {mode!r}; choose one of them")
+        check_path(self.path, mode)
         if self.path is not None:
             self._open(self.path, mode, step)
-        elif mode is not None:
-            raise ValueError(f"Expected a path for mode={mode!r}, got None; give path=, or no mode")
 
     def _open(self, path: Path, mode: str | None, step: int | None) -> None:
-        check_path(path, mode)
         journal = journal_of(path)
         if mode == "resume":
             self._lock = Lock(journal)

@@ -1,0 +1,116 @@
+"""Atomic writes and locks of files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from probe.recording import Lock, atomic_write
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file.bin"
+
+
+def names(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_file_is_written_when_the_block_ends(path: Path, old: str | None) -> None:
+    if old:
+        path.write_text(old)
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == path.parent
+        assert (path.read_text() if path.exists() else None) == old
+    assert path.read_text() == "new"
+    assert names(path) == ["file.bin"]
+
+
+def test_any_writer_that_takes_a_path_works(path: Path) -> None:
+    with atomic_write(path) as temporary:
+        torch.save({"a": torch.ones(2)}, temporary)
+    assert torch.load(path, weights_only=True)["a"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt, SystemExit])
+def test_an_error_in_the_block_leaves_the_old_file(path: Path, error: type[BaseException]) -> None:
+    path.write_text("old")
+
+    def half() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        half()
+    assert path.read_text() == "old"
+    assert names(path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fails_leaves_the_old_file(path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space"), atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+    assert names(path) == ["file.bin"]
+
+
+def test_a_block_that_writes_nothing_is_an_error(path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(path):
+        pass
+    assert not names(path)
+
+
+def test_the_content_is_on_the_disk_before_the_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert calls[:2] == ["fsync", "replace"]
+
+
+# -- locks -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_excludes_a_second_one_until_it_is_released(path: Path) -> None:
+    path.write_text("content")
+    with Lock(path):
+        with pytest.raises(BlockingIOError, match="one that this process holds"):
+            Lock(str(path))
+        assert path.read_text() == "content"
+    lock = Lock(path)
+    lock.release()
+    lock.release()  # has no effect
+    Lock(path).release()
+    assert path.read_text() == "content"
+
+
+def test_a_lock_ends_with_its_object_and_with_an_error(path: Path) -> None:
+    lock = Lock(path)
+    del lock
+    with pytest.raises(KeyError), Lock(path):
+        raise KeyError
+    Lock(path).release()
+
+
+def test_another_process_is_excluded_until_this_one_releases(path: Path) -> None:
+    code = f"from probe.recording import Lock\nLock({str(path)!r}).release()"
+    with Lock(path):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert "one that another process holds; wait for its end" in done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
