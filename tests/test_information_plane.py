@@ -1,4 +1,4 @@
-"""The information plane: where things are drawn, and what it says of itself."""
+"""The information plane: places of the points, rings and bars; notes on the axes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ NOISE = {"estimator": "MutualInfoProbe", "noise": 0.2, "noise_convention": "rela
 
 
 def recorded(shift: float = 0.0, *, splits: tuple[str, ...] = ("train", "test")) -> xr.Dataset:
-    """As MutualInfoProbe records two layers; a third was never measured. H(Y) = 3, log2 N = 8."""
+    """A series as MutualInfoProbe records it: two layers, and a third that was never measured; H(Y) = 3, log2 N = 8."""
     x = np.stack([4 + shift + np.sqrt(np.arange(8)), 3 + shift + np.arange(8) / 4, np.full(8, np.nan)], 1)  # (8, layer)
     x = np.stack([x + 0.1 * i for i in range(len(splits))], 1)  # (step, split, layer)
     y, dims = x / 3, ("step", "split", "layer")
@@ -40,7 +40,7 @@ def recorded(shift: float = 0.0, *, splits: tuple[str, ...] = ("train", "test"))
 
 
 def detector(fit: list[float], end: float = 21) -> PhaseDetector:
-    """Fitted on runs whose accuracies jump from 0 to 1 where they are told to: fit_end and end are known."""
+    """A detector that is fitted on runs whose accuracies jump from 0 to 1 at the given steps: known fit_end and end."""
     steps = np.arange(0, 301)
     train = [(steps >= at) * 1.0 for at in fit]
     test = np.tile((steps >= end) * 1.0, (len(fit), 1))
@@ -85,7 +85,7 @@ def test_rings_go_to_runs_by_label() -> None:
     (first, second) = rings(plots.information_plane(several, layers=["b"], detector=found), "fit_end")
     assert first[0] == pytest.approx(3 + 6 / 4)  # run 1 fits at step 50
     assert second[0] == pytest.approx(3.5 + 1 / 4)
-    with pytest.raises(ValueError, match=r"the detector has no run 7, only \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"a detector with the run 7, got the runs \[0, 1\]"):
         plots.information_plane(several.assign_coords(run=[0, 7]), detector=found)
 
 
@@ -189,15 +189,15 @@ def test_series_without_splits_layers_or_runs() -> None:
 
 def test_what_is_not_there_is_named() -> None:
     data = recorded()
-    with pytest.raises(ValueError, match=r"no split 'valid' in the series; there are: train, test"):
+    with pytest.raises(ValueError, match=r"a split among train, test, got 'valid'"):
         plots.information_plane(data, split="valid")
-    with pytest.raises(ValueError, match=r"no information of layer 'c'; measured were: a, b"):
+    with pytest.raises(ValueError, match=r"layers among a, b, got 'c'"):
         plots.information_plane(data, layers=["a", "c"])
-    with pytest.raises(ValueError, match=r"lacks information_y, information_y_ceiling"):
+    with pytest.raises(ValueError, match=r"a series without information_y, information_y_ceiling"):
         plots.information_plane(data.drop_vars(["information_y", "information_y_ceiling"]))
-    with pytest.raises(ValueError, match=r"no information about labels"):
+    with pytest.raises(ValueError, match=r"Expected information about labels"):
         plots.information_plane(data.assign(information_y=data["information_y"] * np.nan))
-    with pytest.raises(ValueError, match=r'bars must be "marked", "all" or "none", got \'some\''):
+    with pytest.raises(ValueError, match=r"bars='marked', 'all' or 'none', got 'some'"):
         plots.information_plane(data, bars="some")
 
 
@@ -271,7 +271,7 @@ def test_animation_of_many_steps_has_frames_even_in_log_steps(tmp_path: Path) ->
 def test_animation_needs_a_gif(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ends in \.gif, got .*plane\.mp4"):
         plots.animate_plane(recorded(), tmp_path / "plane.mp4")
-    with pytest.raises(ValueError, match="frames and fps from 1 on, got 0 and 8"):
+    with pytest.raises(ValueError, match="frames and fps of at least 1, got 0 and 8"):
         plots.animate_plane(recorded(), tmp_path / "plane.gif", frames=0)
     assert not list(tmp_path.iterdir())
 

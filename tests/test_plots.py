@@ -1,4 +1,4 @@
-"""Pictures are looked at by people; here: that each is drawn, of what it says, at the edges too."""
+"""Each plot is drawn, also of incomplete series, and draws the right values. People judge how the plots look."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
+
+NAMES = ["fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end"]
 
 
 def run(n: int = 40, *, saturated: bool = False, seed: int = 0) -> xr.Dataset:
@@ -78,8 +81,8 @@ def test_curves_with_other_names_are_found_by_their_roles() -> None:
     assert labels(detector.plot()) == ["accuracy", "loss"]
 
 
-def test_nothing_to_draw_says_what_there_is() -> None:
-    with pytest.raises(ValueError, match="none of the variables is known to this page: lr"):
+def test_nothing_to_draw_names_what_there_is() -> None:
+    with pytest.raises(ValueError, match=r"Expected a variable of a panel .* got lr; use plots\.curves"):
         plots.overview(xr.Dataset({"lr": ("step", [1.0])}, {"step": [1]}))
 
 
@@ -119,7 +122,7 @@ def test_axes_have_the_name_of_the_axis() -> None:
 
 
 def graded(fit_ends: list[float], *, ends: float = 10) -> xr.Dataset:
-    """Runs whose accuracies jump from 0 to 1 where they are told to, NaN for a curve that was never measured."""
+    """Runs whose accuracies jump from 0 to 1 at the given steps; NaN for a curve that was never measured."""
     steps = np.arange(1.0, 101)
     fitted = np.array([np.where(np.isnan(at), np.nan, steps >= at) for at in fit_ends])  # (run, step)
     test = np.tile((steps >= ends) * 1.0, (len(fit_ends), 1))
@@ -163,7 +166,7 @@ def test_alignment_draws_the_median_and_its_interval() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one run", "median, 90 %"]
 
 
-def test_alignment_of_one_run_says_what_it_did_not_find() -> None:
+def test_alignment_of_one_run_names_the_missing_markers() -> None:
     ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([7])))
     assert drawn(ax, "o") == [(7, 0), (10, 1), (10, 4)]
     assert not drawn(ax, "|")
@@ -175,6 +178,20 @@ def test_alignment_names_undecided_runs() -> None:
     status = detector.markers_["status"]
     detector.markers_["status"] = status.astype("<U9").where(status["marker"] != "descent_onset", "undecided")
     assert "undecided" in [text.get_text() for text in plots.alignment(detector).texts]
+
+
+@pytest.mark.parametrize("missing", [[], ["label"], ["colour"]])
+def test_labels_and_colours_come_from_the_markers(missing: list[str]) -> None:
+    """Without the coordinates, the name of the marker and the default colours."""
+    detector = PhaseDetector().fit(run())
+    markers = detector.markers_.assign_coords(label=("marker", list("vwxyz")), colour=("marker", ["#123456"] * 5))
+    detector.markers_ = markers.drop_vars(missing)
+    shown = {text.get_text() for text in plots.phases(detector).texts}
+    found = markers["marker"].values[markers["status"].isel(run=0).values == "found"].tolist()
+    assert shown == (set(found) if missing == ["label"] else {dict(zip(NAMES, "vwxyz", strict=True))[m] for m in found})
+    colours = {to_hex(line.get_color()) for line in plots.alignment(detector).lines if len(line.get_xdata())}
+    assert ("#123456" in colours) == (missing != ["colour"])
+    assert len(colours) == (len(found) if missing == ["colour"] else 1)
 
 
 def test_alignment_needs_a_fitted_detector() -> None:

@@ -1,8 +1,8 @@
-"""Pictures of series: curves, phases, alignment, information plane, one page. Axes in, axes out; no torch.
+"""Plots of series: curves, phases, alignment of markers, information plane, overview. Works without PyTorch.
 
-Every function that draws on one pair of axes takes ``ax=None`` and returns the axes it drew on; nothing is shown, and
-only an animation is saved. Curves over another axis than steps are drawn as ``PhaseDetector(axis=...)`` keeps them, in
-``curves_``.
+Each function that draws on one pair of axes accepts ``ax=None`` (a new figure) and returns the axes. No function shows
+a figure, and only ``animate_plane`` saves a file. Curves over another axis than steps are drawn from ``curves_`` of
+``PhaseDetector(axis=...)``.
 """
 
 import lazy_loader

@@ -27,43 +27,58 @@ def animate_plane(
     frames: int = 60,
     fps: int = 8,
 ) -> Path:
-    """Write the growth of an information plane to a GIF: the trajectory so far, its step, its phase.
+    """Write an animated information plane to a GIF: the trajectory up to each step, with step and phase in the title.
 
     Parameters
     ----------
     series, split, layers, detector
-        As for :func:`probe.plots.information_plane`. With several runs the title counts them by phase.
-    path
-        Ends in ``.gif``; a file that is there is written over.
-    frames
-        At most so many, evenly spaced in the logarithm of the step among the steps that were recorded.
-    fps
-        Frames in a second.
+        As for :func:`probe.plots.information_plane`. With several runs, the title counts them by phase.
+    path : path
+        Ends in ``.gif``. An existing file is overwritten.
+    frames : int
+        Most frames. They are evenly spaced in the logarithm of the step, among the recorded steps.
+    fps : int
+        Frames per second.
 
     Returns
     -------
     pathlib.Path
-        The file: some 6 kB and 0.4 CPU seconds a frame.
+        The file: about 6 kB and 0.4 CPU seconds per frame.
 
     Raises
     ------
     ValueError
-        For a path that does not end in ``.gif``, and as :func:`probe.plots.information_plane`.
+        If the path does not end in ``.gif``, ``frames`` or ``fps`` is below 1, or a variable, split, layer or run
+        is missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> x, dims = np.linspace(1, 4, 6)[:, None, None], ("step", "split", "layer")
+    >>> values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
+    >>> series = xr.Dataset(
+    ...     {name: (dims, value) for name, value in values.items()},
+    ...     {"step": [0, 1, 2, 5, 10, 20], "split": ["train"], "layer": ["hidden"]},
+    ... )
+    >>> plots.animate_plane(series, "plane.gif", frames=1).name
+    'plane.gif'
     """
     path = Path(path)
     if path.suffix.lower() != ".gif":
-        raise ValueError(f"an animation is a GIF: expected a path that ends in .gif, got {os.fspath(path)!r}")
+        raise ValueError(f"Expected a path that ends in .gif, got {os.fspath(path)!r}; pass path='plane.gif'")
     if frames < 1 or fps < 1:
-        raise ValueError(f"expected frames and fps from 1 on, got {frames} and {fps}")
+        raise ValueError(f"Expected frames and fps of at least 1, got {frames} and {fps}; pass frames=60, fps=8")
     plane, marked = selected(series, split, layers, detector)
-    figure = Figure(figsize=(6, 4.8), layout="constrained")  # not one of pyplot's: nothing to close
+    figure = Figure(figsize=(6, 4.8), layout="constrained")  # not registered in pyplot, so that nothing must be closed
     FigureCanvasAgg(figure)
     title = figure.suptitle(" ", fontsize=9)
     ax = figure.add_subplot()
-    drawn = draw_plane(ax, plane, marked, "none")  # the whole, for the extent of the axes
+    drawn = draw_plane(ax, plane, marked, "none")  # all steps, for the extent of the axes
     draw_legend(ax, plane, marked, "none")
     figure.canvas.draw()
-    figure.set_layout_engine("none")  # what it found stays
+    figure.set_layout_engine("none")  # keep the layout in all frames
     writer = PillowWriter(fps=fps)
     with writer.saving(figure, os.fspath(path), dpi=80):
         for last in _frames(plane, frames):
@@ -76,7 +91,7 @@ def animate_plane(
 
 
 def _frames(plane: xr.Dataset, n: int) -> np.ndarray:
-    """Positions of the last step of each frame."""
+    """Return the index of the last step of each frame."""
     steps = np.log(log_steps(plane))
     wanted = np.linspace(steps[0], steps[-1], n) if n > 1 else steps[-1:]
     return np.unique(np.abs(steps - wanted[:, None]).argmin(1))

@@ -1,4 +1,6 @@
-"""What all pictures share: axes over steps, and one word and colour for each phase, marker and split."""
+"""Shared by all plots: axes over steps, colours and words of phases and splits, labels and colours of markers."""
+
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,34 +9,43 @@ from matplotlib.axes import Axes
 
 PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
 COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555", "random": "#7d8f2e"}
-MARKERS = {
-    "fit_end": "fit",
-    "generalisation_onset": "above chance",
-    "descent_onset": "loss turns",
-    "compression_onset": "compression",
-    "end": "end",
-}
-MARKER_COLOURS = ("#c4552d", "#b0812a", "#2b6ca3", "#7a5aa6", "#3d8b4f")  # in the order of MARKERS
+# For markers without a colour: the categorical palette of matplotlib.
+_DEFAULT_COLOURS = plt.rcParamsDefault["axes.prop_cycle"].by_key()["color"]
+
+
+def marker_labels(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:
+    """Return the label of each marker: the coordinate ``label``, or the name of the marker."""
+    names = [str(name) for name in np.atleast_1d(markers["marker"].values)]
+    labels = np.atleast_1d(markers["label"].values).tolist() if "label" in markers.coords else names
+    return dict(zip(names, labels, strict=True))
+
+
+def marker_colours(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:
+    """Return the colour of each marker: the coordinate ``colour``, or one of the default colours in turn."""
+    names = [str(name) for name in np.atleast_1d(markers["marker"].values)]
+    if "colour" in markers.coords:
+        return dict(zip(names, np.atleast_1d(markers["colour"].values).tolist(), strict=True))
+    return dict(zip(names, cycle(_DEFAULT_COLOURS), strict=False))
 
 
 def new_axes(ax: Axes | None) -> Axes:
-    """The given ones, or those of a new figure."""
+    """Return the given axes, or those of a new figure."""
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
 def log_steps(series: xr.Dataset | xr.DataArray) -> np.ndarray:
-    """Steps for a logarithmic axis: step 0 stands at one half."""
+    """Return the steps for a logarithmic axis, where step 0 is drawn at one half."""
     steps = series["step"].values.astype(float)
     return np.where(steps == 0, 0.5, steps)
 
 
 def axis_name(series: xr.Dataset | xr.DataArray) -> str:
-    """What the steps are: "step", or the axis of a PhaseDetector."""
+    """Return the name of the axis: "step", or the ``axis`` of a PhaseDetector."""
     return str(series["step"].attrs.get("axis", "step"))
 
 
 def step_axis(ax: Axes, series: xr.Dataset | xr.DataArray) -> None:
-    """Logarithmic, unless the steps are evenly spaced."""
+    """Set a linear axis if the steps are evenly spaced, and a logarithmic one otherwise."""
     gaps = np.diff(log_steps(series)[1:])
     ax.set_xscale("linear" if len(gaps) > 1 and np.allclose(gaps, gaps[0]) else "log")
     ax.set_xlabel(axis_name(series))

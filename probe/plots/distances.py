@@ -1,4 +1,4 @@
-"""When each marker came in each run."""
+"""Steps of the markers of all runs, one row per marker."""
 
 from typing import Any
 
@@ -8,38 +8,59 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import MARKER_COLOURS, axis_name, log_steps, new_axes
+from probe.plots.axes import axis_name, log_steps, marker_colours, new_axes
 
-_ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}  # which end of the record, which way it points
+# End of the record (index) and direction of the arrow of a censored marker.
+_ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}
 
 
 def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
-    """When each marker of a fitted PhaseDetector came in each run, to see whether they fall together.
+    """Draw the step of each marker in each run, to compare the markers.
 
-    One row a marker. A point is a run, with the interval of the marker; an arrow at an end of the record is a run
-    whose marker lies beyond it. Runs without a time (absent, undecided, undefined) are counted at the right. The bar
-    below the runs is their median with its 90 % interval, cut off where the record ends.
+    There is one row per marker. A point is a run, with the interval of the marker; an arrow at an end of the record
+    is a run whose marker lies outside the record. The other runs (absent, undecided, undefined) are counted at the
+    right. The bar below the runs is their median with its 90 % interval, cut at the ends of the record.
+
+    Parameters
+    ----------
+    detector : PhaseDetector
+        Fitted.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
-        Before ``fit``.
+        If the detector is not fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe import PhaseDetector, plots
+    >>> steps = np.arange(1, 60)
+    >>> curves = {"step": steps, "train_accuracy": np.minimum(1, steps / 20), "test_accuracy": steps / 59}
+    >>> ax = plots.alignment(PhaseDetector(chance=0.1).fit(curves))
+    >>> ax.get_yticklabels()[0].get_text()
+    'fit end'
     """
     check_is_fitted(detector)
     ax = new_axes(ax)
     markers, across, record = detector.markers_, detector.across_, log_steps(detector.phases_)[[0, -1]]
-    names = markers["marker"].values
-    for row, name in enumerate(names):
-        colour = MARKER_COLOURS[row % len(MARKER_COLOURS)]
+    colours = marker_colours(markers)
+    for row, (name, colour) in enumerate(colours.items()):
         ax.axhspan(row - 0.5, row + 0.5, color="#f6f6f6" if row % 2 else "white", lw=0, zorder=-3)
         _draw_runs(ax, markers.sel(marker=name), row, colour, record)
         if across is not None and across["status"].sel(marker=name) == "found":
             _draw_median(ax, across.sel(marker=name), row + 0.3, colour, record)
     ax.set_xscale("log")
     ax.set_xlabel(axis_name(detector.phases_))
-    ax.set_yticks(range(len(names)), [str(name).replace("_", " ") for name in names])
+    ax.set_yticks(range(len(colours)), [name.replace("_", " ") for name in colours])
     ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(names) - 0.5, -0.5)  # the first marker on top
+    ax.set_ylim(len(colours) - 0.5, -0.5)  # the first marker on top
     ax.margins(x=0.03)
     handles = _legend_of(markers, across)
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
@@ -47,9 +68,9 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.ndarray) -> None:
-    """Points, arrows, and the count of what has no time."""
+    """Draw points and arrows, and write the number of runs without a step."""
     status, n = marker["status"].values, marker.sizes["run"]
-    heights = row + (np.linspace(-0.38, 0.1, n) if n > 1 else np.zeros(1))  # the median has its place below
+    heights = row + (np.linspace(-0.38, 0.1, n) if n > 1 else np.zeros(1))  # with space for the median below
     size = 5 if n <= 10 else 3
     found = status == "found"
     step, lower, upper = (np.maximum(marker[name].values[found], record[0]) for name in ("step", "lower", "upper"))
@@ -59,8 +80,8 @@ def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.n
         at = heights[status == word]
         ax.plot(np.full(len(at), record[end]), at, shape, ms=size + 1, mfc="white", mec=colour, mew=1.2, zorder=3)
     words, counts = np.unique(status[~found & ~np.isin(status, list(_ARROWS))], return_counts=True)
-    told = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(words, counts, strict=True))
-    ax.text(1.015, row, told, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
+    text = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(words, counts, strict=True))
+    ax.text(1.015, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
 
 
 def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, record: np.ndarray) -> None:
@@ -70,7 +91,7 @@ def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, recor
 
 
 def _legend_of(markers: xr.Dataset, across: xr.Dataset | None) -> list[Line2D]:
-    """What the shapes mean, of those that occur."""
+    """Return the legend entries of the shapes that occur."""
     grey, status = "#555555", markers["status"].values
     handles = [
         Line2D([], [], color=grey, marker="o", ms=5, mec="white", lw=1.2, label="one run"),

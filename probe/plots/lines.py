@@ -1,4 +1,4 @@
-"""Variables of a series over step."""
+"""Variables of a series over the steps."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -12,13 +12,41 @@ from probe.plots.axes import COLOURS, log_steps, new_axes, step_axis
 def curves(
     series: xr.Dataset, names: Sequence[str], *, ax: Axes | None = None, log: bool = False, ylabel: str | None = None
 ) -> Axes:
-    """Variables over step; splits and runs as lines, ``<name>_se`` as a band of two standard errors.
+    """Draw variables over the steps, one line per split and run.
 
-    All runs of a variable and split have one colour, and one line in the legend. A variable with layers is drawn for
-    the deepest layer that was measured; ``<name>_ceiling`` is dotted.
+    All runs of a variable and split have one colour and one entry in the legend. A band shows two standard errors if
+    the series contains ``<name>_se``, and a dotted line ``<name>_ceiling``. Of a variable with layers, the deepest
+    measured layer is drawn.
+
+    Parameters
+    ----------
+    series : xarray.Dataset
+        Variables over ``step``, and optionally over ``run``, ``split`` and ``layer``.
+    names : sequence of str
+        Variables to draw.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
+    log : bool
+        Logarithmic y axis.
+    ylabel : str, optional
+        Label of the y axis; by default the ``long_name`` or the name of the first variable. The unit is appended.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> series = xr.Dataset({"train_loss": ("step", 1 / np.arange(1.0, 30))}, {"step": np.arange(1, 30)})
+    >>> ax = plots.curves(series, ["train_loss"], log=True)
+    >>> ax.get_ylabel(), ax.get_yscale()
+    ('train_loss', 'log')
     """
     ax = new_axes(ax)
-    colours: dict[str, Any] = {}  # by what the legend says
+    colours: dict[str, Any] = {}  # by entry of the legend
     for name in names:
         _draw_variable(ax, series, name, colours, prefix=len(names) > 1)
     first = _deepest(series[names[0]])
@@ -33,16 +61,16 @@ def curves(
 
 
 def _draw_variable(ax: Axes, series: xr.Dataset, name: str, colours: dict[str, Any], *, prefix: bool) -> None:
-    """Lines, bands and ceiling; ``prefix``: the legend names the variable too. ``colours`` grows."""
+    """Draw lines, bands and ceiling, and extend ``colours``; ``prefix`` adds the name of the variable to the legend."""
     array = _deepest(series[name])
     error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
     text = str(array.attrs.get("long_name", name))
     for label, line, band in _lines(array, error):
-        told = ", ".join(part for part in (text if prefix else "", label) if part) or text
-        colour = COLOURS.get(label if label in COLOURS else name.split("_")[0], colours.get(told))
-        entry = f"_{told}" if told in colours else told  # matplotlib leaves out what begins with _
+        legend = ", ".join(part for part in (text if prefix else "", label) if part) or text
+        colour = COLOURS.get(label if label in COLOURS else name.split("_")[0], colours.get(legend))
+        entry = f"_{legend}" if legend in colours else legend  # matplotlib omits labels that begin with _
         (drawn,) = ax.plot(log_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=entry)
-        colours[told] = drawn.get_color()
+        colours[legend] = drawn.get_color()
         if band is not None:
             low, high = line - 2 * band, line + 2 * band
             ax.fill_between(log_steps(line), low, high, color=drawn.get_color(), alpha=0.2, lw=0)
@@ -52,7 +80,7 @@ def _draw_variable(ax: Axes, series: xr.Dataset, name: str, colours: dict[str, A
 
 
 def _deepest(array: xr.DataArray, layer: Hashable | None = None) -> xr.DataArray:
-    """One layer: the given one, or the last that was measured; its name joins the long_name."""
+    """Return one layer: the given one, or the last measured one. Its name is appended to the long_name."""
     if "layer" not in array.dims:
         return array
     if layer is None:
@@ -64,7 +92,7 @@ def _deepest(array: xr.DataArray, layer: Hashable | None = None) -> xr.DataArray
 
 
 def _lines(array: xr.DataArray, error: xr.DataArray | None) -> list[tuple[str, xr.DataArray, xr.DataArray | None]]:
-    """(label, line over step, its error) for each combination of the other dimensions; runs have no label."""
+    """Return (label, line over step, its error) for each combination of the other dimensions, except the run."""
     others = [dim for dim in array.dims if dim != "step"]
     if not others:
         return [("", array, error)]
@@ -77,5 +105,5 @@ def _lines(array: xr.DataArray, error: xr.DataArray | None) -> list[tuple[str, x
     return [
         (label, stacked.isel(_line=i), None if errors is None else errors.isel(_line=i))
         for i, label in enumerate(labels)
-        if stacked.isel(_line=i).notnull().any()  # splits that other variables have
+        if stacked.isel(_line=i).notnull().any()  # not the splits of other variables
     ]

@@ -1,4 +1,4 @@
-"""One page for one series."""
+"""Overview of one series on one page."""
 
 from typing import Any
 
@@ -15,15 +15,47 @@ from probe.plots.shading import phases
 
 
 def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Figure:
-    """One page: accuracy, loss, information over step, information plane, local complexity, linear mapping number.
+    """Draw accuracy, loss, information, local complexity, linear mapping number and information plane on one page.
 
-    Panels whose variables are not in the series are left out. A fitted PhaseDetector shades its phases, and says which
-    variables are accuracies and losses if they have other names.
+    Panels whose variables are missing from the series are omitted.
+
+    Parameters
+    ----------
+    series : xarray.Dataset
+    detector : PhaseDetector, optional
+        Fitted. Its phases are shaded, and its roles name the accuracies and losses.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the series contains no variable of any panel.
+
+    See Also
+    --------
+    curves : Any variables, on one pair of axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> series = xr.Dataset({"train_loss": ("step", 1 / np.arange(1.0, 30))}, {"step": np.arange(1, 30)})
+    >>> figure = plots.overview(series, title="one run")
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['loss']
     """
     panels = _panels(series, detector)
     plane = {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}
     if not panels and not plane:
-        raise ValueError(f"none of the variables is known to this page: {', '.join(map(str, series.data_vars))}")
+        raise ValueError(
+            "Expected a variable of a panel (*_accuracy, *_loss, information_x, local_complexity_total or "
+            f"linear_mapping_number), got {', '.join(map(str, series.data_vars))}; use plots.curves for other variables"
+        )
     count = len(panels) + plane
     columns = min(3, count)
     rows = -(-count // columns)
@@ -46,7 +78,7 @@ def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Fi
 
 
 def _panels(series: xr.Dataset, detector: Any) -> list[tuple[list[str], str | None, bool]]:
-    """(variables, label of the axis, logarithmic) of each panel that has any variable."""
+    """Return (variables, label of the axis, logarithmic) of each panel with a variable."""
 
     def named(ending: str, *roles: str) -> list[str]:
         wanted = [getattr(detector, role, None) for role in roles]

@@ -1,8 +1,8 @@
-"""The information plane: what a layer, read through noise, tells of the labels against what it tells of the inputs.
+"""The information plane: information of a noisy layer about the labels, against its information about the inputs.
 
-Such a plane is one of its noise, so the axis states it. Nothing lies outside the grey line: I(T+n;Y) is at most
-I(T+n;X) and at most H(Y), and I(T+n;X) at most log2 N. The star at (H(Y), H(Y)) is a layer that has kept all of the
-labels and nothing else; :func:`plane_distance` is the distance to it.
+Both depend on the noise, so that the label of the axis states it. All points lie within the grey line: I(T+n;Y) is at
+most I(T+n;X) and at most H(Y), and I(T+n;X) is at most log2 N. The star at (H(Y), H(Y)) is a layer that contains the
+labels and no other information; :func:`plane_distance` is the distance to it.
 """
 
 from collections.abc import Sequence
@@ -35,37 +35,58 @@ def information_plane(
     bars: Bars = "marked",
     ax: Axes | None = None,
 ) -> Axes:
-    """I(T+n;Y) against I(T+n;X) of one split: layers by shape, steps by colour, within what is possible.
+    """Draw I(T+n;Y) against I(T+n;X) of one split, with one shape per layer and the colour of the step.
+
+    Hollow points are saturated (in any run): the noise is too small for an estimate. Below training inputs, a note
+    states that a fall on training inputs alone is no evidence of generalisation.
 
     Parameters
     ----------
-    series
+    series : xarray.Dataset
         With ``information_x``, ``information_y`` and ``information_y_ceiling`` (bits) as MutualInfoProbe records them.
-        Several runs are thin lines, and their median at the steps that all of them share carries the points.
-    split
-        Which inputs; default: ``train``, else the first. Under training inputs the plot says that their fall alone
-        tells nothing of generalisation; :func:`information_planes` shows all splits.
-    layers
-        Which layers; default: all that were measured.
-    detector
-        A fitted PhaseDetector: the ends of its phases are rings on the trajectory of each layer and run, at the
-        recorded step nearest to the marker. A marker outside the recorded steps has no ring.
-    bars
-        Where the certified bounds are drawn (thin), with two standard errors of subsampling (thick) if they were
-        recorded: ``"marked"``: at the last point, and with one run at its rings; at ``"all"`` points; ``"none"``. With
-        several runs these are medians over runs.
-    ax
-        Where to draw; default: a new figure.
+        Several runs are thin lines, and the points are their medians at the common steps.
+    split : str, optional
+        Inputs; by default ``train``, or the first split. :func:`information_planes` shows all splits.
+    layers : sequence of str, optional
+        By default all measured layers.
+    detector : PhaseDetector, optional
+        Fitted. Its markers are rings on the trajectory of each layer and run, at the recorded step nearest to the
+        marker. A marker outside the recorded steps has no ring.
+    bars : "marked", "all" or "none"
+        Points with bars: the last point and (with one run) the rings, all points, or none. Thin bars are certified
+        bounds, thick bars two standard errors of subsampling, if they were recorded. With several runs, the bars are
+        medians over runs.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Hollow points are saturated (in any run): they say only that the noise is too fine to tell.
 
     Raises
     ------
     ValueError
-        For a variable, split, layer or run that is not there.
+        If a variable, split, layer or run is missing, or ``bars`` is unknown.
+
+    See Also
+    --------
+    information_planes : All splits side by side.
+    animate_plane : The same as an animation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> x, dims = np.linspace(1, 4, 6)[:, None, None], ("step", "split", "layer")
+    >>> values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
+    >>> series = xr.Dataset(
+    ...     {name: (dims, value) for name, value in values.items()},
+    ...     {"step": [0, 1, 2, 5, 10, 20], "split": ["train"], "layer": ["hidden"]},
+    ... )
+    >>> ax = plots.information_plane(series)
+    >>> ax.get_ylabel()
+    'I(T+n;Y) (bits)'
     """
     plane, marked = selected(series, split, layers, detector)
     ax = new_axes(ax)
@@ -77,10 +98,39 @@ def information_plane(
 def information_planes(
     series: xr.Dataset, *, layers: Sequence[str] | None = None, detector: Any = None, bars: Bars = "marked"
 ) -> Figure:
-    """The planes of all splits side by side, on the same scales; parameters as of :func:`information_plane`.
+    """Draw the information planes of all splits side by side, on the same scales.
 
-    Compression that generalises shows on inputs that were not trained on too; on training inputs alone it may be
-    the clustering of what was memorised.
+    Compression that accompanies generalisation also occurs on inputs outside the training set. On training inputs
+    alone, it may be the clustering of memorised examples.
+
+    Parameters
+    ----------
+    series, layers, detector, bars
+        As for :func:`information_plane`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If a variable, layer or run is missing, or ``bars`` is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> x, dims = np.linspace(1, 4, 6)[:, None, None], ("step", "split", "layer")
+    >>> values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
+    >>> series = xr.Dataset(
+    ...     {name: (dims, value) for name, value in values.items()},
+    ...     {"step": [0, 1, 2, 5, 10, 20], "split": ["train"], "layer": ["hidden"]},
+    ... )
+    >>> figure = plots.information_planes(series)
+    >>> len(figure.axes)  # one plane, and the colours of the steps
+    2
     """
     splits = np.atleast_1d(series["split"].values).tolist() if "split" in series.coords else [None]
     figure, grid = plt.subplots(1, len(splits), figsize=(5 * len(splits), 4.6), squeeze=False, layout="constrained")
@@ -97,24 +147,43 @@ def information_planes(
 
 
 def plane_distance(series: xr.Dataset) -> xr.Dataset:
-    """Distance in the information plane to (H(Y), H(Y)): all of the labels kept, and nothing else.
+    """Return the distance in the information plane to (H(Y), H(Y)): the labels, and no other information.
 
     Parameters
     ----------
-    series
+    series : xarray.Dataset
         As for :func:`information_plane`.
 
     Returns
     -------
     xarray.Dataset
-        ``plane_distance`` (bits), Euclidean, over the dimensions of ``information_x``; ``plane_distance_se`` if
-        standard errors were recorded, those of subsampling before those of Monte Carlo; ``saturated`` as recorded:
-        where it is 1, the distance is one of the noise.
+        ``plane_distance`` (bits), Euclidean, over the dimensions of ``information_x``. ``plane_distance_se`` (bits)
+        if standard errors were recorded: those of subsampling, or else those of Monte Carlo. ``saturated`` as
+        recorded: where it is 1, the distance depends on the noise only.
+
+    Raises
+    ------
+    ValueError
+        If a variable is missing.
 
     Notes
     -----
-    The standard error is the root of the sum of both squares. A distance moves by no more than its point does, so this
-    is an upper bound, whatever the correlation of the two errors.
+    The standard error is the root of the sum of both squares. A distance changes by no more than its point moves, so
+    that this is an upper bound, whatever the correlation of the two errors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> x, dims = np.linspace(1, 4, 6)[:, None, None], ("step", "split", "layer")
+    >>> values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
+    >>> series = xr.Dataset(
+    ...     {name: (dims, value) for name, value in values.items()},
+    ...     {"step": [0, 1, 2, 5, 10, 20], "split": ["train"], "layer": ["hidden"]},
+    ... )
+    >>> print(plots.plane_distance(series)["plane_distance"].values.ravel().round(2))
+    [1.8  1.26 0.92 1.   1.43 2.  ]
     """
     _check(series)
     x, y, target = (series[name] for name in _NEEDED)
@@ -135,7 +204,7 @@ def plane_distance(series: xr.Dataset) -> xr.Dataset:
 def selected(
     series: xr.Dataset, split: str | None, layers: Sequence[str] | None, detector: Any
 ) -> tuple[xr.Dataset, xr.DataArray | None]:
-    """What a plane needs of one split, over (run, layer, step); steps of its rings (run, marker), NaN: not found."""
+    """Return the variables of one split over (run, layer, step), and the steps of the rings (run, marker), or NaN."""
     _check(series)
     plane = _of_split(series[[*_NEEDED, *(name for name in _OPTIONAL if name in series)]], split)
     plane = plane.expand_dims([dim for dim in ("run", "layer") if dim not in plane.dims])
@@ -145,25 +214,25 @@ def selected(
     known = plane["layer"].values[both.any(["run", "step"]).values].tolist()
     if not known:
         raise ValueError(
-            "no information about labels was measured in these inputs; MutualInfoProbe needs integer targets"
+            "Expected information about labels, got only missing values; MutualInfoProbe requires integer targets"
         )
     if unknown := [layer for layer in layers or () if layer not in known]:
-        raise ValueError(f"no information of layer {unknown[0]!r}; measured were: {', '.join(map(str, known))}")
+        raise ValueError(f"Expected layers among {', '.join(map(str, known))}, got {unknown[0]!r}; pass one of them")
     plane = plane.sel(layer=known if layers is None else list(layers)).transpose("run", "layer", "step")
     return plane, None if detector is None else _rings(detector, plane["run"])
 
 
 def draw_plane(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> list[Artist]:
-    """Layers and frame; what was drawn of the layers."""
+    """Draw layers and frame, and return the artists of the layers."""
     if bars not in ("marked", "all", "none"):
-        raise ValueError(f'bars must be "marked", "all" or "none", got {bars!r}')
+        raise ValueError(f"Expected bars='marked', 'all' or 'none', got {bars!r}; pass one of them")
     drawn = draw_layers(ax, plane, marked, step_colours(plane), bars)
     draw_frame(ax, plane)
     return drawn
 
 
 def draw_legend(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> None:
-    """Above the axes, and the colours beside them."""
+    """Draw the legend above the axes, and the colours of the steps beside them."""
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3, "columnspacing": 1}
     ax.legend(handles=legend_of(plane, marked, bars), fontsize=7, frameon=False, handletextpad=0.4, **place)
     ax.figure.colorbar(step_colours(plane), ax=ax, label=axis_name(plane), pad=0.02)
@@ -175,22 +244,23 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
     splits = [str(label) for label in series["split"].values]
     split = split or ("train" if "train" in splits else splits[0])
     if split not in splits:
-        raise ValueError(f"no split {split!r} in the series; there are: {', '.join(splits)}")
+        raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
     return series.sel(split=split)
 
 
 def _rings(detector: Any, runs: xr.DataArray) -> xr.DataArray:
     check_is_fitted(detector)
-    found: xr.DataArray = detector.markers_["step"].sel(marker=list(RINGS))
+    markers: xr.DataArray = detector.markers_["step"]
+    found = markers.isel(marker=np.isin(markers["marker"].values, list(RINGS)))
     known = found["run"].values.tolist()
     if lost := [run for run in runs.values.tolist() if run not in known]:
-        raise ValueError(f"the detector has no run {lost[0]!r}, only {known}; fit it on the runs that are drawn")
+        raise ValueError(f"Expected a detector with the run {lost[0]!r}, got the runs {known}; fit it on these runs")
     return found.sel(run=runs)
 
 
 def _check(series: xr.Dataset) -> None:
     if lost := [name for name in _NEEDED if name not in series]:
         raise ValueError(
-            f"an information plane needs {', '.join(_NEEDED)}; the series lacks {', '.join(lost)}. MutualInfoProbe "
-            "records them for data with labels"
+            f"Expected {', '.join(_NEEDED)}, got a series without {', '.join(lost)}; record them with MutualInfoProbe "
+            "on data with labels"
         )

@@ -1,4 +1,4 @@
-"""What an information plane is drawn of: limits, points, rings, bars, legend; for :mod:`probe.plots.plane`."""
+"""Elements of an information plane: limits, points, rings, bars and legend, for :mod:`probe.plots.plane`."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -12,10 +12,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import MARKERS, log_steps
+from probe.plots.axes import log_steps, marker_labels
 
 Bars = Literal["marked", "all", "none"]
-RINGS = {  # colours that no step has
+# Markers that are ringed. Their colours are not in the colour map of the steps.
+RINGS = {
     "fit_end": "#d7301f",
     "generalisation_onset": "#222222",
     "compression_onset": "#e34fbd",
@@ -27,22 +28,22 @@ _GREY, _BAR, _LIGHT = "#777777", "#a5a5a5", "#bbbbbb"
 
 
 def step_colours(plane: xr.Dataset) -> ScalarMappable:
-    """Of the steps, in log colour."""
+    """Return the colour map of the steps, logarithmic."""
     first, last = log_steps(plane)[[0, -1]]
     return ScalarMappable(LogNorm(first, max(last, 1)), "viridis")
 
 
 def draw_frame(ax: Axes, plane: xr.Dataset) -> None:
-    """What is possible, the target, and what the axes mean; after the layers, whose extent the axes keep."""
+    """Draw limits, target and axis labels, after the layers, so that the axes keep the extent of the layers."""
     target = float(plane["information_y_ceiling"].max())
     right = float(plane["information_x_ceiling" if "information_x_ceiling" in plane else "information_x"].max())
     ax.plot(target, target, "*", ms=12, mfc="white", mec="#444444", zorder=3, gid="target")
     ax.annotate("H(Y)", (target, target), (6, -12), textcoords="offset points", ha="left", fontsize=8, color=_GREY)
     (left, end), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    ax.set(xlim=(max(left, 0), end), ylim=(max(bottom, 0), max(top, 1.06 * target)))  # with room for the star
+    ax.set(xlim=(max(left, 0), end), ylim=(max(bottom, 0), max(top, 1.06 * target)))  # with space for the star
     ax.plot([0, target, right, right], [0, target, target, 0], color=_LIGHT, lw=1, zorder=-1, gid="limit")
     split = str(plane["split"].item()) if "split" in plane.coords else ""
-    ax.set_xlabel(f"I(T+n;X) (bits){', ' if split else ''}{split}\n{_stated(plane)}")
+    ax.set_xlabel(f"I(T+n;X) (bits){', ' if split else ''}{split}\n{_noise_text(plane)}")
     ax.set_ylabel("I(T+n;Y) (bits)")
     if split.startswith("train"):
         below: dict[str, Any] = {"xycoords": ax.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top"}
@@ -52,7 +53,7 @@ def draw_frame(ax: Axes, plane: xr.Dataset) -> None:
 def draw_layers(
     ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, colours: ScalarMappable, bars: Bars = "none"
 ) -> list[Artist]:
-    """Trajectories, points, rings and bars of all layers; what was drawn."""
+    """Draw trajectories, points, rings and bars of all layers, and return the new artists."""
     before = set(ax.get_children())
     single = plane.sizes["run"] == 1
     for shape, layer in zip(cycle(_SHAPES), plane["layer"].values, strict=False):
@@ -72,7 +73,7 @@ def draw_layers(
 
 
 def legend_of(plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> list[Line2D]:
-    """What shapes, lines and rings mean, of those that occur."""
+    """Return the legend entries of the shapes, lines and rings that occur."""
     layers = zip(cycle(_SHAPES), plane["layer"].values, strict=False)
     handles = [Line2D([], [], lw=0, marker=shape, color=_GREY, ms=5, label=str(layer)) for shape, layer in layers]
     if "saturated" in plane and (plane["saturated"] == 1).any():
@@ -83,14 +84,15 @@ def legend_of(plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> lis
         handles.append(Line2D([], [], color=_BAR, lw=0.9, label="certified bounds"))
     if bars != "none" and "information_x_subsample_se" in plane:
         handles.append(Line2D([], [], color=_BAR, lw=2.4, label="two s.e. of subsampling"))
-    for marker in [] if marked is None else marked["marker"].values[marked.notnull().any("run")]:
-        ring: dict[str, Any] = {"mfc": "none", "mec": RINGS[marker], "mew": 1.4}
-        handles.append(Line2D([], [], lw=0, marker="o", ms=7, label=MARKERS[marker], **ring))
+    if marked is not None:
+        for marker, label in marker_labels(marked.isel(marker=marked.notnull().any("run").values)).items():
+            ring: dict[str, Any] = {"mfc": "none", "mec": RINGS[marker], "mew": 1.4}
+            handles.append(Line2D([], [], lw=0, marker="o", ms=7, label=label, **ring))
     return handles
 
 
 def _draw_points(ax: Axes, one: xr.Dataset, shape: str, colours: ScalarMappable) -> None:
-    """In the colour of their step; hollow where saturated."""
+    """Draw points in the colours of their steps, hollow where saturated."""
     x, y, rgba = one["information_x"].values, one["information_y"].values, colours.to_rgba(log_steps(one))
     hollow = one["saturated"].values == 1 if "saturated" in one else np.zeros(len(x), bool)
     ax.scatter(x[~hollow], y[~hollow], marker=shape, s=18, c=rgba[~hollow], edgecolors="white", lw=0.3, zorder=2)
@@ -99,7 +101,7 @@ def _draw_points(ax: Axes, one: xr.Dataset, shape: str, colours: ScalarMappable)
 
 
 def _draw_rings(ax: Axes, runs: Sequence[xr.Dataset], marked: xr.DataArray, *, size: float) -> list[int]:
-    """Return the steps that have one; later markers are wider, so that those at one step are all seen."""
+    """Draw rings and return their steps; later markers have wider rings, so that all rings at a step are visible."""
     ringed = []
     for i, marker in enumerate(marked["marker"].values):
         at = []
@@ -117,7 +119,7 @@ def _draw_rings(ax: Axes, runs: Sequence[xr.Dataset], marked: xr.DataArray, *, s
 
 
 def _draw_bars(ax: Axes, points: xr.Dataset) -> None:
-    """Certified bounds, thin; two standard errors of subsampling, thick."""
+    """Draw certified bounds (thin) and two standard errors of subsampling (thick)."""
     for along, across, draw in (("x", "y", ax.hlines), ("y", "x", ax.vlines)):
         at, middle = points[f"information_{across}"], points[f"information_{along}"]
         if f"information_{along}_lower" in points:
@@ -129,7 +131,7 @@ def _draw_bars(ax: Axes, points: xr.Dataset) -> None:
 
 
 def _median(here: xr.Dataset) -> xr.Dataset:
-    """Over runs, at the steps that all of them share; saturated where any run is."""
+    """Return the median over runs, at their common steps; saturated where any run is."""
     median = here.drop_vars("saturated", errors="ignore").median("run", skipna=False)
     return median.assign(saturated=here["saturated"].max("run")) if "saturated" in here else median
 
@@ -138,8 +140,8 @@ def _measured(one: xr.Dataset) -> xr.Dataset:
     return one.isel(step=np.flatnonzero((one["information_x"] + one["information_y"]).notnull()))
 
 
-def _stated(plane: xr.Dataset) -> str:
-    """Estimator, level and convention of the noise."""
+def _noise_text(plane: xr.Dataset) -> str:
+    """Return the estimator, the level and the convention of the noise."""
     attrs = plane["information_x"].attrs
     if "noise" not in attrs:
         return "noise not recorded"
