@@ -29,9 +29,17 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_adding_a_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sparsity_of_mine.py").write_text(blocks("docs/adding_a_measure.md"))
+    """The page runs check_probe on its measures; and kurtosis has its closed values."""
+    (tmp_path / "measures_of_the_page.py").write_text(blocks("docs/adding_a_measure.md"))
     monkeypatch.syspath_prepend(tmp_path)
-    importlib.import_module("sparsity_of_mine")  # it ends with check_probe
+    page = importlib.import_module("measures_of_the_page")
+    x = torch.tensor([[1.0, 0, 7], [-1, 0, 7], [0, 0, 7], [0, 0, 7]])  # kurtosis 0.5 / 0.5^2 = 2 of the first unit
+    found = page.KurtosisProbe().fit(torch.nn.Identity(), {"some": (x, None), "none": (x[2:], None)}).series_
+    assert found["kurtosis"].values.flatten() == pytest.approx([-1, float("nan")], nan_ok=True)
+    assert found["kurtosis_constant_share"].values.flatten() == pytest.approx([2 / 3, 1])
+    assert found["kurtosis_undefined"].values.flatten().tolist() == [0, 1]
+    moved = page.AblationProbe(layers="0").fit(torch.nn.Sequential(torch.nn.Identity()), (x, None)).series_
+    assert moved["ablation"].item() == pytest.approx((2 * 50**0.5 + 2 * 7) / 4)
 
 
 def test_readme_on_a_model_of_ones_own(away: Path) -> None:
