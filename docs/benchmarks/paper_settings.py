@@ -1,11 +1,11 @@
-"""Which settings did arXiv:2504.12700 use? Odds of rival settings: `python docs/benchmarks/paper_settings.py`.
+"""Odds of the settings that arXiv:2504.12700 may have used: `python docs/benchmarks/paper_settings.py`.
 
-A setting's seeds give a prediction for a few numbers of one more run: accuracy on the training batch and test accuracy
-(logit), test loss (logarithm), at steps where the published curve has points. The covariance of seeds is pooled over
-the settings that keep two blocks and dropout, so that two seeds of a rival are of use; the prediction is a multivariate
-Student t. The density that it gives
-the published run, over that of the default setting, is the odds against the default, all settings being equally
-credible before. These numbers were chosen before the odds were looked at; they are few, since there are few seeds.
+The seeds of a setting predict a few numbers of a further run at steps where the published curve has points: accuracy on
+the training batch and test accuracy (logit), and test loss (logarithm). The prediction is a multivariate Student t. The
+covariance of seeds is pooled over the settings with two blocks and dropout, so that settings with two seeds can be
+compared. The odds of a setting against the default are the ratio of the densities of the published run; all settings
+have the same prior probability. The numbers were chosen before the odds were computed. They are few, because there are
+few seeds.
 """
 
 import argparse
@@ -41,12 +41,12 @@ ALIKE = ("paper-division", "paper-beta2", "paper-decay-.01", "paper-epochs", "pa
 def scaled(name: str, values: np.ndarray) -> np.ndarray:
     if name == "test_loss":
         return np.log(values)
-    inside = np.clip(values, 0.5 / 512, 1 - 0.5 / 512)  # a batch of 512 cannot tell .999 from 1
+    inside = np.clip(values, 0.5 / 512, 1 - 0.5 / 512)  # a batch of 512 cannot distinguish .999 from 1
     return np.log(inside / (1 - inside))
 
 
 def numbers(curves: xr.Dataset) -> np.ndarray:
-    """Of each run (run, points): the mean of the curve within a tenth of each step, as published points scatter too."""
+    """Return the values (run, points): means of the curve within 10 % of each step, since published points scatter."""
     found = []
     for name, step in POINTS:
         curve = curves[name].dropna("step", how="all")
@@ -57,7 +57,7 @@ def numbers(curves: xr.Dataset) -> np.ndarray:
 
 
 def log_odds(groups: dict[str, np.ndarray], target: np.ndarray) -> dict[str, float]:
-    """Of each setting against the default, by the numbers that its runs reached."""
+    """Return the log odds of each setting against the default, from the numbers that its runs have."""
     alike = [rows for name, rows in groups.items() if name in ALIKE and np.isfinite(rows).all()]
     freedom = sum(len(rows) - 1 for rows in alike)
     scatter = sum((rows - rows.mean(0)).T @ (rows - rows.mean(0)) for rows in alike)
@@ -81,20 +81,21 @@ def main() -> None:
         try:
             groups[name] = numbers(evidence.ours(name).curves)
         except FileNotFoundError as error:
-            print(f"left out: {error}")
-    theirs = numbers(published("division").expand_dims("run"))[0]
-    found = log_odds(groups, theirs)
+            print(f"not compared: {error}")
+    published_numbers = numbers(published("division").expand_dims("run"))[0]
+    found = log_odds(groups, published_numbers)
     print("| setting | seeds | odds against the default | " + " | ".join(f"{n}, {s:,}" for n, s in POINTS) + " |")
     print("|---" * (3 + len(POINTS)) + "|")
-    print("| published | 1 | | " + " | ".join(f"{value:.2f}" for value in theirs) + " |")
+    print("| published | 1 | | " + " | ".join(f"{value:.2f}" for value in published_numbers) + " |")
     for name, rows in groups.items():
         odds = np.exp(found[name])
-        told = f"{odds:.2g}" if odds > 1e-4 else "less than 1e-4"
+        text = f"{odds:.2g}" if odds > 1e-4 else "less than 1e-4"
         spread = rows.std(0, ddof=1) if len(rows) > 1 else np.full(rows.shape[1], np.nan)
         pairs = zip(rows.mean(0), spread, strict=True)
         cells = " | ".join("-" if np.isnan(m) else f"{m:.2f}" + f" ({s:.2f})" * int(s > 0) for m, s in pairs)
-        print(f"| {SETTINGS[name]} | {len(rows)} | {told} | {cells} |")
-    print("\nAccuracies as logits, losses as logarithms; mean (deviation) over seeds; a dash: not trained so far.")
+        print(f"| {SETTINGS[name]} | {len(rows)} | {text} | {cells} |")
+    print("\nMean (standard deviation) over seeds of logits of accuracies and of logarithms of losses.")
+    print("A dash means that the seeds were not trained to this step.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Our runs over the published curves: `python docs/benchmarks/published_curve.py runs/paper-division.nc --until 2500`.
 
-Reads what `python -m reference collect` writes, draws the seeds (median, and all of them as a band) over the points of
-reference/paper/curves.csv, and prints, for each published point, how many of our seeds lie below it.
+The script reads a file of `python -m reference collect`. It draws the median and the range of the seeds over the points
+of reference/paper/curves.csv. For each published point it prints the number of our seeds below it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ CURVES = {
 
 
 def seeds_at(runs: xr.Dataset, name: str, steps: np.ndarray) -> np.ndarray:
-    """Values `(run, step)` of our curve at published steps, interpolated where we did not evaluate."""
+    """Return the values `(run, step)` of our curve at published steps, interpolated between our evaluations."""
     found = []
     for run in range(runs.sizes["run"]):
         ours = runs[name].isel(run=run).dropna("step")
@@ -35,18 +35,20 @@ def seeds_at(runs: xr.Dataset, name: str, steps: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("--task", choices=("division", "s5"), default="division")
-    parser.add_argument("--until", type=float, default=np.inf)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("runs", type=Path, help="file of `python -m reference collect`")
+    parser.add_argument(
+        "--task", choices=("division", "s5"), default="division", help="published task (default: division)"
+    )
+    parser.add_argument("--until", type=float, default=np.inf, help="last step (default: all)")
+    parser.add_argument("--out", type=Path, help="figure to write (default: the file of the runs with .png)")
     args = parser.parse_args()
     runs = probe.load(args.runs)
     runs = runs if "run" in runs.dims else runs.expand_dims("run")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     for axis, (name, title) in zip(axes, CURVES.items(), strict=True):
-        theirs = published(args.task)[name].dropna("step")
-        theirs = theirs[theirs["step"] <= args.until]
-        steps, values = theirs["step"].values, theirs.values
+        points = published(args.task)[name].dropna("step")
+        points = points[points["step"] <= args.until]
+        steps, values = points["step"].values, points.values
         ours = runs[name].where((runs["step"] > 0) & (runs["step"] <= args.until), drop=True).dropna("step", how="any")
         axis.fill_between(ours["step"], ours.min("run"), ours.max("run"), alpha=0.25, lw=0)
         axis.plot(ours["step"], ours.median("run"), label=f"ours: median of {runs.sizes['run']} seeds, all in the band")
@@ -55,7 +57,7 @@ def main() -> None:
         at = seeds_at(runs, name, steps)
         reached = ~np.isnan(at).any(0)
         if not reached.all():
-            print(f"{name}: {(~reached).sum()} published points lie outside the steps that all our seeds made")
+            print(f"{name}: {(~reached).sum()} published points lie outside the steps of our seeds")
         at, steps, values = at[:, reached], steps[reached], values[reached]
         inside = (at.min(0) <= values) & (values <= at.max(0))
         print(f"{name}: {inside.sum()} of {len(steps)} published points lie within our {len(at)} seeds")

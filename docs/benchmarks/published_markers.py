@@ -1,7 +1,7 @@
-"""Every marker on the published curves of arXiv:2504.12700: `python docs/benchmarks/published_markers.py`.
+"""Markers of the published curves of arXiv:2504.12700: `python docs/benchmarks/published_markers.py`.
 
-Reads reference/paper/curves.csv and prints Markdown: what each rule finds on each curve, beside what was read off the
-digitised curves before, and which markers fall together. `--write` puts it into docs/published_markers.md.
+The script reads reference/paper/curves.csv and prints Markdown tables: the marker of each rule on each curve beside an
+earlier reading by eye, and the distances between markers. `--write` writes them to docs/published_markers.md.
 """
 
 import argparse
@@ -14,39 +14,42 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from probe import PhaseDetector
-from probe.phases import MARKERS
-from probe import Marker
-from probe.phases import sustained_crossing
-from probe.phases import piecewise_linear_onset, plateau_end
+from probe import Marker, PhaseDetector
+from probe.phases import (
+    MARKERS,
+    fixed_point,
+    piecewise_linear_onset,
+    plateau_end,
+    sustained_crossing,
+    unimodal_mode,
+)
 from probe.stats import second_phase_table
-from probe.phases import unimodal_mode
-from probe.phases import fixed_point
 from reference.claims import two_phases
 
 PAGE = Path(__file__).parents[1] / "published_markers.md"
 WITHIN = 0.15  # dex
-N_TEST = 4096  # examples behind a test accuracy: it moves in steps of 1/4096
+N_TEST = 4096  # number of test examples: the test accuracy has a resolution of 1/4096
 
 
-VALLEY = {"division": 800, "s5": 500}  # lowest point of the test loss before its top
-INTRODUCTION = """`python docs/benchmarks/published_markers.py --write`: the rules of `probe.phases` on the curves of
-arXiv:2504.12700 (`reference/paper`: one run each, some 50 of several hundred points, train accuracy of one batch of 512
-with dropout). The raw readings were taken from these points by eye, or by the rule in brackets. The first five rows
-of each task are those of `PhaseDetector`. The interval of a crossing is the gap between two points, no 90 % interval.
-`dex` is log10(step + 1) less that of the raw reading."""
-ALIGNMENT = """`PhaseDetector().alignment_`: log10 of the second marker over the first, aligned if the 90 % interval
-lies within +-.25 dex. One run each: this describes, another seed may differ by more. Pairs with `compression_onset`,
-which is undefined, are left out."""
+VALLEY = {"division": 800, "s5": 500}  # step of the lowest test loss before its top
+INTRODUCTION = """The table compares the rules of `probe.phases` with readings by eye, on the published curves of
+arXiv:2504.12700 (`reference/paper`). `python docs/benchmarks/published_markers.py --write` writes this page. There is
+one run of each task, with about 50 of several hundred points. The train accuracy is that of one batch of 512 with
+dropout. The raw readings were taken from these points by eye, or by the rule in brackets. The first five rows of each
+task are the markers of `PhaseDetector`. The interval of a crossing is the gap between two points, not a 90 % interval.
+`dex` is the difference of log10(step + 1) between the marker and the raw reading."""
+ALIGNMENT = """The distance of `PhaseDetector().alignment_` is log10 of the second marker over the first. Two markers
+are aligned if the 90 % interval lies within +-.25 dex. There is one run of each task. Another seed may differ by more.
+Pairs with `compression_onset` are not listed, because it is undefined."""
 
 
 class Raw(NamedTuple):
-    """What was read off the digitised curves, by eye or by the rule in the words; ``step`` is NaN for a mere bound."""
+    """A reading of the digitised curves, by eye or by the rule in its text; ``step`` is NaN for a bound."""
 
-    words: str
+    text: str
     step: float = np.nan
     same_rule: bool = False
-    why: str = ""  # where the rule is another one, or there is nothing to compare
+    why: str = ""  # reason of a difference, or of a missing reading
 
 
 CURVES = {  # marker: curve
@@ -56,16 +59,16 @@ CURVES = {  # marker: curve
     "compression_onset": "information_x",
     "end": "test_accuracy",
 }
-NO_INFORMATION = "no information about the inputs is published: the plane shows entropies of weight histograms"
-LATE = "the rise begins gently, so straight pieces meet late: the test accuracy is .14 to .16 there"
-MOVES = "no raw reading; the record ends before the curve rests"
-ONE_POINT = "the mean of the mode over the noise, not the one highest point"
+NO_INFORMATION = "no I(T;X) is published: the plane shows entropies of weight histograms"
+LATE = "the rise begins slowly, so that the lines meet late, at a test accuracy of .14 to .16"
+MOVES = "no raw reading; the record ends before the curve is constant"
+ONE_POINT = "the rule averages the mode over the noise; the reading is the highest point"
 # The raw readings, by task and row of the table. They were taken from the same thinned points, one run each.
 RAW: dict[str, dict[str, Raw]] = {
     "division": {
         "fit_end": Raw("4,200 (>= .99 at three points in a row)", 4200, True),
         "generalisation_onset": Raw(
-            "before the first point (.425 there; largest class .279)", why="before the record by both"
+            "before the first point (.425 there; largest class .279)", why="before the record by both rules"
         ),
         "descent_onset": Raw("2,600 (highest point, .885)", 2600, why=ONE_POINT),
         "compression_onset": Raw("-", why=NO_INFORMATION),
@@ -77,14 +80,17 @@ RAW: dict[str, dict[str, Raw]] = {
         "test accuracy .9": Raw("7,200", 7200, True),
         "test accuracy .99": Raw("86,600", 86600, True),
         "first minimum": Raw(
-            "800 (.509)", 800, why="the mean of the mode of a fall-then-rise fit, not the lowest point"
+            "800 (.509)",
+            800,
+            why="the rule averages the mode of a fit that falls, then rises; the reading is the lowest point",
         ),
         "top after it": Raw("2,600", 2600, why=ONE_POINT),
         "leaves its plateau": Raw(
-            "before the first point", why="there is no plateau in the record: this is where the first rise slackens"
+            "before the first point",
+            why="the record has no plateau; the rule finds the step at which the first rise becomes slower",
         ),
-        "plateau before the rise": Raw("before the first point", why="there is no plateau in the record"),
-        "plateau at the top": Raw("-", why="no raw reading; rise and fall meet without a plateau"),
+        "plateau before the rise": Raw("before the first point", why="the record has no plateau"),
+        "plateau at the top": Raw("-", why="no raw reading; the fall follows the rise without a plateau"),
         "comes to rest": Raw("-", why=MOVES),
     },
     "s5": {
@@ -92,20 +98,22 @@ RAW: dict[str, dict[str, Raw]] = {
         "generalisation_onset": Raw("about 125,000 (above .06)", 125000, True, "no point between .055 and .066"),
         "descent_onset": Raw("24,500 (highest point, 14.04; within 2 % from 12,000 to 53,000)", 24500, why=ONE_POINT),
         "compression_onset": Raw("-", why=NO_INFORMATION),
-        "end": Raw("604,000 (first >= .99: the last point)", why="three in a row are asked for, the record has one"),
+        "end": Raw(
+            "604,000 (first >= .99: the last point)", why="the rule needs three points in a row, the record has one"
+        ),
         "train accuracy .98": Raw("58,500", 58500, True),
         "test accuracy .5": Raw("332,000", 332000, True),
         "test accuracy .9": Raw("484,500", 484500, True),
         "test accuracy .99": Raw("604,000", 604000, True),
-        "first minimum": Raw("none", why="the lowest point is the first one: the loss does not fall before it rises"),
+        "first minimum": Raw("none", why="the first point is the lowest: the loss does not fall before it rises"),
         "top after it": Raw("24,500", 24500, why=ONE_POINT),
         "leaves its plateau": Raw("79,000 (above .03)", 79000, why=LATE),
         "plateau before the rise": Raw("79,000 (above .03)", 79000, why=LATE),
         "plateau at the top": Raw(
             "53,000 (last point within 2 % of the top)",
             53000,
-            why="the fall begins gently, so straight pieces meet late: the loss is 12 % below its top there; "
-            "the interval holds the raw reading",
+            why="the fall begins slowly, so that the lines meet late, where the loss is 12 % below its top; "
+            "the interval contains the raw reading",
         ),
         "comes to rest": Raw("-", why=MOVES),
     },
@@ -113,16 +121,16 @@ RAW: dict[str, dict[str, Raw]] = {
 
 
 def published(task: str) -> xr.Dataset:
-    """The curves of one run over the union of their steps; a curve was not thinned at the same steps as another."""
+    """Return the curves of one run over the union of their steps. The curves were thinned at different steps."""
     curves = two_phases.published(task).rename(train_batch_accuracy="train_accuracy")
     curves["test_accuracy"].attrs["n"] = N_TEST
     return curves
 
 
 def other_rules(curves: xr.Dataset, valley: float, top: float) -> Iterator[tuple[str, str, Marker]]:
-    """Row, curve and marker by rules that the detector does not use, or uses at another level.
+    """Yield row, curve and marker by rules that the detector does not use, or uses with another threshold.
 
-    The hump of the test loss begins at ``valley`` and is highest at ``top``.
+    The rise of the test loss begins at the step ``valley`` and ends at the step ``top``.
     """
 
     def on(name: str, rule: Callable[..., Marker], sign: int = 1, since: float = 0, until: float = np.inf) -> Marker:
@@ -147,7 +155,7 @@ def other_rules(curves: xr.Dataset, valley: float, top: float) -> Iterator[tuple
 
 
 def rows(task: str) -> Iterator[tuple[str, str, Marker, Raw]]:
-    """Row, curve, marker and raw reading."""
+    """Yield row, curve, marker and raw reading."""
     curves = published(task)
     found = PhaseDetector().fit(curves).markers_.isel(run=0)
     for name in (kind.name for kind in MARKERS):
@@ -159,19 +167,19 @@ def rows(task: str) -> Iterator[tuple[str, str, Marker, Raw]]:
 
 
 def difference(marker: Marker, raw: Raw) -> float:
-    """Distance in dex, later than the raw reading positive; NaN if there is none."""
+    """Return the distance of a marker from the raw reading in dex, positive if it is later; NaN without a reading."""
     return float(np.log10(marker.step + 1) - np.log10(raw.step + 1))
 
 
 def probability(p: float) -> str:
-    least = float(second_phase_table().p[-1])  # the table ends there
+    least = float(second_phase_table().p[-1])  # the smallest p-value of the table
     return "-" if np.isnan(p) else f"<= {least:g}" if p <= least * 1.001 else f"{p:.3f}"
 
 
 def marker_row(task: str, name: str, curve: str, marker: Marker, raw: Raw) -> str:
     found, dex = marker.status == "found", difference(marker, raw)
-    said = [raw.why] if raw.why else []
-    said += [marker.reason] if marker.status in ("absent", "right_censored") else []
+    remarks = [raw.why] if raw.why else []
+    remarks += [marker.reason] if marker.status in ("absent", "right_censored") else []
     cells = [
         task,
         name,
@@ -181,11 +189,11 @@ def marker_row(task: str, name: str, curve: str, marker: Marker, raw: Raw) -> st
         f"{marker.lower:,.0f} to {marker.upper:,.0f}" if found else "-",
         marker.status,
         probability(marker.p_value),
-        raw.words,
+        raw.text,
         "same" if raw.same_rule else "other",
         "-" if np.isnan(dex) else f"{dex:+.2f}",
         "-" if np.isnan(dex) else "yes" if abs(dex) <= WITHIN else "no",
-        "; ".join(said) or "-",
+        "; ".join(remarks) or "-",
     ]
     return line(*cells)
 
@@ -210,7 +218,7 @@ def head(*cells: object) -> list[str]:
 
 
 def page() -> str:
-    """The two tables."""
+    """Return the page with both tables."""
     columns = ("task", "marker", "curve", "rule", "step", "90 % interval", "status", "p")
     markers = [marker_row(task, *row) for task in RAW for row in rows(task)]
     distances = [row for task in RAW for row in alignment_rows(task)]
@@ -219,9 +227,9 @@ def page() -> str:
             *("---", "orphan: true", "---", "", "# Markers on the published curves", ""),
             INTRODUCTION,
             "",
-            *head(*columns, "raw reading", "its rule", "dex", f"within {WITHIN:g}", "remarks"),
+            *head(*columns, "raw reading", "rule of the reading", "dex", f"within {WITHIN:g}", "remarks"),
             *markers,
-            *("", "## Which markers fall together", "", ALIGNMENT, ""),
+            *("", "## Markers that coincide", "", ALIGNMENT, ""),
             *head("task", "pair", "distance (dex)", "90 % interval", "order", "verdict"),
             *distances,
         ]
@@ -230,7 +238,7 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"write to docs/{PAGE.name}")
     args = parser.parse_args()
     print(page())
     if args.write:

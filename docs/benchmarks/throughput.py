@@ -1,11 +1,11 @@
-"""How fast the reference trainer is beside plain torch: ``python docs/benchmarks/throughput.py`` prints a table.
+"""Speed of the reference trainer compared with torch.nn: ``python docs/benchmarks/throughput.py`` prints a table.
 
-The paper's division by a CPU: the trainer as it comes, compiled and in bfloat16, a straightforward implementation by
-`torch.nn` of the same configuration, and the bare matrix products of a step of each, which bound what can be reached
-without computing less. Each has a process of its own; they train in turn, round by round, so that a drift of the
-machine's speed hits all of them. What counts is CPU time of the process; ratios are taken within rounds.
+The task is the paper's division on a CPU. The table compares the trainer (eager, compiled, bfloat16) with a direct
+implementation of the same configuration by `torch.nn`. It also lists the matrix products of a step alone, which bound
+the speed without fewer operations. Each contestant has its own process. They train in turn, round by round, so that a
+drift of the machine affects all. The measured time is CPU time of the process, and ratios are taken within rounds.
 
-With ``--device cuda``: many seeds side by side, in wall time.
+With ``--device cuda``, the table shows many seeds at once in wall time.
 """
 
 import argparse
@@ -34,8 +34,8 @@ class Steps(Protocol):
     def advance(self, n: int) -> None: ...
 
 
-class Plain(nn.Module):
-    """The paper's network out of what torch has."""
+class TorchTransformer(nn.Module):
+    """The paper's network built from `torch.nn`."""
 
     def __init__(self, n_tokens: int, n_classes: int) -> None:
         super().__init__()
@@ -55,12 +55,12 @@ class Plain(nn.Module):
 
 
 class Baseline:
-    """A plain loop around it."""
+    """A simple training loop of `TorchTransformer`."""
 
     def __init__(self, device: str = "cpu") -> None:
         task = CONFIG.task.make(0)
         self.x, self.y = (t.to(device) for t in task.train_data)
-        self.model = Plain(task.n_tokens, task.n_classes).to(device)
+        self.model = TorchTransformer(task.n_tokens, task.n_classes).to(device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=CONFIG.lr, betas=CONFIG.betas, weight_decay=CONFIG.weight_decay
         )
@@ -75,7 +75,7 @@ class Baseline:
 
 
 class Products(TorchDispatchMode):
-    """The matrix products of a step, forward and backward, on their own: what the linear layers cost at least."""
+    """The matrix products of a step, forward and backward, alone: the least time of the linear layers."""
 
     def __init__(self, engine: Steps) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
-            self.pairs.append(tuple(t.detach() for t in args[-2:]))  # as they lie in memory
+            self.pairs.append(tuple(t.detach() for t in args[-2:]))  # with their memory layout
         return func(*args, **(kwargs or {}))
 
     def advance(self, n: int) -> None:
@@ -114,12 +114,12 @@ CONTESTANTS = {
 
 
 def work(connection: Connection, name: str, threads: int) -> None:
-    """In a process of its own: get ready, then answer each number of steps with their CPU seconds."""
+    """Run in a process: build the engine, then return the CPU seconds for each number of steps that is received."""
     torch.set_num_threads(threads)
     try:
         engine = CONTESTANTS[name].make()
         engine.advance(3)
-    except Exception as error:  # such as no compiler: the row says so
+    except Exception as error:  # for example no compiler; the row shows the error
         return connection.send(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:100])
     connection.send("")
     while steps := connection.recv():
@@ -129,7 +129,7 @@ def work(connection: Connection, name: str, threads: int) -> None:
 
 
 def measure(names: Sequence[str], args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """CPU seconds per step, by contestant and round; and why a contestant is missing."""
+    """Return CPU seconds per step by contestant and round, and the reasons of missing contestants."""
     context = multiprocessing.get_context("spawn")
     pipes, missing = {}, {}
     for name in names:  # one after the other
@@ -155,14 +155,14 @@ def measure(names: Sequence[str], args: argparse.Namespace) -> tuple[dict[str, l
 
 
 def flops(engine: Steps) -> int:
-    """Of matrix products and attention in a step, forward and backward."""
+    """Count the operations of matrix products and attention in a step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         engine.advance(1)
     return counter.get_total_flops()
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """Median (least to most)."""
+    """Return the median and the range as text."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -173,7 +173,7 @@ def cpu_table(args: argparse.Namespace) -> None:
         f"torch {torch.__version__}, {args.threads} thread(s), batch {CONFIG.batch_size}; {args.rounds} rounds of "
         f"about {args.seconds:g} s of each\n\nSpeed: steps per CPU second, median (least to most) over rounds.\n"
     )
-    columns = ("", "ms", "its products", "GFLOP", "GFLOP/s", "steps/s", "speed by torch.nn's")
+    columns = ("", "ms", "its products", "GFLOP", "GFLOP/s", "steps/s", "speed over torch.nn")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for name, seconds in found.items():
         whose = "Trainer" if "Trainer" in name else "torch.nn"
@@ -187,7 +187,7 @@ def cpu_table(args: argparse.Namespace) -> None:
 
 
 def wall_seconds(engine: Steps, seconds: float) -> float:
-    """Wall time of a step on the GPU."""
+    """Return the wall time of a step on the GPU, in s."""
     steps = 8
     while True:
         torch.cuda.synchronize()
@@ -201,16 +201,16 @@ def wall_seconds(engine: Steps, seconds: float) -> float:
 
 
 def cuda_table(args: argparse.Namespace) -> None:
-    """One contestant after the other: a GPU keeps its speed."""
-    plain = Baseline("cuda")
-    plain.advance(10)
-    base, work_done = wall_seconds(plain, args.seconds), flops(Trainer(CONFIG, device="cuda"))
+    """Print the table of the GPU. Contestants run one after the other, since the speed of a GPU is constant."""
+    baseline = Baseline("cuda")
+    baseline.advance(10)
+    base, work_done = wall_seconds(baseline, args.seconds), flops(Trainer(CONFIG, device="cuda"))
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}; {work_done / 1e9:.2f} GFLOP a step and seed\n")
     print("| | seeds | ms a step | seed-steps a second | TFLOP/s | library products alone, ms | against torch.nn |")
     print(f"|---|---|---|---|---|---|---|\n| {BASELINE} | 1 | {1e3 * base:.2f} | {1 / base:.0f} | | | 1.0 |")
     for precision in ("float32", "tf32"):
         for n in args.seeds:
-            torch.compiler.reset()  # each compiles anew
+            torch.compiler.reset()  # compile each anew
             engine = Ensemble(replace(CONFIG, precision=precision), range(n), device="cuda")
             engine.advance(10)
             step = wall_seconds(engine, args.seconds)
@@ -230,14 +230,18 @@ def cuda_table(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each contestant in a round")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-compile", action="store_true", help="leave out what takes a minute to compile")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--seconds", type=float, default=1.5, help="time of each contestant in a round, in s (default: 1.5)"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: 9)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="skip the compiled contestants, which take a minute each"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 32], help="numbers of seeds on the GPU")
     args = parser.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # for the processes that are started
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # inherited by the processes
     torch.set_num_threads(args.threads)
     cuda_table(args) if args.device == "cuda" else cpu_table(args)
 
