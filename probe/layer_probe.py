@@ -92,7 +92,7 @@ class LayerProbe(Probe):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, entry in cls.variables.items():
+        for name, entry in dict[str, Any](cls.variables).items():
             if not isinstance(entry, tuple) or [type(part) for part in entry] != [str, str, bool]:
                 raise TypeError(
                     f"Expected {cls.__name__}.variables[{name!r}] to be (unit, long name, flag), as "
