@@ -1,4 +1,4 @@
-"""The two command lines: what they print, write and return."""
+"""The output, files and exit codes of the two command lines."""
 
 import json
 import os
@@ -42,21 +42,21 @@ def recorded(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Path:
-    """Curves that no probe recorded, without a word beside the numbers."""
+def unlabelled(tmp_path: Path) -> Path:
+    """Curves that no probe recorded, without attributes."""
     values = np.linspace(0, 1, 30)
-    return save(xr.Dataset({"train_accuracy": ("step", values)}, {"step": np.arange(30)}), tmp_path / "plain.nc")
+    return save(xr.Dataset({"train_accuracy": ("step", values)}, {"step": np.arange(30)}), tmp_path / "unlabelled.nc")
 
 
 @pytest.mark.parametrize("command", ["info", "detect", "plot"])
-@pytest.mark.parametrize("which", ["recorded", "plain"])
-def test_commands_read_recordings_and_plain_curves(
+@pytest.mark.parametrize("which", ["recorded", "unlabelled"])
+def test_commands_read_recordings_and_unlabelled_curves(
     command: str, which: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = request.getfixturevalue(which)
     assert probe_main([command, str(path)]) == 0
-    told = capsys.readouterr().out
-    assert {"info": "steps 0 to", "detect": "One run. Another seed", "plot": "written:"}[command] in told
+    printed = capsys.readouterr().out
+    assert {"info": "steps 0 to", "detect": "One run. Another seed", "plot": "written:"}[command] in printed
     assert path.with_suffix(".png").exists() == (command == "plot")
 
 
@@ -74,10 +74,12 @@ def test_missing_and_foreign_files_are_errors(tmp_path: Path, capsys: pytest.Cap
 def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, out = str(LOGS / "tensorboard" / "plain"), tmp_path / "found"
     assert probe_main(["detect", log, "--out", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("One run. Another seed may give other markers.\n- fitting ends at step 348 (286 to 348)\n")
-    assert "train_accuracy is 'Acc/train'" in told
-    assert (out / "verdict.txt").read_text() in told
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "One run. Another seed may give other markers.\n- fitting ends at step 348 (286 to 348)\n"
+    )
+    assert "train_accuracy is 'Acc/train'" in printed
+    assert (out / "verdict.txt").read_text() in printed
     assert (out / "phases.png").stat().st_size > 10_000
     table = pd.read_csv(out / "markers.csv").set_index("marker")
     assert table.loc["end", "step"] == 31011
@@ -122,10 +124,10 @@ def test_damage_is_said_on_stderr_and_in_the_notes(tmp_path: Path, capsys: pytes
     whole = next((LOGS / "tensorboard" / "plain").glob("*tfevents*"))
     (tmp_path / whole.name).write_bytes(whole.read_bytes()[:-100])
     assert probe_main(["detect", str(tmp_path)]) == 0
-    told = capsys.readouterr()
-    assert "probe detect: Expected complete files, got a damaged one; events.out" in told.err
-    assert "cut off, or still being written" in told.err
-    assert "Note: events.out" in told.out
+    printed = capsys.readouterr()
+    assert "probe detect: Expected complete files, got a damaged one; events.out" in printed.err
+    assert "cut off, or still being written" in printed.err
+    assert "Note: events.out" in printed.out
 
 
 RESULTS = LOGS.parents[1] / "reference" / "results"
@@ -143,7 +145,7 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
         str(tmp_path / "a.json"),
     ]
     assert probe_main(["score", runs, "--controls", controls, *options]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     written = json.loads((tmp_path / "a.json").read_text())
     assert [row["measure"] for row in written["scores"]] == [
         "embedding_rms", "local_complexity_total[train]", "local_complexity_total[test]", "train_loss", "test_loss"
@@ -152,20 +154,20 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (one["n_runs"], one["n_controls"], one["separates_value"]) == (4, 4, 1)
     assert one["auc_value"] in (0, 1)  # S5 has another embedding
     assert one["auc_value_p"] == pytest.approx(2 / 70)
-    assert f"{one['auc_value']:.2f} (p 0.029)" in told
+    assert f"{one['auc_value']:.2f} (p 0.029)" in printed
     assert one["error"] is None
     assert len(written["runs"]) == 5 * 8
-    assert all(f"Note: {note}" in told for note in written["notes"])
+    assert all(f"Note: {note}" in printed for note in written["notes"])
     assert probe_main(["score", runs, "--measures", "embedding_rms", "--markdown"]) == 0
     assert capsys.readouterr().out.startswith("| measure | runs |")
 
 
 def test_score_of_logs_and_its_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert probe_main(["score", str(LOGS / "lightning"), "--chance", "0.01"]) == 0
-    told = capsys.readouterr().out
-    assert "test_loss (baseline)" in told
-    assert "Note: no controls" in told
-    assert "test_accuracy is 'val_acc'" in told
+    printed = capsys.readouterr().out
+    assert "test_loss (baseline)" in printed
+    assert "Note: no controls" in printed
+    assert "test_accuracy is 'val_acc'" in printed
     assert probe_main(["score", str(LOGS / "huggingface"), "--axis", "epoch"]) == 0
     assert "train_loss (baseline)" in capsys.readouterr().out
     assert probe_main(["score", str(LOGS / "lightning"), "--measures", "tran_loss"]) == 2
@@ -201,8 +203,8 @@ def test_the_page_shows_what_is_printed(
     assert len(shown) >= 4
     for command, output in shown:
         probe_main(shlex.split(command))
-        told = capsys.readouterr()
-        assert told.err + told.out == output, command
+        printed = capsys.readouterr()
+        assert printed.err + printed.out == output, command
     exec("".join(re.findall(r"```python\n(.*?)```", page, re.S)), {})
 
 
@@ -285,7 +287,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
 
 
 def test_measure_over_checkpoints(checkpoints: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The numbers are those of the models that were saved."""
+    """The numbers are those of the saved models."""
     assert probe_main(["measure", *checkpoints, "--checkpoints", "*.pt", "--out", "run.nc"]) == 0
     series = load("run.nc")
     assert series["step"].values.tolist() == [0, 5, 20]
@@ -374,9 +376,9 @@ def test_demo_keeps_what_was_recorded_when_interrupted(
 
     monkeypatch.setattr(Trainer, "advance", until_five)
     assert reference_main(["demo", "--out", str(tmp_path / "demo"), "--steps", "50"]) == 130
-    told = capsys.readouterr().out
-    assert "interrupted after step 5; the recorded steps are saved" in told
-    assert "fit_end" in told
+    printed = capsys.readouterr().out
+    assert "interrupted after step 5; the recorded steps are saved" in printed
+    assert "fit_end" in printed
     assert load(tmp_path / "demo" / "run.nc")["step"].values.tolist() == [0, 1, 2, 3, 4, 5]
     assert (tmp_path / "demo" / "phases.png").exists()
     assert reference_main(["demo", "--out", str(tmp_path / "demo")]) == 2

@@ -80,7 +80,7 @@ def test_a_copy_without_its_journal_is_read(path: Path) -> None:
     assert load(path).sizes["step"] == 3
 
 
-def test_nothing_at_a_path_says_so(path: Path) -> None:
+def test_nothing_at_a_path_is_an_error(path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"Expected a series at .*run\.nc or a journal .*got neither"):
         load(path)
 
@@ -271,14 +271,14 @@ def test_other_differences_stop_a_resume(path: Path, new: dict[str, Any], differ
 
 
 @pytest.mark.parametrize(
-    ("mode", "error", "told"),
+    ("mode", "error", "message"),
     [
         ("append", ValueError, "Expected mode None, 'resume' or 'overwrite'"),
         ("resume", FileNotFoundError, "start anew"),
     ],
 )
-def test_other_modes_say_what_is_needed(path: Path, mode: str, error: type[Exception], told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_other_modes_are_errors_with_advice(path: Path, mode: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         Journal(path, HEADER, mode=mode)
 
 

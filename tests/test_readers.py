@@ -1,4 +1,4 @@
-"""Logs of other libraries as series. The files in tests/logs were written by those libraries, from known curves."""
+"""Logs of other libraries as series. Those libraries wrote the files in tests/logs from known curves."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ EVENTS = next((LOGS / "tensorboard" / "plain").glob("*tfevents*"))
 
 
 def agrees(series: xr.Dataset, roles: list[str], seed: int = 0, rtol: float = 1e-6) -> None:
-    """The planted numbers, all of them, and none beside."""
+    """Assert that the series has exactly the planted numbers."""
     truth = make.curves(seed)
     assert series["step"].values.tolist() == truth["step"].tolist()
     assert series["step"].dtype == np.int64
@@ -128,16 +128,16 @@ def test_checksums_are_those_of_the_standard() -> None:
 
 
 def events(path: Path) -> tuple[Scalars, list[str]]:
-    said: list[str] = []
+    notes: list[str] = []
     bad: list[int] = []
     found: dict[str, list] = {}
-    for block in records.read_frames(path, said):
+    for block in records.read_frames(path, notes):
         for tag, points in read_scalars(block, bad).items():
             found.setdefault(tag, []).append(points)
-    said += ["damaged records"] if sum(bad) else []
+    notes += ["damaged records"] if sum(bad) else []
     return {
         tag: tuple(np.concatenate(column) for column in zip(*some, strict=True)) for tag, some in found.items()
-    }, said
+    }, notes
 
 
 def pairs(found: Scalars) -> set[tuple[str, int, float]]:
@@ -147,7 +147,7 @@ def pairs(found: Scalars) -> set[tuple[str, int, float]]:
 
 
 def ends(data: bytes) -> set[int]:
-    """Where a file may end without a trace of what is missing: after a record."""
+    """Return the positions after records, at which a cut leaves no trace."""
     at, found = 0, {0}
     while at < len(data):
         at += struct.unpack_from("<Q", data, at)[0] + 16
@@ -160,9 +160,9 @@ def test_cut_files_give_a_prefix_and_say_so(tmp_path: Path) -> None:
     counts = []
     for cut in [*range(len(data) - 130, len(data), 7), 300, 24, 5]:
         (tmp_path / "tfevents").write_bytes(data[:cut])
-        found, said = events(tmp_path / "tfevents")
-        assert len(said) == (cut not in ends(data))
-        assert all("cut off" in note for note in said)
+        found, notes = events(tmp_path / "tfevents")
+        assert len(notes) == (cut not in ends(data))
+        assert all("cut off" in note for note in notes)
         for tag, (steps, values) in found.items():
             assert steps.tolist() == whole[tag][0][: len(steps)].tolist()
             assert values.tolist() == whole[tag][1][: len(steps)].tolist()
@@ -180,11 +180,11 @@ def test_no_flipped_bit_makes_a_wrong_number_or_goes_unsaid(tmp_path: Path) -> N
         flipped = bytearray(data)
         flipped[at] ^= 1 << int(rng.integers(8))
         (tmp_path / "tfevents").write_bytes(flipped)
-        found, said = events(tmp_path / "tfevents")
+        found, notes = events(tmp_path / "tfevents")
         assert pairs(found) < truth
-        assert any("damaged" in note for note in said)
+        assert any("damaged" in note for note in notes)
         counts.append(len(pairs(found)))
-    assert np.median(counts) == len(truth) - 1  # most flips cost one record; those of a length all that follow
+    assert np.median(counts) == len(truth) - 1  # most flips damage one record; a flip in a length ends the file
 
 
 def test_blocks_do_not_matter_and_long_records_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ def test_blocks_do_not_matter_and_long_records_are_passed_over(monkeypatch: pyte
     for block, longest in ((64, 2**20), (1000, 100), (333, 400)):
         monkeypatch.setattr(records, "_BLOCK", block)
         monkeypatch.setattr(records, "_LONGEST", longest)
-        found, said = events(EVENTS)
-        assert not said
+        found, notes = events(EVENTS)
+        assert not notes
         assert pairs(found) == pairs(whole)
 
 
@@ -235,7 +235,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_scalar(kind: str, tmp_path: Path) -> None:
-    """Steps of 0 to 6 bytes, several tags, several values in one event, and what is no scalar among them."""
+    """Steps of 0 to 6 bytes, several tags, several values in one event, and values that are no scalars."""
     steps = [0, 1, 5, 127, 128, 5000, 2**21, 2**40]
     values = [float(i % 5) * 64 for i in range(len(steps))]  # exact in every kind
     picture = nested(1, b"img") + nested(8, b"\x08\x07" + nested(8, b"12345678"))
@@ -248,8 +248,8 @@ def test_every_kind_of_scalar(kind: str, tmp_path: Path) -> None:
             event(step, nested(1, b"c") + KINDS[kind](value), nested(1, b"d") + b[3:])
         )
     (tmp_path / "tfevents").write_bytes(data)
-    found, said = events(tmp_path / "tfevents")
-    assert not said
+    found, notes = events(tmp_path / "tfevents")
+    assert not notes
     assert set(found) == {"a", "b", "c", "d"}
     for tag, shift in (("a", 0), ("b", 64), ("c", 0), ("d", 64)):
         assert found[tag][0].tolist() == steps
@@ -279,7 +279,7 @@ def test_a_damaged_event_file_is_read_with_a_warning(tmp_path: Path) -> None:
 
 
 def test_event_files_above_runs_do_not_join_them(tmp_path: Path) -> None:
-    """Only folders as add_scalars makes them belong to the run above; one without scalars is left out."""
+    """Only folders of add_scalars belong to the run above. A run without scalars is ignored."""
     source = next((LOGS / "tensorboard" / "seeds" / "seed0").glob("*"))
     above = next((LOGS / "tensorboard" / "scalars").glob("*tfevents*"))
     for folder, file in (("", above), ("run_1", source), ("run_2", source)):
@@ -294,7 +294,7 @@ def test_event_files_above_runs_do_not_join_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "kept", "said"),
+    ("steps", "kept", "note"),
     [
         ([0, 1, 2, 3], [0, 1, 2, 3], ""),
         ([0, 1, 1, 2], [0, 2, 3], "1 repeated steps"),
@@ -302,17 +302,17 @@ def test_event_files_above_runs_do_not_join_them(tmp_path: Path) -> None:
         ([0, 10, 20, 10, 20, 30], [0, 3, 4, 5], "resumed at 10: 2 older"),
         ([0, 10, 20, 0, 10], [3, 4], "resumed at 0: 3 older"),
         ([0, 10, 20, 30, 12, 14, 25, 5, 6], [0, 7, 8], "resumed at 12, 5: 6 older"),
-        ([0, 10, 20, 5], [0, 3, 1, 2], ""),  # a single point that lies back begins nothing anew
+        ([0, 10, 20, 5], [0, 3, 1, 2], ""),  # a single point with an earlier step is no resumption
         ([50, 40, 30, 20, 10, 0], [5, 4, 3, 2, 1, 0], "in no order"),
         ([], [], ""),
     ],
 )
-def test_steps_that_repeat_and_go_back(steps: list[int], kept: list[int], said: str) -> None:
+def test_steps_that_repeat_and_go_back(steps: list[int], kept: list[int], note: str) -> None:
     values = np.arange(len(steps))
-    found_steps, found_values, told = increasing_points(np.array(steps, dtype=float), values)
+    found_steps, found_values, found_note = increasing_points(np.array(steps, dtype=float), values)
     assert found_values.tolist() == kept
     assert found_steps.tolist() == [steps[i] for i in kept]
-    assert (said in told) if said else not told
+    assert (note in found_note) if note else not found_note
 
 
 # Names
@@ -392,7 +392,7 @@ def written(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "notes"),
     [
         ("step,loss,val_acc\n0,2,0.1\n1,1.5,0.2\n2,1,0.3\n3,.5,0.4\n", ""),
         ("step\tloss\tval_acc\n0\t2\t0.1\n1\t1.5\t0.2\n2\t1\t0.3\n3\t.5\t0.4", "delimiter of the columns is a tab"),
@@ -405,15 +405,15 @@ def written(path: Path, text: str) -> Path:
         ("step,loss,val_acc,x\n0,2,0.1,1\n1,1.5,0.2,1\n2,1,0.3,1\n3,.5,0.4", "cut off, or still being written"),
     ],
 )
-def test_tables_as_they_come(text: str, said: str, tmp_path: Path) -> None:
+def test_tables_as_they_come(text: str, notes: str, tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         series = read(written(tmp_path / "log.csv", text))
-    assert len(caught) == ("cut off" in said)
+    assert len(caught) == ("cut off" in notes)
     assert series["step"].values.tolist() == [0, 1, 2, 3]
     assert series["train_loss"].values.tolist() == [2, 1.5, 1, 0.5]
     assert series["test_accuracy"].values.tolist() == [0.1, 0.2, 0.3, 0.4]
-    assert said in series.attrs["reading"]
+    assert notes in series.attrs["reading"]
 
 
 def test_the_column_of_steps_is_named_or_missed(tmp_path: Path) -> None:
@@ -463,10 +463,10 @@ def test_lines_of_json(tmp_path: Path) -> None:
         series = read(written(tmp_path / "log.jsonl", text + '\n{"global_step": 5, "tr'))
     assert series["train_loss"].values.tolist() == [4, 3, 2, 1, 0]
     np.testing.assert_equal(series["test_loss"].values, [0, np.nan, 2, 3, 4])
-    said = series.attrs["reading"]
-    assert "1 lines are no JSON objects" in said
-    assert "1 of 6 rows have no 'global_step'" in said
-    assert "train/note" in said
+    notes = series.attrs["reading"]
+    assert "1 lines are no JSON objects" in notes
+    assert "1 of 6 rows have no 'global_step'" in notes
+    assert "train/note" in notes
 
 
 def test_json_lists_and_histories(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_schedules_are_picklable(schedule: Schedule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: every(0), r"n >= 1 in every\(n\), got 0"),
         (lambda: log_spaced(10), "n and stop together, got n=10, stop=None"),
@@ -62,6 +62,6 @@ def test_schedules_are_picklable(schedule: Schedule) -> None:
         (lambda: log_spaced(per_decade=0), "per_decade >= 1"),
     ],
 )
-def test_impossible_schedules_say_what_is_needed(make: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_impossible_schedules_are_errors_with_advice(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make()

@@ -34,7 +34,7 @@ def test_a_series_is_returned_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda d: d.rename(step="epoch"), r"Expected a dimension and a coordinate 'step'.*rename\(epoch='step'\)"),
         (lambda d: d.drop_vars("step"), "a coordinate 'step'"),
@@ -44,8 +44,8 @@ def test_a_series_is_returned_as_it_is() -> None:
         (lambda d: d.assign(name=("step", ["a", "b"])), "Expected numbers in variable 'name', got <U1"),
     ],
 )
-def test_what_is_no_series_is_told_what_to_do(change: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_series_is_an_error_with_advice(change: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         validate(change(example([1, 5], ["a"])))
 
 
@@ -100,11 +100,11 @@ def test_concat_keeps_the_provenance_of_each_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("runs", "labels", "told"),
+    ("runs", "labels", "message"),
     [([], None, "at least one series"), ([example([0], ["a"])], ["x", "y"], "each of 1 series, got 2 labels")],
 )
-def test_concat_refuses_what_it_cannot_join(runs: list[xr.Dataset], labels: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_concat_refuses_what_it_cannot_join(runs: list[xr.Dataset], labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         concat(runs, labels)
 
 
@@ -235,13 +235,13 @@ def test_provenance_names_no_host_and_no_path(monkeypatch: pytest.MonkeyPatch) -
     import getpass
     import socket
 
-    told = provenance_json([{"estimator": "Some"}], device="cpu")
-    entry = json.loads(told)
+    provenance = provenance_json([{"estimator": "Some"}], device="cpu")
+    entry = json.loads(provenance)
     assert entry["versions"]["numpy"] == np.__version__
     assert entry["estimators"] == [{"estimator": "Some"}]
     for secret in (socket.gethostname(), str(Path.cwd()), str(Path.home()) + "/"):
-        assert secret not in told
-    assert f'"{getpass.getuser()}"' not in told
+        assert secret not in provenance
+    assert f'"{getpass.getuser()}"' not in provenance
 
 
 def test_provenance_outside_a_repository_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

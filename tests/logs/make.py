@@ -37,7 +37,7 @@ def curves(seed: int = 0, n: int = 60) -> dict[str, np.ndarray]:
 
 
 def rows(seed: int = 0):
-    """Step and the four numbers, one by one."""
+    """Yield each step with its four numbers."""
     columns = curves(seed)
     for values in zip(*columns.values(), strict=True):
         step, *rest = (value.item() for value in values)
@@ -77,7 +77,7 @@ def tensorboard() -> None:
 
 
 def keras() -> None:
-    """tensorboard.summary, which stores tensors as tf.summary does, in the folders that Keras makes."""
+    """tensorboard.summary, which stores tensors as tf.summary does, with the folders of Keras."""
     from tensorboard.summary import Writer
 
     for split, role in (("train", "train"), ("validation", "test")):
@@ -88,7 +88,7 @@ def keras() -> None:
 
 
 def lightning() -> None:
-    """CSVLogger, with training and validation in rows of their own, as a Trainer calls it."""
+    """CSVLogger with separate rows for training and validation, as a Trainer calls it."""
     from lightning.pytorch.loggers import CSVLogger
 
     for version in range(2):
@@ -127,7 +127,7 @@ def huggingface() -> None:
 
 
 def wandb() -> None:
-    """An offline run: the binary file that it leaves."""
+    """The binary file of an offline run."""
     import wandb as client
 
     scratch = HERE / "scratch"
@@ -186,7 +186,7 @@ def mlflow_database() -> None:
 
 
 def exports() -> None:
-    """What W&B exports: a chart as CSV, a history as JSON lines; by its documentation."""
+    """Exports of W&B by its documentation: a chart as CSV, a history as JSON lines."""
     folder = HERE / "wandb_csv"
     folder.mkdir()
     for role, name in (("train_accuracy", "train/acc"), ("test_loss", "val/loss")):
