@@ -273,6 +273,15 @@ def test_a_checkpoint_before_anything_was_kept_has_nothing_to_lose(path: Path) -
     assert moved(series) == pytest.approx([np.nan, 1, 1], nan_ok=True)
 
 
+def test_values_after_the_checkpoint_take_no_place_of_later_ones(path: Path) -> None:
+    """A second crash goes back to the same checkpoint, after observations at other steps."""
+    observed(path, [0, 1, 2, 10]).detach()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert moved(resumed(path, 2, 3)) == pytest.approx([np.nan, 1, 1, 1], nan_ok=True)
+        assert moved(resumed(path, 2, 4)) == pytest.approx([np.nan, 1, 1, 1, 1], nan_ok=True)
+
+
 def damage(file: Path, how: str) -> None:
     if how == "missing":
         file.unlink()
@@ -285,6 +294,7 @@ def damage(file: Path, how: str) -> None:
     else:
         state = State(file)
         state.put(int(how), {"weights": np.full(6, 77.0, np.float32)})
+        state.write()
 
 
 @pytest.mark.parametrize("how", ["missing", "empty", "half", "text", "6", "5"])
@@ -314,7 +324,7 @@ def test_every_flipped_bit_is_seen_or_does_no_harm(path: Path) -> None:
     for place in range(0, len(whole), 7):
         state_of(path).write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
         state = State(state_of(path))
-        state.read()
+        state.read(last=3)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ProbeWarning)
             found = state.get("weights", 3, wanted)

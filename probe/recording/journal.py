@@ -137,7 +137,7 @@ class Journal:
         self._pending.append(encode_line("resume", entry))
         apply_resume(self.header, self.records, entry)
         self._snapshot_at = len(self.records)
-        self._state.read()
+        self._state.read(last=max(self.records.steps, default=-1))
 
     def declare(self, variable: Variable) -> None:
         """Add a new variable. It is written with the next observation."""
@@ -174,6 +174,7 @@ class Journal:
             return
         entry = {"step": int(step), "values": encode(dict(values))}
         self._pending.append(encode_line(kind, {**entry, "kept": kept} if kept else entry))
+        self._state.write()  # before the line that names its values
         try:
             self._flush()
             self._remove_replaced()
@@ -222,9 +223,9 @@ class Journal:
     def close(self) -> None:
         """Write all pending lines and the final NetCDF file, and release the lock."""
         try:
-            self._state.write()
             if self._pending and self.path is not None:
                 self._flush()
+            self._state.write()
         finally:
             try:
                 self.snapshot()

@@ -47,10 +47,7 @@ class State:
         self._process = os.getpid()
 
     def put(self, step: int, values: Mapping[str, np.ndarray]) -> dict[str, int]:
-        """Add the values of one observation, write the file, and return the checksums by name.
-
-        If the file cannot be written, the values stay in memory and a warning is issued. The next call tries again.
-        """
+        """Add the values of one observation, and return the checksums by name. :meth:`write` writes them."""
         for name, value in values.items():
             generations = self._values.setdefault(name, {})
             generations.pop(step, None)  # a repeated step becomes the newest
@@ -58,7 +55,6 @@ class State:
             for old in list(generations)[:-GENERATIONS]:
                 del generations[old]
         self._unwritten = True
-        self.write()
         return {name: self._values[name][step][0] for name in values}
 
     def get(self, name: str, step: int, expected: int) -> np.ndarray | None:
@@ -71,12 +67,15 @@ class State:
         fault = "another value" if value is not None else self._fault or held
         warn_user(
             f"Expected the value of {name!r} that was kept at step {step} in {self._path}, got {fault}; "
-            f"{name!r} starts anew. Resume from the last checkpoint of the recording to continue it"
+            f"{name!r} starts anew. To continue it, resume from a checkpoint of the last {GENERATIONS} observations"
         )
         return None
 
     def write(self) -> None:
-        """Write all values to the file if they have changed since they were written."""
+        """Write all values to the file if they have changed since they were written.
+
+        If the file cannot be written, the values stay in memory and a warning is issued. The next call tries again.
+        """
         if self._path is None or not self._unwritten:
             return
         try:
@@ -97,15 +96,16 @@ class State:
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, index=np.frombuffer(index, np.uint8), **arrays)
 
-    def read(self) -> None:
-        """Read the file of a recording that is resumed. A missing or damaged file leaves this object empty."""
+    def read(self, last: int) -> None:
+        """Read the values up to the last recorded step. A missing or damaged file leaves this object empty."""
         assert self._path is not None
         try:
             with open(self._path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 found: dict[str, dict[int, tuple[int, np.ndarray]]] = {}
                 for i, (name, step) in enumerate(json.loads(file["index"].tobytes())):
-                    value = file[f"value_{i}"]
-                    found.setdefault(name, {})[step] = (checksum(value), value)
+                    if step <= last:
+                        value = file[f"value_{i}"]
+                        found.setdefault(name, {})[step] = (checksum(value), value)
             self._values = found
         except FileNotFoundError:
             self._fault = "no such file"
