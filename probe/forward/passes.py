@@ -106,7 +106,7 @@ class Pass:
 
     Attributes
     ----------
-    wanted : {site: its taps}
+    taps_by_site : {site: its taps}
     """
 
     def __init__(
@@ -121,15 +121,15 @@ class Pass:
         self.model = model
         self.modules = named_layers(model) if modules is None else modules
         self.edits = dict(edits or {})
-        self.wanted: dict[str, list[Tap]] = {}
+        self.taps_by_site: dict[str, list[Tap]] = {}
         for tap in taps:
-            self.wanted.setdefault(tap.site, []).append(tap)
+            self.taps_by_site.setdefault(tap.site, []).append(tap)
         self._buffers: dict[str, list[tuple[Tap, RowBuffer]]] = {}
         self._in_callback = False  # activation functions that edits and reductions call are no sites
         # A pass runs to its end if a requested site has several calls, or the trace does not have it.
-        stops = trace is not None and all(trace.calls.get(site) == 1 for site in self.wanted)
-        self._stop_sites = set(self.wanted) if stops else set()
-        self._hooked = {*self.wanted, *self.edits}
+        stops = trace is not None and all(trace.calls.get(site) == 1 for site in self.taps_by_site)
+        self._stop_sites = set(self.taps_by_site) if stops else set()
+        self._hooked = {*self.taps_by_site, *self.edits}
         functional = any(":" in site for site in self._hooked)
         self._activations = ActivationMode(self.modules, self._visit, lambda: self._in_callback) if functional else None
 
@@ -146,7 +146,7 @@ class Pass:
     def begin(self, n_inputs: int, device: torch.device | None = None) -> None:
         """Allocate buffers for this number of inputs, on a device, or by default where the values are."""
         self._buffers = {
-            site: [(tap, RowBuffer(n_inputs, device)) for tap in taps] for site, taps in self.wanted.items()
+            site: [(tap, RowBuffer(n_inputs, device)) for tap in taps] for site, taps in self.taps_by_site.items()
         }
 
     def run(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
@@ -208,7 +208,7 @@ class Pass:
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         """Process the value of a site, and return the value that replaces it."""
-        if site in self.edits or site in self.wanted:
+        if site in self.edits or site in self.taps_by_site:
             self._in_callback = True
             try:
                 with torch_defaults():

@@ -70,6 +70,6 @@ class Runner:
             for block in blocks:
                 forward.run(data, rows, block, model_device)
         found = forward.found(len(blocks))
-        self.requested |= forward.wanted.keys()
+        self.requested |= forward.taps_by_site.keys()
         self.measured |= {tap.site for tap in found}
         return found

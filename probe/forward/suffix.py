@@ -73,13 +73,13 @@ class SuffixPass(Pass):
         for name, called in self._suffix.links:
             if called:
                 alone = is_activation(modules[name])  # its function has the same input and output as the module
-                inside = [site for site in self.wanted if alone and site.startswith(f"{name}:")]
+                inside = [site for site in self.taps_by_site if alone and site.startswith(f"{name}:")]
                 sites += [site for site in inside if not site.endswith("->")]
-                yield module, [site for site in sites if site in self.wanted]
+                yield module, [site for site in sites if site in self.taps_by_site]
                 module, sites = with_user_defaults(modules[name]), [site for site in inside if site.endswith("->")]
             if not called or name != OUTPUT:  # the pass may stop inside the model itself, before it returns
                 sites.append(name)
-        yield module, [site for site in sites if site in self.wanted]
+        yield module, [site for site in sites if site in self.taps_by_site]
 
     def __enter__(self) -> Self:
         super().__enter__()
