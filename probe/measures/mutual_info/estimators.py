@@ -1,7 +1,7 @@
-"""Other readings of the same rows, to see whether what a curve shows hangs on the estimator.
+"""Other estimators on the same rows, to test whether the shape of a curve depends on the estimator.
 
-None of them changes with the scale of the activations. They are other quantities than I(T+n; X), with other levels:
-what compares is when they rise and fall, :func:`probe.phases.peak_agreement`.
+None of them changes with the scale of the activations. They estimate other quantities than I(T+n; X), with other
+levels: compare when they rise and fall, with :func:`probe.phases.peak_agreement`.
 """
 
 from collections.abc import Callable

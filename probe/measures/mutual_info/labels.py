@@ -5,41 +5,36 @@ import warnings
 import torch
 from torch import Tensor
 
+from probe.errors import ProbeWarning
 from probe.information.bins import quantile_bins
+from probe.layer_probe import row_targets
 
 
-def row_targets(targets: Tensor | None, n: int, *, by_position: bool) -> Tensor | None:
-    """One target for each of ``n`` rows; None, with a warning, if that cannot be.
+def targets_or_warning(targets: Tensor | None, n: int, *, by_position: bool) -> Tensor | None:
+    """Return one target for each of ``n`` rows, see :func:`probe.layer_probe.row_targets`.
 
-    Parameters
-    ----------
-    targets
-        One for each row in all; or, where positions are rows (``by_position``), one for each input, which all of its
-        positions have.
+    Warns of integer targets that do not fit the rows, and returns None.
     """
-    if targets is None:
-        return None
-    flat = targets.flatten()
-    if by_position and len(flat) and n % len(flat) == 0:
-        return flat.repeat_interleave(n // len(flat))
-    if len(flat) == n:
-        return flat
-    if not targets.is_floating_point():
+    found = row_targets(targets, n, by_position=by_position)
+    if targets is not None and found is None and not targets.is_floating_point():
         warnings.warn(
-            f"no information about the labels: there are {len(flat)} of them for {n} rows; with a label for each "
-            'position, measure positions: MutualInfoProbe(reduce="tokens")',
-            RuntimeWarning,
+            f"Expected one label for each of {n} rows, got {targets.numel()}; the information about the labels is not "
+            'measured. If each position has a label, measure positions: MutualInfoProbe(reduce="tokens")',
+            ProbeWarning,
             stacklevel=2,
         )
-    return None
+    return found
 
 
 def class_labels(targets: Tensor | None, bins: int | None) -> Tensor | None:
-    """Integers as they are; real numbers in ``bins`` equally full classes, or None if that is not asked for."""
+    """Return integer targets unchanged, and real ones in ``bins`` classes of equal size; None if ``bins`` is None."""
     if targets is None or not targets.is_floating_point():
         return targets
     if bins is None:
         return None
     if not torch.isfinite(targets).all():
-        raise ValueError("targets hold NaN or infinite values; they cannot be cut into target_bins classes")
+        raise ValueError(
+            "Expected finite targets for target_bins, got NaN or infinite values; remove these rows, or pass "
+            "target_bins=None"
+        )
     return quantile_bins(targets[:, None], bins)[:, 0]

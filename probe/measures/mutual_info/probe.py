@@ -1,4 +1,4 @@
-"""What a layer, read through noise, tells about inputs and labels: :mod:`probe.information.channel` as a probe."""
+"""Mutual information of a noisy layer with inputs and labels: :mod:`probe.information.channel` as a probe."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,18 +9,20 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.forward.layers import IGNORED, Layers
+from probe.forward.layers import Layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
 from probe.information.channel import ChannelInformation, channel_information
 from probe.information.noise import calibrated_noise
 from probe.information.spread import representation_geometry
-from probe.information.validation import normalise_rows
+from probe.information.validation import normalise_rows, to_float64_device
+from probe.layer_probe import random_rows, without_ignored
 from probe.measures.mutual_info.estimators import ESTIMATORS
-from probe.measures.mutual_info.labels import class_labels, row_targets
-from probe.measures.mutual_info.variables import SILENT, Cell, Table, VariableNames, tabulated
+from probe.measures.mutual_info.labels import class_labels, targets_or_warning
+from probe.measures.mutual_info.variables import LayerResult, VariableOptions, information_variables
 
+Rows = Mapping[str, tuple[Tensor, Tensor | None]]  # layer -> rows (n, d) and their targets (n,)
 _POOLED = "all"  # the split of all inputs
 _CONVENTIONS = {
     "relative": "sigma^2 = noise^2 tr Cov(T) per dimension, at each step",
@@ -30,56 +32,88 @@ _CONVENTIONS = {
 
 
 class MutualInfoProbe(Probe):
-    """I(T+n; X) and I(T+n; Y) of each layer and split, in bits, with bounds, ceilings and flags.
+    """Measure I(T+n; X) and I(T+n; Y) of each layer and split, in bits, with bounds, ceilings and flags.
 
     Parameters
     ----------
-    layers, reduce
-        Which layers, and how their outputs become rows; see :func:`probe.forward.select_layers` and
-        :func:`probe.forward.reduce_output`.
-    noise
-        Its level, constant over training; runs that are to be compared share it. ``"auto"``: 0.2 if that serves, else
-        what :func:`probe.information.calibrated_noise` says of the layer's first observation that is not
-        collapsed, in the first split; then it stays, also when a recording is resumed. It is ``noise_relative``.
-    convention
-        ``"relative"``: the noise follows the spread of the layer. ``"reference"``: it stays as it was at the first
-        observation. ``"absolute"``: in units of the activations. With the last two a change of scale alone changes
-        the information; what is left of the change where the noise does follow is measured beside it.
-    noise_factors
-        Multiples of the noise at which the informations are measured too, in the same pass: ``(0.5, 2)`` shows
-        whether the shape of a curve hangs on the level.
-    compare
-        Other estimators to be read on the same rows: names from :mod:`probe.measures.mutual_info.estimators`
-        (``"coding_rate"``, ``"renyi"``, ``"binned"``).
-    pooled
-        Measure the inputs of all splits together too, as the split ``all``: training inputs alone can come together
-        without any generalisation.
-    subsamples
-        Random halves of the rows whose spread gives ``_subsample_se``; 0 for none.
-    target_bins
-        Cuts targets that are real numbers into this many equally full classes; the information about these is at
-        most that about the targets. Default: no ``information_y`` for such targets.
-    max_samples
-        Above this many rows a fixed random subset is used: cost grows with the square. The ceiling log2 N moves
-        with it, so values of splits of different size do not compare.
-    random_state
-        Seed of the subset and of the noise, which is the same at every step.
+    layers
+        Layers to measure, see :func:`probe.forward.select_layers`.
+    reduce
+        Conversion of an output to rows, see :func:`probe.forward.reduce_output`.
+    noise : float or "auto"
+        Noise level, constant over training. Use the same level for runs that you compare. ``"auto"``: 0.2 if this level
+        does not saturate, else the level of :func:`probe.information.calibrated_noise` at the layer's first observation
+        that is not collapsed, in the first split. The probe keeps this level, also if a recording is resumed, and
+        records it as ``noise_relative``.
+    convention : str
+        ``"relative"``: the noise follows the spread of the layer. ``"reference"``: it stays as at the first
+        observation. ``"absolute"``: it is in units of the activations. With the last two, a change of scale alone
+        changes the information; the information at a noise that follows the scale is then measured too.
+    noise_factors : sequence of float
+        Multiples of the noise at which the informations are measured too, in the same pass. ``(0.5, 2)`` shows whether
+        the shape of a curve depends on the level.
+    compare : sequence of str
+        Names of other estimators for the same rows, from :data:`probe.measures.ESTIMATORS`: ``"coding_rate"``,
+        ``"renyi"``, ``"binned"``.
+    pooled : bool
+        Whether to measure the inputs of all splits together too, as the split ``all``. Training inputs alone can move
+        together without any generalisation.
+    subsamples : int
+        Number of random halves of the rows whose spread gives ``_subsample_se``; 0 for none.
+    target_bins : int, optional
+        Number of classes of equal size into which real targets are cut. The information about the classes is a lower
+        bound of that about the targets. Default: no ``information_y`` for real targets.
+    max_samples : int
+        Number of rows measured; of more rows, a fixed random subset is measured, since the cost grows with the square.
+        The ceiling log2 N depends on this number: do not compare splits of different size.
+    random_state : int
+        Seed of the subset and of the noise. Both are the same at every step.
     device
-        Where to compute; default: where the model is.
+        Device of the computation. Default: the device of the model.
 
-    Notes
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, split, layer):
+
+        - ``information_x``, ``information_y`` and ``information_x_given_y`` in bits, with ``_se`` (standard error over
+          noise draws), ``_subsample_se`` (over rows), ``_lower`` and ``_upper`` (bounds clipped to [0, ceiling];
+          :func:`probe.information.channel_information` returns the raw ones) and ``_ceiling``.
+        - ``information_x_by_noise`` and ``information_y_by_noise`` for ``noise_factors``; ``information_x_<name>`` and
+          ``information_y_<name>`` for ``compare``.
+        - ``noise_std``, ``noise_relative``; ``total_variance``, ``effective_rank``, ``within_share`` and
+          ``class_mean_accuracy`` (see :func:`probe.information.representation_geometry`).
+        - With a noise that does not follow the layer: ``information_x_scale_free`` and ``information_y_scale_free``, at
+          the relative noise of the first observation.
+
+        Flags: ``saturated``; ``collapsed`` (all rows are equal, and the information is 0); ``information_nonfinite``
+        (activations are not finite); ``fano_alarm`` (less than half of what the class means decode: the noise hides the
+        labels); ``scale_artefact`` (more than half of the change of ``information_x`` since the first observation is
+        one of scale).
+
+        Labels are integer targets, one for each row; rows labelled -100 are left out. Without labels there are no
+        variables about Y.
+
+    Warns
     -----
-    Variables over (split, layer): ``information_x``, ``information_y`` and ``information_x_given_y`` with ``_se`` (of
-    the noise), ``_subsample_se`` (of the rows), ``_lower`` and ``_upper`` (intersected with [0, ceiling]; raw ones:
-    ``channel_information``) and ``_ceiling``; ``information_x_by_noise`` and ``information_y_by_noise`` for
-    ``noise_factors``; ``information_x_<name>`` and ``information_y_<name>`` for ``compare``; ``noise_std``,
-    ``noise_relative``; ``total_variance``, ``effective_rank``, ``within_share``, ``class_mean_accuracy`` (see
-    :mod:`probe.information.spread`); and the flags ``saturated``, ``collapsed`` (all rows alike: information 0),
-    ``information_nonfinite`` (no number) and ``fano_alarm`` (less than half of what the classes' means decode: the
-    noise hides the labels). With a noise that does not follow the layer also ``information_x_scale_free`` and
-    ``information_y_scale_free``, at the relative noise of the first observation, and the flag ``scale_artefact``: more
-    than half of the change of ``information_x`` since then is one of scale. Labels are integer targets, one for each
-    row (rows labelled -100 are left out); without them there is nothing about Y.
+    ProbeWarning
+        If there are integer targets, but not one for each row.
+
+    See Also
+    --------
+    probe.information.channel_information : The same estimate of one tensor.
+
+    Examples
+    --------
+    Four inputs that the layer keeps far apart, and two labels:
+
+    >>> import torch
+    >>> from probe import MutualInfoProbe
+    >>> model = torch.nn.Sequential(torch.nn.Identity())
+    >>> x, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    >>> series = MutualInfoProbe(layers="0", noise=0.01, subsamples=0).fit(model, (x, y)).series_
+    >>> round(series["information_x"].item(), 3), round(series["information_y"].item(), 3)
+    (2.0, 1.0)
     """
 
     def __init__(
@@ -112,18 +146,18 @@ class MutualInfoProbe(Probe):
         self.device = device
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """The selected layers."""
+        """Return the selected layers."""
         return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
-        """One cell for each split and layer."""
+        """Estimate the informations of each layer and split."""
         self._check()
         layers = [tap.site for tap in self.taps(snapshot)]
-        frozen = self._frozen(snapshot, layers)
-        table: dict[str, list[Any]] = {}
+        fixed = self._fixed_noise(snapshot, layers)
+        results: dict[str, list[LayerResult | None]] = {}
         for split, rows in self._rows(snapshot, layers):
-            firsts = self._firsts(snapshot, len(table), layers)
-            table[split] = [self._one(*rows[k], k, frozen, firsts[k]) if k in rows else SILENT for k in layers]
+            firsts = self._firsts(snapshot, len(results), layers)
+            results[split] = [self._one(*rows[k], k, fixed, firsts[k]) if k in rows else None for k in layers]
         attrs = {
             "noise": self.noise,
             "noise_convention": f"{self.convention}: {_CONVENTIONS[self.convention]}",
@@ -131,21 +165,30 @@ class MutualInfoProbe(Probe):
         }
         if self.target_bins is not None:
             attrs["target_bins"] = f"real targets in {self.target_bins} quantile classes"
-        columns = VariableNames(self.noise_factors, self.compare, self.subsamples, self.convention != "relative")
-        return tabulated(Table([*table.values()], {"split": list(table), "layer": layers}), attrs, columns)
+        options = VariableOptions(self.noise_factors, self.compare, self.subsamples, self.convention != "relative")
+        coords = {"split": list(results), "layer": layers}
+        return information_variables(list(results.values()), coords, attrs, options)
 
     def _check(self) -> None:
         if self.convention not in _CONVENTIONS:
-            raise ValueError(f"convention must be one of {', '.join(_CONVENTIONS)}, got {self.convention!r}")
+            raise ValueError(
+                f"Expected a convention among {', '.join(_CONVENTIONS)}, got {self.convention!r}; pass one"
+            )
         if unknown := [name for name in self.compare if name not in ESTIMATORS]:
-            raise ValueError(f"compare takes names among {', '.join(ESTIMATORS)}, got {', '.join(map(repr, unknown))}")
+            raise ValueError(
+                f"Expected names among {', '.join(ESTIMATORS)} in compare, got {', '.join(map(repr, unknown))}; "
+                "correct them"
+            )
         if self.noise == "auto" and self.convention == "absolute":
-            raise ValueError('noise="auto" is relative to a layer; fix its size with convention="reference"')
+            raise ValueError(
+                'Expected a number as noise with convention="absolute", got "auto", which is relative to a layer; pass '
+                'convention="reference"'
+            )
         if isinstance(self.noise, str) and self.noise != "auto":
-            raise ValueError(f'noise must be a positive number or "auto", got {self.noise!r}')
+            raise ValueError(f'Expected a positive number or "auto" as noise, got {self.noise!r}; pass one of them')
 
-    def _frozen(self, snapshot: Snapshot, layers: Sequence[str]) -> dict[str, float]:
-        """Noise of each layer that an earlier observation has fixed; none where the layer had no variance."""
+    def _fixed_noise(self, snapshot: Snapshot, layers: Sequence[str]) -> dict[str, float]:
+        """Return the noise of each layer that an earlier observation has fixed; none if the layer had no variance."""
         name = "noise_std" if self.convention == "reference" else "noise_relative"
         past = snapshot.history(name).reshape(-1, len(layers))
         return {
@@ -153,7 +196,7 @@ class MutualInfoProbe(Probe):
         }
 
     def _firsts(self, snapshot: Snapshot, split: int, layers: Sequence[str]) -> dict[str, tuple[float, float] | None]:
-        """Relative noise and information of each layer when it was first measured; None if it was not yet."""
+        """Return relative noise and information of each layer at its first observation; None before it."""
         noise, bits = snapshot.history("noise_relative"), snapshot.history("information_x")
         if self.convention == "relative" or not noise.size:
             return dict.fromkeys(layers)
@@ -163,27 +206,25 @@ class MutualInfoProbe(Probe):
             found[layer] = (noise[at[0], split, i], bits[at[0], split, i]) if len(at) else None
         return found
 
-    def _rows(
-        self, snapshot: Snapshot, layers: Sequence[str]
-    ) -> Iterator[tuple[str, dict[str, tuple[Tensor, Tensor | None]]]]:
-        """Each split with the rows of its layers and their targets; after them all splits together."""
-        found = []
+    def _rows(self, snapshot: Snapshot, layers: Sequence[str]) -> Iterator[tuple[str, Rows]]:
+        """Yield each split with the rows of its layers and their targets, and then all splits together."""
+        found: list[Rows] = []
+        tokens = self.reduce == "tokens"
         for split in snapshot.splits:
             outputs, targets = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split].targets
-            by_position = self.reduce == "tokens"
-            found.append({k: (z, row_targets(targets, len(z), by_position=by_position)) for k, z in outputs.items()})
+            found.append({k: (z, targets_or_warning(targets, len(z), by_position=tokens)) for k, z in outputs.items()})
             yield split, found[-1]
         if self.pooled and len(found) > 1 and _POOLED not in snapshot.splits:
             yield _POOLED, {k: _together([rows[k] for rows in found]) for k in layers if _fit_together(found, k)}
 
     def _one(
-        self, z: Tensor, targets: Tensor | None, layer: str, frozen: dict[str, float], first: tuple[float, float] | None
-    ) -> Cell | None:
-        """None if the activations are not finite."""
+        self, z: Tensor, targets: Tensor | None, layer: str, fixed: dict[str, float], first: tuple[float, float] | None
+    ) -> LayerResult:
+        """Return the results of one layer on one split; empty ones if the activations are not finite."""
         z, labels = self._sample(z, targets)
         if not torch.isfinite(z).all():
-            return None
-        level = self._level(z, layer, frozen)
+            return LayerResult()
+        level = self._level(z, layer, fixed)
         levels = channel_information(
             z,
             labels,
@@ -193,55 +234,53 @@ class MutualInfoProbe(Probe):
             generator=generator(self.random_state, z.device),
         )
         if levels[0].collapsed:
-            return Cell(levels, None, dict.fromkeys(self.compare, (0.0, None if labels is None else 0.0)))
+            return LayerResult(levels, None, dict.fromkeys(self.compare, (0.0, None if labels is None else 0.0)))
         compared = {name: ESTIMATORS[name][1](z, labels, levels[0].noise_relative) for name in self.compare}
         free = levels[0]
         if first is not None:
             free = channel_information(z, labels, noise=first[0], generator=generator(self.random_state, z.device))
-        artefact = int(first is not None and _of_scale(levels[0], free, first[1]))
-        return Cell(levels, representation_geometry(z, labels), compared, free, artefact)
+        artefact = first is not None and _is_scale_artefact(levels[0], free, first[1])
+        return LayerResult(levels, representation_geometry(z, labels), compared, free, artefact)
 
     def _sample(self, z: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The rows that are measured, and their labels."""
-        z = z.to(self.device or ("cpu" if z.device.type == "mps" else z.device))  # MPS has no float64
-        labels = class_labels(targets, self.target_bins)
-        if labels is not None and (labels == IGNORED).any():
-            z, labels = z[(labels != IGNORED).to(z.device)], labels[labels != IGNORED]
+        """Return the rows that are measured, and their labels."""
+        z, labels = to_float64_device(z, self.device), class_labels(targets, self.target_bins)
+        if labels is not None:
+            z, labels = without_ignored(z, labels)
         if len(z) > self.max_samples:
-            chosen = torch.randperm(len(z), generator=generator(self.random_state))[: self.max_samples]
-            z = z[chosen.to(z.device)]
-            labels = None if labels is None else labels[chosen.to(labels.device)]
+            rows = random_rows(len(z), self.max_samples, self.random_state)
+            z, labels = z[rows.to(z.device)], None if labels is None else labels[rows.to(labels.device)]
         return z, labels
 
-    def _level(self, z: Tensor, layer: str, frozen: dict[str, float]) -> float:
-        """Of the noise: relative, or for the other conventions in units of the activations."""
+    def _level(self, z: Tensor, layer: str, fixed: dict[str, float]) -> float:
+        """Return the noise: relative, or for the other conventions in units of the activations."""
         if self.noise != "auto" and self.convention != "reference":
             return self.noise
-        if layer not in frozen:
+        if layer not in fixed:
             _, variance, collapsed = normalise_rows(z)
             if collapsed:
-                return 1.0  # any: there is nothing to tell apart
+                return 1.0  # any level gives an information of 0
             noise = self.noise
             if noise == "auto":
                 noise = calibrated_noise(z, generator=generator(self.random_state, z.device))
-            frozen[layer] = noise * (math.sqrt(variance) if self.convention == "reference" else 1.0)
-        return frozen[layer]
+            fixed[layer] = noise * (math.sqrt(variance) if self.convention == "reference" else 1.0)
+        return fixed[layer]
 
 
-def _fit_together(found: Sequence[Mapping[str, tuple[Tensor, Tensor | None]]], layer: str) -> bool:
-    """Whether the layer fired in all splits, with rows of one length."""
+def _fit_together(found: Sequence[Rows], layer: str) -> bool:
+    """Return whether the layer fired in all splits, with rows of one length."""
     return all(layer in rows for rows in found) and len({rows[layer][0].shape[1] for rows in found}) == 1
 
 
 def _together(parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
-    """Without targets if some part has none, or if classes and real numbers would meet."""
+    """Return the rows of all parts; without targets if a part has none, or if classes and real numbers would mix."""
     targets = [target for _, target in parts if target is not None]
     one_kind = len(targets) == len(parts) and len({target.is_floating_point() for target in targets}) == 1
     return torch.cat([z for z, _ in parts]), torch.cat(targets) if one_kind else None
 
 
-def _of_scale(found: ChannelInformation, free: ChannelInformation, start: float) -> bool:
-    """Whether the information has changed since the start, and by less than half of that if noise follows the scale."""
+def _is_scale_artefact(found: ChannelInformation, free: ChannelInformation, start: float) -> bool:
+    """Return whether the information has changed, and less than half as much at a noise that follows the scale."""
     change, of_geometry = found.x.value - start, free.x.value - start
     certain = max(3 * math.hypot(found.x.se, free.x.se), 0.02 * found.x.ceiling)
-    return abs(change) > certain and of_geometry / change < 0.5
+    return bool(abs(change) > certain and of_geometry / change < 0.5)

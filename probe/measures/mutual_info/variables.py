@@ -1,22 +1,36 @@
-"""What :class:`~probe.MutualInfoProbe` knows of each layer and split, as variables of a series."""
+"""Variables of :class:`~probe.MutualInfoProbe`, from the results of each layer and split."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from probe.base import Measured
 from probe.information.channel import ChannelEstimate, ChannelInformation
 from probe.information.spread import RepresentationGeometry
+from probe.layer_probe import Variables, tabulated
 from probe.measures.mutual_info.estimators import ESTIMATORS, ComparisonEstimator
 from probe.series import COMPARES
 
-SILENT = "silent"  # in place of a cell: the layer did not fire
-_ALARM = 0.5  # of what the classes' means decode; less of it in a reading means that the noise hides the labels
+_ALARM = 0.5  # of what the class means decode: a smaller I(T+n; Y) shows that the noise hides the labels
+_INFORMATIONS = {"x": "I(T+n;X)", "y": "I(T+n;Y)", "x_given_y": "I(T+n;X|Y)"}
+_COMPANIONS: Variables = {
+    "total_variance": ("1", "tr Cov(T)", False),
+    "noise_std": ("1", "noise per dimension", False),
+    "noise_relative": ("1", "noise per dimension over the root of tr Cov(T)", False),
+    "effective_rank": ("1", "participation ratio of Cov(T)", False),
+    "within_share": ("1", "within-class share of tr Cov(T)", False),
+    "class_mean_accuracy": ("1", "accuracy of the nearest class mean", False),
+    "saturated": ("1", "I(T+n;X) is at its ceiling", True),
+    "collapsed": ("1", "all rows alike", True),
+    "fano_alarm": ("1", "the noise hides labels that class means decode", True),
+    "information_nonfinite": ("1", "activations are not finite", True),
+}
+_ARTEFACT: Variables = {
+    "scale_artefact": ("1", "more than half of the change since the first observation is one of scale", True)
+}
 
 
-class VariableNames(NamedTuple):
-    """Which variables there are besides those that always are."""
+class VariableOptions(NamedTuple):
+    """Parameters of the probe that add variables."""
 
     noise_factors: Sequence[float]
     compare: Sequence[str]
@@ -24,133 +38,123 @@ class VariableNames(NamedTuple):
     scale_free: bool
 
 
-class Cell(NamedTuple):
-    """What is known of one layer and split.
+class LayerResult(NamedTuple):
+    """Results of one layer and split.
 
-    ``levels``: at each noise, the stated one first; ``geometry``: None if all rows are alike; ``compared``: by other
-    estimators; ``scale_free``: where the noise does not follow the spread, what it would be if it did.
+    Attributes
+    ----------
+    levels : information at each noise level, the stated one first; empty if the activations are not finite
+    geometry : None if all rows are equal
+    compared : results of the other estimators by name
+    scale_free : information at a noise that follows the scale; None if this is the stated noise
+    scale_artefact : whether the change of the information is mostly one of scale
     """
 
-    levels: tuple[ChannelInformation, ...]
-    geometry: RepresentationGeometry | None
-    compared: Mapping[str, ComparisonEstimator]
+    levels: tuple[ChannelInformation, ...] = ()
+    geometry: RepresentationGeometry | None = None
+    compared: Mapping[str, ComparisonEstimator] = {}
     scale_free: ChannelInformation | None = None
-    scale_artefact: int = 0
+    scale_artefact: bool = False
 
-    @property
-    def main(self) -> ChannelInformation:
-        """At the stated noise."""
-        return self.levels[0]
+    def numbers(self) -> dict[str, float]:
+        """Return all numbers and flags by name of the variable. What is undefined is missing."""
+        if not self.levels:
+            return {"information_nonfinite": 1}
+        main = self.levels[0]
+        found: dict[str, float | None] = dict(_information_numbers(main))
+        found |= {f"{name}_scale_free": bits for name, bits in _values(self.scale_free or main)}
+        for name, (x, y) in self.compared.items():
+            found |= {f"information_x_{name}": x, f"information_y_{name}": y}
+        found |= {"total_variance": main.variance, "noise_std": main.noise_std, "noise_relative": main.noise_relative}
+        if self.geometry is not None:
+            found["effective_rank"] = self.geometry.participation_ratio
+            found["within_share"] = self.geometry.within_share
+            found["class_mean_accuracy"] = self.geometry.class_mean_accuracy
+        found |= {"saturated": main.saturated, "collapsed": main.collapsed, "fano_alarm": self._fano_alarm()}
+        found |= {"scale_artefact": self.scale_artefact, "information_nonfinite": 0}
+        return {name: value for name, value in found.items() if value is not None}
 
-    @property
-    def fano_alarm(self) -> int:
-        """1 if the reading tells less than half of what the classes' means do; -1 without labels."""
-        y = self.main.y
+    def _fano_alarm(self) -> bool | None:
+        """Return whether I(T+n; Y) is below half of what the class means decode; None without labels."""
+        y = self.levels[0].y
         if y is None or self.geometry is None or self.geometry.fano_bound is None:
-            return -1
-        return int(y.value + 3 * y.se < _ALARM * self.geometry.fano_bound)
+            return None
+        return y.value + 3 * y.se < _ALARM * self.geometry.fano_bound
 
 
-class Table(NamedTuple):
-    """The cells of all splits, as variables."""
-
-    rows: list[list[Any]]
-    coords: Mapping[str, Any]
-
-    def by_layer(self, pick: Callable[[Cell], float | None], **kwargs: Any) -> Measured:
-        """One number of each cell; what there is none of is NaN, in a flag -1."""
-        empty = -1 if kwargs.get("flag") else math.nan
-        picked = [[pick(c) if isinstance(c, Cell) else None for c in row] for row in self.rows]
-        values = [[empty if value is None else value for value in row] for row in picked]
-        return Measured(values, ("split", "layer"), self.coords, **kwargs)
-
-    def by_noise(
-        self, pick: Callable[[ChannelInformation], float | None], factors: Sequence[float], **kwargs: Any
-    ) -> Measured:
-        """One number at each multiple of the noise."""
-        lost = [math.nan] * len(factors)
-        values = [[[*map(pick, c.levels[1:])] if isinstance(c, Cell) else lost for c in row] for row in self.rows]
-        coords = {**self.coords, "noise_factor": [float(factor) for factor in factors]}
-        return Measured(values, ("split", "layer", "noise_factor"), coords, **kwargs)
-
-
-def tabulated(table: Table, attrs: Mapping[str, Any], columns: VariableNames) -> dict[str, Measured]:
-    """All variables of a :class:`~probe.MutualInfoProbe`."""
-    cells = [c for row in table.rows for c in row if isinstance(c, Cell)]
-    out: dict[str, Measured] = {}
-    for which, text in _INFORMATIONS.items() if any(c.main.y for c in cells) else [("x", _INFORMATIONS["x"])]:
-        name, facts = f"information_{which}", {"units": "bits", "attrs": attrs}
-        for part in ChannelEstimate._fields if columns.subsamples else ChannelEstimate._fields[:-1]:
-            full, tail = (name, "") if part == "value" else (f"{name}_{part}", f", {part.replace('_', ' ')}")
-            out[full] = table.by_layer(partial(_main_bits, which, part), long_name=text + tail, **facts)
-        if columns.noise_factors:
-            pick = partial(_bits, which, "value")
-            out[f"{name}_by_noise"] = table.by_noise(pick, columns.noise_factors, long_name=f"{text} by noise", **facts)
-        if which in "xy":
-            out |= _other_readings(table, which, columns)
-    for name, (text, of_cell) in _COMPANIONS.items():
-        out[name] = table.by_layer(of_cell, long_name=text)
-    for name, (text, of_cell) in _FLAGS.items():
-        out[name] = table.by_layer(of_cell, flag=True, long_name=text)
-    if columns.scale_free:
-        text = "more than half of the change since the first observation is one of scale"
-        out["scale_artefact"] = table.by_layer(lambda c: c.scale_artefact, flag=True, long_name=text)
-    bad = [[-1 if c == SILENT else int(c is None) for c in row] for row in table.rows]
-    text = "activations are not finite"
-    out["information_nonfinite"] = Measured(bad, ("split", "layer"), table.coords, flag=True, long_name=text)
-    return out
+def information_variables(
+    results: Sequence[Sequence[LayerResult | None]],
+    coords: Mapping[str, Sequence[Any]],
+    attrs: Mapping[str, Any],
+    options: VariableOptions,
+) -> dict[str, Measured]:
+    """Return all variables; a result is None if the layer did not fire. ``attrs`` describes the informations."""
+    cells = [[{} if result is None else result.numbers() for result in row] for row in results]
+    labelled = any("information_y" in cell for row in cells for cell in row)
+    names = list(_INFORMATIONS) if labelled else ["x"]
+    found = tabulated(cells, _estimates(names, options), coords, attrs)
+    if options.noise_factors:
+        levels = [[_by_noise(result, len(options.noise_factors)) for result in row] for row in results]
+        by_noise: Variables = {
+            f"information_{which}_by_noise": ("bits", f"{_INFORMATIONS[which]} by noise", False) for which in names
+        }
+        factors = [float(factor) for factor in options.noise_factors]
+        found |= tabulated(levels, by_noise, {**coords, "noise_factor": factors}, attrs)
+    for which in names[:2]:
+        found |= tabulated(cells, _comparisons(which, options), coords, {COMPARES: f"information_{which}"})
+    return found | tabulated(cells, {**_COMPANIONS, **(_ARTEFACT if options.scale_free else {})}, coords)
 
 
-def _other_readings(table: Table, which: str, columns: VariableNames) -> dict[str, Measured]:
-    name, facts = f"information_{which}", {"units": "bits", "attrs": {COMPARES: f"information_{which}"}}
-    out = {}
-    for other in columns.compare:
-        text = f"I(T;{which.upper()}): {ESTIMATORS[other][0]}"
-        out[f"{name}_{other}"] = table.by_layer(partial(_compared, other, which), long_name=text, **facts)
-    if columns.scale_free:
+def _estimates(names: Sequence[str], options: VariableOptions) -> Variables:
+    """Return the variables of the informations, with their errors and bounds."""
+    parts = ChannelEstimate._fields if options.subsamples else ChannelEstimate._fields[:-1]
+    return {
+        f"information_{which}{_suffix(part)}": (
+            "bits",
+            _INFORMATIONS[which] + ("" if part == "value" else f", {part.replace('_', ' ')}"),
+            False,
+        )
+        for which in names
+        for part in parts
+    }
+
+
+def _comparisons(which: str, options: VariableOptions) -> Variables:
+    """Return the variables of the other estimators, and of the noise that follows the scale."""
+    variables = {
+        f"information_{which}_{other}": ("bits", f"I(T;{which.upper()}): {ESTIMATORS[other][0]}", False)
+        for other in options.compare
+    }
+    if options.scale_free:
         text = f"{_INFORMATIONS[which]}, noise that follows the scale"
-        out[f"{name}_scale_free"] = table.by_layer(partial(_scale_free_bits, which), long_name=text, **facts)
-    return out
+        variables[f"information_{which}_scale_free"] = ("bits", text, False)
+    return variables
 
 
-def _bits(which: str, part: str, found: ChannelInformation) -> float | None:
-    """One number of a cell; bounds as what is known in the end, within [0, ceiling]."""
-    bits: ChannelEstimate | None = getattr(found, which)
-    if bits is None:
-        return None
-    value: float | None = dict(zip(("lower", "upper"), bits.bracket, strict=True)).get(part, getattr(bits, part))
-    return value
+def _by_noise(result: LayerResult | None, n: int) -> list[dict[str, float]]:
+    """Return the informations at each multiple of the noise."""
+    if result is None or not result.levels:
+        return [{}] * n
+    return [{f"{name}_by_noise": bits for name, bits in _values(level)} for level in result.levels[1:]]
 
 
-def _main_bits(which: str, part: str, cell: Cell) -> float | None:
-    return _bits(which, part, cell.main)
+def _values(information: ChannelInformation) -> Iterator[tuple[str, float]]:
+    """Yield the name and the value of each information that is defined."""
+    for which in _INFORMATIONS:
+        estimate: ChannelEstimate | None = getattr(information, which)
+        if estimate is not None:
+            yield f"information_{which}", estimate.value
 
 
-def _scale_free_bits(which: str, cell: Cell) -> float | None:
-    return _bits(which, "value", cell.scale_free or cell.main)
+def _information_numbers(information: ChannelInformation) -> Iterator[tuple[str, float | None]]:
+    """Yield all numbers of the informations by name, with the bounds clipped to [0, ceiling]."""
+    for which in _INFORMATIONS:
+        estimate: ChannelEstimate | None = getattr(information, which)
+        if estimate is not None:
+            lower, upper = estimate.bracket
+            for part, value in estimate._replace(lower=lower, upper=upper)._asdict().items():
+                yield f"information_{which}{_suffix(part)}", value
 
 
-def _compared(name: str, which: str, cell: Cell) -> float | None:
-    return cell.compared[name]["xy".index(which)]
-
-
-def _of_geometry(name: str, cell: Cell) -> float | None:
-    value: float | None = None if cell.geometry is None else getattr(cell.geometry, name)
-    return value
-
-
-_INFORMATIONS = {"x": "I(T+n;X)", "y": "I(T+n;Y)", "x_given_y": "I(T+n;X|Y)"}
-_Told = dict[str, tuple[str, Callable[[Cell], float | None]]]
-_COMPANIONS: _Told = {
-    "total_variance": ("tr Cov(T)", lambda c: c.main.variance),
-    "noise_std": ("noise per dimension", lambda c: c.main.noise_std),
-    "noise_relative": ("noise per dimension over the root of tr Cov(T)", lambda c: c.main.noise_relative),
-    "effective_rank": ("participation ratio of Cov(T)", partial(_of_geometry, "participation_ratio")),
-    "within_share": ("within-class share of tr Cov(T)", partial(_of_geometry, "within_share")),
-    "class_mean_accuracy": ("accuracy of the nearest class mean", partial(_of_geometry, "class_mean_accuracy")),
-}
-_FLAGS: _Told = {
-    "saturated": ("I(T+n;X) is at its ceiling", lambda c: c.main.saturated),
-    "collapsed": ("all rows alike", lambda c: c.main.collapsed),
-    "fano_alarm": ("the noise hides labels that class means decode", lambda c: c.fano_alarm),
-}
+def _suffix(part: str) -> str:
+    return "" if part == "value" else f"_{part}"
