@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from probe.attach.checks import attach_warnings, check_model, check_requirements, check_training
+from probe.attach.checks import attach_warnings, check_model, check_optimizer, check_requirements, check_training
 from probe.attach.columns import describe_probe
 from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import Place, recording_side_effects
@@ -77,6 +77,7 @@ def prepare(
     model: Any,
     data: Any,
     *,
+    optimizer: torch.optim.Optimizer | None,
     training: TrainingContext | None,
     step: int,
     batch_size: int,
@@ -84,6 +85,8 @@ def prepare(
     """Check that probes, model and data fit, and leave the model unchanged. What cannot work raises an error."""
     model = unwrap(model)
     check_model(model)
+    if optimizer is not None:
+        check_optimizer(optimizer, model)
     batches = read_data(data)
     check_requirements(probes, batches, training)
     if training is not None:

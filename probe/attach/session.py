@@ -11,7 +11,7 @@ import xarray as xr
 from torch import nn
 
 from probe.attach.budget import Budget, Unlimited, check_budget
-from probe.attach.checks import check_optimizer, check_settings
+from probe.attach.checks import check_settings
 from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe
 from probe.attach.observation import declare_observations, observe
@@ -54,9 +54,9 @@ class Session:
         self._updated: tuple[int, int] | None = None  # mark of the weights after the last update
         self._asked: set[str] = set()
         self._fired: set[str] = set()
-        self._prepared = prepare(probes, model, data, training=training, step=self.step, batch_size=batch_size)
-        if optimizer is not None:
-            check_optimizer(optimizer, self._prepared.model)
+        self._prepared = prepare(
+            probes, model, data, optimizer=optimizer, training=training, step=self.step, batch_size=batch_size
+        )
         header = self._prepared.header(recorded=path is not None)
         self.journal = Journal(path, header, mode=mode, step=self.step if self.counted else None)
         self._columns = SeriesColumns(self.journal)
