@@ -15,10 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from probe import Measured, Probe, ProbeSet, Snapshot, every, load
+from probe import Measured, Probe, ProbeSet, Snapshot, check_probe, every, load
 from probe.errors import DuplicateNameError, ProbeWarning
 from probe.recording import Journal, journal_of
 from probe.recording.state import GENERATIONS, MAX_KEPT_BYTES, State, checksum, state_of
+from probe.testing import check_same_twice
 
 X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
 DATA = (X, Y)
@@ -46,6 +47,15 @@ class Keeps(Probe):
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         return {"number": Measured(0.0), self.name: Measured(self.value, keep=True)}
+
+
+class Counts(Probe):
+    """Number of earlier observations, which is no property of the model."""
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        before = snapshot.kept("n")
+        n = 0.0 if before is None else before.item() + 1
+        return {"number": Measured(n), "n": Measured(n, keep=True)}
 
 
 class At(nn.Linear):
@@ -110,6 +120,12 @@ def test_a_kept_value_is_that_of_the_observation_before(recorded: bool, path: Pa
 
 def test_a_repeated_step_sees_what_came_before_it() -> None:
     assert moved(observed(None, [0, 4, 4, 5]).series_) == pytest.approx([np.nan, 4, 1], nan_ok=True)
+
+
+def test_a_probe_that_keeps_values_can_keep_the_contract() -> None:
+    check_probe(Moved())
+    with pytest.raises(AssertionError, match="number"):
+        check_same_twice(Counts())
 
 
 def test_a_failed_observation_keeps_nothing_and_the_next_goes_on_from_the_one_before() -> None:

@@ -52,6 +52,7 @@ class Session:
         self._observes_last = self.counted and schedule is None
         self._last: int | None = None  # step of the last observation
         self._updated: tuple[int, int] | None = None  # mark of the weights after the last update
+        self.keeps_values = False  # whether some probe has kept a value
         self._asked: set[str] = set()
         self._fired: set[str] = set()
         self._prepared = prepare(
@@ -153,6 +154,7 @@ class Session:
         self._asked |= snapshot.requested
         self._fired |= snapshot.measured
         self._last = step
+        self.keeps_values |= bool(found.kept)
         self.journal.record(step, {**values, **found.values}, found.kept)
         for error, probes in found.errors.items():
             warn_user(
