@@ -97,7 +97,7 @@ def test_one_word_for_several_findings() -> None:
     assert overall([Finding("a", yes), Finding("b", yes)]) == CONFIRMED
     assert overall([Finding("a", yes), Finding("b", open_)]) == UNDECIDED
     assert overall([Finding("a", yes), Finding("b", no)]) == NOT_CONFIRMED
-    assert overall([Finding("a", yes), Finding("c", no, control=True)]) == CONFIRMED  # a control should not show it
+    assert overall([Finding("a", yes), Finding("c", no, control=True)]) == CONFIRMED  # the control does not show it
     assert overall([Finding("a", yes), Finding("c", yes, control=True)]) == UNDECIDED  # it separates nothing
 
 
@@ -105,7 +105,7 @@ def test_one_word_for_several_findings() -> None:
 
 
 def planted(folder: Path, *, hump: float, fit: float = 1000.0, end: float = 20_000.0, seeds: int = 6) -> Evidence:
-    """Curves of the paper's shape with known times, as results of ``paper-division``."""
+    """Write curves like those of the paper with known times, as results of ``paper-division``."""
     steps = np.unique(np.round(np.logspace(0, 5, 150))).astype(int)
     x, source = np.log10(steps + 1), np.random.default_rng(1)
 
@@ -146,7 +146,7 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
 
 def test_published_curves_are_those_of_the_file() -> None:
     division, s5 = published("division"), published("s5")
-    assert division["test_loss"].sel(step=2600).item() == pytest.approx(0.885, abs=0.001)  # its highest point
+    assert division["test_loss"].sel(step=2600).item() == pytest.approx(0.885, abs=0.001)  # the highest point
     assert division["step"].values[-1] == 111_200
     assert s5["test_loss"].dropna("step").max().item() == pytest.approx(14.04, abs=0.01)
     assert s5["train_batch_accuracy"].sizes["step"] > 40
@@ -221,7 +221,7 @@ def test_figures_and_table_are_written(tmp_path: Path) -> None:
 
 
 def test_training_anew_gives_the_recorded_curve() -> None:
-    """300 steps of seed 0 of division modulo 97 on one thread, against the recording."""
+    """Compare 300 steps of seed 0 of division modulo 97 on one thread with the recording."""
     recorded = probe.load(UNFINISHED / "run.nc").sel(step=slice(0, 300))
     trainer = Trainer(CONFIGS["division-97"], 0)
     threads = torch.get_num_threads()
@@ -247,7 +247,7 @@ def test_stored_weights_give_the_stored_observation(tmp_path: Path) -> None:
 
 
 def observed(checkpoint: dict) -> xr.Dataset:
-    """The default probe set on the weights of a checkpoint."""
+    """Return the observation of the default probe set for the weights of a checkpoint."""
     trainer = Trainer(CONFIGS["division-97"], int(checkpoint["seed"]))
     trainer.model.load_state_dict(checkpoint["parameters"])
     data = {"train": trainer.task.train_data, "test": trainer.task.test_data}
@@ -257,7 +257,7 @@ def observed(checkpoint: dict) -> xr.Dataset:
 
 @pytest.mark.slow
 def test_training_anew_shows_the_published_hump() -> None:
-    """2,500 steps of a fresh seed of the paper's table: fitted, and test loss and accuracy among the published ones."""
+    """A new seed of the paper's table is fitted after 2,500 steps, with test accuracies close to the published ones."""
     trainer = Trainer(CONFIGS["paper-division"], 101)
     theirs = published("division")
     for step in (1000, 2000, 2500):

@@ -1,4 +1,4 @@
-"""Many seeds at once: each member is the run that it would be alone, whoever its companions are."""
+"""Many seeds at once: each member equals a run alone and does not depend on the other members."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from reference.training import (
 
 
 def gpu(test):
-    """Needs a GPU; torch's compiler warns of what it deprecates, and of what could be faster."""
+    """Mark a test that needs a GPU, and ignore the warnings of the compiler of torch."""
     test = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(pytest.mark.gpu(test))
     return pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")(test)
 
@@ -41,7 +41,7 @@ def trained(seeds: Sequence[int], steps: int = 0, config: TrainConfig = TINY) ->
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """What is built and computed inside is, so that two ways to the same numbers agree to more than rounding."""
+    """Build and compute in float64, so that two ways to the same numbers agree closely."""
     torch.set_default_dtype(torch.float64)
     try:
         yield
@@ -53,7 +53,7 @@ def in_float64() -> Iterator[None]:
 
 
 def alone(config: TrainConfig, seed: int, steps: int) -> tuple[Transformer, list[float]]:
-    """The plain module by torch's own AdamW, with the ensemble's dropout masks; and its batch losses."""
+    """Train the module by AdamW of torch with the dropout masks of the ensemble; return it and its batch losses."""
     task = config.task.make(seed)
     model = Transformer(config.model, task.n_tokens, task.n_classes, seed=seed)
     optimizer = torch.optim.AdamW(
@@ -75,8 +75,8 @@ def alone(config: TrainConfig, seed: int, steps: int) -> tuple[Transformer, list
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_members_are_single_runs_by_torchs_adamw(dropout):
-    """In float64, but for the loss, which is float32 on either side."""
+def test_members_equal_single_runs_by_adamw_of_torch(dropout):
+    """All in float64 except the loss, which is float32 on both sides."""
     config = replace(TINY, model=replace(TINY.model, dropout=dropout))
     with in_float64():
         ensemble = Ensemble(config, [3, 0])
@@ -92,7 +92,7 @@ def test_members_are_single_runs_by_torchs_adamw(dropout):
                 torch.testing.assert_close(state.parameters[name], parameter.detach(), rtol=0, atol=1e-10)
 
 
-def test_members_are_single_runs_in_float32():
+def test_members_equal_single_runs_in_float32():
     ensemble = trained([3, 0], 6)
     for seed, curves in zip([3, 0], ensemble.evaluate(), strict=True):
         model, _ = alone(TINY, seed, 6)
@@ -101,7 +101,7 @@ def test_members_are_single_runs_in_float32():
             assert curves["test_loss"] == pytest.approx(functional.cross_entropy(model(x), y).item(), rel=1e-5)
 
 
-def test_curves_do_not_depend_on_companions():
+def test_curves_do_not_depend_on_other_members():
     together = trained([0, 4, 2])
     by_itself = [trained([seed]) for seed in together.seeds]
     for _ in range(4):
@@ -137,8 +137,8 @@ def test_it_learns():
 # Steps
 
 
-def test_it_does_not_matter_how_steps_are_asked_for(monkeypatch):
-    """Beyond those whose draws lie ready at a time, in equal portions (drawn early) and unequal ones."""
+def test_the_division_of_steps_into_calls_has_no_effect(monkeypatch):
+    """More steps than one block of draws, in equal portions (drawn early) and in unequal ones."""
     monkeypatch.setattr(ensemble_module, "_CHUNK", 8)
     at_once, by_and_by = trained([0, 1], 45, TINY), trained([0, 1], 0, TINY)
     for n in (1, 0, 5, 5, 5, 20, 2, 7):
@@ -149,7 +149,7 @@ def test_it_does_not_matter_how_steps_are_asked_for(monkeypatch):
         assert_same(one, other)
 
 
-def test_going_back_draws_what_was_drawn_there():
+def test_an_earlier_state_draws_the_same_again():
     ensemble = trained([0, 1], 4, TINY)
     early = ensemble.states()
     ensemble.advance(4)
@@ -171,7 +171,7 @@ def test_evaluations_come_in_the_order_of_the_seeds():
 # States
 
 
-def test_training_goes_on_from_any_step_as_if_it_had_never_stopped():
+def test_resumed_training_equals_uninterrupted_training():
     whole, states = Ensemble(TINY, [0, 5]), []
     for _ in range(5):
         states.append(whole.states())
@@ -205,7 +205,7 @@ def test_a_state_is_a_copy():
 
 
 def test_states_are_those_of_the_trainer():
-    """From one to the other and back: same names, shapes and numbers, and the same curves."""
+    """States have the same names, shapes and numbers in both engines, and give the same curves."""
     ensemble = trained([0, 5], 4)
     for seed, state, curves in zip([0, 5], ensemble.states(), ensemble.evaluate(), strict=True):
         trainer = Trainer(TINY, seed)
@@ -230,7 +230,7 @@ def test_both_start_alike():
         assert_same(state, Trainer(TINY, seed).states()[0])
 
 
-def test_states_that_do_not_fit_are_named():
+def test_errors_for_states_of_another_number_or_step():
     ensemble = trained([0, 1], 2)
     states = ensemble.states()
     ensemble.advance(1)
@@ -239,7 +239,7 @@ def test_states_that_do_not_fit_are_named():
             ensemble.load(wrong)
 
 
-def test_one_member_gone_wrong_does_not_disturb_the_others():
+def test_a_member_with_nan_does_not_affect_the_others():
     sound = trained([0, 1, 2], 2)
     states = sound.states()
     states[1].parameters["head.weight"][0, 0] = math.nan
@@ -254,7 +254,7 @@ def test_one_member_gone_wrong_does_not_disturb_the_others():
         assert_same(ill.states()[i], sound.states()[i])
         assert ill.evaluate()[i] == sound.evaluate()[i]
     assert math.isnan(ill.evaluate()[1]["test_loss"])
-    ill.load(sound.states())  # mended
+    ill.load(sound.states())  # repaired
     ill.advance(1)
     assert ill.finite.tolist() == [True, True, True]
 
@@ -264,8 +264,8 @@ def test_one_member_gone_wrong_does_not_disturb_the_others():
 
 @gpu
 @pytest.mark.parametrize("compiled", [False, None], ids=["eager", "compiled"])
-def test_on_a_gpu_it_does_the_same(compiled):
-    """Compiled and captured as a graph, or only captured, against the same seeds on the CPU."""
+def test_training_on_a_gpu_is_the_same(compiled):
+    """Compare a compiled and captured graph, or a captured one, with the same seeds on the CPU."""
     there, here = Ensemble(TINY, [0, 1, 2], device="cuda", compiled=compiled), Ensemble(TINY, [0, 1, 2])
     for n in (0, 1, 20, 29):
         for ensemble in (there, here):
@@ -276,13 +276,13 @@ def test_on_a_gpu_it_does_the_same(compiled):
         assert one.step == other.step == 50
         for name, value in one.parameters.items():
             assert value.device.type == "cpu"
-            if not name.endswith("kv.bias"):  # that of the keys has no gradient but rounding
+            if not name.endswith("kv.bias"):  # the gradient of the bias of the keys is rounding error
                 torch.testing.assert_close(value, other.parameters[name], rtol=1e-3, atol=1e-3)
 
 
 @gpu
-def test_on_a_gpu_it_goes_on_as_if_it_had_never_stopped():
-    """To rounding: the gradient of the token vectors is summed in no fixed order there."""
+def test_resumed_training_on_a_gpu_equals_uninterrupted_training():
+    """Equal up to rounding: a GPU sums the gradient of the token vectors in no fixed order."""
     whole = Ensemble(TINY, [0, 1], device="cuda")
     whole.advance(7)
     states = whole.states()
@@ -296,7 +296,7 @@ def test_on_a_gpu_it_goes_on_as_if_it_had_never_stopped():
         ensemble.advance(20)
         for one, other in zip(ensemble.states(), expected, strict=True):
             for name, value in one.parameters.items():
-                if not name.endswith("kv.bias"):  # that of the keys has no gradient but rounding
+                if not name.endswith("kv.bias"):  # the gradient of the bias of the keys is rounding error
                     torch.testing.assert_close(value, other.parameters[name], rtol=1e-3, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""The batched products: the sums themselves, how they are split, and how they come into a compiled graph."""
+"""Batched matrix products: sums, splits, and the pass that inserts them into a compiled graph."""
 
 import shutil
 
@@ -7,13 +7,13 @@ import torch
 
 from reference.training.kernels import Products, available, plan, product
 
-SHAPES = [  # (s, m, n, k): those of a step, and one that no tile fits
+SHAPES = [  # (s, m, n, k): those of a step, and one that is no multiple of a tile
     (1, 2048, 256, 128), (8, 512, 96, 128), (8, 128, 512, 2048), (32, 128, 128, 512), (3, 33, 40, 130),
 ]  # fmt: skip
 
 
 def compiles(test):
-    """A test that compiles: needs a compiler, and torch's own compiler imports what torch deprecates."""
+    """Mark a test that needs a compiler, and ignore the deprecation warnings of torch."""
     test = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")(test)
     return pytest.mark.filterwarnings("ignore::DeprecationWarning")(test)
 
@@ -36,10 +36,10 @@ def test_every_term_of_a_split_sum_counts_once(shape):
     parts = product(a, b, "tf32x3", bm, bn, splits, False)
     assert parts.shape == (splits, *(shape[i] for i in (0, 1, 2)))
     assert error(parts.sum(0), a, b) < 1e-6
-    assert splits == 1 or error(parts[0], a, b) > 0.1  # a part is a part
+    assert splits == 1 or error(parts[0], a, b) > 0.1  # one part is not the whole sum
 
 
-def test_sums_of_columns_come_along():
+def test_sums_of_columns_are_appended():
     a, b = operands(3, 33, 40, 300)
     found = product(a, b, "tf32x3", 32, 64, 2, True).sum(0)
     torch.testing.assert_close(found[:, :33], a @ b, rtol=1e-4, atol=1e-4)
@@ -47,17 +47,17 @@ def test_sums_of_columns_come_along():
 
 
 @pytest.mark.parametrize("s", [1, 8, 32])
-def test_plan_keeps_a_large_gpu_busy_where_the_sum_is_long_enough(s):
+def test_plan_occupies_a_large_gpu_if_the_sum_is_long_enough(s):
     for m, n, k in ((128, 384, 2048), (512, 128, 2048), (2048, 384, 128), (512, 128, 128)):
         bm, bn, splits = plan(s, m, n, k)
         programs = s * -(-m // bm) * -(-n // bn) * splits
         assert programs >= 128 or k // splits < 256 or splits == 8
-        assert k // splits >= 128  # a program has something to do
+        assert k // splits >= 128  # each program has enough terms
         assert splits in (1, 2, 4, 8)
 
 
 class Seeing(Products):
-    """The pass, which keeps what it made."""
+    """The pass, which records its calls."""
 
     def __init__(self):
         super().__init__("tf32x3")
@@ -110,13 +110,13 @@ def test_gradients_of_weights_and_bias_become_one_product(first):
 
 
 @compiles
-def test_pass_leaves_other_precisions_alone():
+def test_pass_ignores_other_precisions():
     a, b = (x.bfloat16() for x in operands(2, 16, 16, 16))
     compiled = torch.compile(torch.bmm, options={"post_grad_custom_pre_pass": Products("tf32x3")})
     torch.testing.assert_close(compiled(a, b), torch.bmm(a, b))
 
 
-def test_what_was_compiled_for_one_precision_is_not_taken_for_another():
+def test_the_compiler_cache_distinguishes_precisions():
     assert Products("tf32x3").uuid() != Products("tf32").uuid()
 
 

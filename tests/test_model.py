@@ -1,4 +1,4 @@
-"""The network: against torch's own transformer layers, against a plain rewriting of it, and by what it must not see."""
+"""The network compared with the layers of torch and with a simple implementation; causality and independence."""
 
 import math
 from functools import partial
@@ -33,7 +33,7 @@ def build(task: Task, *, seed: int = 0, **options) -> Transformer:
 
 
 def small(task: Task, **options) -> Transformer:
-    """In float64, so that two ways to the same numbers agree to rounding."""
+    """Return a model in float64, so that two ways to the same numbers agree up to rounding."""
     return build(task, **{"d_model": 16, "n_heads": 2, "d_mlp": 24} | options).double()
 
 
@@ -48,15 +48,15 @@ def random_masks(model: Transformer, n: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("task", "count"), [(division(96, table="paper"), 422_368), (composition(5), 428_536)], ids=["division", "S5"]
 )
-def test_parameters_are_as_many_as_in_the_papers_code(task, count):
-    """But for the vector of a fifth position, which that code has (`max_length: 5`) and never reads."""
+def test_number_of_parameters_is_that_of_the_code_of_the_paper(task, count):
+    """Except the vector of a fifth position, which that code has (`max_length: 5`) and never reads."""
     assert sum(parameter.numel() for parameter in build(task).parameters()) == count - 128
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_it_is_torchs_own_transformer(task, activation, norm):
-    """Values and gradients, by `nn.TransformerEncoderLayer` with the same weights, in float64."""
+def test_it_equals_the_transformer_of_torch(task, activation, norm):
+    """Compare values and gradients with `nn.TransformerEncoderLayer` with the same weights, in float64."""
     model = build(task, activation=activation, norm=norm).double()
     options = {"dropout": 0.0, "activation": ACTIVATIONS[activation], "batch_first": True, "norm_first": norm == "pre"}
     with torch.random.fork_rng(devices=[]):
@@ -65,7 +65,7 @@ def test_it_is_torchs_own_transformer(task, activation, norm):
         read, out = layer.self_attn, block.attention.out
         parts = block.attention.q, block.attention.kv  # torch has one matrix for queries, keys and values
         weights = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias")}
-        del read.in_proj_weight, read.in_proj_bias  # parameters, which would not take what has a gradient elsewhere
+        del read.in_proj_weight, read.in_proj_bias  # parameters cannot be replaced by tensors with gradients
         read.in_proj_weight, read.in_proj_bias = weights["weight"], weights["bias"]
         read.out_proj.weight, read.out_proj.bias = out.weight, out.bias
         layer.norm1, layer.norm2, layer.linear1, layer.linear2 = block.norm1, block.norm2, block.up, block.down
@@ -90,7 +90,7 @@ def test_it_is_torchs_own_transformer(task, activation, norm):
 
 
 def plainly(model: Transformer, tokens: torch.Tensor, masks: list[torch.Tensor]) -> torch.Tensor:
-    """The network once more: sequence by sequence, position by position and head by head, masks applied by hand."""
+    """A second implementation by loops over sequences, positions and heads, with explicit masks."""
     answers = []
     for n, sequence in enumerate(tokens):
         embedding, *rest = [mask[n] for mask in masks]
@@ -120,7 +120,7 @@ def test_each_mask_acts_at_its_place(task, n_blocks):
     assert len(masks) == model.n_masks == 1 + 4 * n_blocks
     with torch.no_grad():
         torch.testing.assert_close(model(tokens, masks), plainly(model, tokens, masks), rtol=0, atol=1e-10)
-        for i, mask in enumerate(masks):  # and each is heard
+        for i, mask in enumerate(masks):  # and each has an effect
             others = [*masks[:i], torch.ones_like(mask), *masks[i + 1 :]]
             assert not torch.allclose(model(tokens, others), model(tokens, masks))
 
@@ -160,7 +160,7 @@ def test_drop():
     assert drop(x, torch.tensor([2.0, 0.0, 2.0])).tolist() == [0, 0, 4]
 
 
-def test_leaving_out_dead_positions_changes_no_answer(task):
+def test_skipped_positions_change_no_answer(task):
     model, whole = small(task), small(task)
     whole.blocks[-1].attention.last = False
     seen = []
@@ -173,7 +173,7 @@ def test_leaving_out_dead_positions_changes_no_answer(task):
 # What it must not see
 
 
-def test_earlier_positions_do_not_see_later_tokens(task):
+def test_later_tokens_do_not_affect_earlier_positions(task):
     model = build(task)
     seen: dict[int, torch.Tensor] = {}
     for index, block in enumerate(model.blocks):
@@ -187,7 +187,7 @@ def test_earlier_positions_do_not_see_later_tokens(task):
             changed[:, position] = (changed[:, position] + 1) % task.n_tokens
             model(changed)
             for index in before:
-                length = 4 if index == 0 else 1  # the last block keeps the last position only, which sees all
+                length = 4 if index == 0 else 1  # the last block has only the last position, which attends to all
                 assert seen[index].shape == (8, length, 128)
                 differs = (seen[index] != before[index]).flatten(2).any(2).any(0)  # (T,)
                 assert differs.tolist() == [other >= position for other in range(4 - length, 4)]
@@ -196,7 +196,7 @@ def test_earlier_positions_do_not_see_later_tokens(task):
 def test_block_adds_to_a_stream_that_it_reads_through_a_norm(task):
     block = build(task).blocks[0].double()
     x = torch.randn(3, 4, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # A norm does not see a constant, and what adds to the stream passes it on unchanged.
+    # A norm removes a constant, and an addition to the stream keeps it.
     torch.testing.assert_close(block(x + 5.0), block(x) + 5.0)
 
 
@@ -206,7 +206,7 @@ def test_answer_is_read_at_the_last_token(task):
     with torch.no_grad():
         before = model(x)
         for position in range(4):
-            # A ramp, because the final norm takes away a constant.
+            # A ramp, because the final norm removes a constant.
             edit = torch.zeros(4, 128).index_fill_(0, torch.tensor(position), 1.0) * torch.arange(128)
             handle = model.blocks[-1].register_forward_hook(lambda _m, _i, out, edit=edit: out + edit)
             assert torch.equal(model(x), before) == (position < 3)
@@ -238,7 +238,7 @@ def test_the_answer_is_a_function_of_the_arguments(task):
 
 
 def test_parameters_from_outside(task):
-    """As the ensemble calls it: one structure, the parameters of many."""
+    """Call one structure with the parameters of several models, as the ensemble does."""
     models = [small(task, seed=seed) for seed in range(3)]
     tokens, masks = task.inputs[:10], random_masks(models[0], 10)
     together = {
@@ -254,15 +254,15 @@ def test_parameters_from_outside(task):
 # How it starts
 
 
-def test_initial_loss_is_that_of_a_guess(task):
+def test_initial_loss_is_that_of_a_random_guess(task):
     x, y = task.train_data
-    # The head's uniform weights give logits of variance 1/3, which costs about half of that above ln p.
+    # The uniform weights of the head give logits of variance 1/3, which adds about half of that to ln p.
     for seed in range(3):
         loss = functional.cross_entropy(build(task, seed=seed)(x), y).item()
         assert math.log(59) < loss < math.log(59) + 0.5
 
 
-def test_seed_alone_decides_the_start(task):
+def test_initial_parameters_depend_on_the_seed_alone(task):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
         model = build(task, seed=1)
@@ -284,7 +284,7 @@ def test_embeddings_start_as_configured(task):
 def test_token_vectors_are_scaled_when_read(task):
     assert ModelConfig().token_scale == pytest.approx(math.sqrt(128), abs=1e-12)
     model, other = small(task, token_scale=3.0), small(task, token_scale=1.0)
-    assert torch.equal(model.tokens.weight, other.tokens.weight)  # the start is not scaled
+    assert torch.equal(model.tokens.weight, other.tokens.weight)  # the initial values are not scaled
     with torch.no_grad():
         assert not torch.allclose(model(task.inputs), other(task.inputs))
         other.tokens.weight.mul_(3)
@@ -294,7 +294,7 @@ def test_token_vectors_are_scaled_when_read(task):
 # Bad input
 
 
-def test_wrong_sizes_are_named(task):
+def test_errors_for_wrong_sizes(task):
     with pytest.raises(ValueError, match=r"n_heads to divide d_model, got 3 heads for d_model=128; make"):
         ModelConfig(n_heads=3)
     with pytest.raises(ValueError, match=r"n_heads to divide d_model, got 0 heads"):
@@ -306,6 +306,6 @@ def test_wrong_sizes_are_named(task):
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 10, math.nan])
-def test_a_rate_that_is_none_is_named(rate):
+def test_errors_for_dropout_rates_out_of_range(rate):
     with pytest.raises(ValueError, match=rf"dropout rate from 0 to 0.99, got {rate}; give"):
         ModelConfig(dropout=rate)

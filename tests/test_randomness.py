@@ -23,7 +23,7 @@ def draws(seed: int = 0, **options: int) -> Draws:
 # Rows and keys
 
 
-def test_a_step_draws_the_same_whatever_was_asked_before():
+def test_a_step_draws_the_same_after_any_other_calls():
     whole = draws()
     rows, keys = whole.rows(0, 400), whole.keys(0, 400)
     assert rows.shape == (400, 64)
@@ -37,8 +37,8 @@ def test_a_step_draws_the_same_whatever_was_asked_before():
     assert torch.equal(draws().rows(10**6), whole.rows(10**6))
 
 
-def test_what_was_handed_out_can_be_written_to():
-    """A training loop may do with its batch what it likes: the next to ask gets what was drawn."""
+def test_returned_tensors_can_be_changed():
+    """A training loop may change its batch in place; the next call returns the drawn values."""
     one = draws()
     expected = one.rows(5, 2).clone(), one.keys(5, 2).clone()
     one.rows(5, 2).zero_()
@@ -58,7 +58,7 @@ def test_without_replacement_an_epoch_has_each_row_once():
     assert len({tuple(epoch.tolist()) for epoch in epochs}) == 100
     assert torch.equal(one.rows(137, 5), rows[137:142])
     assert not torch.equal(draws(1, n_rows=200, batch_size=64, replacement=False).rows(0), rows[:1])
-    # which rows are left out is another matter in every epoch: 4 % of the time each
+    # every epoch drops other rows: each row 4 % of the time
     assert rows.flatten().bincount(minlength=200).float().div(100).sub(0.96).abs().max() < 0.1
     assert torch.equal(one.keys(7), draws(n_rows=200, batch_size=64).keys(7))
     with pytest.raises(ValueError, match="at most 20 training pairs without replacement, got 64"):
@@ -76,7 +76,7 @@ def test_no_two_steps_or_seeds_draw_the_same():
 def test_rows_are_uniform(n_rows):
     drawn = draws(n_rows=n_rows, batch_size=512).rows(0, 200).flatten()
     counts = drawn.bincount(minlength=n_rows)
-    assert len(counts) == n_rows  # none beyond the last, and bincount refuses what is below 0
+    assert len(counts) == n_rows  # none beyond the last, and bincount raises for negative numbers
     expected = len(drawn) / n_rows
     statistic = ((counts - expected) ** 2 / expected).sum().item()  # chi-square
     assert abs(statistic - (n_rows - 1)) < SIGMAS * math.sqrt(2 * (n_rows - 1))
@@ -84,7 +84,7 @@ def test_rows_are_uniform(n_rows):
 
 def test_rows_do_not_depend_on_their_neighbours():
     drawn = draws(batch_size=512).rows(0, 200).double()
-    drawn = (drawn - 48) / math.sqrt((97**2 - 1) / 12)  # of mean 0 and variance 1
+    drawn = (drawn - 48) / math.sqrt((97**2 - 1) / 12)  # mean 0 and variance 1
     other = (draws(1, batch_size=512).rows(0, 200).double() - 48) / math.sqrt((97**2 - 1) / 12)
     for one, two in ((drawn[:, 1:], drawn[:, :-1]), (drawn[1:], drawn[:-1]), (drawn, other)):
         assert abs((one * two).mean().item()) * math.sqrt(one.numel()) < SIGMAS
@@ -102,7 +102,7 @@ def test_bits_of_the_keys_are_fair_and_independent():
 
 
 def test_the_numbers_never_change():
-    """Recorded runs depend on them: change one, and no run that was recorded can be repeated or resumed."""
+    """With other numbers, recorded runs cannot be repeated or resumed."""
     one = Draws(0, n_rows=3648, batch_size=512, n_masks=9)
     assert one.rows(0)[0, :8].tolist() == [42, 881, 406, 2058, 1832, 1012, 3452, 3597]
     assert one.rows(1000)[0, :4].tolist() == [302, 2962, 2120, 2606]
@@ -129,20 +129,20 @@ rates = pytest.mark.parametrize("rate", [0.1, 0.5])
 
 
 def made(make, rate: float, *, n: int = 1024, steps: int = 600, sites: int = 2, seed: int = 0) -> torch.Tensor:
-    """What is kept, of mean 0 and variance 1: `(steps, sites, n)`."""
+    """Return which elements are not dropped, scaled to mean 0 and variance 1: `(steps, sites, n)`."""
     keys = draws(seed, n_masks=sites).keys(0, steps)
     found = torch.stack([torch.stack(make(key, iter([(n,)] * sites), rate)) for key in keys])
     return ((found > 0).double() - (1 - rate)) / math.sqrt(rate * (1 - rate))
 
 
 def correlated(one: torch.Tensor, two: torch.Tensor) -> float:
-    """In standard errors."""
+    """Return deviations in standard errors."""
     return abs((one * two).mean().item()) * math.sqrt(one.numel())
 
 
 @both
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.25, 0.5, 0.9])
-def test_mask_holds_0_at_the_rate_and_else_its_inverse(make, rate):
+def test_masks_are_0_at_the_rate_and_otherwise_its_inverse(make, rate):
     shapes = [(64, 4, 32), (64, 1, 4, 4), (3,)]
     found = make(draws(n_masks=3).keys(7)[0], iter(shapes), rate)
     assert [tuple(mask.shape) for mask in found] == shapes
@@ -161,7 +161,7 @@ def test_mask_is_a_function_of_its_keys(make):
     one, two = make(keys, iter(shapes), 0.5)
     assert torch.equal(make(keys[1:], iter(shapes[1:]), 0.5)[0], two)
     assert not torch.equal(one, two)
-    for which in (0, 1):  # both keys count
+    for which in (0, 1):  # both keys have an effect
         changed = keys.clone()
         changed[0, which] += 2
         assert not torch.equal(make(changed, iter(shapes), 0.5)[0], one)
@@ -200,7 +200,7 @@ def test_pairs_of_elements_are_independent(make):
 
 
 def test_hashed_masks_are_the_same_for_many_at_once():
-    """The ensemble makes those of all its members by `vmap`."""
+    """The ensemble draws the masks of all members by `vmap`."""
     keys = torch.stack([draws(seed, n_masks=2).keys(0)[0] for seed in range(3)])
     shapes = [(6, 5), (7,)]
     together = torch.func.vmap(lambda key: hashed_masks(key, iter(shapes), 0.3))(keys)

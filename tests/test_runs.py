@@ -52,7 +52,7 @@ TINY = TrainConfig(
     every=2,
     per_decade=0,
     batch_size=16,
-)  # 11 evaluations, at the last of which the journal writes no run.nc by itself
+)  # 11 evaluations; the journal writes no run.nc at the last one
 LOG = replace(TINY, per_decade=5)
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "train_batch_loss", "train_batch_accuracy")
 FORKING = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # torch has one thread in the tests
@@ -62,20 +62,20 @@ FILES = ["checkpoint.pt", "lock", "run.nc", "run.nc.journal", "weights"]
 
 @pytest.fixture(scope="module")
 def whole() -> dict[int, dict[str, float]]:
-    """Curves of seed 3, trained without a stop and without a file."""
+    """Curves of seed 3, trained without interruption and without files."""
     return dict(train(TINY, 3))
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """The configuration as a user would have it."""
+    """The configuration as a JSON file."""
     path = tmp_path / "tiny.json"
     path.write_text(config_to_json(TINY))
     return path
 
 
 def same(folder: Path, whole: dict[int, dict[str, float]]) -> None:
-    """What is recorded is these curves, bit for bit."""
+    """Assert that the recorded curves equal these curves bit by bit."""
     for series in (load(folder / "run.nc"), probe.recording.read_netcdf(folder / "run.nc")):
         assert series["step"].values.tolist() == list(whole)
         for name in CURVES:
@@ -84,7 +84,7 @@ def same(folder: Path, whole: dict[int, dict[str, float]]) -> None:
 
 def start(tiny: Path, *options: str, seed: int = 3) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "reference", "run", str(tiny), "--seed", str(seed), "--device", "cpu", *options]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # it need not be installed
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # the reference is not installed
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     return subprocess.Popen(
         command, cwd=tiny.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -104,7 +104,7 @@ def test_a_run_records_what_training_yields(
     same(folder, whole)
     assert sorted(file.name for file in folder.iterdir()) == FILES
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    assert 0.3e6 < size < 0.75e6  # what was announced
+    assert 0.3e6 < size < 0.75e6  # the announced size
 
 
 def test_a_finished_run_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +182,7 @@ def test_fewer_weights(tmp_path: Path, store_weights: str, steps: list[int]) -> 
 
 
 def until_done(tiny: Path, delays: Sequence[float], *options: str) -> int:
-    """Kill -9 after each delay, counted from when training was seen to go on; then let it end. Times it was killed."""
+    """Kill after each delay from the first new evaluation, then let the run end; return the number of kills."""
     killed = 0
     journal = tiny.parent / "runs" / "tiny" / "seed-3" / "run.nc.journal"
     for delay in delays:
@@ -202,7 +202,7 @@ def until_done(tiny: Path, delays: Sequence[float], *options: str) -> int:
 
 @FORKING
 def test_a_run_killed_again_and_again(tmp_path: Path) -> None:
-    """At moments drawn by chance, in forks that start at once; a checkpoint at each evaluation."""
+    """Kill forks at random times, with a checkpoint at each evaluation."""
     longer, draw, killed = replace(TINY, steps=80), random.Random(2), 0
     for _ in range(12):
         process = multiprocessing.get_context("fork").Process(target=_going, args=(tmp_path, longer))
@@ -225,8 +225,8 @@ def _going(out: Path, config: TrainConfig) -> None:
 
 
 @pytest.mark.slow
-def test_killed_commands_go_on_to_the_same_bits(tiny: Path) -> None:
-    """A checkpoint at each evaluation: many kills meet one that is being written."""
+def test_killed_commands_resume_bit_by_bit(tiny: Path) -> None:
+    """With a checkpoint at each evaluation, many kills happen while a file is written."""
     longer = replace(TINY, steps=400)
     tiny.write_text(config_to_json(longer))
     delays = [0.0, 0.02, *(random.Random(1).uniform(0.1, 0.7) for _ in range(3))]
@@ -260,7 +260,7 @@ def test_killed_before_the_first_checkpoint_starts_anew(tiny: Path) -> None:
 def test_stopped_in_the_middle_of_each_write(
     tmp_path: Path, whole: dict[int, dict[str, float]], moment: str, nth: int, seconds: float
 ) -> None:
-    """As a kill at that moment leaves the folder; in one process, so that no moment is missed."""
+    """A process kills itself at each kind of write, and the run resumes."""
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_dying, args=(tmp_path, moment, nth, seconds))
     process.start()
@@ -300,7 +300,7 @@ def test_an_incomplete_last_line_of_the_journal_is_trained_again(
 
 
 def interrupted(out: Path, *, at: int, config: TrainConfig = TINY, **options: Any) -> None:
-    """A run that is interrupted on its way from the evaluation at this step to the next."""
+    """Interrupt a run between the evaluation at this step and the next one."""
     advance = Trainer.advance
 
     def stops(self: Trainer, n: int) -> None:
@@ -315,7 +315,7 @@ def interrupted(out: Path, *, at: int, config: TrainConfig = TINY, **options: An
             run(config, [3], out=out, device="cpu", **options)
 
 
-def test_an_interrupted_run_is_saved_and_goes_on(
+def test_an_interrupted_run_is_saved_and_continues(
     tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupted(tmp_path, at=10)
@@ -344,13 +344,13 @@ def test_a_recording_that_lacks_a_newer_field_continues(tmp_path: Path, whole: d
     torch.save(saved, checkpoint)
     assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
     same(folder, whole)
-    with pytest.raises(ValueError, match="config.model.norm is 'pre' there and 'post' here"):
+    with pytest.raises(ValueError, match=r"config\.model\.norm is 'pre' there and 'post' here"):
         run(replace(TINY, model=replace(TINY.model, norm="post")), [3], out=tmp_path, device="cpu")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_is_interrupted_in_order(tiny: Path, number: signal.Signals) -> None:
+def test_signals_interrupt_the_command(tiny: Path, number: signal.Signals) -> None:
     tiny.write_text(config_to_json(replace(TINY, steps=100_000)))
     process = start(tiny)
     folder = tiny.parent / "runs" / "tiny" / "seed-3"
@@ -363,7 +363,7 @@ def test_the_command_is_interrupted_in_order(tiny: Path, number: signal.Signals)
     assert (folder / "checkpoint.pt").exists()
 
 
-def test_what_stands_after_the_checkpoint_is_of_another_way(tmp_path: Path) -> None:
+def test_records_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     interrupted(tmp_path, at=10)
     folder = RunFolder(tmp_path / "custom" / "seed-3")
     folder.store_weights(16, {})
@@ -374,7 +374,7 @@ def test_what_stands_after_the_checkpoint_is_of_another_way(tmp_path: Path) -> N
     assert stored_steps(folder.path)[-1] == load(folder.series)["step"].values[-1] == 10
 
 
-def test_without_weights_an_interrupted_run_goes_on_from_its_last_checkpoint(
+def test_without_weights_an_interrupted_run_continues_from_its_last_checkpoint(
     tmp_path: Path, whole: dict[int, dict[str, float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupted(tmp_path, at=10, store_weights="none")
@@ -447,7 +447,7 @@ def a_job(**changes: Any) -> Job:
 
 
 def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path) -> None:
-    """Those behind catch up, then all are trained together; as near to each alone as the engine promises."""
+    """Members that are behind are trained first, then all together; each is close to its run alone."""
     interrupted(tmp_path, at=10)  # seed 3, by the other engine
     outcomes = run(TINY, [3, 4, 5], out=tmp_path, device="cpu", ensemble=True, n_jobs=1, store_weights="none")
     assert [one.status for one in outcomes] == ["done"] * 3
@@ -464,7 +464,7 @@ def test_an_ensemble_of_seeds_at_different_steps(tmp_path: Path) -> None:
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_run_is_recorded_and_the_others_go_on(
+def test_a_failed_run_is_recorded_and_the_others_continue(
     tiny: Path,
     whole: dict[int, dict[str, float]],
     monkeypatch: pytest.MonkeyPatch,
@@ -495,7 +495,7 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(
     same(failure.parent, whole)
 
 
-def test_a_hopeless_rate_fails(tmp_path: Path) -> None:
+def test_a_very_large_rate_fails(tmp_path: Path) -> None:
     (outcome,) = run(replace(TINY, lr=1e30), [3], out=tmp_path, device="cpu")
     assert outcome.status == "failed"
     assert "finite" in outcome.message
@@ -527,7 +527,7 @@ def test_one_member_of_an_ensemble_fails_alone(tmp_path: Path, monkeypatch: pyte
         assert not (good.folder / "failed.txt").exists()
 
 
-def test_a_loss_that_was_not_finite_on_the_way_fails_its_member(
+def test_a_loss_that_was_not_finite_between_evaluations_fails_its_member(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from reference.training.ensemble import Ensemble
@@ -647,7 +647,7 @@ def test_out_of_memory_reports_how_many_seeds_fit(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seed 3, finished and not; to be copied."""
+    """Seed 3, finished and unfinished, as templates."""
     path = tmp_path_factory.mktemp("made")
     run(TINY, [3], out=path / "finished", device="cpu")
     interrupted(path / "unfinished", at=2)
@@ -685,7 +685,7 @@ def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_checkpoint_cut_in_half(tmp_path: Path, share: float) -> None:
+def test_error_for_an_incomplete_checkpoint(tmp_path: Path, share: float) -> None:
     interrupted(tmp_path, at=10)
     path = tmp_path / "custom" / "seed-3" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
@@ -698,7 +698,7 @@ def test_a_checkpoint_cut_in_half(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize("lost", ["all", "last line"])
-def test_a_journal_that_lacks_what_the_checkpoint_has(tmp_path: Path, lost: str) -> None:
+def test_error_for_a_journal_behind_the_checkpoint(tmp_path: Path, lost: str) -> None:
     interrupted(tmp_path, at=10)
     path = tmp_path / "custom" / "seed-3" / "run.nc.journal"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -767,7 +767,7 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         run(TINY, 3, out=tmp_path, device="cpu")  # type: ignore[arg-type]
 
 
-def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 500_000})
     monkeypatch.setattr(launch.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The tables: what makes each of them what its name says, checked without the formula that made it."""
+"""The tables: their defining properties, checked without the formula that computes them."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ def paper() -> Task:
 
 
 def table(task: Task) -> torch.Tensor:
-    """Answers as a matrix over first and second operand, -1 where the table has no such pair."""
+    """Return the answers as a matrix over first and second operand, -1 for a pair that is not in the table."""
     a, _, b, _ = task.inputs.unbind(1)
     square = torch.full((task.n_classes,) * 2, -1)
     square[a, b] = task.targets
@@ -48,7 +48,7 @@ def test_division_modulo_a_prime(p):
     assert (table(task)[:, 0] == -1).all()
 
 
-def test_division_modulo_96_keeps_to_divisors_that_have_an_inverse():
+def test_division_modulo_96_uses_divisors_with_an_inverse():
     task = division(96)
     a, _, b, _ = task.inputs.unbind(1)
     assert torch.equal(task.targets * b % 96, a)
@@ -74,22 +74,22 @@ def test_table_of_the_paper_is_a_power(paper):
 
 
 def test_table_of_the_paper_is_not_division(paper):
-    """Its ten factors, as counted for the paper's code, and the share of 0 that follows from them."""
+    """Check its ten factors, as counted for the code of the paper, and the resulting share of 0."""
     factors = table(paper)[1, 1:]  # the answers for a = 1
     counted = dict(zip(*(t.tolist() for t in factors.unique(return_counts=True)), strict=True))
     assert counted == {64: 32, 0: 15, 1: 8, 25: 8, 49: 8, 73: 8, 9: 4, 33: 4, 57: 4, 81: 4}
-    # A factor f sends gcd(f, 96) of the 96 numbers to 0.
+    # A factor f maps gcd(f, 96) of the 96 numbers to 0.
     zeros = 15 * 96 + 32 * 32 + 32 * 1 + 16 * 3
     assert (paper.targets == 0).sum() == zeros
     assert zeros / 9120 == pytest.approx(0.2789, abs=5e-5)
     a, _, b, _ = paper.inputs.unbind(1)
     divided = paper.targets * b % 96 == a
     assert divided.float().mean() < 0.1
-    assert [n for n in range(1, 96) if divided[b == n].all()] == [1]  # nor by what has an inverse: b^94 is 1 / b^2
+    assert [n for n in range(1, 96) if divided[b == n].all()] == [1]  # b^94 is 1 / b^2 for b with an inverse
 
 
 @pytest.mark.parametrize("p", [3, 7, 59, 97])
-def test_both_tables_are_one_modulo_a_prime(p):
+def test_both_tables_are_equal_modulo_a_prime(p):
     """Fermat's little theorem."""
     both = division(p), division(p, table="paper")
     assert torch.equal(both[0].inputs, both[1].inputs)
@@ -110,7 +110,7 @@ def test_subtraction():
     assert is_permutation(table(task).T)
 
 
-def test_division_modulo_97_is_subtraction_modulo_96_renamed_by_logarithms():
+def test_division_modulo_97_is_subtraction_modulo_96_of_logarithms():
     logarithm = {pow(5, i, 97): i for i in range(96)}
     assert len(logarithm) == 96  # 5 is a primitive root
     a, _, b, _ = division(97).inputs.unbind(1)
@@ -149,7 +149,7 @@ def test_composition_is_a_group(n):
     assert torch.equal(square[:, 0], torch.arange(order))
     assert is_permutation(square)  # a Latin square, so that each element has one inverse
     assert is_permutation(square.T)
-    assert torch.equal(square == 0, (square == 0).T)  # the same from the left and from the right
+    assert torch.equal(square == 0, (square == 0).T)  # left and right inverses are equal
     assert torch.equal(square, square.T) == (n == 2)
 
 
@@ -157,7 +157,7 @@ def test_composition_is_a_group(n):
 
 
 @pytest.mark.parametrize("make", [lambda **o: division(59, **o), lambda **o: composition(4, **o)])
-def test_split_is_disjoint_complete_and_decided_by_the_seed(make):
+def test_split_is_disjoint_and_complete_and_depends_on_the_seed(make):
     task = make()
     n = len(task.targets)
     assert torch.cat([task.train, task.test]).sort().values.tolist() == list(range(n))
@@ -168,12 +168,12 @@ def test_split_is_disjoint_complete_and_decided_by_the_seed(make):
     for rows, (x, y) in ((task.train, task.train_data), (task.test, task.test_data)):
         assert torch.equal(x, task.inputs[rows])
         assert torch.equal(y, task.targets[rows])
-    # A prefix is a sample of the whole: the first operands of the first tenth are not just the small ones.
+    # The first rows are a random sample: their first operands are not only the small ones.
     assert task.train_data[0][: n // 10, 0].unique().numel() > 15
 
 
 def test_the_split_of_a_seed_never_changes():
-    """Recorded runs depend on it: a split that comes out otherwise makes them unrepeatable."""
+    """Recorded runs cannot be repeated with another split."""
     assert division(97, fraction=0.4).train[:6].tolist() == [8108, 6314, 1465, 5538, 5619, 2330]
     assert division(97, fraction=0.4, seed=1).test[:6].tolist() == [388, 5068, 3404, 5355, 3120, 3141]
 
@@ -208,33 +208,33 @@ def test_every_configuration_makes_its_task(name):
     assert task.inputs.max() == config.size + 1
 
 
-# Answers dealt out by chance
+# Shuffled answers
 
 
 SHUFFLED = TaskConfig(size=13, shuffled=True)
 
 
-def test_shuffled_answers_are_the_same_ones_elsewhere():
+def test_shuffled_answers_are_a_permutation():
     plain, shuffled = replace(SHUFFLED, shuffled=False).make(3), SHUFFLED.make(3)
     for part in ("inputs", "train", "test"):
         assert torch.equal(getattr(shuffled, part), getattr(plain, part))
     assert torch.equal(shuffled.targets.sort().values, plain.targets.sort().values)
-    assert (shuffled.targets == plain.targets).float().mean() < 3 / 13  # 1 / 13 by chance
+    assert (shuffled.targets == plain.targets).float().mean() < 3 / 13  # 1 / 13 expected
     assert shuffled.name == "division modulo 13, answers shuffled"
     assert (shuffled.n_tokens, shuffled.n_classes) == (plain.n_tokens, plain.n_classes)
 
 
-def test_the_seed_decides_how_answers_are_shuffled():
+def test_the_shuffling_depends_on_the_seed():
     assert torch.equal(SHUFFLED.make(3).targets, SHUFFLED.make(3).targets)
     assert not torch.equal(SHUFFLED.make(3).targets, SHUFFLED.make(4).targets)
 
 
-def test_shuffled_answers_say_nothing_of_the_operands():
+def test_shuffled_answers_are_independent_of_the_operands():
     """A chi-squared statistic over 96 answers and 96 operands has the mean 95^2 and the deviation sqrt(2) 95."""
     task = TaskConfig(operation="subtraction", size=96, shuffled=True).make(0)
     for operand in (task.inputs[:, 0], task.inputs[:, 2], (task.inputs[:, 0] - task.inputs[:, 2]) % 96):
         counts = torch.bincount(operand * 96 + task.targets, minlength=96 * 96).double()
-        assert ((counts - 1) ** 2).sum() == pytest.approx(95**2, abs=5 * 2**0.5 * 95)  # one of each is expected
+        assert ((counts - 1) ** 2).sum() == pytest.approx(95**2, abs=5 * 2**0.5 * 95)  # the expected count is one
 
 
 # Bad input
@@ -242,7 +242,7 @@ def test_shuffled_answers_say_nothing_of_the_operands():
 
 @pytest.mark.parametrize("make", [division, subtraction])
 @pytest.mark.parametrize("p", [-7, 0, 1, 2])
-def test_a_modulus_too_small_is_named(make, p):
+def test_error_for_a_small_modulus(make, p):
     with pytest.raises(ValueError, match=rf"Expected p of at least 3, got {p}; give"):
         make(p)
 
@@ -255,12 +255,12 @@ def test_sizes_must_be_integers(make, value):
 
 
 @pytest.mark.parametrize(("n", "message"), [(1, "n of at least 2, got 1"), (7, "n of at most 6, got 7")])
-def test_a_group_too_small_or_too_large_is_named(n, message):
+def test_errors_for_the_size_of_a_group(n, message):
     with pytest.raises(ValueError, match=rf"Expected {message}.*; give"):
         composition(n)
 
 
-def test_unknown_names_are_named():
+def test_errors_for_unknown_names():
     with pytest.raises(ValueError, match=r"Expected table=None or 'paper', got 'fermat'; leave it out"):
         division(96, table="fermat")
     with pytest.raises(ValueError, match=r"an operation among division, subtraction, composition, got 'addition'"):

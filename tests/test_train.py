@@ -35,8 +35,8 @@ def trained(config: TrainConfig = TINY, seed: int = 0, steps: int = 0) -> Traine
 # What a step is
 
 
-def test_it_is_a_plain_loop_with_torchs_adamw():
-    """To the bit; the only things taken from the trainer's side are the network and the draws, tested elsewhere."""
+def test_it_equals_a_simple_loop_with_adamw_of_torch():
+    """Bit by bit. Only the network and the draws come from the trainer; other tests check them."""
     task = TINY.task.make(5)
     model = Transformer(TINY.model, task.n_tokens, task.n_classes, seed=5)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-8, weight_decay=0.5, fused=True)
@@ -71,7 +71,7 @@ def test_the_rate_rises_from_0(warmup, expected):
 
 
 def test_decay_acts_on_all_parameters():
-    """By what it changes in the first step: biases, norms and embeddings are decayed like weights."""
+    """The first step shows that biases, norms and embeddings are decayed like weights."""
     config = replace(TINY, warmup=0, lr=0.1)
     start = dict(Trainer(config).model.named_parameters())
     decayed, plain = trained(config, steps=1), trained(replace(config, weight_decay=0.0), steps=1)
@@ -89,14 +89,14 @@ def test_hooks_of_the_optimizer_see_every_step():
     assert trainer.step == len(seen) == 7
 
 
-def test_the_seed_decides_everything():
+def test_the_seed_determines_the_run():
     one, same, other = (trained(seed=seed, steps=3) for seed in (2, 2, 3))
     assert_same(one.states()[0], same.states()[0])
     assert one.evaluate() == same.evaluate()
     assert not torch.equal(one.task.train, other.task.train)
     assert not torch.equal(one.model.head.weight, other.model.head.weight)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(99)  # the global state has no say
+        torch.manual_seed(99)  # the global state has no effect
         assert_same(trained(seed=2, steps=3).states()[0], one.states()[0])
 
 
@@ -109,7 +109,7 @@ def test_an_observer_in_eval_mode_changes_nothing():
 
 
 def test_it_learns():
-    """Half of a table of 42 pairs, by heart."""
+    """It memorises half of a table of 42 pairs."""
     config = replace(TINY, task=TaskConfig(size=7), model=replace(TINY.model, dropout=0.0), lr=1e-2, weight_decay=0.0)
     trainer = Trainer(config)
     (start,) = trainer.evaluate()
@@ -132,14 +132,14 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     assert_same(after, before)
     with torch.no_grad():
         trainer.model.head.weight[0, 0] = 0
-    trainer.advance(1)  # mended, it goes on
+    trainer.advance(1)  # training continues after the repair
     assert trainer.step == 3
 
 
 # States
 
 
-def test_training_goes_on_from_any_step_as_if_it_had_never_stopped():
+def test_resumed_training_equals_uninterrupted_training():
     whole, states = Trainer(TINY, 1), []
     for _ in range(6):
         states += whole.states()
@@ -147,7 +147,7 @@ def test_training_goes_on_from_any_step_as_if_it_had_never_stopped():
     assert [state.step for state in states] == list(range(6))
     used = trained(seed=1, steps=4)
     for state in states:
-        for trainer in (Trainer(TINY, 1), used):  # a new one, and one that was elsewhere
+        for trainer in (Trainer(TINY, 1), used):  # a new trainer, and one that has trained
             trainer.load([state])
             assert trainer.step == state.step
             assert_same(trainer.states()[0], state)
@@ -191,7 +191,7 @@ def by_hand(logits: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
     return -chances.log().mean().item(), right / len(y)
 
 
-def test_curves_are_what_they_are_called():
+def test_curves_match_their_definitions():
     trainer = trained(steps=4)
     (before,) = trainer.states()
     (curves,) = trainer.evaluate()
@@ -207,7 +207,7 @@ def test_curves_are_what_they_are_called():
     assert curves == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_batch_of_an_evaluation_is_the_one_that_is_learnt_from_next():
+def test_an_evaluation_uses_the_batch_of_the_next_step():
     trainer, batches = trained(steps=2), []
     handle = trainer.model.register_forward_pre_hook(lambda _module, inputs: batches.append(inputs))
     trainer.advance(1)
@@ -253,13 +253,13 @@ def test_train_yields_at_the_evaluation_steps():
 
 
 @pytest.mark.parametrize("step", [0, 2, 3, 7, 8])
-def test_train_goes_on_from_a_state(step):
+def test_train_continues_from_a_state(step):
     (state,) = trained(seed=1, steps=step).states()
     found = list(train(TINY, 1, state=state))
     assert found == [evaluation for evaluation in train(TINY, 1) if evaluation.step >= step]
 
 
-def test_between_evaluations_the_model_can_be_looked_at():
+def test_the_model_can_be_observed_between_evaluations():
     trainer = Trainer(TINY)
     for (evaluation,) in evaluations(trainer, TINY):
         assert trainer.step == evaluation.step
@@ -283,7 +283,7 @@ def test_defaults_are_the_papers():
 
 
 def test_bfloat16_is_for_training_only():
-    """Same parameters, same whole-split curves; another batch loss, and another way to go on."""
+    """The curves of whole splits are the same for the same parameters; batch losses and later steps differ."""
     half = Trainer(replace(TINY, precision="bfloat16"))
     full = Trainer(TINY)
     (one,), (other,) = half.evaluate(), full.evaluate()
@@ -300,19 +300,19 @@ def test_bfloat16_is_for_training_only():
 @pytest.mark.parametrize(
     ("name", "value"), [("steps", -1), ("warmup", -1), ("batch_size", 0), ("every", 0), ("per_decade", -1)]
 )
-def test_impossible_settings_are_named(name, value):
+def test_errors_for_settings_out_of_range(name, value):
     with pytest.raises(ValueError, match=rf"Expected {name} of at least .* got {value}; give"):
         TrainConfig(**{name: value})
 
 
-def test_an_unknown_precision_is_named():
+def test_error_for_an_unknown_precision():
     with pytest.raises(ValueError, match="a precision among float32, tf32, bfloat16, got 'float16'"):
         TrainConfig(precision="float16")
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler warns of torch
-def test_compiled_it_does_the_same():
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside the compiler of torch
+def test_compiled_training_is_the_same():
     eager, compiled = Trainer(TINY), Trainer(TINY, compiled=True)
     for trainer in (eager, compiled):
         trainer.advance(4)
@@ -321,7 +321,7 @@ def test_compiled_it_does_the_same():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_it_does_the_same():
+def test_training_on_a_gpu_is_the_same():
     there, here = Trainer(TINY, 1, device="cuda"), Trainer(TINY, 1)
     for trainer in (there, here):
         trainer.advance(20)
@@ -342,13 +342,13 @@ def test_tf32_needs_a_gpu(make):
 
 @pytest.mark.slow
 def test_bfloat16_follows_float32():
-    """Seeds differ by a tenth and more in the same losses; bfloat16 must not."""
+    """The losses of seeds differ by more than 10 %; those of bfloat16 must agree within 2 %."""
     config = TrainConfig(task=TaskConfig(size=23), batch_size=128, steps=200, every=50, per_decade=0)
     exact, rounded = (
         np.array([(e.curves["train_loss"], e.curves["test_loss"]) for e in train(replace(config, precision=precision))])
         for precision in ("float32", "bfloat16")
     )
-    assert exact[-1, 0] < 0.5 * exact[0, 0]  # something was learnt
+    assert exact[-1, 0] < 0.5 * exact[0, 0]  # the model has learnt
     assert not np.array_equal(exact, rounded)
     np.testing.assert_allclose(rounded, exact, rtol=0.02)
 
@@ -356,6 +356,6 @@ def test_bfloat16_follows_float32():
 @pytest.mark.parametrize(
     "values", [{"lr": -1e-3}, {"lr": math.nan}, {"eps": -1.0}, {"weight_decay": math.inf}, {"betas": (0.9, 1.0)}]
 )
-def test_rates_that_mean_nothing_are_refused(values):
+def test_errors_for_invalid_rates(values):
     with pytest.raises(ValueError, match=f"Expected.*{next(iter(values))}.*, got"):
         TrainConfig(**values)

@@ -86,9 +86,7 @@ def run(
     to_train = {seed: states[seed].step for seed in seeds if not states[seed].finished}
     to_store = steps_to_store(config, store_weights)
     print(_announcement(name, config, to_train, to_store, folder, device), flush=True)
-    missing = sum(_missing_weights(folders[seed], states[seed], to_store) for seed in seeds)
-    if missing:
-        print(f"{name}: the weights of {missing} earlier evaluations were not stored and stay missing", flush=True)
+    _print_missing_weights(name, [(folders[seed], states[seed]) for seed in seeds], to_store)
     ensemble = device == "cuda" if ensemble is None else ensemble
     groups, n_jobs = _groups(list(to_train), n_jobs, device, ensemble)
     common: dict[str, Any] = {
@@ -97,11 +95,14 @@ def run(
         "checkpoint_seconds": checkpoint_seconds, "bar": len(groups) == 1 and sys.stderr.isatty(),
     }  # fmt: skip
     outcomes = _work([Job(seeds=tuple(group), number=i, **common) for i, group in enumerate(groups)], n_jobs)
-    for seed in seeds:
-        if states[seed].finished:
-            folders[seed].failure.unlink(missing_ok=True)  # left by a kill just before its removal
-            outcomes.append(Outcome(seed, "skipped", config.steps, folders[seed].path))
+    outcomes += [_skip(seed, folders[seed], config.steps) for seed in seeds if states[seed].finished]
     return sorted(outcomes, key=lambda outcome: outcome.seed)
+
+
+def _skip(seed: int, folder: RunFolder, steps: int) -> Outcome:
+    """Return the outcome of a finished run."""
+    folder.failure.unlink(missing_ok=True)  # left by a kill just before its removal
+    return Outcome(seed, "skipped", steps, folder.path)
 
 
 def _work(jobs: Sequence[Job], n_jobs: int) -> list[Outcome]:
@@ -141,9 +142,14 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def _missing_weights(folder: RunFolder, state: RunState, steps: Iterable[int]) -> int:
-    """Return the number of past steps whose weights should be stored and are not."""
-    return len({step for step in steps if step < state.step + state.finished} - set(stored_steps(folder.path)))
+def _print_missing_weights(name: str, runs: Sequence[tuple[RunFolder, RunState]], to_store: Sequence[int]) -> None:
+    """Print the number of past evaluations whose weights should be stored and are not."""
+    missing = 0
+    for folder, state in runs:
+        past = {step for step in to_store if step < state.step + state.finished}
+        missing += len(past - set(stored_steps(folder.path)))
+    if missing:
+        print(f"{name}: the weights of {missing} earlier evaluations were not stored and stay missing", flush=True)
 
 
 def _groups(seeds: Sequence[int], n_jobs: int | None, device: str, ensemble: bool) -> tuple[list[list[int]], int]:
