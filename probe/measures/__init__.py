@@ -1,4 +1,4 @@
-"""One measure, one file: formula, source, pure function, thin probe."""
+"""Measures: each file has the formula and source of one measure, a function of tensors, and a probe that calls it."""
 
 import lazy_loader
 

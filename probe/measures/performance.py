@@ -46,8 +46,8 @@ class PerformanceProbe(Probe):
     >>> from probe import PerformanceProbe
     >>> x, y = 5 * torch.eye(3), torch.tensor([0, 1, 1])
     >>> series = PerformanceProbe().fit(torch.nn.Identity(), {"test": (x, y)}).series_
-    >>> round(series["test_loss"].item(), 4), round(series["test_accuracy"].item(), 4)
-    (1.68, 0.6667)
+    >>> round(series["test_loss"].item(), 3), round(series["test_accuracy"].item(), 3)
+    (1.68, 0.667)
     """
 
     def __init__(self, *, score: Any = None) -> None:

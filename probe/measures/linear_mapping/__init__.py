@@ -1,1 +1,1 @@
-"""The linear mapping number of the network behind a layer."""
+"""Measure the linear mapping number of the network after a layer."""

@@ -1,1 +1,1 @@
-"""Number of units that change sign near a point."""
+"""Measure the number of units that change sign near a point."""

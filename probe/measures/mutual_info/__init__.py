@@ -1,1 +1,1 @@
-"""Information of noisy layers about inputs and labels."""
+"""Measure the information that noisy layers have about inputs and labels."""
