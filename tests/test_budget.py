@@ -1,4 +1,4 @@
-"""A budget of time: exact counts under a clock that only moves when it is told to."""
+"""Tests of the budget of time, with exact counts under a clock that the tests advance."""
 
 import math
 import random
@@ -23,7 +23,7 @@ X, Y = torch.linspace(-2, 2, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
 
 
 class Clock:
-    """Seconds that pass only where a test says so."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Takes(Probe):
-    """An observation that takes some seconds of the clock."""
+    """A probe whose observation takes some seconds of the clock."""
 
     def __init__(self, clock: Clock | None = None, seconds: Callable[[int], float] | float = 2.0) -> None:
         self.clock, self.seconds = clock, seconds
@@ -65,7 +65,7 @@ def updates(clock: Clock, optimizer: torch.optim.Optimizer, n: int, seconds: Cal
 def observed(
     clock: Clock, n: int, *, cost: Any = 2.0, seconds: Any = 1.0, schedule: Schedule | None = None, **limits: Any
 ) -> Any:
-    """The series of a training of n steps."""
+    """Return the series of a training of n steps."""
     model, optimizer = net()
     probes = ProbeSet([Takes(clock, cost)], **limits)
     probes.attach(model, (X, Y), optimizer=optimizer, schedule=schedule, on_error="raise")
@@ -78,7 +78,7 @@ def due(schedule: Schedule, n: int) -> list[int]:
 
 
 def core(schedule: Schedule, n: int) -> set[int]:
-    """By its definition: the first due step, and the first at or after each of the points 10^(k/8)."""
+    """Return the core by its definition: the first due step, and the first at or after each point 10^(k/8)."""
     steps = np.array(due(schedule, n))
     points = [0, *(round(10 ** (k / 8)) for k in range(8 * 7))]
     return {int(steps[steps >= point][0]) for point in points if (steps >= point).any()}
@@ -90,7 +90,7 @@ def outside(series: Any, schedule: Schedule, n: int) -> list[int]:
 
 
 def unevenness(taken: list[int], schedule: Schedule, n: int) -> float:
-    """By how many observations a quarter of the training differs at most from its share of the due steps."""
+    """Return by how much the observations in a quarter of the training differ at most from its share of due steps."""
     inside = core(schedule, n)
     quarters = np.linspace(0, n + 1, 5)
     free = np.histogram([step for step in due(schedule, n) if step not in inside], quarters)[0]
@@ -134,11 +134,11 @@ def test_due_steps_outside_the_core_are_counted(schedule: Schedule, start: int) 
     )
 
 
-# -- what is affordable ----------------------------------------------------------------------------------------------
+# -- affordable observations --------------------------------------------------------------------------------------
 
 
 def test_spent_and_the_next_stay_within_the_share_of_training_so_far(clock: Clock) -> None:
-    """A quarter of a second each second: an observation of 2 s can be paid for every 8 steps."""
+    """With a share of 0.25 and steps of 1 s, an observation of 2 s is affordable every 8 steps."""
     n = 1_000
     series, inside = observed(clock, n, budget=0.25, schedule=every(1)), core(every(1), n)
     expected: list[int] = []
@@ -151,8 +151,8 @@ def test_spent_and_the_next_stay_within_the_share_of_training_so_far(clock: Cloc
     assert series["training_seconds"].values.tolist() == [float(step) for step in series["step"].values]
 
 
-def test_with_the_end_known_what_can_be_paid_for_is_spread_over_the_due_steps(clock: Clock) -> None:
-    """A log-spaced schedule stays log-spaced: every third of its steps is taken, from the start on."""
+def test_with_total_steps_the_affordable_observations_are_spread_over_the_due_steps(clock: Clock) -> None:
+    """A log-spaced schedule stays log-spaced: every third of its steps is observed, from the start on."""
     n, schedule = 10_000, log_spaced(per_decade=120)
     inside = core(schedule, n)
     free = [step for step in due(schedule, n) if step not in inside]
@@ -170,7 +170,7 @@ def test_with_the_end_known_what_can_be_paid_for_is_spread_over_the_due_steps(cl
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_budget_holds_with_irregular_steps_and_costs(known: bool, seed: int, clock: Clock) -> None:
-    """But for surprise: what an observation takes longer than the median of those before it."""
+    """An observation that takes longer than the median of those before it can exceed the budget by the difference."""
     draw = random.Random(seed)
     n, share = 3_000, 0.1
     costs = {step: draw.lognormvariate(0, 0.7) for step in range(n + 1)}
@@ -189,8 +189,8 @@ def test_the_budget_holds_with_irregular_steps_and_costs(known: bool, seed: int,
     assert spent >= 0.9 * share * training - max(costs.values()), "the budget is used"
 
 
-def test_a_slow_start_promises_nothing(clock: Clock) -> None:
-    """The first step compiles for 1,000 s; what follows is spread as if all was known."""
+def test_a_slow_start_does_not_raise_the_expected_training_time(clock: Clock) -> None:
+    """The first step compiles for 1,000 s. Later observations are spread as if all times were known."""
     n = 2_000
     series = observed(
         clock, n, budget=0.1, total_steps=n, schedule=every(1), cost=1.0, seconds=lambda i: 1_000.0 if i == 1 else 1.0
@@ -200,7 +200,7 @@ def test_a_slow_start_promises_nothing(clock: Clock) -> None:
     assert unevenness(taken, every(1), n) < 1.5
 
 
-def test_training_beyond_its_end_goes_on_by_what_was_trained(clock: Clock) -> None:
+def test_training_beyond_total_steps_is_observed_by_the_time_so_far(clock: Clock) -> None:
     series = observed(clock, 400, budget=0.25, total_steps=100, schedule=every(1))
     taken = outside(series, every(1), 400)
     assert len([step for step in taken if step <= 100]) == 12
@@ -216,7 +216,7 @@ def test_without_an_optimiser_the_time_between_calls_is_the_training(clock: Cloc
     assert len(outside(probes.series_, every(10), 3_990)) == math.floor(0.25 * 399 / 2)
 
 
-def test_without_an_optimiser_calls_are_taken_to_come_as_often_as_before(clock: Clock) -> None:
+def test_without_an_optimizer_calls_are_expected_at_the_rate_so_far(clock: Clock) -> None:
     model, _ = net()
     probes = ProbeSet([Takes(clock)], budget=0.25, total_steps=4_000).attach(model, (X, Y))
     for step in range(0, 4_001, 10):
@@ -227,7 +227,7 @@ def test_without_an_optimiser_calls_are_taken_to_come_as_often_as_before(clock: 
     assert unevenness(taken, every(10), 4_000) < 1.5
 
 
-def test_what_the_device_still_has_to_do_is_training(clock: Clock) -> None:
+def test_queued_work_of_the_device_counts_as_training(clock: Clock) -> None:
     def settle() -> None:
         clock.now += 5
 
@@ -238,16 +238,16 @@ def test_what_the_device_still_has_to_do_is_training(clock: Clock) -> None:
     assert (budget.training, budget.spent) == (5.0, 0.0), "the first two lie in the core"
 
 
-# -- what is dropped -------------------------------------------------------------------------------------------------
+# -- dropped steps ---------------------------------------------------------------------------------------------------
 
 
 def between(schedule: Schedule, steps: list[int], end: int) -> list[int]:
-    """Due steps strictly between each step and the next."""
+    """Return the number of due steps strictly between each step and the next."""
     return [sum(map(schedule, range(a + 1, b))) for a, b in pairwise([*steps, end + 1])]
 
 
 @pytest.mark.parametrize("limits", [{"budget": 0.05}, {"budget": 0.05, "total_steps": 500}])
-def test_each_observation_tells_how_many_were_left_out_after_it(limits: dict[str, Any], clock: Clock) -> None:
+def test_each_observation_has_the_number_of_due_steps_dropped_after_it(limits: dict[str, Any], clock: Clock) -> None:
     series = observed(clock, 499, schedule=every(2), **limits)
     steps = series["step"].values.tolist()
     assert series["dropped"].values.tolist() == between(every(2), steps, 499)
@@ -256,8 +256,8 @@ def test_each_observation_tells_how_many_were_left_out_after_it(limits: dict[str
     assert "due steps dropped" in series["dropped"].attrs["long_name"]
 
 
-def test_the_last_state_is_seen_and_not_dropped(clock: Clock) -> None:
-    """The default schedule asks for 681, which cannot be paid for; as the last state it is observed all the same."""
+def test_the_last_state_is_observed_and_not_dropped(clock: Clock) -> None:
+    """The default schedule includes 681, which is not affordable. It is the last state, so it is observed."""
     series = observed(clock, 681, budget=1e-9)
     steps = series["step"].values.tolist()
     assert log_spaced()(681)
@@ -266,7 +266,7 @@ def test_the_last_state_is_seen_and_not_dropped(clock: Clock) -> None:
     assert series["dropped"].values.tolist() == between(log_spaced(), steps, 681)
 
 
-def test_after_a_kill_what_was_left_out_last_is_not_known(clock: Clock, tmp_path: Path) -> None:
+def test_after_a_kill_the_last_number_of_dropped_steps_is_not_known(clock: Clock, tmp_path: Path) -> None:
     model, optimizer = net()
     probes = ProbeSet([Takes(clock)], budget=0.05)
     probes.attach(model, (X, Y), optimizer=optimizer, schedule=every(1), path=tmp_path / "run.nc")
@@ -325,7 +325,7 @@ def test_a_budget_may_begin_with_a_resumed_recording(clock: Clock, tmp_path: Pat
     assert np.isnan(probes.series_["training_seconds"].values).tolist() == [True, False]
 
 
-# -- what stays as it is ---------------------------------------------------------------------------------------------
+# -- without a budget -------------------------------------------------------------------------------------------------
 
 
 def test_without_a_budget_nothing_is_added(clock: Clock) -> None:
@@ -346,7 +346,7 @@ def test_due_is_what_the_schedule_asks_for(clock: Clock) -> None:
     ids=lambda check: check.__name__,
 )
 def test_a_set_with_a_budget_keeps_the_contract(check: Any) -> None:
-    """But for the comparison of two observations: what was left out behind the last one is not known yet."""
+    """One check is left out: the number of steps dropped after the last observation is not known when it compares."""
     check(ProbeSet([MutualInfoProbe(subsamples=2)], budget=0.03, total_steps=6))
 
 
@@ -366,7 +366,7 @@ def test_one_observation_and_an_estimate_need_no_budget(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "message"),
     [
         ({"budget": 0}, "above 0 and below 1"),
         ({"budget": 1.0}, "above 0 and below 1"),
@@ -378,8 +378,8 @@ def test_one_observation_and_an_estimate_need_no_budget(clock: Clock) -> None:
         ({"total_steps": 100}, "give budget= too"),
     ],
 )
-def test_a_budget_that_cannot_be_is_refused(limits: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_budget_that_cannot_be_is_refused(limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ProbeSet(**limits).attach(nn.Linear(3, 2), (X, Y))
 
 

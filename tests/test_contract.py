@@ -1,4 +1,4 @@
-"""Every probe keeps the contract; and the contract has teeth: planted offenders are caught by the check they offend."""
+"""Tests that every probe keeps the contract, and that the checks find probes that break it."""
 
 import importlib
 import inspect
@@ -63,7 +63,7 @@ def test_checks_leave_the_global_random_state_alone() -> None:
 
 
 class Offender(Probe):
-    """Measures the step, and misbehaves in one way."""
+    """A probe that breaks the contract in one way."""
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         snapshot.outputs(snapshot.splits[0], ["head"])
@@ -121,7 +121,7 @@ class Counts(Offender):
 
 
 class Remembers(Offender):
-    """Keeps the first model that it has seen."""
+    """Measure the first model that was observed."""
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         if not hasattr(self, "first"):
@@ -181,9 +181,9 @@ OFFENDERS = [
 ]
 
 
-@pytest.mark.parametrize(("offender", "check", "told"), OFFENDERS, ids=lambda item: type(item).__name__)
-def test_offender_is_caught(offender: Probe, check: str, told: str) -> None:
-    with pytest.raises((AssertionError, AttributeError, TypeError, ValueError), match=re.escape(told)):
+@pytest.mark.parametrize(("offender", "check", "message"), OFFENDERS, ids=lambda item: type(item).__name__)
+def test_offender_is_caught(offender: Probe, check: str, message: str) -> None:
+    with pytest.raises((AssertionError, AttributeError, TypeError, ValueError), match=re.escape(message)):
         getattr(contract, check)(offender)
 
 
@@ -213,7 +213,7 @@ def test_rogue_probes_are_contained() -> None:
 
 @contextmanager
 def without_fork(model: nn.Module) -> Iterator[None]:
-    """As ``preserved``, with one breakage: random states are not restored."""
+    """As ``isolated``, but random states are not restored."""
     flags = {module: module.training for module in model.modules()}
     for module in flags:
         module.training = False
@@ -225,7 +225,7 @@ def without_fork(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_flags(model: nn.Module) -> Iterator[None]:
-    """As ``preserved``, with one breakage: the frozen part comes back in training mode."""
+    """As ``isolated``, but the frozen part ends in training mode."""
     model.eval()
     with torch.random.fork_rng([]), torch.no_grad():
         yield
@@ -233,7 +233,7 @@ def without_flags(model: nn.Module) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("breakage", "rogue", "told"),
+    ("breakage", "rogue", "message"),
     [
         (without_fork, Draws(), "random state of torch"),
         (without_flags, Offender(), "training flag of frozen"),
@@ -241,14 +241,14 @@ def without_flags(model: nn.Module) -> Iterator[None]:
     ],
     ids=["random state not restored", "flags not restored", "nothing preserved"],
 )
-def test_broken_capture_is_caught(breakage: Any, rogue: Probe, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_capture_is_caught(breakage: Any, rogue: Probe, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "isolated", breakage)
     monkeypatch.setattr("probe.attach.observation.isolated", breakage)
     monkeypatch.setattr("probe.forward.runner.isolated", breakage)
     monkeypatch.setattr(
         "probe.attach.prepare.recording_side_effects", lambda model: nullcontext([])
-    )  # or it would put the buffers back
-    with pytest.raises(AssertionError, match=told):
+    )  # it would restore the buffers
+    with pytest.raises(AssertionError, match=message):
         contract.check_training_untouched(rogue)
 
 

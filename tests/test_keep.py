@@ -1,4 +1,4 @@
-"""Kept values: what a probe needs again later, after a resume, a crash or a damaged file; never a wrong number."""
+"""Tests of kept values after a resume, a crash or a damaged file, which must never give a wrong number."""
 
 import json
 import os
@@ -26,7 +26,7 @@ DATA = (X, Y)
 
 
 class Moved(Probe):
-    """Distance of the weights from those of the previous observation, and from those of the first one."""
+    """Measure the distance of the weights from those of the previous observation and of the first one."""
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         weights = nn.utils.parameters_to_vector(snapshot.model.parameters())
@@ -40,7 +40,7 @@ class Moved(Probe):
 
 
 class Keeps(Probe):
-    """Keeps one value."""
+    """A probe that keeps one value."""
 
     def __init__(self, value: Any = 1.0, name: str = "value") -> None:
         self.value, self.name = value, name
@@ -50,7 +50,7 @@ class Keeps(Probe):
 
 
 class Counts(Probe):
-    """Number of earlier observations, which is no property of the model."""
+    """Measure the number of earlier observations, which is no property of the model."""
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         before = snapshot.kept("n")
@@ -59,7 +59,7 @@ class Counts(Probe):
 
 
 class At(nn.Linear):
-    """All weights equal a number that a test sets."""
+    """A layer whose weights all equal a number that a test sets."""
 
     def __init__(self, at: float = 0.0) -> None:
         super().__init__(3, 2, bias=False)
@@ -87,12 +87,12 @@ def observed(path: Path | None, steps: Any, mode: str | None = None, probe: Prob
 
 
 def moved(series: Any) -> list[float]:
-    """Steps between an observation and the one before it, as the weights say; NaN where it was not known."""
+    """Return the steps since the previous observation by the weights; NaN where they were not known."""
     return (series["moved"].values / 6**0.5).round(3).tolist()  # type: ignore[no-any-return]
 
 
 def resumed(path: Path, step: int, last: int) -> Any:
-    """Go on from the checkpoint of a step with an optimizer of which each update adds 1 to the weights."""
+    """Resume from the checkpoint of a step with an optimizer that adds 1 to the weights at each update."""
     model = At(step)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     probes = Moved().attach(
@@ -144,7 +144,7 @@ def test_a_failed_observation_keeps_nothing_and_the_next_goes_on_from_the_one_be
     assert moved(probe.observe(5).series_) == pytest.approx([np.nan, np.nan, 5], nan_ok=True)
 
 
-def test_a_probe_may_write_to_what_it_gets_and_to_what_it_gave() -> None:
+def test_a_probe_may_write_to_kept_and_returned_values() -> None:
     class Writes(Probe):
         given = np.zeros(3)
 
@@ -175,7 +175,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: str(getattr(value, "dtype", type(value).__name__)))
-def test_any_numbers_come_back_as_they_were(value: Any, path: Path) -> None:
+def test_all_numeric_types_are_restored_exactly(value: Any, path: Path) -> None:
     expected = value.detach().float().numpy() if isinstance(value, torch.Tensor) else np.array(value)
 
     class Checks(Keeps):
@@ -192,7 +192,7 @@ def test_any_numbers_come_back_as_they_were(value: Any, path: Path) -> None:
 
 
 def test_names_in_a_set_are_those_of_the_probe() -> None:
-    """With a prefix as variables have it: two probes of a class do not see each other's values."""
+    """Kept values have the prefix of the probe, so two probes of one class do not share them."""
     model = At()
     probes = ProbeSet([Moved(), ("second", Moved())]).attach(model, DATA, on_error="raise").observe(0)
     model.move(2)
@@ -234,7 +234,7 @@ def test_too_many_bytes_are_an_error_that_names_the_limit(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"values": [1.0], "dims": ("k",), "coords": {"k": "a"}}, ValueError, "without dims, coords and flag"),
         ({"values": 1, "flag": True}, ValueError, "without dims, coords and flag"),
@@ -242,8 +242,8 @@ def test_too_many_bytes_are_an_error_that_names_the_limit(path: Path) -> None:
         ({"values": [None]}, TypeError, "Expected numbers to keep as 'v', got object"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(options: dict[str, Any], error: type[Exception], told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_what_cannot_be_kept_is_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         Measured(**options, keep=True).kept_array("v")
 
 
@@ -262,7 +262,7 @@ def test_a_resumed_recording_goes_on_with_the_value_before(path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("checkpoint", [6, 5, 4])
 def test_a_checkpoint_among_the_newest_generations_goes_on_exactly(checkpoint: int, path: Path) -> None:
-    """Also where the step of the checkpoint is observed again: it needs the value before it."""
+    """The step of the checkpoint is observed again, which needs the value before it."""
     observed(path, range(7)).detach()
     series = resumed(path, checkpoint + (checkpoint == 4), 9)
     assert series["step"].values.tolist() == list(range(10))
@@ -320,18 +320,18 @@ def test_a_state_that_is_damaged_or_of_another_recording_is_a_warning_and_no_wro
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         series = observed(path, [7, 8], "resume").detach().series_
-    told = [str(warning.message) for warning in caught]
-    assert len(told) == 2
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == 2
     assert all(issubclass(warning.category, ProbeWarning) for warning in caught)
-    assert "'first' starts anew" in told[0]
-    assert "'weights' starts anew" in told[1]
+    assert "'first' starts anew" in messages[0]
+    assert "'weights' starts anew" in messages[1]
     assert moved(series) == pytest.approx([np.nan, *[1] * 6, np.nan, 1], nan_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert moved(observed(path, [10], "resume").detach().series_)[-1] == 2, "it goes on from here"
 
 
-def test_every_flipped_bit_is_seen_or_does_no_harm(path: Path) -> None:
+def test_every_flipped_bit_is_detected_or_harmless(path: Path) -> None:
     observed(path, range(4)).detach()
     whole = state_of(path).read_bytes()
     truth = np.full(6, 3.0, np.float32)
@@ -370,16 +370,14 @@ def test_a_full_disk_is_a_warning_and_the_value_is_written_later(path: Path, mon
         patch.setattr(State, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.warns(ProbeWarning, match="Expected to write kept values to .*No space left"):
             probes.observe(2)
-    assert load(path)["step"].values.tolist() == [0, 1, 2], "the series does not wait for it"
+    assert load(path)["step"].values.tolist() == [0, 1, 2], "the series is written all the same"
     probes.detach()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         observed(path, [3], "resume").detach()
 
 
-def test_a_value_that_never_reached_the_disk_is_missed_after_a_crash(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_value_that_was_never_written_is_reported_after_a_crash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probes = observed(path, [0, 1])
     monkeypatch.setattr(State, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.warns(ProbeWarning, match="Expected to write kept values"):

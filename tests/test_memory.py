@@ -1,4 +1,4 @@
-"""What is kept, and for how long: bytes counted as they are allocated, not as the system reports them."""
+"""Tests of the memory that observations use, with bytes counted at their allocation."""
 
 import gc
 import pickle
@@ -22,7 +22,7 @@ CHUNK = 16  # rows of a forward pass
 
 
 class Live(TorchDispatchMode):
-    """Bytes of all tensors made inside that are still there, and the most that there ever were."""
+    """Bytes of the tensors made inside that still exist, and their maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Live(TorchDispatchMode):
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for leaf in tree_leaves((args, kwargs)):  # made outside, as the data: a view of it is no new tensor
+        for leaf in tree_leaves((args, kwargs)):  # made outside; a view of it uses no memory
             if isinstance(leaf, Tensor):
                 self._seen.add(leaf.untyped_storage())
         out = func(*args, **(kwargs or {}))
@@ -47,7 +47,7 @@ class Live(TorchDispatchMode):
 
 
 class Takes(Probe):
-    """Takes all layers from the shared pass, and computes nothing."""
+    """A probe that takes all layers from the shared pass and computes nothing."""
 
     def __init__(self, reduce: Reduce = None) -> None:
         self.reduce = reduce
@@ -66,7 +66,7 @@ def images(layers: int = LAYERS) -> nn.Sequential:
 
 
 def peak(probe: Probe, n: int, layers: int = LAYERS) -> int:
-    """Bytes that one observation of n images needs at most at a time."""
+    """Return the largest number of bytes during one observation of n images."""
     probe.attach(images(layers), (torch.randn(n, WIDTH, SIDE, SIDE), None), batch_size=CHUNK, on_error="raise")
     with Live() as live:
         probe.observe(0)
@@ -92,7 +92,7 @@ KEPT = 4 * WIDTH  # bytes that are kept of it: means over the image
 
 
 def test_an_observation_keeps_rows_and_no_raw_activations() -> None:
-    """Twice what is kept, while the pieces are joined, and 16 bytes for the places of a row."""
+    """Joining the pieces takes twice the kept bytes, and the index of a row 16 bytes."""
     small, large = peak(Takes(), 64), peak(Takes(), 512)
     more = 512 - 64
     assert large - small <= more * (2 * LAYERS * KEPT + 16)
@@ -107,7 +107,7 @@ def test_layers_add_what_is_kept_of_them_only() -> None:
 
 
 def test_raw_activations_that_are_asked_for_are_seen_by_this_count() -> None:
-    """The test above can fail."""
+    """Show that the test above can fail."""
     small, large = peak(Takes("none"), 64), peak(Takes("none"), 128)
     assert large - small >= 64 * LAYERS * RAW
 
@@ -127,7 +127,7 @@ def test_after_an_observation_no_tensor_is_left(probe: Probe) -> None:
 
 
 def trained(probes: ProbeSet, schedule: Any, stops: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Bytes that Python and numpy hold, tensors, and observations, at these steps of a training."""
+    """Return bytes of Python and numpy, number of tensors, and observations at these steps of a training."""
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     probes.attach(model, (torch.randn(8, 2), torch.arange(8) % 2), optimizer=optimizer, schedule=schedule)
@@ -151,7 +151,7 @@ def trained(probes: ProbeSet, schedule: Any, stops: Sequence[int]) -> list[tuple
 
 @pytest.mark.parametrize("limits", [{}, {"budget": 0.01, "total_steps": 10**6}], ids=repr)
 def test_steps_that_are_not_observed_leave_nothing(limits: dict[str, Any]) -> None:
-    """PyTorch itself keeps about one byte a step here; a number that is kept would be 32."""
+    """PyTorch itself keeps about one byte per step here. A kept number would take 32 bytes."""
     _, before, after = trained(ProbeSet(**limits), every(10**5), [50, 100, 2_100])
     assert after[0] - before[0] < 5 * 2_000
     assert after[1:] == (before[1], 1)
@@ -167,7 +167,7 @@ def test_a_long_training_grows_by_its_records_only() -> None:
 
 
 def test_an_observation_takes_bytes_in_proportion_to_its_numbers() -> None:
-    """8 bytes a number and 1 a flag, in columns that double, and 200 for the step."""
+    """Columns that double hold 8 bytes per number and 1 per flag, and a step takes 200 bytes."""
     probes = ProbeSet([ActivationsProbe()]).attach(nn.Linear(2, 2), (torch.randn(8, 2), torch.arange(8) % 2))
     probes.observe(1)
     assert probes._session is not None

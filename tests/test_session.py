@@ -27,7 +27,7 @@ DATA = {"train": (X[:8], Y[:8]), "test": (X[8:], Y[8:])}
 
 
 class Echo(Probe):
-    """Says the step, under a name; fails at some steps."""
+    """Measure the step under a name, and fail at some steps."""
 
     def __init__(
         self, name: str = "echo", fails: tuple[int, ...] = (), error: type[BaseException] = RuntimeError
@@ -41,7 +41,7 @@ class Echo(Probe):
 
 
 class Wide(Echo):
-    """The same name with a dimension of its own."""
+    """Measure two values under the same name."""
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         return {self.name: Measured([0.0, 1.0], ("k",), {"k": "ab"})}
@@ -98,7 +98,7 @@ def test_the_default_schedule_with_an_optimiser_is_log_spaced() -> None:
 
 
 def test_an_update_that_is_skipped_does_not_count() -> None:
-    """As a gradient scaler does when gradients overflow: optimizer.step is not called."""
+    """A gradient scaler does not call optimizer.step when gradients overflow."""
     model = net()
     optimizer = trained(model)
     probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(1))
@@ -246,7 +246,7 @@ def test_a_failing_probe_stops_the_training_if_asked_to() -> None:
     assert steps(probe) == [0]
 
 
-def test_ctrl_c_gets_through_and_what_was_recorded_stays(path: Path) -> None:
+def test_a_keyboard_interrupt_is_raised_and_the_record_stays(path: Path) -> None:
     probe = Echo(fails=(1,), error=KeyboardInterrupt).attach(net(), DATA, path=path).observe(0)
     with pytest.raises(KeyboardInterrupt):
         probe.observe(1)
@@ -285,7 +285,7 @@ def test_a_layer_that_never_fires_is_named_at_detach(path: Path) -> None:
     assert np.isnan(load(path)["information_x"].sel(layer="1.idle")).all()
 
 
-def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path) -> None:
+def test_the_file_is_written_even_if_a_warning_at_detach_is_an_error(path: Path) -> None:
     model = net()
     model[1].add_module("idle", nn.Linear(2, 2))
     probe = MutualInfoProbe(layers=["0", "1.idle"]).attach(model, DATA, path=path)
@@ -302,7 +302,7 @@ def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path)
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "error", "told"),
+    ("kwargs", "error", "message"),
     [
         ({"on_error": "ignore"}, ValueError, "Expected on_error to be 'warn' or 'raise'"),
         ({"optimizer": trained(net())}, ValueError, "hold parameters of this model, got none"),
@@ -311,28 +311,28 @@ def test_a_warning_at_detach_that_is_an_error_does_not_cost_the_file(path: Path)
     ],
 )
 def test_an_attachment_that_cannot_be_is_refused_and_leaves_no_file(
-    kwargs: dict[str, Any], error: type[Exception], told: str, path: Path
+    kwargs: dict[str, Any], error: type[Exception], message: str, path: Path
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         Echo().attach(net(), DATA, path=path, **kwargs)
     assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("probe", "told"),
+    ("probe", "message"),
     [
         (MutualInfoProbe(layers="nowhere_at_all"), "selects no layer"),
         (MutualInfoProbe(reduce="max"), "Expected reduce= to be None, 'last'"),
         (MutualInfoProbe(reduce=lambda z: z.view(7)), "Expected the probes to measure two inputs .* got RuntimeError"),
     ],
 )
-def test_a_setting_that_cannot_work_is_an_error_at_attach(probe: Probe, told: str, path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_setting_that_cannot_work_is_an_error_at_attach(probe: Probe, message: str, path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
         probe.attach(net(), DATA, path=path)
     assert list(path.parent.iterdir()) == []
 
 
-def test_an_optimiser_of_a_part_of_the_model_will_do() -> None:
+def test_an_optimizer_of_a_part_of_the_model_is_accepted() -> None:
     model = net()
     assert steps(Echo().attach(model, DATA, optimizer=torch.optim.SGD(model[2].parameters(), lr=0.1))) == [0]
 
@@ -381,7 +381,7 @@ def test_a_second_attach_replaces_the_first() -> None:
     assert steps(probe) == [5]
 
 
-def test_a_probe_that_is_gone_takes_its_hook_along() -> None:
+def test_the_hook_of_a_deleted_probe_removes_itself() -> None:
     model = net()
     optimizer = trained(model)
     probe = Echo().attach(model, DATA, optimizer=optimizer)
@@ -497,7 +497,7 @@ def test_names_are_prefixes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probes", "error", "told"),
+    ("probes", "error", "message"),
     [
         ([Echo(), Echo()], ValueError, r"got two called 'Echo'.*\('second', Echo"),
         ([("a", Echo()), ("a", Wide())], ValueError, "got two called 'a'"),
@@ -505,8 +505,8 @@ def test_names_are_prefixes() -> None:
         ([Echo], TypeError, "Expected probes and"),
     ],
 )
-def test_sets_that_cannot_be_are_refused(probes: Any, error: type[Exception], told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_sets_that_cannot_be_are_refused(probes: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         ProbeSet(probes).attach(net(), DATA)
 
 
@@ -531,7 +531,7 @@ def test_overwrite_starts_anew(path: Path) -> None:
     assert load(path)["step"].values.tolist() == [4]
 
 
-def test_resume_goes_on_where_the_optimiser_was(path: Path) -> None:
+def test_resume_continues_at_the_step_of_the_optimizer(path: Path) -> None:
     model = net()
     optimizer = trained(model)
     probe = ProbeSet([Echo()]).attach(model, DATA, optimizer=optimizer, schedule=every(2), path=path)
@@ -554,15 +554,15 @@ def test_a_resumed_step_replaces_the_old_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("probe", "data", "told"),
+    ("probe", "data", "message"),
     [
         (Echo(fails=(99,)), DATA, "probes"),
         (Echo(), {**DATA, "test": (X[8:11], Y[8:11])}, "data"),
     ],
 )
-def test_resume_refuses_another_configuration(probe: Probe, data: Any, told: str, path: Path) -> None:
+def test_resume_refuses_another_configuration(probe: Probe, data: Any, message: str, path: Path) -> None:
     Echo().attach(net(), DATA, path=path).observe(0).detach()
-    with pytest.raises(ValueError, match=rf"another configuration \({told}[^:]*: recorded"):
+    with pytest.raises(ValueError, match=rf"another configuration \({message}[^:]*: recorded"):
         probe.attach(net(), data, path=path, mode="resume")
 
 
@@ -594,7 +594,7 @@ def test_a_full_disk_does_not_stop_the_training(path: Path, monkeypatch: pytest.
 
 @pytest.fixture
 def child(path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Runs a loop of observations, with an ending of one's own, in a process of its own."""
+    """Run a loop of observations with a given ending in another process."""
     started = []
 
     def start(ending: str) -> subprocess.Popen[str]:
@@ -654,7 +654,7 @@ def test_the_end_of_the_process_writes_the_file_but_the_end_of_a_fork_does_not(
 
 
 class Unrolled(nn.Module):
-    """A cell called once for each position: as many times as the input is long."""
+    """A model that calls its cell once for each position of the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -683,7 +683,7 @@ def test_a_layer_called_more_often_on_one_split_is_read_at_its_last_call() -> No
 
 
 class Sometimes(nn.Module):
-    """Runs ``rare`` only if the first input of a batch is positive."""
+    """A model that runs ``rare`` only if the first input of a batch is positive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -727,7 +727,7 @@ def test_resume_refuses_other_data_of_the_same_size(path: Path) -> None:
         Echo().attach(net(), other, path=path, mode="resume")
 
 
-def test_overwriting_waits_for_the_first_observation(path: Path) -> None:
+def test_the_first_observation_replaces_the_old_files(path: Path) -> None:
     class Raising(Probe):
         def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
             raise RuntimeError("no")
@@ -769,13 +769,13 @@ def test_saving_over_a_recording_is_refused(path: Path) -> None:
         save(probe.series_, path)
 
 
-@pytest.mark.parametrize(("schedule", "told"), [(100, r"every\(100\)"), ([1, 2], r"at\(\[")])
-def test_a_schedule_that_is_no_function_says_what_to_write(schedule: Any, told: str) -> None:
-    with pytest.raises(TypeError, match=told):
+@pytest.mark.parametrize(("schedule", "message"), [(100, r"every\(100\)"), ([1, 2], r"at\(\[")])
+def test_a_schedule_that_is_no_function_is_refused_with_an_example(schedule: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
         Echo().attach(net(), DATA, schedule=schedule)
 
 
-def test_a_single_probe_in_a_set_says_what_to_write() -> None:
+def test_a_single_probe_in_place_of_a_list_is_refused_with_an_example() -> None:
     with pytest.raises(TypeError, match=r"ProbeSet\(\[Echo\(\)\]\)"):
         ProbeSet(Echo()).attach(net(), DATA)  # type: ignore[arg-type]
 
@@ -796,7 +796,7 @@ def test_functional_activations_are_the_default_layers_as_modules_are() -> None:
     np.testing.assert_array_equal(one["information_x"], other["information_x"])
 
 
-def test_a_full_disk_at_detach_is_said_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_detach_is_a_warning_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = Echo().attach(net(), DATA, path=path).observe(0).observe(1)
 
     def full(*_: Any) -> None:
@@ -815,7 +815,7 @@ def test_a_mode_without_a_path_is_refused() -> None:
         Echo().attach(net(), DATA, mode="resume")
 
 
-def test_weights_loaded_after_the_last_update_are_not_taken_for_it() -> None:
+def test_weights_loaded_after_the_last_update_are_not_observed() -> None:
     model = net()
     optimizer = trained(model)
     probe = Echo().attach(model, DATA, optimizer=optimizer)

@@ -1,4 +1,4 @@
-"""Ways to train: the steps are counted as docs/compatibility.md says, and the training comes out the same."""
+"""Tests of ways to train: steps are counted as docs/compatibility.md states, and the training is unchanged."""
 
 import warnings
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_every_way_has_a_row_and_every_row_a_way() -> None:
     assert names == [setup.name for setup in SETUPS]
 
 
-# -- what cannot be attached to is told ------------------------------------------------------------------------------
+# -- attachments that are refused -------------------------------------------------------------------------------------
 
 
 def refused(model: Any, **options: Any) -> str:
@@ -50,8 +50,8 @@ def test_a_lazy_model_that_is_not_initialised_is_refused() -> None:
     model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.Linear(4, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # lazy modules are a feature under development
-        assert "0.weight, 0.bias, 1.weight" in (told := refused(model))
-        assert "Expected initialised parameters" in told
+        assert "0.weight, 0.bias, 1.weight" in (message := refused(model))
+        assert "Expected initialised parameters" in message
         model(X)
     PerformanceProbe().attach(model, DATA).observe(0)
 
@@ -76,8 +76,8 @@ def test_an_average_is_not_counted_by_the_optimiser_of_the_model() -> None:
     assert "A copy that is not trained itself" in refused(average, optimizer=adam(model))
 
 
-def test_a_step_recorded_in_a_cuda_graph_is_told_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replays call no hooks; that none is called on CPU is not the point, the state of the stream is planted."""
+def test_a_step_recorded_in_a_cuda_graph_warns_and_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays of a graph call no hooks. The test sets the state of the stream, so it needs no GPU."""
     model = net()
     optimizer = adam(model)
     probe = PerformanceProbe().attach(model, DATA, optimizer=optimizer, schedule=every(1))
@@ -91,7 +91,7 @@ def test_a_step_recorded_in_a_cuda_graph_is_told_and_not_counted(monkeypatch: py
 
 
 def test_observing_makes_no_collective(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are all made by the wrapper, which is passed by."""
+    """The wrapper makes all collectives, and an observation does not call the wrapper."""
     from torch import distributed as dist
 
     def called(*_: Any) -> None:

@@ -257,11 +257,11 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "error", "told"), BAD, ids=[told for _, _, told in BAD])
-def test_a_context_that_cannot_work_is_refused(changes: dict[str, Any], error: type[Exception], told: str) -> None:
+@pytest.mark.parametrize(("changes", "error", "message"), BAD, ids=[message for _, _, message in BAD])
+def test_a_context_that_cannot_work_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     model = Tied()
     good = {"optimizer": OPTIMIZERS["SGD"](model), "step_fn": step_fn, "batches": batches}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         PerformanceProbe().attach(model, DATA, training=TrainingContext(**{**good, **changes}))
 
 
