@@ -41,8 +41,8 @@ class Snapshot:
         Values of one of the probe's variables at earlier steps of this recording, also if it was resumed. The array is
         empty if there are none.
     kept : function(name) -> array or None
-        Copy of a value that the probe returned with ``keep=True`` at the previous observation, also if the recording
-        was resumed. None at the first observation.
+        Copy of the last value of this name that the probe returned with ``keep=True`` before this observation, also if
+        the recording was resumed. None if there is none.
     training : TrainingContext or None
         The context of the training that was passed to ``attach``.
 
