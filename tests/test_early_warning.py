@@ -1,4 +1,4 @@
-"""EarlyWarning: what is planted is found, what lies ahead is not seen."""
+"""EarlyWarning: planted warnings are found, and later observations change no alarm."""
 
 from itertools import product
 from typing import Any
@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from probe import EarlyWarning
-from probe.progress import best_threshold, growth, slope
+from probe.progress.alarms import best_threshold, loss_slope, weight_norm_growth
 from probe.progress.runs import Curve, Run
 
 STEPS = np.unique(np.logspace(0, 5, 121).round())
@@ -171,12 +171,12 @@ def test_rivals_are_what_they_are_called() -> None:
     curves = {"test_loss": Curve(STEPS, loss), "curves": {"weight_norm_total": Curve(STEPS, norm)}}
     nothing: dict[str, Any] = {"onset": np.nan, "before_onset": np.nan, "end": np.nan, "train_accuracy": None}
     run = Run("", "", True, fit_end=100.0, fit_known=120.0, last_step=STEPS[-1], **nothing, **curves)  # type: ignore[arg-type]
-    found = slope(run)
+    found = loss_slope(run)
     for step, value in list(zip(*found, strict=True))[::7]:
         window = (np.log10(step + 1) - 0.25 <= X) & (step >= STEPS)
         assert value == pytest.approx(-np.polyfit(X[window], loss[window], 1)[0])
     assert found.steps[0] >= 120
-    grown = growth(run)
+    grown = weight_norm_growth(run)
     start = norm[STEPS <= 100][-1]
     assert grown.values == pytest.approx(norm[STEPS >= 120] / start - 1)
 
@@ -209,32 +209,32 @@ def test_a_group_left_out_teaches_nothing() -> None:
     assert thresholds["threshold"].values[0] == pytest.approx(alone)
     assert by_group.scores_.sel(rule="signal")["hits"] < 6
     kinds = {"a": one.isel(run=slice(3)), "b": one.isel(run=slice(3, 5))}
-    with pytest.raises(ValueError, match="runs of both kinds in the groups that are left"):
+    with pytest.raises(ValueError, match="runs of both kinds in the remaining groups"):
         EarlyWarning("signal", leave_out="group").fit(kinds)
 
 
 @pytest.mark.parametrize(
-    ("parameters", "curves", "told"),
+    ("parameters", "curves", "message"),
     [
-        ({"signal": "sinal"}, RUNS, "no measure 'sinal' in the curves; near names: signal"),
-        ({"rule": "fall"}, RUNS, "expected a rule among .* got 'fall'"),
-        ({"n_sustained": 0}, RUNS, "n_sustained from 1 on"),
-        ({"budget": 0.0}, RUNS, "a budget above 0"),
-        ({"leave_out": "seed"}, RUNS, "leave_out 'run' or 'group', got 'seed'"),
+        ({"signal": "sinal"}, RUNS, "Expected a measure in the curves, got 'sinal'; near names: signal"),
+        ({"rule": "fall"}, RUNS, "Expected a rule among .* got 'fall'"),
+        ({"n_sustained": 0}, RUNS, "n_sustained >= 1"),
+        ({"budget": 0.0}, RUNS, "budget > 0"),
+        ({"leave_out": "seed"}, RUNS, "leave_out='run' or 'group', got 'seed'"),
         ({"level": 1.0}, RUNS, "level between 0 and 1"),
-        ({}, RUNS.isel(run=slice(8)), r"expected 2 runs or more that generalise and 2 controls, .* got 8 and 0"),
-        ({}, RUNS.rename(train_accuracy="a"), "expected a train accuracy, got none"),
-        ({}, RUNS.assign(train_accuracy=RUNS["train_accuracy"] / 2), "expected a run with an end of fitting, got none"),
+        ({}, RUNS.isel(run=slice(8)), r"Expected 2 runs or more that generalise and 2 controls, .* got 8 and 0"),
+        ({}, RUNS.rename(train_accuracy="a"), "Expected a train accuracy, got none"),
+        ({}, RUNS.assign(train_accuracy=RUNS["train_accuracy"] / 2), "Expected a run with an end of fitting, got none"),
     ],
 )
-def test_bad_input_is_refused(parameters: dict[str, Any], curves: xr.Dataset, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_bad_input_is_refused(parameters: dict[str, Any], curves: xr.Dataset, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         EarlyWarning(**({"signal": "signal"} | parameters)).fit(curves)
 
 
 def test_a_signal_is_one_curve() -> None:
     layers = xr.concat([RUNS["signal"], RUNS["signal"] + 1], xr.DataArray(["a", "b"], dims="layer", name="layer"))
-    with pytest.raises(ValueError, match=r"'info' has 2: info\[a\], info\[b\]; name one"):
+    with pytest.raises(ValueError, match=r"got 2 of 'info'; pass one of info\[a\], info\[b\]"):
         EarlyWarning("info").fit(RUNS.assign(info=layers))
     assert EarlyWarning("info[b]").fit(RUNS.assign(info=layers)).scores_.sel(rule="signal")["hits"] == 8
 

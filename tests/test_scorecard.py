@@ -1,4 +1,4 @@
-"""Progress measures, judged: truth is planted, brute force, or another library."""
+"""Scores of progress measures; the truth is planted, brute force, or another library."""
 
 import re
 import runpy
@@ -280,12 +280,12 @@ def test_controls_that_are_on_their_way_are_named() -> None:
     runs = RUNS.assign(test_accuracy=RUNS["test_accuracy"].where(RUNS["run"] != 5, 0.4 * RUNS["test_accuracy"]))
     card = ProgressScorecard("early").fit(runs)
     assert card.runs_["generalises"].values.sum() == 7
-    assert "1 of 5 controls have left chance: on their way, or stuck above it" in card.notes_
+    assert "1 of 5 controls have left chance: they may generalise later, or never" in card.notes_
     runs["test_accuracy"][0] = 1.0
-    assert any("; 1 without an onset left aside" in note for note in ProgressScorecard("early").fit(runs).notes_)
+    assert any("; 1 without an onset ignored" in note for note in ProgressScorecard("early").fit(runs).notes_)
 
 
-def test_a_given_place_may_look_into_the_future_and_says_so() -> None:
+def test_a_given_place_may_use_the_future_and_is_noted() -> None:
     late = ProgressScorecard("early", at=60_000).fit(RUNS)
     assert of(late, "early")["auc_value"] == 0
     assert float(of(late, "early")["auc_value_p"]) == pytest.approx(2 / 495)  # of 12 over 4 labellings
@@ -383,13 +383,13 @@ def test_one_run_is_described() -> None:
     assert np.isfinite(one["lead"])
     flags = ("monotone", "tracks_loss", "separates_value", "separates_change", "leads", "gains", "predicts")
     assert {name: int(one[name]) for name in flags} == dict.fromkeys(flags, -1)
-    assert any("1 run(s) that generalise: 3 are needed" in note for note in card.notes_)
+    assert any("1 run(s) that generalise: 3 are required" in note for note in card.notes_)
     assert any("no controls" in note for note in card.notes_)
     assert np.isnan(card.cut_)
 
 
 def test_numbers_that_are_missing_have_a_flag() -> None:
-    """Whatever is not a number is said to be not measured."""
+    """The flag of a NaN is -1."""
     flags = {
         "monotonicity": "monotone", "loss_changes": "tracks_loss", "auc_value": "separates_value",
         "auc_change": "separates_change", "gain": "gains", "error": "gains",
@@ -400,7 +400,7 @@ def test_numbers_that_are_missing_have_a_flag() -> None:
             assert (scores[flag].values[np.isnan(scores[name].values)] == -1).all(), (name, flag)
 
 
-def test_without_test_loss_or_weight_norm_it_says_so() -> None:
+def test_a_missing_test_loss_or_weight_norm_is_noted() -> None:
     card = ProgressScorecard("early").fit(RUNS.drop_vars("test_loss"))
     assert of(card, "early")["tracks_loss"] == -1
     assert any("no test loss" in note for note in card.notes_)
@@ -419,10 +419,10 @@ def test_a_measure_that_never_moves_is_censored_not_dropped() -> None:
     assert one["leads"] == 0
 
 
-def test_which_runs_generalise_may_be_said() -> None:
-    said = [True] * 8 + [False] * 4
-    given = ProgressScorecard("early").fit(RUNS.drop_vars("test_accuracy"), said)
-    assert given.runs_["generalises"].values.tolist() == [int(one) for one in said]
+def test_runs_may_be_labelled_by_the_caller() -> None:
+    labels = [True] * 8 + [False] * 4
+    given = ProgressScorecard("early").fit(RUNS.drop_vars("test_accuracy"), labels)
+    assert given.runs_["generalises"].values.tolist() == [int(one) for one in labels]
     assert any("no onset of generalisation was found" in note for note in given.notes_)
     groups = {"a": RUNS.isel(run=slice(8)), "b": RUNS.isel(run=slice(8, 12))}
     partly = ProgressScorecard("early").fit(groups, {"a": [True] * 7 + [False]})
@@ -430,25 +430,25 @@ def test_which_runs_generalise_may_be_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "curves", "generalises", "told"),
+    ("parameters", "curves", "generalises", "message"),
     [
-        ({"measures": "erly"}, RUNS, None, "no measure 'erly' in the curves; near names: early"),
-        ({"measures": "early[train]"}, RUNS, None, r"no measure 'early\[train\]'"),
-        ({}, RUNS, [True] * 3, r"one for each of 12 runs, got bool of shape \(3,\)"),
+        ({"measures": "erly"}, RUNS, None, "got 'erly'; near names: early"),
+        ({"measures": "early[train]"}, RUNS, None, r"Expected a measure in the curves, got 'early\[train\]'"),
+        ({}, RUNS, [True] * 3, r"one per run \(12\), got bool of shape \(3,\)"),
         ({}, RUNS, [1] * 12, "got int64"),
-        ({}, {"a": RUNS}, {"b": True}, r"expected groups among \['a'\] in generalises, got \['b'\]"),
-        ({}, planted([None, None]), None, "got none of 2; no test accuracy ends at 0.9 or above: pass generalises="),
+        ({}, {"a": RUNS}, {"b": True}, r"Expected groups among \['a'\] in generalises, got \['b'\]"),
+        ({}, planted([None, None]), None, "got none of 2; no test accuracy ends at 0.9 or above; pass generalises="),
         ({}, planted([4000.0], fit_end=1e9), None, "got none of 1; left out, without an end of fitting: 0"),
-        ({}, RUNS.drop_vars("test_accuracy"), None, "expected a test accuracy to tell which runs generalise"),
-        ({}, [np.ones((3, 50))], None, "expected a list of groups of runs"),
-        ({"at": -1.0}, RUNS, None, "expected at > 0"),
-        ({"match": "epoch"}, RUNS, None, "expected match 'step' or 'fit_end', got 'epoch'"),
-        ({"level": 95}, RUNS, None, "expected level between 0 and 1, got 95"),
-        ({"measures": "same"}, RUNS.assign(same=0 * RUNS["clock"] + 2), None, "expected measures that change"),
+        ({}, RUNS.drop_vars("test_accuracy"), None, "Expected a test accuracy to label the runs that generalise"),
+        ({}, [np.ones((3, 50))], None, "Expected a list of groups of runs"),
+        ({"at": -1.0}, RUNS, None, "Expected at > 0"),
+        ({"match": "epoch"}, RUNS, None, "Expected match='step' or 'fit_end', got 'epoch'"),
+        ({"level": 95}, RUNS, None, "Expected level between 0 and 1, got 95"),
+        ({"measures": "same"}, RUNS.assign(same=0 * RUNS["clock"] + 2), None, "Expected measures that change"),
     ],
 )
-def test_bad_input_is_refused(parameters: dict[str, Any], curves: Any, generalises: Any, told: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=told):
+def test_bad_input_is_refused(parameters: dict[str, Any], curves: Any, generalises: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
         ProgressScorecard(**parameters).fit(curves, generalises)
 
 
@@ -501,9 +501,9 @@ DOCS = RESULTS.parents[1] / "docs"
 
 def test_what_the_page_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec("".join(re.findall(r"```python\n(.*?)```", (DOCS / "progress.md").read_text(), re.S)), {})
-    told = capsys.readouterr().out
-    assert "information_x[test, blocks.1]" in told
-    assert "multiple of fit_end" in told
+    output = capsys.readouterr().out
+    assert "information_x[test, blocks.1]" in output
+    assert "multiple of fit_end" in output
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
 COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555", "random": "#7d8f2e"}
-# For markers without a colour: the categorical palette of matplotlib.
-_DEFAULT_COLOURS = plt.rcParamsDefault["axes.prop_cycle"].by_key()["color"]
+# For markers without a colour: the colour cycle of matplotlib.
+_DEFAULT_COLOURS = tuple(f"C{i}" for i in range(10))
 
 
 def marker_labels(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:

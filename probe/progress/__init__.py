@@ -1,4 +1,4 @@
-"""Progress measures, judged: what a measure says about generalisation that the calendar does not say. No torch."""
+"""Tests of progress measures: is a measure related to generalisation beyond its relation to time? Without PyTorch."""
 
 import lazy_loader
 

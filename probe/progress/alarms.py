@@ -1,4 +1,4 @@
-"""Numbers that may raise an alarm, step by step from the past alone, and the threshold that they are set against."""
+"""Alarm statistics that depend on the past only, the choice of a threshold, and the scores of alarms."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,61 +7,61 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from probe.progress.runs import NOTHING, WEIGHT_NORM, Curve, Run
+from probe.progress.runs import EMPTY_CURVE, WEIGHT_NORM, Curve, Run
 from probe.stats.inference import mean_interval, separation
 
-_SLOPE_OVER = 0.25 + 1e-9  # decades; rounding must not cost an observation at the edge
+_SLOPE_WINDOW = 0.25 + 1e-9  # decades; the second term keeps an observation at the edge in spite of rounding
 
 
 class Statistic(NamedTuple):
-    """A number at each step that may raise an alarm: higher is more alarming, and only the past is in it."""
+    """A statistic at each step (n,): an alarm is raised where it reaches a threshold; it depends on the past only."""
 
     steps: np.ndarray
     values: np.ndarray
 
     def alarm(self, threshold: float) -> float:
-        """First step at or above the threshold; NaN if there is none."""
+        """Return the first step at or above the threshold, or NaN."""
         over = np.flatnonzero(self.values >= threshold)
         return float(self.steps[over[0]]) if len(over) else np.nan
 
     def highest(self, before: float) -> float:
-        """The largest value before a step; minus infinity if there is no observation."""
+        """Return the largest value before a step, or minus infinity without an observation."""
         return float(self.values[self.steps < before].max(initial=-np.inf))
 
 
 def _after_fit(run: Run, curve: Curve) -> Curve:
-    """The observations from where the end of fitting is known on: the last of the observations that show it."""
+    """Return the observations from the step on at which the end of fitting is known."""
     if np.isnan(run.fit_known):
-        return NOTHING
+        return EMPTY_CURVE
     return curve.between(run.fit_known, np.inf)
 
 
-def moved(run: Run, signal: str, rule: str, n_sustained: int) -> Statistic:
-    """The change since the end of fitting, or the value, that ``n_sustained`` observations in a row have reached.
+def sustained_change(run: Run, signal: str, rule: str, n_sustained: int) -> Statistic:
+    """Return the change since the end of fitting, or the value, that ``n_sustained`` observations in a row reach.
 
-    Of "drop" and "below" with the sign turned round, so that more is more alarming.
+    For "drop" and "below" the sign is reversed, so that an alarm is an upward crossing for all rules.
     """
-    curve = run.curves.get(signal, NOTHING)
+    curve = run.curves.get(signal, EMPTY_CURVE)
     steps, values = _after_fit(run, curve)
     origin = curve.until(run.fit_end) if rule in ("drop", "rise") else 0.0
     if np.isnan(origin) or len(steps) < n_sustained:
-        return Statistic(*NOTHING)
+        return Statistic(*EMPTY_CURVE)
     sign = 1 if rule in ("rise", "above") else -1
     windows = np.lib.stride_tricks.sliding_window_view(sign * (values - origin), n_sustained)
     return Statistic(steps[n_sustained - 1 :], windows.min(axis=1))
 
 
-def clock(run: Run) -> Statistic:
-    """log10 of the step over the end of fitting, at every observation of the train accuracy."""
+def time_since_fit(run: Run) -> Statistic:
+    """Return log10 of the step over the end of fitting, at each observation of the train accuracy."""
     steps = _after_fit(run, run.train_accuracy).steps if run.train_accuracy is not None else np.empty(0)
     return Statistic(steps, np.log10((steps + 1) / (run.fit_end + 1)))
 
 
-def slope(run: Run) -> Statistic:
-    """Fall of the test loss per decade: a straight line through the observations of the last quarter of a decade."""
-    steps, loss = run.test_loss or NOTHING
+def loss_slope(run: Run) -> Statistic:
+    """Return the fall of the test loss per decade: least squares over the last quarter of a decade."""
+    steps, loss = run.test_loss or EMPTY_CURVE
     x = np.log10(steps + 1)
-    first = np.searchsorted(x, x - _SLOPE_OVER)
+    first = np.searchsorted(x, x - _SLOPE_WINDOW)
     known = np.flatnonzero(np.arange(len(x)) - first >= 2)  # three observations
     y = loss - loss.mean() if len(loss) else loss
     sums = np.pad(np.cumsum([np.ones_like(x), x, y, x * x, x * y], axis=1), ((0, 0), (1, 0)))
@@ -69,18 +69,18 @@ def slope(run: Run) -> Statistic:
     return Statistic(*_after_fit(run, Curve(steps[known], -(n * sxy - sx * sy) / (n * sxx - sx**2))))
 
 
-def growth(run: Run) -> Statistic:
-    """Rise of the norm of the weights since the end of fitting, relative."""
+def weight_norm_growth(run: Run) -> Statistic:
+    """Return the relative rise of the norm of the weights since the end of fitting."""
     norm = run.curves[WEIGHT_NORM]
     steps, values = _after_fit(run, norm)
     return Statistic(steps, values / norm.until(run.fit_end) - 1)
 
 
 def best_threshold(runs: np.ndarray, controls: np.ndarray) -> float:
-    """The threshold with the largest share of runs less share of controls at or above it; of several the lowest.
+    """Return the threshold with the largest difference of the shares of runs and of controls at or above it.
 
-    Between two values it lies in the middle; minus infinity lets all pass, infinity none. Values may be minus infinity:
-    no observation.
+    Of several such thresholds, the lowest is returned. A threshold lies in the middle between two values. Minus
+    infinity raises an alarm at once, infinity never. A value of minus infinity is a run without an observation.
     """
     values = np.unique(np.concatenate([runs, controls]))
     values = values[np.isfinite(values)]
@@ -95,7 +95,7 @@ def alarm_table(
     thresholds: Mapping[str, Sequence[float]],
     budget: float,
 ) -> xr.Dataset:
-    """Alarms by (rule, run), as :class:`probe.EarlyWarning` has them; thresholds by rule are (run,)."""
+    """Return ``EarlyWarning.alarms_`` by (rule, run); the thresholds of each rule have the shape (run,)."""
     rows = [
         [
             _alarm(run, one.alarm(threshold), threshold, budget)
@@ -130,17 +130,17 @@ def _status(run: Run, alarm: float, budget: float) -> str:
     return "false alarm" if alarm <= budget else "quiet"
 
 
-def score(alarms: xr.Dataset, reached: Mapping[str, np.ndarray], level: float) -> xr.Dataset:
-    """Scores by rule, as :class:`probe.EarlyWarning` has them.
+def alarm_scores(alarms: xr.Dataset, reached: Mapping[str, np.ndarray], level: float) -> xr.Dataset:
+    """Return ``EarlyWarning.scores_``, the scores by rule.
 
     Parameters
     ----------
     alarms : xarray.Dataset
-        Of :func:`alarm_table`.
+        From :func:`alarm_table`.
     reached : mapping of str to array of shape (run,)
-        By rule: the largest value of its statistic before generalisation, in controls within the budget.
+        By rule, the largest value of the statistic before generalisation; in controls, within the budget.
     level : float
-        Of the intervals and of the test.
+        Coverage of the intervals; the test has the size ``1 - level``.
     """
     kinds = alarms["generalises"].values == 1
     rows = [_score(alarms.sel(rule=name), reached[name], kinds, level) for name in reached]
@@ -155,7 +155,9 @@ def _score(alarms: xr.Dataset, reached: np.ndarray, kinds: np.ndarray, level: fl
     low, high = _share_interval(wrong, n_controls, level)
     leads, steps = (alarms[key].values[alarms["status"].values == "hit"] for key in ("lead", "lead_steps"))
     lead = mean_interval(leads, level)
-    reached = np.maximum(reached, reached[np.isfinite(reached)].min(initial=0.0) - 1)  # no observation: the lowest
+    reached = np.maximum(
+        reached, reached[np.isfinite(reached)].min(initial=0.0) - 1
+    )  # without an observation: below all others
     split = separation(reached[kinds], reached[~kinds], level=level)
     return {
         "hits": hits,

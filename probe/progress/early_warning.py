@@ -1,4 +1,4 @@
-"""EarlyWarning: an alarm during training that generalisation is coming, learnt on runs and judged on runs left out."""
+"""EarlyWarning: an alarm before generalisation, with a threshold that is learnt on some runs and tested on others."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -10,8 +10,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.phases.curves import Curves
 from probe.phases.detector import PhaseDetector
-from probe.progress.alarms import Statistic, alarm_table, best_threshold, clock, growth, moved, score, slope
-from probe.progress.runs import WEIGHT_NORM, Generalises, Reading, Run, one_measure, read_runs
+from probe.progress.alarms import (
+    Statistic,
+    alarm_scores,
+    alarm_table,
+    best_threshold,
+    loss_slope,
+    sustained_change,
+    time_since_fit,
+    weight_norm_growth,
+)
+from probe.progress.runs import WEIGHT_NORM, Generalises, RecordedRuns, Run, one_measure, read_runs
 from probe.progress.tables import warning_table
 
 RULES = ("drop", "rise", "below", "above")
@@ -20,7 +29,7 @@ _LEAST = 2  # runs of each kind, so that one can be left out
 
 
 class EarlyWarning(BaseEstimator):
-    """Give alarm when a signal, after fitting has ended, goes as far as it goes in runs that are about to generalise.
+    """Estimator of an alarm: raised when a signal, after the end of fitting, reaches a threshold.
 
     Parameters
     ----------
@@ -28,37 +37,37 @@ class EarlyWarning(BaseEstimator):
         A variable, or one of its curves, as :class:`probe.ProgressScorecard` names them:
         ``"information_x[test, blocks.1]"``.
     rule : "drop", "rise", "below" or "above"
-        What is compared with the threshold: the fall or rise since the end of fitting, or the value itself.
+        Quantity that is compared with the threshold: the fall or rise since the end of fitting, or the value.
     threshold : float, optional
-        In units of the signal; None learns it. Of "drop" and "rise" the size of the change, so above 0 as a rule.
+        In units of the signal; by default it is learnt. For "drop" and "rise", the size of the change.
     n_sustained : int
-        Observations in a row that must be beyond the threshold; the alarm comes at the last of them.
+        Observations in a row that must reach the threshold; the alarm is raised at the last of them.
     budget : float, optional
-        Steps within which an alarm in a control counts as false; None takes the end of the shortest record of all runs.
+        Steps within which an alarm in a control counts as false; by default the end of the shortest record.
     detector : PhaseDetector, optional
-        Where the markers come from, with the names of the roles; None takes the defaults. Fitting must have ended by a
-        train accuracy: what a train loss ends at is known only afterwards.
+        Finds the markers; its roles name the curves. The end of fitting must come from a train accuracy, because the
+        final train loss is known only after the run.
     generalises_at : float
         Test accuracy at the end of a run that generalises, see :class:`probe.ProgressScorecard`.
     level : float
-        Level of the intervals.
+        Coverage of the intervals.
     leave_out : "run" or "group"
-        What a run's threshold is learnt without, in ``alarms_`` and ``scores_``: itself, or all runs of its group. The
-        second asks whether a threshold holds for another task.
+        Runs without which the threshold of a run is learnt, in ``alarms_`` and ``scores_``: the run itself, or all runs
+        of its group. "group" tests whether a threshold is valid for another task.
 
     Attributes
     ----------
     threshold_ : float
-        Learnt on all runs: the one with the largest share of hits less the share of false alarms, of several the one
-        that gives alarm earliest. ``-inf`` (for "below" ``inf``): alarm as soon as fitting has ended; the signal tells
-        nothing more. ``inf``: never.
+        Threshold learnt on all runs: largest share of hits minus share of false alarms; of several, the one with the
+        earliest alarm. ``-inf`` (for "below" ``inf``) raises an alarm as soon as fitting has ended: the signal adds no
+        information. ``inf`` (for "below" ``-inf``) never raises one.
     alarms_ : xarray.Dataset
-        By (rule, run), each with the threshold learnt on the *other* runs or groups: ``step`` (NaN: no alarm),
-        ``threshold``, ``status`` ("hit": before test accuracy leaves chance; "late", "miss"; of controls "false alarm",
-        "quiet"), ``lead`` (dex) and ``lead_steps`` (NaN unless a hit). By run: ``generalises``, ``group``,
-        ``generalisation_onset``, ``fit_end``. The rule "signal" is this one; beside it stand the rivals that need no
-        probe: "multiple of fit_end", "slope of the test loss" (its fall per decade, over the last quarter of one) and
-        "growth of the weight norm".
+        By (rule, run), with the threshold learnt on the *other* runs or groups: ``step`` (NaN without an alarm),
+        ``threshold``, ``status`` ("hit" if before test accuracy leaves chance, "late", "miss"; for controls "false
+        alarm", "quiet"), ``lead`` (dex) and ``lead_steps`` (NaN without a hit). By run: ``generalises``, ``group``,
+        ``generalisation_onset``, ``fit_end``. The rule "signal" is this alarm. The other rules are baselines that need
+        no probe: "multiple of fit_end", "slope of the test loss" (its fall per decade, over the last quarter of a
+        decade) and "growth of the weight norm".
     scores_ : xarray.Dataset
         By rule: ``hits``, ``late``, ``misses``, ``false_alarms``, ``n_runs``, ``n_controls``; ``false_alarm_rate`` with
         ``_lower`` and ``_upper`` (Clopper and Pearson; NaN without controls); mean ``lead`` of the hits (dex) with
@@ -66,12 +75,38 @@ class EarlyWarning(BaseEstimator):
         two-sided) of the largest value reached before generalisation, in controls within the budget; its flag
         ``separates`` (1 yes, 0 no, -1 not measured).
     notes_ : list of str
-        What was assumed, left out, or cannot be told.
+        Assumptions, runs that were left out, and scores that could not be measured.
+
+    See Also
+    --------
+    ProgressScorecard : Scores of several measures.
 
     Notes
     -----
-    An alarm is never given before three observations have shown that fitting has ended, and rests on nothing after it:
-    ``predict`` on the record so far gives the same alarm as on the whole.
+    An alarm is raised only after three observations have established the end of fitting. It does not depend on later
+    observations: ``predict`` on the first part of a record returns the same alarm as on the whole record.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import EarlyWarning
+    >>> steps = np.unique(np.geomspace(1, 1e4, 60).round())
+    >>> noise = 0.01 * np.random.default_rng(0).standard_normal((8, len(steps)))
+    >>> onset = np.array([1000, 1300, 1700, 2000] + 4 * [np.inf])[:, None]  # the last four are controls
+    >>> test = 1.0 * (steps >= onset)
+    >>> fall = np.log10(np.maximum(3 * steps / onset, 1))  # begins at one third of the onset
+    >>> curves = {
+    ...     "train_accuracy": np.tile(steps >= 100, (8, 1)) * 1.0, "test_accuracy": test, "test_loss": 3 - test + noise,
+    ...     "signal": 1 - fall + noise,
+    ... }
+    >>> curves = xr.Dataset({k: (("run", "step"), v) for k, v in curves.items()}, {"step": steps, "run": range(8)})
+    >>> warning = EarlyWarning("signal", "drop").fit(curves)
+    >>> one = warning.scores_.sel(rule="signal")
+    >>> print(int(one["hits"]), int(one["false_alarms"]))
+    4 0
+    >>> bool((warning.predict(curves)[:4] < onset[:4, 0]).all())
+    True
     """
 
     def __init__(
@@ -98,55 +133,76 @@ class EarlyWarning(BaseEstimator):
         self.leave_out = leave_out
 
     def fit(self, curves: Curves | PathLike[str] | str | Any, generalises: Generalises = None) -> Self:
-        """Learn the threshold, and judge it on each run with what the others teach.
+        """Learn the threshold on all runs, and score the alarm of each run with a threshold from the other runs.
 
         Parameters
         ----------
         curves, generalises
-            As :meth:`probe.ProgressScorecard.fit` takes them.
+            As for :meth:`probe.ProgressScorecard.fit`.
+
+        Returns
+        -------
+        EarlyWarning
 
         Raises
         ------
         TypeError, ValueError
-            For curves that cannot be read, an unknown signal, parameters out of range, or runs that cannot teach a
-            threshold: it takes two that generalise and two controls.
+            If curves cannot be read, the signal is unknown, a parameter is out of range, or there are fewer than two
+            runs that generalise or two controls, so that no threshold can be learnt.
         """
         self._check()
-        reading = self._read(curves, generalises)
-        self.signal_ = one_measure(list(reading.measures), self.signal)
-        runs, self.notes_ = _judged(reading)
+        recorded = self._read(curves, generalises)
+        self.signal_ = one_measure(list(recorded.measures), self.signal)
+        runs, self.notes_ = _judged(recorded)
         kinds = np.array([run.generalises for run in runs])
-        teach = min(kinds.sum(), (~kinds).sum()) >= _LEAST
-        if self.threshold is None and not teach:
+        enough = min(kinds.sum(), (~kinds).sum()) >= _LEAST
+        if self.threshold is None and not enough:
             raise ValueError(
-                f"expected {_LEAST} runs or more that generalise and {_LEAST} controls, each with an end of fitting, "
+                f"Expected {_LEAST} runs or more that generalise and {_LEAST} controls, each with an end of fitting, "
                 f"got {kinds.sum()} and {(~kinds).sum()}; add runs, or pass threshold="
             )
         self.budget_ = min(run.last_step for run in runs) if self.budget is None else float(self.budget)
-        rules = self._rules(runs, with_rivals=teach)
+        rules = self._rules(runs, with_baselines=enough)
         reached = {name: self._reached(rules[name], runs) for name in rules}
         others = self._others(runs)
         thresholds = {name: [self._learn(name, reached[name][i], kinds[i]) for i in others] for name in rules}
         self.threshold_ = self._sign * self._learn(_OWN, reached[_OWN], kinds)
         self.alarms_ = alarm_table(runs, rules, thresholds, self.budget_)
         self.alarms_["threshold"].loc[{"rule": _OWN}] *= self._sign
-        self.scores_ = score(self.alarms_, reached, self.level)
-        if not teach:
-            self.notes_.append(f"rivals are learnt from {_LEAST} runs or more of each kind: not compared")
+        self.scores_ = alarm_scores(self.alarms_, reached, self.level)
+        if not enough:
+            self.notes_.append(f"baselines are learnt from {_LEAST} runs or more of each kind: not compared")
         elif _NORM not in rules:
-            self.notes_.append(f"no {WEIGHT_NORM} in every run: its growth is not among the rivals")
+            self.notes_.append(f"no {WEIGHT_NORM} in every run: its growth is not among the baselines")
         return self
 
     def predict(self, curves: Curves | PathLike[str] | str | Any) -> np.ndarray:
-        """Step of the alarm by run (run,); NaN: none so far. Curves as in :meth:`fit`, with the signal by its name."""
+        """Return the step of the alarm of each run.
+
+        Parameters
+        ----------
+        curves
+            Curves as for :meth:`fit`, with the signal; the runs may be in progress.
+
+        Returns
+        -------
+        array of shape (run,)
+            NaN if there is no alarm so far.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
         check_is_fitted(self)
-        reading = self._read(curves, None, complete=False)
-        signal = one_measure(list(reading.measures), self.signal_)
+        recorded = self._read(curves, None, complete=False)
+        signal = one_measure(list(recorded.measures), self.signal_)
         threshold = self._sign * self.threshold_
-        return np.array([moved(run, signal, self.rule, self.n_sustained).alarm(threshold) for run in reading.runs])
+        statistics = [sustained_change(run, signal, self.rule, self.n_sustained) for run in recorded.runs]
+        return np.array([one.alarm(threshold) for one in statistics])
 
     def table(self, *, markdown: bool = False) -> str:
-        """A line for each rule; with the threshold and the notes, unless ``markdown``."""
+        """Return a table with one line per rule, the threshold and the notes; the lines only if ``markdown``."""
         check_is_fitted(self)
         if markdown:
             return warning_table(self.scores_, [], markdown=True)
@@ -155,24 +211,26 @@ class EarlyWarning(BaseEstimator):
 
     def _check(self) -> None:
         if self.rule not in RULES:
-            raise ValueError(f"expected a rule among {RULES}, got {self.rule!r}")
+            raise ValueError(f"Expected a rule among {RULES}, got {self.rule!r}; pass one of them")
         if self.leave_out not in ("run", "group"):
-            raise ValueError(f"expected leave_out 'run' or 'group', got {self.leave_out!r}")
+            raise ValueError(f"Expected leave_out='run' or 'group', got {self.leave_out!r}; pass one of them")
         if self.n_sustained < 1:
-            raise ValueError(f"expected n_sustained from 1 on, got {self.n_sustained}")
+            raise ValueError(f"Expected n_sustained >= 1, got {self.n_sustained}; pass 1 or more observations")
         if self.budget is not None and not self.budget > 0:
-            raise ValueError(f"expected a budget above 0 steps, got {self.budget}; None takes the shortest record")
+            raise ValueError(f"Expected budget > 0 steps, got {self.budget}; pass None for the shortest record")
         for name in ("level", "generalises_at"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"expected {name} between 0 and 1, got {getattr(self, name)}")
+                raise ValueError(
+                    f"Expected {name} between 0 and 1, got {getattr(self, name)}; pass a share such as 0.9"
+                )
 
     @property
     def _sign(self) -> int:
-        """Thresholds of "below" in units of the signal are those of the statistic turned round."""
+        """Return -1 for "below", whose statistic is the signal with the sign reversed, and 1 for the other rules."""
         return -1 if self.rule == "below" else 1
 
-    def _read(self, curves: Any, generalises: Generalises, *, complete: bool = True) -> Reading:
-        reading = read_runs(
+    def _read(self, curves: Any, generalises: Generalises, *, complete: bool = True) -> RecordedRuns:
+        recorded = read_runs(
             curves,
             generalises,
             detector=self.detector,
@@ -180,26 +238,26 @@ class EarlyWarning(BaseEstimator):
             level=self.generalises_at,
             complete=complete,
         )
-        if any(run.train_accuracy is None for run in reading.runs):
+        if any(run.train_accuracy is None for run in recorded.runs):
             raise ValueError(
-                "expected a train accuracy, got none: by a train loss alone the end of fitting is known only "
-                "afterwards; name it in the detector"
+                "Expected a train accuracy, got none (from a train loss, the end of fitting is known only after the "
+                "run); pass detector=PhaseDetector(train_accuracy=...)"
             )
-        return reading
+        return recorded
 
-    def _rules(self, runs: Sequence[Run], *, with_rivals: bool) -> dict[str, list[Statistic]]:
-        """By rule and run: its own, and those of the rivals that every run has."""
-        found = {_OWN: [moved(run, self.signal_, self.rule, self.n_sustained) for run in runs]}
-        if with_rivals:
-            found[_CLOCK] = [clock(run) for run in runs]
-        if with_rivals and all(run.test_loss is not None for run in runs):
-            found[_SLOPE] = [slope(run) for run in runs]
-        if with_rivals and all(WEIGHT_NORM in run.curves for run in runs):
-            found[_NORM] = [growth(run) for run in runs]
+    def _rules(self, runs: Sequence[Run], *, with_baselines: bool) -> dict[str, list[Statistic]]:
+        """Return the statistics by rule and run: of this alarm, and of the baselines that every run has."""
+        found = {_OWN: [sustained_change(run, self.signal_, self.rule, self.n_sustained) for run in runs]}
+        if with_baselines:
+            found[_CLOCK] = [time_since_fit(run) for run in runs]
+        if with_baselines and all(run.test_loss is not None for run in runs):
+            found[_SLOPE] = [loss_slope(run) for run in runs]
+        if with_baselines and all(WEIGHT_NORM in run.curves for run in runs):
+            found[_NORM] = [weight_norm_growth(run) for run in runs]
         return found
 
     def _reached(self, statistics: Sequence[Statistic], runs: Sequence[Run]) -> np.ndarray:
-        """Largest value before generalisation, in controls within the budget: (run,)."""
+        """Return the largest value before generalisation (run,); in controls, within the budget."""
         ends = [run.onset if run.generalises else np.nextafter(self.budget_, np.inf) for run in runs]
         return np.array([one.highest(end) for one, end in zip(statistics, ends, strict=True)])
 
@@ -209,25 +267,25 @@ class EarlyWarning(BaseEstimator):
         return best_threshold(reached[kinds], reached[~kinds])
 
     def _others(self, runs: Sequence[Run]) -> np.ndarray:
-        """Which runs teach the threshold of each run: bool (run, run)."""
+        """Return for each run the runs that its threshold is learnt on: bool (run, run)."""
         if self.leave_out == "run":
             return ~np.eye(len(runs), dtype=bool)
         groups, kinds = np.array([run.group for run in runs]), np.array([run.generalises for run in runs])
         others = groups[:, None] != groups
         if self.threshold is None and not ((others & kinds).any(axis=1) & (others & ~kinds).any(axis=1)).all():
             raise ValueError(
-                "expected runs of both kinds in the groups that are left when one is left out, got "
+                "Expected runs of both kinds in the remaining groups when one group is left out, got "
                 f"{dict(zip(groups.tolist(), kinds.tolist(), strict=True))}; add groups, or pass leave_out='run'"
             )
         return others
 
 
-def _judged(reading: Reading) -> tuple[list[Run], list[str]]:
-    """Runs with an end of fitting and, if they generalise, an onset; and what was left out."""
+def _judged(recorded: RecordedRuns) -> tuple[list[Run], list[str]]:
+    """Return the runs with an end of fitting and, if they generalise, an onset; and notes on the other runs."""
     without = {
-        "an end of fitting": [run for run in reading.runs if np.isnan(run.fit_end)],
+        "an end of fitting": [run for run in recorded.runs if np.isnan(run.fit_end)],
         "an onset of generalisation": [
-            run for run in reading.runs if run.generalises and np.isnan(run.onset) and not np.isnan(run.fit_end)
+            run for run in recorded.runs if run.generalises and np.isnan(run.onset) and not np.isnan(run.fit_end)
         ],
     }
     notes = [
@@ -236,7 +294,7 @@ def _judged(reading: Reading) -> tuple[list[Run], list[str]]:
         if runs
     ]
     out = {id(run) for runs in without.values() for run in runs}
-    kept = [run for run in reading.runs if id(run) not in out]
+    kept = [run for run in recorded.runs if id(run) not in out]
     if not kept:
-        raise ValueError("expected a run with an end of fitting, got none; " + "; ".join(notes))
-    return kept, [*reading.notes, *notes]
+        raise ValueError("Expected a run with an end of fitting, got none; record longer runs. " + "; ".join(notes))
+    return kept, [*recorded.notes, *notes]

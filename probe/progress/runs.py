@@ -1,6 +1,7 @@
-"""A recorded run: its markers, and one curve for each measure.
+"""Recorded runs: markers, one curve per measure, and the label of each run (it generalises, or it is a control).
 
-Steps are optimiser updates (or whatever the axis is); times are compared on ``log10(step + 1)``.
+:func:`read_runs` reads groups of runs with any steps and lengths. Steps are optimiser updates or another axis; they
+are compared on ``log10(step + 1)``.
 """
 
 import os
@@ -17,44 +18,50 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
+from probe.errors import ProbeWarning
 from probe.phases.curves import named
 from probe.phases.detector import PhaseDetector
 from probe.phases.roles import Roles
 
-WEIGHT_NORM = "weight_norm_total"  # as WeightsProbe records it
+WEIGHT_NORM = "weight_norm_total"  # the variable of WeightsProbe
+Generalises = Mapping[str, Any] | ArrayLike | None
+
+_ROLES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
+_NO_MEASURES = ("_se", "_lower", "_upper", "_ceiling")  # suffixes of error bars and bounds
+_LAST = 3  # observations whose median is the test accuracy at the end, since the last one may be a spike
 
 
 class Curve(NamedTuple):
-    """What was observed of one measure in one run: steps and values, both (n,), none missing."""
+    """Observations of one measure in one run: steps and values, both (n,), without missing values."""
 
     steps: np.ndarray
     values: np.ndarray
 
     def until(self, step: float) -> float:
-        """The last value observed up to a step; NaN if there is none."""
+        """Return the last value observed up to a step, or NaN."""
         k = int(np.searchsorted(self.steps, step, side="right"))
         return float(self.values[k - 1]) if k else np.nan
 
     def between(self, first: float, last: float) -> "Curve":
-        """The observations from one step to another, both included."""
+        """Return the observations from one step to another, both included."""
         inside = (self.steps >= first) & (self.steps <= last)
         return Curve(self.steps[inside], self.values[inside])
 
 
-NOTHING = Curve(np.empty(0), np.empty(0))  # of a measure that a run lacks
+EMPTY_CURVE = Curve(np.empty(0), np.empty(0))  # a measure that was not recorded
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run: steps of its markers (NaN where they were not found), and its curves."""
+    """A run: steps of its markers (NaN if they were not found), and its curves."""
 
     name: str
     group: str
     generalises: bool
     fit_end: float
-    fit_known: float  # the last of the observations that show that fitting has ended
-    onset: float  # test accuracy leaves chance
-    before_onset: float  # the observation before that
+    fit_known: float  # last of the observations that establish the end of fitting
+    onset: float  # of generalisation: test accuracy rises above chance
+    before_onset: float  # the observation before the onset
     end: float
     last_step: float
     test_loss: Curve | None
@@ -63,38 +70,35 @@ class Run:
 
     @property
     def window_end(self) -> float:
-        """End of generalisation; of the record, if that came first."""
+        """Return the end of generalisation, or the end of the record if it comes first."""
         return self.last_step if np.isnan(self.end) else self.end
 
 
-Generalises = Mapping[str, Any] | ArrayLike | None
-
-_ROLES = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
-_NO_MEASURES = ("_se", "_lower", "_upper", "_ceiling")  # error bars and bounds of what they stand beside
-_LAST = 3  # observations whose median is the test accuracy at the end: the last one may be a spike
-
-
 def groups_of(curves: Any) -> list[tuple[str, Any]]:
-    """Groups by name; curves that are no groups are one."""
+    """Return the groups by name; curves of one kind are one group."""
     whole = (pd.DataFrame, Mapping, str, os.PathLike)  # a Dataset is a Mapping
     if isinstance(curves, Mapping) and not isinstance(curves, xr.Dataset):
         if curves and all(isinstance(one, whole) for one in curves.values()):
             return [(str(name), one) for name, one in curves.items()]
     elif isinstance(curves, (list, tuple)):
         if not curves or not all(isinstance(one, whole) for one in curves):
-            raise TypeError(f"expected a list of groups of runs, each with named curves, got {type(curves).__name__}")
+            raise TypeError(
+                f"Expected a list of groups of runs, each with named curves, got {type(curves).__name__}; pass a "
+                "Dataset, a DataFrame, a mapping of arrays or a path for each group"
+            )
         return [(str(i), one) for i, one in enumerate(curves)]
     return [("", curves)]
 
 
-def labels_given(generalises: Generalises, groups: Sequence["Group"]) -> list[list[bool | None]]:
-    """What the caller says of each run of each group; None is nothing."""
+def given_labels(generalises: Generalises, groups: Sequence["Group"]) -> list[list[bool | None]]:
+    """Return the labels of the caller for each run of each group; None where there is no label."""
     sizes = [group.n_runs for group in groups]
     if generalises is None:
         return [[None] * n for n in sizes]
     if isinstance(generalises, Mapping):
         if foreign := set(generalises) - {group.name for group in groups}:
-            raise ValueError(f"expected groups among {[g.name for g in groups]} in generalises, got {sorted(foreign)}")
+            names = [group.name for group in groups]
+            raise ValueError(f"Expected groups among {names} in generalises, got {sorted(foreign)}; pass these names")
         values = [generalises.get(group.name) for group in groups]
         return [_flags(value, n) if value is not None else [None] * n for value, n in zip(values, sizes, strict=True)]
     every, ends = _flags(generalises, sum(sizes)), np.cumsum([0, *sizes])
@@ -105,20 +109,21 @@ def _flags(values: Any, n: int) -> list[bool | None]:
     array = np.asarray(values)
     if array.dtype.kind != "b" or array.shape not in ((), (n,)):
         raise ValueError(
-            f"expected generalises as one bool, or one for each of {n} runs, got {array.dtype} of shape {array.shape}"
+            f"Expected generalises as one bool, or one per run ({n}), got {array.dtype} of shape {array.shape}; pass "
+            "one bool per run, or a mapping from groups to bools"
         )
     return [bool(value) for value in np.broadcast_to(array, n)]
 
 
 class Group:
-    """Runs with the same steps; of runs that are ``going_on`` a curve may be empty yet, or look like a flag."""
+    """Runs with the same steps. Curves of runs that are ``going_on`` may be empty, or resemble flags."""
 
     def __init__(self, name: str, curves: Any, detector: PhaseDetector | None, *, going_on: bool) -> None:
         fitted = clone(detector or PhaseDetector()).set_params(information="(not used)").fit(curves)
         self.name, self.dataset, self.markers, self.n_runs = name, fitted.curves_, fitted.markers_, fitted.n_runs_
         wanted = {role: named(self.dataset, getattr(fitted, role)) for role in _ROLES}
-        with warnings.catch_warnings():  # the detector has said it all
-            warnings.simplefilter("ignore", UserWarning)
+        with warnings.catch_warnings():  # the detector has issued them already
+            warnings.simplefilter("ignore", ProbeWarning)
             roles = Roles(self.dataset, wanted, layer=fitted.layer, split=fitted.split)
         self._going_on, self._sustained = going_on, fitted.n_sustained
         self.notes = [note for note in fitted.notes_ if not note.startswith("information")]
@@ -127,7 +132,7 @@ class Group:
         self._accuracies = {wanted["train_accuracy"], wanted["test_accuracy"]}
 
     def labels(self) -> dict[str, str]:
-        """Name of each measure, and of the variable that it is a part of."""
+        """Return the name of each measure, with the variable that contains it."""
         return {label: variable for variable in self._variables() for label, _ in self._parts(variable)}
 
     def _variables(self) -> list[str]:
@@ -143,7 +148,7 @@ class Group:
         ]
 
     def _parts(self, variable: str) -> Iterator[tuple[str, xr.DataArray]]:
-        """Curves over step, or (run, step), for each label of the other dimensions, unless nothing was measured."""
+        """Return the curves over step, or (run, step), of each label of the other dimensions that was measured."""
         array = self.dataset[variable]
         others = [str(dim) for dim in array.dims if dim not in ("run", "step")]
         for labels in product(*(range(array.sizes[dim]) for dim in others)):
@@ -153,17 +158,17 @@ class Group:
                 yield (f"{variable}[{label}]" if others else variable), one
 
     def runs(self, given: Sequence[bool | None], wanted: set[str], level: float) -> Iterator[Run]:
-        """The runs, with the curves of the wanted measures."""
+        """Return the runs, with the curves of the wanted measures."""
         parts = {label: one for variable in self._variables() for label, one in self._parts(variable)}
         rows = {label: self._rows(one) for label, one in parts.items() if label in wanted}
         loss, accuracy, fitting = (self._rows(self._roles[k]) for k in ("test_loss", "test_accuracy", "train_accuracy"))
-        for i, said in enumerate(given):
+        for i, label in enumerate(given):
             step, lower = ({str(m): float(self.markers[k].isel(run=i).sel(marker=m)) for m in
                             ("fit_end", "generalisation_onset", "end")} for k in ("step", "lower"))  # fmt: skip
             yield Run(
                 name=f"{self.name} {self.markers['run'].values[i]}".strip(),
                 group=self.name,
-                generalises=_ends_high(accuracy[i] if accuracy else None, level) if said is None else said,
+                generalises=_ends_high(accuracy[i] if accuracy else None, level) if label is None else label,
                 fit_end=step["fit_end"],
                 fit_known=_after(fitting[i], step["fit_end"], self._sustained - 1) if fitting else np.nan,
                 onset=step["generalisation_onset"],
@@ -185,33 +190,33 @@ class Group:
 
 
 def _is_flag(array: xr.DataArray) -> bool:
-    """Whether all values are -1, 0 or 1, as those of flags are; a merge with other steps makes them floats."""
+    """Return whether all values are -1, 0 or 1, as in flags; a merge with other steps converts flags to floats."""
     return bool(array.isin((-1, 0, 1)).where(array.notnull(), True).all())
 
 
 def _after(curve: Curve, step: float, n: int) -> float:
-    """The step of the observation that comes ``n`` after the one at this step."""
+    """Return the step of the observation that is ``n`` observations after the one at this step."""
     place = int(np.searchsorted(curve.steps, step)) + n
-    return float(curve.steps[place]) if place < len(curve.steps) else np.nan  # a step of NaN is beyond the last
+    return float(curve.steps[place]) if place < len(curve.steps) else np.nan  # NaN sorts beyond the last step
 
 
 def _ends_high(accuracy: Curve | None, level: float) -> bool:
     if accuracy is None:
         raise ValueError(
-            "expected a test accuracy to tell which runs generalise, got none; name it in the detector, or pass "
-            "generalises="
+            "Expected a test accuracy to label the runs that generalise, got none; pass "
+            "detector=PhaseDetector(test_accuracy=...) or generalises="
         )
     last = accuracy.values[-_LAST:]
     return len(last) > 0 and bool(np.median(last) >= level)
 
 
-class Reading(NamedTuple):
-    """All runs, the measures (by the variable that they come from), the baselines among them, what was assumed."""
+class RecordedRuns(NamedTuple):
+    """All runs of all groups, and their measures."""
 
     runs: list[Run]
-    measures: dict[str, str]
-    baselines: list[str]
-    notes: list[str]
+    measures: dict[str, str]  # name of each measure, and its variable
+    baselines: list[str]  # names of the measures that are losses or the norm of the weights
+    notes: list[str]  # assumptions, and what was left out
 
 
 def read_runs(
@@ -223,63 +228,69 @@ def read_runs(
     level: float,
     complete: bool = True,
     beside_baselines: bool = False,
-) -> Reading:
-    """Runs of one or more groups.
+) -> RecordedRuns:
+    """Read the runs of one or more groups.
 
     Parameters
     ----------
     curves
-        As :meth:`probe.PhaseDetector.fit` takes them, or a list or a mapping of such: groups of runs, whose steps and
+        Curves as for :meth:`probe.PhaseDetector.fit`, or a list or a mapping of them: groups of runs, whose steps and
         lengths may differ.
     generalises
-        Whether the runs generalise: a bool for each run, in order, or a mapping from names of groups to one bool or
-        one for each run. Runs that are not named generalise if their test accuracy ends at ``level`` or above.
-    detector
-        Where the markers come from, with the names of the roles.
+        A bool for each run, in order, or a mapping from names of groups to one bool or one per run. Runs without a
+        label generalise if their test accuracy ends at ``level`` or above.
+    detector : PhaseDetector or None
+        Finds the markers; its roles name the curves.
     measures
-        Names of variables or of single measures; None takes all numbers that are no flags, error bars or accuracies.
-    level
+        Names of variables or of single measures; None reads all numbers except flags, error bars and accuracies.
+    level : float
         Test accuracy (share), as the median of the last three observations.
-    complete
-        Whether the runs are over; of runs that go on nobody asks whether they generalise, and no measure is left out.
-    beside_baselines
-        Whether losses and weight norm are read too, if they are there and ``measures`` does not name them.
+    complete : bool
+        Whether the runs are complete. Runs in progress get no label, and no measure is left out.
+    beside_baselines : bool
+        Read losses and the norm of the weights too, if they were recorded.
 
     Raises
     ------
     ValueError
-        For curves that cannot be read, a measure that is in no group, or labels that do not fit the runs.
+        If curves cannot be read, a measure is in no group, or the labels do not match the runs.
     """
     groups = [Group(name, one, detector, going_on=not complete) for name, one in groups_of(curves)]
     known = {label: variable for group in groups for label, variable in group.labels().items()}
     asked = _chosen(known, measures)
-    plain = {variable for group in groups for variable in group.baselines}
-    beside = {label: variable for label, variable in known.items() if beside_baselines and variable in plain}
+    standard = {variable for group in groups for variable in group.baselines}
+    beside = {label: variable for label, variable in known.items() if beside_baselines and variable in standard}
     chosen = asked | beside
     runs: list[Run] = []
     notes: list[str] = []
-    for group, given in zip(groups, labels_given(generalises, groups), strict=True):
+    for group, given in zip(groups, given_labels(generalises, groups), strict=True):
         runs += group.runs(given if complete else [False] * group.n_runs, set(chosen), level)
         notes += group.notes
     flat = [
         name for name in chosen if complete and all(_is_flat(run.curves[name]) for run in runs if name in run.curves)
     ]
     if flat:
-        notes.append(f"left out, for they are the same at all steps: {', '.join(flat)}")
+        notes.append(f"left out, because they are the same at all steps: {', '.join(flat)}")
     kept = {name: chosen[name] for name in chosen if name not in flat}
     if not asked.keys() & kept.keys():
-        raise ValueError(f"expected measures that change over the steps, got none; there are: {', '.join(known)}")
-    baselines = [name for name in kept if kept[name] in plain]
-    return Reading(runs, kept, baselines, list(dict.fromkeys(notes)))
+        raise ValueError(f"Expected measures that change over the steps, got none; pass some of: {', '.join(known)}")
+    baselines = [name for name in kept if kept[name] in standard]
+    return RecordedRuns(runs, kept, baselines, list(dict.fromkeys(notes)))
 
 
 def one_measure(known: Sequence[str], wanted: str) -> str:
-    """The measure of this name, or the only one of the variable of this name; else an error with near names."""
+    """Return the measure of this name, or the only measure of the variable of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none (the message lists near names) or more than one.
+    """
     names = [name for name in known if name == wanted or name.startswith(f"{wanted}[")]
     if len(names) == 1:
         return names[0]
     if names:
-        raise ValueError(f"expected one curve a run, {wanted!r} has {len(names)}: {', '.join(names)}; name one")
+        raise ValueError(f"Expected one curve per run, got {len(names)} of {wanted!r}; pass one of {', '.join(names)}")
     raise ValueError(_unknown(wanted, known))
 
 
@@ -287,8 +298,8 @@ def _unknown(wanted: str, known: Sequence[str]) -> str:
     near = get_close_matches(
         wanted, list(dict.fromkeys([*known, *(name.split("[")[0] for name in known)])), n=3, cutoff=0.5
     )
-    told = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(known)}"
-    return f"no measure {wanted!r} in the curves; {told}"
+    names = f"near names: {', '.join(near)}" if near else f"pass one of {', '.join(known)}"
+    return f"Expected a measure in the curves, got {wanted!r}; {names}"
 
 
 def _chosen(known: Mapping[str, str], measures: Any) -> dict[str, str]:

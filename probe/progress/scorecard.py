@@ -1,4 +1,4 @@
-"""ProgressScorecard: is a measure a progress measure? Trend, relation to the test loss, controls, lead, prediction."""
+"""ProgressScorecard: trend, relation to the test loss, separation from controls, lead and prediction of measures."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -11,72 +11,97 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.phases.curves import Curves
 from probe.phases.detector import PhaseDetector
-from probe.progress.runs import WEIGHT_NORM, Generalises, Reading, Run, read_runs
-from probe.progress.scores import by_run, over_runs
+from probe.progress.runs import WEIGHT_NORM, Generalises, RecordedRuns, Run, read_runs
+from probe.progress.scores import measure_scores, run_scores
 from probe.progress.tables import scorecard_table
 from probe.stats.inference import LEAST_RUNS
 
 
 class ProgressScorecard(BaseEstimator):
-    """Judge measures by runs that generalise and by controls that only fit.
+    """Estimator of scores of progress measures, from runs that generalise and controls that only fit.
 
     Parameters
     ----------
     measures : str or list of str, optional
-        Names of variables, or of one of their curves: ``"information_x"``, ``"information_x[train, blocks.1]"``. None
-        takes every float variable but accuracies, ``seconds`` and error bars (``_se``, ``_lower``, ``_upper``,
-        ``_ceiling``). Test loss, train loss and ``weight_norm_total``, the baselines, are judged in any case.
+        Names of variables, or of one of their curves: ``"information_x"``, ``"information_x[train, blocks.1]"``. By
+        default, every float variable except accuracies, ``seconds`` and error bars (``_se``, ``_lower``, ``_upper``,
+        ``_ceiling``). The baselines (test loss, train loss and ``weight_norm_total``) are always included.
     detector : PhaseDetector, optional
-        Where the markers come from, with the names of the roles; None takes the defaults.
+        Finds the markers; its roles name the curves. By default, a detector with default parameters.
     level : float
-        Level of all intervals; a flag is 1 where the interval leaves "nothing" out, or ``p <= 1 - level``.
+        Coverage of all intervals. A flag is 1 if the interval excludes no effect, or if ``p <= 1 - level``.
     at : float, optional
-        Where runs and controls are compared: a step, or with ``match="fit_end"`` a multiple of the end of fitting. None
-        takes the last place before any run that generalises has left chance, so that no look into the future helps.
+        Place at which runs and controls are compared: a step, or with ``match="fit_end"`` a multiple of the end of
+        fitting. By default, the last place before the first onset of generalisation, so that the comparison does not
+        use the future.
     match : "step" or "fit_end"
         Compare at the same step, or at the same multiple of each run's own end of fitting.
     generalises_at : float
         A run generalises if its test accuracy ends at this share or above (median of the last three observations). A
-        run whose record ends too early to generalise counts as a control: then say so in ``fit(generalises=...)``.
-    k : float
-        A measure has moved once it is beyond ``k`` standard deviations of its noise, three observations in a row.
+        run whose record ends before it generalises counts as a control, unless ``fit(generalises=...)`` labels it.
+    n_sd : float
+        A measure departs once it lies beyond ``n_sd`` standard deviations of its noise, three observations in a row.
 
     Attributes
     ----------
     scores_ : xarray.Dataset
-        By ``measure``, over the runs that generalise unless "controls" is said:
+        By ``measure``, over the runs that generalise, or over the controls if the name contains "controls":
 
-        - ``monotonicity``: Kendall's tau-b against the step, from the end of fitting to the end of generalisation (of
-          the record, if that came first), mean over runs; ``monotonicity_controls``: over controls, to the end of their
+        - ``monotonicity``: mean over runs of Kendall's tau-b against the step, from the end of fitting to the end of
+          generalisation (or of the record); ``monotonicity_controls``: the same for controls, to the end of their
           records; flag ``monotone``.
         - ``loss_levels``, ``loss_changes``: tau-b with the test loss in the same window, of the values and of their
           changes; flag ``tracks_loss``, of the changes.
-        - ``auc_value``, ``auc_change``: area under the curve for runs against controls, of the value at the matched
-          place and of its change since the end of fitting; above .5: larger in runs that generalise. With exact
-          two-sided ``_p``; flags ``separates_value``, ``separates_change``; ``auc_change_runs`` and ``_controls`` that
-          it is of.
-        - ``lead`` (dex), ``lead_factor``, ``lead_steps``: median of how far the measure's own onset
-          (:func:`probe.phases.departure`) comes before that of generalisation; flag ``leads``. Runs in
-          which the measure never moved count as bounds. ``n_moved``, ``n_before`` (of these, before generalisation),
-          ``n_controls_moved``.
-        - ``error`` (dex): mean error of the onset of generalisation, predicted in each run from the others as a
-          constant multiple of the measure's onset; ``error_fit_end``: as a constant multiple of the end of fitting, in
-          the same runs; ``error_constant``: as the mean of the others; ``gain``: ``error_fit_end - error``;
-          flags ``gains``, and ``predicts`` (gains and leads).
+        - ``auc_value``, ``auc_change``: area under the ROC curve of runs against controls, of the value at the matched
+          place and of its change since the end of fitting; above 0.5, the number is larger in runs that generalise.
+          ``_p`` is the exact two-sided p-value; flags ``separates_value``, ``separates_change``; ``auc_change_runs``
+          and ``auc_change_controls`` count the runs and controls in the comparison.
+        - ``lead`` (dex), ``lead_factor``, ``lead_steps``: median lead of the onset of the measure
+          (:func:`probe.phases.departure`) over the onset of generalisation; flag ``leads``. Runs in which the measure
+          never departs are censored. ``n_moved`` runs depart, ``n_before`` of them before generalisation;
+          ``n_controls_moved`` controls depart.
+        - ``error`` (dex): mean error of the onset of generalisation, predicted for each run from the other runs as a
+          constant multiple of the onset of the measure; ``error_fit_end``: as a constant multiple of the end of
+          fitting, in the same runs; ``error_constant``: as the mean of the other runs; ``gain``:
+          ``error_fit_end - error``; flags ``gains``, and ``predicts`` (gains and leads).
 
-        ``_lower`` and ``_upper`` are ends of the interval over runs. Flags: 1 yes, 0 no, -1 not measured; where a flag
-        is -1, its numbers or their interval are NaN.
+        ``_lower`` and ``_upper`` are the ends of the interval over runs. Flags: 1 yes, 0 no, -1 not measured. If a
+        flag is -1, its numbers or their interval are NaN.
     runs_ : xarray.Dataset
         The same by (run, measure), with ``generalises``, ``group``, ``fit_end``, ``generalisation_onset``, ``end``.
     cut_ : float
-        Where runs and controls were compared; NaN if they were not.
+        Place at which runs and controls were compared; NaN if they were not compared.
     notes_ : list of str
-        What was assumed, left out, or cannot be told.
+        Assumptions, runs that were left out, and scores that could not be measured.
+
+    See Also
+    --------
+    EarlyWarning : An alarm on one signal during training.
 
     Notes
     -----
-    Runs of one task and one setting share more than chance; no p-value here knows of that. It answers whether *these*
-    runs differ from *these* controls, in whatever respect the two sets were made differently.
+    Runs of one task and one setting are not independent samples of all tasks, and no p-value corrects for that. The
+    scores compare *these* runs with *these* controls, including every other difference between the two sets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import ProgressScorecard
+    >>> steps = np.unique(np.geomspace(1, 1e4, 60).round())
+    >>> noise = 0.01 * np.random.default_rng(0).standard_normal((8, len(steps)))
+    >>> onset = np.array([1000, 1300, 1700, 2000] + 4 * [np.inf])[:, None]  # the last four are controls
+    >>> test = 1.0 * (steps >= onset)
+    >>> fall = np.log10(np.maximum(3 * steps / onset, 1))  # begins at one third of the onset
+    >>> curves = {
+    ...     "train_accuracy": np.tile(steps >= 100, (8, 1)) * 1.0, "test_accuracy": test, "test_loss": 3 - test + noise,
+    ...     "signal": 1 - fall + noise,
+    ... }
+    >>> curves = xr.Dataset({k: (("run", "step"), v) for k, v in curves.items()}, {"step": steps, "run": range(8)})
+    >>> card = ProgressScorecard("signal").fit(curves)
+    >>> one = card.scores_.sel(measure="signal")
+    >>> print(int(one["n_runs"]), int(one["n_controls"]), int(one["n_before"]), float(one["auc_change"]))
+    4 4 4 0.0
     """
 
     def __init__(
@@ -88,7 +113,7 @@ class ProgressScorecard(BaseEstimator):
         at: float | None = None,
         match: str = "step",
         generalises_at: float = 0.9,
-        k: float = 3.0,
+        n_sd: float = 3.0,
     ) -> None:
         self.measures = measures
         self.detector = detector
@@ -96,26 +121,30 @@ class ProgressScorecard(BaseEstimator):
         self.at = at
         self.match = match
         self.generalises_at = generalises_at
-        self.k = k
+        self.n_sd = n_sd
 
     def fit(self, curves: Curves | PathLike[str] | str | Any, generalises: Generalises = None) -> Self:
-        """Judge all measures.
+        """Compute the scores of all measures.
 
         Parameters
         ----------
-        curves : path, Dataset, DataFrame, mapping of arrays; or a list or a mapping of such
-            As for :meth:`PhaseDetector.fit`. Several are groups of runs whose steps and lengths may differ.
+        curves : path, Dataset, DataFrame, mapping of arrays; or a list or a mapping of them
+            As for :meth:`PhaseDetector.fit`. Several of them are groups of runs, whose steps and lengths may differ.
         generalises : bool for each run, or mapping of str to bool, optional
-            Whether a run generalises, in the order of the runs, or by group; None goes by the test accuracy.
+            Labels in the order of the runs, or by group. By default, the test accuracy decides.
+
+        Returns
+        -------
+        ProgressScorecard
 
         Raises
         ------
         TypeError, ValueError
-            For curves that cannot be read, unknown measures, parameters out of range, or if no run that generalises
-            has an end of fitting.
+            If curves cannot be read, measures are unknown, a parameter is out of range, or no run that generalises has
+            an end of fitting.
         """
         self._check()
-        reading = read_runs(
+        recorded = read_runs(
             curves,
             generalises,
             detector=self.detector,
@@ -123,58 +152,66 @@ class ProgressScorecard(BaseEstimator):
             level=self.generalises_at,
             beside_baselines=True,
         )
-        runs, notes = _usable(reading)
+        runs, notes = _usable(recorded)
         if not any(run.generalises for run in runs):
             raise ValueError(
-                f"expected a run that generalises and has an end of fitting, got none of {len(reading.runs)}; "
-                + ("; ".join(notes) or f"no test accuracy ends at {self.generalises_at:g} or above: pass generalises=")
+                f"Expected a run that generalises and has an end of fitting, got none of {len(recorded.runs)}; "
+                + ("; ".join(notes) or f"no test accuracy ends at {self.generalises_at:g} or above")
+                + "; pass generalises= to label the runs"
             )
         self.cut_, why = self._cut(runs)
-        self.runs_ = by_run(runs, list(reading.measures), place=lambda run: self.cut_ * self._unit(run), k=self.k)
-        self.scores_ = self._scores(reading)
-        self.notes_ = [*reading.notes, *notes, *why, *self._limits(reading)]
+        self.runs_ = run_scores(runs, list(recorded.measures), place=self._place, n_sd=self.n_sd)
+        self.scores_ = self._scores(recorded)
+        self.notes_ = [*recorded.notes, *notes, *why, *self._limits(recorded)]
         return self
 
     def table(self, *, markdown: bool = False) -> str:
-        """A line for each measure, baselines last; with the notes, unless ``markdown``."""
+        """Return a table with one line per measure, baselines last, and the notes (not with ``markdown``)."""
         check_is_fitted(self)
         return scorecard_table(self.scores_, [] if markdown else self.notes_, markdown=markdown)
 
     def _check(self) -> None:
         for name in ("level", "generalises_at"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"expected {name} between 0 and 1, got {getattr(self, name)}")
+                raise ValueError(
+                    f"Expected {name} between 0 and 1, got {getattr(self, name)}; pass a share such as 0.9"
+                )
         if self.match not in ("step", "fit_end"):
-            raise ValueError(f"expected match 'step' or 'fit_end', got {self.match!r}")
+            raise ValueError(f"Expected match='step' or 'fit_end', got {self.match!r}; pass one of them")
         if self.at is not None and not self.at > 0:
-            raise ValueError(f"expected at > 0 ({self.match}), got {self.at}; None finds it")
+            raise ValueError(
+                f"Expected at > 0 ({self.match}), got {self.at}; pass None for the place before the first onset"
+            )
 
     def _cut(self, runs: Sequence[Run]) -> tuple[float, list[str]]:
-        """The matched place, and why there is none or what it rests on."""
+        """Return the matched place, and a note on its choice or on why there is none."""
         if all(run.generalises for run in runs):
-            return np.nan, ["no controls: whether a measure tells runs that generalise from others is not measured"]
+            return np.nan, ["no controls: the separation of runs that generalise from controls is not measured"]
         where = "step {:,.0f}" if self.match == "step" else "{:.3g} times the end of fitting"
         if self.at is not None:
             onsets = [run.onset / self._unit(run) for run in runs if run.generalises and run.onset > 0]
             late = sum(onset <= self.at for onset in onsets)
-            said = f"; {late} of {len(onsets)} had left chance by then: a look into the future" if late else ""
-            return self.at, [f"compared at {where.format(self.at)}{said}"]
+            future = f"; {late} of {len(onsets)} had left chance by then, so this uses the future" if late else ""
+            return self.at, [f"compared at {where.format(self.at)}{future}"]
         before = [run.before_onset / self._unit(run) for run in runs if run.generalises]
         known = [place for place in before if np.isfinite(place)]
         if not known:
-            return np.nan, ["no onset of generalisation, so no place before it to compare at: pass at="]
-        aside = f"; {len(before) - len(known)} without an onset left aside" if len(known) < len(before) else ""
+            return np.nan, ["no onset of generalisation was found, so runs and controls are not compared; pass at="]
+        ignored = f"; {len(before) - len(known)} without an onset ignored" if len(known) < len(before) else ""
         cut = min(known)
-        return cut, [f"compared at {where.format(cut)}, before the first run that generalises has left chance{aside}"]
+        return cut, [f"compared at {where.format(cut)}, before the first run that generalises has left chance{ignored}"]
+
+    def _place(self, run: Run) -> float:
+        return self.cut_ * self._unit(run)
 
     def _unit(self, run: Run) -> float:
         return run.fit_end if self.match == "fit_end" else 1.0
 
-    def _scores(self, reading: Reading) -> xr.Dataset:
-        rows = [over_runs(self.runs_.sel(measure=name), self.level) for name in reading.measures]
-        kinds = ["baseline" if name in reading.baselines else "measure" for name in reading.measures]
+    def _scores(self, recorded: RecordedRuns) -> xr.Dataset:
+        rows = [measure_scores(self.runs_.sel(measure=name), self.level) for name in recorded.measures]
+        kinds = ["baseline" if name in recorded.baselines else "measure" for name in recorded.measures]
         order = sorted(range(len(rows)), key=lambda i: kinds[i] == "baseline")
-        names = [list(reading.measures)[i] for i in order]
+        names = [list(recorded.measures)[i] for i in order]
         variables = {key: ("measure", np.array([rows[i][key] for i in order])) for key in rows[0]}
         coords = {"measure": names, "kind": ("measure", [kinds[i] for i in order])}
         scores = xr.Dataset(variables, coords, {"level": self.level, "cut": self.cut_, "match": self.match})
@@ -183,29 +220,31 @@ class ProgressScorecard(BaseEstimator):
                 scores[key].attrs["units"] = "steps" if "steps" in str(key) else "1" if "factor" in str(key) else "dex"
         return scores
 
-    def _limits(self, reading: Reading) -> list[str]:
-        """What cannot be told, or not be trusted."""
-        told = self.runs_["generalises"].values == 1
+    def _limits(self, recorded: RecordedRuns) -> list[str]:
+        """Return notes on scores that could not be measured, or that are unreliable."""
+        generalises = self.runs_["generalises"].values == 1
         lines = []
-        if told.sum() < LEAST_RUNS:
-            lines.append(f"{told.sum()} run(s) that generalise: {LEAST_RUNS} are needed for an interval")
+        if generalises.sum() < LEAST_RUNS:
+            lines.append(f"{generalises.sum()} run(s) that generalise: {LEAST_RUNS} are required for an interval")
         if not any(np.isfinite(self.runs_["loss_levels"].values).ravel()):
-            lines.append("no test loss in the window: the relation to it is not measured")
-        if np.isnan(self.runs_["generalisation_onset"].values[told]).all():
+            lines.append("no test loss in the window: the relation to the test loss is not measured")
+        if np.isnan(self.runs_["generalisation_onset"].values[generalises]).all():
             lines.append("no onset of generalisation was found: leads are not measured")
-        partly = np.isfinite(self.runs_["generalisation_onset"].values[~told]).sum()
+        partly = np.isfinite(self.runs_["generalisation_onset"].values[~generalises]).sum()
         if partly:
-            lines.append(f"{partly} of {(~told).sum()} controls have left chance: on their way, or stuck above it")
-        if WEIGHT_NORM not in reading.measures.values():
-            lines.append(f"no {WEIGHT_NORM}: the norm of the weights, the plainest rival, was not recorded")
-        n = len(reading.measures)
+            lines.append(
+                f"{partly} of {(~generalises).sum()} controls have left chance: they may generalise later, or never"
+            )
+        if WEIGHT_NORM not in recorded.measures.values():
+            lines.append(f"no {WEIGHT_NORM}: the norm of the weights, the simplest baseline, was not recorded")
+        n = len(recorded.measures)
         if n > 1:
-            lines.append(f"{n} measures: of as many that tell nothing, {n * (1 - self.level):.2g} would pass each test")
+            lines.append(f"{n} measures: without any effect, {n * (1 - self.level):.2g} of them would pass each test")
         return lines
 
 
-def _usable(reading: Reading) -> tuple[list[Run], list[str]]:
-    """Runs with an end of fitting, and which were left out."""
-    without = [run.name or "the run" for run in reading.runs if np.isnan(run.fit_end)]
-    said = [f"left out, without an end of fitting: {', '.join(without)}"] if without else []
-    return [run for run in reading.runs if not np.isnan(run.fit_end)], said
+def _usable(recorded: RecordedRuns) -> tuple[list[Run], list[str]]:
+    """Return the runs with an end of fitting, and a note on the others."""
+    without = [run.name or "the run" for run in recorded.runs if np.isnan(run.fit_end)]
+    notes = [f"left out, without an end of fitting: {', '.join(without)}"] if without else []
+    return [run for run in recorded.runs if not np.isnan(run.fit_end)], notes

@@ -1,4 +1,4 @@
-"""What each run says of each measure, before runs are put together."""
+"""Scores of measures: of each run, and over all runs that generalise and controls."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from probe.phases.markers.departures import departure
-from probe.progress.runs import NOTHING, Curve, Run
+from probe.progress.runs import EMPTY_CURVE, Curve, Run
 from probe.stats.inference import (
     LEAST_RUNS,
     Estimate,
@@ -20,31 +20,35 @@ from probe.stats.inference import (
 )
 
 _NO_ESTIMATE = (np.nan, np.nan, np.nan)
-
+# Variables by run, and the field of Run that each comes from.
 _OF_RUN = {"fit_end": "fit_end", "generalisation_onset": "onset", "end": "end", "last_step": "last_step"}
 
 
-def by_run(runs: Sequence[Run], measures: Sequence[str], *, place: Callable[[Run], float], k: float) -> xr.Dataset:
-    """Numbers by (run, measure); NaN and -1 where a run lacks a measure.
+def run_scores(
+    runs: Sequence[Run], measures: Sequence[str], *, place: Callable[[Run], float], n_sd: float
+) -> xr.Dataset:
+    """Return the scores by (run, measure); NaN and -1 if a run lacks a measure.
 
     Parameters
     ----------
-    runs, measures
-        With an end of fitting; by name.
-    place
-        The step at which a run is compared with others, NaN if it is not.
-    k
-        As :func:`probe.phases.departure` takes it.
+    runs : sequence of Run
+        Runs with an end of fitting.
+    measures : sequence of str
+        Names of the measures.
+    place : callable
+        Step at which a run is compared with others; NaN if it is not compared.
+    n_sd : float
+        Half width of the noise band of :func:`probe.phases.departure`.
 
     Returns
     -------
     xarray.Dataset
         ``measured``, ``moved`` (flags); ``monotonicity``, ``loss_levels``, ``loss_changes`` (tau-b); ``value`` at the
-        place and ``change`` there since the end of fitting (NaN before it); ``onset`` (step) and ``direction``;
-        ``lead_low`` and ``lead_high``, bounds of the lead in dex: equal if both onsets were found. By run:
-        ``fit_end``, ``generalisation_onset``, ``end``, ``last_step``, ``generalises``, ``group``.
+        place, and ``change`` from the end of fitting to it (NaN before the end of fitting); ``onset`` (step) and
+        ``direction``; ``lead_low`` and ``lead_high``, bounds of the lead in dex, equal if both onsets were found. By
+        run: ``fit_end``, ``generalisation_onset``, ``end``, ``last_step``, ``generalises``, ``group``.
     """
-    rows = [[_of_run(run, run.curves.get(name, NOTHING), place(run), k) for name in measures] for run in runs]
+    rows = [[_of_run(run, run.curves.get(name, EMPTY_CURVE), place(run), n_sd) for name in measures] for run in runs]
     variables: dict[str, Any] = {
         key: (("run", "measure"), np.array([[one[key] for one in row] for row in rows])) for key in rows[0][0]
     }
@@ -54,7 +58,7 @@ def by_run(runs: Sequence[Run], measures: Sequence[str], *, place: Callable[[Run
     return xr.Dataset(variables, {"run": [run.name for run in runs], "measure": list(measures)})
 
 
-def _of_run(run: Run, curve: Curve, place: float, k: float) -> dict[str, Any]:
+def _of_run(run: Run, curve: Curve, place: float, n_sd: float) -> dict[str, Any]:
     inside = curve.between(run.fit_end, run.window_end if run.generalises else run.last_step)
     value, then = (curve.until(place) if place <= run.last_step else np.nan), curve.until(run.fit_end)
     return {
@@ -64,16 +68,16 @@ def _of_run(run: Run, curve: Curve, place: float, k: float) -> dict[str, Any]:
         "loss_changes": _with_loss(inside, run.test_loss, changes=True),
         "value": value,
         "change": value - then if place > run.fit_end else np.nan,
-        **_lead_of_run(run, curve, k),
+        **_lead_of_run(run, curve, n_sd),
     }
 
 
-def _lead_of_run(run: Run, curve: Curve, k: float) -> dict[str, Any]:
-    """The measure's own onset, against that of generalisation."""
-    marker, side = departure(*curve, run.fit_end, n_sd=k)
+def _lead_of_run(run: Run, curve: Curve, n_sd: float) -> dict[str, Any]:
+    """Return the onset of the measure, and its lead over the onset of generalisation."""
+    marker, side = departure(*curve, run.fit_end, n_sd=n_sd)
     moved, timed = marker.status == "found", marker.status != "undefined"
     lead = np.log10(run.onset + 1) - np.log10(marker.step + 1)
-    at_most = np.log10(run.onset + 1) - np.log10(run.last_step + 1)  # it may move after the record
+    at_most = np.log10(run.onset + 1) - np.log10(run.last_step + 1)  # the measure may move after the record
     return {
         "onset": marker.step,
         "moved": np.int8(moved if timed else -1),
@@ -84,7 +88,7 @@ def _lead_of_run(run: Run, curve: Curve, k: float) -> dict[str, Any]:
 
 
 def _with_loss(curve: Curve, loss: Curve | None, *, changes: bool) -> float:
-    """Rank correlation with the test loss at the steps that both have."""
+    """Return the rank correlation with the test loss at the common steps."""
     if loss is None:
         return np.nan
     steps, a, b = np.intersect1d(curve.steps, loss.steps, return_indices=True)
@@ -92,22 +96,22 @@ def _with_loss(curve: Curve, loss: Curve | None, *, changes: bool) -> float:
     return change_correlation(steps, *pair) if changes else tau_b(*pair)
 
 
-def over_runs(one: xr.Dataset, level: float) -> dict[str, Any]:
-    """All scores of one measure.
+def measure_scores(one: xr.Dataset, level: float) -> dict[str, Any]:
+    """Return all scores of one measure.
 
     Parameters
     ----------
     one : xarray.Dataset
-        What :func:`probe.progress.scores.by_run` says of it.
+        :func:`run_scores` of one measure.
     level : float
-        Of the intervals and tests.
+        Coverage of the intervals; tests have the size ``1 - level``.
     """
-    told, controls = one.isel(run=one["generalises"].values == 1), one.isel(run=one["generalises"].values == 0)
+    generalising, controls = one.isel(run=one["generalises"].values == 1), one.isel(run=one["generalises"].values == 0)
     tau, levels, changes = (
-        mean_interval(told[key].values, level) for key in ("monotonicity", "loss_levels", "loss_changes")
+        mean_interval(generalising[key].values, level) for key in ("monotonicity", "loss_levels", "loss_changes")
     )
     return {
-        "n_runs": int(told["measured"].sum()),
+        "n_runs": int(generalising["measured"].sum()),
         "n_controls": int(controls["measured"].sum()),
         **_named("monotonicity", tau),
         "monotone": tau.differs,
@@ -115,16 +119,16 @@ def over_runs(one: xr.Dataset, level: float) -> dict[str, Any]:
         **_named("loss_levels", levels),
         **_named("loss_changes", changes),
         "tracks_loss": changes.differs,
-        **_separation("value", told, controls, level),
-        **_separation("change", told, controls, level),
-        **(lead := _lead_over_runs(told, level)),
+        **_separation("value", generalising, controls, level),
+        **_separation("change", generalising, controls, level),
+        **(lead := _lead_over_runs(generalising, level)),
         "n_controls_moved": int((controls["moved"].values == 1).sum()),
-        **_prediction(told, level, lead["leads"]),
+        **_prediction(generalising, level, lead["leads"]),
     }
 
 
-def _separation(kind: str, told: xr.Dataset, controls: xr.Dataset, level: float) -> dict[str, Any]:
-    found = separation(told[kind].values, controls[kind].values, level=level)
+def _separation(kind: str, generalising: xr.Dataset, controls: xr.Dataset, level: float) -> dict[str, Any]:
+    found = separation(generalising[kind].values, controls[kind].values, level=level)
     name = f"auc_{kind}"
     return {
         name: found.auc,
@@ -137,14 +141,14 @@ def _separation(kind: str, told: xr.Dataset, controls: xr.Dataset, level: float)
     }
 
 
-def _lead_over_runs(told: xr.Dataset, level: float) -> dict[str, Any]:
-    timed = told.isel(run=np.isfinite(told["lead_high"].values))  # with an onset of generalisation
+def _lead_over_runs(generalising: xr.Dataset, level: float) -> dict[str, Any]:
+    timed = generalising.isel(run=np.isfinite(generalising["lead_high"].values))  # with an onset of generalisation
     lead = median_interval(timed["lead_low"].values, timed["lead_high"].values, level)
     moved = timed["moved"].values == 1
     onset, last = timed["generalisation_onset"].values, timed["last_step"].values
     at_least = np.where(moved, onset - timed["onset"].values, -np.inf)
     at_most = np.where(moved, at_least, onset - last)
-    sides = told["direction"].values[told["moved"].values == 1]
+    sides = generalising["direction"].values[generalising["moved"].values == 1]
     return {
         **_named("lead", lead),
         "leads": lead.positive,
@@ -156,8 +160,10 @@ def _lead_over_runs(told: xr.Dataset, level: float) -> dict[str, Any]:
     }
 
 
-def _prediction(told: xr.Dataset, level: float, leads: np.int8) -> dict[str, Any]:
-    onset, fit_end, truth = (np.log10(told[key].values + 1) for key in ("onset", "fit_end", "generalisation_onset"))
+def _prediction(generalising: xr.Dataset, level: float, leads: np.int8) -> dict[str, Any]:
+    onset, fit_end, truth = (
+        np.log10(generalising[key].values + 1) for key in ("onset", "fit_end", "generalisation_onset")
+    )
     known = np.isfinite(onset) & np.isfinite(truth)
     errors, gain = _NO_ESTIMATE, Estimate(*_NO_ESTIMATE, int(known.sum()))
     if known.sum() >= LEAST_RUNS:
