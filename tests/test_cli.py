@@ -171,7 +171,7 @@ def test_score_of_logs_and_its_errors(capsys: pytest.CaptureFixture[str]) -> Non
     assert probe_main(["score", str(LOGS / "huggingface"), "--axis", "epoch"]) == 0
     assert "train_loss (baseline)" in capsys.readouterr().out
     assert probe_main(["score", str(LOGS / "lightning"), "--measures", "tran_loss"]) == 2
-    assert "no measure 'tran_loss' in the curves; near names: train_loss, test_loss" in capsys.readouterr().err
+    assert "a measure in the curves, got 'tran_loss'; near names: train_loss, test_loss" in capsys.readouterr().err
     assert probe_main(["score", str(LOGS / "lightning"), "--test-loss", "val_los"]) == 2
     assert "near names: val_loss" in capsys.readouterr().err
 
