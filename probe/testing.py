@@ -10,7 +10,8 @@ A probe for certain models is checked on one of these, which a function like :fu
 >>> from probe.testing import token_example
 >>> check_probe(FourierProbe(), token_example)
 
-Each check is a function ``check_*(probe)``, listed in :data:`CHECKS`. It raises an AssertionError that names the fault.
+Each check is a function ``check_*(probe, example)`` with the parameters of :func:`check_probe`, listed in :data:`CHECKS`.
+A check raises an AssertionError that names the fault.
 """
 
 import copy
@@ -163,16 +164,6 @@ def check_probe(probe: Observer, example: Example = example) -> None:
 def check_parameters(probe: Observer, example: Example = example) -> None:
     """Check that the constructor only stores its parameters, so that clone, repr and pickle work.
 
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
-
     Examples
     --------
     >>> from probe import WeightsProbe
@@ -191,16 +182,6 @@ def check_parameters(probe: Observer, example: Example = example) -> None:
 def check_not_fitted(probe: Observer, example: Example = example) -> None:
     """Check that a probe without a series raises NotFittedError.
 
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
-
     Examples
     --------
     >>> from probe import WeightsProbe
@@ -218,16 +199,6 @@ def check_not_fitted(probe: Observer, example: Example = example) -> None:
 
 def check_series(probe: Observer, example: Example = example) -> None:
     """Check that the series follows the schema, is the same after a file, and has flags of 1, 0 and -1.
-
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
 
     Examples
     --------
@@ -255,16 +226,6 @@ def check_series(probe: Observer, example: Example = example) -> None:
 def check_same_twice(probe: Observer, example: Example = example) -> None:
     """Check that two observations of one model agree in each bit, and the first one also in a clone of the probe.
 
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
-
     Examples
     --------
     >>> from probe import WeightsProbe
@@ -285,16 +246,6 @@ def check_same_twice(probe: Observer, example: Example = example) -> None:
 def check_second_attach(probe: Observer, example: Example = example) -> None:
     """Check that a probe that is attached again measures like a new one.
 
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
-
     Examples
     --------
     >>> from probe import WeightsProbe
@@ -313,16 +264,6 @@ def check_second_attach(probe: Observer, example: Example = example) -> None:
 def check_training_untouched(probe: Observer, example: Example = example) -> None:
     """Check that training with the probe equals training without it in each bit.
 
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
-
     Examples
     --------
     >>> from probe import WeightsProbe
@@ -338,16 +279,6 @@ def check_training_untouched(probe: Observer, example: Example = example) -> Non
 
 def check_exceptions(probe: Observer, example: Example = example) -> None:
     """Check that an error in a forward pass is flagged, leaves the model unchanged, and does not stop the probe.
-
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
 
     Examples
     --------
@@ -385,16 +316,6 @@ def check_exceptions(probe: Observer, example: Example = example) -> None:
 def check_copies(probe: Observer, example: Example = example) -> None:
     """Check that an attached model can be copied, and that copies of the probe carry the series.
 
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
-
     Examples
     --------
     >>> from probe import WeightsProbe
@@ -417,16 +338,6 @@ def check_copies(probe: Observer, example: Example = example) -> None:
 
 def check_recording(probe: Observer, example: Example = example) -> None:
     """Check that the file holds the series of the probe, and that a resumed recording appends to it.
-
-    Parameters
-    ----------
-    probe, example
-        As in :func:`check_probe`.
-
-    Raises
-    ------
-    AssertionError
-        If the check fails.
 
     Examples
     --------
