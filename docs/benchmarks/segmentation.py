@@ -1,21 +1,20 @@
-"""Segmentation beside ruptures, on the same signals: ``python docs/benchmarks/segmentation.py`` prints a table.
+"""Change points: ``probe`` and ruptures on the same signals. ``python docs/benchmarks/segmentation.py`` prints a table.
 
-ruptures (Truong, Oudre and Vayatis 2020) is no dependency; without it only our rows are printed. Every method gets
-the same penalty per break, ``q log(n) sd^2 (1 + phi) / (1 - phi)`` with the noise of ``difference_noise`` and q = 3
-for lines (2 for lines that meet and for constant pieces), at least 3 observations a piece, and steps of one
-observation (``jump=1``). What else each rival needs:
+ruptures (Truong, Oudre and Vayatis 2020) is not a dependency; without it, only the rows of ``probe`` are printed. All
+methods use the same penalty per break, ``q log(n) sd^2 (1 + phi) / (1 - phi)`` with the noise of ``difference_noise``
+and q = 3 for lines (2 for lines that meet and for constant pieces), at least 3 observations per piece, and steps of one
+observation (``jump=1``). The cost of all methods is a sum of squares:
 
-- Pelt l2 (exact), Binseg l2 (approximate), KernelCPD linear (exact, in C): piecewise constant; their cost is a sum of
-  squares. KernelCPD's is the same with the linear kernel.
-- Pelt "linear": regression of y on (1, x), which takes the true x; its cost is a sum of squares.
-- Pelt and Binseg "clinear": pieces between observations, evenly spaced; cannot take x.
+- Pelt l2 (exact), Binseg l2 (approximate) and KernelCPD linear (exact, in C): constant pieces.
+- Pelt "linear": regression of y on (1, x), with the true x.
+- Pelt and Binseg "clinear": pieces that meet at evenly spaced observations; they do not accept x.
 
-Of lines that meet ours are three pieces at most. These signals have three, so that this helps; "probe, free" is ours
-for lines that need not meet, on the same signals.
+``probe`` fits at most three lines that meet. The signals have three, which is an advantage; "probe, free" is its fit of
+lines that need not meet, on the same signals.
 
-Rivals are skipped where one run would take longer than a minute. A found break is right if a true one lies within 10
-observations (each true one is matched once); the Hausdorff distance is in observations, over the records where both
-have a break. CPU time of one thread, median over records; the ratio is taken within the record, rival over ours.
+Methods are skipped where one run would take longer than a minute. A found break is right if a true break lies within
+10 observations (each true break is matched once). The Hausdorff distance is in observations, over the records where
+both have a break. CPU time is that of one thread, median over records; the ratio is taken within each record.
 """
 
 import argparse
@@ -30,8 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from probe.stats import simulate_ar1, variance_inflation
-from probe.stats import difference_noise, piecewise_linear
+from probe.stats import difference_noise, piecewise_linear, simulate_ar1, variance_inflation
 
 try:
     import ruptures
@@ -49,10 +47,10 @@ Find = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 class Signal(NamedTuple):
     name: str
     x: Callable[[int], np.ndarray]
-    at: tuple[float, ...]  # breaks, shares of the observations
+    at: tuple[float, ...]  # breaks, as shares of the observations
     trend: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of x and of the x of all breaks and ends
-    ours: dict[str, object]
-    rivals: tuple[str, ...]
+    options: dict[str, object]  # of piecewise_linear
+    others: tuple[str, ...]  # methods of ruptures
 
 
 def even(n: int) -> np.ndarray:
@@ -68,7 +66,7 @@ def bends(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
 
 
 def jumps(x: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Straight pieces that do not meet."""
+    """Return straight pieces that do not meet."""
     piece = np.searchsorted(knots[1:-1], x, side="right")
     share = (x - knots[piece]) / (knots[piece + 1] - knots[piece])
     return np.array([0.0, 1.0, -0.5])[piece] + np.array([0.8, -0.8, 1.0])[piece] * share
@@ -89,8 +87,8 @@ SIGNALS = (
 )  # fmt: skip
 
 
-def rival(name: str) -> Find:
-    """Breaks found by ruptures for x, y and a penalty."""
+def ruptures_method(name: str) -> Find:
+    """Return the function of ruptures that finds breaks for x, y and a penalty."""
 
     def find(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
         method, model = name.split()
@@ -103,7 +101,7 @@ def rival(name: str) -> Find:
     return find
 
 
-def ours(options: dict[str, object], x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
+def probe_breaks(options: dict[str, object], x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
     return piecewise_linear(x, y, penalty=penalty, **options).breaks
 
 
@@ -124,15 +122,15 @@ def score(found: np.ndarray, true: np.ndarray, seconds: float) -> Score:
 
 
 def compare(signal: Signal, n: int, phi: float, records: int) -> dict[str, list[Score]]:
-    """Scores of all methods on the same records, in turn."""
-    methods: dict[str, Find] = {"probe": partial(ours, signal.ours)}
-    if "continuous" in signal.ours:
-        methods["probe, free"] = partial(ours, {})
+    """Return the scores of all methods on the same records."""
+    methods: dict[str, Find] = {"probe": partial(probe_breaks, signal.options)}
+    if "continuous" in signal.options:
+        methods["probe, free"] = partial(probe_breaks, {})
     if ruptures is not None:
-        methods |= {name: rival(name) for name in signal.rivals if n <= LARGEST.get(name, LARGEST_OTHER)}
+        methods |= {name: ruptures_method(name) for name in signal.others if n <= LARGEST.get(name, LARGEST_OTHER)}
     x, true = signal.x(n), np.round(np.array(signal.at) * n).astype(int)
     trend = signal.trend(x, x[[0, *true, n - 1]])
-    free = {"probe, free", "Pelt linear"} if signal.ours else set(methods)  # lines that need not meet: 3 parameters
+    free = {"probe, free", "Pelt linear"} if signal.options else set(methods)  # lines that need not meet: 3 parameters
     scores: dict[str, list[Score]] = {name: [] for name in methods}
     for noise in simulate_ar1(np.random.default_rng(0), (records, n), phi):
         y = trend + SD * noise
@@ -166,12 +164,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the names of the signals wanted")
     args = parser.parse_args()
     if ruptures is None:
-        print("rivals skipped: pip install ruptures")
+        print("ruptures is not installed; its rows are skipped: pip install ruptures")
     else:
         print(f"ruptures {ruptures.__version__}, numpy {np.__version__}; noise {SD}")
     print(
         "| signal, n, phi (records) | method | right number | extra breaks | precision | recall | Hausdorff | CPU ms | "
-        "times ours |\n|---|---|---|---|---|---|---|---|---|"
+        "times probe |\n|---|---|---|---|---|---|---|---|---|"
     )
     for n in args.sizes:
         records = max(2, args.records * 200 // max(n, 200))

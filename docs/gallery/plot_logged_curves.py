@@ -2,8 +2,8 @@
 Curves logged elsewhere
 =======================
 
-PhaseDetector needs no probes: any table with a column of steps will do. These are planted curves in the shape of
-delayed generalisation, with noise, so that one can see what is found again.
+PhaseDetector accepts any table with a column of steps, without probes. These curves simulate delayed generalisation,
+with noise, so that the found steps can be compared with the true ones.
 """
 
 # %%
@@ -32,11 +32,13 @@ log = pd.DataFrame(
 )
 
 # %%
-# The roles are given by name. Accuracies in percent are recognised, and it says so.
+# The roles are given by name. Accuracies in percent are converted to fractions with a warning, and the notes record it.
 import warnings
 
-with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
+from probe.errors import ProbeWarning
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ProbeWarning)
     detector = PhaseDetector(train_accuracy="acc", test_accuracy="val_acc", test_loss="val_loss", chance=0.01).fit(log)
 print(detector.summary())
 
@@ -45,5 +47,5 @@ print(detector.summary())
 detector.plot()
 
 # %%
-# When each marker came, with its interval; there is no information in this log, hence no onset of compression.
+# The step of each marker, with its interval. This log contains no information, hence no onset of compression.
 plots.alignment(detector)

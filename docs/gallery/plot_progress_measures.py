@@ -3,7 +3,7 @@ Which measure is a progress measure?
 ====================================
 
 arXiv:2504.12700 names information, local complexity and the linear mapping number as measures of progress. Here they
-are judged on recorded runs by :class:`probe.ProgressScorecard`, beside test loss and train loss.
+are compared on recorded runs by :class:`probe.ProgressScorecard`, together with test loss and train loss.
 """
 
 # %%
@@ -32,12 +32,12 @@ card = ProgressScorecard(measures).fit(groups)
 print(card.table())
 
 # %%
-# Areas under the curve with their 95 % intervals: of the value, and of its change since the end of fitting. At .5 a
-# measure tells nothing; to the right it is larger in runs that will generalise.
+# Areas under the ROC curve with their 95 % intervals: of the value, and of its change since the end of fitting. At .5 a
+# measure does not separate runs and controls; to the right it is larger in runs that will generalise.
 scores = card.scores_
 place = np.arange(scores.sizes["measure"])
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-for ax, name, what in zip(axes, ("auc_value", "auc_change"), ("value", "change since fitting ended"), strict=True):
+for ax, name, what in zip(axes, ("auc_value", "auc_change"), ("value", "change since the end of fitting"), strict=True):
     low, high = (abs(scores[name] - scores[f"{name}_{end}"]) for end in ("lower", "upper"))
     ax.errorbar(scores[name], place, xerr=[low, high], fmt="o", color="#2b6ca3", capsize=2)
     ax.axvline(0.5, color="#888888", lw=0.8)
@@ -47,8 +47,8 @@ axes[0].invert_yaxis()
 fig.suptitle(f"compared at step {card.cut_:,.0f}, before the first run leaves chance")
 
 # %%
-# The level of the linear mapping number parts the runs while they are still fitting, and in the sense opposite to what
-# is claimed: it is higher where the network is going to generalise.
+# The level of the linear mapping number separates the runs during fitting, in the direction opposite to the claim: it
+# is higher in runs that will generalise.
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
 for (name, series), color in zip(groups.items(), ("#2b6ca3", "#c4552d", "#e0a050"), strict=True):
     curves = series["linear_mapping_number"].sel(split="train", layer="blocks.0")
@@ -59,13 +59,13 @@ ax.set(xlabel="step + 1", ylabel="linear mapping number, block 1")
 ax.legend(fontsize=8)
 
 # %%
-# As an alarm: a threshold learnt on the other runs, beside rivals that need no probe. A hit comes before the test
-# accuracy leaves chance.
+# The same level as an alarm: each threshold is learnt on the other runs, and baselines that need no probe are shown
+# too. A hit comes before the test accuracy leaves chance.
 warning = EarlyWarning("linear_mapping_number[train, blocks.0]", "above").fit(groups)
 print(warning.table())
 
 # %%
-# No measure here does all that the word promises. Information falls long after test accuracy has begun to rise; local
-# complexity falls steadily, but mostly after it too, and in controls; the level of the linear mapping number tells
-# in these runs whether one will generalise, and not when; on fresh runs with controls of their own it told nothing.
-# More runs and controls: the page on progress measures.
+# No measure here meets all criteria of a progress measure. Information falls long after test accuracy begins to rise.
+# Local complexity falls steadily, but mostly after test accuracy begins to rise too, and also in controls. The level of
+# the linear mapping number predicts in these runs whether a run will generalise, and not when; on new runs with their
+# own controls it did not separate them. The page on progress measures has more runs and controls.
