@@ -3,8 +3,10 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence, Set
+from itertools import chain
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -220,20 +222,16 @@ def tabulated(
     attrs
         Attributes of the variables that are no flags.
     """
-    dims = tuple(coords)
+    dims, shape = tuple(coords), tuple(map(len, coords.values()))
+    for _ in dims[1:]:
+        cells = list(chain.from_iterable(cells))
     found = {}
     for name, (units, text, flag) in variables.items():
-        values = _values(cells, name, -1 if flag else math.nan, len(dims))
+        missing = -1 if flag else math.nan
+        values = np.array([float(cell.get(name, missing)) for cell in cells]).reshape(shape)
         facts = {} if flag or attrs is None else attrs
         found[name] = Measured(values, dims, coords, units=units, long_name=text, flag=flag, attrs=facts)
     return found
-
-
-def _values(cells: Any, name: str, missing: float, depth: int) -> Any:
-    """Return one number of each cell, in lists nested like the cells."""
-    if depth > 1:
-        return [_values(row, name, missing, depth - 1) for row in cells]
-    return [float(cell.get(name, missing)) for cell in cells]
 
 
 def random_rows(n: int, max_samples: int, random_state: int) -> Tensor:
