@@ -10,7 +10,7 @@ A probe for certain models is checked on one of these, which a function like :fu
 >>> from probe.testing import token_example
 >>> check_probe(FourierProbe(), token_example)
 
-Each check is a function ``check_*(probe, example)`` with the parameters of :func:`check_probe`, listed in :data:`CHECKS`.
+Each check is a function ``check_*(probe, example)`` with the parameters of :func:`check_probe`; see :data:`CHECKS`.
 A check raises an AssertionError that names the fault.
 """
 
