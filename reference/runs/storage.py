@@ -19,6 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from probe import load
+from probe.errors import ProbeWarning
 from probe.recording import Lock, atomic_write, differences, journal_of, read_netcdf
 from reference.runs.options import config_from_dict, config_to_dict, with_defaults
 from reference.training.model import Transformer
@@ -188,7 +189,7 @@ class RunFolder:
 def ignore_incomplete_line() -> Iterator[None]:
     """Ignore the warning about an incomplete last line of a journal: its step is trained again."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*last line.*cut off")
+        warnings.filterwarnings("ignore", ".*last line.*cut off", ProbeWarning)
         yield
 
 
