@@ -160,7 +160,7 @@ def bent(h: Tensor) -> Tensor:
 
 
 def test_weighted_linearity_is_the_share_of_the_whole_variance() -> None:
-    straight, tent = 3 - 2 * LAM, (2 * LAM - 1).abs()  # a tent knows nothing of lam
+    straight, tent = 3 - 2 * LAM, (2 * LAM - 1).abs()  # the correlation of a tent with lam is 0
     y = torch.stack([straight, 5 * tent, torch.full_like(LAM, 7.0)], 1)[None]
     variance = np.var(straight.numpy()), np.var(5 * tent.numpy())
     assert linearity(y, LAM, weighted=True).item() == pytest.approx(variance[0] / sum(variance))
@@ -647,7 +647,7 @@ def test_weighted_number_of_the_probe_is_that_of_a_rotated_output() -> None:
     assert abs(one["linear_mapping_number"].item() - other["linear_mapping_number"].item()) > 1e-3
 
 
-def test_series_says_that_all_positions_move_together() -> None:
+def test_series_states_that_all_positions_move_together() -> None:
     attrs = measured(built(transformer), samples(8, 3, 8).float())["linear_mapping_number"].attrs
     assert "all positions, move together: layers.0 (3, 8)" in attrs["lines"]
     assert attrs["output"] == "<output>"

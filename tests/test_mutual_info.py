@@ -50,7 +50,7 @@ def test_series_has_splits_layers_and_all_parts() -> None:
     np.testing.assert_allclose(series["information_x_ceiling"][0, :, 0], np.log2([80, 40, 120]))
 
 
-def test_probe_says_what_the_function_says_of_the_activations() -> None:
+def test_probe_equals_the_function_of_the_activations() -> None:
     model, (x, y) = network(), samples()
     series = MutualInfoProbe(layers="1", noise=0.3, random_state=4).fit(model, (x, y)).series_.squeeze(drop=True)
     direct = measured(torch.tanh(model[0](x)).detach(), y, noise=0.3, seed=4)
@@ -127,7 +127,7 @@ def test_positions_become_samples_with_labels_of_their_own() -> None:
     entropy = -sum(p * math.log2(p) for p in (x.flatten().bincount() / x.numel()).tolist())
     assert series["information_x_ceiling"].item() == pytest.approx(math.log2(200))
     assert series["information_y_ceiling"].item() == pytest.approx(entropy)
-    # the embedding tells the six tokens apart and nothing else: both informations are the entropy of the tokens
+    # the embedding separates the six tokens and nothing else: both informations are the entropy of the tokens
     assert series["information_x"].item() == pytest.approx(entropy, abs=1e-4)
     assert series["information_y"].item() == pytest.approx(entropy, abs=1e-4)
 
@@ -240,7 +240,7 @@ def test_calibrated_noise_is_one_for_a_layer_in_all_splits_and_steps() -> None:
         series["noise_relative"].max(["step", "split"]) - series["noise_relative"].min(["step", "split"]) < 1e-9
     ).all()
     assert series["information_x"].attrs["noise"] == "auto"
-    four = torch.eye(5)[torch.arange(120) % 4]  # far apart: 0.2 tells them all
+    four = torch.eye(5)[torch.arange(120) % 4]  # far apart at a noise of 0.2
     again = probe.attach(model, (four, y), on_error="raise").observe(0).series_
     assert (again["noise_relative"] > 0.25).all()  # a new attachment, a new level
 
@@ -321,7 +321,7 @@ def test_invalid_levels_are_errors(parameters: dict[str, Any], message: str) -> 
 
 def test_noise_that_was_fixed_outlives_the_process(tmp_path: Path) -> None:
     """What is resumed goes on with the noise that it began with, though the layers have another geometry by then."""
-    four = torch.eye(5)[torch.arange(120) % 4]  # far apart: noise of .2 tells them all
+    four = torch.eye(5)[torch.arange(120) % 4]  # far apart at a noise of 0.2
     start, later = (four, None), (2 * torch.randn(120, 5, generator=seeded(7)), None)
     for i, options in enumerate([{"noise": "auto"}, {"noise": 0.3, "convention": "reference"}]):
         kwargs: dict[str, Any] = {"layers": "0", **options}
@@ -383,7 +383,7 @@ def test_halves_change_nothing_else_and_keep_the_rows_of_an_input_together() -> 
     inputs = torch.arange(60) // 2
     twice = channel_information(z[inputs], noise=0.01, inputs=inputs, subsamples=8, generator=seeded(3))
     assert twice.x.value == pytest.approx(math.log2(30), abs=1e-3)
-    assert twice.x.subsample_se == pytest.approx(0, abs=1e-3)  # each half tells its 15 inputs apart, whichever they are
+    assert twice.x.subsample_se == pytest.approx(0, abs=1e-3)  # each half separates its 15 inputs, whichever they are
 
 
 def test_other_estimators_read_the_same_rows() -> None:
@@ -433,3 +433,11 @@ def test_real_targets_are_cut_into_classes_only_if_asked() -> None:
     assert series["information_y"].attrs["target_bins"] == "real targets in 4 quantile classes"
     with pytest.raises(ValueError, match="Expected finite targets for target_bins"):
         probe.fit(network(), (x, torch.full((120,), math.nan)))
+
+
+def test_labels_that_do_not_fit_the_rows_are_a_warning() -> None:
+    x, y = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(1)), torch.arange(24).view(8, 3) % 2
+    with pytest.warns(ProbeWarning, match=r'one label for each of 8 rows, got 24; .*reduce="tokens"'):
+        found = MutualInfoProbe().fit(torch.nn.Identity(), (x, y)).series_
+    assert "information_y" not in found
+    assert "information_y" in MutualInfoProbe(reduce="tokens").fit(torch.nn.Identity(), (x, y)).series_

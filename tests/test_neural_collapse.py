@@ -96,7 +96,7 @@ def test_a_class_of_one_row_is_flagged() -> None:
     lonely = measured(z, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2]))
     assert lonely["nc_singletons"].item() == 1
     assert lonely["nc_undefined"].item() == 0
-    assert measured(z, torch.arange(9))["nc1"].item() == 0  # nothing varies: the flag says not to believe it
+    assert measured(z, torch.arange(9))["nc1"].item() == 0  # nothing varies: the flag marks this value as invalid
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
