@@ -2,10 +2,11 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.optimize import least_squares
 
 from probe.errors import ProbeWarning
-from probe.stats import difference_noise, piecewise_linear, segmented_fit, simulate_ar1
+from probe.stats import difference_noise, local_sd, piecewise_linear, segmented_fit, simulate_ar1
 from probe.stats.segmented import MAX_KNOTS
 
 
@@ -141,6 +142,29 @@ def test_noise_is_estimated_beside_breaks(x: np.ndarray, phi: float) -> None:
     trend = 50 * np.interp(x, np.quantile(x, [0, 0.25, 0.26, 0.6, 1]), [0, 1, 0, 2, -1])
     estimates = [difference_noise(x, trend + row) for row in simulate_ar1(np.random.default_rng(5), (20, 400), phi)]
     np.testing.assert_allclose(np.median(estimates, axis=0), [1, phi], atol=0.15)
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_local_sd_is_a_running_median_of_second_differences(lag: int) -> None:
+    curve = np.random.default_rng(8).standard_normal(60)
+    curve[30] = 1e3  # a spike
+    n, half = len(curve), 7
+    mirrored = np.concatenate([curve[lag:0:-1], curve, curve[-2 : -2 - lag : -1]])
+    second = [abs(mirrored[i] - 2 * mirrored[i + lag] + mirrored[i + 2 * lag]) for i in range(n)]
+    scale = stats.norm.ppf(0.75) * np.sqrt(6)
+    expected = [np.median(second[i - half : i + half + 1]) / scale for i in range(half, n - half)]
+    np.testing.assert_allclose(local_sd(curve, window=15, lag=lag)[half:-half], expected, rtol=1e-4)
+    held = local_sd(curve, window=15, lag=lag, ends="repeat")
+    assert held[lag] == pytest.approx(second[lag] / scale, rel=1e-4)  # repeated beyond the end, it is the median
+    np.testing.assert_allclose(held[:lag], held[lag])
+    np.testing.assert_allclose(held[half + lag : -half - lag], expected[lag : -lag or None], rtol=1e-4)
+
+
+def test_local_sd_of_white_noise_with_spikes_is_that_of_the_noise() -> None:
+    curve = 0.3 * np.random.default_rng(9).standard_normal(2000)
+    curve[::50] += 100
+    assert np.median(local_sd(curve, window=201)) == pytest.approx(0.3, rel=0.15)
+    assert local_sd(np.full(40, 3.0), window=15).min() > 0  # the rounding of float32
 
 
 def test_missing_values_are_left_out() -> None:

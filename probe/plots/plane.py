@@ -169,7 +169,7 @@ def plane_distance(series: xr.Dataset) -> xr.Dataset:
     Notes
     -----
     The standard error is the root of the sum of both squares. A distance changes by no more than its point moves, so
-    that this is an upper bound, whatever the correlation of the two errors.
+    that this is an upper bound, for any correlation of the two errors.
 
     Examples
     --------

@@ -21,7 +21,7 @@ class MedianStep:
     step : float
         The median, in steps; NaN unless ``status`` is "found".
     low, high : float
-        Bounds of the median of these runs, whatever the censored values are.
+        Bounds of the median of these runs, for all possible censored values.
     lower, upper : float
         Confidence interval of the median over further runs.
     coverage : float
