@@ -13,9 +13,9 @@ SHAPES = [  # (s, m, n, k): those of a step, and one that is no multiple of a ti
 
 
 def compiles(test):
-    """Mark a test that needs a compiler, and ignore the deprecation warnings of torch."""
+    """Mark a test that compiles: it is slow, needs a compiler, and torch uses deprecated functions there."""
     test = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")(test)
-    return pytest.mark.filterwarnings("ignore::DeprecationWarning")(test)
+    return pytest.mark.slow(pytest.mark.filterwarnings("ignore::DeprecationWarning")(test))
 
 
 def operands(s: int, m: int, n: int, k: int, *, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
