@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probe.attach.columns import SeriesColumns
-from probe.attach.contract import Measured, SessionProbe
+from probe.attach.contract import SessionProbe
 from probe.attach.prepare import Prepared
 from probe.attach.side_effects import restoring
 from probe.forward.isolation import isolated, torch_defaults
@@ -82,8 +82,10 @@ def _measure(
         snapshot.history = lambda key: journal.records.column(f"{prefix}{key}")
         snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
         measured = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}
-    arrays = {key: value.array(key) for key, value in measured.items() if not value.keep}
-    kept = _kept(name, measured)
+    arrays = {key: value.kept_array(key) if value.keep else value.array(key) for key, value in measured.items()}
+    kept = {key: arrays.pop(key) for key, value in measured.items() if value.keep}
+    if kept:
+        _check_size(name, kept)
     for key, value in measured.items():
         columns.claim(key, name, probe)
         if not value.keep and not columns.has(key, value.dims, value.coords):
@@ -92,12 +94,10 @@ def _measure(
     found.kept.update(kept)
 
 
-def _kept(name: str, measured: Mapping[str, Measured]) -> dict[str, np.ndarray]:
-    """Return the values to keep, which together stay below a limit."""
-    kept = {key: value.kept_array(key) for key, value in measured.items() if value.keep}
+def _check_size(name: str, kept: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError if the kept values of one probe exceed the limit."""
     if (size := sum(array.nbytes for array in kept.values())) > MAX_KEPT_BYTES:
         raise ValueError(
             f"Expected {name} to keep at most {MAX_KEPT_BYTES:,} bytes at an observation, got {size:,}; keep fewer "
             "numbers (a random projection, a subset) or a smaller type (float32)"
         )
-    return kept
