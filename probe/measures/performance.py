@@ -1,14 +1,13 @@
 """Loss and accuracy on each split, from the shared forward pass; :mod:`probe.forward.scores` has the definitions."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from probe.base import Measured, Probe, Snapshot
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.forward.data import Batch
 from probe.forward.layers import IGNORED, OUTPUT
 from probe.forward.passes import Scored, Tap
@@ -83,11 +82,9 @@ def _of_split(split: str, batch: Batch, scores: np.ndarray) -> dict[str, Measure
     classes = not (math.isnan(right) and np.isnan(scores[:, 1]).all())
     if not math.isfinite(loss):
         loss = right = math.nan
-        warnings.warn(
+        warn_user(
             f"Expected a finite {split} loss, got NaN or infinity. It is NaN in the series; check whether training "
-            "has diverged",
-            ProbeWarning,
-            stacklevel=3,
+            "has diverged"
         )
     found = {
         f"{split}_loss": Measured(loss / count, units="nats" if classes else "1", long_name=f"{split} loss"),

@@ -1,13 +1,12 @@
 """Select the curve of each role: by name or function, for one layer and one split, with accuracies as shares."""
 
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.phases.curves import hint
 
 Role = str | Callable[[xr.Dataset], xr.DataArray]
@@ -118,11 +117,9 @@ class Roles:
         chance = {"chance": array.attrs["chance"] / 100} if "chance" in array.attrs else {}
         also = f"; its chance, {array.attrs['chance']:g}, is divided too" if chance else ""
         note = f"{role} has a maximum of {most:g} and is read as percent: its values are divided by 100{also}"
-        warnings.warn(
+        warn_user(
             f"Expected {role} in [0, 1], got a maximum of {most:g}; pass shares, or accept that the values are read as "
-            f"percent and divided by 100{also}.",
-            ProbeWarning,
-            stacklevel=6,
+            f"percent and divided by 100{also}."
         )
         self.notes.append(note)
         return (array / 100).assign_attrs(array.attrs | chance)

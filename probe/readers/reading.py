@@ -4,13 +4,12 @@ Every reader records what it guessed, ignored or found damaged in the attribute 
 """
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import xarray as xr
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.readers.discovery import FoundLogs, find_logs, run_labels
 from probe.readers.log import Log, to_series
 from probe.readers.names import ROLES
@@ -90,7 +89,7 @@ def read(
     found = find_logs(path, format)
     logs = _logs_by_label(found, axis)
     for note in dict.fromkeys(note for log in logs.values() if isinstance(log, Log) for note in log.damage):
-        warnings.warn(f"Expected complete files, got a damaged one; {note}", ProbeWarning, stacklevel=2)
+        warn_user(f"Expected complete files, got a damaged one; {note}")
     series = {
         label: _as_series(log, label, roles, source=path.name, format=found.reader.name, strict=strict)
         for label, log in logs.items()

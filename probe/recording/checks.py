@@ -2,12 +2,11 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.recording.lines import journal_of
 
 
@@ -86,11 +85,9 @@ def check_configuration(path: str | os.PathLike[str], old: Mapping[str, Any], ne
             "recorded one, or record to another path"
         )
     if removed:
-        warnings.warn(
+        warn_user(
             f"Expected the parameters recorded in {os.fspath(path)}, got probes that no longer have "
-            f"{', '.join(removed)}; these parameters are ignored and recording continues",
-            ProbeWarning,
-            stacklevel=4,
+            f"{', '.join(removed)}; these parameters are ignored and recording continues"
         )
 
 

@@ -9,7 +9,6 @@ continued from a checkpoint.
 """
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.recording.checks import check_configuration, check_path
 from probe.recording.files import write_netcdf
 from probe.recording.lines import encode, encode_line, journal_of
@@ -181,11 +180,9 @@ class Journal:
             if len(self.records) >= self._snapshot_at * _GROWTH:
                 self.snapshot()
         except (OSError, TypeError, ValueError) as error:  # TypeError and ValueError: values that NetCDF cannot hold
-            warnings.warn(
+            warn_user(
                 f"Expected to write step {step} to {self.path}, got {type(error).__name__}: {error}; the values stay "
-                "in memory and are written with the next observation",
-                ProbeWarning,
-                stacklevel=3,
+                "in memory and are written with the next observation"
             )
 
     def _flush(self, how: str = "r+b") -> None:

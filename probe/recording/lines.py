@@ -2,14 +2,13 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 
 
 def journal_of(path: str | os.PathLike[str]) -> Path:
@@ -56,11 +55,7 @@ def decoded_lines(journal: Path) -> Iterator[tuple[dict[str, Any], int]]:
         if entry is not None:
             yield entry, end
         elif end == len(data):
-            warnings.warn(
-                f"Expected a complete last line in {journal.name}, got one that was cut off; it is ignored",
-                ProbeWarning,
-                stacklevel=4,
-            )
+            warn_user(f"Expected a complete last line in {journal.name}, got one that was cut off; it is ignored")
         else:
             raise ValueError(
                 f"Expected an entry in line {number} of {journal}, got a damaged line; keep a copy, cut the file "

@@ -2,12 +2,11 @@
 
 import errno
 import os
-import warnings
 import weakref
 from pathlib import Path
 from types import TracebackType
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 
 _HELD: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
@@ -61,11 +60,9 @@ class Lock:
             if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
                 self.release()
                 raise BlockingIOError(error.errno, _refusal(self.file), str(self.file)) from None
-            warnings.warn(
+            warn_user(
                 f"Expected a file system with locks, got {error} for {self.file}; start no other process that writes "
-                "to this file",
-                ProbeWarning,
-                stacklevel=5,
+                "to this file"
             )
         _HELD.add(self)
 

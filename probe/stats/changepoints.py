@@ -6,7 +6,6 @@ The minimum is global, see :mod:`probe.stats.partitioning` for pieces that need 
 stick", at most three) are fitted for all knots, or pairs of knots, at once: :mod:`probe.stats.segmented`.
 """
 
-import warnings
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -14,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.stats.noise import difference_noise, resolution_floor, variance_inflation
 from probe.stats.partitioning import fixed_partition, optimal_partition
 from probe.stats.segmented import segmented_fit
@@ -187,7 +186,7 @@ def piecewise_linear(
     if kind == "auto" and cuts:
         return linear
     if cuts:
-        warnings.warn(_trend_message(constant, linear), ProbeWarning, stacklevel=2)
+        warn_user(_trend_message(constant, linear))
     return replace(constant, cuts_trend=cuts)
 
 

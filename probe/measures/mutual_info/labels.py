@@ -1,11 +1,9 @@
 """Labels for the rows that are measured, from the targets of a split."""
 
-import warnings
-
 import torch
 from torch import Tensor
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.information.bins import quantile_bins
 from probe.layer_probe import row_targets
 
@@ -17,11 +15,9 @@ def targets_or_warning(targets: Tensor | None, n: int, *, by_position: bool) -> 
     """
     found = row_targets(targets, n, by_position=by_position)
     if targets is not None and found is None and not targets.is_floating_point():
-        warnings.warn(
+        warn_user(
             f"Expected one label for each of {n} rows, got {targets.numel()}; the information about the labels is not "
-            'measured. If each position has a label, measure positions: MutualInfoProbe(reduce="tokens")',
-            ProbeWarning,
-            stacklevel=2,
+            'measured. If each position has a label, measure positions: MutualInfoProbe(reduce="tokens")'
         )
     return found
 
