@@ -174,9 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         draw(costs, args.figure)
     print(f"| N = 1,024, with 20 halves of the rows | {seconds(ours(n=1024, subsamples=20), repeats):.3f} |")
     z, labels = layer(1024)
-    print(
-        f"| N = 1,024, spread, rank and class means | {seconds(lambda: representation_geometry(z, labels), repeats):.3f} |"
-    )
+    taken = seconds(lambda: representation_geometry(z, labels), repeats)
+    print(f"| N = 1,024, spread, rank and class means | {taken:.3f} |")
     leaf = z[:512].clone().requires_grad_()
     print(
         f"| N = 512, channel_bits with its gradient | {seconds(lambda: channel_bits(leaf).backward(), repeats):.3f} |"
