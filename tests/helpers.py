@@ -8,18 +8,6 @@ from torch import nn
 
 from reference.training import ModelConfig, State, TaskConfig, TrainConfig
 
-# Code for a fresh process in which PyTorch cannot be imported.
-NO_TORCH = """
-import sys
-
-class NoTorch:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torch":
-            raise ImportError("torch is blocked")
-
-sys.meta_path.insert(0, NoTorch())
-"""
-
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -9,11 +9,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from helpers import NO_TORCH
 
 import probe
 
 ROOT = Path(__file__).parent.parent
+LOGS = ROOT / "tests" / "logs"
 # Ground first. A module may import modules of its own line and of the lines above it.
 RANKS = [
     [
@@ -40,6 +40,20 @@ RANKS = [
     ["reference.__main__"],
 ]
 TORCH_FREE = ["errors", "series", "schedule", "stats", "recording", "readers", "phases", "progress", "plots", "report"]
+# Code for a fresh process in which PyTorch and the packages of loggers cannot be imported. BLOCKED lists the attempts.
+BLOCKED = """
+import sys
+
+BLOCKED = []
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "tensorflow", "tensorboard", "google", "wandb", "mlflow"):
+            BLOCKED.append(name)
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Block())
+"""
 
 
 def modules(*packages: str) -> dict[str, Path]:
@@ -185,41 +199,46 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
-def test_torch_free_parts_work_with_torch_blocked(tmp_path: Path) -> None:
+def test_all_but_measuring_works_without_torch_and_loggers(tmp_path: Path) -> None:
+    """One process: modules, readers, estimators and commands; nothing of it tries to import torch or a logger."""
     names = [name for name in modules("probe") if name.split(".")[1:2] and name.split(".")[1] in TORCH_FREE]
-    code = f"""{NO_TORCH}
+    code = f"""{BLOCKED}
 import {", ".join(names)}
+import os
 import numpy as np, xarray as xr
 from probe import PhaseDetector, save
+from probe.__main__ import main
+from probe.readers import read
+logs, out = r"{LOGS}", r"{tmp_path}"
+for where in ("tensorboard/plain", "keras", "huggingface", "wandb", "mlruns", "lightning"):
+    read(os.path.join(logs, where))
 steps = np.arange(1, 60)
 curves = xr.Dataset({{"train_accuracy": ("step", np.minimum(1, steps / 20)), "test_accuracy": ("step", steps / 60)}},
                     {{"step": steps}})
-save(curves, r"{tmp_path / "curves.nc"}")
-from probe.__main__ import main
-assert main(["detect", r"{tmp_path / "curves.nc"}"]) == 0
-assert main(["plot", r"{tmp_path / "curves.nc"}"]) == 0
+save(curves, os.path.join(out, "curves.nc"))
+assert main(["detect", os.path.join(out, "curves.nc")]) == main(["plot", os.path.join(out, "curves.nc")]) == 0
+log = os.path.join(logs, "tensorboard", "plain")
+assert main(["info", log]) == main(["detect", log]) == main(["score", log]) == 0
+assert main(["convert", log, os.path.join(out, "log.nc")]) == main(["completion", "bash"]) == 0
+assert not BLOCKED, BLOCKED
+assert main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x"]) == 2
 """
     done = run(code)
     assert done.returncode == 0, done.stderr
+    assert "torch is blocked" in done.stderr  # by measure
     assert "fitting ends at step 20" in done.stdout
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_importing_probe_imports_nothing_heavy() -> None:
-    done = run(
-        "import sys, probe; print([m for m in ('torch', 'xarray', 'sklearn', 'matplotlib') if m in sys.modules])"
-    )
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
-
-
-def test_help_needs_nothing_heavy() -> None:
-    """So that it answers at once: what takes time is imports."""
+def test_import_and_help_import_nothing_heavy() -> None:
+    """Imports take the time, and help should answer at once."""
     code = (
         "import sys, probe.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
     )
     done = run(code)
     assert "detect" in done.stdout
-    assert not {"torch", "numpy", "xarray", "sklearn"} & set(ast.literal_eval(done.stdout.splitlines()[-1]))
+    heavy = {"torch", "numpy", "xarray", "sklearn", "matplotlib"}
+    assert not heavy & set(ast.literal_eval(done.stdout.splitlines()[-1]))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from helpers import NO_TORCH
 
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
@@ -235,21 +234,6 @@ def test_completion_knows_the_commands(shell: str, capsys: pytest.CaptureFixture
         asks = "COMP_WORDS=(probe detect --test-a); COMP_CWORD=2; _probe; echo ${COMPREPLY[@]}"
         done = subprocess.run(["bash", "-c", f"{script}\n{asks}"], capture_output=True, text=True, check=True)
         assert done.stdout.split() == ["--test-accuracy"]
-
-
-def test_without_torch_all_but_measure(tmp_path: Path) -> None:
-    code = f"""{NO_TORCH}
-from probe.__main__ import main
-log = r"{LOGS / "tensorboard" / "plain"}"
-assert main(["info", log]) == main(["detect", log]) == main(["convert", log, r"{tmp_path / "a.nc"}"]) == 0
-assert main(["plot", log, "-o", r"{tmp_path / "a.png"}"]) == 0
-assert main(["score", log]) == 0
-assert main(["completion", "bash"]) == 0
-assert main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x"]) == 2
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "torch is blocked" in done.stderr
 
 
 # Checkpoints

@@ -1,6 +1,4 @@
 import pickle
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -220,12 +218,6 @@ def test_fit_does_not_change_the_curves() -> None:
     before = curves.copy(deep=True)
     PhaseDetector().fit(curves)
     assert curves.identical(before)
-
-
-def test_import_needs_no_torch() -> None:
-    code = "import sys; import probe.phases.detector; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_valid_curves_cause_no_warning() -> None:
