@@ -1,5 +1,7 @@
 """The output, files and exit codes of the two command lines."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -320,26 +322,48 @@ def test_measure_says_what_is_wrong(
     assert not Path("probe.nc").exists()
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 SMALL = replace(DEMO, task=replace(DEMO.task, size=13))  # the demo in every respect but the number of inputs
 
 
-def test_demo_is_the_same_for_a_seed_and_another_for_another(tmp_path: Path, one_thread: None) -> None:
-    series = []
-    for i, seed in enumerate((3, 3, 4)):
-        demo = Demo(seed=seed, training=replace(SMALL, steps=3))
-        found, done = run_demo(demo, tmp_path / f"{i}.nc", progress=False)
-        assert done == 3
-        series.append(found.drop_vars("seconds"))
-    xr.testing.assert_equal(series[0], series[1])
-    assert not series[0]["train_loss"].equals(series[2]["train_loss"])
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """Folder, exit code and output of a demo of seed 3 that is interrupted after step 3."""
+    folder, printed, whole = tmp_path_factory.mktemp("demo"), io.StringIO(), Trainer.advance
+
+    def until_three(trainer: Trainer, n: int) -> None:
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        whole(trainer, n)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(Trainer, "advance", until_three)
+        patch.setattr("reference.training.DEMO", SMALL)
+        code = reference_main(["demo", "--out", str(folder), "--steps", "50", "--seed", "3"])
+    return folder, code, printed.getvalue()
+
+
+def test_demo_keeps_what_was_recorded_when_interrupted(
+    interrupted: tuple[Path, int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, code, printed = interrupted
+    assert code == 130
+    assert "interrupted after step 3; the recorded steps are saved" in printed
+    assert "fit_end" in printed
+    assert load(folder / "run.nc")["step"].values.tolist() == [0, 1, 2, 3]
+    assert (folder / "phases.png").exists()
+    assert reference_main(["demo", "--out", str(folder)]) == 2
+    assert "--overwrite to replace it" in capsys.readouterr().err
+
+
+def test_demo_is_the_same_for_a_seed_and_another_for_another(
+    interrupted: tuple[Path, int, str], tmp_path: Path
+) -> None:
+    first = load(interrupted[0] / "run.nc").drop_vars("seconds")
+    same, done = run_demo(Demo(seed=3, training=replace(SMALL, steps=1)), tmp_path / "same.nc", progress=False)
+    assert done == 1
+    xr.testing.assert_equal(same.drop_vars("seconds"), first.isel(step=[0, 1]))
+    other, _ = run_demo(Demo(seed=4, training=replace(SMALL, steps=0)), tmp_path / "other.nc", progress=False)
+    assert not other["train_loss"].equals(first["train_loss"].isel(step=[0]))
 
 
 def test_demo_observes_log_spaced_and_then_often() -> None:
@@ -348,25 +372,3 @@ def test_demo_observes_log_spaced_and_then_often() -> None:
     log = {0, *(round(10 ** (i / 24)) for i in range(80))}
     assert observed == sorted(step for step in {*log, *range(400, 2001, 40)} if step <= 2000)
     assert len(observed) == 106
-
-
-def test_demo_keeps_what_was_recorded_when_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_thread: None
-) -> None:
-    whole = Trainer.advance
-
-    def until_five(trainer: Trainer, n: int) -> None:
-        for _ in range(n):
-            if trainer.step == 5:
-                raise KeyboardInterrupt
-            whole(trainer, 1)
-
-    monkeypatch.setattr(Trainer, "advance", until_five)
-    assert reference_main(["demo", "--out", str(tmp_path / "demo"), "--steps", "50"]) == 130
-    printed = capsys.readouterr().out
-    assert "interrupted after step 5; the recorded steps are saved" in printed
-    assert "fit_end" in printed
-    assert load(tmp_path / "demo" / "run.nc")["step"].values.tolist() == [0, 1, 2, 3, 4, 5]
-    assert (tmp_path / "demo" / "phases.png").exists()
-    assert reference_main(["demo", "--out", str(tmp_path / "demo")]) == 2
-    assert "--overwrite to replace it" in capsys.readouterr().err
