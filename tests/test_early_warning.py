@@ -88,10 +88,8 @@ def test_thresholds_come_from_the_other_runs(warning: EarlyWarning) -> None:
     assert (np.delete(other.values, 2) != np.delete(same.values, 2)).any()
 
 
-@pytest.mark.parametrize("rule", ["drop", "rise", "below", "above"])
-@pytest.mark.parametrize("n_sustained", [1, 3])
-def test_the_future_changes_no_alarm(rule: str, n_sustained: int) -> None:
-    """Each record, cut after every observation: no alarm, or the one of the whole record, from its step on."""
+def alarms_of_records_cut_at(places: str, rule: str, n_sustained: int) -> None:
+    """Assert that a record cut early has no alarm, or the one of the whole record, from its step on."""
     sign = 1 if rule in ("drop", "below") else -1
     runs = RUNS.assign(signal=sign * RUNS["signal"]).isel(run=[0, 3, 9])
     threshold = {"drop": 1.0, "rise": 1.0, "below": 9.0, "above": -9.0}[rule]
@@ -99,10 +97,24 @@ def test_the_future_changes_no_alarm(rule: str, n_sustained: int) -> None:
     whole = warning.predict(runs)
     assert np.isfinite(whole[:2]).all()
     assert np.isnan(whole[2])
-    for n in range(55, len(STEPS), 8):
+    known = np.searchsorted(STEPS, whole[:2])  # a record of this length ends before the alarm
+    cuts = np.concatenate([known, known + 1]) if places == "each alarm" else np.arange(55, len(STEPS))
+    for n in cuts:
         so_far = warning.predict(runs.isel(step=slice(None, n)))
         expected = np.where(whole <= STEPS[n - 1], whole, np.nan)
         assert so_far == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("rule", ["drop", "rise", "below", "above"])
+@pytest.mark.parametrize("n_sustained", [1, 3])
+def test_the_future_changes_no_alarm(rule: str, n_sustained: int) -> None:
+    alarms_of_records_cut_at("each alarm", rule, n_sustained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["drop", "above"])
+def test_the_future_changes_no_alarm_wherever_a_record_ends(rule: str) -> None:
+    alarms_of_records_cut_at("each observation", rule, 3)
 
 
 def test_other_futures_change_no_alarm(warning: EarlyWarning) -> None:
