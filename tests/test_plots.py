@@ -66,7 +66,8 @@ def test_overview_has_a_panel_for_each_measure() -> None:
 def test_overview_of_several_runs_of_saturated_ones_and_of_one_point(data: xr.Dataset) -> None:
     detector = PhaseDetector().fit(data) if data.sizes["step"] > 4 else None
     figure = plots.overview(data, detector)
-    figure.canvas.draw()
+    figure.set_layout_engine("none")  # the layout takes most of the time, and another test draws it
+    figure.draw_without_rendering()
     assert len(labels(figure)) == 6
 
 
@@ -143,7 +144,7 @@ def drawn(ax: Axes, shape: str) -> list[tuple[float, int]]:
 
 def test_alignment_shows_every_run_once() -> None:
     ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([1, 7, 20, 1000, np.nan])))
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "fit end", "generalisation onset", "descent onset", "compression onset", "end",
     ]  # fmt: skip
