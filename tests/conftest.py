@@ -1,5 +1,6 @@
 """Tests run on one thread (small tensors are faster so) and from one seed: they come out the same everywhere."""
 
+import gc
 from collections.abc import Iterator
 
 import matplotlib as mpl
@@ -9,6 +10,12 @@ import torch
 
 mpl.use("Agg")
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the imported modules from garbage collection: a collection would traverse them for 0.2 s of CPU time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
