@@ -91,6 +91,38 @@ def start(tiny: Path, *options: str, seed: int = 3) -> subprocess.Popen[str]:
     )
 
 
+def interrupted(out: Path, *, at: int, config: TrainConfig = TINY, **options: Any) -> None:
+    """Interrupt a run between the evaluation at this step and the next one."""
+    advance = Trainer.advance
+
+    def stops(self: Trainer, n: int) -> None:
+        if self.step == at and n:
+            advance(self, 1)
+            raise KeyboardInterrupt
+        advance(self, n)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "advance", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, [3], out=out, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of seed 3: finished, and interrupted after the evaluation at step 10. Tests write to copies only."""
+    path = tmp_path_factory.mktemp("made")
+    run(TINY, [3], out=path / "finished", device="cpu")
+    interrupted(path / "unfinished", at=10)
+    return path
+
+
+@pytest.fixture
+def unfinished(made: Path, tmp_path: Path) -> Path:
+    """Copy of the folder of seed 3, interrupted after the evaluation at step 10."""
+    shutil.copytree(made / "unfinished", tmp_path, dirs_exist_ok=True)
+    return tmp_path / "custom" / "seed-3"
+
+
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
@@ -148,9 +180,10 @@ def test_phases_are_found_in_what_was_recorded(tmp_path: Path, capsys: pytest.Ca
     assert PhaseDetector().fit(collect(tmp_path / "custom")).n_runs_ == 2
 
 
-def test_stored_weights_give_the_recorded_curves(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
-    run(TINY, [3], out=tmp_path, device="cpu")
-    folder = tmp_path / "custom" / "seed-3"
+def test_stored_weights_give_the_recorded_curves(
+    made: Path, tmp_path: Path, whole: dict[int, dict[str, float]]
+) -> None:
+    folder = made / "finished" / "custom" / "seed-3"
     assert stored_steps(folder) == TINY.evaluations()
     probes = probe.ProbeSet([MutualInfoProbe()])
     for step in stored_steps(folder):
@@ -204,7 +237,7 @@ def until_done(tiny: Path, delays: Sequence[float], *options: str) -> int:
 def test_a_run_killed_again_and_again(tmp_path: Path) -> None:
     """Kill forks at random times, with a checkpoint at each evaluation."""
     longer, draw, killed = replace(TINY, steps=80), random.Random(2), 0
-    for _ in range(12):
+    for _ in range(8):
         process = multiprocessing.get_context("fork").Process(target=_going, args=(tmp_path, longer))
         process.start()
         process.join(draw.uniform(0.02, 0.3))
@@ -250,10 +283,12 @@ def test_killed_before_the_first_checkpoint_starts_anew(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("moment", "nth", "seconds"),
     [
-        *[(moment, nth, 0.0) for moment in ("record", "store_weights", "save", "replace") for nth in (1, 4)],
-        ("close", 1, 0.0),
-        *[(moment, 11, 60.0) for moment in ("record", "store_weights")],  # the last evaluation, no checkpoint before
+        *[(moment, 4, 0.0) for moment in ("record", "store_weights", "save", "replace")],
+        *[(moment, 1, 0.0) for moment in ("record", "save")],
+        ("record", 11, 60.0),  # the last evaluation, no checkpoint before
         *[(moment, 1, 60.0) for moment in ("close", "save")],
+        *[pytest.param(moment, 1, 0.0, marks=pytest.mark.slow) for moment in ("store_weights", "replace", "close")],
+        pytest.param("store_weights", 11, 60.0, marks=pytest.mark.slow),
     ],
 )
 @FORKING
@@ -290,29 +325,12 @@ def _dying(out: Path, moment: str, nth: int, seconds: float) -> None:
 
 
 def test_an_incomplete_last_line_of_the_journal_is_trained_again(
-    tmp_path: Path, whole: dict[int, dict[str, float]]
+    unfinished: Path, tmp_path: Path, whole: dict[int, dict[str, float]]
 ) -> None:
-    interrupted(tmp_path, at=10)
-    with open(tmp_path / "custom" / "seed-3" / "run.nc.journal", "ab") as file:
+    with open(unfinished / "run.nc.journal", "ab") as file:
         file.write(b'{"kind": "record", "step": 12, "val')
     run(TINY, [3], out=tmp_path, device="cpu")
     same(tmp_path / "custom" / "seed-3", whole)
-
-
-def interrupted(out: Path, *, at: int, config: TrainConfig = TINY, **options: Any) -> None:
-    """Interrupt a run between the evaluation at this step and the next one."""
-    advance = Trainer.advance
-
-    def stops(self: Trainer, n: int) -> None:
-        if self.step == at and n:
-            advance(self, 1)
-            raise KeyboardInterrupt
-        advance(self, n)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "advance", stops)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, [3], out=out, device="cpu", **options)
 
 
 def test_an_interrupted_run_is_saved_and_continues(
@@ -330,10 +348,11 @@ def test_an_interrupted_run_is_saved_and_continues(
     same(folder, whole)
 
 
-def test_a_recording_that_lacks_a_newer_field_continues(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
+def test_a_recording_that_lacks_a_newer_field_continues(
+    unfinished: Path, tmp_path: Path, whole: dict[int, dict[str, float]]
+) -> None:
     """Fields of a configuration that were added later have their defaults."""
-    interrupted(tmp_path, at=10)
-    folder = tmp_path / "custom" / "seed-3"
+    folder = unfinished
     journal, checkpoint = folder / "run.nc.journal", folder / "checkpoint.pt"
     text = journal.read_text()
     assert ', "norm": "pre"' in text
@@ -368,9 +387,8 @@ def test_signals_interrupt_the_command(tiny: Path, number: signal.Signals) -> No
     assert (folder / "checkpoint.pt").exists()
 
 
-def test_records_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
-    interrupted(tmp_path, at=10)
-    folder = RunFolder(tmp_path / "custom" / "seed-3")
+def test_records_after_the_checkpoint_are_dropped(unfinished: Path, tmp_path: Path) -> None:
+    folder = RunFolder(unfinished)
     folder.store_weights(16, {})
     journal = folder.path / "run.nc.journal"
     journal.write_text(journal.read_text() + '{"kind": "record", "step": 16, "values": {"test_loss": 0.0}}\n')
@@ -650,15 +668,6 @@ def test_out_of_memory_reports_how_many_seeds_fit(
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seed 3, finished and unfinished, as templates."""
-    path = tmp_path_factory.mktemp("made")
-    run(TINY, [3], out=path / "finished", device="cpu")
-    interrupted(path / "unfinished", at=2)
-    return path
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -682,30 +691,28 @@ def test_another_configuration_is_refused(made: Path, tmp_path: Path, changed: A
     assert contents(tmp_path) == before
 
 
-def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
-    interrupted(tmp_path, at=2)
-    (tmp_path / "custom" / "seed-3").rename(tmp_path / "custom" / "seed-4")
+def test_a_folder_of_another_seed_is_refused(unfinished: Path, tmp_path: Path) -> None:
+    unfinished.rename(tmp_path / "custom" / "seed-4")
     with pytest.raises(ValueError, match="seed is 3 there and 4 here"):
         run(TINY, [4], out=tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_error_for_an_incomplete_checkpoint(tmp_path: Path, share: float) -> None:
-    interrupted(tmp_path, at=10)
-    path = tmp_path / "custom" / "seed-3" / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"restore it, or delete it to start this run anew\. Nothing was changed"):
-        run(TINY, [3], out=tmp_path, device="cpu")
-    assert contents(tmp_path) == before
+def test_error_for_an_incomplete_checkpoint(unfinished: Path, tmp_path: Path) -> None:
+    path = unfinished / "checkpoint.pt"
+    complete = path.read_bytes()
+    for share in (0.0, 0.5, 0.99):
+        path.write_bytes(complete[: int(share * len(complete))])
+        before = contents(tmp_path)
+        with pytest.raises(ValueError, match=r"restore it, or delete it to start this run anew\. Nothing was changed"):
+            run(TINY, [3], out=tmp_path, device="cpu")
+        assert contents(tmp_path) == before
     path.unlink()
     assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
 
 
 @pytest.mark.parametrize("lost", ["all", "last line"])
-def test_error_for_a_journal_behind_the_checkpoint(tmp_path: Path, lost: str) -> None:
-    interrupted(tmp_path, at=10)
-    path = tmp_path / "custom" / "seed-3" / "run.nc.journal"
+def test_error_for_a_journal_behind_the_checkpoint(unfinished: Path, tmp_path: Path, lost: str) -> None:
+    path = unfinished / "run.nc.journal"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
     if lost == "all":
@@ -849,12 +856,11 @@ def test_the_documented_table() -> None:
     }
 
 
-def test_the_documented_measuring(tmp_path: Path) -> None:
-    run(TINY, [3], out=tmp_path, device="cpu")
+def test_the_documented_measuring(made: Path) -> None:
     page = (ROOT / "docs" / "reference.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
     names: dict[str, Any] = {}
-    exec(code.replace("runs/division-97/seed-3", str(tmp_path / "custom" / "seed-3")), names)
+    exec(code.replace("runs/division-97/seed-3", str(made / "finished" / "custom" / "seed-3")), names)
     assert names["information"].sizes["step"] == len(TINY.evaluations())
 
 
