@@ -11,6 +11,7 @@ from helpers import seeded
 from torch import Tensor, nn
 
 from probe import LayerProbe, ProbeSet, check_probe
+from probe.testing import check_parameters
 
 
 class MeanProbe(LayerProbe):
@@ -51,7 +52,7 @@ def identity() -> nn.Module:
 
 
 def test_a_subclass_without_a_constructor_keeps_the_contract() -> None:
-    check_probe(MeanProbe())
+    check_parameters(MeanProbe())
     check_probe(ProbeSet([MeanProbe(), ("few", MeanProbe(max_samples=3, random_state=7)), LabelledProbe()]))
 
 

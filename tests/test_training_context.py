@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, check_probe, every
 from probe.forward import TrainingContext
-from probe.testing import check_training_untouched, example, state_of
+from probe.testing import check_recording, check_series, check_training_untouched, example, state_of
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 DATA = {"train": (X, Y)}
@@ -164,13 +164,11 @@ class TrainsACopy(Probe):
         return {"losses": Measured(losses, ("k",), {"k": range(3)}), "in_training": Measured(float(sum(flags)))}
 
 
-def test_updates_of_copies_from_inside_an_observation_leave_the_training_bit_identical() -> None:
-    check_training_untouched(TrainsACopy())
-
-
 def test_a_probe_that_trains_copies_keeps_the_contract() -> None:
+    """Updates of copies inside an observation leave the training bit-identical, among other checks."""
     check_probe(TrainsACopy())
-    check_probe(ProbeSet([TrainsACopy()]))
+    for check in (check_series, check_recording):
+        check(ProbeSet([TrainsACopy()]))
 
 
 def test_copies_inside_an_observation_train_in_the_mode_of_the_training() -> None:
