@@ -217,10 +217,13 @@ def test_hump_in_every_seed_and_no_compression_in_the_controls(judgements: list[
     assert not [f for f in falls.ours if f.control and f.verdict.word == CONFIRMED and "last block" in f.runs]
 
 
+@pytest.mark.parametrize("layout", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_figures_and_table_are_written(
-    tmp_path: Path, evidence: Evidence, judgements: list[Judgement], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, evidence: Evidence, judgements: list[Judgement], monkeypatch: pytest.MonkeyPatch, layout: bool
 ) -> None:
     monkeypatch.setattr("reference.claims.acceptance.judge", lambda *_: judgements)  # once is enough
+    if not layout:  # it takes most of the time
+        monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
     accept(PAPER, tmp_path / "out", evidence)
     for name in ("curves.png", "information.png", "readings.png"):
         assert (tmp_path / "out" / name).stat().st_size > 20_000

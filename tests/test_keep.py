@@ -348,11 +348,12 @@ def test_every_flipped_bit_is_detected_or_harmless(path: Path) -> None:
     assert lost > 10, "the damage is there"
 
 
-def test_overwriting_removes_it_with_the_first_observation(path: Path) -> None:
+def test_overwriting_removes_it_with_the_first_observation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.attach.observation.MAX_KEPT_BYTES", 1000)
     observed(path, range(3)).detach()
     old = state_of(path).read_bytes()
     with pytest.raises(ValueError, match="to keep at most"):
-        observed(path, [0], "overwrite", Keeps(np.zeros(MAX_KEPT_BYTES)))
+        observed(path, [0], "overwrite", Keeps(np.zeros(1000)))
     assert state_of(path).read_bytes() == old
     observed(
         path, [0], "overwrite", type("Plain", (Probe,), {"measure": lambda self, s: {"n": Measured(0.0)}})()
