@@ -4,6 +4,8 @@ import sys
 import warnings
 from types import FrameType
 
+__all__ = ["DuplicateNameError", "ProbeWarning", "warn_user"]
+
 
 class ProbeWarning(UserWarning):
     """Every warning that this package issues is of this class.

@@ -198,6 +198,12 @@ class LayerProbe(Probe):
                 f"undeclared names {sorted(found.keys() - names)} and no {sorted(names - found.keys())}; "
                 "correct one of the two"
             )
+        for name, number in found.items():
+            if isinstance(number, Tensor) and number.numel() != 1:
+                raise ValueError(
+                    f"Expected {type(self).__name__}.summarise to return one number for {name!r}, got shape "
+                    f"{tuple(number.shape)}; reduce it, for example with .mean()"
+                )
         if flag:
             found[flag] = 0
         return found

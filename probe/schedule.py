@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+__all__ = ["Schedule", "at", "count", "every", "log_spaced"]
+
 Schedule = Callable[[int], bool]
 
 

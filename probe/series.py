@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+__all__ = ["COMPARES", "SCHEMA", "Variable", "concat", "validate"]
+
 SCHEMA = 1
 COMPARES = "compares"  # attribute of a variable: the name of the variable of which it is another estimate
 

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from helpers import seeded
 
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
@@ -31,15 +32,21 @@ from reference.training.trainer import Trainer
 LOGS = Path(__file__).parent / "logs"
 
 
-@pytest.fixture
-def recorded(tmp_path: Path) -> Path:
-    x = torch.randn(12, 3)
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recording") / "run.nc"
+    x = torch.randn(12, 3, generator=seeded())
     data = {split: (x, torch.arange(12) % 2) for split in ("train", "test")}
-    probes = ProbeSet([MutualInfoProbe()]).attach(torch.nn.Linear(3, 2), data, path=tmp_path / "run.nc")
+    probes = ProbeSet([MutualInfoProbe()]).attach(torch.nn.Linear(3, 2), data, path=path)
     for step in range(10):
         probes.observe(step)
     probes.detach()
-    return tmp_path / "run.nc"
+    return path
+
+
+@pytest.fixture
+def recorded(recording: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(recording, tmp_path))
 
 
 @pytest.fixture
@@ -126,7 +133,7 @@ def test_damage_is_said_on_stderr_and_in_the_notes(tmp_path: Path, capsys: pytes
     (tmp_path / whole.name).write_bytes(whole.read_bytes()[:-100])
     assert probe_main(["detect", str(tmp_path)]) == 0
     printed = capsys.readouterr()
-    assert "probe detect: Expected complete files, got a damaged one; events.out" in printed.err
+    assert "probe detect: warning: Expected complete files, got a damaged one; events.out" in printed.err
     assert "cut off, or still being written" in printed.err
     assert "Note: events.out" in printed.out
 

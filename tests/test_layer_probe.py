@@ -10,8 +10,8 @@ import torch
 from helpers import seeded
 from torch import Tensor, nn
 
-from probe import LayerProbe, ProbeSet, check_probe
-from probe.testing import check_parameters
+from probe import LayerProbe, ProbeSet, ProbeWarning, check_probe
+from probe.testing import check_parameters, check_same_twice
 
 
 class MeanProbe(LayerProbe):
@@ -155,3 +155,56 @@ def test_a_class_without_variables_is_an_error_when_attaching() -> None:
 
     with pytest.raises(TypeError, match=r"Empty\.variables to declare a variable, got none"):
         Empty().fit(identity(), (torch.eye(3), None))
+
+
+class WritesInPlace(LayerProbe):
+    """Change the rows that all probes share."""
+
+    variables: ClassVar[Any] = {"zero": ("1", "zero", False)}
+
+    def summarise(self, z: Tensor, targets: Tensor | None) -> dict[str, float]:
+        z.mul_(0)
+        return {"zero": 0.0}
+
+
+@pytest.mark.parametrize("n", [40, 700], ids=["one block", "two blocks"])
+def test_a_probe_that_writes_to_shared_rows_is_refused_and_the_next_ones_measure_the_layer(n: int) -> None:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    with pytest.raises(ValueError, match="share unchanged, got other rows of 1 in split 'all'; change a copy"):
+        WritesInPlace().fit(model, (x, None))
+    writes_late = WritesInPlace()
+    writes_late.summarise = lambda z, targets: {"zero": 0.0}  # type: ignore[method-assign]
+    expected = ProbeSet([MeanProbe()]).fit(model, (x, None)).series_
+    probes = ProbeSet([writes_late, MeanProbe()]).attach(model, (x, None)).observe(0)
+    del writes_late.summarise
+    with pytest.warns(ProbeWarning, match="change a copy"):
+        probes.observe(1)
+    found = probes.detach().series_
+    assert found["failed"].sel(probe="WritesInPlace").values.tolist() == [0, 1]
+    for name in MeanProbe.variables:
+        assert found[name].isel(step=1).equals(expected[name].isel(step=0, drop=True).assign_coords(step=1))
+
+
+def test_a_vector_for_a_number_is_refused() -> None:
+    class Vector(LayerProbe):
+        variables: ClassVar[Any] = {"vector": ("1", "mean of each unit", False)}
+
+        def summarise(self, z: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+            return {"vector": z.mean(0)}
+
+    with pytest.raises(
+        ValueError, match=r"Expected Vector.summarise to return one number for 'vector', got shape \(8,\)"
+    ):
+        Vector().fit(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), (torch.ones(6, 4), None))
+
+
+def test_global_random_numbers_are_found_by_the_contract() -> None:
+    class Draws(LayerProbe):
+        variables: ClassVar[Any] = {"draw": ("1", "a random number", False)}
+
+        def summarise(self, z: Tensor, targets: Tensor | None) -> dict[str, float]:
+            return {"draw": torch.rand(1).item()}
+
+    with pytest.raises(AssertionError, match="draw random numbers from"):
+        check_same_twice(Draws())

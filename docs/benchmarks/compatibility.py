@@ -30,7 +30,7 @@ MODELS = """
 Small, with random weights, trained for a few updates with `ProbeSet([MutualInfoProbe(), LocalComplexityProbe(),
 LMNProbe()])`, all settings left at their defaults. *yes*: there are numbers for all layers and splits. *partly*: some
 layers do not fire for all inputs; they are flagged -1. *no*: the probe refuses the model with the error in the remarks;
-the other probes measure it.
+the other probes measure it. A remark beside a *yes* is a warning.
 
 | model | losses | mutual information | local complexity | linear mapping | training | remarks |
 |---|---|---|---|---|---|---|

@@ -82,6 +82,7 @@ def _measure(
         snapshot.history = lambda key: journal.records.column(f"{prefix}{key}")
         snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
         measured = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}
+    snapshot.check_shared_rows()
     arrays = {key: value.kept_array(key) if value.keep else value.array(key) for key, value in measured.items()}
     kept = {key: arrays.pop(key) for key, value in measured.items() if value.keep}
     if kept:

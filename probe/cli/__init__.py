@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", ProbeWarning)
-            warnings.showwarning = lambda message, *_: print(f"probe {args.command}: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: print(
+                f"probe {args.command}: warning: {message}", file=sys.stderr
+            )
             run: Callable[[argparse.Namespace], int] = getattr(
                 import_module(f"probe.cli.{_MODULES.get(args.command, 'logs')}"), args.command
             )

@@ -98,6 +98,7 @@ class Snapshot:
         self._check = SuffixCheck(self._runner)
         self._shared = tuple(dict.fromkeys(shared))
         self._shared_rows: dict[str, dict[Tap, Tensor]] = {}
+        self._versions: dict[str, list[int]] = {}  # of the shared rows of each split, in the order of the taps
         self._error: Exception | None = None
 
     @property
@@ -174,10 +175,33 @@ class Snapshot:
             for split in self.splits:
                 if self._shared and split not in self._shared_rows:
                     forward, rows = self._runner.model_pass(self._shared), torch.arange(len(self.data[split]))
-                    self._shared_rows[split] = self._runner.run(split, forward, rows, device=torch.device("cpu"))
+                    found = self._runner.run(split, forward, rows, device=torch.device("cpu"))
+                    self._shared_rows[split], self._versions[split] = found, [z._version for z in found.values()]
         except Exception as error:
             self._error = error
             raise
+
+    def check_shared_rows(self) -> None:
+        """Raise if a probe has written to the rows that all probes share, and forget these rows.
+
+        The next probe runs the shared pass again.
+
+        Raises
+        ------
+        ValueError
+            If some rows were changed in place.
+        """
+        for split, rows in self._shared_rows.items():
+            versions = self._versions[split]
+            changed = [
+                tap.site for (tap, z), version in zip(rows.items(), versions, strict=True) if z._version != version
+            ]
+            if changed:
+                self._shared_rows.clear()
+                raise ValueError(
+                    f"Expected the probe to leave the rows that all probes share unchanged, got other rows of "
+                    f"{', '.join(changed)} in split {split!r}; change a copy: z = z.clone()"
+                )
 
     def outputs(
         self,

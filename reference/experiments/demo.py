@@ -33,9 +33,9 @@ class Demo:
         return self.training.task.size
 
     def schedule(self) -> Schedule:
-        """Return log-spaced steps, and every 40 steps from 400 on, since loss spikes of this run are short."""
+        """Return log-spaced steps, the last one, and every 40 steps from 400 on, as spikes of the loss are short."""
         log = filter(log_spaced(per_decade=24), range(self.training.steps + 1))
-        return at([*log, *range(400, self.training.steps + 1, 40)])
+        return at([*log, *range(400, self.training.steps + 1, 40), self.training.steps])
 
 
 def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool = True) -> tuple[xr.Dataset, int]:
