@@ -100,7 +100,8 @@ class LayerProbe(Probe):
                     f"Expected {cls.__name__}.variables[{name!r}] to be (unit, long name, flag), as "
                     f'("bits", "entropy of the layer", False), got {entry!r}; correct the entry'
                 )
-        if cls.nonfinite_flag == "" and cls.variables:
+        own = vars(cls)
+        if "variables" in own and "nonfinite_flag" not in own and cls.nonfinite_flag is not None and cls.variables:
             cls.nonfinite_flag = f"{next(iter(cls.variables))}_nonfinite"
 
     @abstractmethod
@@ -156,6 +157,7 @@ class LayerProbe(Probe):
         if self.needs_labels and not _labelled(snapshot, split):
             return [{}] * len(layers)
         outputs, targets = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split].targets
+        targets = None if targets is None else targets.clone()  # those of the caller stay what they are
         cells: list[Cell] = []
         for layer in layers:
             if layer not in outputs:

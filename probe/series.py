@@ -16,6 +16,7 @@ import xarray as xr
 
 __all__ = ["COMPARES", "SCHEMA", "Variable", "concat", "validate"]
 
+_DIMENSIONS = ("step", "layer", "split", "run", "probe")
 SCHEMA = 1
 COMPARES = "compares"  # attribute of a variable: the name of the variable of which it is another estimate
 
@@ -62,6 +63,10 @@ class Variable:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.name in _DIMENSIONS or self.name in self.dims:
+            raise ValueError(
+                f"Expected another name for a variable than that of a dimension, got {self.name!r}; choose another"
+            )
         if "/" in self.name:
             raise ValueError(
                 f"Expected a name without a slash, which NetCDF does not allow, got {self.name!r}; use '_'"

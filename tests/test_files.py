@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -114,3 +115,37 @@ def test_another_process_is_excluded_until_this_one_releases(path: Path) -> None
         assert "one that another process holds; wait for its end" in done.stderr
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_writers_in_several_threads_never_show_a_part(tmp_path: Path) -> None:
+    path, contents = tmp_path / "f", [str(i) * 20_000 for i in range(3)]
+    path.write_text(contents[0])
+    (tmp_path / "f.tmp").write_text("mine")
+
+    def write(content: str) -> None:
+        for _ in range(20):
+            with atomic_write(path) as temporary:
+                temporary.write_text(content)
+
+    threads = [Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert path.read_text() in contents
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["f", "f.tmp"], "no rest, and nobody else's file is gone"
+
+
+def test_links_are_followed_permissions_kept_and_the_folder_is_that_of_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "target").chmod(0o640)
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "elsewhere").mkdir()
+    with atomic_write("link") as temporary:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        temporary.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o640

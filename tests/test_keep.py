@@ -17,7 +17,7 @@ from torch import nn
 from probe import Measured, Probe, ProbeSet, Snapshot, check_probe, every, load
 from probe.errors import DuplicateNameError, ProbeWarning
 from probe.recording import Journal, journal_of
-from probe.recording.state import GENERATIONS, MAX_KEPT_BYTES, State, checksum, state_of
+from probe.recording.state import GENERATIONS, MAX_GENERATIONS, MAX_KEPT_BYTES, State, checksum, state_of
 from probe.testing import check_same_twice
 
 X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
@@ -208,7 +208,8 @@ def test_names_in_a_set_are_those_of_the_probe() -> None:
 # -- limits and bad values -------------------------------------------------------------------------------------------
 
 
-def test_the_newest_generations_only_are_held(path: Path) -> None:
+def test_the_newest_generations_only_are_held_of_large_values(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.recording.state.MAX_OLD_BYTES", 0)
     probes = observed(path, range(3))
     size = state_of(path).stat().st_size
     model = At()
@@ -270,7 +271,10 @@ def test_a_checkpoint_among_the_newest_generations_goes_on_exactly(checkpoint: i
 
 
 @pytest.mark.parametrize("checkpoint", [1, 2, 3, 4])
-def test_a_checkpoint_before_the_newest_generations_starts_anew_and_warns(checkpoint: int, path: Path) -> None:
+def test_a_checkpoint_before_the_newest_generations_starts_anew_and_warns(
+    checkpoint: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.recording.state.MAX_OLD_BYTES", 0)
     observed(path, range(7)).detach()
     with pytest.warns(ProbeWarning, match=rf"'weights' that was kept at step {checkpoint - 1} .*'weights' starts anew"):
         series = resumed(path, checkpoint, 7)
@@ -278,6 +282,29 @@ def test_a_checkpoint_before_the_newest_generations_starts_anew_and_warns(checkp
     expected[checkpoint] = np.nan
     assert moved(series) == pytest.approx(expected, nan_ok=True)
     assert (series["travelled"].values[1:] / 6**0.5).round(3).tolist() == list(range(1, 8)), "kept once, and held"
+
+
+@pytest.mark.parametrize("checkpoint", [1, 4, 40])
+def test_small_values_outlive_a_long_gap_between_checkpoints(checkpoint: int, path: Path) -> None:
+    observed(path, range(60)).detach()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        series = resumed(path, checkpoint, 60)
+    assert moved(series) == pytest.approx([np.nan, *[1] * 60], nan_ok=True)
+
+
+def test_the_number_of_old_generations_is_bounded(path: Path) -> None:
+    observed(path, range(MAX_GENERATIONS + 40)).detach()
+    with np.load(state_of(path)) as file:
+        entries = json.loads(file["index"].tobytes())
+    assert sum(name == "weights" for name, _ in entries) == MAX_GENERATIONS
+
+
+def test_a_file_in_the_place_of_the_state_is_not_overwritten(path: Path) -> None:
+    state_of(path).write_text("mine")
+    with pytest.raises(FileExistsError, match=r"Expected a path without a file, got .*state, which exists already"):
+        observed(path, [0])
+    assert state_of(path).read_text() == "mine"
 
 
 def test_a_checkpoint_before_anything_was_kept_has_nothing_to_lose(path: Path) -> None:

@@ -208,3 +208,44 @@ def test_global_random_numbers_are_found_by_the_contract() -> None:
 
     with pytest.raises(AssertionError, match="draw random numbers from"):
         check_same_twice(Draws())
+
+
+def test_a_subclass_with_variables_of_its_own_has_a_flag_of_its_own() -> None:
+    class Other(MeanProbe):
+        variables: ClassVar[Any] = {"other": ("1", "another number", False)}
+
+        def summarise(self, z: Tensor, targets: Tensor | None) -> dict[str, float]:
+            return {"other": 1.0}
+
+    series = (
+        ProbeSet([MeanProbe(), Other()])
+        .fit(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), (torch.ones(6, 4), None))
+        .series_
+    )
+    assert {"mean_nonfinite", "other_nonfinite"} <= set(series.data_vars)
+
+
+@pytest.mark.parametrize("value", [math.nan, 300, 0.5, 2])
+def test_a_flag_that_is_none_is_refused(value: float) -> None:
+    class Flags(LayerProbe):
+        variables: ClassVar[Any] = {"odd": ("1", "a flag", True)}
+        nonfinite_flag = None
+
+        def summarise(self, z: Tensor, targets: Tensor | None) -> dict[str, float]:
+            return {"odd": value}
+
+    with pytest.raises(ValueError, match=r"Expected 1, 0 or -1 \(not measured\) in the flag odd"):
+        Flags().fit(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), (torch.ones(6, 4), None))
+
+
+def test_targets_of_the_caller_stay_what_they_are() -> None:
+    class Clears(LayerProbe):
+        variables: ClassVar[Any] = {"n": ("1", "number of targets", False)}
+
+        def summarise(self, z: Tensor, targets: Tensor | None) -> dict[str, float]:
+            assert targets is not None
+            return {"n": len(targets.zero_())}
+
+    y = torch.arange(6)
+    Clears().fit(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), (torch.ones(6, 4), y))
+    assert y.tolist() == list(range(6))

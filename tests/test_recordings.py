@@ -140,7 +140,7 @@ def test_a_parameter_that_a_probe_has_lost_does_not_stop_a_resume(tmp_path: Path
             ("failing", Failing()),
         ]
     )
-    with pytest.warns(ProbeWarning, match=r"no longer have .*FourierProbe\.random_state \(recorded 0\)"):
+    with pytest.warns(ProbeWarning, match=r"FourierProbe\.random_state \(recorded 0, no longer a parameter\)"):
         probes.attach(net(), DATA, path=path, mode="resume")
     probes.observe(3, loss=0.25).detach()
     found, before = load(path), as_recorded(EXPECTED["several"])

@@ -247,3 +247,9 @@ def test_provenance_names_no_host_and_no_path(monkeypatch: pytest.MonkeyPatch) -
 def test_provenance_outside_a_repository_has_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert json.loads(provenance_json([]))["git"] is None
+
+
+@pytest.mark.parametrize("name", ["step", "layer", "split", "run", "mine"])
+def test_a_variable_with_the_name_of_a_dimension_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="Expected another name for a variable than that of a dimension"):
+        Variable(name, ("mine",), {"mine": [0]})

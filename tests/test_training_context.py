@@ -278,18 +278,28 @@ def test_what_is_no_context_is_refused() -> None:
         PerformanceProbe().attach(Tied(), DATA, training=torch.optim.Adam(Tied().parameters()))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("what", ["model", "gradient"])
-def test_a_function_that_updates_the_attached_model_is_refused(what: str) -> None:
+@pytest.mark.parametrize("what", ["parameters", "gradients", "buffers", "data", "settings"])
+def test_a_function_that_changes_the_attached_training_is_refused(what: str) -> None:
     model = Tied()
+    model.register_buffer("count", torch.zeros(1))
     optimizer = OPTIMIZERS["SGD"](model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
 
     def outside(_: nn.Module, __: torch.optim.Optimizer, batch: Any) -> None:
-        F.cross_entropy(model(batch[0]), batch[1]).backward()
-        if what == "model":
+        if what == "gradients":
+            F.cross_entropy(model(batch[0]), batch[1]).backward()  # adds to the gradients in place
+        elif what == "parameters":
             optimizer.step()
-            optimizer.zero_grad()
+        elif what == "buffers":
+            model.count += 1
+        elif what == "data":  # not seen by version counters
+            next(model.parameters()).data.mul_(0.999)
+        else:
+            optimizer.param_groups[0]["lr"] *= 0.5
 
-    with pytest.raises(ValueError, match="got an update of the attached model"):
+    name = {"data": "parameters", "settings": "settings of the optimizer"}.get(what, what)
+    with pytest.raises(ValueError, match=f"got other {name} of the attached training"):
         PerformanceProbe().attach(model, DATA, training=TrainingContext(optimizer, outside, batches))
 
 
@@ -305,3 +315,39 @@ def test_attaching_with_a_context_changes_nothing() -> None:
     ProbeSet([TrainsACopy()]).attach(model, DATA, training=context)
     after = state_of(model, training.optimizer)
     assert [key for key in before if before[key] != after[key]] == []
+
+
+@pytest.mark.parametrize("where", ["tensor", "accumulated", "optimizer"])
+def test_hooks_that_a_copy_would_lack_are_refused(where: str) -> None:
+    model = Tied()
+    optimizer = OPTIMIZERS["SGD"](model)
+    parameter = next(model.parameters())
+    if where == "tensor":
+        parameter.register_hook(lambda gradient: 0 * gradient)
+    elif where == "accumulated":
+        parameter.register_post_accumulate_grad_hook(lambda p: None)
+    else:
+        optimizer.register_step_pre_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"Expected no hooks on parameters and before optimizer steps .* got hooks on"):
+        PerformanceProbe().attach(model, DATA, training=TrainingContext(optimizer, step_fn, batches))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_weight_that_a_forward_pass_has_computed_is_copied() -> None:
+    """Old weight normalisation stores a tensor with a history, which deepcopy refuses."""
+    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 3)))
+    model(torch.ones(1, 6))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    copied, _ = TrainingContext(optimizer, step_fn, batches).copy(model)
+    assert torch.equal(copied(torch.ones(1, 6)), model(torch.ones(1, 6)))
+
+
+def test_an_optimizer_keeps_its_functions_and_a_loss_that_is_no_tensor_is_refused() -> None:
+    model = Tied()
+    optimizer = OPTIMIZERS["SGD"](model)
+    optimizer.scale = len  # type: ignore[attr-defined]
+    copied = TrainingContext(optimizer, step_fn, batches).copy(model)[1]
+    assert copied.scale is len  # type: ignore[attr-defined]
+    training = TrainingContext(optimizer, lambda model, optimizer, batch: 0.5, batches)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match="return the loss as a Tensor, or None, got float"):
+        PerformanceProbe().attach(model, DATA, training=training)

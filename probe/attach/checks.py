@@ -82,6 +82,7 @@ def check_training(training: Any, model: nn.Module, step: int) -> None:
         if not callable(getattr(training, name)):
             found = type(getattr(training, name)).__name__
             raise TypeError(f"Expected training.{name} to be a function, got {found}; give the function itself")
+    _check_hooks(training.optimizer, model)
     with isolated(model):  # restores random states that the batches may set
         first, second = training.batches(step, 2), training.batches(step, 2)
     for result in (first, second):
@@ -94,6 +95,21 @@ def check_training(training: Any, model: nn.Module, step: int) -> None:
         raise ValueError(
             f"Expected training.batches({step}, 2) to return the same batches twice, got different ones; make the "
             "batches a function of the step, with random numbers from a generator seeded by the step"
+        )
+
+
+def _check_hooks(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Raise ValueError for hooks that a copy of the training would lack, so that it would train otherwise."""
+    on_tensors = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
+    ]
+    where = [*on_tensors, *(["the optimizer (step_pre_hook)"] if optimizer._optimizer_step_pre_hooks else [])]
+    if where:
+        raise ValueError(
+            f"Expected no hooks on parameters and before optimizer steps for training=, since copies lack them, got "
+            f"hooks on {', '.join(where)}; do their work in step_fn"
         )
 
 

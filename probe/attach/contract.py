@@ -100,7 +100,13 @@ class Measured:
     def array(self, name: str) -> np.ndarray:
         """Return the values as the series holds them: float64, or int8 for a flag."""
         values = self.values.detach().cpu().double() if isinstance(self.values, Tensor) else self.values
-        array = np.asarray(values, dtype=np.int8 if self.flag else np.float64)
+        array = np.asarray(values, dtype=np.float64)
+        if self.flag:
+            if not np.isin(array, (-1, 0, 1)).all():
+                raise ValueError(
+                    f"Expected 1, 0 or -1 (not measured) in the flag {name}, got {array}; return one of them"
+                )
+            array = array.astype(np.int8)
         shape = tuple(len(self.coords[dim]) for dim in self.dims)
         if array.shape != shape:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Preparation of an attachment: check model, data and probes, trace the model, try out what observations will do."""
 
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +135,7 @@ def _try_shared_pass(model: nn.Module, step: int, data: Mapping[str, Batch], tra
 
 def _try_update(training: TrainingContext, model: nn.Module, step: int) -> None:
     """Update a copy once. A ``step_fn`` that writes to the model itself would change the training."""
-    before = [(parameter._version, parameter.grad) for parameter in model.parameters()]
+    before = _training_state(training.optimizer, model)
     with isolated(model):
         copied, optimizer = training.copy(model)
         try:
@@ -144,10 +145,28 @@ def _try_update(training: TrainingContext, model: nn.Module, step: int) -> None:
                 f"Expected training.step_fn to update a copy of the model, got {type(error).__name__}: {error}; use "
                 "the arguments (model, optimizer, batch) only"
             ) from error
-    for (version, gradient), parameter in zip(before, model.parameters(), strict=True):
-        if parameter._version != version or parameter.grad is not gradient:
-            raise ValueError(
-                "Expected training.step_fn to update the model of its arguments only, got an update of the attached "
-                "model; use the arguments (model, optimizer, batch) in the function. Build model and optimizer anew, "
-                "since this attempt has changed them"
-            )
+    if changed := [name for name, value in _training_state(training.optimizer, model).items() if value != before[name]]:
+        raise ValueError(
+            f"Expected training.step_fn to change its arguments only, got other {', '.join(changed)} of the attached "
+            "training; use the arguments (model, optimizer, batch) in the function. Build model, optimizer and "
+            "scheduler anew, since this attempt has changed them"
+        )
+
+
+def _training_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Any]:
+    """Return checksums of all that an update may change, by what it is."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    tensors: dict[str, Iterable[torch.Tensor]] = {
+        "parameters": model.parameters(),
+        "gradients": gradients,
+        "buffers": model.buffers(),
+    }
+    state: dict[str, Any] = {name: [_checksum(tensor) for tensor in found] for name, found in tensors.items()}
+    groups = optimizer.param_groups
+    settings = [{key: repr(value) for key, value in group.items() if key != "params"} for group in groups]
+    return state | {"settings of the optimizer": settings}
+
+
+def _checksum(tensor: torch.Tensor) -> int:
+    data = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    return zlib.crc32(data.cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from probe.forward.isolation import user_defaults
 
-_OF_A_SCALER = {"grad_scale", "found_inf"}  # a GradScaler sets them on the optimizer for the time of one step
+# A scheduler wraps ``step``, and a GradScaler sets the others on the optimizer for the time of one step.
+_NOT_COPIED = {"step", "grad_scale", "found_inf"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class TrainingContext:
         ValueError
             If the model cannot be copied.
         """
-        memo: dict[int, Any] = {}  # shared, so that the copied optimizer refers to the copied parameters
+        memo = _detached(model)  # shared, so that the copied optimizer refers to the copied parameters
         try:
             copied = deepcopy(model, memo)
         except Exception as error:
@@ -118,13 +119,24 @@ class TrainingContext:
         """
         with torch.enable_grad(), user_defaults():
             loss = self.step_fn(model, optimizer, batch)
+        if loss is not None and not isinstance(loss, Tensor):
+            raise TypeError(
+                f"Expected training.step_fn to return the loss as a Tensor, or None, got {type(loss).__name__}; "
+                "return loss"
+            )
         return None if loss is None else loss.detach()
+
+
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """Return copies of tensors that a forward pass has computed and stored, which deepcopy refuses."""
+    stored = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value.detach().clone() for value in stored if isinstance(value, Tensor) and not value.is_leaf}
 
 
 def _copied(optimizer: torch.optim.Optimizer, memo: dict[int, Any]) -> torch.optim.Optimizer:
     """Copy an optimizer; ``memo`` maps the parameters to their copies."""
     copied = deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():  # pickling, and so deepcopy, drops attributes that a subclass adds
-        if name not in vars(copied) and name not in _OF_A_SCALER and not callable(value):
+        if name not in vars(copied) and name not in _NOT_COPIED:
             setattr(copied, name, deepcopy(value, memo))
     return copied

@@ -8,6 +8,7 @@ from typing import Any
 
 from probe.errors import warn_user
 from probe.recording.lines import journal_of
+from probe.recording.state import state_of
 
 
 def check_path(path: Path | None, mode: str | None) -> None:
@@ -27,9 +28,9 @@ def check_path(path: Path | None, mode: str | None) -> None:
         raise IsADirectoryError(
             f"Expected a file as path={os.fspath(path)!r}, got a folder; name a file in it, such as 'run.nc'"
         )
-    if mode is None and (path.exists() or journal.exists()):
+    if mode is None and (existing := [file for file in (path, journal, state_of(path)) if file.exists()]):
         raise FileExistsError(
-            f"Expected a path without a file, got {path}, which exists already; attach(..., mode='resume') "
+            f"Expected a path without a file, got {existing[0]}, which exists already; attach(..., mode='resume') "
             "continues it, mode='overwrite' replaces it"
         )
     if mode == "resume" and not journal.exists():
@@ -73,34 +74,36 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any,
 def check_configuration(path: str | os.PathLike[str], old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise ValueError unless a recording of the configuration ``old`` can be resumed with ``new``.
 
-    Recorded parameters that a probe no longer has are ignored with a warning.
+    Parameters that only one of the two has, since the probe has changed, are ignored with a warning.
     """
     recorded: dict[str, Any] = _as_json(old)
     present: dict[str, Any] = _as_json(new)
-    removed = _pop_removed_parameters(recorded, present)
+    changed = [
+        *(f"{name} (recorded {value!r}, no longer a parameter)" for name, value in _pop_unmatched(recorded, present)),
+        *(f"{name} (new, {value!r})" for name, value in _pop_unmatched(present, recorded)),
+    ]
     found = "; ".join(f"{where}: recorded {a!r}, now {b!r}" for where, a, b in differences(recorded, present))
     if found:
         raise ValueError(
             f"Expected the configuration of {os.fspath(path)}, got another configuration ({found}); attach with the "
             "recorded one, or record to another path"
         )
-    if removed:
+    if changed:
         warn_user(
-            f"Expected the parameters recorded in {os.fspath(path)}, got probes that no longer have "
-            f"{', '.join(removed)}; these parameters are ignored and recording continues"
+            f"Expected the parameters recorded in {os.fspath(path)}, got other ones: {', '.join(changed)}; compare "
+            "them, since recording continues without"
         )
 
 
-def _pop_removed_parameters(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Remove parameters from ``old`` that the same probe in ``new`` does not have; return their names and values."""
-    removed = []
-    for name, probe in _mapping(new.get("probes")).items():
-        before, now = _mapping(_mapping(old.get("probes")).get(name)), _mapping(probe)
-        recorded, present = _mapping(before.get("parameters")), _mapping(now.get("parameters"))
-        if before.get("estimator") == now.get("estimator"):
-            gone = [key for key in recorded if key not in present and recorded[key] is not None]
-            removed += [f"{name}.{key} (recorded {recorded.pop(key)!r})" for key in gone]
-    return removed
+def _pop_unmatched(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Remove and yield the parameters in ``one`` that the same probe in ``other`` does not have."""
+    for name, probe in _mapping(one.get("probes")).items():
+        mine, theirs = _mapping(probe), _mapping(_mapping(other.get("probes")).get(name))
+        if mine.get("estimator") == theirs.get("estimator"):
+            parameters, matching = _mapping(mine.get("parameters")), _mapping(theirs.get("parameters"))
+            for key in [key for key in parameters if key not in matching]:
+                if (value := parameters.pop(key)) is not None:
+                    yield f"{name}.{key}", value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

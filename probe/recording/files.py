@@ -1,6 +1,8 @@
 """Series as NetCDF files, and atomic writes of any file."""
 
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +26,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Yields
     ------
     pathlib.Path
-        The temporary path, ``<path>.tmp``. The block must create this file, by any writer that accepts a path.
+        The temporary path: ``path`` with process, thread and ``.tmp`` appended. The block must create this file, by any
+        writer that accepts a path.
 
     Raises
     ------
@@ -33,7 +36,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Notes
     -----
-    A process that is killed inside the block leaves the temporary file behind. The next write to ``path`` replaces it.
+    A process that is killed inside the block leaves the temporary file behind. A symbolic link is followed, and the
+    permissions of an existing file are kept. Of several writers the last one counts.
 
     See Also
     --------
@@ -49,15 +53,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> Path("verdict.txt").read_text()
     'two phases'
     """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
+    path = Path(os.path.realpath(path))
+    process = os.getpid()
+    temporary = path.with_name(f"{path.name}.{process}.{threading.get_ident()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if os.getpid() == process:  # not the file of the parent, in a forked child
+            temporary.unlink(missing_ok=True)
         raise
     _synchronise_folder(path.parent)
 

@@ -20,6 +20,10 @@ from probe.recording.files import atomic_write
 # Attaching observes the step of the checkpoint again, and this needs the value before it. A crash often leaves one
 # observation after the checkpoint.
 GENERATIONS = 3
+# Older values are kept while those of one name fit into this size, so that a small state outlives long gaps between
+# checkpoints.
+MAX_OLD_BYTES = 2**20
+MAX_GENERATIONS = 256
 # Float32 weights of 16 million parameters. The file holds three such values and is written at each observation: 192 MiB
 # take 1 s at 200 MB/s.
 MAX_KEPT_BYTES = 64 * 2**20
@@ -52,8 +56,11 @@ class State:
             generations = self._values.setdefault(name, {})
             generations.pop(step, None)  # a repeated step becomes the newest
             generations[step] = (checksum(value), value)
+            surplus = sum(kept.nbytes for _, kept in generations.values()) - MAX_OLD_BYTES
             for old in list(generations)[:-GENERATIONS]:
-                del generations[old]
+                if surplus <= 0 and len(generations) <= MAX_GENERATIONS:
+                    break
+                surplus -= generations.pop(old)[1].nbytes
         self._unwritten = True
         return {name: self._values[name][step][0] for name in values}
 
@@ -67,7 +74,7 @@ class State:
         fault = "another value" if value is not None else self._fault or held
         warn_user(
             f"Expected the value of {name!r} that was kept at step {step} in {self._path}, got {fault}; "
-            f"{name!r} starts anew. To continue it, resume from a checkpoint of the last {GENERATIONS} observations"
+            f"{name!r} starts anew. To continue it, resume from a later checkpoint"
         )
         return None
 
