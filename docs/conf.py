@@ -27,7 +27,6 @@ autosummary_generate = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
-napoleon_use_ivar = True  # attributes are fields of their class, not objects that a property of the same name doubles
 # The gallery is there only when it was built. Letters in shapes, such as (n, d), are no names to link to.
 suppress_warnings = ["toc.excluded", "toc.not_readable", "ref.python"]
 

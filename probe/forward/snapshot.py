@@ -176,7 +176,7 @@ class Snapshot:
                 if self._shared and split not in self._shared_rows:
                     forward, rows = self._runner.model_pass(self._shared), torch.arange(len(self.data[split]))
                     found = self._runner.run(split, forward, rows, device=torch.device("cpu"))
-                    self._shared_rows[split], self._versions[split] = found, [z._version for z in found.values()]
+                    self._shared_rows[split], self._versions[split] = found, [_version(z) for z in found.values()]
         except Exception as error:
             self._error = error
             raise
@@ -194,7 +194,7 @@ class Snapshot:
         for split, rows in self._shared_rows.items():
             versions = self._versions[split]
             changed = [
-                tap.site for (tap, z), version in zip(rows.items(), versions, strict=True) if z._version != version
+                tap.site for (tap, z), version in zip(rows.items(), versions, strict=True) if _version(z) != version
             ]
             if changed:
                 self._shared_rows.clear()
@@ -344,3 +344,8 @@ def generator(random_state: int, device: torch.device | str = "cpu") -> torch.Ge
     True
     """
     return torch.Generator(device=device).manual_seed(int(random_state))
+
+
+def _version(z: Tensor) -> int:
+    """Return a number that changes when a tensor is written to; tensors of inference mode have none."""
+    return -1 if z.is_inference() else z._version

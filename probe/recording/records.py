@@ -88,17 +88,24 @@ class Records:
         for name, variable in self.variables.items():
             if len(self._columns[name]) < self._used:
                 self._grow(name, self._used - 1)
-            arrays[name] = self._array(variable, self._columns[name][rows], union)
+            arrays[name] = _with_labels(variable, self._columns[name][rows], union)
         dataset = xr.Dataset(arrays, {"step": np.array(steps, dtype=np.int64), **union})
         dataset["step"].attrs = {"units": "1", "long_name": "completed optimiser updates"}
         return dataset.assign_attrs(schema=SCHEMA, provenance=provenance)
 
-    def _array(self, variable: Variable, values: np.ndarray, union: Mapping[str, Sequence[Any]]) -> xr.DataArray:
-        coords = {dim: list(variable.coords[dim]) for dim in variable.dims}
-        array = xr.DataArray(values, dims=("step", *variable.dims), coords=coords)
-        array = array.reindex({dim: list(union[dim]) for dim in variable.dims}, fill_value=variable.empty)
-        attrs = {"units": variable.units, "long_name": variable.long_name or variable.name, **variable.attrs}
-        return array.assign_attrs(attrs)
+
+def _with_labels(
+    variable: Variable, values: np.ndarray, union: Mapping[str, Sequence[Any]]
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, Any]]:
+    """Return dimensions, values and attributes of a variable, for all labels in ``union``."""
+    places = [np.arange(len(values))]
+    for dim in variable.dims:
+        index = {label: i for i, label in enumerate(union[dim])}
+        places.append(np.array([index[label] for label in variable.coords[dim]], dtype=np.int64))
+    whole = np.full((len(values), *(len(union[dim]) for dim in variable.dims)), variable.empty, values.dtype)
+    whole[np.ix_(*places)] = values
+    attrs = {"units": variable.units, "long_name": variable.long_name or variable.name, **variable.attrs}
+    return ("step", *variable.dims), whole, attrs
 
 
 def _united_labels(variables: Iterable[Variable], order: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
