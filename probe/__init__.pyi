@@ -1,4 +1,5 @@
 from . import (
+    errors as errors,
     forward as forward,
     geometry as geometry,
     information as information,
