@@ -90,8 +90,8 @@ def check_configuration(path: str | os.PathLike[str], old: Mapping[str, Any], ne
         )
     if changed:
         warn_user(
-            f"Expected the parameters recorded in {os.fspath(path)}, got other ones: {', '.join(changed)}; compare "
-            "them, since recording continues without"
+            f"Expected the parameters recorded in {os.fspath(path)}, got other ones: {', '.join(changed)}; check "
+            "that they mean the same, since recording continues"
         )
 
 
