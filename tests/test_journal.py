@@ -198,7 +198,7 @@ def test_a_snapshot_that_fails_is_a_warning_and_the_journal_has_all(
 def test_a_journal_that_was_deleted_is_not_replaced_by_half_a_one(path: Path) -> None:
     journal = started(path, n=2)
     journal_of(path).unlink()
-    with pytest.warns(ProbeWarning, match="No such file"):
+    with pytest.warns(ProbeWarning, match="got another file or none; put its files back"):
         journal.record(2, {"v": NUMBERS[0]})
     with pytest.raises(FileNotFoundError):
         journal.close()
@@ -319,3 +319,24 @@ def test_without_a_path_all_is_kept_in_memory(tmp_path: Path, monkeypatch: pytes
     journal.close()
     assert journal.dataset()["v"].item() == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_recording_that_stands_where_the_files_were_is_left_alone(path: Path, how: str) -> None:
+    """The files of a run are taken away, and another run records to the same path."""
+    first = started(path, n=3)
+    for file in (path, journal_of(path)):
+        if file.exists():
+            file.unlink() if how == "removed" else file.rename(file.with_name(f"old-{file.name}"))
+    second = started(path, n=5)
+    second.snapshot()
+    before = path.read_bytes(), journal_of(path).read_bytes()
+    with pytest.warns(ProbeWarning, match=r"Expected the journal of this recording at .*, got another file or none"):
+        first.record(7, {"v": np.array(7.0)})
+    with pytest.raises(FileNotFoundError, match="save the series elsewhere"):
+        first.close()
+    assert (path.read_bytes(), journal_of(path).read_bytes()) == before
+    assert first.dataset()["step"].values.tolist() == [0, 1, 2, 7], "nothing is lost"
+    second.record(8, {"v": np.array(8.0)})
+    second.close()
+    assert load(path)["step"].values.tolist() == [0, 1, 2, 3, 4, 8]

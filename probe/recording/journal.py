@@ -173,8 +173,9 @@ class Journal:
             return
         entry = {"step": int(step), "values": encode(dict(values))}
         self._pending.append(encode_line(kind, {**entry, "kept": kept} if kept else entry))
-        self._state.write()  # before the line that names its values
         try:
+            self._check_owner()
+            self._state.write()  # before the line that names its values
             self._flush()
             self._remove_replaced()
             if len(self.records) >= self._snapshot_at * _GROWTH:
@@ -186,7 +187,7 @@ class Journal:
             )
 
     def _flush(self, how: str = "r+b") -> None:
-        self._check_process()
+        self._check_owner()
         assert self.path is not None
         with open(journal_of(self.path), how) as file:
             file.truncate(self._written)  # drops the rest of a write that failed or was killed
@@ -198,10 +199,16 @@ class Journal:
         self._written = end
         self._pending.clear()
 
-    def _check_process(self) -> None:
+    def _check_owner(self) -> None:
+        """Raise OSError in a forked process, and where another file has taken the place of the journal."""
         if os.getpid() != self._process:
             raise PermissionError(
                 f"Expected the process that records to {self.path}, got a process forked from it; observe in the parent"
+            )
+        if self._lock is not None and self.path is not None and not self._lock.holds(journal_of(self.path)):
+            raise FileNotFoundError(
+                f"Expected the journal of this recording at {journal_of(self.path)}, got another file or none; put "
+                "its files back, or save the series elsewhere"
             )
 
     def _remove_replaced(self) -> None:
@@ -213,7 +220,7 @@ class Journal:
     def snapshot(self) -> None:
         """Write the NetCDF file."""
         if self.path is not None:
-            self._check_process()
+            self._check_owner()
             write_netcdf(self.dataset(), self.path)
             self._snapshot_at = len(self.records)
 
@@ -222,6 +229,8 @@ class Journal:
         try:
             if self._pending and self.path is not None:
                 self._flush()
+            if self.path is not None:
+                self._check_owner()
             self._state.write()
         finally:
             try:
@@ -237,8 +246,9 @@ class Journal:
         """Remove the files of a recording without observations, and restore the files that it was to replace."""
         if os.getpid() != self._process:
             return
+        ours = self._lock is None or (self.path is not None and self._lock.holds(journal_of(self.path)))
         self._unlock()
-        if self.path is not None:
+        if self.path is not None and ours:
             for file in (self.path, journal_of(self.path), state_of(self.path)):
                 file.unlink(missing_ok=True)
         for file, old in self._replaced.items():

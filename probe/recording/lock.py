@@ -54,6 +54,7 @@ class Lock:
         self.file = Path(file).absolute()
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
         self.release = weakref.finalize(self, os.close, handle)
+        self._status = os.fstat(handle)
         try:
             _lock(handle)
         except OSError as error:
@@ -65,6 +66,13 @@ class Lock:
                 "to this file"
             )
         _HELD.add(self)
+
+    def holds(self, file: str | os.PathLike[str]) -> bool:
+        """Return whether the locked file itself is at this path, not another file or none."""
+        try:
+            return os.path.samestat(os.stat(file), self._status)
+        except FileNotFoundError:
+            return False
 
     def __enter__(self) -> "Lock":
         return self
