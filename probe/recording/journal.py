@@ -199,15 +199,17 @@ class Journal:
         self._written = end
         self._pending.clear()
 
-    def _check_owner(self) -> None:
-        """Raise OSError in a forked process, and where another file has taken the place of the journal."""
+    def _check_owner(self, *, journal_needed: bool = True) -> None:
+        """Raise OSError in a forked process, and where another file, or none if needed, is in place of the journal."""
         if os.getpid() != self._process:
             raise PermissionError(
                 f"Expected the process that records to {self.path}, got a process forked from it; observe in the parent"
             )
-        if self._lock is not None and self.path is not None and not self._lock.holds(journal_of(self.path)):
+        if self._lock is None or self.path is None or self._lock.holds(journal := journal_of(self.path)):
+            return
+        if journal_needed or journal.exists():
             raise FileNotFoundError(
-                f"Expected the journal of this recording at {journal_of(self.path)}, got another file or none; put "
+                f"Expected the journal of this recording at {journal}, got another file or none; put "
                 "its files back, or save the series elsewhere"
             )
 
@@ -220,7 +222,7 @@ class Journal:
     def snapshot(self) -> None:
         """Write the NetCDF file."""
         if self.path is not None:
-            self._check_owner()
+            self._check_owner(journal_needed=False)
             write_netcdf(self.dataset(), self.path)
             self._snapshot_at = len(self.records)
 
@@ -230,8 +232,8 @@ class Journal:
             if self._pending and self.path is not None:
                 self._flush()
             if self.path is not None:
-                self._check_owner()
-            self._state.write()
+                self._check_owner(journal_needed=False)
+                self._state.write()
         finally:
             try:
                 self.snapshot()
