@@ -381,7 +381,7 @@ def test_a_second_attach_replaces_the_first() -> None:
     assert steps(probe) == [5]
 
 
-def test_the_hook_of_a_deleted_probe_removes_itself() -> None:
+def test_the_hook_of_a_deleted_probe_warns_once_and_goes_with_the_next_attachment() -> None:
     model = net()
     optimizer = trained(model)
     probe = Echo().attach(model, DATA, optimizer=optimizer)
@@ -389,6 +389,10 @@ def test_the_hook_of_a_deleted_probe_removes_itself() -> None:
     gc.collect()
     with pytest.warns(ProbeWarning, match="keep a reference"):
         train(model, optimizer, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, optimizer, 1)
+    Echo().attach(model, DATA, optimizer=optimizer).detach()
     assert n_hooks(optimizer) == 0
 
 
@@ -852,3 +856,25 @@ def test_a_warning_points_at_the_line_of_the_user() -> None:
     found = [(warning.filename, warning.lineno) for warning in caught]
     assert {Path(name).name for name, _ in found} == {Path(__file__).name}
     assert [line for _, line in found if line in lines] == lines
+
+
+def test_a_second_attachment_in_a_notebook_goes_on_after_the_first_is_collected() -> None:
+    """The hook of the first one must not change the hooks while PyTorch iterates over them."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    other: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: other.append(1))
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the second one observes, so there is nothing to warn of
+        for _ in range(3):
+            optimizer.step()
+    assert steps(probe) == [0, 1, 2, 3]
+    assert len(other) == 3
+    probe = Echo().attach(model, DATA, optimizer=optimizer, schedule=every(1))
+    gc.collect()
+    probe.detach()
+    Echo().attach(model, DATA, optimizer=optimizer).detach()
+    assert len(optimizer._optimizer_step_post_hooks) == 1, "only the hook of the user is left"

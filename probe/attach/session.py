@@ -16,7 +16,7 @@ from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe
 from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
-from probe.attach.step_hook import StepHook
+from probe.attach.step_hook import StepHook, remove_ended_hooks
 from probe.errors import DuplicateNameError, warn_user
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
@@ -67,6 +67,7 @@ class Session:
         self._budget = self._open_budget(budget, total_steps)
         if optimizer is not None:
             self._observe_first()
+            remove_ended_hooks(optimizer)
             self._hook = StepHook(weakref.ref(self))
             self._hook.handle = optimizer.register_step_post_hook(self._hook)
 

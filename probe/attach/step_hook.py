@@ -16,7 +16,9 @@ class CountsUpdates(Protocol):
 
 
 class StepHook:
-    """Hook that counts the updates of an optimizer. It holds the session weakly, and removes itself after it.
+    """Hook that counts the updates of an optimizer. It holds the session weakly, and does nothing after it.
+
+    It does not remove itself, because PyTorch iterates over the hooks while they run. :func:`remove_ended_hooks` does.
 
     Parameters
     ----------
@@ -27,12 +29,15 @@ class StepHook:
     def __init__(self, session: Callable[[], CountsUpdates | None]) -> None:
         self.session = session
         self.handle: Any = None
+        self._ended = False
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Notify the session of an update."""
         session = self.session()
         if session is None:
-            self.handle.remove()
+            ended, self._ended = self._ended, True
+            if ended or any(hook.session() is not None for hook in _hooks_of(optimizer)):
+                return
             warn_user(
                 "Expected the probes attached to this optimizer to exist, got none, so nothing is observed from here; "
                 "keep a reference to what attach returned, and call detach() at the end"
@@ -46,6 +51,17 @@ class StepHook:
             # if the step of the optimizer is compiled, the observation must not be compiled with it
             stepped = torch.compiler.disable(session.stepped) if torch.compiler.is_compiling() else session.stepped
             stepped()
+
+
+def remove_ended_hooks(optimizer: torch.optim.Optimizer) -> None:
+    """Remove the hooks of sessions that no longer exist."""
+    for hook in _hooks_of(optimizer):
+        if hook.session() is None:
+            hook.handle.remove()
+
+
+def _hooks_of(optimizer: torch.optim.Optimizer) -> list[StepHook]:
+    return [hook for hook in optimizer._optimizer_step_post_hooks.values() if isinstance(hook, StepHook)]
 
 
 def skipped(optimizer: torch.optim.Optimizer) -> bool:
