@@ -1,6 +1,7 @@
 """Tests run on one thread (small tensors are faster so) and from one seed: they come out the same everywhere."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,14 @@ def one_seed() -> None:
     """A test that wants other numbers draws them from a generator of its own."""
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures() -> Iterator[None]:
+    """Close the figures that a test leaves open, so that no test depends on the ones before it."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture
