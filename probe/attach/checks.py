@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probe.attach.contract import SessionProbe
-from probe.attach.side_effects import Place, describe_places
+from probe.attach.side_effects import Place, describe_places, tensors_equal
 from probe.forward.data import Batch
 from probe.forward.isolation import isolated
 from probe.forward.training import TrainingContext
@@ -118,8 +118,7 @@ def _equal(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):
-        same = one.shape == other.shape and one.dtype == other.dtype
-        return same and bool(((one == other) | ((one != one) & (other != other))).all())
+        return tensors_equal(one, other)
     if isinstance(one, np.ndarray):
         return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
     if isinstance(one, Mapping):

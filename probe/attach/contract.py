@@ -102,7 +102,7 @@ class Measured:
         values = self.values.detach().cpu().double() if isinstance(self.values, Tensor) else self.values
         array = np.asarray(values, dtype=np.float64)
         if self.flag:
-            if not np.isin(array, (-1, 0, 1)).all():
+            if not ((np.abs(array) == 1) | (array == 0)).all():  # np.isin takes ten times as long
                 raise ValueError(
                     f"Expected 1, 0 or -1 (not measured) in the flag {name}, got {array}; return one of them"
                 )

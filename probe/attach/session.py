@@ -53,8 +53,8 @@ class Session:
         self._last: int | None = None  # step of the last observation
         self._updated: tuple[int, int] | None = None  # mark of the weights after the last update
         self.keeps_values = False  # whether some probe has kept a value
-        self._asked: set[str] = set()
-        self._fired: set[str] = set()
+        self._requested: set[str] = set()
+        self._measured: set[str] = set()
         self._prepared = prepare(
             probes, model, data, optimizer=optimizer, training=training, step=self.step, batch_size=batch_size
         )
@@ -152,8 +152,8 @@ class Session:
         except Exception:
             self._discard_if_empty()
             raise
-        self._asked |= snapshot.requested
-        self._fired |= snapshot.measured
+        self._requested |= snapshot.requested
+        self._measured |= snapshot.measured
         self._last = step
         self.keeps_values |= bool(found.kept)
         self.journal.record(step, {**values, **found.values}, found.kept)
@@ -194,7 +194,7 @@ class Session:
             )
         if self._finalizer.detach():
             self._close_journal()
-        if silent := sorted(self._asked - self._fired):
+        if silent := sorted(self._requested - self._measured):
             warn_user(
                 f"Expected all selected layers to fire for all inputs, got no or partial output of "
                 f"{', '.join(silent)}, which hold no numbers; select other layers. A layer does not fire when its "

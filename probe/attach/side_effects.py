@@ -31,7 +31,7 @@ class Saved:
     def differs(self, now: Any) -> bool:
         """Return whether the value has changed. Tensors are compared by their numbers."""
         if isinstance(self.value, Tensor) and isinstance(now, Tensor):
-            return not _equal(self.content, now)
+            return not tensors_equal(self.content, now)
         if _is_container(self.value):
             return now is not self.value or not _same_items(self.content, now)
         return now is not self.value and not (type(now) is type(self.value) and _is_scalar(now) and now == self.value)
@@ -42,7 +42,7 @@ class Saved:
             vars(module).pop(name, None)
             return
         if isinstance(self.value, Tensor):
-            if not _equal(self.content, self.value):
+            if not tensors_equal(self.content, self.value):
                 self.value.data.copy_(self.content)  # .data keeps the version, which a later backward pass checks
         elif _is_container(self.value) and not _same_items(self.content, self.value):
             _refill(self.value, self.content)
@@ -138,7 +138,7 @@ def _refill(value: Any, content: Any) -> None:
         value.update(content)
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
+def tensors_equal(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors hold the same numbers, NaN at the same places."""
     if (one.shape, one.dtype, one.device) != (other.shape, other.dtype, other.device):
         return False

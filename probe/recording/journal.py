@@ -174,8 +174,6 @@ class Journal:
         entry = {"step": int(step), "values": encode(dict(values))}
         self._pending.append(encode_line(kind, {**entry, "kept": kept} if kept else entry))
         try:
-            self._check_owner()
-            self._state.write()  # before the line that names its values
             self._flush()
             self._remove_replaced()
             if len(self.records) >= self._snapshot_at * _GROWTH:
@@ -189,6 +187,7 @@ class Journal:
     def _flush(self, how: str = "r+b") -> None:
         self._check_owner()
         assert self.path is not None
+        self._state.write()  # before the lines that name its values
         with open(journal_of(self.path), how) as file:
             file.truncate(self._written)  # drops the rest of a write that failed or was killed
             file.seek(self._written)
