@@ -13,6 +13,8 @@ from typing import Any, cast
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from probe.forward.calls import call_name, call_of
+
 INPUT = "<input>"
 OUTPUT = "<output>"
 
@@ -88,8 +90,11 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
+def select_layers(model: nn.Module, layers: Layers = None, sites: Sequence[str] = ()) -> list[str]:
     """Return the names of the selected layers, in the order of ``model.named_modules()``.
+
+    With the sites of a trace, the order is that of the forward pass, and each call of a layer is a layer: ``"act"``,
+    ``"act.2"`` and so on, see :mod:`probe.forward.sites`.
 
     Parameters
     ----------
@@ -98,12 +103,15 @@ def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
         One of these, or a list of them:
 
         - None: the default layers, see :func:`default_layers`.
-        - The exact name of a layer, :data:`INPUT` or :data:`OUTPUT`.
+        - The exact name of a layer, :data:`INPUT` or :data:`OUTPUT`. With ``sites``, also the name of another site, or
+          of one call of a layer (``"act.1"`` for the first one; ``"act"`` selects all calls).
         - A glob. Its ``*`` does not match a dot: ``"blocks.*"`` selects the blocks, ``"blocks.**"`` also everything
           inside them.
         - A compiled regular expression, matched from the start of the name.
         - A module class.
         - A callable ``(name, module) -> bool``.
+    sites : sequence of str
+        Sites that a forward pass has visited, in their order.
 
     Returns
     -------
@@ -129,22 +137,44 @@ def select_layers(model: nn.Module, layers: Layers = None) -> list[str]:
     ['0', '1', '2']
     >>> select_layers(model)
     ['1']
+    >>> twice = nn.Sequential(model[1], model[0], model[1])
+    >>> select_layers(twice, nn.ReLU, sites=["<input>", "0", "1", "0.2", "<output>"])
+    ['0', '0.2']
     """
     modules = named_layers(model)
     if layers is None:
         return default_layers(model)
+    calls = _calls(modules, sites)
     single = isinstance(layers, (str, re.Pattern, type)) or callable(layers)
     items = [layers] if single else list(cast(Iterable[Any], layers))
     if not items:
         raise ValueError("Expected at least one layer, got layers=[]; pass layers=None for the default layers")
     chosen: set[str] = set()
     for item in items:
-        matched = _matching(modules, item)
+        matched = _named_call(modules, item, sites) or _matching(modules, item)
         if not matched:
-            raise ValueError(_no_layer_message(modules, item))
-        chosen.update(matched)
-    order = [INPUT, *modules, OUTPUT]
-    return sorted(chosen, key=order.index)
+            raise ValueError(_no_layer_message(modules, item, sites))
+        for name in matched:
+            chosen.update(calls.get(name, [name]))
+    order = dict.fromkeys([*sites, INPUT, *modules, OUTPUT])
+    return [name for name in order if name in chosen]
+
+
+def _calls(modules: Mapping[str, nn.Module], sites: Sequence[str]) -> dict[str, list[str]]:
+    """Return the sites of each layer that was called."""
+    found: dict[str, list[str]] = {}
+    for site in sites:
+        call = call_of(site, modules)
+        if call is not None:
+            found.setdefault(call.name, []).append(site)
+    return found
+
+
+def _named_call(modules: Mapping[str, nn.Module], item: Any, sites: Sequence[str]) -> list[str]:
+    """Return the visited site that a name stands for, if it is no layer."""
+    call = call_of(item, modules) if isinstance(item, str) and item not in modules else None
+    site = item if call is None else call_name(*call, modules)
+    return [site] if site in sites else []
 
 
 def _matching(modules: Mapping[str, nn.Module], item: Any) -> list[str]:
@@ -171,8 +201,8 @@ def _glob_to_regex(pattern: str) -> str:
     return ".*".join(inside)
 
 
-def _no_layer_message(modules: Mapping[str, nn.Module], item: Any) -> str:
-    names = list(modules)
+def _no_layer_message(modules: Mapping[str, nn.Module], item: Any, sites: Sequence[str]) -> str:
+    names = list(dict.fromkeys([*modules, *(site for site in sites if call_of(site, modules))]))
     similar = difflib.get_close_matches(item, names, n=5, cutoff=0.4) if isinstance(item, str) else []
     if similar:
         advice = f"choose one of the similar names: {', '.join(similar)}"

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from probe.forward.activations import ActivationMode
+from probe.forward.calls import CallCounter, call_of
 from probe.forward.data import Batch
 from probe.forward.isolation import torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
-from probe.forward.outputs import Reduce, reduce_output, replace_tensor, tensor_of
+from probe.forward.outputs import Reduce, Select, reduce_output, replace_tensor, tensor_of
 from probe.forward.row_buffer import RowBuffer
-from probe.forward.sites import Trace
+from probe.forward.transforms import is_transformed, look_through
 
 # edit(value, positions) -> new value of a site; positions are the indices of its rows among the requested rows.
 Edit = Callable[[Tensor, Tensor], Tensor]
@@ -31,6 +32,9 @@ class Scored:
     Parameters
     ----------
     function : function(output, targets) -> Tensor of shape (n, k)
+    mask : bool
+        Whether the function has a third argument: the boolean mask (n, T) of the positions that hold a token, or None
+        if no input is padded.
 
     See Also
     --------
@@ -47,7 +51,8 @@ class Scored:
     [1.0, 0.0]
     """
 
-    function: Callable[[Tensor, Any], Tensor]
+    function: Callable[..., Tensor]
+    mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Tap:
     site : str
         Name of a layer or of another site.
     reduce
-        See :func:`probe.forward.reduce_output`, or a :class:`Scored`.
+        See :func:`probe.forward.reduce_output`, or a :class:`Scored`. A callable may return None for a value that cannot
+        be assigned to the inputs: the site is then not measured.
 
     See Also
     --------
@@ -99,10 +105,10 @@ class Pass:
         The requested values. Only the reduced values are kept.
     edits
         ``{site: edit}`` for layers (or the input) whose value is replaced.
-    trace
-        The trace of the model, with which a pass stops after the last requested site.
     modules
         The named layers of the model, if the caller has them.
+    output
+        What :data:`~probe.OUTPUT` is, see :func:`probe.forward.outputs.tensor_of`.
 
     Attributes
     ----------
@@ -115,10 +121,11 @@ class Pass:
         taps: Iterable[Tap],
         *,
         edits: Mapping[str, Edit] | None = None,
-        trace: Trace | None = None,
         modules: Mapping[str, nn.Module] | None = None,
+        output: Select = None,
     ) -> None:
         self.model = model
+        self._output = output
         self.modules = named_layers(model) if modules is None else modules
         self.edits = dict(edits or {})
         self.taps_by_site: dict[str, list[Tap]] = {}
@@ -126,12 +133,10 @@ class Pass:
             self.taps_by_site.setdefault(tap.site, []).append(tap)
         self._buffers: dict[str, list[tuple[Tap, RowBuffer]]] = {}
         self._in_callback = False  # activation functions that edits and reductions call are no sites
-        # A pass runs to its end if a requested site has several calls, or the trace does not have it.
-        stops = trace is not None and all(trace.calls.get(site) == 1 for site in self.taps_by_site)
-        self._stop_sites = set(self.taps_by_site) if stops else set()
         self._hooked = {*self.taps_by_site, *self.edits}
+        self._calls = CallCounter(self.modules)
         functional = any(":" in site for site in self._hooked)
-        self._activations = ActivationMode(self.modules, self._visit, lambda: self._in_callback) if functional else None
+        self._activations = self._activation_mode() if functional else None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -143,21 +148,26 @@ class Pass:
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
 
-    def begin(self, n_inputs: int, device: torch.device | None = None) -> None:
-        """Allocate buffers for this number of inputs, on a device, or by default where the values are."""
+    def begin(self, n_inputs: int, device: torch.device | None = None, group: int = 1) -> None:
+        """Allocate buffers for this number of inputs, on a device, or by default where the values are.
+
+        A callable reduction returns rows for each ``group`` of inputs.
+        """
+        self._group = group
         self._buffers = {
             site: [(tap, RowBuffer(n_inputs, device)) for tap in taps] for site, taps in self.taps_by_site.items()
         }
 
     def run(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
         """Run the model on a block of the requested rows of the data."""
-        self.run_inputs(*data.take(rows[block.start : block.stop], device), block)
+        taken = rows[block.start : block.stop]
+        self.run_inputs(*data.take(taken, device), block, data.mask_of(taken, device))
 
-    def run_inputs(self, inputs: Any, targets: Any = None, block: range = range(0)) -> None:
+    def run_inputs(self, inputs: Any, targets: Any = None, block: range = range(0), mask: Tensor | None = None) -> None:
         """Run the model on inputs. ``block`` holds their positions among the requested rows."""
-        self._start_block(targets, block)
+        self._start_block(targets, block, mask)
         with user_defaults(), self._visiting():
-            call_model(self.model, self._visit_input(inputs))
+            self._visit_output(call_model(self.model, self._visit_input(inputs)))
 
     def found(self, blocks: int) -> dict[Tap, Tensor]:
         """Return the rows of each tap whose site was visited in all ``blocks`` blocks.
@@ -167,9 +177,10 @@ class Pass:
         pairs = chain.from_iterable(self._buffers.values())
         return {tap: buffer.rows() for tap, buffer in pairs if buffer.blocks == blocks > 0}
 
-    def _start_block(self, targets: Any, block: range) -> None:
-        self._targets, self._block = targets, block
-        self._remaining = set(self._stop_sites)
+    def _start_block(self, targets: Any, block: range, mask: Tensor | None) -> None:
+        self._targets, self._block, self._mask = targets, block, mask
+        self._remaining = set(self.taps_by_site)  # the pass stops after the last of them
+        self._calls.restart()
 
     @contextmanager
     def _visiting(self) -> Iterator[None]:
@@ -177,18 +188,23 @@ class Pass:
             yield
 
     def _hooks(self) -> Iterator[Any]:
-        for name in self._hooked & self.modules.keys():
+        calls = (call_of(site, self.modules) for site in self._hooked)
+        for name in {call.name for call in calls if call is not None}:
             yield self.modules[name].register_forward_hook(self._hook(name))
-        if OUTPUT in self._hooked:
-            yield self.model.register_forward_hook(self._hook(OUTPUT))
         if self._activations is not None:
             yield from self._activations.hooks()
 
-    def _hook(self, site: str) -> Callable[..., Any]:
+    def _activation_mode(self) -> ActivationMode:
+        return ActivationMode(self.modules, self._visit, lambda: self._in_callback, self._calls)
+
+    def _hook(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             try:
-                tensor = tensor_of(output, f"layer {site!r}")
+                tensor = tensor_of(output, f"layer {name!r}")
             except TypeError:  # a layer whose output holds no tensor is not measured
+                return None
+            site = self._calls.next(name)
+            if not self._is_hooked(site):
                 return None
             new = self._visit(site, tensor)
             return None if new is tensor else replace_tensor(output, new, f"layer {site!r}")
@@ -206,8 +222,24 @@ class Pass:
             return {key: new if value is tensor else value for key, value in inputs.items()}
         return replace_tensor(inputs, new, "the data")
 
+    def _visit_output(self, output: Any) -> None:
+        """Process the output of the model. A hook would also receive the outputs of a model that calls itself."""
+        if not self._is_hooked(OUTPUT):
+            return
+        try:
+            tensor = tensor_of(output, f"layer {OUTPUT!r}", self._output)
+        except TypeError:  # not measured
+            return
+        self._visit(OUTPUT, tensor)
+
+    def _is_hooked(self, site: str) -> bool:
+        """Return whether hooks process the value of a site."""
+        return site in self._hooked
+
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         """Process the value of a site, and return the value that replaces it."""
+        if self._is_hooked(site) and is_transformed(tensor):
+            return look_through(tensor, len(self._block), lambda value: self._visit(site, value))
         if site in self.edits or site in self.taps_by_site:
             self._in_callback = True
             try:
@@ -226,15 +258,29 @@ class Pass:
             positions = torch.arange(self._block.start, self._block.stop, device=tensor.device)
             tensor = self.edits[site](tensor, positions)
         for tap, buffer in self._buffers.get(site, ()):
-            buffer.add(self._reduce(tap, tensor), self._block)
+            rows = self._reduce(tap, tensor)
+            if rows is not None:  # otherwise the site is not measured
+                buffer.add(rows, self._block)
         return tensor
 
-    def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor:
+    def _reduce(self, tap: Tap, tensor: Tensor) -> Tensor | None:
+        """Return the rows of a value. Return None for a value that cannot be assigned to the inputs."""
         if isinstance(tap.reduce, Scored):
-            return tap.reduce.function(tensor, self._targets)
-        rows, n = reduce_output(tensor, tap.reduce, f"layer {tap.site!r}"), len(self._block)
-        if callable(tap.reduce) or tap.reduce in ("tokens", "none") or len(rows) == n:
-            return rows
+            return tap.reduce.function(tensor, self._targets, *([self._mask] if tap.reduce.mask else []))
+        n = len(self._block)
+        if tap.reduce == "none" and tensor.shape[:1] != (n,):
+            return None
+        if callable(tap.reduce):
+            made = tap.reduce(tensor)
+            if made is None:
+                return None
+            rows = reduce_output(tensor, lambda _: made, f"layer {tap.site!r}")
+            if len(rows) % (n // self._group) == 0:  # several rows of each input, or one of each group
+                return rows
+        else:
+            rows = reduce_output(tensor, tap.reduce, f"layer {tap.site!r}", mask=self._mask)
+            if tensor.shape[0] == n:
+                return rows
         raise ValueError(
             f"Expected one row for each of {n} inputs from layer {tap.site!r}, got shape {tuple(tensor.shape)}; pass a "
             "callable reduce= that returns such rows (lambda z: z[-1] for (T, n, d)), or select other layers"

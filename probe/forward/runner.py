@@ -43,7 +43,7 @@ class Runner:
 
     def model_pass(self, taps: Iterable[Tap], edits: Mapping[str, Edit] | None = None) -> Pass:
         """Return a pass through the whole model."""
-        return Pass(self.model, taps, edits=edits, trace=self.trace, modules=self.modules)
+        return Pass(self.model, taps, edits=edits, modules=self.modules, output=self.trace.output)
 
     def suffix_pass(self, taps: Iterable[Tap], suffix: Suffix, make_values: MakeValues) -> SuffixPass:
         """Return a pass through a suffix of the model."""
@@ -65,7 +65,7 @@ class Runner:
         model_device, data = self.device, self.data[split]
         size = max(1, (batch_size or self.batch_size) // group) * group
         blocks = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
-        forward.begin(len(rows), device)
+        forward.begin(len(rows), device, group)
         with isolated(self.model), forward:
             for block in blocks:
                 forward.run(data, rows, block, model_device)

@@ -2,7 +2,8 @@
 
 A *site* is a place in the forward pass. Its name is one of these:
 
-- the name of a layer, for the output of this layer;
+- the name of a layer, for the output of its first call; ``"<layer>.2"``, ``"<layer>.3"`` and so on for later calls
+  (``"<layer>#2"`` if the children of the layer have numbers as names);
 - :data:`~probe.INPUT` or :data:`~probe.OUTPUT`, for the input or the output of the model;
 - ``"<module>:<function>"``, for the input of an activation function, such as ``"blocks.0.mlp:gelu"``;
 - ``"<module>:<function>->"``, for the output of an activation function, such as ``"blocks.0.mlp:gelu->"``.
@@ -11,11 +12,16 @@ Activation modules and functional calls (``F.gelu``) have the same kind of sites
 times, the later calls are ``"<module>:<function>.2"``, ``"<module>:<function>.3"`` and so on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from probe.forward.call_graph import Link, common_items
+from probe.forward.calls import call_name, call_of
+from probe.forward.layers import OUTPUT
+from probe.forward.outputs import OutputError, Select
 
 TRACE_ROWS = 2  # number of rows in the forward pass that records a trace
 _FLOATING = "floating-point numbers"
@@ -23,20 +29,22 @@ _FLOATING = "floating-point numbers"
 
 @dataclass
 class Trace:
-    """Sites of one small forward pass, in the order of their first visit.
+    """Sites of one small forward pass, in the order of their visits. The pass visits each site once.
 
     Attributes
     ----------
-    calls : dict
-        Number of visits of each site.
     shapes : dict
-        Shape of the first value of each site, for :data:`TRACE_ROWS` inputs.
+        Shape of the value of each site, for :data:`TRACE_ROWS` inputs.
     kinds : dict
         Kind of the numbers of each site: floating-point numbers, complex numbers or integers.
     links, entries : dict
         Calls that pass a value on unchanged, see :mod:`probe.forward.call_graph`.
     default_layers : list of str
         Default layers of the model, after they were selected once.
+    output
+        The part of what the model returns that is :data:`~probe.OUTPUT`, see :meth:`probe.Probe.attach`.
+    returned : str
+        Description of what the model returns, for error messages.
     units : dict
         ``{(split, site): number of units for one input}``, for the sites for which a probe has counted them.
 
@@ -53,23 +61,36 @@ class Trace:
     (['1:tanh'], True, 'holds integers')
     """
 
-    calls: dict[str, int] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
     default_layers: list[str] = field(default_factory=list)
+    output: Select = None
+    returned: str = ""
     units: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def order(self) -> list[str]:
-        """The sites in the order of their first visit."""
-        return list(self.calls)
+        """The sites in the order of their visits."""
+        return list(self.shapes)
 
     @property
     def activations(self) -> list[str]:
         """The inputs of activation functions (pre-activations)."""
-        return [site for site in self.calls if ":" in site and not site.endswith("->")]
+        return [site for site in self.shapes if ":" in site and not site.endswith("->")]
+
+    def activations_in(self, site: str, modules: Mapping[str, nn.Module]) -> list[str]:
+        """Return the inputs of the activation functions inside the call of a layer."""
+        call = call_of(site, modules)
+        if call is None:
+            return []
+        inside = [site for site in self.activations if f"{site.split(':')[0]}.".startswith(f"{call.name}.")]
+        if site not in self.shapes:  # a layer that returns no tensor
+            return inside
+        order = {visited: place for place, visited in enumerate(self.shapes)}
+        start = -1 if call.number == 1 else order[call_name(call.name, call.number - 1, modules)]
+        return [activation for activation in inside if start < order[activation] < order[site]]
 
     def is_floating(self, site: str) -> bool:
         """Return whether the forward pass visits a site, and its values are floating-point numbers."""
@@ -79,24 +100,47 @@ class Trace:
         """Return whether the first axis of a visited site has one row for each input."""
         return self.shapes[site][:1] == (TRACE_ROWS,)
 
+    def check_output(self, reduce: Any) -> None:
+        """Raise OutputError unless the model returns a tensor, with one row for each input if a reduction needs it."""
+        own = callable(reduce) or not getattr(reduce, "mask", True)  # a function of the user may need other shapes
+        if OUTPUT in self.shapes and (own or self.has_rows(OUTPUT)):
+            return
+        shape = f", of which the measured one has shape {self.shapes[OUTPUT]}" if OUTPUT in self.shapes else ""
+        raise OutputError(
+            f"Expected a tensor with one row for each of {TRACE_ROWS} inputs among what the model returns, got "
+            f"{self.returned}{shape}; pass output=, which is a key, an index, an attribute or a function of what the "
+            "model returns, as output=lambda output: output.scores"
+        )
+
     def describe(self, site: str) -> str:
         """Return a description of a site for error messages, such as ``"holds integers"``."""
         return f"holds {self.kinds[site]}" if site in self.kinds else "does not fire"
 
     def merge(self, other: "Trace") -> None:
         """Add the sites of another forward pass. Keep only the links that both passes have."""
-        self.links = common_items(self.links, other.links) if self.calls else dict(other.links)
-        self.entries = common_items(self.entries, other.entries) if self.calls else dict(other.entries)
-        for site, calls in other.calls.items():
-            self.calls[site] = max(calls, self.calls.get(site, 0))
-            self.shapes.setdefault(site, other.shapes[site])
-            self.kinds.setdefault(site, other.kinds[site])
+        self.returned = self.returned or other.returned
+        self.links = common_items(self.links, other.links) if self.shapes else dict(other.links)
+        self.entries = common_items(self.entries, other.entries) if self.shapes else dict(other.entries)
+        order = _united(list(self.shapes), list(other.shapes))
+        self.shapes = {site: (self.shapes if site in self.shapes else other.shapes)[site] for site in order}
+        self.kinds = {site: (self.kinds if site in self.kinds else other.kinds)[site] for site in order}
 
     def record_visit(self, site: str, value: Tensor) -> None:
-        """Count one visit of a site."""
-        self.calls[site] = self.calls.get(site, 0) + 1
-        self.shapes.setdefault(site, tuple(value.shape))
-        self.kinds.setdefault(site, _kind(value))
+        """Add a site."""
+        self.shapes[site] = tuple(value.shape)
+        self.kinds[site] = _kind(value)
+
+
+def _united(one: list[str], other: list[str]) -> list[str]:
+    """Return the names of both lists. A name of the second list alone follows its predecessor there."""
+    found, known, place = list(one), set(one), 0
+    for name in () if known.issuperset(other) else other:
+        if name in known:
+            place = found.index(name) + 1
+        else:
+            found.insert(place, name)
+            place += 1
+    return found
 
 
 def _kind(value: Tensor) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.forward.data import Batch
-from probe.forward.layers import INPUT, Layers, default_layers, select_layers
+from probe.forward.layers import INPUT, OUTPUT, Layers, default_layers, select_layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
 from probe.forward.runner import Runner
@@ -129,12 +129,15 @@ class Snapshot:
     def select(self, layers: Layers) -> list[str]:
         """Return the names of the selected layers.
 
-        See :func:`probe.forward.select_layers`. The default layers are those that return one row for each input.
+        See :func:`probe.forward.select_layers`. A layer with several calls is several layers. The default layers are
+        those that return one row for each input.
         """
+        sites = self.trace.order
         if layers is not None:
-            return select_layers(self.model, layers)
+            return select_layers(self.model, layers, sites)
         if not self.trace.default_layers:
-            chosen = default_layers(self.model, [site for site in self.trace.order if site.endswith("->")])
+            names = default_layers(self.model, [site for site in sites if site.endswith("->")])
+            chosen = select_layers(self.model, names, sites)
             with_rows = [layer for layer in chosen if layer not in self.trace.shapes or self.trace.has_rows(layer)]
             self.trace.default_layers = with_rows or chosen
         return list(self.trace.default_layers)
@@ -241,6 +244,8 @@ class Snapshot:
         --------
         outputs_from : Start a forward pass at a later site.
         """
+        if OUTPUT in layers:
+            self.trace.check_output(reduce)
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
             self.run_shared_pass()
@@ -297,6 +302,8 @@ class Snapshot:
         outputs : Run the whole model, with or without edits.
         has_suffix : Test whether only later modules run.
         """
+        if OUTPUT in sites:
+            self.trace.check_output(reduce)
         taps = [Tap(later, reduce) for later in sites]
         suffix = self._check.suffix(split, site, sites)
         if suffix is None:

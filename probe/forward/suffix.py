@@ -8,7 +8,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from probe.forward.activations import holds_input
 from probe.forward.call_graph import Link, in_place, in_place_candidates, is_activation
+from probe.forward.calls import Call, CallCounter, call_of, function_call
 from probe.forward.data import Batch
 from probe.forward.isolation import with_user_defaults
 from probe.forward.layers import OUTPUT
@@ -23,11 +25,12 @@ _Module = Callable[[Tensor], Any]
 
 @dataclass(frozen=True)
 class Suffix:
-    """A site, the links from it to the output of the model, and the dtype of its values."""
+    """A site, the links from it to the output of the model, the dtype of its values, and the sites visited so far."""
 
     site: str
     links: Sequence[Link]
     dtype: torch.dtype
+    visited: Sequence[str]
 
 
 class SuffixPass(Pass):
@@ -56,14 +59,15 @@ class SuffixPass(Pass):
         trace: Trace,
         modules: Mapping[str, nn.Module],
     ) -> None:
-        super().__init__(model, taps, trace=trace, modules=modules)
+        super().__init__(model, taps, modules=modules, output=trace.output)
         self._suffix, self._make_values = suffix, make_values
-        self._in_place = in_place_candidates(suffix.links, modules)
+        self._in_place = in_place_candidates(suffix.links, modules, trace.shapes)
         self._steps = list(self._plan({OUTPUT: model, **modules}))
         self._hooked -= {site for _, sites in self._steps for site in sites}
-        if not any(":" in site for site in self._hooked):
-            self._activations = None
-        while self._stop_sites and not self._hooked and not self._steps[-1][1]:
+        if self._hooked:  # their hooks must count the calls before the suffix
+            self._calls = CallCounter(modules, suffix.visited)
+        self._activations = self._activation_mode() if any(":" in site for site in self._hooked) else None
+        while not self._hooked and len(self._steps) > 1 and not self._steps[-1][1]:
             self._steps.pop()  # no requested site follows
 
     def _plan(self, modules: Mapping[str, nn.Module]) -> Iterator[tuple[_Module | None, list[str]]]:
@@ -72,14 +76,28 @@ class SuffixPass(Pass):
         sites = [self._suffix.site]
         for name, called in self._suffix.links:
             if called:
-                alone = is_activation(modules[name])  # its function has the same input and output as the module
-                inside = [site for site in self.taps_by_site if alone and site.startswith(f"{name}:")]
+                call = call_of(name, modules)
+                if call is None:
+                    raise KeyError(name)  # the model has changed since the trace
+                inside = self._inside(call) if is_activation(modules[call.name]) else []
                 sites += [site for site in inside if not site.endswith("->")]
                 yield module, [site for site in sites if site in self.taps_by_site]
-                module, sites = with_user_defaults(modules[name]), [site for site in inside if site.endswith("->")]
-            if not called or name != OUTPUT:  # the pass may stop inside the model itself, before it returns
-                sites.append(name)
+                module, sites = self._module(modules, call.name), [site for site in inside if site.endswith("->")]
+            sites.append(name)
         yield module, [site for site in sites if site in self.taps_by_site]
+
+    def _module(self, modules: Mapping[str, nn.Module], name: str) -> _Module:
+        module = with_user_defaults(modules[name])
+        if name != OUTPUT or self._output is None:
+            return module
+        return lambda value: tensor_of(module(value), "the model", self._output)
+
+    def _inside(self, call: Call) -> list[str]:
+        """Return the requested sites of the call of an activation module that hold its input or its output."""
+        functions = (
+            (site, function_call(site)) for site in self.taps_by_site if site.endswith("->") or holds_input(site)
+        )
+        return [site for site, at in functions if at and (at[0], at[1].number) == call]
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -88,7 +106,8 @@ class SuffixPass(Pass):
 
     def run(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
         """Run the suffix on the values for a block of rows. Only the targets of the data are used."""
-        self._start_block(data.targets_of(rows[block.start : block.stop], device), block)
+        taken = rows[block.start : block.stop]
+        self._start_block(data.targets_of(taken, device), block, data.mask_of(taken, device))
         process = self._visit if self._hooked else self._process
         value = self._make_values(block)
         value = value if value.dtype == self._suffix.dtype else value.to(self._suffix.dtype)

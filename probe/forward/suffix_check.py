@@ -63,7 +63,8 @@ class SuffixCheck:
         value = values[0]
         if all(tap in others and _agree(others[tap][:-1].flip(0), z, value.dtype) for tap, z in expected.items()):
             self._deterministic.add((split, *sites))
-        suffix = Suffix(site, links, value.dtype)
+        order = runner.trace.order
+        suffix = Suffix(site, links, value.dtype, order[: order.index(site) + 1])
         try:
             found = runner.run(split, runner.suffix_pass(taps, suffix, lambda _: value.clone()), rows, len(rows))
         except Exception:  # an error of the model itself is raised when the whole model runs

@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from probe.forward.activations import ActivationMode
 from probe.forward.call_graph import CallRecorder, boundary_links
 from probe.forward.isolation import isolated
-from probe.forward.layers import INPUT, OUTPUT
+from probe.forward.layers import INPUT
+from probe.forward.outputs import Select, describe_output
 from probe.forward.passes import Edit, Pass, Tap
-from probe.forward.sites import Trace
+from probe.forward.sites import TRACE_ROWS, Trace
+from probe.forward.transforms import is_transformed
 
 
 class RecordingPass(Pass):
@@ -21,19 +22,38 @@ class RecordingPass(Pass):
     trace : the visited sites
     """
 
-    def __init__(self, model: nn.Module, taps: Iterable[Tap] = (), *, edits: Mapping[str, Edit] | None = None) -> None:
-        super().__init__(model, taps, edits=edits)
-        self.trace = Trace()
-        self._hooked |= {INPUT, OUTPUT, *self.modules}
-        self._activations = ActivationMode(self.modules, self._visit, lambda: self._in_callback)
+    def __init__(
+        self,
+        model: nn.Module,
+        taps: Iterable[Tap] = (),
+        *,
+        edits: Mapping[str, Edit] | None = None,
+        output: Select = None,
+    ) -> None:
+        super().__init__(model, taps, edits=edits, output=output)
+        self.trace = Trace(output=output)
+        self._hooked |= {INPUT, *self.modules}
+        self._activations = self._activation_mode()
+
+    def _start_block(self, targets: Any, block: range, mask: Tensor | None) -> None:
+        super()._start_block(targets, block, mask)
+        self._remaining.clear()  # the pass runs to its end
+
+    def _visit_output(self, output: Any) -> None:
+        self.trace.returned = describe_output(output)
+        super()._visit_output(output)
+
+    def _is_hooked(self, site: str) -> bool:
+        return True
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         tensor = super()._visit(site, tensor)
-        self.trace.record_visit(site, tensor)
+        if not is_transformed(tensor):  # otherwise the visit inside the transform has recorded the site
+            self.trace.record_visit(site, tensor)
         return tensor
 
 
-def trace(model: nn.Module, inputs: Any) -> Trace:
+def trace(model: nn.Module, inputs: Any, *, output: Select = None) -> Trace:
     """Record the sites of one forward pass.
 
     Parameters
@@ -41,6 +61,8 @@ def trace(model: nn.Module, inputs: Any) -> Trace:
     model : torch.nn.Module
     inputs : Tensor, tuple or mapping
         A few rows. For a :class:`~probe.Snapshot` pass two rows, since shapes in the trace are for two inputs.
+    output
+        What :data:`~probe.OUTPUT` is, see :meth:`probe.Probe.attach`. Forward passes with this trace use it too.
 
     Returns
     -------
@@ -61,13 +83,9 @@ def trace(model: nn.Module, inputs: Any) -> Trace:
     >>> recorded.shapes["1:relu"]
     (2, 4)
     """
-    with isolated(model), CallRecorder(model) as calls, RecordingPass(model) as recording:
-        recording.run_inputs(inputs)
-    recorded, callers = recording.trace, {}
-    for site in recorded.calls:
-        name, is_function, _ = site.partition(":")
-        if is_function and name in recording.modules:
-            callers[site] = recording.modules[name]
-    recorded.links = {**calls.links(), **boundary_links(inputs, callers)}
+    with isolated(model), CallRecorder(model, output) as calls, RecordingPass(model, output=output) as recording:
+        recording.run_inputs(inputs, None, range(TRACE_ROWS))
+    recorded = recording.trace
+    recorded.links = {**calls.links(), **boundary_links(inputs, recorded.order, recording.modules)}
     recorded.entries = calls.entries()
     return recorded

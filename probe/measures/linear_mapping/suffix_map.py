@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from probe.forward.layers import INPUT, OUTPUT, Layers, named_layers
+from probe.forward.calls import called_module
+from probe.forward.layers import INPUT, OUTPUT, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.snapshot import Snapshot
 
@@ -81,13 +82,8 @@ class EndPoints:
 
 def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
     """Return the layers that the lines lie in, all before the output; by default the first hidden representation."""
-    order, named = snapshot.trace.order, [layers] if isinstance(layers, str) else layers
-    if named is None:
-        chosen = [_first(snapshot)]
-    elif isinstance(named, list) and all(isinstance(layer, str) and layer in order for layer in named):
-        chosen = list(dict.fromkeys(named))
-    else:
-        chosen = snapshot.select(layers)
+    order = snapshot.trace.order
+    chosen = [_first(snapshot)] if layers is None else snapshot.select(layers)
     if output not in order:
         raise ValueError(f"Expected output= to name one of {', '.join(order)}, got {output!r}; pass one of them")
     for layer in chosen:
@@ -107,7 +103,7 @@ def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
 def _first(snapshot: Snapshot) -> str:
     """Return the first block, else the output of the first activation function, else the first layer."""
     first = snapshot.select(None)[0]
-    block = any(name.startswith(f"{first}.") for name in named_layers(snapshot.model))
+    block = any(name.startswith(f"{first}.") for name in snapshot.modules)
     after = next((site for site in snapshot.trace.order if site.endswith("->")), None)
     if not block and after is not None and not after.startswith(f"{first}:"):
         return after
@@ -116,14 +112,14 @@ def _first(snapshot: Snapshot) -> str:
 
 def affine_after(snapshot: Snapshot, site: str, output: str) -> str:
     """Return the last site to which affine modules alone lead from ``site``, so that lines remain lines."""
-    modules = named_layers(snapshot.model)
+    modules = snapshot.modules
     while site != output and site in snapshot.trace.links:
         name, called = snapshot.trace.links[site]
-        if name == OUTPUT or (called and not _affine(modules[name])):
+        if name == OUTPUT or (called and not _affine(called_module(name, modules))):
             break
         site = name
     return site
 
 
-def _affine(module: nn.Module) -> bool:
-    return type(module) in _AFFINE and not (module._forward_hooks or module._forward_pre_hooks)
+def _affine(module: nn.Module | None) -> bool:
+    return module is not None and type(module) in _AFFINE and not (module._forward_hooks or module._forward_pre_hooks)
