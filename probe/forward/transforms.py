@@ -1,0 +1,60 @@
+"""Values inside ``torch.vmap`` and other transforms of ``torch.func``, whose tensors must not leave the transform."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Look = Callable[[Tensor], Tensor]
+
+
+def is_transformed(tensor: Tensor) -> bool:
+    """Return whether a tensor has no memory of its own, as inside ``torch.vmap``."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return True
+    return False
+
+
+def look_through(tensor: Tensor, n: int, look: Look) -> Tensor:
+    """Call a function on the whole tensor behind one of a transform, and return the value that replaces it.
+
+    The mapped axis comes first. If ``tensor`` itself has ``n`` rows (an ensemble on the same inputs), it comes second.
+    """
+    unchanged: list[bool] = []
+
+    def watched(value: Tensor) -> Tensor:
+        new = look(value)
+        unchanged.append(new is value)
+        return new
+
+    new = _Look.apply(tensor, n, watched)
+    return tensor if all(unchanged) else new
+
+
+class _Look(torch.autograd.Function):
+    """Function of the whole tensor, with the rules of an identity."""
+
+    @staticmethod
+    def forward(x: Tensor, n: int, look: Look) -> Tensor:
+        return look(x).clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return tangents[0].clone()
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, n: int, look: Look) -> tuple[Tensor, int]:
+        x = x.movedim(in_dims[0], 0)
+        axis = 1 if x.shape[0] != n and x.shape[1:2] == (n,) else 0
+        return _Look.apply(x.movedim(0, axis), n, look), axis
