@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import Place, describe_places, tensors_equal
+from probe.attach.step_hook import hooked_optimizers
 from probe.forward.data import Batch
 from probe.forward.isolation import isolated
 from probe.forward.training import TrainingContext
@@ -58,15 +59,27 @@ def check_optimizer(optimizer: Any, model: nn.Module, name: str = "optimizer") -
             f"Expected {name} to be one torch.optim.Optimizer, got {len(optimizer)} of them; give the one that steps "
             "last: its updates are counted, and the model is observed after them"
         )
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(
-            f"Expected {name} to be a torch.optim.Optimizer, got {type(optimizer).__name__}; give the optimizer itself"
+    found, kind = hooked_optimizers(optimizer), type(optimizer).__name__
+    if not found:
+        reason = (
+            f"{kind}, whose __init__ does not call that of torch.optim.Optimizer, so that its steps call no hooks; "
+            "attach without an optimizer and call observe(step)"
+            if isinstance(optimizer, torch.optim.Optimizer)
+            else f"{kind}; give the optimizer itself"
         )
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if not any(id(parameter) in held for parameter in model.parameters()):
+        raise TypeError(f"Expected {name} to be a torch.optim.Optimizer, got {reason}")
+    inside = {id(inner) for one in found for inner in hooked_optimizers(one)[1:]}
+    if len(outer := [one for one in found if id(one) not in inside]) > 1:
+        raise TypeError(
+            f"Expected {name} to be one torch.optim.Optimizer, got {kind}, which holds {len(outer)} of them; give the "
+            "one that steps last: its updates are counted, and the model is observed after them"
+        )
+    trained = {id(parameter) for one in found for group in one.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in trained for parameter in model.parameters()):
         raise ValueError(
             f"Expected {name} to hold parameters of this model, got none; give the optimizer that trains it. A copy "
-            "that is not trained itself (an average of weights) is attached without an optimizer: call observe(step)"
+            "that is not trained itself (an average of weights), or a model whose optimizer updates other copies of "
+            "its parameters (sharded, in higher precision), is attached without an optimizer: call observe(step)"
         )
 
 
@@ -78,6 +91,11 @@ def check_training(training: Any, model: nn.Module, step: int) -> None:
             "TrainingContext(optimizer, step_fn, batches)"
         )
     check_optimizer(training.optimizer, model, "training.optimizer")
+    if hooked_optimizers(training.optimizer) != [training.optimizer]:
+        raise TypeError(
+            "Expected training.optimizer to be a torch.optim.Optimizer that holds no other, since copies of it train "
+            f"copies of the model, got {type(training.optimizer).__name__}; give the inner optimizer"
+        )
     for name in ("step_fn", "batches"):
         if not callable(getattr(training, name)):
             found = type(getattr(training, name)).__name__

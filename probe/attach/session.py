@@ -16,7 +16,8 @@ from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe
 from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
-from probe.attach.step_hook import StepHook, remove_ended_hooks
+from probe.attach.step_hook import StepHook, hooked_optimizers
+from probe.attach.uncounted import UncountedUpdates
 from probe.errors import DuplicateNameError, warn_user
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
@@ -67,9 +68,8 @@ class Session:
         self._budget = self._open_budget(budget, total_steps)
         if optimizer is not None:
             self._observe_first()
-            remove_ended_hooks(optimizer)
-            self._hook = StepHook(weakref.ref(self))
-            self._hook.handle = optimizer.register_step_post_hook(self._hook)
+            self._uncounted = UncountedUpdates(self._prepared.model, self.step)
+            self._hook = StepHook(weakref.ref(self), hooked_optimizers(optimizer))
 
     def _open_budget(self, share: float | None, total_steps: int | None) -> Budget | Unlimited:
         if share is None:
@@ -113,6 +113,7 @@ class Session:
                     f"Expected observe() without a step, since the optimizer's hook counts the steps (now {self.step}),"
                     f" got step={step}; call observe(name=value) to add scalars, or attach without optimizer="
                 )
+            self._uncounted.check(self._prepared.model, self.step)
             if self._last == self.step and scalars:
                 self.journal.annotate(self.step, self._columns.scalars(scalars))
             return
@@ -181,7 +182,7 @@ class Session:
     def close(self) -> None:
         """Observe the last state on the default schedule, write the file, and warn of layers that never fired."""
         if self.counted:
-            self._hook.handle.remove()
+            self._hook.remove()
         # weights that were loaded since the last update belong to no step
         if self._observes_last and self._last not in (None, self.step) and self._updated == self._prepared.weights():
             self._budget.grant_last(self.step)
@@ -194,6 +195,8 @@ class Session:
             )
         if self._finalizer.detach():
             self._close_journal()
+        if self.counted:
+            self._uncounted.finish(self._prepared.model, self.step, self._updated)
         if silent := sorted(self._requested - self._measured):
             warn_user(
                 f"Expected all selected layers to fire for all inputs, got no or partial output of "

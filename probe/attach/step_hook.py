@@ -1,6 +1,9 @@
 """The hook on the optimizer that counts its updates."""
 
-from collections.abc import Callable
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -24,12 +27,24 @@ class StepHook:
     ----------
     session
         Weak reference to the object that is notified.
+    optimizers
+        Optimizers whose steps are updates, see :func:`hooked_optimizers`. A step within a step is part of it.
     """
 
-    def __init__(self, session: Callable[[], CountsUpdates | None]) -> None:
+    def __init__(
+        self, session: Callable[[], CountsUpdates | None], optimizers: Sequence[torch.optim.Optimizer]
+    ) -> None:
         self.session = session
-        self.handle: Any = None
         self._ended = False
+        for optimizer in optimizers:
+            remove_ended_hooks(optimizer)
+        self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
+        self._handles = [optimizer.register_step_post_hook(self) for optimizer in optimizers]
+
+    def remove(self) -> None:
+        """Remove the hook from all optimizers."""
+        for handle in self._handles:
+            handle.remove()
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Notify the session of an update."""
@@ -47,21 +62,57 @@ class StepHook:
                 "Expected a step of the optimizer that calls its hooks, got one that is recorded in a CUDA graph, "
                 "whose replays call no hooks; attach without optimizer= and call observe(step) after the replays"
             )
-        elif not skipped(optimizer):
-            # if the step of the optimizer is compiled, the observation must not be compiled with it
-            stepped = torch.compiler.disable(session.stepped) if torch.compiler.is_compiling() else session.stepped
-            stepped()
+        elif skipped(optimizer):
+            return
+        elif torch.compiler.is_compiling():
+            torch.compiler.disable(session.stepped)()  # otherwise the observation is compiled with the step
+        elif not _within_a_step([reference() for reference in self._optimizers]):
+            session.stepped()
+
+
+def hooked_optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:
+    """Return the optimizers whose hooks count the updates: the given one, and those that its attributes hold.
+
+    An object that prepares or wraps an optimizer often has no hooks of its own. One that has hooks can have other
+    methods for an update than ``step``, which step the inner optimizer.
+    """
+    found: list[torch.optim.Optimizer] = []
+    waiting, seen = [optimizer], set[int]()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        attributes = getattr(one, "__dict__", {})
+        if isinstance(one, torch.optim.Optimizer) and "_optimizer_step_post_hooks" in attributes:
+            found.append(one)
+        waiting += [value for value in attributes.values() if isinstance(value, torch.optim.Optimizer)]
+    return found
 
 
 def remove_ended_hooks(optimizer: torch.optim.Optimizer) -> None:
     """Remove the hooks of sessions that no longer exist."""
     for hook in _hooks_of(optimizer):
         if hook.session() is None:
-            hook.handle.remove()
+            hook.remove()
 
 
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[StepHook]:
     return [hook for hook in optimizer._optimizer_step_post_hooks.values() if isinstance(hook, StepHook)]
+
+
+def _within_a_step(optimizers: Sequence[torch.optim.Optimizer | None]) -> bool:
+    """Return whether a step of one of these optimizers has called the step that has just ended.
+
+    A class that overrides ``step`` and calls ``super().step()``, or that of another optimizer, calls the hooks twice.
+    """
+    frame: FrameType | None = sys._getframe(2)  # the wrapper that PyTorch gives to the step of every optimizer
+    assert frame is not None
+    wrapper = frame.f_code
+    while (frame := frame.f_back) is not None:
+        if frame.f_code is wrapper and any(value is one for value in frame.f_locals.values() for one in optimizers):
+            return True
+    return False
 
 
 def skipped(optimizer: torch.optim.Optimizer) -> bool:
