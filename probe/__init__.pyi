@@ -17,6 +17,7 @@ from . import (
 from .attach.contract import Measured as Measured
 from .base import Probe as Probe
 from .errors import ProbeWarning as ProbeWarning
+from .forward.data import shared as shared
 from .forward.layers import (
     INPUT as INPUT,
     OUTPUT as OUTPUT,

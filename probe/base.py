@@ -5,7 +5,7 @@ A new measure is a subclass of :class:`Probe` in a file of its own under ``probe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -69,6 +69,8 @@ class Observer(BaseEstimator, ABC):
         batch_size: int = 512,
         on_error: str = "warn",
         training: TrainingContext | None = None,
+        output: str | int | Callable[[Any], Any] | None = None,
+        targets_shift: int | None = None,
     ) -> Self:
         """Start to observe a model. Observations leave the model, the optimizer and all random states unchanged.
 
@@ -79,7 +81,8 @@ class Observer(BaseEstimator, ABC):
         data
             The fixed data of every observation: ``(inputs, targets)``, where targets may be None, or ``{split: (inputs,
             targets)}``. Inputs are a tensor for ``model(x)``, a tuple for ``model(*x)``, or a mapping for
-            ``model(**x)``, with n rows.
+            ``model(**x)``. Each tensor among them has n rows, unless :func:`probe.shared` marks it. The keyword
+            argument ``attention_mask`` (n, T) shows which positions are padding.
         schedule
             Function ``step -> bool``, see :mod:`probe.schedule`. Default with an optimizer: 12 steps per factor of ten,
             and the last step at :meth:`detach`. Default without: every call of :meth:`observe`.
@@ -101,6 +104,15 @@ class Observer(BaseEstimator, ABC):
         training
             Optimizer, update and batches of the training, for probes that train copies of the model, as
             :class:`probe.forward.TrainingContext`. Attaching updates one copy once, to test it.
+        output
+            What the output of the model is, the site :data:`~probe.OUTPUT`: a key, an index or the name of an attribute
+            of what the model returns, or a function of it. Default: the returned tensor, or its ``logits``, or its
+            first tensor that is no single number.
+        targets_shift
+            Number of positions between an output and its target: with 1, outputs (n, T, K) at position t are compared
+            with targets (n, T) at t + 1, as in a causal language model whose targets are its input tokens. All probes
+            receive the moved targets. Default: 1 with a warning if the model's own loss for its ``labels`` shows this,
+            or if targets equal input tokens and the outputs do not depend on later tokens; else 0.
 
         Returns
         -------
@@ -118,7 +130,9 @@ class Observer(BaseEstimator, ABC):
         Warns
         -----
         probe.errors.ProbeWarning
-            If a legal input can mislead: a model whose forward passes write to it, or padding at a measured position.
+            If a legal input can mislead: a model whose forward passes write to it, padding at a measured position,
+            outputs that depend on the other inputs in a batch, outputs that are probabilities, floating-point targets 0
+            and 1, targets that are moved, or labels among the inputs.
 
         See Also
         --------
@@ -140,6 +154,8 @@ class Observer(BaseEstimator, ABC):
             batch_size=batch_size,
             on_error=on_error,
             training=training,
+            output=output,
+            targets_shift=targets_shift,
             **self._limits(),
         )
         return self
@@ -188,19 +204,27 @@ class Observer(BaseEstimator, ABC):
                 self._series = session.dataset()
         return self
 
-    def fit(self, model: nn.Module, data: Any, *, training: TrainingContext | None = None) -> Self:
+    def fit(
+        self,
+        model: nn.Module,
+        data: Any,
+        *,
+        training: TrainingContext | None = None,
+        output: str | int | Callable[[Any], Any] | None = None,
+        targets_shift: int | None = None,
+    ) -> Self:
         """Observe one model once, as step 0.
 
         Parameters
         ----------
-        model, data, training
+        model, data, training, output, targets_shift
             As in :meth:`attach`.
 
         Returns
         -------
         self
         """
-        self.attach(model, data, on_error="raise", training=training)
+        self.attach(model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift)
         try:
             self.observe(0)
         except BaseException:
@@ -216,12 +240,14 @@ class Observer(BaseEstimator, ABC):
         schedule: Schedule | None = None,
         steps: int | None = None,
         training: TrainingContext | None = None,
+        output: str | int | Callable[[Any], Any] | None = None,
+        targets_shift: int | None = None,
     ) -> Estimate:
         """Return the cost of observing, from a second observation that is timed (the first one warms up).
 
         Parameters
         ----------
-        model, data, schedule, training
+        model, data, schedule, training, output, targets_shift
             As in :meth:`attach`.
         steps
             Number of updates of the training. With it, the observations on the schedule are counted.
@@ -231,7 +257,10 @@ class Observer(BaseEstimator, ABC):
         Estimate
             Seconds by probe, and the number of observations.
         """
-        one = clone(self).attach(model, data, on_error="raise", training=training).observe(0).observe(1).detach()
+        one = clone(self).attach(
+            model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift
+        )
+        one.observe(0).observe(1).detach()
         last = one.series_["seconds"].isel(step=-1)
         asked = None if steps is None else count(schedule or log_spaced(), 0, steps + 1)
         return Estimate({str(name): float(last.sel(probe=name)) for name in last["probe"].values}, asked)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
-from probe import INPUT, OUTPUT, Snapshot, Tap
+from probe import INPUT, OUTPUT, Snapshot, Tap, shared
 from probe.forward import Batch, Scored, Trace, isolated, read_data, trace
 from probe.forward.layers import ACTIVATION_MODULES, unwrap
 from probe.forward.tracing import RecordingPass
@@ -471,8 +471,8 @@ def test_a_trace_records_order_shapes_and_kinds() -> None:
     assert [seen.is_floating(site) for site in seen.order] == [False, True, True, True, True]
 
 
-def test_a_batch_selects_rows_only_of_tensors_with_one_row_for_each_input() -> None:
-    batch = Batch((X, torch.eye(2), "word"), torch.arange(10))
+def test_a_batch_selects_rows_of_all_tensors_that_are_not_shared() -> None:
+    batch = Batch((X, shared(torch.eye(2)), "word"), torch.arange(10))
     (x, table, word), targets = batch.take(torch.tensor([4, 4]), torch.device("cpu"))
     assert torch.equal(x, X[[4, 4]])
     assert torch.equal(table, torch.eye(2))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from probe import INPUT, OUTPUT, Measured, PerformanceProbe, Snapshot, Tap
+from probe import INPUT, OUTPUT, Measured, PerformanceProbe, Snapshot, Tap, shared
 from probe.forward import read_data, trace
 from probe.forward.row_buffer import RowBuffer
 
@@ -52,8 +52,10 @@ def test_tuples_and_mappings_are_several_inputs(inputs: Any) -> None:
     torch.testing.assert_close(out(Sum(), {"train": (inputs, None)}, "train"), 21 * X)
 
 
-def test_an_input_without_rows_is_passed_unchanged() -> None:
-    torch.testing.assert_close(out(Sum(), ((X, torch.ones(3)), None)), X + 10)
+def test_a_shared_argument_is_passed_whole() -> None:
+    torch.testing.assert_close(out(Sum(), ((X, shared(torch.ones(3))), None)), X + 10)
+    torch.testing.assert_close(out(Sum(), ((X, torch.tensor(1.0)), None)), X + 10)
+    torch.testing.assert_close(out(Sum(), ((X, 1), None)), X + 10)
 
 
 @pytest.mark.parametrize(
@@ -183,20 +185,6 @@ def test_blocks_with_any_number_of_rows_are_concatenated() -> None:
     for first, block in ((0, blocks[0]), (3, blocks[0][:2])):
         even.add(block, range(first, min(first + 3, 5)))
     assert torch.equal(even.rows(), torch.cat([blocks[0], blocks[0][:2]]))
-
-
-def test_the_last_rows_of_a_block_replace_earlier_ones() -> None:
-    """A layer can be called several times in a pass, also with another number of rows."""
-    first, second, more = torch.zeros(2, 1), torch.ones(2, 1), torch.full((5, 1), 2.0)
-    buffer = RowBuffer(4)
-    for block, start in ((first, 0), (second, 0), (more, 2), (first, 2), (more, 2)):
-        buffer.add(block, range(start, start + 2))
-    assert buffer.blocks == 2
-    assert torch.equal(buffer.rows(), torch.cat([second, more]))
-    buffer = RowBuffer(4)
-    for block, start in ((torch.zeros(2, 5), 0), (second, 0), (second, 2)):
-        buffer.add(block, range(start, start + 2))
-    assert torch.equal(buffer.rows(), torch.ones(4, 1)), "another shape in the same block"
 
 
 def test_rows_are_copies() -> None:

@@ -75,14 +75,14 @@ def describe_probe(probe: SessionProbe) -> dict[str, Any]:
     """Return the class and parameters of a probe as JSON values, for the provenance and for comparison on resume."""
     return {
         "estimator": type(probe).__name__,
-        "parameters": {k: _described(v) for k, v in probe.get_params(deep=False).items()},
+        "parameters": {k: describe_parameter(v) for k, v in probe.get_params(deep=False).items()},
     }
 
 
-def _described(value: Any) -> Any:
+def describe_parameter(value: Any) -> Any:
     """Return a parameter as a JSON value that is the same in another process."""
     if value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_described(item) for item in value]
+        return [describe_parameter(item) for item in value]
     return getattr(value, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(value))

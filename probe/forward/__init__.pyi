@@ -1,6 +1,7 @@
 from .data import (
     Batch as Batch,
     read_data as read_data,
+    shared as shared,
 )
 from .isolation import isolated as isolated
 from .layers import (

@@ -1,16 +1,63 @@
 """The fixed data of all observations: inputs and targets of each split."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from probe.forward.layers import IGNORED
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An argument of the model that all inputs share, as :func:`shared` marks it."""
+
+    value: Any
+
+
+def shared(value: Any) -> Shared:
+    """Mark an argument of the model that all inputs share: an adjacency matrix, positions, a mask of the whole batch.
+
+    A tensor among the inputs has one row for each input, and a forward pass over some inputs receives their rows. A
+    marked argument is passed whole to every forward pass. Numbers, None and 0-d tensors need no mark.
+
+    Parameters
+    ----------
+    value : Tensor, array, list of numbers, or another object
+
+    Returns
+    -------
+    Shared
+        For use among the inputs of ``attach(model, (inputs, targets))``.
+
+    See Also
+    --------
+    probe.forward.read_data : Convert data into batches.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import MutualInfoProbe, shared
+    >>> class Graphs(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = torch.nn.Linear(2, 3)
+    ...
+    ...     def forward(self, x, adjacency):
+    ...         return self.layer(adjacency @ x).mean(1)
+    >>> signals, adjacency = torch.ones(16, 5, 2), torch.eye(5)  # 16 signals on one graph of 5 nodes
+    >>> series = MutualInfoProbe().fit(Graphs(), ((signals, shared(adjacency)), None)).series_
+    >>> series["information_x"].item()  # all signals are equal
+    0.0
+    """
+    return Shared(_to_tensor(value))
 
 
 @dataclass(frozen=True)
@@ -20,8 +67,8 @@ class Batch:
     Parameters
     ----------
     inputs : Tensor, tuple or mapping
-        The model is called with ``model(x)``, ``model(*x)`` or ``model(**x)``. A tensor whose first axis has as many
-        entries as there are inputs has one row for each input. Other values are passed whole.
+        The model is called with ``model(x)``, ``model(*x)`` or ``model(**x)``. Each tensor with an axis has one row for
+        each input, also in a tuple or mapping inside. What :func:`shared` marks, and everything else, is passed whole.
     targets : Tensor or None
 
     See Also
@@ -48,6 +95,9 @@ class Batch:
         """Return a fingerprint of the numbers, with which a resumed recording checks that the data is the same."""
         found = hashlib.blake2b(digest_size=8)
         for leaf in [*_leaves(self.inputs), self.targets]:
+            if isinstance(leaf, Shared):
+                found.update(b"shared")
+                leaf = leaf.value
             if isinstance(leaf, Tensor):
                 found.update(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
             else:
@@ -61,30 +111,69 @@ class Batch:
         counts = self.targets[self.targets != IGNORED].unique(return_counts=True)[1]
         return (counts.max() / counts.sum()).item()
 
-    def padded_at_the_end(self) -> int:
-        """Return the number of inputs that end with padding, according to an ``attention_mask`` (n, T) among them."""
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """Boolean mask (n, T) of the positions that hold a token. None if no input is padded.
+
+        This is the keyword argument ``attention_mask`` of shape (n, T): booleans, or numbers that are 0 at padding.
+        A mask with negative numbers is one that the model adds to scores, and is ignored.
+        """
         mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
-        return int((mask[:, -1] == 0).sum()) if isinstance(mask, Tensor) and mask.ndim == 2 else 0
+        if not isinstance(mask, Tensor) or self.n_positions is None or (mask < 0).any():
+            return None
+        kept = mask != 0
+        return None if kept.all() else kept
+
+    @property
+    def n_positions(self) -> int | None:
+        """Number of positions T of the ``attention_mask`` (n, T) among the inputs. None if there is none."""
+        mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
+        return mask.shape[1] if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+    @property
+    def n_arguments(self) -> int:
+        """Number of tensors with one row for each input."""
+        return sum(isinstance(leaf, Tensor) and leaf.ndim > 0 for leaf in _leaves(self.inputs))
+
+    @property
+    def n_shared(self) -> int:
+        """Number of arguments that all inputs share."""
+        return sum(isinstance(leaf, Shared) for leaf in _leaves(self.inputs))
+
+    def with_targets(self, targets: Tensor | None, shift: int = 0) -> "Batch":
+        """Return the same inputs with targets (n, T) of which position t receives the one at t + shift."""
+        if targets is not None and shift:
+            targets = F.pad(targets.long()[:, shift:], (0, shift), value=IGNORED)
+        return replace(self, targets=targets)
 
     def take(self, rows: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
-        """Return the inputs and targets of these rows on a device."""
-        return _map_leaves(self.inputs, self._picker(rows, device)), self.targets_of(rows, device)
+        """Return the inputs and targets of these rows on a device, as the model takes them."""
+        part = self.subset(rows, device)
+        return _map_leaves(part.inputs, lambda leaf: leaf.value if isinstance(leaf, Shared) else leaf), part.targets
+
+    def subset(self, rows: Tensor, device: torch.device) -> "Batch":
+        """Return the batch of these rows on a device, with the marks of shared arguments."""
+
+        def pick(leaf: Any) -> Any:
+            if isinstance(leaf, Shared):
+                return Shared(leaf.value.to(device)) if isinstance(leaf.value, Tensor) else leaf
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return (leaf[rows.to(leaf.device)] if leaf.ndim else leaf).to(device)
+
+        return Batch(_map_leaves(self.inputs, pick), self.targets_of(rows, device))
 
     def targets_of(self, rows: Tensor, device: torch.device) -> Tensor | None:
         """Return the targets of these rows on a device."""
-        return None if self.targets is None else self.targets[rows.to(self.targets.device)].to(device)
+        return _rows_of(self.targets, rows, device)
 
-    def _picker(self, rows: Tensor, device: torch.device) -> Callable[[Any], Any]:
-        n = len(self)
+    def mask_of(self, rows: Tensor, device: torch.device) -> Tensor | None:
+        """Return the :attr:`mask` of these rows on a device."""
+        return _rows_of(self.mask, rows, device)
 
-        def pick(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            if leaf.ndim and leaf.shape[0] == n:
-                leaf = leaf[rows.to(leaf.device)]
-            return leaf.to(device)
 
-        return pick
+def _rows_of(tensor: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor[rows.to(tensor.device)].to(device)
 
 
 def read_data(data: Any) -> dict[str, Batch]:
@@ -93,7 +182,8 @@ def read_data(data: Any) -> dict[str, Batch]:
     Parameters
     ----------
     data : (inputs, targets), (inputs, None), or {split: (inputs, targets)}
-        Arrays and lists of numbers become tensors. A single pair becomes the split ``"all"``.
+        Arrays and lists of numbers become tensors. A single pair becomes the split ``"all"``. Each tensor among the
+        inputs has one row for each input, unless :func:`probe.shared` marks it.
 
     Returns
     -------
@@ -105,11 +195,12 @@ def read_data(data: Any) -> dict[str, Batch]:
     TypeError
         If a split is not a pair, or its inputs or targets cannot be converted into tensors.
     ValueError
-        If there is no split, a name of a split has a slash, a split has fewer than two inputs, or the numbers of inputs
-        and targets differ.
+        If there is no split, a name of a split has a slash, a split has fewer than two inputs, or the numbers of rows
+        of inputs and targets differ.
 
     See Also
     --------
+    probe.shared : Mark an argument that all inputs share.
     probe.Snapshot : Run forward passes over batches.
 
     Examples
@@ -148,10 +239,25 @@ def _batch(pair: Any, where: str) -> Batch:
             "pass tensors, for example torch.stack(rows)"
         ) from error
     n = _length(inputs)
+    _check_rows(inputs, targets, n, where)
     if n < 2:
         raise ValueError(f"Expected at least 2 inputs in {where}, got {n}; pass more, since measures compare inputs")
     _check_targets(targets, n, where)
     return Batch(inputs, targets)
+
+
+def _check_rows(inputs: Any, targets: Any, n: int, where: str) -> None:
+    """Raise ValueError for a tensor with another number of rows than there are inputs."""
+    found = {name: tuple(leaf.shape) for name, leaf in _named_leaves(inputs) if isinstance(leaf, Tensor) and leaf.ndim}
+    if isinstance(targets, Tensor) and targets.ndim and any(shape[0] == len(targets) for shape in found.values()):
+        n = len(targets)
+    if wrong := {name: shape for name, shape in found.items() if shape[0] != n}:
+        listed = wrong if isinstance(targets, Tensor) else found
+        raise ValueError(
+            f"Expected one row for each of {n} inputs in every tensor of {where}, got "
+            f"{', '.join(f'{name} of shape {shape}' for name, shape in listed.items())}; if all inputs share an "
+            "argument, mark it: probe.shared(x)"
+        )
 
 
 def _check_targets(targets: Any, n: int, where: str) -> None:
@@ -172,28 +278,56 @@ def _to_tensor(leaf: Any) -> Any:
 
 def _map_leaves(inputs: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(inputs, Mapping):
-        return {key: function(value) for key, value in inputs.items()}
-    if isinstance(inputs, tuple):
-        return tuple(function(value) for value in inputs)
+        return {key: _map_leaves(value, function) for key, value in inputs.items()}
+    if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence):
+        items = [_map_leaves(value, function) for value in inputs]
+        return type(inputs)(*items) if hasattr(inputs, "_fields") else tuple(items)
     return function(inputs)
 
 
 def _leaves(inputs: Any) -> list[Any]:
-    return list(inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else [inputs])
+    return [leaf for _, leaf in _named_leaves(inputs)]
+
+
+def _named_leaves(inputs: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the arguments of the model with a name for error messages."""
+    if isinstance(inputs, Mapping):
+        parts = [(f"{name}[{key!r}]" if name else f"argument {key!r}", value) for key, value in inputs.items()]
+    elif isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence):
+        parts = [(f"{name}[{i}]" if name else f"argument {i}", value) for i, value in enumerate(inputs)]
+    else:
+        yield name, inputs
+        return
+    for part, value in parts:
+        yield from _named_leaves(value, part)
 
 
 def _length(inputs: Any) -> int:
-    first = next((leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)
-    if first is None:
+    leaves = _leaves(inputs)
+    if any(isinstance(leaf, PackedSequence) for leaf in leaves):
         raise TypeError(
-            f"Expected inputs to be a tensor, or a tuple or mapping of tensors, got {type(inputs).__name__}; "
-            "convert them into tensors"
+            "Expected inputs with one row for each input, got a packed sequence; pass the padded sequences and their "
+            "lengths, and let the model pack them"
         )
-    return len(first)
+    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim), None)
+    if first is not None:
+        return len(first)
+    if any(isinstance(leaf, Shared) for leaf in leaves):
+        raise ValueError(
+            "Expected a tensor with one row for each input, got shared arguments alone; leave the mark out of what "
+            "differs between inputs. The nodes of a single graph are no inputs that can be measured one by one: pass "
+            "several graphs, or several signals on one graph"
+        )
+    raise TypeError(
+        f"Expected inputs to be a tensor, or a tuple or mapping of tensors, got {type(inputs).__name__}; "
+        "convert them into tensors"
+    )
 
 
 def shape_of(inputs: Any) -> str:
     """Return the shapes and dtypes of inputs, for error messages."""
+    if isinstance(inputs, Shared):
+        return f"shared {shape_of(inputs.value)}"
     if isinstance(inputs, Tensor):
         return f"shape {tuple(inputs.shape)}, {str(inputs.dtype).removeprefix('torch.')}"
     if isinstance(inputs, Mapping):

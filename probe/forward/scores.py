@@ -3,7 +3,7 @@
 - Integer targets: cross-entropy (nats) of the outputs as logits over the last axis, and accuracy.
 - Targets 0 and 1 with one output for each target: the binary forms of both.
 - Outputs (n, T, K) with targets (n, T): every position whose target is not -100 counts.
-- Outputs (n, T, K) with targets (n,): only the last position counts.
+- Outputs (n, T, K) with targets (n,): only the last position counts, or the last one that a mask keeps.
 - Floating-point targets: mean squared error and no accuracy.
 """
 
@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from probe.forward.layers import IGNORED
+from probe.forward.outputs import last_kept
 
 
-def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
+def score_rows(outputs: Tensor, targets: Tensor | None, mask: Tensor | None = None) -> Tensor:
     """Return the summed loss, the number of correct predictions and the number of predictions of each row.
 
     Integer targets give the cross-entropy in nats. Outputs are logits over the last axis. With one output for each
@@ -26,6 +27,8 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
     outputs : Tensor of shape (n, K), (n, T, K), (n, K, T), (n,) or the shape of ``targets``
     targets : Tensor of shape (n,) or (n, T), or None
         Integers or floating-point numbers.
+    mask : bool Tensor of shape (n, T), optional
+        The positions that hold a token. It matters for outputs (n, T, K) with targets (n,).
 
     Returns
     -------
@@ -57,7 +60,7 @@ def score_rows(outputs: Tensor, targets: Tensor | None) -> Tensor:
         return _regression(outputs, targets)
     targets = targets.long()
     if targets.ndim == 1 and outputs.ndim == 3:
-        outputs = outputs[:, -1]
+        outputs = outputs[:, -1] if mask is None or mask.shape != outputs.shape[:2] else last_kept(outputs, mask)
     if outputs.shape in (targets.shape, (*targets.shape, 1)):
         return _binary(outputs, targets)
     return _classes(outputs, targets)

@@ -53,18 +53,22 @@ class PerformanceProbe(Probe):
         self.score = score
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
-        """Return the output of the model, scored chunk by chunk."""
-        return (Tap(OUTPUT, Scored(self.score or score_rows)),)
+        """Return the output of the model, scored block by block, if some split has targets."""
+        scored = any(batch.targets is not None for batch in snapshot.data.values())
+        return (Tap(OUTPUT, self._scored()),) if scored else ()
+
+    def _scored(self) -> Scored:
+        return Scored(score_rows, mask=True) if self.score is None else Scored(self.score)
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Score every split that has targets."""
         found: dict[str, Measured] = {}
         flags = []
         for split, batch in snapshot.data.items():
-            scores = snapshot.outputs(split, [OUTPUT], reduce=Scored(self.score or score_rows))[OUTPUT]
-            if scores.shape[1] == 0:
+            if batch.targets is None:
                 flags.append(-1)
                 continue
+            scores = snapshot.outputs(split, [OUTPUT], reduce=self._scored())[OUTPUT]
             measured = _of_split(split, batch, scores.cpu().double().numpy())
             found |= measured
             flags.append(int(math.isnan(measured[f"{split}_loss"].values)))

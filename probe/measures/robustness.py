@@ -159,16 +159,18 @@ class RobustnessProbe(Probe):
             offsets = torch.cat([torch.zeros_like(offsets[:1]), size * offsets]).to(output)
             return output + offsets[positions % copies].view_as(output)
 
-        def compare(outputs: Tensor, targets: Any) -> Tensor:
+        def compare(outputs: Tensor, targets: Any, mask: Tensor | None) -> Tensor:
             flat = reduce_output(outputs, "flatten")
             groups = flat.view(-1, copies, flat.shape[1])  # a point and its copies
             moved = (groups - groups[:, :1]).norm(dim=2).view(-1, 1) / size
-            scores = (self.score or score_rows)(outputs, targets).to(moved)
+            scored = score_rows(outputs, targets, mask) if self.score is None else self.score(outputs, targets)
+            scores = scored.to(moved)
             scores = scores if scores.shape[1] else moved.new_full((len(moved), 3), math.nan)
             return torch.cat([scores, moved], 1)
 
         taken = rows.repeat_interleave(copies)
-        found = snapshot.outputs(split, [OUTPUT], reduce=Scored(compare), rows=taken, edit={stem: move}, group=copies)
+        reduce = Scored(compare, mask=True)
+        found = snapshot.outputs(split, [OUTPUT], reduce=reduce, rows=taken, edit={stem: move}, group=copies)
         return found[OUTPUT].view(len(rows), copies, 4).cpu().double()  # MPS has no float64
 
 

@@ -1,0 +1,118 @@
+"""Warnings about data that a model accepts, but that does not mean what it seems to mean."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from probe.attach.contract import SessionProbe
+from probe.forward.data import Batch
+from probe.forward.layers import OUTPUT
+from probe.forward.snapshot import Snapshot
+
+_SCORED_ROWS = 32  # enough rows that logits do not all lie between 0 and 1 by chance
+
+
+def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a warning for each split in which the output of an input depends on the other inputs in its batch."""
+    if OUTPUT not in snapshot.trace.shapes or not snapshot.trace.has_rows(OUTPUT):
+        return
+    for split, batch in snapshot.data.items():
+        one, other = torch.tensor([0, 1]), torch.tensor([0, len(batch) - 1, 1])
+        first, again, different = (_outputs(snapshot, split, rows) for rows in (one, one, other))
+        different = different[[0, 2]] if len(different) == 3 else different[:0]
+        if _agree(snapshot, first, again) and not _agree(snapshot, first, different):
+            several = batch.n_arguments > 1
+            advice = "mark an argument that all inputs share: probe.shared(x). Otherwise " if several else ""
+            yield (
+                f"Expected the output of an input not to depend on the other inputs in its batch, got other outputs of "
+                f"the first 2 inputs of split {split!r} in a batch of 3; {advice}measurements depend on batch_size and "
+                "on the choice of inputs"
+            )
+
+
+def _agree(snapshot: Snapshot, one: Tensor, other: Tensor) -> bool:
+    """Return whether two outputs are equal up to the rounding of the model."""
+    if one.shape != other.shape:
+        return False
+    dtypes = [parameter.dtype for parameter in snapshot.model.parameters() if parameter.is_floating_point()]
+    eps = max(torch.finfo(dtype).eps for dtype in [one.dtype, *dtypes])
+    size = one.nan_to_num(0, 0, 0).abs().max().item()
+    return torch.allclose(one, other, rtol=0, atol=eps**0.5 * size, equal_nan=True)
+
+
+def score_warnings(snapshot: Snapshot, probes: Mapping[str, SessionProbe]) -> Iterator[str]:
+    """Yield warnings about outputs and targets that the default score takes for something else."""
+    if not any(probe.get_params(deep=False).get("score", True) is None for probe in probes.values()):
+        return
+    for split, batch in snapshot.data.items():
+        targets = batch.targets
+        if targets is None:
+            continue
+        if targets.is_floating_point():
+            if targets.unique().tolist() == [0, 1]:
+                yield (
+                    f"Expected integers as classes, got the floating-point targets 0 and 1 in split {split!r}, which "
+                    "are scored by their squared error; pass targets.long() for cross-entropy and accuracy "
+                    "(targets.argmax(-1) if each row has a single 1), or PerformanceProbe(score=score_rows) to keep "
+                    "the squared error"
+                )
+        elif _are_probabilities(snapshot, split):
+            yield (
+                f"Expected logits as the output of the model, got probabilities in split {split!r}, which are scored "
+                "as if they were logits; return logits, or pass output=lambda output: output.log() (torch.logit for "
+                "the output of a sigmoid)"
+            )
+
+
+def _are_probabilities(snapshot: Snapshot, split: str) -> bool:
+    """Return whether outputs are those of a softmax (they sum to 1), or of the last sigmoid of the model."""
+    rows = torch.arange(min(_SCORED_ROWS, len(snapshot.data[split])))
+    outputs = _outputs(snapshot, split, rows)
+    if outputs.is_complex() or not ((outputs >= 0) & (outputs <= 1)).all():
+        return False
+    axes = {1, outputs.ndim - 1} if outputs.ndim > 1 else set()
+    sums = (outputs.double().sum(axis) for axis in axes if outputs.shape[axis] > 1)
+    if any(((total - 1).abs() < 1e-2).all() for total in sums):
+        return True
+    sigmoids = [site for site in snapshot.trace.order if "sigmoid" in site and site.endswith("->")]
+    found = snapshot.outputs(split, sigmoids, reduce="none", rows=rows)
+    return any(torch.equal(value.flatten(), outputs.flatten()) for value in found.values())
+
+
+def _outputs(snapshot: Snapshot, split: str, rows: Tensor) -> Tensor:
+    return snapshot.outputs(split, [OUTPUT], reduce="none", rows=rows)[OUTPUT]
+
+
+def padding_warnings(model: nn.Module, data: Mapping[str, Batch], shapes: Iterable[tuple[int, ...]]) -> Iterator[str]:
+    """Yield a warning for each split whose padding can be at the last position of a layer.
+
+    ``shapes`` are those of the layers that are measured at their last position.
+    """
+    lengths = {batch.n_positions for batch in data.values()}
+    measured = {shape[1] for shape in shapes if len(shape) == 3}
+    for split, batch in data.items():
+        n = 0 if batch.mask is None else int((~batch.mask[:, -1]).sum())
+        if n and measured - lengths:
+            yield (
+                f"Expected layers of {batch.n_positions} positions, as attention_mask has, got layers of "
+                f"{', '.join(map(str, sorted(measured - lengths)))} positions, whose last one can be padding in {n} of "
+                f"{len(batch)} inputs of split {split!r}; pad on the left, or give another reduce=: 0 (the first "
+                "position) or a callable"
+            )
+        if n and measured & lengths and _decodes(model, batch):
+            yield (
+                f"Expected attention_mask to belong to all layers, got a decoder whose inputs have {batch.n_positions} "
+                f"positions too in split {split!r}. Its layers are measured at the last position that attention_mask "
+                "keeps; pass targets of another length, or give reduce=-1 for the layers of the decoder"
+            )
+
+
+def _decodes(model: nn.Module, batch: Batch) -> bool:
+    """Return whether the model has a decoder with inputs of its own, of the length of ``attention_mask``."""
+    names = inspect.signature(model.forward).parameters
+    if not any("decoder" in name for name in names):
+        return False
+    own = (value for name, value in batch.inputs.items() if "decoder" in name or name == "labels")
+    return any(isinstance(value, Tensor) and value.shape[1:2] == (batch.n_positions,) for value in own)
