@@ -7,6 +7,8 @@ variable does not have are NaN (flags: -1). The attribute ``provenance`` is one 
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,7 +20,76 @@ __all__ = ["COMPARES", "SCHEMA", "Variable", "concat", "validate"]
 
 _DIMENSIONS = ("step", "layer", "split", "run", "probe")
 SCHEMA = 1
+MAX_STEP = 2**53  # NetCDF 3 holds steps as float64
 COMPARES = "compares"  # attribute of a variable: the name of the variable of which it is another estimate
+
+# Names of NetCDF 3: its types are no names, and the other characters are letters, digits and those beyond ASCII.
+_NAME = re.compile(r"[a-zA-Z0-9_\x80-\U0010ffff][a-zA-Z0-9_\x80-\U0010ffff.@+\- !\"#$%&\\()*,:;<=>?\[\]^`{|}~]*(?<! )")
+_TYPES = {
+    "byte", "char", "short", "ushort", "int", "uint", "int64", "uint64", "float", "real", "double", "bool", "string",
+}  # fmt: skip
+# xarray converts these units to times. Its readers leave the abbreviations alone.
+_TIMES = {
+    "days": "d", "hours": "h", "minutes": "min", "seconds": "s",
+    "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns",
+}  # fmt: skip
+# xarray takes these attributes as instructions: to scale, to mask, to convert.
+_INSTRUCTIONS = {
+    "_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype", "calendar", "coordinates",
+}  # fmt: skip
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError if NetCDF 3 does not allow this name of a variable, a dimension or an attribute."""
+    if "/" in name:
+        raise ValueError(f"Expected a name without a slash, which NetCDF does not allow, got {name!r}; use '_'")
+    if name in _TYPES or not _NAME.fullmatch(name) or not _is_text(name) or unicodedata.normalize("NFC", name) != name:
+        raise ValueError(
+            f"Expected a name that NetCDF allows, got {name!r}; use letters, digits and '_', and no name of a type "
+            "such as 'double'"
+        )
+
+
+def _is_text(text: str) -> bool:
+    """Return whether NetCDF returns this text as it is: no half of a character, no zero byte."""
+    return "\0" not in text and text == text.encode(errors="ignore").decode()
+
+
+def storable_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return attributes as NetCDF 3 holds them: text and numbers stay, all others become JSON text.
+
+    Units of time are abbreviated, because xarray converts "seconds" and "days" to times.
+
+    Raises
+    ------
+    ValueError
+        If NetCDF does not allow the name of an attribute, or a reader would take it as an instruction.
+    """
+    stored = {}
+    for name, value in attrs.items():
+        check_name(str(name))
+        if name in _INSTRUCTIONS or (name == "units" and " since " in str(value)):
+            raise ValueError(
+                f"Expected attributes that describe the variable, got {name}={value!r}, which xarray reads as an "
+                "instruction to convert its numbers; rename it"
+            )
+        value = _TIMES.get(value, value) if name == "units" and isinstance(value, str) else value
+        stored[str(name)] = value if _is_storable(value) else json.dumps(value, default=_as_json)
+    return stored
+
+
+def _as_json(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else repr(value)
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, str):
+        return _is_text(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number, np.ndarray, list, tuple)):
+        return False
+    array = np.asarray(value)
+    small = array.dtype.kind != "i" or bool((np.abs(array.astype(float)) < 2**31).all())
+    return array.ndim < 2 and array.size > 0 and array.dtype.kind in "if" and small
 
 
 @dataclass(frozen=True)
@@ -44,7 +115,13 @@ class Variable:
     Raises
     ------
     ValueError
-        If the name has a slash.
+        If NetCDF does not allow the name or a dimension, if labels repeat or are neither text nor numbers, or if an
+        attribute would make xarray convert the numbers.
+
+    Notes
+    -----
+    Units of time are abbreviated ("seconds" becomes "s"), because xarray reads the long words as times. Attributes that
+    NetCDF cannot hold become JSON text.
 
     Examples
     --------
@@ -67,10 +144,16 @@ class Variable:
             raise ValueError(
                 f"Expected another name for a variable than that of a dimension, got {self.name!r}; choose another"
             )
-        if "/" in self.name:
+        for name in (self.name, *self.dims):
+            check_name(name)
+        for dim in self.dims:
+            _check_labels(dim, self.coords[dim])
+        if " since " in self.units:
             raise ValueError(
-                f"Expected a name without a slash, which NetCDF does not allow, got {self.name!r}; use '_'"
+                f"Expected units of numbers, got {self.units!r}, which xarray reads as dates; shorten them"
             )
+        object.__setattr__(self, "units", _TIMES.get(self.units, self.units))
+        object.__setattr__(self, "attrs", storable_attrs(self.attrs))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,6 +173,16 @@ class Variable:
     def from_json(cls, entry: Mapping[str, Any]) -> "Variable":
         """Return the variable of a mapping from :meth:`to_json`."""
         return cls(**{**entry, "dims": tuple(entry["dims"])})
+
+
+def _check_labels(dim: str, labels: Sequence[Any]) -> None:
+    texts = [label for label in labels if isinstance(label, str)]
+    numbers = [label for label in labels if isinstance(label, (int, float, np.number)) and not isinstance(label, bool)]
+    if len(labels) not in (len(texts), len(numbers)) or len({*labels}) < len(labels) or not all(map(_is_text, texts)):
+        raise ValueError(
+            f"Expected different labels of {dim!r} that are all text or all numbers, got {list(labels)[:8]!r}; rename "
+            "them"
+        )
 
 
 def validate(dataset: xr.Dataset) -> xr.Dataset:

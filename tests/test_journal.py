@@ -1,6 +1,8 @@
 import builtins
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probe import load
+from probe import load, save
 from probe.errors import ProbeWarning
-from probe.recording import Journal, journal as module, journal_of, read_netcdf
+from probe.recording import Journal, journal as module, journal_file, journal_of, read_netcdf
 from probe.series import Variable
 
 HEADER = {"configuration": {"probes": ["one"], "pair": (1, 2)}, "order": {"layer": ["a", "b"]}, "provenance": "{}"}
@@ -108,6 +110,39 @@ def test_recording_goes_on_after_a_torn_line(path: Path) -> None:
     assert load(path)["step"].values.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("change", ["number", "repeated", "missing", "exchanged", "spaces"])
+def test_each_line_continues_the_checksum_of_the_line_before(path: Path, change: str) -> None:
+    started(path, n=6)
+    file = journal_of(path)
+    parts = file.read_bytes().splitlines(keepends=True)
+    if change == "number":
+        parts[3] = parts[3].replace(b"0.333", b"0.433")
+    elif change == "repeated":
+        parts.insert(5, parts[4])
+    elif change == "missing":
+        del parts[4]
+    elif change == "exchanged":
+        parts[4], parts[5] = parts[5], parts[4]
+    else:
+        parts[4] = parts[4].replace(b", ", b",")
+    file.write_bytes(b"".join(parts))
+    with pytest.raises(ValueError, match=r"line [3-6] of .*run\.nc\.journal, got a damaged line"):
+        load(path)
+
+
+def test_an_older_journal_without_checksums_is_continued_with_checksums(path: Path) -> None:
+    started(path, n=3)
+    file = journal_of(path)
+    older = re.sub(rb'"crc": "[0-9a-f]{8}", ', b"", file.read_bytes())
+    file.write_bytes(older)
+    journal = Journal(path, HEADER, mode="resume")
+    journal.record(3, {"v": NUMBERS[0]})
+    xr.testing.assert_identical(load(path), journal.dataset())
+    file.write_bytes(file.read_bytes().replace(b"0.333", b"0.433", 1))
+    with pytest.raises(ValueError, match="got a damaged line"):
+        load(path)
+
+
 @pytest.mark.parametrize("damage", [b"{torn\n", b"[1, 2]\n", b'{"no": "kind"}\n', b"\x00\x00\n"])
 def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(path: Path, damage: bytes) -> None:
     started(path, n=3)
@@ -120,8 +155,17 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(path: Path, dama
 
 def test_a_journal_without_a_header_is_none(path: Path) -> None:
     journal_of(path).write_text('{"kind": "record", "step": 0, "values": {}}\n')
-    with pytest.raises(ValueError, match="Expected a journal with a header"):
+    with pytest.raises(ValueError, match=r"in line 1 of .*, got 'record' that does not fit .*no header"):
         load(path)
+
+
+@pytest.mark.parametrize("mode", ["resume", None])
+def test_an_empty_journal_says_that_nothing_was_recorded(path: Path, mode: str | None) -> None:
+    journal_of(path).touch()
+    with pytest.raises(ValueError, match="got an empty file; no observation was written to it, so remove it, or"):
+        Journal(path, HEADER, mode=mode) if mode else load(path)
+    started(path, mode="overwrite", n=1)
+    assert load(path).sizes["step"] == 1
 
 
 # -- a disk that fails -----------------------------------------------------------------------------------------------
@@ -145,7 +189,7 @@ def test_a_record_that_cannot_be_written_is_kept_and_written_with_the_next(
 ) -> None:
     journal = started(path, n=1)
     if where == "open":
-        monkeypatch.setattr(module, "open", failing(1, builtins.open), raising=False)
+        monkeypatch.setattr(journal_file, "open", failing(1, builtins.open), raising=False)
     else:
         monkeypatch.setattr(os, "fsync", failing(1, os.fsync))
     journal.declare(Variable("new"))
@@ -195,14 +239,70 @@ def test_a_snapshot_that_fails_is_a_warning_and_the_journal_has_all(
     assert load(path)["step"].values.tolist() == [0, 1]
 
 
-def test_a_journal_that_was_deleted_is_not_replaced_by_half_a_one(path: Path) -> None:
+@pytest.mark.parametrize("lost", ["journal", "all files", "folder"])
+def test_a_journal_that_was_deleted_is_made_again_with_all_observations(tmp_path: Path, lost: str) -> None:
+    path = tmp_path / "folder" / "run.nc"
+    path.parent.mkdir()
+    journal = started(path, n=2)
+    if lost == "journal":
+        journal_of(path).unlink()
+    else:
+        shutil.rmtree(path.parent)
+    if lost == "folder":
+        with pytest.warns(ProbeWarning, match="to write step 2 to .*No such file"):
+            journal.record(2, {"v": NUMBERS[0]})
+    if lost != "journal":
+        path.parent.mkdir()
+    with pytest.warns(ProbeWarning, match="got none; it is written again with all observations"):
+        journal.record(3, {"v": NUMBERS[0]})
+    xr.testing.assert_identical(load(path), journal.dataset())
+    journal.record(4, {"v": NUMBERS[0]})
+    journal.close()
+    assert read_netcdf(path)["step"].values.tolist() == [0, 1, *([2] if lost == "folder" else []), 3, 4]
+    xr.testing.assert_identical(read_netcdf(path), load(path))
+
+
+def test_a_journal_that_is_lost_before_the_end_is_made_again_at_the_end(path: Path) -> None:
     journal = started(path, n=2)
     journal_of(path).unlink()
-    with pytest.warns(ProbeWarning, match="got another file or none; put its files back"):
-        journal.record(2, {"v": NUMBERS[0]})
-    with pytest.raises(FileNotFoundError):
+    with pytest.warns(ProbeWarning, match="written again"):
         journal.close()
-    assert load(path)["step"].values.tolist() == [0, 1, 2], "the snapshot has all"
+    xr.testing.assert_identical(load(path), journal.dataset())
+
+
+def test_a_folder_that_is_moved_away_and_back_has_no_gap(tmp_path: Path) -> None:
+    path, away = tmp_path / "folder" / "run.nc", tmp_path / "away"
+    path.parent.mkdir()
+    journal = started(path, n=2)
+    path.parent.rename(away)
+    with pytest.warns(ProbeWarning, match="stay in memory"):
+        journal.record(2, {"v": NUMBERS[0]})
+    away.rename(path.parent)
+    journal.record(3, {"v": NUMBERS[0]})
+    assert load(path)["step"].values.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("stands", ["a recording", "a saved series", "a file as folder"])
+def test_a_folder_that_another_one_replaces_is_left_alone(tmp_path: Path, stands: str) -> None:
+    path = tmp_path / "folder" / "run.nc"
+    path.parent.mkdir()
+    journal = started(path, n=2)
+    path.parent.rename(tmp_path / "away")
+    if stands == "a file as folder":
+        path.parent.write_text("other")
+    else:
+        path.parent.mkdir()
+        if stands == "a recording":
+            started(path, n=5).close()
+        else:
+            save(journal.dataset().isel(step=[1]), path)
+    before = {file: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()}
+    with pytest.warns(ProbeWarning, match="to write step 2"):
+        journal.record(2, {"v": NUMBERS[0]})
+    with pytest.raises(OSError, match="got another file" if stands != "a file as folder" else "Not a directory"):
+        journal.close()
+    assert {file: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()} == before
+    assert journal.dataset()["step"].values.tolist() == [0, 1, 2], "nothing is lost"
 
 
 # -- modes -----------------------------------------------------------------------------------------------------------
@@ -297,7 +397,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_once(path: Path, monkeyp
     def denied(file: Any, *_: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(file))
 
-    monkeypatch.setattr(module, "open", denied, raising=False)
+    monkeypatch.setattr(os, "open", denied, raising=False)
     with pytest.raises(PermissionError, match=r"Permission denied: .*run\.nc\.journal"):
         Journal(path, HEADER)
 
@@ -331,12 +431,12 @@ def test_a_recording_that_stands_where_the_files_were_is_left_alone(path: Path, 
     second = started(path, n=5)
     second.snapshot()
     before = path.read_bytes(), journal_of(path).read_bytes()
-    with pytest.warns(ProbeWarning, match=r"Expected the journal of this recording at .*, got another file or none"):
-        first.record(7, {"v": np.array(7.0)})
+    with pytest.warns(ProbeWarning, match=r"Expected the journal of this recording at .*, got another file"):
+        first.record(7, {"v": NUMBERS[0]})
     with pytest.raises(FileNotFoundError, match="save the series elsewhere"):
         first.close()
     assert (path.read_bytes(), journal_of(path).read_bytes()) == before
     assert first.dataset()["step"].values.tolist() == [0, 1, 2, 7], "nothing is lost"
-    second.record(8, {"v": np.array(8.0)})
+    second.record(8, {"v": NUMBERS[0]})
     second.close()
     assert load(path)["step"].values.tolist() == [0, 1, 2, 3, 4, 8]

@@ -1,4 +1,5 @@
 from .checks import differences as differences
+from .digest import add_digest as add_digest, has_digest as has_digest, read_checked as read_checked
 from .files import (
     atomic_write as atomic_write,
     read_netcdf as read_netcdf,

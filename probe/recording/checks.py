@@ -28,7 +28,9 @@ def check_path(path: Path | None, mode: str | None) -> None:
         raise IsADirectoryError(
             f"Expected a file as path={os.fspath(path)!r}, got a folder; name a file in it, such as 'run.nc'"
         )
-    if mode is None and (existing := [file for file in (path, journal, state_of(path)) if file.exists()]):
+    if path.is_symlink():
+        raise OSError(f"Expected a file as path={os.fspath(path)!r}, got a link that leads to itself; correct the link")
+    if mode is None and (existing := files_of(path)):
         raise FileExistsError(
             f"Expected a path without a file, got {existing[0]}, which exists already; attach(..., mode='resume') "
             "continues it, mode='overwrite' replaces it"
@@ -37,6 +39,11 @@ def check_path(path: Path | None, mode: str | None) -> None:
         raise FileNotFoundError(
             f"Expected the journal {journal} for mode='resume', got none; leave mode out to start anew"
         )
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a recording that exist: NetCDF file, journal and kept values, links that lead nowhere too."""
+    return [file for file in (path, journal_of(path), state_of(path)) if os.path.lexists(file)]
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,5 +1,6 @@
 """Series as NetCDF files, and atomic writes of any file."""
 
+import io
 import os
 import shutil
 import threading
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+
+from probe.recording.digest import add_digest, read_checked
+from probe.recording.lines import journal_of
+from probe.series import MAX_STEP, check_name, storable_attrs
 
 
 @contextmanager
@@ -67,10 +72,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if os.getpid() == process:  # not the file of the parent, in a forked child
             temporary.unlink(missing_ok=True)
         raise
-    _synchronise_folder(path.parent)
+    synchronise_folder(path.parent)
 
 
-def _synchronise_folder(folder: Path) -> None:
+def synchronise_folder(folder: Path) -> None:
     """Synchronise the directory entry of a renamed file, where the system supports it."""
     if os.name != "posix":  # Windows cannot open a folder
         return
@@ -118,7 +123,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     >>> load("curves.nc")["train_loss"].sel(step=10).item()
     1.0
     """
-    if Path(f"{os.fspath(path)}.journal").exists():
+    if os.path.lexists(journal_of(path)):
         raise FileExistsError(
             f"Expected a path without a journal, got the recording {os.fspath(path)}; save to another path"
         )
@@ -129,7 +134,8 @@ def write_netcdf(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     """Write a series to a NetCDF file atomically, and return the path.
 
     NetCDF 3 has no 64-bit integers. They are stored as float64, which is exact up to 2**53. :func:`read_netcdf` returns
-    ``step`` as int64.
+    ``step`` as int64. The file ends with a digest, see :func:`add_digest`, which other programs ignore. Attributes that
+    NetCDF cannot hold are stored as JSON text. Units of time are abbreviated, because xarray reads "seconds" as a time.
 
     Parameters
     ----------
@@ -157,11 +163,26 @@ def write_netcdf(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     dtype('int64')
     """
     path = Path(path)
-    wide = [name for name, array in dataset.variables.items() if array.dtype in (np.int64, np.uint64, np.uint32)]
-    stored = dataset.assign({name: dataset[name].astype(np.float64).assign_attrs(dataset[name].attrs) for name in wide})
+    stored = _storable(dataset)
     with atomic_write(path) as temporary:
         stored.to_netcdf(temporary, engine="scipy")
+        add_digest(temporary)
     return path
+
+
+def _storable(dataset: xr.Dataset) -> xr.Dataset:
+    """Return the series with types, units and attributes that NetCDF 3 holds and that xarray reads back unchanged."""
+    stored = dataset.copy()
+    stored.attrs = storable_attrs(dataset.attrs)
+    for name, array in dataset.variables.items():
+        check_name(str(name))
+        attrs = storable_attrs(array.attrs)
+        variable = (
+            array.astype(np.float64) if array.dtype in (np.int64, np.uint64, np.uint32) else array.copy(deep=False)
+        )
+        variable.attrs = attrs
+        stored[name] = variable
+    return stored
 
 
 def read_netcdf(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -180,7 +201,7 @@ def read_netcdf(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the file has no coordinate ``step``.
+        If the file is damaged, is of another format, or has no coordinate ``step`` of finite numbers.
 
     See Also
     --------
@@ -195,14 +216,29 @@ def read_netcdf(path: str | os.PathLike[str]) -> xr.Dataset:
     >>> read_netcdf(path)["train_loss"].values.tolist()
     [2.0, 1.0]
     """
-    with xr.open_dataset(path, engine="scipy") as file:
-        dataset = file.load()
-    if "step" not in dataset.coords:
+    content, _ = read_checked(path)
+    try:
+        # Units such as "days" are text here, and a file of another program may have any.
+        with xr.open_dataset(io.BytesIO(content), engine="scipy", decode_times=False, decode_timedelta=False) as file:
+            dataset = file.load()
+    except Exception as error:  # a damaged file raises errors of many classes
+        kind = "of NetCDF 4" if content.startswith(b"\x89HDF") else "or a damaged one"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"Expected a file of NetCDF 3 at {os.fspath(path)}, got another file {kind} ({reason}); restore it from a "
+            "copy, or convert it with xarray.Dataset.to_netcdf(format='NETCDF3_64BIT')"
+        ) from error
+    if "step" not in dataset.coords or dataset["step"].dtype.kind not in "fiu":
         found = ", ".join(map(str, dataset.sizes)) or "no dimension"
         raise ValueError(
-            f"Expected a series with a coordinate 'step' in {os.fspath(path)}, got {found}; check the path"
+            f"Expected a series with a coordinate 'step' in {os.fspath(path)}, got {found}, without steps that are "
+            "numbers; check the path"
         )
     steps = dataset["step"]
-    if (steps % 1 != 0).any():
+    if not np.isfinite(steps).all():
+        raise ValueError(
+            f"Expected finite steps in {os.fspath(path)}, got one that is not finite; restore the file from a copy"
+        )
+    if (steps % 1 != 0).any() or (abs(steps) > MAX_STEP).any():
         return dataset
     return dataset.assign_coords(step=steps.astype(np.int64).assign_attrs(steps.attrs))

@@ -5,7 +5,7 @@ end. :func:`probe.load` therefore returns every finished observation, whatever s
 
 A journal has a ``header`` (configuration, provenance, order of labels), a ``variable`` for each new variable, a
 ``record`` for each observation, an ``annotation`` for values added to an observation, and a ``resume`` where training
-continued from a checkpoint.
+continued from a checkpoint. Each line has a checksum that continues the one before it.
 """
 
 import os
@@ -20,9 +20,9 @@ import xarray as xr
 from probe.errors import warn_user
 from probe.recording.checks import check_configuration, check_path
 from probe.recording.files import write_netcdf
-from probe.recording.lines import encode, encode_line, journal_of
-from probe.recording.lock import Lock
-from probe.recording.reading import apply_resume, read_journal
+from probe.recording.journal_file import JournalFile
+from probe.recording.lines import encode, encode_line
+from probe.recording.reading import apply_resume
 from probe.recording.records import Records
 from probe.recording.state import State, state_of
 from probe.series import Variable
@@ -40,8 +40,8 @@ class Journal:
     header
         ``configuration`` (compared on resume), ``provenance`` and ``order`` of the labels of each dimension.
     mode
-        None: the files must not exist. ``"overwrite"``: the first observation replaces the files. ``"resume"``:
-        recording continues in the files.
+        None: the files must not exist. ``"overwrite"``: the files stay until the first observation is on the disk, and
+        are replaced then. ``"resume"``: recording continues in the files.
     step
         On resume, observations after this step are dropped, because training takes another course from here. None:
         no observation is dropped.
@@ -60,7 +60,9 @@ class Journal:
     Notes
     -----
     One process at a time records to a file, see :class:`Lock`. A process forked from it, such as a worker of a data
-    loader, writes nothing.
+    loader, writes nothing. A journal that is removed meanwhile is written again with all observations. If other files
+    stand in its place, they are left alone and the values stay in memory. A symbolic link is followed once, at the
+    start.
 
     See Also
     --------
@@ -88,61 +90,51 @@ class Journal:
         mode: str | None = None,
         step: int | None = None,
     ) -> None:
-        self.path = None if path is None else Path(path).expanduser().absolute()  # the process may change folders
+        # The process may change folders, and a link may lead elsewhere later.
+        self.path = None if path is None else Path(os.path.realpath(Path(path).expanduser()))
         self.records = Records()
-        self._state = State(None if self.path is None else state_of(self.path))
         self.header = dict(header)
-        self._pending: list[bytes] = []
-        self._written = 0  # bytes of complete lines in the journal on disk
+        self._state = State(None if self.path is None else state_of(self.path))
+        self._pending: list[bytes] = []  # lines for the disk, without those of variables
+        self._known: frozenset[str] = frozenset()  # variables with a line on the disk
         self._snapshot_at = 0
-        self._lock: Lock | None = None
-        self._process = os.getpid()
-        self._replaced: dict[Path, Path] = {}  # file to be overwritten -> its name until the first observation
         check_path(self.path, mode)
-        if self.path is not None:
-            self._open(self.path, mode, step)
-
-    def _open(self, path: Path, mode: str | None, step: int | None) -> None:
-        journal = journal_of(path)
-        if mode == "resume":
-            self._lock = Lock(journal)
-            try:
-                self._resume(path, step)
-            except BaseException:
-                self._unlock()  # now, not when the last reference to this error is gone
-                raise
+        self._file = None if self.path is None else JournalFile(self.path, mode)
+        if self._file is None:
             return
-        if journal.exists():
-            Lock(journal).release()  # an error if another process records to it
-        for file in (path, journal, state_of(path)):
-            if file.exists():
-                self._replaced[file] = file.with_name(f"{file.name}.old")
-                os.replace(file, self._replaced[file])
-        self._pending.append(encode_line("header", self.header))
         try:
-            self._flush("x+b")  # a path that cannot be written is an error now, not in the middle of the training
-            self._lock = Lock(journal)
-        except FileExistsError:  # another process was faster
-            raise
+            if mode == "resume":
+                self._resume(self._file, step)
+            else:
+                self._start(self._file)
         except BaseException:
-            self.discard()
+            self.discard()  # now, not when the last reference to this error is gone
             raise
 
-    def _resume(self, path: Path, step: int | None) -> None:
-        header, self.records, self._written = read_journal(journal_of(path))
-        check_configuration(path, header["configuration"], self.header["configuration"])
+    def _resume(self, file: JournalFile, step: int | None) -> None:
+        recording = file.resume()
+        check_configuration(file.path, recording.header["configuration"], self.header["configuration"])
         entry = {"step": step, "provenance": self.header["provenance"]}
-        self.header = header
+        self.header, self.records = recording.header, recording.records
+        self._known = frozenset(self.records.variables)
         self._pending.append(encode_line("resume", entry))
         apply_resume(self.header, self.records, entry)
         self._snapshot_at = len(self.records)
         self._state.read(last=max(self.records.steps, default=-1))
 
+    def _start(self, file: JournalFile) -> None:
+        """Write all lines to a new file. A path that cannot be written raises now, not during the training."""
+        file.start()
+        self._known = frozenset()
+        self._pending = [_line("record", *observation) for observation in self.records.observations()]
+        if not file.replaces:
+            self._state.write(again=True)
+        self._write(file)
+
     def declare(self, variable: Variable) -> None:
         """Add a new variable. It is written with the next observation."""
-        line = encode_line("variable", {**variable.to_json(), "coords": encode(dict(variable.coords))})
+        _variable_line(variable)  # raises where JSON cannot hold it
         self.records.declare(variable)
-        self._pending.append(line)
 
     def record(
         self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -169,13 +161,11 @@ class Journal:
     def _append(
         self, kind: str, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})
     ) -> None:
-        if self.path is None:
+        if self._file is None:
             return
-        entry = {"step": int(step), "values": encode(dict(values))}
-        self._pending.append(encode_line(kind, {**entry, "kept": kept} if kept else entry))
+        self._pending.append(_line(kind, step, values, kept))
         try:
-            self._flush()
-            self._remove_replaced()
+            self._flush(self._file)
             if len(self.records) >= self._snapshot_at * _GROWTH:
                 self.snapshot()
         except (OSError, TypeError, ValueError) as error:  # TypeError and ValueError: values that NetCDF cannot hold
@@ -184,78 +174,71 @@ class Journal:
                 "in memory and are written with the next observation"
             )
 
-    def _flush(self, how: str = "r+b") -> None:
-        self._check_owner()
-        assert self.path is not None
-        self._state.write()  # before the lines that name its values
-        with open(journal_of(self.path), how) as file:
-            file.truncate(self._written)  # drops the rest of a write that failed or was killed
-            file.seek(self._written)
-            file.writelines(self._pending)
-            file.flush()
-            os.fsync(file.fileno())
-            end = file.tell()
-        self._written = end
-        self._pending.clear()
+    def _flush(self, file: JournalFile) -> None:
+        """Write all lines that are not on the disk; all lines, if the journal was lost."""
+        if not file.is_there():
+            self._start(file)
+        elif self._pending:
+            if not file.replaces:
+                self._state.write()  # before the lines that name its values
+            self._write(file)
+        if file.replaces and len(self.records):
+            file.replace()
+        if not file.replaces:
+            self._state.write()
 
-    def _check_owner(self, *, journal_needed: bool = True) -> None:
-        """Raise OSError in a forked process, and where another file, or none if needed, is in place of the journal."""
-        if os.getpid() != self._process:
-            raise PermissionError(
-                f"Expected the process that records to {self.path}, got a process forked from it; observe in the parent"
-            )
-        if self._lock is None or self.path is None or self._lock.holds(journal := journal_of(self.path)):
-            return
-        if journal_needed or journal.exists():
-            raise FileNotFoundError(
-                f"Expected the journal of this recording at {journal}, got another file or none; put "
-                "its files back, or save the series elsewhere"
-            )
-
-    def _remove_replaced(self) -> None:
-        """Delete the files that the first observation has replaced."""
-        for old in self._replaced.values():
-            old.unlink(missing_ok=True)
-        self._replaced.clear()
+    def _write(self, file: JournalFile) -> None:
+        variables = self.records.variables
+        new = [_variable_line(variable) for name, variable in variables.items() if name not in self._known]
+        header = [encode_line("header", self.header)] if file.empty else []
+        file.write([*header, *new, *self._pending])
+        self._known, self._pending = frozenset(variables), []
 
     def snapshot(self) -> None:
         """Write the NetCDF file."""
-        if self.path is not None:
-            self._check_owner(journal_needed=False)
-            write_netcdf(self.dataset(), self.path)
+        if self._file is not None:
+            self._file.is_there()  # raises where it must not be written
+            write_netcdf(self.dataset(), self._file.path)
+            self._file.note_netcdf()
             self._snapshot_at = len(self.records)
 
     def close(self) -> None:
-        """Write all pending lines and the final NetCDF file, and release the lock."""
+        """Write all pending lines and the final NetCDF file, and release the lock.
+
+        A recording without an observation leaves the files that it was to replace as they are, with a warning.
+        """
+        if self._file is None:
+            return
+        if self._file.replaces and not len(self.records):
+            self.discard()
+            warn_user(
+                f"Expected an observation to replace the recording {self.path}, got none; the old recording stays. "
+                "Observe before detach, or remove its files"
+            )
+            return
         try:
-            if self._pending and self.path is not None:
-                self._flush()
-            if self.path is not None:
-                self._check_owner(journal_needed=False)
-                self._state.write()
+            self._flush(self._file)
         finally:
             try:
-                self.snapshot()
+                if not self._file.replaces:
+                    self.snapshot()
             finally:
-                self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
+                self._file.release()
 
     def discard(self) -> None:
-        """Remove the files of a recording without observations, and restore the files that it was to replace."""
-        if os.getpid() != self._process:
-            return
-        ours = self._lock is None or (self.path is not None and self._lock.holds(journal_of(self.path)))
-        self._unlock()
-        if self.path is not None and ours:
-            for file in (self.path, journal_of(self.path), state_of(self.path)):
-                file.unlink(missing_ok=True)
-        for file, old in self._replaced.items():
-            os.replace(old, file)
-        self._replaced.clear()
+        """Remove the files of a recording without observations. A recording that it was to replace stays."""
+        if self._file is not None:
+            self._file.discard()
 
     def dataset(self) -> xr.Dataset:
         """Return all observations so far."""
         return self.records.dataset(self.header["order"], self.header["provenance"])
+
+
+def _line(kind: str, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int]) -> bytes:
+    entry = {"step": int(step), "values": encode(dict(values))}
+    return encode_line(kind, {**entry, "kept": kept} if kept else entry)
+
+
+def _variable_line(variable: Variable) -> bytes:
+    return encode_line("variable", {**variable.to_json(), "coords": encode(dict(variable.coords))})

@@ -1,14 +1,21 @@
-"""The lines of a journal: JSON objects with a ``kind``, in which NaN is null and infinity is {"float": "inf"}."""
+"""The lines of a journal: JSON objects with a ``kind``, in which NaN is null and infinity is {"float": "inf"}.
+
+Each line begins with a checksum of all lines up to this one.
+"""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from probe.errors import warn_user
+
+_PREFIX = re.compile(rb'\{"crc": "([0-9a-f]{8})", ')
 
 
 def journal_of(path: str | os.PathLike[str]) -> Path:
@@ -17,7 +24,7 @@ def journal_of(path: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     path
-        The NetCDF file of the recording.
+        The NetCDF file of the recording. If it is a symbolic link, the journal is beside the file that it leads to.
 
     Returns
     -------
@@ -34,42 +41,78 @@ def journal_of(path: str | os.PathLike[str]) -> Path:
     >>> journal_of("run.nc").name
     'run.nc.journal'
     """
-    return Path(f"{os.fspath(path)}.journal")
+    return Path(f"{os.path.realpath(path) if os.path.islink(path) else os.fspath(path)}.journal")
+
+
+class Line(NamedTuple):
+    """A line of a journal: its number, its entry, the number of bytes up to its end and the checksum there."""
+
+    number: int
+    entry: dict[str, Any]
+    end: int
+    checksum: int
 
 
 def encode_line(kind: str, entry: Mapping[str, Any]) -> bytes:
-    """Return one line of a journal, with its line end."""
-    return json.dumps({"kind": kind, **entry}, allow_nan=False, default=repr).encode() + b"\n"
+    """Return one line of a journal, without checksum and line end."""
+    return json.dumps({"kind": kind, **entry}, allow_nan=False, default=repr).encode()
 
 
-def decoded_lines(journal: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each line of a journal as an entry, and the number of bytes up to its end.
+def with_checksums(lines: Iterable[bytes], checksum: int) -> tuple[list[bytes], int]:
+    """Return the lines as the journal holds them, and the checksum after them.
 
-    An incomplete last line is ignored with a warning. A damaged line before it raises ValueError.
+    The checksum of a line continues the ``checksum`` of the line before it. A line that was changed, repeated, moved
+    or removed therefore has another checksum than the one in its place.
+    """
+    complete = []
+    for line in lines:
+        checksum = zlib.crc32(line, checksum)
+        complete.append(b'{"crc": "%08x", ' % checksum + line[1:] + b"\n")
+    return complete, checksum
+
+
+def decoded_lines(journal: Path) -> Iterator[Line]:
+    """Yield the lines of a journal.
+
+    An incomplete or damaged last line is ignored with a warning. A damaged line before it raises ValueError. Lines of
+    older versions have no checksum.
     """
     data = journal.read_bytes()
-    end = 0
+    end = checksum = 0
+    checked = False
     for number, raw in enumerate(data.splitlines(keepends=True), 1):
         end += len(raw)
-        entry = _entry(raw)
+        found = _PREFIX.match(raw)
+        line = b"{" + raw[found.end() :].rstrip(b"\r\n") if found else raw.rstrip(b"\r\n")
+        checksum = zlib.crc32(line, checksum)
+        intact = int(found[1], 16) == checksum if found else not checked
+        checked = checked or found is not None
+        entry = _entry(line) if intact and raw.endswith(b"\n") else None
         if entry is not None:
-            yield entry, end
+            yield Line(number, entry, end, checksum)
         elif end == len(data):
-            warn_user(f"Expected a complete last line in {journal.name}, got one that was cut off; it is ignored")
-        else:
-            raise ValueError(
-                f"Expected an entry in line {number} of {journal}, got a damaged line; keep a copy, cut the file "
-                "before this line and load it again"
+            warn_user(
+                f"Expected a complete last line in {journal.name}, got one that was cut off or damaged; it is ignored"
             )
+        else:
+            raise damaged(journal, number, "a damaged line")
 
 
-def _entry(raw: bytes) -> dict[str, Any] | None:
+def damaged(journal: Path, number: int, found: str) -> ValueError:
+    """Return the error for a line that cannot be used."""
+    return ValueError(
+        f"Expected an entry in line {number} of {journal}, got {found}; keep a copy, cut the file before this line and "
+        "load it again"
+    )
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
     """Return the entry of a line; None if the line is not complete."""
     try:
-        entry = json.loads(raw)
-    except ValueError:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    return entry if raw.endswith(b"\n") and isinstance(entry, dict) and "kind" in entry else None
+    return entry if isinstance(entry, dict) and "kind" in entry else None
 
 
 def encode(value: Any) -> Any:

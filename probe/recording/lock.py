@@ -8,6 +8,7 @@ from types import TracebackType
 
 from probe.errors import warn_user
 
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows
 _HELD: "weakref.WeakSet[Lock]" = weakref.WeakSet()
 
 
@@ -19,9 +20,18 @@ class Lock:
     file
         The file to lock. An empty file is created if there is none. The content is not changed, and the file stays
         when the lock is released.
+    new
+        Whether the file must not exist.
+
+    Attributes
+    ----------
+    handle : int
+        The locked file, open for reading and writing until the lock is released.
 
     Raises
     ------
+    FileExistsError
+        If ``new`` is True and the file exists.
     BlockingIOError
         If this process or another process holds the lock.
 
@@ -50,9 +60,9 @@ class Lock:
     >>> Lock("folder.lock").release()
     """
 
-    def __init__(self, file: str | os.PathLike[str]) -> None:
+    def __init__(self, file: str | os.PathLike[str], *, new: bool = False) -> None:
         self.file = Path(file).absolute()
-        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+        self.handle = handle = os.open(self.file, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0) | _BINARY, 0o666)
         self.release = weakref.finalize(self, os.close, handle)
         self._status = os.fstat(handle)
         try:
@@ -71,7 +81,7 @@ class Lock:
         """Return whether the locked file itself is at this path, not another file or none."""
         try:
             return os.path.samestat(os.stat(file), self._status)
-        except FileNotFoundError:
+        except OSError:  # there is no such file, or no such folder
             return False
 
     def __enter__(self) -> "Lock":

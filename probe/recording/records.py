@@ -1,6 +1,7 @@
 """Observations in memory, as columns that grow."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ class Records:
 
     def __init__(self) -> None:
         self.variables: dict[str, Variable] = {}
-        self._columns: dict[str, np.ndarray] = {}
+        self._columns: dict[str, np.ndarray] = {}  # of the variables that have a value
         self._rows: dict[int, int] = {}  # step -> row
         self._kept: dict[str, dict[int, int]] = {}  # name of a kept value -> step -> checksum
         self._used = 0  # rows in use, including those of steps that were dropped
@@ -30,14 +31,11 @@ class Records:
 
     def declare(self, variable: Variable) -> None:
         """Add a variable unless it exists. Steps recorded before hold "not measured"."""
-        if variable.name in self.variables:
-            return
-        dtype = np.int8 if variable.flag else np.float64
-        self.variables[variable.name] = variable
-        self._columns[variable.name] = np.full((max(16, self._used), *variable.shape), variable.empty, dtype)
+        self.variables.setdefault(variable.name, variable)
 
     def put(self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})) -> None:
         """Record one step and the checksums of its kept values. Replace an earlier record of this step."""
+        self._check(values)
         for steps in self._kept.values():
             steps.pop(int(step), None)
         for name, checksum in kept.items():
@@ -48,19 +46,39 @@ class Records:
 
     def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Set declared variables of a recorded step. Other variables keep their values."""
+        self._check(values)
         row = self._rows[int(step)]
         for name, value in values.items():
-            if row >= len(self._columns[name]):
-                self._grow(name, row)
-            self._columns[name][row] = value
+            self._column(name, row)[row] = value
+
+    def _check(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            if name not in self.variables:
+                raise ValueError(f"Expected a declared variable, got {name!r}; declare it before its first value")
+            if np.shape(value) != (shape := self.variables[name].shape):
+                raise ValueError(
+                    f"Expected {name!r} of the declared shape {shape}, got {np.shape(value)}; return the same labels "
+                    "at each step"
+                )
 
     def column(self, name: str) -> np.ndarray:
         """Return the values of one variable by step, (observations, ...); empty if there is no such variable."""
-        if name not in self._columns:
+        if name not in self.variables:
             return np.empty(0)
-        column = self._columns[name]
-        rows = [self._rows[step] for step in self.steps]
-        return column[[row for row in rows if row < len(column)]]
+        return self._column(name, self._used - 1)[[self._rows[step] for step in self.steps]]
+
+    def observations(self) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, int]]]:
+        """Yield step, values and checksums of kept values of each observation. Variables without a value are left out.
+
+        The observations come in the order in which they were recorded.
+        """
+        for step, row in sorted(self._rows.items(), key=lambda item: item[1]):
+            values = {name: column[row] for name, column in self._columns.items() if row < len(column)}
+            kept = {name: steps[step] for name, steps in self._kept.items() if step in steps}
+            yield step, {name: value for name, value in values.items() if not self._is_empty(name, value)}, kept
+
+    def _is_empty(self, name: str, value: np.ndarray) -> bool:
+        return bool((value == -1).all() if self.variables[name].flag else np.isnan(value).all())
 
     def last_kept(self, name: str, before: int) -> tuple[int, int] | None:
         """Return the step and checksum of the last value kept under this name before a step."""
@@ -73,11 +91,24 @@ class Records:
         self._kept = {name: {k: v for k, v in steps.items() if k <= step} for name, steps in self._kept.items()}
         self._rows = {kept: row for kept, row in self._rows.items() if kept <= step}
 
-    def _grow(self, name: str, row: int) -> None:
-        old = self._columns[name]
-        new = np.full((max(2 * len(old), row + 1), *old.shape[1:]), self.variables[name].empty, old.dtype)
-        new[: len(old)] = old
+    def _column(self, name: str, row: int) -> np.ndarray:
+        """Return the column of a declared variable, with at least this row."""
+        variable, old = self.variables[name], self._columns.get(name)
+        if old is not None and row < len(old):
+            return old
+        n = max(16, row + 1) if old is None else max(2 * len(old), row + 1)
+        new = np.full((n, *variable.shape), variable.empty, np.int8 if variable.flag else np.float64)
+        if old is not None:
+            new[: len(old)] = old
         self._columns[name] = new
+        return new
+
+    def size(self, order: Mapping[str, Sequence[Any]]) -> int:
+        """Return the number of values in :meth:`dataset`."""
+        union = _united_labels(self.variables.values(), order)
+        return sum(
+            len(self) * math.prod(len(union[dim]) for dim in variable.dims) for variable in self.variables.values()
+        )
 
     def dataset(self, order: Mapping[str, Sequence[Any]], provenance: str) -> xr.Dataset:
         """Return all observations by step, with the labels of each dimension united in the given ``order``."""
@@ -86,9 +117,7 @@ class Records:
         union = _united_labels(self.variables.values(), order)
         arrays = {}
         for name, variable in self.variables.items():
-            if len(self._columns[name]) < self._used:
-                self._grow(name, self._used - 1)
-            arrays[name] = _with_labels(variable, self._columns[name][rows], union)
+            arrays[name] = _with_labels(variable, self._column(name, self._used - 1)[rows], union)
         dataset = xr.Dataset(arrays, {"step": np.array(steps, dtype=np.int64), **union})
         dataset["step"].attrs = {"units": "1", "long_name": "completed optimiser updates"}
         return dataset.assign_attrs(schema=SCHEMA, provenance=provenance)

@@ -78,11 +78,12 @@ class State:
         )
         return None
 
-    def write(self) -> None:
-        """Write all values to the file if they have changed since they were written.
+    def write(self, *, again: bool = False) -> None:
+        """Write all values to the file if they have changed since they were written, or ``again``.
 
         If the file cannot be written, the values stay in memory and a warning is issued. The next call tries again.
         """
+        self._unwritten = self._unwritten or (again and bool(self._values))
         if self._path is None or not self._unwritten:
             return
         try:

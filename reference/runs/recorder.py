@@ -103,6 +103,8 @@ class Member:
         None while the member is trained.
     notes : list of str
         Differences to the earlier part of the run, which change its bits.
+    has_digest : bool
+        Whether the checkpoint was compared with its digest.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Member:
         self.folder, self.config, self.seed = folder, config, seed
         run_state = folder.run_state(config, seed)
         self.step, self.state = run_state.step, run_state.state
+        self.has_digest = run_state.has_digest
         self.outcome: Outcome | None = None
         self.notes: list[str] = []
         self._steps_to_store, self.saved = set(steps_to_store(config, store_weights)), self.step

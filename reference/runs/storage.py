@@ -4,6 +4,7 @@
 training continues. ``weights/<step>.pt`` holds the parameters at a step. ``failed.txt`` holds the reason of a failure.
 """
 
+import io
 import json
 import os
 import traceback
@@ -20,12 +21,24 @@ from torch import Tensor
 
 from probe import load
 from probe.errors import ProbeWarning
-from probe.recording import Lock, atomic_write, differences, journal_of, read_netcdf
+from probe.recording import (
+    Lock,
+    add_digest,
+    atomic_write,
+    differences,
+    journal_of,
+    read_checked,
+    read_netcdf,
+)
 from reference.runs.options import config_from_dict, config_to_dict, with_defaults
 from reference.training.model import Transformer
 from reference.training.tasks import Task
 from reference.training.train_config import TrainConfig
 from reference.training.trainer import State
+
+_ENTRIES: dict[str, Any] = {  # of a checkpoint, with their types
+    "config": dict, "seed": int, "step": int, "parameters": dict, "first": dict, "second": dict,
+}  # fmt: skip
 
 
 class RunLockedError(RuntimeError):
@@ -45,11 +58,14 @@ class RunState:
         is recorded and only ``run.nc`` must be written.
     state : State, optional
         The state of the checkpoint. None: training starts from the beginning.
+    has_digest : bool
+        Whether the checkpoint was compared with its digest. Those of older versions have none.
     """
 
     step: int
     finished: bool = False
     state: State | None = None
+    has_digest: bool = True
 
 
 class RunFolder:
@@ -92,7 +108,7 @@ class RunFolder:
             If the folder holds a run of another configuration, if the journal lacks steps before the checkpoint, or if
             the checkpoint cannot be read.
         """
-        saved = self._read_checkpoint()  # before the curves, which another process may be extending
+        saved, has_digest = self._read_checkpoint()  # before the curves, which another process may be extending
         series = self.recorded()
         expected = {"config": config_to_dict(config), "seed": seed}
         for found in ([provenance_of(series)] if series is not None else []) + ([saved] if saved else []):
@@ -110,7 +126,7 @@ class RunFolder:
                 f"checkpoint, got a journal without {len(missing)} of them, or none; restore it, or delete "
                 "checkpoint.pt to start anew."
             )
-        return RunState(state.step, finished, state)
+        return RunState(state.step, finished, state, has_digest)
 
     def _last_written(self) -> int | None:
         """Return the last step in the NetCDF file, which may be behind the journal."""
@@ -124,13 +140,14 @@ class RunFolder:
                 "train this configuration elsewhere, or give the recorded configuration to continue."
             )
 
-    def _read_checkpoint(self) -> dict[str, Any] | None:
+    def _read_checkpoint(self) -> tuple[dict[str, Any] | None, bool]:
+        """Return the content of the checkpoint, None if there is none, and whether it was compared with a digest."""
         if not self.checkpoint.exists():
-            return None
+            return None, True
         try:
-            saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            return {key: saved[key] for key in ("config", "seed", "step", "parameters", "first", "second")}
-        except Exception as error:
+            saved, has_digest = _load(self.checkpoint)
+            return {name: kind(saved[name]) for name, kind in _ENTRIES.items()}, has_digest
+        except Exception as error:  # a damaged archive raises errors of many classes
             raise ValueError(
                 f"Expected a checkpoint in {self}/checkpoint.pt, got a damaged or incomplete file "
                 f"({type(error).__name__}); restore it, or delete it to start this run anew. Nothing was changed."
@@ -143,12 +160,14 @@ class RunFolder:
         head = {"config": config_to_dict(config), "seed": seed, "torch": str(torch.__version__)}
         with atomic_write(self.checkpoint) as file:
             torch.save({**head, **vars(state)}, file)
+            add_digest(file)
 
     def store_weights(self, step: int, parameters: Mapping[str, Tensor]) -> None:
         """Store the weights of a step."""
         self.weights.mkdir(exist_ok=True)
         with atomic_write(_weights_file(self.path, step)) as file:
             torch.save(dict(parameters), file)
+            add_digest(file)
 
     def record_failure(self, step: int, error: BaseException) -> None:
         """Write the reason of a failure."""
@@ -158,7 +177,7 @@ class RunFolder:
 
     def clean_up(self, step: int, *, restart: bool) -> None:
         """Remove incomplete files of a killed process, and weights of steps that are trained again."""
-        for left in (*self.path.glob("*.tmp"), *self.weights.glob("*.tmp"), *self.path.glob("run.nc*.old")):
+        for left in (*self.path.glob("*.tmp"), *self.weights.glob("*.tmp"), *self.path.glob("run.nc*.new")):
             left.unlink()
         for later in stored_steps(self.path):
             if restart or later > step:
@@ -256,9 +275,24 @@ def load_model(folder: str | os.PathLike[str], step: int) -> tuple[Transformer, 
 
 
 def load_weights(folder: str | os.PathLike[str], step: int) -> dict[str, Tensor]:
-    """Load the weights of a stored step to the CPU."""
-    weights: dict[str, Tensor] = torch.load(_weights_file(folder, step), map_location="cpu", weights_only=True)
+    """Load the weights of a stored step to the CPU. Damage is found by the digest of the file, if it has one."""
+    file = _weights_file(folder, step)
+    try:
+        weights: dict[str, Tensor] = _load(file)[0]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of many classes
+        raise ValueError(
+            f"Expected weights in {file}, got a damaged or incomplete file ({type(error).__name__}); restore it, or "
+            "use another step."
+        ) from error
     return weights
+
+
+def _load(file: Path) -> tuple[Any, bool]:
+    """Return the content of a file of torch, and whether it was compared with a digest."""
+    content, has_digest = read_checked(file)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True), has_digest
 
 
 def _weights_file(folder: str | os.PathLike[str], step: int) -> Path:

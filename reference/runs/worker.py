@@ -41,6 +41,8 @@ def _open_member(job: Job, seed: int, stack: ExitStack, progress: Progress) -> M
         stack.push(locked.pop_all())
     if member.outcome is None:
         progress.print(f"seed {seed}: {f'continues after step {member.step:,}' if member.step else 'starts'}")
+    if member.outcome is None and not member.has_digest:
+        progress.print(f"seed {seed}: checkpoint.pt has no digest, as of an older version; damage would not be found")
     if member.notes:
         progress.print(f"seed {seed}: the curve continues, but not bit by bit: {'; '.join(member.notes)}")
     return member
