@@ -115,7 +115,7 @@ def test_positions_have_the_label_of_their_input_or_one_each() -> None:
     ("probe", "x", "y", "message"),
     [
         (MeanProbe(max_samples=1), torch.eye(3), None, "Expected max_samples >= 2, got 1"),
-        (MeanProbe(reduce=lambda z: z[:1]), torch.eye(3), None, "2 or more rows of '<output>' in 'all', got 1"),
+        (MeanProbe(reduce=lambda z: z[:1]), torch.eye(3), None, "Expected one row for each of 2 inputs"),
         (LabelledProbe(), torch.eye(3), None, "Expected integer targets in some split, got none in all"),
         (LabelledProbe(), torch.eye(3), torch.arange(9).view(3, 3), "a target for each row, got 9 targets for 3 rows"),
         (LabelledProbe(), torch.eye(3), torch.tensor([1, -100, -100]), "Expected 2 or more rows .* got 1"),

@@ -363,7 +363,7 @@ def test_outputs_without_a_feature_axis_are_one_unit() -> None:
 
 def test_model_without_activations_needs_layers() -> None:
     model = nn.Sequential(nn.Linear(12, 8), nn.Linear(8, 3)).double()
-    with pytest.raises(ValueError, match=r"Expected an activation function .* got none .*layers=\.\.\."):
+    with pytest.raises(ValueError, match=r"Expected a counted activation .* got none .*layers=\.\.\."):
         measured(model, points(5, 12))
     assert measured(model, points(5, 12), layers="0")["local_complexity"].item() >= 0
 

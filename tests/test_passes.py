@@ -119,8 +119,10 @@ def test_a_scored_reduction_receives_the_value_before_it_is_overwritten() -> Non
 @pytest.mark.parametrize("cls", ACTIVATION_MODULES, ids=lambda cls: cls.__name__)
 def test_each_activation_module_shows_its_preactivation(cls: type[nn.Module]) -> None:
     model = nn.Sequential(nn.Linear(3, 4), cls())
-    (site,) = trace(model, X).activations
-    torch.testing.assert_close(see(model, site), model[0](X).detach())
+    site, *others = trace(model, X).activations
+    lower = {nn.Hardtanh: -1, nn.Hardswish: -3, nn.Hardsigmoid: -3}.get(cls, 0)  # the first of two bends
+    torch.testing.assert_close(see(model, site), model[0](X).detach() - lower)
+    assert len(others) == (cls in (nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid))
 
 
 @pytest.mark.parametrize(

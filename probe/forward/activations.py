@@ -15,13 +15,13 @@ The other functions have one site for each bend. It holds the distance of the in
 - ``comparison``: a - b, if floating-point tensors are compared (``a > b``, ``>=``, ``<``, ``<=``) and the result is a
   factor of a product, or selects values in ``where``, ``masked_fill`` or ``x[mask] = value``.
 
-The output of a function with several bends belongs to the last one: ``clamp_max->``. Calls on integers and on
-parameters have no site.
+The output of a function with several bends belongs to the last one: ``clamp_max->``. Calls on parameters have
+no site, nor have calls of ``abs`` and of the functions below on other than floating-point numbers.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,21 @@ _KEEPS_COMPARISONS = frozenset(
 _SELECTS = frozenset(["mul", "multiply", "where", "masked_fill", "__setitem_"])
 
 
+# Functions without a site: those of elementwise functions that can serve as activation functions, and others.
+UNCOUNTED_ACTIVATIONS = frozenset(
+    ["exp", "exp2", "expm1", "log1p", "sin", "cos", "tan", "arctan", "atan", "sinh", "cosh", "asinh", "arcsinh", "erf",
+     "erfc", "sinc", "sign", "sgn", "round", "floor", "ceil", "trunc", "frac", "fix", "heaviside", "lstm", "gru",
+     "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"]
+)  # fmt: skip
+_UNCOUNTED = UNCOUNTED_ACTIVATIONS | frozenset(
+    ["log", "log2", "log10", "pow", "__pow_", "__rpow_", "float_power", "square", "sqrt", "rsqrt", "reciprocal",
+     "__rdiv_", "__rtruediv_", "softmax", "softmin", "log_softmax", "logsumexp", "gumbel_softmax", "max", "min", "amax",
+     "amin", "aminmax", "cummax", "cummin", "sort", "topk", "median", "scaled_dot_product_attention",
+     "multi_head_attention_forward", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d",
+     "adaptive_max_pool2d", "adaptive_max_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d"]
+)  # fmt: skip
+
+
 class _Comparison:
     """The difference of two compared tensors, and whether it was visited."""
 
@@ -174,7 +189,7 @@ class ActivationMode(TorchFunctionMode):
     def _at_zero(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Call a function whose site holds its input."""
         x = args[0] if args else kwargs.get("input")
-        if not _is_value(x):
+        if not isinstance(x, Tensor) or isinstance(x, nn.Parameter) or (name == "abs" and not x.is_floating_point()):
             return func(*args, **kwargs)
         site = self._site(name)
         return self._finish(func, site, x, self._visit(site, x), args, kwargs)
@@ -219,8 +234,9 @@ class ActivationMode(TorchFunctionMode):
         """Compare, and keep the difference with the result."""
         result = func(*args, **kwargs)
         given = {**dict(enumerate(args)), **kwargs}
-        one, other = given.get(0, given.get("input")), given.get(1, given.get("other"))
-        if (_is_value(one) or _is_value(other)) and _is_finite(other) and isinstance(result, Tensor):
+        one: Any = given.get(0, given.get("input"))
+        other: Any = given.get(1, given.get("other"))
+        if (_is_value(one) or _is_value(other)) and _is_finite(other) and result is not one:
             result._compared = (_Comparison(one - other),)  # type: ignore[attr-defined]
         return result
 
@@ -248,6 +264,28 @@ class ActivationMode(TorchFunctionMode):
         return self._calls.next(f"{self._callers[-1]}:{function}")
 
 
+class RecordingMode(ActivationMode):
+    """Mode that also adds the nonlinear functions without a site to ``uncounted``, as in a trace."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        visit: Callable[[str, Tensor], Tensor],
+        is_paused: Callable[[], bool],
+        calls: CallCounter,
+        uncounted: dict[str, dict[str, tuple[int, ...]]],
+    ) -> None:
+        super().__init__(modules, visit, is_paused, calls)
+        self._uncounted = uncounted
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "").removesuffix("_").removeprefix("special_")
+        x = args[0] if args else (kwargs or {}).get("input")
+        if name in _UNCOUNTED and _is_value(x) and not self._is_paused() and not (name in _BENDS and _is_binary(args)):
+            self._uncounted.setdefault(self._callers[-1], {}).setdefault(name.strip("_"), tuple(x.shape))
+        return super().__torch_function__(func, types, args, kwargs)
+
+
 _METHODS: Sequence[tuple[Any, Sequence[str]]] = [
     (ActivationMode._at_zero, sorted(_AT_ZERO)),
     (ActivationMode._at_bends, list(_BENDS)),
@@ -266,12 +304,16 @@ def holds_input(site: str) -> bool:
     return site.partition(":")[2].removesuffix("->").split(".")[0] in _AT_ZERO
 
 
-def _is_value(x: Any) -> bool:
+def _is_value(x: Any) -> TypeGuard[Tensor]:
     return isinstance(x, Tensor) and x.is_floating_point() and not isinstance(x, nn.Parameter)
 
 
 def _is_finite(bound: Any) -> bool:
     return isinstance(bound, Tensor) or (isinstance(bound, (int, float)) and math.isfinite(bound))
+
+
+def _is_binary(arguments: Sequence[Any]) -> bool:
+    return len(arguments) > 1 and isinstance(arguments[1], Tensor)
 
 
 def _compared(arguments: Sequence[Any]) -> tuple[_Comparison, ...]:

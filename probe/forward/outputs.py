@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-Reduce = str | int | Callable[[Tensor], Tensor] | None
+Reduce = str | int | Callable[[Tensor], Tensor | None] | None
 Select = (
     str | int | Callable[[Any], Any] | None
 )  # which part of an output represents it: key, attribute, index, function

@@ -45,8 +45,9 @@ class Trace:
         The part of what the model returns that is :data:`~probe.OUTPUT`, see :meth:`probe.Probe.attach`.
     returned : str
         Description of what the model returns, for error messages.
-    units : dict
-        ``{(split, site): number of units for one input}``, for the sites for which a probe has counted them.
+    uncounted : dict
+        ``{module: {function: shape of its argument}}`` for the nonlinear functions without a site, see
+        :mod:`probe.forward.activations`.
 
     See Also
     --------
@@ -68,7 +69,7 @@ class Trace:
     default_layers: list[str] = field(default_factory=list)
     output: Select = None
     returned: str = ""
-    units: dict[tuple[str, str], int] = field(default_factory=dict)
+    uncounted: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
     @property
     def order(self) -> list[str]:
@@ -121,6 +122,8 @@ class Trace:
         self.returned = self.returned or other.returned
         self.links = common_items(self.links, other.links) if self.shapes else dict(other.links)
         self.entries = common_items(self.entries, other.entries) if self.shapes else dict(other.entries)
+        for module, functions in other.uncounted.items():
+            self.uncounted[module] = {**functions, **self.uncounted.get(module, {})}
         order = _united(list(self.shapes), list(other.shapes))
         self.shapes = {site: (self.shapes if site in self.shapes else other.shapes)[site] for site in order}
         self.kinds = {site: (self.kinds if site in self.kinds else other.kinds)[site] for site in order}

@@ -27,14 +27,8 @@ from probe.forward.layers import Layers
 from probe.forward.snapshot import generator
 from probe.geometry.frames import effective_share, fixed_frame
 from probe.layer_probe import random_rows
-from probe.measures.local_complexity.sweep import (
-    at_vertices,
-    counted_sites,
-    stem_dimension,
-    stem_values,
-    uniform_in_box,
-    unit_counts,
-)
+from probe.measures.local_complexity.sites import counted_sites, traced_rows, uncounted_functions, warn_of_uncounted
+from probe.measures.local_complexity.sweep import Sweep, at_vertices, stem_dimension, stem_values, uniform_in_box
 from probe.measures.local_complexity.variables import ComplexityTable, point_statistics
 
 VARIANTS = ("count", "distance", "density")
@@ -147,14 +141,20 @@ class LocalComplexityProbe(Probe):
             box = uniform_in_box([values for _, values in points.values()], self.n_random, generator(self.random_state))
             points[RANDOM] = torch.arange(self.n_random) % len(snapshot.data[snapshot.splits[0]]), box
         frames = {split: self._frame(values[0].numel()) for split, (_, values) in points.items()}
-        found = {
-            split: self._found(snapshot, split, stem, sites, points[split], frames[split], radii) for split in points
+        with_rows = [site for site in sites if traced_rows(snapshot.trace, site)]
+        sweeps = {
+            split: self._sweep(snapshot, split, stem, with_rows, points[split], frames[split], radii)
+            for split in points
         }
-        units = [
-            unit_counts(snapshot, split if split in snapshot.data else snapshot.splits[0], sites) for split in points
-        ]
-        table = ComplexityTable(found, sites, units, None if np.ndim(self.radius) == 0 else given)
-        repeatable = snapshot.is_deterministic(snapshot.splits[0], sites)
+        if not len(snapshot.history("local_complexity_units")):
+            without = set(sites).difference(with_rows).union(*(sweep.without_rows for sweep in sweeps.values()))
+            warn_of_uncounted(snapshot, [site for site in sites if site in without])
+        found = {split: sweep.found for split, sweep in sweeps.items()}
+        units = [[sweep.units.get(site, math.nan) for site in sites] for sweep in sweeps.values()]
+        table = ComplexityTable(
+            found, sites, units, None if np.ndim(self.radius) == 0 else given, uncounted_functions(snapshot.trace)
+        )
+        repeatable = snapshot.is_deterministic(snapshot.splits[0], with_rows)
         return {
             **table.variables(self.variants, RANDOM),
             **table.common(radii, [effective_share(*frames[split].shape) for split in points], repeatable),
@@ -211,7 +211,7 @@ class LocalComplexityProbe(Probe):
         """Return whether the points themselves are sent through too, and not only the vertices around them."""
         return set(self.variants) != {"count"}
 
-    def _found(
+    def _sweep(
         self,
         snapshot: Snapshot,
         split: str,
@@ -220,8 +220,8 @@ class LocalComplexityProbe(Probe):
         points: Points,
         frame: Tensor,
         radii: Sequence[float],
-    ) -> dict[str, Tensor]:
-        """Return {site: (n, radii, statistics)}. Random points use the inputs of the first split."""
+    ) -> Sweep:
+        """Return the statistics (n, radii, statistics) of each site. Random points use the first split's inputs."""
         split, centre = split if split in snapshot.data else snapshot.splits[0], self._centre
         each = [
             at_vertices(
@@ -237,5 +237,13 @@ class LocalComplexityProbe(Probe):
             )
             for r in radii
         ]
-        stacked = {site: torch.stack([found[site] for found in each], 1) for site in each[0]}
-        return {site: values if values.ndim == 3 else values[..., None] for site, values in stacked.items()}
+        if not each[0].found:
+            raise ValueError(
+                f"Expected an activation function with one row for each input of split {split!r}, got other rows at "
+                f"{', '.join(each[0].without_rows)}; choose other layers with LocalComplexityProbe(layers=...)"
+            )
+        fired = set(each[0].found).intersection(*(sweep.found for sweep in each))
+        stacked = {site: torch.stack([sweep.found[site] for sweep in each], 1) for site in sites if site in fired}
+        found = {site: values if values.ndim == 3 else values[..., None] for site, values in stacked.items()}
+        units = {site: each[0].units[site] for site in found}
+        return Sweep(found, units, set().union(*(sweep.without_rows for sweep in each)))

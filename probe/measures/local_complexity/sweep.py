@@ -3,15 +3,17 @@
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from probe.forward.call_graph import affine_prefix
+from probe.forward.calls import called_module
 from probe.forward.isolation import isolated
-from probe.forward.layers import INPUT, Layers
+from probe.forward.layers import INPUT
 from probe.forward.outputs import reduce_output
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
@@ -20,6 +22,24 @@ from probe.forward.snapshot import Snapshot
 # blocks of 4 MiB take 1.2 times as long, blocks of 1 MiB 1.03 times). Other devices are faster with large blocks.
 _BLOCK = {"cpu": 3 << 19}
 _BLOCK_ELSEWHERE = 256 << 20
+
+
+@dataclass
+class Sweep:
+    """Values of sites at the vertices around points.
+
+    Attributes
+    ----------
+    found : {site: Tensor of shape (n, ...)}
+        A site is missing if it does not fire, or has other rows than the vertices in some forward pass.
+    units : {site: number of units of a point}
+        NaN if the number differs between points.
+    without_rows : sites with other rows than the vertices
+    """
+
+    found: dict[str, Tensor] = field(default_factory=dict)
+    units: dict[str, float] = field(default_factory=dict)
+    without_rows: set[str] = field(default_factory=set)
 
 
 def at_vertices(
@@ -33,8 +53,8 @@ def at_vertices(
     function: Callable[[Tensor], Tensor],
     *,
     centre: bool = False,
-) -> dict[str, Tensor]:
-    """Return a function of the sites at the vertices of the cross-polytope around each point.
+) -> Sweep:
+    """Evaluate a function of the sites at the vertices of the cross-polytope around each point.
 
     If the first module after the stem is affine and all later modules are a chain (see
     :meth:`probe.base.Snapshot.outputs_from`), W(x +- r v) + b = (Wx + b) +- r Wv: the points and the directions go
@@ -53,7 +73,7 @@ def at_vertices(
 
     Returns
     -------
-    {site: Tensor of shape (n, ...)}; a site that does not fire is missing.
+    Sweep
     """
     site, base, directions = _start(snapshot, split, stem, sites, points[1], frame)
     offsets = radius * torch.cat([directions[:0] if not centre else 0 * directions[:1], directions, -directions])
@@ -64,14 +84,15 @@ def at_vertices(
     n = len(base)
     whole = points[0][: n - n % block].unflatten(0, (-1, block))  # (blocks, block)
     rows = torch.cat([whole.repeat(1, count).flatten(), points[0][n - n % block :].repeat(count)])  # (n V,)
-    now: list[Any] = []  # the vertices sent on, their version, the points that they belong to
+    now: list[Any] = []  # the vertices sent on, their version, the points that they belong to, the number of vertices
+    result = Sweep()
 
     def put(positions: range) -> Tensor:
         which = slice(positions.start // count, positions.stop // count)
         vertices = (base[which] + offsets).flatten(0, 1)
         version = None if vertices.is_inference() else vertices._version
         # a weak reference: later layers reuse the memory of the vertices, which is still in the cache
-        now[:] = weakref.ref(vertices), version, which
+        now[:] = weakref.ref(vertices), version, which, len(vertices)
         return vertices
 
     @cache
@@ -80,16 +101,23 @@ def at_vertices(
         ends = torch.stack([offsets.amin(0), offsets.amax(0)])
         return torch.cat([function(some + ends) for some in base.split(block * count // 2)])
 
-    def reduce(z: Tensor) -> Tensor:
-        vertices, version, which = now
+    def reduce(site: str, z: Tensor) -> Tensor | None:
+        vertices, version, which, length = now
+        if z.shape[:1] != (length,):
+            result.without_rows.add(site)
+            return None
+        units = z.numel() // length
+        result.units[site] = units if result.units.get(site, units) == units else math.nan
         untouched = z is vertices() and not z.is_inference() and z._version == version
         if untouched and not centre:
             return at_the_start()[which]
         return function(z.reshape(count, -1, *z.shape[1:]))
 
-    return snapshot.outputs_from(
-        split, site, put, sites, rows=rows, reduce=reduce, group=count, batch_size=block * count
+    reductions = {later: partial(reduce, later) for later in sites}
+    result.found = snapshot.outputs_from(
+        split, site, put, sites, rows=rows, reduce=reductions, group=count, batch_size=block * count
     )
+    return result
 
 
 def _start(
@@ -100,13 +128,13 @@ def _start(
     names = affine_prefix(snapshot.trace.links, snapshot.trace.entries, snapshot.modules, stem)
     if not names or not snapshot.has_suffix(split, names[-1], sites):
         return stem, values, directions
-    modules = snapshot.modules
-    dtype = next(modules[names[-1]].parameters()).dtype
+    modules = [module for name in names if (module := called_module(name, snapshot.modules)) is not None]
+    dtype = next(modules[-1].parameters()).dtype
 
     def affine(x: Tensor) -> Tensor:
         x = x.to(dtype)
-        for name in names:
-            x = modules[name](x)
+        for module in modules:
+            x = module(x)
         return x.to(values.dtype)
 
     with isolated(snapshot.model):
@@ -125,69 +153,19 @@ def stem_dimension(snapshot: Snapshot, stem: str) -> int:
     return math.prod(snapshot.trace.shapes[stem][1:])
 
 
-def counted_sites(snapshot: Snapshot, stem: str, layers: Layers) -> list[str]:
-    """Return the counted sites: activation functions inside the named layers, else the outputs of these layers.
-
-    If no layer is named, all activation functions after the stem are counted.
-    """
-    shapes, order = snapshot.trace.shapes, snapshot.trace.order
-    after = order[order.index(stem) :]
-    sites = _named(snapshot, layers) or [site for site in snapshot.trace.activations if site in after]
-    if not sites and snapshot.trace.activations:
-        raise ValueError(
-            f"Expected an activation function after the stem {stem!r}, got only earlier ones "
-            f"({', '.join(snapshot.trace.activations)}); name an earlier stem with floating-point numbers, "
-            "LocalComplexityProbe(stem=...), or leave this probe out"
-        )
-    if not sites:
-        raise ValueError(
-            f"Expected an activation function after the stem {stem!r}, got none (fused layers such as nn.LSTM show "
-            "none); name layers whose outputs are pre-activations, LocalComplexityProbe(layers=...), or leave this "
-            "probe out"
-        )
-    for site in sites:
-        if site in order and site not in after:
-            raise ValueError(
-                f"Expected sites after the stem {stem!r}, got {site!r}, which comes before it; choose later layers"
-            )
-        if site in order and shapes[site][:1] != shapes[stem][:1]:
-            raise ValueError(
-                f"Expected one row for each of {shapes[stem][0]} inputs, got {site!r} of shape {shapes[site]}; "
-                "choose other layers with LocalComplexityProbe(layers=...)"
-            )
-    return sites
-
-
-def _named(snapshot: Snapshot, layers: Layers) -> list[str]:
-    sites: list[str] = []
-    for layer in () if layers is None else snapshot.select(layers):
-        inside = [site for site in snapshot.trace.activations if f"{site.split(':')[0]}.".startswith(f"{layer}.")]
-        sites += inside or [layer]
-    return list(dict.fromkeys(sites))
-
-
-def unit_counts(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[float]:
-    """Return the number of units of each site for an input of this split; NaN for a site that does not fire."""
-    units = snapshot.trace.units
-    if any((split, site) not in units for site in sites):
-        found = snapshot.outputs(split, sites, reduce="none", rows=torch.arange(TRACE_ROWS))
-        units.update({(split, site): output[0].numel() for site, output in found.items()})
-    return [units.get((split, site), math.nan) for site in sites]
-
-
 def stem_values(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
     """Return the points: these rows at the stem (n, ...). Do not write to them."""
     data, device = snapshot.data[split], snapshot.device
     if stem == INPUT and isinstance(data.inputs, Tensor):  # the inputs need no forward pass
         whole = torch.equal(rows, torch.arange(len(data)))
         return reduce_output(data.inputs.to(device) if whole else data.take(rows, device)[0], "none")
-    values = snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
-    if len(values) != len(rows):
+    values = snapshot.outputs(split, [stem], reduce="none", rows=rows)
+    if stem not in values:
         raise ValueError(
-            f"Expected one row for each of {len(rows)} inputs, got {stem!r} of shape {tuple(values.shape)}; "
-            "name another layer: LocalComplexityProbe(stem=...)"
+            f"Expected one row for each of {len(rows)} inputs, got {stem!r} of shape {snapshot.trace.shapes[stem]} for "
+            f"{TRACE_ROWS} inputs; name another layer: LocalComplexityProbe(stem=...)"
         )
-    return values
+    return values[stem]
 
 
 def uniform_in_box(points: Sequence[Tensor], n: int, generator: torch.Generator) -> Tensor:

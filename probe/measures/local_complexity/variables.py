@@ -50,6 +50,8 @@ class ComplexityTable:
         Number of units of each layer, by split.
     radii
         Labels, if a sequence of radii was requested.
+    uncounted
+        Description of the functions that are not counted.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ComplexityTable:
         sites: Sequence[str],
         units: Sequence[Sequence[float]],
         radii: Sequence[float] | None,
+        uncounted: str = "",
     ) -> None:
         self.units = torch.tensor(units, dtype=torch.float64)
         self.coords: dict[str, Sequence[Any]] = {"split": list(found), "layer": list(sites)}
@@ -65,14 +68,22 @@ class ComplexityTable:
         self.coords |= {} if radii is None else {"radius": radii}
         self.fired = torch.tensor([[site in values for site in sites] for values in found.values()])
         self.each = [_stacked(values, sites) for values in found.values()]  # (n, layer, radii, statistics)
-        self.attrs = {"n_points": min(map(len, self.each))}
+        self.attrs: dict[str, Any] = {"n_points": min(map(len, self.each))}
+        self.attrs |= {"not_counted": uncounted} if uncounted else {}
 
     def variables(self, variants: Sequence[str], box: str) -> dict[str, Measured]:
         """Return the variables of the statistics; ``box`` is the split of the random points."""
         name = "local_complexity"
         coords = {dim: self.coords[dim] for dim in ("split", "layer")}
         found = {
-            f"{name}_units": Measured(self.units, ("split", "layer"), coords, long_name="units"),
+            f"{name}_units": Measured(self.units, ("split", "layer"), coords, long_name="units", attrs=self.attrs),
+            f"{name}_incomplete": Measured(
+                (~self.fired.all(1)).int(),
+                ("split",),
+                {"split": coords["split"]},
+                flag=True,
+                long_name="a layer is not counted in the total",
+            ),
             f"{name}_nonfinite": self.variable(
                 self._nonfinite(), ("split", "layer"), "pre-activations are not finite", flag=True
             ),
