@@ -129,7 +129,7 @@ def _by_own_loss(model: nn.Module, batch: Batch, labels: Tensor, output: Select,
     if loss is None:
         own, close = math.nan, []
     else:
-        outputs, own = tensor_of(returned, "the model", output), loss.item()
+        outputs, own = tensor_of(returned, "the model", output).detach(), loss.item()
         half = outputs.dtype in (torch.float16, torch.bfloat16)
         losses = {s: _loss(outputs, part.with_targets(part.targets, s)) for s in shifts}
         close = [s for s in shifts if abs(losses[s] - own) <= (2e-2 if half else 1e-4) * abs(own)]
@@ -144,7 +144,8 @@ def _by_own_loss(model: nn.Module, batch: Batch, labels: Tensor, output: Select,
     return _Finding(
         None,
         f"Expected targets, got None and {_LABELS!r} among the inputs; no loss is recorded, since the model {got}: "
-        f"pass (inputs, targets), and PerformanceProbe(score=...) for another loss than cross-entropy or squared error",
+        "pass (inputs, targets), with integers for cross-entropy and floating-point numbers for squared error, and "
+        "PerformanceProbe(score=...) for another loss",
     )
 
 
@@ -189,7 +190,9 @@ def _is_causal(model: nn.Module, batch: Batch, rows: Tensor, name: Any, output: 
     changed = tokens.clone()
     changed[:, 1:] = torch.where(tokens[:, 1:] == low, high, low)
     other = Batch(_replaced(part.inputs, tokens, changed), None)
-    before, after = (tensor_of(_run(model, one), "the model", output).double() for one in (part, other))
+    before, after = (tensor_of(_run(model, one), "the model", output).detach().double() for one in (part, other))
+    if before.ndim == 3 and before.shape[1] != tokens.shape[1]:
+        before, after = before.mT, after.mT  # (n, K, T)
     if before.ndim != 3 or before.shape != after.shape or before.shape[:2] != tokens.shape:
         return False
     size = 1e-6 * before.abs().max()  # a causal model computes the first position from the same numbers

@@ -85,6 +85,8 @@ def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
     order = snapshot.trace.order
     chosen = [_first(snapshot)] if layers is None else snapshot.select(layers)
     if output not in order:
+        if output == OUTPUT:
+            snapshot.trace.check_output(None)
         raise ValueError(f"Expected output= to name one of {', '.join(order)}, got {output!r}; pass one of them")
     for layer in chosen:
         if not snapshot.trace.is_floating(layer):
