@@ -1,5 +1,6 @@
 """Checks of what is attached: settings, model, optimizer and training context; and warnings about legal inputs."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -35,6 +36,20 @@ def check_model(model: Any) -> None:
     """Raise an error for a model that cannot be observed."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}; give the module itself")
+    kind, named = torch.jit.ScriptModule, model.named_modules()
+    if scripted := [name or "the whole model" for name, module in named if isinstance(module, kind)]:
+        raise TypeError(
+            f"Expected modules of Python, whose layers hooks can read, got TorchScript in {_first_five(scripted)}; "
+            "attach to the module from which torch.jit.script or torch.jit.trace made it"
+        )
+    if sharded := _sharded(model):
+        raise TypeError(
+            f"Expected whole parameters on this process, got parameters that are sharded over processes in "
+            f"{_first_five(sharded)}; a forward pass on one process would wait for the others. Gather them "
+            "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True), load them into "
+            "an unsharded copy of the model on one process, attach to this copy without an optimizer, and call "
+            "observe(step)"
+        )
     held = [*model.named_parameters(), *model.named_buffers()]
     if lazy := [name for name, tensor in held if is_lazy(tensor)]:
         raise ValueError(
@@ -46,6 +61,19 @@ def check_model(model: Any) -> None:
             f"Expected parameters with values, got {_first_five(empty)} on the meta device; load values first: "
             "model.to_empty(device=...), model.load_state_dict(...)"
         )
+
+
+def _sharded(model: nn.Module) -> list[str]:
+    """Return the names of what FSDP or tensor parallelism has divided. Their modules are loaded if a model has any."""
+    fsdp, tensor = (sys.modules.get(f"torch.distributed.{name}") for name in ("fsdp", "tensor"))
+    kinds = (fsdp.FullyShardedDataParallel, fsdp.FSDPModule) if fsdp else ()
+    modules = [
+        name or "the whole model"
+        for name, module in model.named_modules()
+        if isinstance(module, kinds) or hasattr(module, "_is_fsdp_managed_module")
+    ]
+    held = [*model.named_parameters(), *model.named_buffers()]
+    return modules or [name for name, one in held if tensor is not None and isinstance(one, tensor.DTensor)]
 
 
 def _first_five(names: list[str]) -> str:

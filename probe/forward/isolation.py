@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ _NO_CHANGE = nullcontext()
 
 _outermost: ContextVar[_Frame | None] = ContextVar("outermost", default=None)  # set within isolated()
 _users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # set within torch_defaults()
+_differentiating = WeakSet[nn.Module]()  # models whose forward passes compute derivatives
 
 
 # -- state of the model and random states ----------------------------------------------------------------------------
@@ -144,6 +146,38 @@ def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
     for tensor in (*module._parameters.values(), *module._buffers.values()):
         if tensor is not None:
             yield tensor
+
+
+def set_differentiating(model: nn.Module, flag: bool) -> None:
+    """Note whether the forward pass of a model computes derivatives, as that of a force field."""
+    (_differentiating.add if flag else _differentiating.discard)(model)
+
+
+def gradient_mode(model: nn.Module) -> AbstractContextManager[None]:
+    """Return a context manager for a forward pass, which enables gradients if the pass computes derivatives."""
+    return _with_gradients(model) if model in _differentiating else _NO_CHANGE
+
+
+@contextmanager
+def _with_gradients(model: nn.Module) -> Iterator[None]:
+    with kept_gradients(model), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def kept_gradients(model: nn.Module) -> Iterator[None]:
+    """Context manager that restores the gradients of parameters. A model that writes them computes derivatives."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+        if any(parameter.grad is not None for parameter in parameters):
+            set_differentiating(model, True)
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -7,7 +7,7 @@ The name of a layer is that in ``model.named_modules()``. Two more names are val
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, cast
 
 from torch import nn
@@ -34,8 +34,9 @@ _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the original module inside the wrappers of ``torch.compile``, data parallelism and weight averaging."""
     while True:
-        if "_orig_mod" in getattr(model, "_modules", {}):  # another check rejects objects that are not modules
-            model = cast(nn.Module, model._orig_mod)
+        modules = getattr(model, "_modules", None)  # another check rejects what is no module, or one of TorchScript
+        if isinstance(modules, dict) and "_orig_mod" in modules:
+            model = modules["_orig_mod"]
         elif isinstance(model, _WRAPPERS):
             model = model.module
         else:
@@ -214,16 +215,16 @@ def _no_layer_message(modules: Mapping[str, nn.Module], item: Any, sites: Sequen
     return f"Expected layers= to select layers of this model, got {item!r}, which selects no layer; {advice}"
 
 
-def default_layers(model: nn.Module, functional: Sequence[str] = ()) -> list[str]:
+def default_layers(model: nn.Module, functional: Sequence[str] = (), visited: Set[str] | None = None) -> list[str]:
     """Return the names of the layers that are measured by default.
 
-    The first non-empty group counts:
+    The first group counts that is not empty, and of which the forward pass visits a layer:
 
     1. Repeated blocks: the children of the containers whose children share one class, as in a transformer or a residual
        network. If there are several such classes, the one with most parameters.
     2. Activation modules.
     3. Outputs of functional activations.
-    4. Leaf modules with parameters.
+    4. Leaf modules with parameters, also quantised ones.
     5. The output of the model.
 
     Parameters
@@ -231,6 +232,8 @@ def default_layers(model: nn.Module, functional: Sequence[str] = ()) -> list[str
     model : torch.nn.Module
     functional : sequence of str
         Outputs of the functional activations that a forward pass has recorded.
+    visited : set of str, optional
+        All sites that a forward pass has recorded. Default: no group is passed over.
 
     Returns
     -------
@@ -250,24 +253,28 @@ def default_layers(model: nn.Module, functional: Sequence[str] = ()) -> list[str
     >>> default_layers(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
     ['layers.0', 'layers.1']
     """
-    blocks = _repeated_blocks(model)
-    if blocks:
-        return blocks
     modules = named_layers(model)
     activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
-    return activations or list(functional) or _leaves_with_parameters(modules) or [OUTPUT]
+    groups = _repeated_blocks(model), activations, list(functional), _leaves_with_parameters(modules)
+    found = (group for group in groups if group and (visited is None or not visited.isdisjoint(group)))
+    return next(found, [OUTPUT])
 
 
 def _leaves_with_parameters(modules: Mapping[str, nn.Module]) -> list[str]:
     attention = [module for module in modules.values() if isinstance(module, nn.MultiheadAttention)]
     never_called = {id(part) for module in attention for part in module.children()}  # only their weights are used
-    return [
-        name
-        for name, module in modules.items()
-        if (_is_leaf(module) or isinstance(module, nn.MultiheadAttention))
-        and id(module) not in never_called
-        and any(True for _ in module.parameters())
-    ]
+
+    def has_weights(module: nn.Module) -> bool:
+        leaf = _is_leaf(module) or isinstance(module, nn.MultiheadAttention)
+        return (leaf and any(True for _ in module.parameters())) or is_quantised(module)
+
+    return [name for name, module in modules.items() if id(module) not in never_called and has_weights(module)]
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """Return whether the weights of a module are packed, so that a method returns them."""
+    kind = type(module)  # an attribute of the module itself may be computed at each access, with side effects
+    return callable(getattr(kind, "weight", None)) or callable(getattr(kind, "get_weight", None))
 
 
 def _repeated_blocks(model: nn.Module) -> list[str]:

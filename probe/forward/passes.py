@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from probe.forward.activations import ActivationMode
 from probe.forward.calls import CallCounter, call_of
 from probe.forward.data import Batch
-from probe.forward.isolation import torch_defaults, user_defaults
+from probe.forward.isolation import gradient_mode, torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
 from probe.forward.outputs import Reduce, Select, reduce_output, replace_tensor, tensor_of
 from probe.forward.row_buffer import RowBuffer
@@ -88,11 +88,12 @@ class _PassComplete(Exception):  # noqa: N818
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Return ``model(x)`` for a tensor, ``model(*x)`` for a tuple, ``model(**x)`` for a mapping."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return model(*inputs)
-    return model(inputs)
+    with gradient_mode(model):
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
+        if isinstance(inputs, (tuple, list)):
+            return model(*inputs)
+        return model(inputs)
 
 
 class Pass:
@@ -254,6 +255,18 @@ class Pass:
         return tensor
 
     def _process(self, site: str, tensor: Tensor) -> Tensor:
+        if not tensor.requires_grad:
+            return self._collect(site, tensor)
+        if site in self.edits:
+            raise ValueError(
+                f"Expected forward passes in which the value of {site!r} can be replaced, got a model that computes "
+                "derivatives in its forward pass, which would be those of another function; leave out this probe, or "
+                f"choose {INPUT!r}"
+            )
+        with torch.no_grad():
+            return self._collect(site, tensor)
+
+    def _collect(self, site: str, tensor: Tensor) -> Tensor:
         if site in self.edits:
             positions = torch.arange(self._block.start, self._block.stop, device=tensor.device)
             tensor = self.edits[site](tensor, positions)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.errors import warn_user
 from probe.forward.data import Batch
 from probe.forward.layers import INPUT, OUTPUT, Layers, default_layers, select_layers
 from probe.forward.outputs import Reduce
@@ -136,7 +137,13 @@ class Snapshot:
         if layers is not None:
             return select_layers(self.model, layers, sites)
         if not self.trace.default_layers:
-            names = default_layers(self.model, [site for site in sites if site.endswith("->")])
+            functional = [site for site in sites if site.endswith("->")]
+            names = default_layers(self.model, functional, set(sites))
+            if names == [OUTPUT] != (unvisited := default_layers(self.model)):
+                warn_user(
+                    f"Expected a submodule that the forward pass calls, got none of {', '.join(unvisited[:5])}, so the "
+                    f"only default layer is {OUTPUT!r}; attach to the module from which torch.export made this one"
+                )
             chosen = select_layers(self.model, names, sites)
             with_rows = [layer for layer in chosen if layer not in self.trace.shapes or self.trace.has_rows(layer)]
             self.trace.default_layers = with_rows or chosen

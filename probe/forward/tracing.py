@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.forward.call_graph import CallRecorder, boundary_links
-from probe.forward.isolation import isolated
+from probe.forward.isolation import isolated, kept_gradients, set_differentiating
 from probe.forward.layers import INPUT
 from probe.forward.outputs import Select, describe_output
 from probe.forward.passes import Edit, Pass, Tap
@@ -83,9 +83,30 @@ def trace(model: nn.Module, inputs: Any, *, output: Select = None) -> Trace:
     >>> recorded.shapes["1:relu"]
     (2, 4)
     """
-    with isolated(model), CallRecorder(model, output) as calls, RecordingPass(model, output=output) as recording:
-        recording.run_inputs(inputs, None, range(TRACE_ROWS))
+    calls, recording = _recorded_pass(model, inputs, output)
     recorded = recording.trace
     recorded.links = {**calls.links(), **boundary_links(inputs, recorded.order, recording.modules)}
     recorded.entries = calls.entries()
     return recorded
+
+
+def _recorded_pass(model: nn.Module, inputs: Any, output: Select) -> tuple[CallRecorder, RecordingPass]:
+    """Run the model with gradients if it needs them, which a pass without shows by its error."""
+    try:
+        with kept_gradients(model):
+            return _run(model, inputs, output)
+    except RuntimeError as error:
+        if "does not require grad" not in str(error):
+            raise
+        set_differentiating(model, True)
+        try:
+            return _run(model, inputs, output)
+        except Exception:
+            set_differentiating(model, False)
+            raise
+
+
+def _run(model: nn.Module, inputs: Any, output: Select) -> tuple[CallRecorder, RecordingPass]:
+    with isolated(model), CallRecorder(model, output) as calls, RecordingPass(model, output=output) as recording:
+        recording.run_inputs(inputs, None, range(TRACE_ROWS))
+    return calls, recording
