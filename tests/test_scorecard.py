@@ -1,7 +1,6 @@
 """Scores of progress measures; the truth is planted, brute force, or another library."""
 
 import re
-import runpy
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -310,6 +309,69 @@ def test_matched_by_the_end_of_fitting() -> None:
     assert float(by_fit["auc_value"]) == pytest.approx(np.mean(ranks), abs=0.12)
 
 
+def test_runs_and_controls_are_read_at_one_step() -> None:
+    """A clock falls alike in all runs; what differs is the grid of the records."""
+    runs, controls = planted(ONSETS), planted([None] * 8, seed=1)
+    whole = of(ProgressScorecard("clock").fit([runs, controls]), "clock")
+    assert whole["separates_value"] == 0
+    steps = STEPS[1::4]
+    coarse = controls.sel(step=steps)
+    card = ProgressScorecard("clock").fit([runs, coarse])
+    one = of(card, "clock")
+    assert any(n.startswith(f"read at step {float(one['read_at']):,.0f}, the last one that every") for n in card.notes_)
+    assert one["read_at"] == steps[steps <= card.cut_][-1]  # not the last step of each group
+    assert set(card.runs_["read_at"].sel(measure="clock").values) == {float(one["read_at"])}
+    assert one["auc_value"] == pytest.approx(float(whole["auc_value"]), abs=0.25)
+    assert one["separates_value"] == 0
+
+
+def test_without_a_common_step_runs_and_controls_are_not_compared() -> None:
+    runs, controls = planted(ONSETS), planted([None] * 8)
+    shifted = controls.assign_coords(step=STEPS * 1.3 + 0.5)
+    card = ProgressScorecard("clock").fit([runs, shifted])
+    one = of(card, "clock")
+    assert np.isnan(one["auc_value"])
+    assert np.isnan(one["read_at"])
+    assert one["separates_value"] == one["separates_change"] == -1
+    assert any(n.startswith("not compared, no step near") and "clock" in n for n in card.notes_)
+    sparse = controls.isel(step=slice(None, None, 12))  # no observation within .1 dex of a multiple of fit_end
+    by_fit = of(ProgressScorecard("clock", match="fit_end", at=5.0).fit([runs, sparse]), "clock")
+    assert by_fit["auc_value_controls"] == 0
+
+
+def test_trends_are_compared_to_the_end_of_the_shortest_record() -> None:
+    """The measure rises first and falls later, in runs and controls alike; the records of the controls end early."""
+    runs, controls = planted(ONSETS), planted([None] * 4, seed=1)
+    hill = xr.DataArray(-((X - 3.5) ** 2), {"step": STEPS}, ("step",))
+    groups = [one.assign(hill=hill + 0 * one["clock"] + 0.001 * one["noisy"]) for one in (runs, controls)]
+    groups[1] = groups[1].sel(step=slice(None, 3000))
+    one = of(ProgressScorecard("hill").fit(groups), "hill")
+    assert one["monotonicity"] < 0.6
+    assert one["monotonicity_controls"] > 0.9
+    assert one["monotonicity_common"] == pytest.approx(float(one["monotonicity_controls"]), abs=0.05)
+
+
+def test_controls_that_move_after_the_last_onset_do_not_count() -> None:
+    late = xr.DataArray(np.maximum(X - 4.7, 0), {"step": STEPS}, ("step",))
+    runs, controls = planted(ONSETS), planted([None] * 4, seed=1)
+    card = ProgressScorecard("early").fit([runs, controls.assign(early=controls["early"] + 20 * late)])
+    assert (card.runs_["moved"].sel(measure="early").values[8:] == 1).all()
+    assert of(card, "early")["n_controls_moved"] == 0  # the last run leaves chance at 30,000
+    short = ProgressScorecard("early").fit([runs, controls.sel(step=slice(None, 20_000))])
+    assert any(note.startswith("4 of 4 controls end before step 3") for note in short.notes_)
+
+
+def test_few_runs_have_no_flag_and_few_groups_a_note() -> None:
+    two = ProgressScorecard("early").fit([planted([3000.0, 9000]), planted([None, None])])
+    assert of(two, "early")["separates_value"] == -1  # 2 against 2 reach 1/3 at best
+    assert np.isfinite(of(two, "early")["auc_value"])
+    four = [planted(ONSETS[:4]), planted(ONSETS[4:]), planted([None] * 4), planted([None] * 4)]
+    card = ProgressScorecard("early").fit(four)
+    assert of(card, "early")["separates_value"] >= 0
+    assert any("2 groups that generalise against 2 of controls: with groups as units no p-value can be below 0.33" in n
+               for n in card.notes_)  # fmt: skip
+
+
 def test_monotone_transforms_change_no_rank(card: ProgressScorecard) -> None:
     moved = RUNS.assign(early=np.exp(RUNS["early"] / 3) + 5)
     one, other = of(card, "early"), of(ProgressScorecard("early").fit(moved), "early")
@@ -504,10 +566,3 @@ def test_what_the_page_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
     output = capsys.readouterr().out
     assert "information_x[test, blocks.1]" in output
     assert "multiple of fit_end" in output
-
-
-@pytest.mark.slow
-def test_the_tables_of_the_page_are_those_of_the_recorded_runs() -> None:
-    page = (DOCS / "progress.md").read_text()
-    for name, table in runpy.run_path(str(DOCS / "benchmarks" / "scorecard.py"))["tables"]().items():
-        assert table in page, name

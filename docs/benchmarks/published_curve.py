@@ -5,6 +5,7 @@ of reference/paper/curves.csv. For each published point it prints the number of 
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -33,7 +34,7 @@ def seeds_at(runs: xr.Dataset, name: str, steps: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, help="file of `python -m reference collect`")
     parser.add_argument(
@@ -41,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--until", type=float, default=np.inf, help="last step (default: all)")
     parser.add_argument("--out", type=Path, help="figure to write (default: the file of the runs with .png)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     runs = probe.load(args.runs)
     runs = runs if "run" in runs.dims else runs.expand_dims("run")
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -68,6 +69,7 @@ def main() -> None:
     axes[0].legend(loc="lower right", fontsize="small")
     out = args.out or args.runs.with_suffix(".png")
     figure.savefig(out, dpi=110)
+    plt.close(figure)
     print(f"written: {out}")
 
 

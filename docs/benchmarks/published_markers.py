@@ -33,8 +33,8 @@ N_TEST = 4096  # number of test examples: the test accuracy has a resolution of 
 
 VALLEY = {"division": 800, "s5": 500}  # step of the lowest test loss before its top
 INTRODUCTION = """The table compares the rules of `probe.phases` with readings by eye, on the published curves of
-arXiv:2504.12700 (`reference/paper`). `python docs/benchmarks/published_markers.py --write` writes this page. There is
-one run of each task, with about 50 of several hundred points. The train accuracy is that of one batch of 512 with
+arXiv:2504.12700 (`reference/paper`). `python docs/benchmarks/pages.py` writes this page. There is one
+run of each task, with about 50 of several hundred points. The train accuracy is that of one batch of 512 with
 dropout. The raw readings were taken from these points by eye, or by the rule in brackets. The first five rows of each
 task are the markers of `PhaseDetector`. The interval of a crossing is the gap between two points, not a 90 % interval.
 `dex` is the difference of log10(step + 1) between the marker and the raw reading."""

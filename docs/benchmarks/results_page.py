@@ -1,6 +1,6 @@
 """Verdicts, settings and experiments on the page of a paper: `python docs/benchmarks/results_page.py --write`.
 
-Without --write, the verdicts are printed.
+Without --write, the verdicts are printed. `pages.py` makes this page and all others.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from reference.claims import as_markdown, find_papers, judge
+from reference.claims import Paper, as_markdown, draw_figure, find_papers, judge
 from reference.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parents[1]
@@ -40,26 +40,34 @@ def settings() -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
+def made(paper: Paper) -> str:
+    """Return the page of a paper with verdicts, settings and experiments from the recordings."""
+    text = (DOCS / paper.page).read_text(encoding="utf-8")
+    text = replace_between(text, "verdicts", as_markdown(judge(paper)))
+    for name, make in (("settings", settings), ("experiments", experiments)):
+        if f"<!-- {name} -->" in text:
+            text = replace_between(text, name, make())
+    return text
+
+
+def draw_figures(paper: Paper) -> None:
+    """Draw the figures of a paper into docs/images."""
+    evidence = paper.evidence()
+    for name in paper.figures:
+        draw_figure(paper, name, evidence, DOCS / "images" / f"{name}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write into docs/ and docs/images/")
     parser.add_argument("--paper", metavar="ID", help="arXiv identifier (default: all papers)")
     args = parser.parse_args()
     for paper in find_papers(args.paper):
-        evidence = paper.evidence()
-        verdicts = as_markdown(judge(paper, evidence))
-        if not args.write:
-            print(verdicts)
-            continue
-        page = DOCS / paper.page
-        text = page.read_text(encoding="utf-8")
-        text = replace_between(text, "verdicts", verdicts)
-        for name, make in (("settings", settings), ("experiments", experiments)):
-            if f"<!-- {name} -->" in text:
-                text = replace_between(text, name, make())
-        page.write_text(text, encoding="utf-8")
-        for name, draw in paper.figures.items():
-            draw(evidence).savefig(DOCS / "images" / f"{name}.png", dpi=80)
+        if args.write:
+            (DOCS / paper.page).write_text(made(paper), encoding="utf-8")
+            draw_figures(paper)
+        else:
+            print(as_markdown(judge(paper)))
 
 
 if __name__ == "__main__":

@@ -70,9 +70,21 @@ def trends(card: ProgressScorecard) -> str:
 
     def line(label: str, one: xr.Dataset) -> list[str]:
         loss = [number(one["loss_levels"]), interval(one, "loss_changes")] if label != "test loss" else ["", ""]
-        return [label, interval(one, "monotonicity"), number(one["monotonicity_controls"]), *loss]
+        common = [number(one[name]) for name in ("monotonicity_common", "monotonicity_controls")]
+        return [label, interval(one, "monotonicity"), *common, *loss]
 
-    return by_measure(["measure", "trend", "in controls", "with test loss", "changes with its changes"], line, card)
+    return by_measure(
+        [
+            "measure",
+            "trend",
+            "to step 20,000",
+            "in controls, to step 20,000",
+            "with test loss",
+            "changes with its changes",
+        ],
+        line,
+        card,
+    )
 
 
 def leads(card: ProgressScorecard) -> str:
@@ -197,6 +209,18 @@ def tables() -> dict[str, str]:
     }
 
 
+def with_tables(text: str, found: dict[str, str]) -> str:
+    """Return the page with these tables."""
+    for name, table in found.items():
+        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.S)
+    return text
+
+
+def made(text: str) -> str:
+    """Return the page with the tables from the recordings."""
+    return with_tables(text, tables())
+
+
 def main() -> None:
     """Print, or write into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -205,10 +229,7 @@ def main() -> None:
     if not write:
         print("\n\n".join(f"{name}\n\n{table}" for name, table in found.items()))
         return
-    text = PAGE.read_text()
-    for name, table in found.items():
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.S)
-    PAGE.write_text(text)
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

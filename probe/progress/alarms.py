@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import stats
 
 from probe.progress.runs import EMPTY_CURVE, WEIGHT_NORM, Curve, Run
+from probe.progress.scores import separates
 from probe.stats.inference import mean_interval, separation
 
 _SLOPE_WINDOW = 0.25 + 1e-9  # decades; the second term keeps an observation at the edge in spite of rounding
@@ -176,7 +177,7 @@ def _score(alarms: xr.Dataset, reached: np.ndarray, kinds: np.ndarray, level: fl
         "lead_steps": float(steps.mean()) if hits else np.nan,
         "auc": split.auc,
         "auc_p": split.p_value,
-        "separates": np.int8(-1 if np.isnan(split.auc) else split.p_value <= 1 - level),
+        "separates": separates(split, level),
     }
 
 

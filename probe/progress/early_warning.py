@@ -43,7 +43,8 @@ class EarlyWarning(BaseEstimator):
     n_sustained : int
         Observations in a row that must reach the threshold; the alarm is raised at the last of them.
     budget : float, optional
-        Steps within which an alarm in a control counts as false; by default the end of the shortest record.
+        Steps within which an alarm in a control counts as false; by default the end of the shortest record. It is
+        reduced to the end of the shortest control, and a note in ``notes_`` records that.
     detector : PhaseDetector, optional
         Finds the markers; its roles name the curves. The end of fitting must come from a train accuracy, because the
         final train loss is known only after the run.
@@ -161,7 +162,12 @@ class EarlyWarning(BaseEstimator):
                 f"Expected {_LEAST} runs or more that generalise and {_LEAST} controls, each with an end of fitting, "
                 f"got {kinds.sum()} and {(~kinds).sum()}; add runs, or pass threshold="
             )
-        self.budget_ = min(run.last_step for run in runs) if self.budget is None else float(self.budget)
+        shortest = min((run.last_step for run in runs if not run.generalises), default=np.inf)
+        self.budget_ = min(run.last_step for run in runs) if self.budget is None else min(self.budget, shortest)
+        if self.budget is not None and self.budget > shortest:
+            self.notes_.append(
+                f"budget {shortest:,.0f} instead of {self.budget:,.0f}: a record of a control ends there"
+            )
         rules = self._rules(runs, with_baselines=enough)
         reached = {name: self._reached(rules[name], runs) for name in rules}
         others = self._others(runs)

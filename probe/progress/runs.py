@@ -42,6 +42,11 @@ class Curve(NamedTuple):
         k = int(np.searchsorted(self.steps, step, side="right"))
         return float(self.values[k - 1]) if k else np.nan
 
+    def before(self, step: float) -> float:
+        """Return the last step observed up to a step, or NaN."""
+        k = int(np.searchsorted(self.steps, step, side="right"))
+        return float(self.steps[k - 1]) if k else np.nan
+
     def between(self, first: float, last: float) -> "Curve":
         """Return the observations from one step to another, both included."""
         inside = (self.steps >= first) & (self.steps <= last)

@@ -14,7 +14,7 @@ from probe.phases.detector import PhaseDetector
 from probe.progress.runs import WEIGHT_NORM, Generalises, RecordedRuns, Run, read_runs
 from probe.progress.scores import measure_scores, run_scores
 from probe.progress.tables import scorecard_table
-from probe.stats.inference import LEAST_RUNS
+from probe.stats.inference import LEAST_RUNS, least_p_value
 
 
 class ProgressScorecard(BaseEstimator):
@@ -48,18 +48,22 @@ class ProgressScorecard(BaseEstimator):
         By ``measure``, over the runs that generalise, or over the controls if the name contains "controls":
 
         - ``monotonicity``: mean over runs of Kendall's tau-b against the step, from the end of fitting to the end of
-          generalisation (or of the record); ``monotonicity_controls``: the same for controls, to the end of their
-          records; flag ``monotone``.
+          generalisation (or of the record); flag ``monotone``. ``monotonicity_common`` and ``monotonicity_controls``:
+          the same for runs and for controls, to the end of the shortest record of all.
         - ``loss_levels``, ``loss_changes``: tau-b with the test loss in the same window, of the values and of their
           changes; flag ``tracks_loss``, of the changes.
         - ``auc_value``, ``auc_change``: area under the ROC curve of runs against controls, of the value at the matched
           place and of its change since the end of fitting; above 0.5, the number is larger in runs that generalise.
-          ``_p`` is the exact two-sided p-value; flags ``separates_value``, ``separates_change``; ``auc_change_runs``
-          and ``auc_change_controls`` count the runs and controls in the comparison.
+          ``_p`` is the exact two-sided p-value; flags ``separates_value``, ``separates_change``, which are -1 if no
+          data of these numbers of runs can reach ``1 - level`` (:func:`probe.stats.least_p_value`);
+          ``auc_change_runs`` and ``auc_change_controls`` count the runs and controls in the comparison. ``read_at`` is
+          the step at which all of them were read: the last one, up to the place, that each of them observed. Without
+          such a step within 0.25 dex they are not compared. It is NaN with ``match="fit_end"``, where each run is read
+          within 0.1 dex of its own place, or not compared.
         - ``lead`` (dex), ``lead_factor``, ``lead_steps``: median lead of the onset of the measure
           (:func:`probe.phases.departure`) over the onset of generalisation; flag ``leads``. Runs in which the measure
           never departs are censored. ``n_moved`` runs depart, ``n_before`` of them before generalisation;
-          ``n_controls_moved`` controls depart.
+          ``n_controls_moved`` controls depart up to the last onset of generalisation of a run.
         - ``error`` (dex): mean error of the onset of generalisation, predicted for each run from the other runs as a
           constant multiple of the onset of the measure; ``error_fit_end``: as a constant multiple of the end of
           fitting, in the same runs; ``error_constant``: as the mean of the other runs; ``gain``:
@@ -160,9 +164,11 @@ class ProgressScorecard(BaseEstimator):
                 + "; pass generalises= to label the runs"
             )
         self.cut_, why = self._cut(runs)
-        self.runs_ = run_scores(runs, list(recorded.measures), place=self._place, n_sd=self.n_sd)
+        self.runs_ = run_scores(
+            runs, list(recorded.measures), place=self._place, same_step=self.match == "step", n_sd=self.n_sd
+        )
         self.scores_ = self._scores(recorded)
-        self.notes_ = [*recorded.notes, *notes, *why, *self._limits(recorded)]
+        self.notes_ = [*recorded.notes, *notes, *why, *self._of_comparison(), *self._limits(recorded)]
         return self
 
     def table(self, *, markdown: bool = False) -> str:
@@ -214,11 +220,44 @@ class ProgressScorecard(BaseEstimator):
         names = [list(recorded.measures)[i] for i in order]
         variables = {key: ("measure", np.array([rows[i][key] for i in order])) for key in rows[0]}
         coords = {"measure": names, "kind": ("measure", [kinds[i] for i in order])}
+        variables["read_at"] = ("measure", np.array([self._read_at(list(recorded.measures)[i]) for i in order]))
         scores = xr.Dataset(variables, coords, {"level": self.level, "cut": self.cut_, "match": self.match})
         for key in scores.data_vars:
             if str(key).startswith(("lead", "error", "gain")):
                 scores[key].attrs["units"] = "steps" if "steps" in str(key) else "1" if "factor" in str(key) else "dex"
         return scores
+
+    def _read_at(self, measure: str) -> float:
+        """Return the step at which all runs were read, or NaN."""
+        steps = np.unique(self.runs_["read_at"].sel(measure=measure).dropna("run").values)
+        return float(steps[0]) if len(steps) == 1 and self.match == "step" else np.nan
+
+    def _of_comparison(self) -> list[str]:
+        """Return notes on the comparison of runs with controls."""
+        generalises, lines = self.runs_["generalises"].values == 1, []
+        if np.isfinite(self.cut_) and self.match == "step":
+            at = self.scores_["read_at"]
+            for step in np.unique(at.values[at.values != self.cut_]):  # NaN once, at the end
+                names = ", ".join(at["measure"].values[(at.values == step) | (np.isnan(at.values) & np.isnan(step))])
+                lines.append(
+                    f"read at step {step:,.0f}, the last one that every run observed: {names}"
+                    if np.isfinite(step)
+                    else f"not compared, no step near {self.cut_:,.0f} was observed in every run: {names}"
+                )
+        onset = self.runs_["generalisation_onset"].values[generalises].max(initial=-np.inf, where=self._has_onset())
+        short = int((self.runs_["last_step"].values[~generalises] < onset).sum())
+        if short:
+            lines.append(f"{short} of {(~generalises).sum()} controls end before step {onset:,.0f}, the last onset")
+        groups = [len(set(self.runs_["group"].values[kind].tolist())) for kind in (generalises, ~generalises)]
+        if sum(groups) > 2 and all(groups) and (least := least_p_value(*groups)) > 1 - self.level:
+            lines.append(
+                f"{groups[0]} groups that generalise against {groups[1]} of controls: with groups as units no p-value "
+                f"can be below {least:.2g}, so the p-values, of runs, hold for these groups only"
+            )
+        return lines
+
+    def _has_onset(self) -> np.ndarray:
+        return np.isfinite(self.runs_["generalisation_onset"].values[self.runs_["generalises"].values == 1])
 
     def _limits(self, recorded: RecordedRuns) -> list[str]:
         """Return notes on scores that could not be measured, or that are unreliable."""

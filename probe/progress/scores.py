@@ -11,7 +11,9 @@ from probe.progress.runs import EMPTY_CURVE, Curve, Run
 from probe.stats.inference import (
     LEAST_RUNS,
     Estimate,
+    Separation,
     change_correlation,
+    least_p_value,
     leave_one_out,
     mean_interval,
     median_interval,
@@ -19,13 +21,16 @@ from probe.stats.inference import (
     tau_b,
 )
 
+# Largest distance in dex of the observation that is read from the place of the comparison: of an observation of one run
+# (log-spaced records have 12 in a decade), and of an observation that all runs have in common.
+_NEAR, _COMMON_NEAR = 0.1, 0.25
 _NO_ESTIMATE = (np.nan, np.nan, np.nan)
 # Variables by run, and the field of Run that each comes from.
 _OF_RUN = {"fit_end": "fit_end", "generalisation_onset": "onset", "end": "end", "last_step": "last_step"}
 
 
 def run_scores(
-    runs: Sequence[Run], measures: Sequence[str], *, place: Callable[[Run], float], n_sd: float
+    runs: Sequence[Run], measures: Sequence[str], *, place: Callable[[Run], float], same_step: bool, n_sd: float
 ) -> xr.Dataset:
     """Return the scores by (run, measure); NaN and -1 if a run lacks a measure.
 
@@ -37,20 +42,31 @@ def run_scores(
         Names of the measures.
     place : callable
         Step at which a run is compared with others; NaN if it is not compared.
+    same_step : bool
+        Read all runs at the last step up to their place that all of them observed. Otherwise, read each run at its last
+        observation up to its own place.
     n_sd : float
         Half width of the noise band of :func:`probe.phases.departure`.
 
     Returns
     -------
     xarray.Dataset
-        ``measured``, ``moved`` (flags); ``monotonicity``, ``loss_levels``, ``loss_changes`` (tau-b); ``value`` at the
-        place, and ``change`` from the end of fitting to it (NaN before the end of fitting); ``onset`` (step) and
-        ``direction``; ``lead_low`` and ``lead_high``, bounds of the lead in dex, equal if both onsets were found. By
-        run: ``fit_end``, ``generalisation_onset``, ``end``, ``last_step``, ``generalises``, ``group``.
+        ``measured``, ``moved`` (flags); ``monotonicity``, ``monotonicity_common``, ``loss_levels``, ``loss_changes``
+        (tau-b); ``read_at`` (step), ``value`` at this step, and ``change`` from the end of fitting to it (NaN before
+        the end of fitting); ``onset`` (step) and ``direction``; ``lead_low`` and ``lead_high``, bounds of the lead in
+        dex, equal if both onsets were found. By run: ``fit_end``, ``generalisation_onset``, ``end``, ``last_step``,
+        ``generalises``, ``group``.
     """
-    rows = [[_of_run(run, run.curves.get(name, EMPTY_CURVE), place(run), n_sd) for name in measures] for run in runs]
+    shortest = min(run.last_step for run in runs)
+    columns = []
+    for name in measures:
+        curves = [run.curves.get(name, EMPTY_CURVE) for run in runs]
+        steps = _read_steps(runs, curves, place, same_step=same_step)
+        every = zip(runs, curves, steps, strict=True)
+        columns.append([_of_run(run, curve, step, shortest, n_sd) for run, curve, step in every])
     variables: dict[str, Any] = {
-        key: (("run", "measure"), np.array([[one[key] for one in row] for row in rows])) for key in rows[0][0]
+        key: (("run", "measure"), np.array([[one[key] for one in column] for column in columns]).T)
+        for key in columns[0][0]
     }
     variables |= {name: ("run", np.array([getattr(run, key) for run in runs])) for name, key in _OF_RUN.items()}
     variables["generalises"] = ("run", np.array([run.generalises for run in runs], dtype=np.int8))
@@ -58,16 +74,39 @@ def run_scores(
     return xr.Dataset(variables, {"run": [run.name for run in runs], "measure": list(measures)})
 
 
-def _of_run(run: Run, curve: Curve, place: float, n_sd: float) -> dict[str, Any]:
+def _read_steps(
+    runs: Sequence[Run], curves: Sequence[Curve], place: Callable[[Run], float], *, same_step: bool
+) -> np.ndarray:
+    """Return the step at which each run is read (run,); NaN if its record ends before its place, or without a step."""
+    places = np.array([place(run) for run in runs])
+    reach = np.array([at <= run.last_step for at, run in zip(places, runs, strict=True)])  # False for NaN
+    if not same_step:
+        steps = np.array([curve.before(at) for curve, at in zip(curves, places, strict=True)])
+        return np.where(reach & _is_near(steps, places, _NEAR), steps, np.nan)
+    compared = [i for i, curve in enumerate(curves) if reach[i] and len(curve.steps)]
+    observed = [set(curves[i].steps[curves[i].steps <= places[i]].tolist()) for i in compared]
+    step = max(set.intersection(*observed), default=np.nan) if observed else np.nan
+    steps = np.array([step if i in compared else np.nan for i in range(len(runs))])
+    return np.where(_is_near(steps, places, _COMMON_NEAR), steps, np.nan)
+
+
+def _is_near(steps: np.ndarray, places: np.ndarray, dex: float) -> np.ndarray:
+    """Return whether steps lie within this distance before their places; False for NaN."""
+    return np.asarray(np.log10((places + 1) / (steps + 1)) <= dex)
+
+
+def _of_run(run: Run, curve: Curve, step: float, shortest: float, n_sd: float) -> dict[str, Any]:
     inside = curve.between(run.fit_end, run.window_end if run.generalises else run.last_step)
-    value, then = (curve.until(place) if place <= run.last_step else np.nan), curve.until(run.fit_end)
+    value, then = (curve.until(step) if np.isfinite(step) else np.nan), curve.until(run.fit_end)
     return {
         "measured": np.int8(len(curve.values) > 0),
         "monotonicity": tau_b(*inside),
+        "monotonicity_common": tau_b(*curve.between(run.fit_end, shortest)),
+        "read_at": step,
         "loss_levels": _with_loss(inside, run.test_loss, changes=False),
         "loss_changes": _with_loss(inside, run.test_loss, changes=True),
         "value": value,
-        "change": value - then if place > run.fit_end else np.nan,
+        "change": value - then if step > run.fit_end else np.nan,
         **_lead_of_run(run, curve, n_sd),
     }
 
@@ -107,6 +146,8 @@ def measure_scores(one: xr.Dataset, level: float) -> dict[str, Any]:
         Coverage of the intervals; tests have the size ``1 - level``.
     """
     generalising, controls = one.isel(run=one["generalises"].values == 1), one.isel(run=one["generalises"].values == 0)
+    last_onset = generalising["generalisation_onset"].max().item()
+    horizon = np.inf if np.isnan(last_onset) else last_onset
     tau, levels, changes = (
         mean_interval(generalising[key].values, level) for key in ("monotonicity", "loss_levels", "loss_changes")
     )
@@ -115,14 +156,15 @@ def measure_scores(one: xr.Dataset, level: float) -> dict[str, Any]:
         "n_controls": int(controls["measured"].sum()),
         **_named("monotonicity", tau),
         "monotone": tau.differs,
-        "monotonicity_controls": mean_interval(controls["monotonicity"].values, level).value,
+        "monotonicity_common": mean_interval(generalising["monotonicity_common"].values, level).value,
+        "monotonicity_controls": mean_interval(controls["monotonicity_common"].values, level).value,
         **_named("loss_levels", levels),
         **_named("loss_changes", changes),
         "tracks_loss": changes.differs,
         **_separation("value", generalising, controls, level),
         **_separation("change", generalising, controls, level),
         **(lead := _lead_over_runs(generalising, level)),
-        "n_controls_moved": int((controls["moved"].values == 1).sum()),
+        "n_controls_moved": int(((controls["moved"] == 1) & (controls["onset"] <= horizon)).sum()),
         **_prediction(generalising, level, lead["leads"]),
     }
 
@@ -137,8 +179,15 @@ def _separation(kind: str, generalising: xr.Dataset, controls: xr.Dataset, level
         f"{name}_p": found.p_value,
         f"{name}_runs": found.n_runs,
         f"{name}_controls": found.n_controls,
-        f"separates_{kind}": np.int8(-1 if np.isnan(found.auc) else found.p_value <= 1 - level),
+        f"separates_{kind}": separates(found, level),
     }
+
+
+def separates(found: Separation, level: float) -> np.int8:
+    """Return the flag 1 if the p-value is at most ``1 - level``, 0 if not, -1 if no data of these numbers could be."""
+    if np.isnan(found.auc) or least_p_value(found.n_runs, found.n_controls) > 1 - level:
+        return np.int8(-1)
+    return np.int8(found.p_value <= 1 - level)
 
 
 def _lead_over_runs(generalising: xr.Dataset, level: float) -> dict[str, Any]:

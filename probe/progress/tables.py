@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 _HEAD = (
-    "measure", "runs", "trend", "in controls", "with test loss", "of changes", "AUC value", "AUC change", "lead",
-    "moved before", "controls moved", "error (runs)", "by fit_end", "constant",
+    "measure", "runs", "trend", "to common step", "in controls", "with test loss", "of changes", "AUC value",
+    "AUC change", "lead", "moved before", "controls moved", "error (runs)", "by fit_end", "constant",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def _row(one: xr.Dataset) -> tuple[str, ...]:
         f"{name} (baseline)" if one["kind"] == "baseline" else name,
         f"{runs}+{int(one['n_controls'])}",
         _estimate(one, "monotonicity"),
+        signed(one["monotonicity_common"]) if one["n_controls"] else "-",
         signed(one["monotonicity_controls"]),
         signed(one["loss_levels"]),
         _estimate(one, "loss_changes"),

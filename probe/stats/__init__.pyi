@@ -12,6 +12,7 @@ from .inference import (
     Estimate as Estimate,
     Separation as Separation,
     change_correlation as change_correlation,
+    least_p_value as least_p_value,
     leave_one_out as leave_one_out,
     mean_interval as mean_interval,
     median_interval as median_interval,

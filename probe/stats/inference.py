@@ -3,6 +3,7 @@
 The run is the unit of all intervals; no interval is over the steps of a run.
 """
 
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -264,6 +265,36 @@ def separation(runs: ArrayLike, controls: ArrayLike, *, level: float = 0.95) -> 
     else:
         p = _permutation_p(np.rint(2 * ranks).astype(int), m)
     return Separation(auc, *_newcombe(auc, m, n, level), p, m, n)
+
+
+def least_p_value(m: int, n: int) -> float:
+    """Return the least two-sided p-value that a permutation test of ``m`` against ``n`` units can reach.
+
+    Of the C(m + n, m) assignments of the labels, the two extreme ones are the least likely result. Compare it with the
+    size of a test before the test: 2 against 2 units reach 1/3, 3 against 3 reach 0.1, and 4 against 4 reach 0.029. If
+    it is larger than the size, no data can reject the hypothesis, and the comparison is undecided.
+
+    Parameters
+    ----------
+    m, n : int
+        Numbers of units in both groups.
+
+    Returns
+    -------
+    float
+        1 if a group is empty.
+
+    See Also
+    --------
+    separation : The test itself.
+
+    Examples
+    --------
+    >>> from probe.stats import least_p_value
+    >>> print([round(least_p_value(n, n), 3) for n in (1, 2, 3, 4)])
+    [1.0, 0.333, 0.1, 0.029]
+    """
+    return min(1.0, 2 / comb(m + n, m)) if m and n else 1.0
 
 
 def _permutation_p(ranks: np.ndarray, m: int) -> float:

@@ -3,6 +3,7 @@ from .acceptance import (
     accept as accept,
     as_markdown as as_markdown,
     as_text as as_text,
+    draw_figure as draw_figure,
     find_papers as find_papers,
     judge as judge,
     overall as overall,
@@ -21,9 +22,12 @@ from .verdicts import (
     CONFIRMED as CONFIRMED,
     NOT_CONFIRMED as NOT_CONFIRMED,
     UNDECIDED as UNDECIDED,
+    Reading as Reading,
     Verdict as Verdict,
     by_prediction as by_prediction,
+    by_separation as by_separation,
     by_share as by_share,
+    of_difference as of_difference,
     of_interval as of_interval,
 )
 

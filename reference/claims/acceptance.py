@@ -44,16 +44,15 @@ class Judgement:
 def overall(findings: Sequence[Finding]) -> str:
     """Return one verdict for several findings; "-" if there are none.
 
-    A claim that fails on some runs is not confirmed. A claim that holds on all runs is confirmed, unless a control
-    shows the same. Then the observation does not separate runs that generalise from runs that do not.
+    A claim that fails on some runs is not confirmed. A claim that holds on all runs is confirmed. A comparison of runs
+    with controls is a finding of its own, see `by_separation`.
     """
     if not findings:
         return "-"
-    words = [finding.verdict.word for finding in findings if not finding.control]
+    words = {finding.verdict.word for finding in findings}
     if NOT_CONFIRMED in words:
         return NOT_CONFIRMED
-    in_control = any(finding.verdict.word == CONFIRMED for finding in findings if finding.control)
-    return CONFIRMED if words and set(words) == {CONFIRMED} and not in_control else UNDECIDED
+    return CONFIRMED if words == {CONFIRMED} else UNDECIDED
 
 
 def find_papers(paper_id: str | None = None) -> list[Paper]:

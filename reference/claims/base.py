@@ -19,13 +19,10 @@ class Finding:
         The runs that were judged. The name of our configuration comes first.
     verdict : Verdict
         The verdict on these runs.
-    control : bool
-        Whether these runs are controls. Controls do not generalise and should not show the effect.
     """
 
     runs: str
     verdict: Verdict
-    control: bool = False
 
 
 @dataclass(frozen=True)

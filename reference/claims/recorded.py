@@ -8,6 +8,7 @@ import xarray as xr
 
 import probe
 from probe import PhaseDetector
+from reference.claims.verdicts import Reading
 
 REFERENCE = Path(__file__).parent.parent
 RESULTS = REFERENCE / "results"
@@ -32,8 +33,9 @@ class RecordedRuns:
 
     @cached_property
     def probes(self) -> xr.Dataset:
-        """Measurements by probes (run, step, split, layer)."""
-        return _with_runs(probe.load(self.path.with_name(f"{self.path.name}-probes.nc")))
+        """Measurements by probes (run, step, split, layer); those of the demo are in the file of the curves."""
+        file = self.path.with_name(f"{self.path.name}-probes.nc")
+        return _with_runs(probe.load(file)) if file.exists() else self.curves
 
     @cached_property
     def markers(self) -> xr.Dataset:
@@ -105,9 +107,37 @@ def around(curves: xr.DataArray, step: np.ndarray) -> np.ndarray:
     return np.array(means)
 
 
-def last(curves: xr.DataArray) -> np.ndarray:
-    """Return the mean (run,) of the last three observations of curves (run, step)."""
-    return np.array([np.mean(row[np.isfinite(row)][-3:]) for row in curves.values])
+def last(curves: xr.DataArray) -> Reading:
+    """Return the mean of the last three observations of each run, and the step of the last one."""
+    known = [np.flatnonzero(np.isfinite(row))[-3:] for row in curves.values]
+    means = [np.mean(row[at]) for row, at in zip(curves.values, known, strict=True)]
+    return Reading(np.array(means), np.array([float(curves["step"].values[at[-1]]) for at in known]))
+
+
+def at_common_steps(*groups: xr.DataArray) -> list[xr.DataArray]:
+    """Return the curves (run, step) at the steps that every run of every group observed.
+
+    With fewer than three such steps, the curves are returned unchanged. `by_separation` refuses to compare them.
+    """
+    observed = [one["step"].values[np.isfinite(one.values).all(0)] for one in groups]
+    steps = sorted(set.intersection(*(set(one.tolist()) for one in observed)))
+    return [one.sel(step=steps) for one in groups] if len(steps) >= 3 else list(groups)
+
+
+def change_after_fit(curves: xr.DataArray, fitted: np.ndarray, *, until: xr.DataArray | None = None) -> Reading:
+    """Return the change of each run from the end of fitting to the end of its record.
+
+    Parameters
+    ----------
+    curves
+        Curves (run, step).
+    fitted
+        End of fitting of each run.
+    until
+        Curves of which the end is read, from `at_common_steps`. By default, all of ``curves``.
+    """
+    end = last(curves if until is None else until)
+    return Reading(end.values - around(curves, fitted[: len(curves)]), end.steps)
 
 
 def times(markers: xr.Dataset, name: str | None = None) -> np.ndarray:

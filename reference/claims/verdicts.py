@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from probe.stats import least_p_value, separation
+
+SIZE = 0.05  # of all tests
 CONFIRMED, NOT_CONFIRMED, UNDECIDED = "confirmed", "not confirmed", "undecided"
 
 
@@ -15,6 +18,24 @@ class Verdict(NamedTuple):
 
     word: str
     numbers: str
+
+
+class Reading(NamedTuple):
+    """One number for each run (or each task), and the step at which it was read.
+
+    Attributes
+    ----------
+    values, steps : array of shape (run,)
+        NaN for a value that is missing. The step is that of the last observation that the value uses.
+    """
+
+    values: np.ndarray
+    steps: np.ndarray
+
+    @property
+    def at(self) -> str:
+        """Return the steps as text."""
+        return " and ".join(f"{step:,.0f}" for step in np.unique(self.steps[np.isfinite(self.steps)])) or "no step"
 
 
 def by_share(holds: Sequence[bool | None], what: str) -> Verdict:
@@ -73,6 +94,60 @@ def by_prediction(values: ArrayLike, low: float, high: float, what: str) -> Verd
         return Verdict(NOT_CONFIRMED, numbers)
     inside = low <= mean - wide and mean + wide <= high
     return Verdict(CONFIRMED if inside and not lost else UNDECIDED, numbers)
+
+
+def by_separation(larger: Reading, smaller: Reading, what: str, *, auc: float = 0.5) -> Verdict:
+    """Judge whether the values of the first group are larger than those of the second group.
+
+    This is the only comparison of groups in the verdicts. It refuses, with the verdict undecided and the reason, in
+    three cases:
+
+    1. The groups were read at different steps. A curve that changes over time differs then without any effect.
+    2. A value is missing. Values are not missing at random: a run without an event had too short a record.
+    3. The groups are too small: no permutation test of these numbers of units can reach .05. Seeds are units for a
+       statement about two tasks, and tasks are units for a statement about tasks. So two tasks against two are always
+       undecided (1/3), however many seeds they have.
+
+    Confirmed if the exact two-sided p-value is at most .05 and the area under the ROC curve (AUC) is larger than
+    ``auc``. Not confirmed if the 90 % interval of the AUC lies below ``auc``. Undecided otherwise.
+
+    Parameters
+    ----------
+    larger, smaller
+        Values and steps of both groups.
+    what
+        Description of the values, for the numbers.
+    auc
+        Least area under the ROC curve.
+    """
+    m, n = len(larger.values), len(smaller.values)
+    found = separation(larger.values, smaller.values, level=0.9)
+    medians = " against ".join(f"{np.median(group.values):+.3g}" for group in (larger, smaller))
+    numbers = f"{what}: AUC {found.auc:.2f}, p {found.p_value:.3f}, median {medians} ({m} and {n})"
+    if len(np.unique(np.concatenate([larger.steps, smaller.steps]))) != 1:
+        return Verdict(UNDECIDED, f"{what}: not compared, read at different steps: {larger.at} against {smaller.at}")
+    if lost := m + n - found.n_runs - found.n_controls:
+        return Verdict(UNDECIDED, f"{what}: not compared, {lost} of {m + n} values are missing")
+    if least_p_value(m, n) > SIZE:
+        why = f"; undecided: {m} against {n} cannot reach p {SIZE:g} (least {least_p_value(m, n):.2f})"
+        return Verdict(UNDECIDED, numbers + why)
+    if found.p_value <= SIZE and found.auc > auc:
+        return Verdict(CONFIRMED, numbers)
+    return Verdict(NOT_CONFIRMED if found.upper < auc else UNDECIDED, numbers)
+
+
+def of_difference(first: ArrayLike, second: ArrayLike, low: float, high: float, what: str) -> Verdict:
+    """Judge the difference of two means against the range from ``low`` to ``high``, by Welch's 90 % interval.
+
+    Undecided if a value is missing, or if a group has fewer than three values.
+    """
+    a, b = (np.asarray(values, dtype=float) for values in (first, second))
+    if lost := int(np.isnan(a).sum() + np.isnan(b).sum()):
+        return Verdict(UNDECIDED, f"{what}: not compared, {lost} of {len(a) + len(b)} values are missing")
+    if min(len(a), len(b)) < 3:
+        return Verdict(UNDECIDED, f"{what}: {len(a)} and {len(b)} seeds: too few")
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
+    return of_interval(float(a.mean() - b.mean()), float(interval.low), float(interval.high), low, high, what)
 
 
 def of_interval(value: float, lower: float, upper: float, low: float, high: float, what: str) -> Verdict:

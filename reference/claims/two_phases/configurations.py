@@ -3,8 +3,17 @@
 COINCIDE = 0.25  # dex, a factor of 1.8: the paper gives times as powers of ten or halves between
 PAPER_RUNS = {"division": "paper-division", "s5": "paper-s5"}  # published task -> our configuration
 DIVISION_RUNS = ("division-97", "subtraction-96")  # tables that are division, and that the model learns
-CONTROLS = ("control-shuffled", "control-few")  # the model fits them and should not generalise
+CONTROLS = ("control-shuffled", "control-few")  # the model fits them and cannot generalise
+UNITS = "division-96"  # the model fits it and does not generalise: test accuracy stays below .6
 ALL_ESTIMATORS = ("division-59", "paper-division-kept")  # every estimator, all inputs, weight histograms
 ALL_ESTIMATORS_CONTROL = "control-59"  # control of the first of them
-NOT_LEARNT = (*CONTROLS, "division-96", ALL_ESTIMATORS_CONTROL)  # fitted; test accuracy stays below .6
+# Runs that learn, and a control with the same model and optimiser. Both are read at their last common step.
+COMPARED = (
+    ("paper-division", "control-shuffled"),
+    *((name, control) for name in DIVISION_RUNS for control in (*CONTROLS, UNITS)),
+    (ALL_ESTIMATORS[0], ALL_ESTIMATORS_CONTROL),
+)
+# The same with tasks as units: tasks that are learnt, and tasks that are not.
+TASKS = ((("paper-division",), ("control-shuffled",)), (DIVISION_RUNS, (*CONTROLS, UNITS)))
+DEMO = "demo"  # one seed, the only recording with random points of the input space
 HISTOGRAM, EMBEDDING = "weight_histogram_entropy", "tokens.weight"  # the x coordinate of the published plane

@@ -9,13 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probe.phases import estimates_of
+from reference.claims.recorded import at_common_steps
 from reference.claims.two_phases.configurations import (
     ALL_ESTIMATORS,
     ALL_ESTIMATORS_CONTROL,
     CONTROLS,
+    DIVISION_RUNS,
     EMBEDDING,
     HISTOGRAM,
     PAPER_RUNS,
+    UNITS,
 )
 from reference.claims.two_phases.evidence import Evidence
 
@@ -24,6 +27,7 @@ _CURVES = {
     "test_accuracy": "test accuracy",
     "test_loss": "test loss (nats)",
 }
+_LEARNT = ("paper-division", *DIVISION_RUNS)
 _COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#444444"}
 _OURS, _WEIGHTS, _FITTED = "#2b6ca3", "#3d8b4f", "#888888"
 _FIRST_STEP = 100  # before this step, the layers leave their initial state and the information jumps
@@ -47,9 +51,18 @@ def draw_curves(evidence: Evidence) -> Figure:
 
 
 def draw_information(evidence: Evidence) -> Figure:
-    """Draw I(T+n;X) above the paper's weight histograms, for runs that generalise and for controls."""
-    names = ("paper-division", "division-97", "subtraction-96", "s5-fast", *CONTROLS)
-    figure, axes = plt.subplots(2, len(names), figsize=(2.9 * len(names), 5.4), layout="constrained", sharex="col")
+    """Draw I(T+n;X) above the paper's weight histograms, for runs that generalise and for controls.
+
+    All columns but the last two have one range of steps, so that the ends of the records are visible. A dashed line is
+    the last step that the runs and the shortest controls have in common.
+    """
+    names = (*_LEARNT, UNITS, *CONTROLS, ALL_ESTIMATORS[0], ALL_ESTIMATORS_CONTROL)
+    controls = (UNITS, *CONTROLS, ALL_ESTIMATORS_CONTROL)
+    figure, axes = plt.subplots(2, len(names), figsize=(2.4 * len(names), 5.4), layout="constrained", sharex="col")
+    where = {"split": "train", "layer": evidence.ours(UNITS).layers()[-1]}
+    every = [evidence.ours(name).measured("information_x", **where) for name in (*_LEARNT, UNITS, *CONTROLS)]
+    common = at_common_steps(*every)[0]["step"].values[-1]
+    last = max(one["step"].values[-1] for one in every)
     for column, name in zip(axes.T, names, strict=True):
         one = evidence.ours(name)
         for split in ("train", "test"):
@@ -60,7 +73,10 @@ def draw_information(evidence: Evidence) -> Figure:
         for ax in column:
             ax.set_xscale("log")
             _mark_fitted(ax, one.fitted)
-        column[0].set_title(f"{'control: ' if name in CONTROLS else ''}{name}", fontsize=9)
+            if not name.endswith("59"):
+                ax.axvline(common, color=_FITTED, lw=0.8, ls="--")
+                ax.set_xlim(_FIRST_STEP, 1.2 * last)
+        column[0].set_title(f"{'control: ' if name in controls else ''}{name.removeprefix('control-')}", fontsize=9)
         column[1].set_xlabel("step")
     axes[0, 0].set_ylabel("bits, last block")
     axes[1, 0].set_ylabel("bits, embedding weights")

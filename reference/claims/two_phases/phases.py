@@ -4,14 +4,25 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
-from scipy.stats import mannwhitneyu, t
+from scipy.stats import t
 
+from probe import PhaseDetector
 from probe.stats import log_bounds
 from reference.claims.base import Finding
 from reference.claims.recorded import distances, log_times, times
 from reference.claims.two_phases.configurations import COINCIDE, DIVISION_RUNS, PAPER_RUNS
 from reference.claims.two_phases.evidence import Evidence
-from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
+from reference.claims.verdicts import (
+    CONFIRMED,
+    NOT_CONFIRMED,
+    UNDECIDED,
+    Reading,
+    Verdict,
+    by_prediction,
+    by_separation,
+    by_share,
+    of_interval,
+)
 
 _SHARE = "log10 of the share"
 
@@ -152,22 +163,20 @@ def our_longer(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _compare(what: str, first: np.ndarray, second: np.ndarray) -> Verdict:
-    """Judge whether the values of the first group are larger, by the test of Mann and Whitney."""
-    a, b = first[np.isfinite(first)], second[np.isfinite(second)]
-    if len(a) < 3 or len(b) < 3:
-        return Verdict(UNDECIDED, f"{what}: {len(a)} and {len(b)} seeds with both ends")
-    larger, smaller = (mannwhitneyu(a, b, alternative=way).pvalue for way in ("greater", "less"))
-    word = CONFIRMED if larger < 0.05 else NOT_CONFIRMED if smaller < 0.05 else UNDECIDED
-    return Verdict(word, f"{what}: median {np.median(a):,.3g} against {np.median(b):,.3g}, p {larger:.3f}")
+    """Judge whether the times of the first group are larger. A time has no step at which it is read."""
+    larger, smaller = (Reading(values, np.zeros(len(values))) for values in (first, second))
+    return by_separation(larger, smaller, what)
 
 
 # -- reproduction of the published run -----------------------------------------------------------------------------
 
 
 def reproduced(evidence: Evidence) -> Iterator[Finding]:
-    """Judge whether the times of the published runs lie among ours."""
+    """Judge whether the times of the published runs lie among ours, read at the steps of the published points."""
     for task, name in PAPER_RUNS.items():
-        published, ours = evidence.published_markers[task], evidence.ours(name).markers
+        published = evidence.published_markers[task]
+        thinned = at_published_steps(evidence.ours(name).curves, evidence.published[task])
+        ours = PhaseDetector(train_accuracy="train_batch_accuracy").fit(thinned).markers_
         for marker in ("fit_end", "descent_onset", "end"):
             value = published.sel(marker=marker)["step"].item()
             if not np.isfinite(value):
@@ -177,13 +186,28 @@ def reproduced(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(f"{name}, {marker}", _same_run(logs))
 
 
+def at_published_steps(curves: xr.Dataset, points: xr.Dataset) -> xr.Dataset:
+    """Return each curve at the steps at which the published curve has points, up to the end of our record.
+
+    A rule that needs three observations in a row depends on their distance: on all of our evaluations, S5 is fitted .12
+    dex earlier than on the published steps.
+    """
+    last, found = curves["step"].values[-1], {}
+    for name, published in points.data_vars.items():
+        steps = published.dropna("step")["step"].sel(step=slice(None, last))
+        found[name] = curves[name].sel(step=steps)
+    return xr.Dataset(found)
+
+
 def _same_run(logs: np.ndarray) -> Verdict:
     """Judge whether the published time lies in the prediction interval of ours, and whether this is narrow."""
     known = logs[np.isfinite(logs)]
+    lost = len(logs) - len(known)
     if len(known) < 3:
         return Verdict(UNDECIDED, f"{len(known)} seeds have it")
     half = t.ppf(0.95, len(known) - 1) * known.std(ddof=1) * np.sqrt(1 + 1 / len(known))
     numbers = f"ours over published: {known.mean():+.2f} dex, a further seed within {half:.2f} ({len(known)} seeds)"
+    numbers += f", {lost} without a value" if lost else ""
     if abs(known.mean()) > half:
         return Verdict(NOT_CONFIRMED, numbers)
-    return Verdict(CONFIRMED if half <= 0.3 else UNDECIDED, numbers)
+    return Verdict(CONFIRMED if half <= 0.3 and not lost else UNDECIDED, numbers)

@@ -7,20 +7,26 @@ import xarray as xr
 
 from probe.phases import estimates_of, fixed_point, top_inside
 from reference.claims.base import Finding
-from reference.claims.recorded import around, last, log_times
+from reference.claims.recorded import around, at_common_steps, change_after_fit, log_times
 from reference.claims.two_phases.configurations import (
     ALL_ESTIMATORS,
     ALL_ESTIMATORS_CONTROL,
     COINCIDE,
-    CONTROLS,
     DIVISION_RUNS,
     EMBEDDING,
     HISTOGRAM,
-    NOT_LEARNT,
     PAPER_RUNS,
 )
 from reference.claims.two_phases.evidence import PUBLISHED_PLANE, Evidence
-from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, of_interval
+from reference.claims.verdicts import (
+    CONFIRMED,
+    NOT_CONFIRMED,
+    UNDECIDED,
+    Verdict,
+    by_prediction,
+    by_separation,
+    of_interval,
+)
 
 EARLY = 100.0  # before this step, the layers leave their initial state
 _FRESH_SD = 0.016  # bits, standard deviation of the histogram entropy over initial embeddings
@@ -43,18 +49,14 @@ def published_fall(_: Evidence) -> Iterator[Finding]:
         yield Finding(f"{task}, weight histograms", Verdict(word, f"{plane.top} to {plane.last} bits"))
 
 
-def _changes(curves: xr.DataArray, start: np.ndarray, end: np.ndarray | None = None) -> np.ndarray:
-    """Return the change (run,) between two steps of each run; without an end, to the end of the record."""
-    return (last(curves) if end is None else around(curves, end)) - around(curves, start)
-
-
 def rise_while_fitting(evidence: Evidence) -> Iterator[Finding]:
     """Judge the rise of I(T;X) and I(T;Y) of the last block until the training set is fitted."""
     for name in (*PAPER_RUNS.values(), *DIVISION_RUNS):
         one = evidence.ours(name)
         for variable in ("information_x", "information_y"):
             early = np.full(len(one.fitted), EARLY)
-            gains = _changes(one.measured(variable, split="train", layer=one.layers()[-1]), early, one.fitted)
+            curves = one.measured(variable, split="train", layer=one.layers()[-1])
+            gains = around(curves, one.fitted) - around(curves, early)
             yield Finding(f"{name}, {variable}", by_prediction(gains, 0, np.inf, "bits"))
 
 
@@ -64,34 +66,57 @@ def flat_after(evidence: Evidence) -> Iterator[Finding]:
         one = evidence.ours(name)
         where = {"split": "train", "layer": one.layers()[-1]}
         flat = 0.1 * float(one.probes["information_y_ceiling"].sel(where).max())
-        gains = _changes(one.measured("information_y", **where), one.fitted)
-        yield Finding(name, by_prediction(gains, -flat, flat, "bits"))
+        gains = change_after_fit(one.measured("information_y", **where), one.fitted)
+        yield Finding(name, by_prediction(gains.values, -flat, flat, f"bits to step {gains.at}"))
 
 
 def fall(evidence: Evidence) -> Iterator[Finding]:
     """Judge the fall of I(T;X) of the last block after fitting, and that of the entropy of the weight histogram."""
-    for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, "division-96", "s5-fast", *CONTROLS):
+    for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast", ALL_ESTIMATORS[0]):
         one = evidence.ours(name)
         for split in ("train", "test"):
-            falls = _changes(one.measured("information_x", split=split, layer=one.layers()[-1]), one.fitted)
-            verdict = by_prediction(falls, -np.inf, 0, "bits")
-            yield Finding(f"{name}, last block, {split}", verdict, name in NOT_LEARNT)
-    for name in (*ALL_ESTIMATORS, *DIVISION_RUNS, "s5-fast", *NOT_LEARNT):
+            curves = one.measured("information_x", split=split, layer=one.layers()[-1])
+            yield Finding(f"{name}, last block, {split}", _falls(curves, one.fitted))
+    for name in (*ALL_ESTIMATORS, *DIVISION_RUNS, "s5-fast"):
         one = evidence.ours(name)
-        falls = _changes(one.measured(HISTOGRAM, parameter=EMBEDDING), one.fitted)
-        verdict = by_prediction(falls, -np.inf, 0, "bits")
-        yield Finding(f"{name}, weight histogram", verdict, name in NOT_LEARNT)
+        yield Finding(f"{name}, weight histogram", _falls(one.measured(HISTOGRAM, parameter=EMBEDDING), one.fitted))
+
+
+def _falls(curves: xr.DataArray, fitted: np.ndarray) -> Verdict:
+    """Judge the fall of curves (run, step) from the end of fitting to the end of the record."""
+    found = change_after_fit(curves, fitted)
+    return by_prediction(found.values, -np.inf, 0, f"bits to step {found.at}")
 
 
 def fall_by_estimator(evidence: Evidence) -> Iterator[Finding]:
     """Judge the fall of I(T;X) of the last block by each estimator and noise, on training, test and all inputs."""
-    for name in (*ALL_ESTIMATORS, ALL_ESTIMATORS_CONTROL):
-        one = evidence.ours(name)
-        for estimator, curves in estimates_of(one.probes).items():
-            for split in ("train", "test", "all"):
-                curve = curves.sel(split=split, layer=one.layers()[-1]).transpose("run", "step")
-                verdict = by_prediction(_changes(curve, one.fitted), -np.inf, 0, "bits")
-                yield Finding(f"{name}, {estimator}, {split}", verdict, name in NOT_LEARNT)
+    for name in ALL_ESTIMATORS:
+        for label, curves in _estimates(evidence, name).items():
+            yield Finding(f"{name}, {label}", _falls(curves, evidence.ours(name).fitted))
+
+
+def fall_against_control(evidence: Evidence) -> Iterator[Finding]:
+    """Compare the fall of I(T;X) by each estimator with that in the control, at the last common step."""
+    name, control = ALL_ESTIMATORS[0], ALL_ESTIMATORS_CONTROL
+    runs, controls = _estimates(evidence, name), _estimates(evidence, control)
+    for label, curves in runs.items():
+        ends = at_common_steps(controls[label], curves)
+        larger, smaller = (
+            change_after_fit(one, evidence.ours(config).fitted, until=end)
+            for one, config, end in zip((controls[label], curves), (control, name), ends, strict=True)
+        )
+        verdict = by_separation(larger, smaller, f"bits to step {smaller.at}, control against runs", auc=0.9)
+        yield Finding(f"{name} against {control}, {label}", verdict)
+
+
+def _estimates(evidence: Evidence, name: str) -> dict[str, xr.DataArray]:
+    """Return I(T;X) of the last block (run, step) by each estimator on each set of inputs."""
+    one = evidence.ours(name)
+    return {
+        f"{estimator}, {split}": curves.sel(split=split, layer=one.layers()[-1]).transpose("run", "step")
+        for estimator, curves in estimates_of(one.probes).items()
+        for split in ("train", "test", "all")
+    }
 
 
 # -- steps of the maxima -------------------------------------------------------------------------------------------

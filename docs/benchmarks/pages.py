@@ -1,0 +1,90 @@
+"""Make all pages and figures that show numbers of the recordings: `python docs/benchmarks/pages.py`.
+
+Give the command after each change of a rule, a claim or a recording. It reads reference/results and reference/paper. It
+writes into docs/: the verdicts, settings and experiments of the results page, the tables of the progress page, the
+markers of the published curves, and the figures of these pages. It takes about 1.5 minutes on one CPU core.
+
+`--check` writes nothing. It prints the lines that differ from the committed pages, and ends with exit code 1 if words
+differ, or numbers by more than rounding. `--null-law` also simulates the null law of the test of a second phase again
+(`second_phase_table.py`, minutes). This law depends on no recording.
+"""
+
+import argparse
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import published_curve
+import published_markers
+import results_page
+import scorecard
+
+DOCS = Path(__file__).parents[1]
+RESULTS = DOCS.parent / "reference" / "results"
+CURVES = {  # figure: arguments of published_curve.py
+    "paper-division-2500": ("paper-division.nc", "--until", "2500"),
+    "paper-s5": ("paper-s5.nc", "--task", "s5"),
+}
+_NUMBER = re.compile(r"\d[\d,]*\.?\d*")
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page, made from the recordings."""
+    progress = DOCS / "progress.md"
+    return {
+        DOCS / "published_markers.md": published_markers.page() + "\n",
+        **{DOCS / paper.page: results_page.made(paper) for paper in results_page.find_papers()},
+        progress: scorecard.made(progress.read_text(encoding="utf-8")),
+    }
+
+
+def draw_figures() -> None:
+    """Draw the figures of these pages into docs/images."""
+    for paper in results_page.find_papers():
+        results_page.draw_figures(paper)
+    for name, (file, *arguments) in CURVES.items():
+        published_curve.main([str(RESULTS / file), *arguments, "--out", str(DOCS / "images" / f"{name}.png")])
+
+
+def differences(committed: str, made: str) -> list[str]:
+    """Return the lines whose words differ, or whose numbers differ by more than rounding."""
+    old, new = committed.splitlines(), made.splitlines()
+    if len(old) != len(new):
+        return [f"{len(old)} lines instead of {len(new)}"]
+    return [f"- {a}\n+ {b}" for a, b in zip(old, new, strict=True) if not same(a, b)]
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether the words are equal, and the numbers up to rounding, which depends on the version of scipy."""
+    if _NUMBER.sub("#", one) != _NUMBER.sub("#", other):
+        return False
+    a, b = ([float(n.replace(",", "")) for n in _NUMBER.findall(text)] for text in (one, other))
+    return bool(np.allclose(a, b, rtol=0.01, atol=0.011))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with the committed pages and write nothing")
+    parser.add_argument("--null-law", action="store_true", help="simulate the null law of the second phase first")
+    args = parser.parse_args()
+    if args.null_law:
+        sys.argv = [sys.argv[0]]
+        runpy.run_path(str(Path(__file__).with_name("second_phase_table.py")), run_name="__main__")
+    changed = False
+    for page, text in pages().items():
+        found = differences(page.read_text(encoding="utf-8"), text)
+        changed |= bool(found)
+        print(f"{page.name}: {len(found)} lines differ", *found, sep="\n")
+        if not args.check:
+            page.write_text(text, encoding="utf-8")
+    if not args.check:
+        draw_figures()
+    return int(args.check and changed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
