@@ -519,7 +519,7 @@ class Odd(nn.Module):
         ("aside", "got 'aside', which changes nothing in the output"),
         ("unused", "layer 'unused', got a layer that does not fire"),
         ("rounded", "floating-point numbers in layer 'rounded', got a layer that holds integers"),
-        ("turned", r"Expected one row for each of 12 inputs, got layer 'turned' of shape \(6, 12\)"),
+        ("turned", r"Expected one row for each of 2 inputs, got layer 'turned' of shape \(6, 2\)"),
     ],
 )
 def test_layer_that_no_line_goes_through_is_an_error(layer: str, message: str) -> None:

@@ -5,9 +5,9 @@ A :class:`Link` leads from a site to the next call of a module that receives its
 - The module is called with the value as its only argument.
 - The module contains the site and returns the value unchanged.
 
-Any other use of the value (a residual sum, a function, a second argument) gives no link. An *entry* leads from a call to
-the first call inside it, if both receive the same value as their only argument. Calls have the names of their sites, see
-:mod:`probe.forward.calls`.
+Any other use of the value (a residual sum, a function, a second argument) gives no link. An *entry* leads from a call
+to the first call inside it, if both receive the same value as their only argument. Calls have the names of their sites,
+see :mod:`probe.forward.calls`.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence

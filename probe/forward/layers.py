@@ -26,6 +26,7 @@ Layers = str | re.Pattern[str] | type | Callable[[str, nn.Module], bool] | Itera
 ACTIVATION_MODULES: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid,
+    nn.Threshold, nn.GLU, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink,
 )  # fmt: skip
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -152,11 +153,11 @@ def select_layers(model: nn.Module, layers: Layers = None, sites: Sequence[str] 
         raise ValueError("Expected at least one layer, got layers=[]; pass layers=None for the default layers")
     chosen: set[str] = set()
     for item in items:
-        matched = _named_call(modules, item, sites) or _matching(modules, item)
+        matched = [site for name in _matching(modules, item) for site in calls.get(name, [name])]
+        matched = matched or _named_site(modules, item, sites)
         if not matched:
             raise ValueError(_no_layer_message(modules, item, sites))
-        for name in matched:
-            chosen.update(calls.get(name, [name]))
+        chosen.update(matched)
     order = dict.fromkeys([*sites, INPUT, *modules, OUTPUT])
     return [name for name in order if name in chosen]
 
@@ -171,9 +172,9 @@ def _calls(modules: Mapping[str, nn.Module], sites: Sequence[str]) -> dict[str, 
     return found
 
 
-def _named_call(modules: Mapping[str, nn.Module], item: Any, sites: Sequence[str]) -> list[str]:
-    """Return the visited site that a name stands for, if it is no layer."""
-    call = call_of(item, modules) if isinstance(item, str) and item not in modules else None
+def _named_site(modules: Mapping[str, nn.Module], item: Any, sites: Sequence[str]) -> list[str]:
+    """Return the visited site that a name stands for."""
+    call = call_of(item, modules) if isinstance(item, str) else None
     site = item if call is None else call_name(*call, modules)
     return [site] if site in sites else []
 
@@ -203,16 +204,18 @@ def _glob_to_regex(pattern: str) -> str:
 
 
 def _no_layer_message(modules: Mapping[str, nn.Module], item: Any, sites: Sequence[str]) -> str:
-    names = list(dict.fromkeys([*modules, *(site for site in sites if call_of(site, modules))]))
-    similar = difflib.get_close_matches(item, names, n=5, cutoff=0.4) if isinstance(item, str) else []
-    if similar:
-        advice = f"choose one of the similar names: {', '.join(similar)}"
-    elif names:
-        listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-        advice = f"choose one of: {listed}"
-    else:
-        advice = "pass layers=OUTPUT to measure the output, since this model has no submodules"
+    names = list(dict.fromkeys([*modules, *sites]))
+    advice = "pass layers=OUTPUT to measure the output, since this model has no submodules"
+    if names:
+        advice = advised_names(item if isinstance(item, str) else "", names)
     return f"Expected layers= to select layers of this model, got {item!r}, which selects no layer; {advice}"
+
+
+def advised_names(name: str, names: Sequence[str]) -> str:
+    """Return the advice to choose names similar to this one, or else any of the names."""
+    if similar := difflib.get_close_matches(name, names, n=5, cutoff=0.4):
+        return f"choose one of the similar names: {', '.join(similar)}"
+    return f"choose one of: {', '.join(names[:20])}" + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
 def default_layers(model: nn.Module, functional: Sequence[str] = (), visited: Set[str] | None = None) -> list[str]:

@@ -30,19 +30,10 @@ class RowBuffer:
         self._used = 0
         # Rows that do not fit into the tensor. A callable reduction can return another number or shape of rows.
         self._overflow: list[Tensor] = []
-        self._last = -1, 0, 0  # first input of the last block; rows used and overflow before this block
 
     def add(self, rows: Tensor, block: range) -> None:
-        """Append the rows of a block of inputs. If the block is the last one again, replace its rows."""
-        first, used, overflow = self._last
-        if block.start == first:
-            self._used = used
-            del self._overflow[overflow:]
-            if self.blocks == 1:
-                self._tensor = None  # the new rows can have another shape
-        else:
-            self._last = block.start, self._used, len(self._overflow)
-            self.blocks += 1
+        """Append the rows of the next block of inputs."""
+        self.blocks += 1
         tensor, n = self._tensor, rows.shape[0]
         if tensor is None and len(block) == self._n_inputs:
             self._tensor, self._used = rows.to(self._device or rows.device, copy=True), n

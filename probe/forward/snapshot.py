@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from probe.errors import warn_user
 from probe.forward.data import Batch
-from probe.forward.layers import INPUT, OUTPUT, Layers, default_layers, select_layers
+from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_layers, select_layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
 from probe.forward.runner import Runner
@@ -236,8 +236,8 @@ class Snapshot:
         rows : LongTensor of shape (n,), optional
             Indices of the inputs, also repeated ones. Default: all inputs.
         edit : {site: function(output, positions) -> output}, optional
-            Replaces the value of a site. ``positions`` are the indices of its rows in ``rows``. The pass stops after
-            the last requested layer.
+            Replaces the value of a site, in the call that it names. ``positions`` are the indices of its rows in
+            ``rows``. The pass stops after the last requested layer.
         group
             Number of consecutive rows that stay in one forward pass, so that a callable ``reduce`` receives them
             together.
@@ -253,6 +253,7 @@ class Snapshot:
         """
         if OUTPUT in layers:
             self.trace.check_output(reduce)
+        self._check_edits(edit or ())
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
             self.run_shared_pass()
@@ -271,7 +272,7 @@ class Snapshot:
         sites: Sequence[str],
         *,
         rows: Tensor,
-        reduce: Reduce | Scored = None,
+        reduce: Reduce | Scored | Mapping[str, Reduce | Scored] = None,
         group: int = 1,
         batch_size: int | None = None,
     ) -> dict[str, Tensor]:
@@ -295,7 +296,7 @@ class Snapshot:
         rows : LongTensor of shape (n,)
             Indices of the inputs to which the values belong. If the whole model runs, it runs on these inputs.
         reduce, group
-            See :meth:`outputs`.
+            See :meth:`outputs`. Several sites can have several reductions: ``{site: reduction}``.
         batch_size
             Number of rows in one forward pass. Default: that of the snapshot.
 
@@ -309,9 +310,10 @@ class Snapshot:
         outputs : Run the whole model, with or without edits.
         has_suffix : Test whether only later modules run.
         """
+        reductions = reduce if isinstance(reduce, Mapping) else dict.fromkeys(sites, reduce)
         if OUTPUT in sites:
-            self.trace.check_output(reduce)
-        taps = [Tap(later, reduce) for later in sites]
+            self.trace.check_output(reductions[OUTPUT])
+        taps = [Tap(later, reductions[later]) for later in sites]
         suffix = self._check.suffix(split, site, sites)
         if suffix is None:
             edit = {site: lambda output, at: make_values(range(at[0], at[-1] + 1)).to(output.dtype)}
@@ -320,6 +322,13 @@ class Snapshot:
             forward = self._runner.suffix_pass(taps, suffix, make_values)
         found = self._runner.run(split, forward, rows, group, batch_size)
         return {tap.site: found[tap] for tap in taps if tap in found}
+
+    def _check_edits(self, sites: Iterable[str]) -> None:
+        """Raise ValueError for an edit that would change nothing. A layer may fire for other rows than the trace."""
+        for site in sites:
+            if site not in self.trace.shapes and site not in self.modules:
+                advice = advised_names(site, self.trace.order)
+                raise ValueError(f"Expected edit= to name sites of this model, got {site!r}; {advice}")
 
     def has_suffix(self, split: str, site: str, sites: Sequence[str]) -> bool:
         """Return whether :meth:`outputs_from` runs only the modules after ``site``.

@@ -22,8 +22,8 @@ from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import OUTPUT, Layers
 from probe.forward.outputs import Reduce
 from probe.geometry.lines import linear_mapping_number, pairwise_linearity
-from probe.layer_probe import Variables, random_rows, tabulated
-from probe.measures.linear_mapping.suffix_map import ROUNDING, SuffixMap, affine_after, line_layers
+from probe.layer_probe import Cell, Variables, random_rows, tabulated
+from probe.measures.linear_mapping.suffix_map import ROUNDING, NotMeasured, SuffixMap, affine_after, line_layers
 
 _LEAST_MOVEMENT = 1e-4  # of the largest output: below it, the correlations along the lines show rounding
 _BLOCK = 2**20  # numbers in a block of points, unless one forward pass has more: sums over it stay near the cache
@@ -47,7 +47,8 @@ class LMNProbe(Probe):
         Layers in whose outputs the lines lie, see :func:`probe.forward.select_layers`; sites such as ``":silu->"`` too.
         Default: the output of the first block of a model with blocks, else the first hidden representation after an
         activation function. All that the layer returns for a sample moves together, all positions of a sequence too,
-        since later attention reads them all. Values that reach the output past the layer (skip connections) stay those
+        since later attention reads them all. Each call of a layer that is called several times is a layer: the lines
+        lie in this call alone. Values that reach the output past the layer (skip connections, other calls) stay those
         of the first sample of a pair. A layer without influence on the output is an error.
     output : str
         Name of the later layer or site that the lines are followed to. Default: the output of the model.
@@ -122,10 +123,7 @@ class LMNProbe(Probe):
             raise ValueError(f"Expected n_points >= 3, got {self.n_points}; two points always lie on a line")
         layers = line_layers(snapshot, self.layers, self.output)
         n = self._n(snapshot, len(layers) * len(snapshot.splits))
-        cells = [
-            [dict(zip(_VARIABLES, self._one(snapshot, split, layer, n), strict=True)) for layer in layers]
-            for split in snapshot.splits
-        ]
+        cells = [[self._cell(snapshot, split, layer, n) for layer in layers] for split in snapshot.splits]
         shapes = ", ".join(f"{layer} {snapshot.trace.shapes[layer][1:]}" for layer in layers)
         attrs = {"n_rows": n, "n_points": self.n_points, "output": self.output}
         attrs["lines"] = f"all that a layer returns for a sample, all positions, move together: {shapes}"
@@ -143,6 +141,13 @@ class LMNProbe(Probe):
                 f"max_samples={self.max_samples} and max_rows={self.max_rows}; raise them"
             )
         return n
+
+    def _cell(self, snapshot: Snapshot, split: str, layer: str, n: int) -> Cell:
+        """Return the variables of one layer and split; none if it was not measured."""
+        try:
+            return dict(zip(_VARIABLES, self._one(snapshot, split, layer, n), strict=True))
+        except NotMeasured:
+            return {}
 
     def _one(self, snapshot: Snapshot, split: str, layer: str, n: int) -> tuple[float, ...]:
         """Return the numbers and flags of one layer and split, in the order of the variables."""

@@ -8,10 +8,15 @@ from torch import Tensor, nn
 from probe.forward.calls import called_module
 from probe.forward.layers import INPUT, OUTPUT, Layers
 from probe.forward.outputs import Reduce
+from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 
 ROUNDING = 1e-5  # of the largest output: the float32 rounding between batches is smaller
 _AFFINE = (nn.Linear, nn.Identity, nn.Dropout)  # in evaluation mode; not their subclasses
+
+
+class NotMeasured(Exception):  # noqa: N818
+    """Raised if some forward passes do not visit the layer or the output, as in a model with early exits."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,16 @@ class SuffixMap:
             rows=rows,
             reduce=self.reduce,
         )
+        if self.output not in found:
+            raise NotMeasured
         return found[self.output].flatten(1)
 
     def end_points(self) -> "EndPoints":
         """Return the values of the layer and of the output for the inputs themselves."""
         n = len(self.rows)
-        values = self.snapshot.outputs(self.split, [self.layer], reduce="none", rows=self.rows)[self.layer]
-        if len(values) != n:
-            raise ValueError(
-                f"Expected one row for each of {n} inputs, got layer {self.layer!r} of shape {tuple(values.shape)}; "
-                "choose another layer"
-            )
+        values = self.snapshot.outputs(self.split, [self.layer], reduce="none", rows=self.rows).get(self.layer)
+        if values is None:
+            raise NotMeasured
         outputs = self(values.clone(), torch.arange(n))
         if len(outputs) != n:
             raise ValueError(
@@ -93,6 +97,11 @@ def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
             raise ValueError(
                 f"Expected floating-point numbers in layer {layer!r}, got a layer that "
                 f"{snapshot.trace.describe(layer)}; choose another layer"
+            )
+        if not snapshot.trace.has_rows(layer):
+            raise ValueError(
+                f"Expected one row for each of {TRACE_ROWS} inputs, got layer {layer!r} of shape "
+                f"{snapshot.trace.shapes[layer]}; choose another layer"
             )
         if order.index(layer) >= order.index(output):
             raise ValueError(
