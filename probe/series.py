@@ -8,7 +8,6 @@ variable does not have are NaN (flags: -1). The attribute ``provenance`` is one 
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,8 +22,8 @@ SCHEMA = 1
 MAX_STEP = 2**53  # NetCDF 3 holds steps as float64
 COMPARES = "compares"  # attribute of a variable: the name of the variable of which it is another estimate
 
-# Names of NetCDF 3: its types are no names, and the other characters are letters, digits and those beyond ASCII.
-_NAME = re.compile(r"[a-zA-Z0-9_\x80-\U0010ffff][a-zA-Z0-9_\x80-\U0010ffff.@+\- !\"#$%&\\()*,:;<=>?\[\]^`{|}~]*(?<! )")
+# Names in NetCDF 3. Its types are no names. Beyond ASCII, scipy writes files that the NetCDF library cannot open.
+_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.@+\- !\"#$%&\\()*,:;<=>?\[\]^`{|}~]*(?<! )")
 _TYPES = {
     "byte", "char", "short", "ushort", "int", "uint", "int64", "uint64", "float", "real", "double", "bool", "string",
 }  # fmt: skip
@@ -43,9 +42,9 @@ def check_name(name: str) -> None:
     """Raise ValueError if NetCDF 3 does not allow this name of a variable, a dimension or an attribute."""
     if "/" in name:
         raise ValueError(f"Expected a name without a slash, which NetCDF does not allow, got {name!r}; use '_'")
-    if name in _TYPES or not _NAME.fullmatch(name) or not _is_text(name) or unicodedata.normalize("NFC", name) != name:
+    if name in _TYPES or not _NAME.fullmatch(name):
         raise ValueError(
-            f"Expected a name that NetCDF allows, got {name!r}; use letters, digits and '_', and no name of a type "
+            f"Expected a name that NetCDF allows, got {name!r}; use letters of ASCII, digits and '_', and no name of a type "
             "such as 'double'"
         )
 

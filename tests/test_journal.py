@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -440,3 +441,188 @@ def test_a_recording_that_stands_where_the_files_were_is_left_alone(path: Path, 
     second.record(8, {"v": NUMBERS[0]})
     second.close()
     assert load(path)["step"].values.tolist() == [0, 1, 2, 3, 4, 8]
+
+
+# -- overwriting -------------------------------------------------------------------------------------------------------
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+def kept(path: Path, *, n: int, mode: str | None = None) -> Journal:
+    """A recording with a kept value, so that it has all three files."""
+    journal = started(path, mode=mode)
+    for step in range(n):
+        journal.record(step, {"v": NUMBERS[0]}, {"w": np.full(3, step)})
+    return journal
+
+
+def test_a_recording_stays_until_the_first_observation_that_replaces_it_is_on_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(path, n=5).close()
+    before = files(path)
+    journal = started(path, mode="overwrite")
+    assert {name: files(path)[name] for name in before} == before
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(1, os.fsync))
+        with pytest.warns(ProbeWarning, match="to write step 7 to"):
+            journal.record(7, {"v": NUMBERS[0]}, {"w": np.full(3, 7)})
+    assert {name: files(path)[name] for name in before} == before
+    journal.record(8, {"v": NUMBERS[0]}, {"w": np.full(3, 8)})
+    assert load(path)["step"].values.tolist() == [7, 8]
+    assert set(files(path)) == set(before)
+    journal.close()
+    again = Journal(path, HEADER, mode="resume")
+    np.testing.assert_array_equal(again.kept("w", 9), np.full(3, 8))
+
+
+@pytest.mark.parametrize("end", ["close", "discard"])
+@pytest.mark.parametrize("left", ["all", "file", "journal"])
+def test_overwriting_without_an_observation_changes_nothing(path: Path, end: str, left: str) -> None:
+    kept(path, n=3).close()
+    if left != "all":
+        (path if left == "journal" else journal_of(path)).unlink()
+    before = files(path)
+    journal = started(path, mode="overwrite")
+    if end == "close":
+        with pytest.warns(
+            ProbeWarning, match="Expected an observation to replace the recording .*the old recording st"
+        ):
+            journal.close()
+    else:
+        journal.discard()
+    assert files(path) == before
+    Journal(path, HEADER, mode="overwrite").discard()  # it is not locked
+
+
+def test_a_process_that_was_killed_before_its_first_observation_leaves_the_recording(path: Path) -> None:
+    started(path, n=3).close()
+    Path(f"{journal_of(path)}.new").write_bytes(b'{"crc": "torn')
+    assert load(path).sizes["step"] == 3
+    started(path, mode="overwrite", n=2).close()
+    assert load(path).sizes["step"] == 2
+    assert set(files(path)) == {"run.nc", "run.nc.journal"}
+
+
+def test_files_that_another_recording_has_put_in_place_are_not_overwritten(path: Path) -> None:
+    """While a recording waits for its first observation, the one that it is to replace is replaced by another."""
+    started(path, n=3).close()
+    first = started(path, mode="overwrite")
+    for file in (path, journal_of(path)):
+        file.unlink()
+    second = started(path, n=5)
+    with pytest.warns(ProbeWarning, match="got another file; put its files back"):
+        first.record(0, {"v": NUMBERS[0]})
+    second.record(5, {"v": NUMBERS[0]})
+    assert load(path)["step"].values.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+# -- interruptions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored.*tmp:pytest.PytestUnraisableExceptionWarning")  # unclosed files
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 37])
+def test_an_interruption_between_any_two_lines_leaves_a_readable_file(tmp_path: Path, stride: int) -> None:
+    """A variable is declared and recorded, and the n-th line of the recorder that runs is the last one."""
+    n, interrupted = 0, True
+    while interrupted:
+        path = tmp_path / f"{n}.nc"
+        journal = started(path, n=1)
+        interrupted = run_until_line(n, lambda journal=journal: observed(journal, 1))
+        sys.settrace(None)
+        observed(journal, 2)
+        journal.close()
+        found = load(path)
+        assert found["lr"].sel(step=2).item() == 0.2
+        assert found["step"].values.tolist() in ([0, 1, 2], [0, 2])
+        xr.testing.assert_identical(found, load_netcdf_steps(path, found))
+        n += stride
+    assert n > 300
+
+
+def observed(journal: Journal, step: int) -> None:
+    journal.declare(Variable("lr"))
+    journal.record(step, {"v": NUMBERS[0], "lr": np.array(step / 10)})
+
+
+def load_netcdf_steps(path: Path, found: xr.Dataset) -> xr.Dataset:
+    """The NetCDF file; the step that was interrupted between memory and disk may be in it alone."""
+    return read_netcdf(path).sel(step=found["step"].values)
+
+
+def run_until_line(n: int, function: Any) -> bool:
+    """Whether the function was interrupted at its n-th line in the recorder."""
+    left = [n]
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        if "probe/recording" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            left[0] -= 1
+            if left[0] < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_to_a_file_records_beside_the_file(tmp_path: Path) -> None:
+    real, link = tmp_path / "real" / "run.nc", tmp_path / "link.nc"
+    real.parent.mkdir()
+    link.symlink_to(real)  # it leads nowhere yet
+    journal = started(link, n=3)
+    with pytest.raises(FileExistsError):
+        Journal(real, HEADER)
+    with pytest.raises(BlockingIOError):
+        Journal(real, HEADER, mode="overwrite")
+    journal.close()
+    assert sorted(file.name for file in real.parent.iterdir()) == ["run.nc", "run.nc.journal"]
+    assert link.is_symlink()
+    xr.testing.assert_identical(load(link), load(real))
+    with pytest.raises(FileExistsError, match="save to another path"):
+        save(load(link), link)
+
+
+def test_a_link_to_a_folder_may_lead_elsewhere_later(tmp_path: Path) -> None:
+    first, second, link = tmp_path / "first", tmp_path / "second", tmp_path / "latest"
+    for folder in (first, second):
+        folder.mkdir()
+    link.symlink_to(first)
+    journal = started(link / "run.nc", n=2)
+    link.unlink()
+    link.symlink_to(second)
+    journal.record(2, {"v": NUMBERS[0]})
+    journal.close()
+    assert load(first / "run.nc").sizes["step"] == 3
+    assert not list(second.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["", ".journal", ".state"])
+def test_links_that_lead_nowhere(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "run.nc"
+    Path(f"{path}{suffix}").symlink_to(tmp_path / "nowhere" / "file")
+    error, message = (FileExistsError, "exists already") if suffix else (FileNotFoundError, "existing folder .*nowhere")
+    with pytest.raises(error, match=message):
+        Journal(path, HEADER)
+    if suffix:
+        started(path, mode="overwrite", n=1)
+        assert load(path).sizes["step"] == 1
+
+
+def test_a_link_to_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "run.nc").symlink_to(tmp_path / "run.nc")
+    with pytest.raises(OSError, match="a link that leads to itself; correct the link"):
+        Journal(tmp_path / "run.nc", HEADER)

@@ -253,3 +253,104 @@ def test_provenance_outside_a_repository_has_no_revision(tmp_path: Path, monkeyp
 def test_a_variable_with_the_name_of_a_dimension_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="Expected another name for a variable than that of a dimension"):
         Variable(name, ("mine",), {"mine": [0]})
+
+
+# -- what NetCDF holds -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["", "double", "bool", "a'b", "a\nb", "a\x1bb", "loss ", "e\u0301", "\ud800", " a", "#", "é", "損失"]
+)
+@pytest.mark.parametrize("place", ["variable", "dimension", "attribute"])
+def test_a_name_that_netcdf_refuses_is_an_error_at_the_declaration(name: str, place: str) -> None:
+    with pytest.raises(ValueError, match="Expected a name that NetCDF allows, got"):
+        if place == "variable":
+            Variable(name)
+        elif place == "dimension":
+            Variable("v", (name,), {name: [1, 2]})
+        else:
+            Variable("v", attrs={name: 1})
+
+
+@pytest.mark.parametrize("name", ["a b", "a.b-c@d", "_v", "0", "Double", "a$b", "a[x]", "a:gelu->", "a\\b", 'a"b'])
+def test_other_names_survive_the_file(name: str, tmp_path: Path) -> None:
+    Variable(name)
+    assert name in read_netcdf(save(xr.Dataset({name: ("step", [1.0])}, {"step": [0]}), tmp_path / "a.nc"))
+
+
+@pytest.mark.parametrize(
+    "labels", [["a", 1], [None, "a"], ["a", "a"], [1, 1.0], [("a",), ("b",)], ["a\0", "b"], ["\ud800"], [True, False]]
+)
+def test_labels_that_netcdf_would_change_are_an_error(labels: list[Any]) -> None:
+    with pytest.raises(ValueError, match="different labels of 'place' that are all text or all numbers"):
+        Variable("v", ("place",), {"place": labels})
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (None, "null"), (True, "true"), ({"a": [1]}, '{"a": [1]}'), (["a", "b"], '["a", "b"]'), ([[1, 2]], "[[1, 2]]"),
+        (2**40, "1099511627776"), ([], "[]"), (np.float64(0.5), 0.5), (3, 3), ([1, 2], [1, 2]), ("text", "text"),
+        (np.array([2**40]), "[1099511627776]"), (1j, '"1j"'), ("a\0b", '"a\\u0000b"'), (np.bool_(True), "true"),
+    ],
+)  # fmt: skip
+def test_attributes_are_stored_in_a_form_that_netcdf_holds(value: Any, stored: Any, tmp_path: Path) -> None:
+    assert Variable("v", attrs={"a": value}).attrs["a"] == stored
+    series = xr.Dataset({"v": ("step", [1.0], {"a": value})}, {"step": ("step", [0], {"a": value})}, {"a": value})
+    found = read_netcdf(save(series, tmp_path / "a.nc"))
+    for one in (found, found["v"], found["step"]):
+        assert np.array_equal(one.attrs["a"], stored)
+
+
+@pytest.mark.parametrize(
+    "name", ["scale_factor", "add_offset", "_FillValue", "missing_value", "calendar", "coordinates"]
+)
+def test_attributes_that_would_change_numbers_are_errors(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"got {name}=2.0, which xarray reads as an instruction"):
+        Variable("v", attrs={name: 2.0})
+    with pytest.raises(ValueError, match="which xarray reads as an instruction"):
+        save(xr.Dataset({"v": ("step", [1.0], {name: 2.0})}, {"step": [0]}), tmp_path / "a.nc")
+
+
+@pytest.mark.parametrize("units", ["seconds", "days", "hours", "minutes", "milliseconds", "s", "nats", "microseconds"])
+def test_units_of_time_stay_numbers_for_every_reader(units: str, tmp_path: Path) -> None:
+    values = {"v": ("step", [1.5, 2.5], {"units": units})}
+    path = save(xr.Dataset(values, {"step": ("step", [0, 10], {"units": units})}), tmp_path / "a.nc")
+    for found in (read_netcdf(path), xr.open_dataset(path, engine="scipy").load()):
+        assert found["v"].values.tolist() == [1.5, 2.5]
+        assert found["step"].values.tolist() == [0, 10]
+    assert Variable("v", units=units).units == found["v"].attrs["units"]
+    with pytest.raises(ValueError, match="which xarray reads as"):
+        Variable("v", units=f"{units} since 2000-01-01")
+
+
+def test_times_in_a_file_of_another_program_stay_numbers(tmp_path: Path) -> None:
+    values = {"v": ("step", [1.5], {"units": "days"}), "w": ("step", [3.0], {"units": "hours since 2000-01-01"})}
+    xr.Dataset(values, {"step": [0]}).to_netcdf(tmp_path / "a.nc", engine="scipy")
+    found = read_netcdf(tmp_path / "a.nc")
+    assert (found["v"].item(), found["w"].item()) == (1.5, 3.0)
+
+
+def test_packing_of_the_file_from_which_a_series_came_is_not_repeated(tmp_path: Path) -> None:
+    series = xr.Dataset({"v": ("step", [1 / 3, 1.0])}, {"step": [0, 1]})
+    series["v"].encoding = {"dtype": "int16", "scale_factor": 0.1}
+    assert read_netcdf(save(series, tmp_path / "a.nc"))["v"].values.tolist() == [1 / 3, 1.0]
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_one_flipped_bit_of_a_number_is_an_error(bit: int, tmp_path: Path) -> None:
+    path = save(xr.Dataset({"v": ("step", [1 / 3, 1.0])}, {"step": [0, 1]}), tmp_path / "a.nc")
+    data = bytearray(path.read_bytes())
+    data[data.index(np.array(1 / 3, ">f8").tobytes()) + 5] ^= 1 << bit
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="Expected the content that was written to .*a.nc, got another one by its dig"):
+        read_netcdf(path)
+    path.write_bytes(data[:-47])
+    assert read_netcdf(path)["v"].values.tolist() != [1 / 3, 1.0], "without a digest nothing is found"
+
+
+def test_files_that_are_no_netcdf_3_are_errors_with_advice(tmp_path: Path) -> None:
+    for content, message in ((b"\x89HDF\r\n\x1a\n", "of NetCDF 4"), (b"", "damaged"), (b"CDF\x02", "damaged")):
+        (tmp_path / "a.nc").write_bytes(content)
+        with pytest.raises(ValueError, match=f"Expected a file of NetCDF 3 at .*a.nc, got another file .*{message}"):
+            read_netcdf(tmp_path / "a.nc")

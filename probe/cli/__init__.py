@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from probe.cli.terminal import printable_output
 from probe.errors import ProbeWarning
 
 # Copy of probe.readers.names.ROLES. Importing it would take half a second.
@@ -35,7 +36,15 @@ _MODULES = {"measure": "checkpoints", "completion": "shell"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, 1 if ``detect`` had no curve for any marker, 2 for bad input."""
-    args = parser().parse_args(argv)
+    try:
+        with printable_output():
+            return _run(parser().parse_args(argv))
+    except BrokenPipeError:  # the reader of the output has closed it, as head does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at exit
+        return 0
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", ProbeWarning)
@@ -46,9 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 import_module(f"probe.cli.{_MODULES.get(args.command, 'logs')}"), args.command
             )
             return run(args)
-    except BrokenPipeError:  # the reader of the output has closed it, as head does
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at exit
-        return 0
+    except BrokenPipeError:
+        raise
     except (OSError, TypeError, ValueError, ImportError) as error:
         print(f"probe {args.command}: {error}", file=sys.stderr)
         return 2

@@ -143,8 +143,10 @@ def _draw(series: xr.Dataset, detector: PhaseDetector, output: Path, title: str)
     import matplotlib.pyplot as plt
 
     from probe.plots import overview
+    from probe.plots.axes import label_text
 
-    figure = overview(detector.curves_ if detector.axis != "step" else series, detector, title=title)
+    shown = detector.curves_ if detector.axis != "step" else series
+    figure = overview(shown, detector, title=label_text(title))
     with atomic_write(output) as temporary:
         figure.savefig(temporary, format=output.suffix.lstrip(".") or "png", dpi=110)
     plt.close(figure)

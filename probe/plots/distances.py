@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import axis_name, log_steps, marker_colours, new_axes
+from probe.plots.axes import axis_name, label_text, log_steps, marker_colours, new_axes
 
 # End of the record (index) and direction of the arrow of a censored marker.
 _ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}
@@ -58,7 +58,7 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
             _draw_median(ax, across.sel(marker=name), row + 0.3, colour, record)
     ax.set_xscale("log")
     ax.set_xlabel(axis_name(detector.phases_))
-    ax.set_yticks(range(len(colours)), [name.replace("_", " ") for name in colours])
+    ax.set_yticks(range(len(colours)), [label_text(name.replace("_", " ")) for name in colours])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(colours) - 0.5, -0.5)  # the first marker on top
     ax.margins(x=0.03)

@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import COLOURS, log_steps, new_axes, step_axis
+from probe.plots.axes import COLOURS, label_text, log_steps, new_axes, step_axis
 
 
 def curves(
@@ -50,8 +50,8 @@ def curves(
     for name in names:
         _draw_variable(ax, series, name, colours, prefix=len(names) > 1)
     first = _deepest(series[names[0]])
-    units = str(first.attrs.get("units", "1"))
-    ylabel = ylabel or str(first.attrs.get("long_name", names[0]))
+    units = label_text(first.attrs.get("units", "1"))
+    ylabel = ylabel or label_text(first.attrs.get("long_name", names[0]))
     ax.set_ylabel(ylabel if units == "1" else f"{ylabel} ({units})")
     if log:
         ax.set_yscale("log")
@@ -64,9 +64,9 @@ def _draw_variable(ax: Axes, series: xr.Dataset, name: str, colours: dict[str, A
     """Draw lines, bands and ceiling, and extend ``colours``; ``prefix`` adds the name of the variable to the legend."""
     array = _deepest(series[name])
     error = _deepest(series[f"{name}_se"]) if f"{name}_se" in series else None
-    text = str(array.attrs.get("long_name", name))
+    text = label_text(array.attrs.get("long_name", name))
     for label, line, band in _lines(array, error):
-        legend = ", ".join(part for part in (text if prefix else "", label) if part) or text
+        legend = ", ".join(part for part in (text if prefix else "", label_text(label)) if part) or text
         colour = COLOURS.get(label if label in COLOURS else name.split("_")[0], colours.get(legend))
         entry = f"_{legend}" if legend in colours else legend  # matplotlib omits labels that begin with _
         (drawn,) = ax.plot(log_steps(line), line, ".-", lw=1.2, ms=3, color=colour, label=entry)

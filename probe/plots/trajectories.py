@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import log_steps, marker_labels
+from probe.plots.axes import label_text, log_steps, marker_labels
 
 Bars = Literal["marked", "all", "none"]
 # Markers that are ringed. Their colours are not in the colour map of the steps.
@@ -42,7 +42,7 @@ def draw_frame(ax: Axes, plane: xr.Dataset) -> None:
     (left, end), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     ax.set(xlim=(max(left, 0), end), ylim=(max(bottom, 0), max(top, 1.06 * target)))  # with space for the star
     ax.plot([0, target, right, right], [0, target, target, 0], color=_LIGHT, lw=1, zorder=-1, gid="limit")
-    split = str(plane["split"].item()) if "split" in plane.coords else ""
+    split = label_text(plane["split"].item()) if "split" in plane.coords else ""
     ax.set_xlabel(f"I(T+n;X) (bits){', ' if split else ''}{split}\n{_noise_text(plane)}")
     ax.set_ylabel("I(T+n;Y) (bits)")
     if split.startswith("train"):
@@ -75,7 +75,9 @@ def draw_layers(
 def legend_of(plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> list[Line2D]:
     """Return the legend entries of the shapes, lines and rings that occur."""
     layers = zip(cycle(_SHAPES), plane["layer"].values, strict=False)
-    handles = [Line2D([], [], lw=0, marker=shape, color=_GREY, ms=5, label=str(layer)) for shape, layer in layers]
+    handles = [
+        Line2D([], [], lw=0, marker=shape, color=_GREY, ms=5, label=label_text(layer)) for shape, layer in layers
+    ]
     if "saturated" in plane and (plane["saturated"] == 1).any():
         handles.append(Line2D([], [], lw=0, marker="o", mfc="none", mec=_GREY, ms=5, label="saturated"))
     if plane.sizes["run"] > 1:
@@ -149,4 +151,5 @@ def _noise_text(plane: xr.Dataset) -> str:
     if level == "auto" and "noise_relative" in plane:
         level = "auto ({:.2g} to {:.2g})".format(*(float(plane["noise_relative"].quantile(q)) for q in (0, 1)))
     convention = str(attrs.get("noise_convention", "")).split(":")[0]
-    return " ".join(part for part in (str(attrs.get("estimator", "")), "noise", level, convention) if part)
+    parts = (attrs.get("estimator", ""), "noise", level, convention)
+    return " ".join(label_text(part) for part in parts if part)

@@ -182,7 +182,7 @@ def _storable(dataset: xr.Dataset) -> xr.Dataset:
         )
         variable.attrs = attrs
         stored[name] = variable
-    return stored
+    return stored.drop_encoding()  # such as packing into 16 bits in the file that it came from
 
 
 def read_netcdf(path: str | os.PathLike[str]) -> xr.Dataset:

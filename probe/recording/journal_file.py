@@ -75,10 +75,10 @@ class JournalFile:
             )
         if self._lock is None or self._lock.holds(self.journal):
             return self._lock is not None
-        if os.path.lexists(self.journal):
-            others = not (self.replaces and self._old is not None and self._old.holds(self.journal))
-        else:  # a NetCDF file of somebody else
-            others = not self.replaces and os.path.lexists(self.path) and not self._is_our_netcdf()
+        if self.replaces:
+            others = self.journal.exists() and not (self._old is not None and self._old.holds(self.journal))
+        else:
+            others = os.path.lexists(self.journal) or (os.path.lexists(self.path) and not self._is_our_netcdf())
         if others:
             raise FileNotFoundError(
                 f"Expected the journal of this recording at {self.journal}, got another file; put its files back, or "
