@@ -483,8 +483,8 @@ def test_labels_of_positions_are_moved_for_every_probe() -> None:
     found = ProbeSet(probes).fit(model, (inputs, labels), targets_shift=1).series_
     other = ProbeSet(probes).fit(model, (inputs, labels), targets_shift=0).series_
     for name in ("information_y", "nc1", "all_loss", "all_accuracy"):
-        assert found[name].values.tolist() == expected[name].values.tolist()
-        assert found[name].values.tolist() != other[name].values.tolist()
+        np.testing.assert_array_equal(found[name].values, expected[name].values)
+        assert not np.array_equal(found[name].values, other[name].values, equal_nan=True)
     assert found["all_accuracy"].attrs["n"] == (moved != -100).sum()
 
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ def test_labels_of_positions_are_those_of_the_next_token() -> None:
     expected = ProbeSet(probes).fit(model, (inputs, moved)).series_
     found = ProbeSet(probes).fit(model, (inputs, labels), targets_shift=1).series_
     for name in ("information_y", "nc1", "all_loss"):
-        assert found[name].values.tolist() == expected[name].values.tolist()
+        np.testing.assert_array_equal(found[name].values, expected[name].values)
 
 
 @pytest.mark.parametrize("pad", ["right", "left"])

@@ -123,7 +123,8 @@ class Tokens(nn.Module):
 def test_positions_become_samples_with_labels_of_their_own() -> None:
     torch.manual_seed(0)
     model, x = Tokens(), torch.randint(6, (50, 4), generator=seeded())
-    series = MutualInfoProbe(layers="embed", reduce="tokens", noise=0.01).fit(model, (x, x)).series_.squeeze(drop=True)
+    probe = MutualInfoProbe(layers="embed", reduce="tokens", noise=0.01)
+    series = probe.fit(model, (x, x), targets_shift=0).series_.squeeze(drop=True)
     entropy = -sum(p * math.log2(p) for p in (x.flatten().bincount() / x.numel()).tolist())
     assert series["information_x_ceiling"].item() == pytest.approx(math.log2(200))
     assert series["information_y_ceiling"].item() == pytest.approx(entropy)
