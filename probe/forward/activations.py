@@ -164,6 +164,7 @@ class ActivationMode(TorchFunctionMode):
 
     def __enter__(self) -> Self:
         self._callers = [""]
+        self._kinds = _KINDS  # after the first comparison, those of functions that select by it, too
         return super().__enter__()
 
     def hooks(self) -> Iterator[Any]:
@@ -180,7 +181,7 @@ class ActivationMode(TorchFunctionMode):
             self._callers.pop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call = _KINDS.get(getattr(func, "__name__", "").removesuffix("_"))
+        call = self._kinds.get(getattr(func, "__name__", "").removesuffix("_"))
         if call is None or self._is_paused():
             return func(*args, **(kwargs or {}))
         method, name = call
@@ -189,7 +190,7 @@ class ActivationMode(TorchFunctionMode):
     def _at_zero(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Call a function whose site holds its input."""
         x = args[0] if args else kwargs.get("input")
-        if not isinstance(x, Tensor) or isinstance(x, nn.Parameter) or (name == "abs" and not x.is_floating_point()):
+        if not isinstance(x, Tensor) or _is_parameter(x) or (name == "abs" and not x.is_floating_point()):
             return func(*args, **kwargs)
         site = self._site(name)
         return self._finish(func, site, x, self._visit(site, x), args, kwargs)
@@ -237,6 +238,7 @@ class ActivationMode(TorchFunctionMode):
         one: Any = given.get(0, given.get("input"))
         other: Any = given.get(1, given.get("other"))
         if (_is_value(one) or _is_value(other)) and _is_finite(other) and result is not one:
+            self._kinds = _KINDS_AFTER_COMPARISON
             result._compared = (_Comparison(one - other),)  # type: ignore[attr-defined]
         return result
 
@@ -291,12 +293,17 @@ _METHODS: Sequence[tuple[Any, Sequence[str]]] = [
     (ActivationMode._at_bends, list(_BENDS)),
     (ActivationMode._gated, ["glu"]),
     (ActivationMode._compare, sorted(_COMPARES)),
+]
+_METHODS_AFTER_COMPARISON: Sequence[tuple[Any, Sequence[str]]] = [
     (ActivationMode._keep_comparisons, sorted(_KEEPS_COMPARISONS)),
     (ActivationMode._select, sorted(_SELECTS)),
 ]
 # The name of a function without the last "_": the method that calls it, and its name in sites.
 _KINDS = {name: (method, name) for method, names in _METHODS for name in names}
 _KINDS |= {alias: _KINDS[name] for alias, name in _ALIASES.items()}
+_KINDS_AFTER_COMPARISON = _KINDS | {
+    name: (method, name) for method, names in _METHODS_AFTER_COMPARISON for name in names
+}
 
 
 def holds_input(site: str) -> bool:
@@ -305,7 +312,11 @@ def holds_input(site: str) -> bool:
 
 
 def _is_value(x: Any) -> TypeGuard[Tensor]:
-    return isinstance(x, Tensor) and x.is_floating_point() and not isinstance(x, nn.Parameter)
+    return isinstance(x, Tensor) and x.is_floating_point() and not _is_parameter(x)
+
+
+def _is_parameter(x: Tensor) -> bool:
+    return type(x) is not Tensor and isinstance(x, nn.Parameter)  # the first condition is faster
 
 
 def _is_finite(bound: Any) -> bool:

@@ -146,9 +146,8 @@ class LocalComplexityProbe(Probe):
             split: self._sweep(snapshot, split, stem, with_rows, points[split], frames[split], radii)
             for split in points
         }
-        if not len(snapshot.history("local_complexity_units")):
-            without = set(sites).difference(with_rows).union(*(sweep.without_rows for sweep in sweeps.values()))
-            warn_of_uncounted(snapshot, [site for site in sites if site in without])
+        without = set(sites).difference(with_rows).union(*(sweep.without_rows for sweep in sweeps.values()))
+        warn_of_uncounted(snapshot, [site for site in sites if site in without])
         found = {split: sweep.found for split, sweep in sweeps.items()}
         units = [[sweep.units.get(site, math.nan) for site in sites] for sweep in sweeps.values()]
         table = ComplexityTable(

@@ -70,14 +70,16 @@ def uncounted_functions(trace: Trace) -> str:
 
 
 def warn_of_uncounted(snapshot: Snapshot, without_rows: Sequence[str]) -> None:
-    """Warn of activation functions that the first observation could not count."""
+    """Warn of activation functions that are not counted, at the first observation."""
+    modules = _without_counts(snapshot.trace)
+    if not (without_rows or modules) or len(snapshot.history("local_complexity_units")):
+        return
     if without_rows:
         warn_user(
             "Expected activation functions with one row for each input, got other rows (experts, tokens, steps) at "
             f"{_joined(without_rows, ', ')}; they are not counted (NaN, and -1 in the flag). Choose layers with "
             "LocalComplexityProbe(layers=...), or read the counts without them"
         )
-    modules = _without_counts(snapshot.trace)
     if modules:
         warn_user(
             "Expected activation functions that LocalComplexityProbe counts, got modules with others only: "
