@@ -265,14 +265,14 @@ def test_an_edit_of_the_selected_output_reaches_its_taps(way: str) -> None:
         (lambda loss, one, two: (loss, one), 2, r"output=2 .* got tuple with 0: shape \(\), 1: shape \(2, 3\)"),
         (lambda loss, one, two: one, 0, r"output=0 .* got a tensor of shape \(2, 3\)"),
         (lambda loss, one, two: (loss, one), lambda o: o.scores, "got AttributeError.*correct the function"),
-        (lambda loss, one, two: (loss, one), 0, r"one row .* has shape \(\); pass output="),
+        (lambda loss, one, two: (loss, one), 0, r"one row .* measured at shape \(\); pass output="),
         (lambda loss, one, two: loss, None, r"one row for each of 2 inputs .*a tensor of shape \(\).*pass output="),
         (
             lambda loss, one, two: Opaque(loss, two),
             None,
             r"got Opaque with 'loss': shape \(\), 'scores': shape \(2, 3\)",
         ),
-        (lambda loss, one, two: two.T, None, r"which the measured one has shape \(3, 2\)"),
+        (lambda loss, one, two: two.T, None, r"measured at shape \(3, 2\)"),
     ],
 )
 def test_an_output_that_cannot_be_measured_is_an_error_that_lists_what_there_is(

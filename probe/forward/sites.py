@@ -106,11 +106,11 @@ class Trace:
         own = callable(reduce) or not getattr(reduce, "mask", True)  # a function of the user may need other shapes
         if OUTPUT in self.shapes and (own or self.has_rows(OUTPUT)):
             return
-        shape = f", of which the measured one has shape {self.shapes[OUTPUT]}" if OUTPUT in self.shapes else ""
+        measured = f", measured at shape {self.shapes[OUTPUT]}" if OUTPUT in self.shapes else ""
         raise OutputError(
-            f"Expected a tensor with one row for each of {TRACE_ROWS} inputs among what the model returns, got "
-            f"{self.returned}{shape}; pass output=, which is a key, an index, an attribute or a function of what the "
-            "model returns, as output=lambda output: output.scores"
+            f"Expected a tensor with one row for each of {TRACE_ROWS} inputs as the output of the model, got "
+            f"{self.returned}{measured}; pass output=, a key, an index, an attribute or a function of what the model "
+            "returns, such as lambda output: output.movedim(1, 0)"
         )
 
     def describe(self, site: str) -> str:
