@@ -288,7 +288,7 @@ class Pass:
             if made is None:
                 return None
             rows = reduce_output(tensor, lambda _: made, f"layer {tap.site!r}")
-            if len(rows) % (n // self._group) == 0:  # several rows of each input, or one of each group
+            if len(rows) and len(rows) % (n // self._group) == 0:  # rows of each input, or of each group of inputs
                 return rows
         else:
             rows = reduce_output(tensor, tap.reduce, f"layer {tap.site!r}", mask=self._mask)

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from probe.forward.activations import RecordingMode
 from probe.forward.call_graph import CallRecorder, boundary_links
 from probe.forward.isolation import isolated, kept_gradients, set_differentiating
 from probe.forward.layers import INPUT
@@ -33,7 +34,9 @@ class RecordingPass(Pass):
         super().__init__(model, taps, edits=edits, output=output)
         self.trace = Trace(output=output)
         self._hooked |= {INPUT, *self.modules}
-        self._activations = self._activation_mode()
+        self._activations = RecordingMode(
+            self.modules, self._visit, lambda: self._in_callback, self._calls, self.trace.uncounted
+        )
 
     def _start_block(self, targets: Any, block: range, mask: Tensor | None) -> None:
         super()._start_block(targets, block, mask)
