@@ -20,6 +20,7 @@ from probe.attach.session import Session
 from probe.forward.passes import Tap
 from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
+from probe.interrupts import uninterrupted
 from probe.schedule import Schedule, count, log_spaced
 
 __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
@@ -51,6 +52,8 @@ class Estimate:
 
 class Observer(BaseEstimator, ABC):
     """Base class of a probe and of a set of probes: attach, observe, detach, and a series."""
+
+    _session: Session | None
 
     @abstractmethod
     def _members(self) -> dict[str, "Probe"]:
@@ -140,25 +143,32 @@ class Observer(BaseEstimator, ABC):
         detach : Stop observing and write the file.
         fit : Observe one model once.
         """
-        self.detach()
-        members = self._members()
-        self._session: Session | None = Session(
-            members,
-            model,
-            data,
-            schedule=schedule,
-            optimizer=optimizer,
-            path=path,
-            mode=mode,
-            step=step,
-            batch_size=batch_size,
-            on_error=on_error,
-            training=training,
-            output=output,
-            targets_shift=targets_shift,
-            **self._limits(),
-        )
-        return self
+        session = None
+        try:
+            with uninterrupted():
+                self.detach()
+                session = self._session = Session(
+                    self._members(),
+                    model,
+                    data,
+                    schedule=schedule,
+                    optimizer=optimizer,
+                    path=path,
+                    mode=mode,
+                    step=step,
+                    batch_size=batch_size,
+                    on_error=on_error,
+                    training=training,
+                    output=output,
+                    targets_shift=targets_shift,
+                    **self._limits(),
+                )
+                return self
+        except BaseException:
+            if session is not None:  # interrupted at the end
+                self._session = None
+                session.abandon()
+            raise
 
     def _limits(self) -> Mapping[str, Any]:
         """Return the limits of time, ``budget`` and ``total_steps``."""
@@ -186,7 +196,8 @@ class Observer(BaseEstimator, ABC):
             If the step is missing, decreases, or is given although an optimizer counts the steps; or if the name of a
             scalar is taken.
         """
-        self._attached("observe").observe(step, scalars)
+        with uninterrupted():
+            self._attached("observe").observe(step, scalars)
         return self
 
     def due(self, step: int) -> bool:
@@ -195,13 +206,14 @@ class Observer(BaseEstimator, ABC):
 
     def detach(self) -> Self:
         """Stop observing: remove the hook and write the file. The series stays. Do nothing if not attached."""
-        session = self.__dict__.get("_session")
-        if session is not None:
-            self._session = None
-            try:
-                session.close()
-            finally:
-                self._series = session.dataset()
+        with uninterrupted():
+            session = self.__dict__.get("_session")
+            if session is not None:
+                try:
+                    session.close()
+                finally:
+                    self._series = session.dataset()
+                    self._session = None
         return self
 
     def fit(
@@ -224,13 +236,14 @@ class Observer(BaseEstimator, ABC):
         -------
         self
         """
-        self.attach(model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift)
-        try:
-            self.observe(0)
-        except BaseException:
-            self._session = None
-            raise
-        return self.detach()
+        with uninterrupted():
+            self.attach(model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift)
+            try:
+                self.observe(0)
+            except BaseException:
+                self._session = None
+                raise
+            return self.detach()
 
     def estimate(
         self,

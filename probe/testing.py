@@ -18,6 +18,7 @@ import copy
 import pickle
 import random
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from probe.base import Observer
+from probe.errors import ModelChangedError, ProbeWarning
 from probe.forward.snapshot import generator
 from probe.forward.training import TrainingContext
 from probe.recording.files import read_netcdf, save
@@ -60,14 +62,8 @@ __all__ = [
 
 Example = Callable[..., tuple[Any, dict[str, tuple[Tensor, Tensor]]]]
 _REGISTRIES = frozenset(vars(nn.Module()))
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_state_dict_hooks",
-    "_load_state_dict_pre_hooks",
-)
+_HOOKS = sorted(name for name in _REGISTRIES if "hooks" in name)
+_HOOKS_OF_PARAMETERS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class ExampleNet(nn.Module):
@@ -286,7 +282,10 @@ def check_second_attach(probe: Observer, example: Example = example) -> None:
 
 
 def check_training_untouched(probe: Observer, example: Example = example) -> None:
-    """Check that training with the probe equals training without it in each bit.
+    """Check that training with the probe equals training without it in each bit, and that nothing had to be restored.
+
+    Observations restore most of what is written to a model, see :func:`probe.forward.isolated`. The forward pass of the
+    example must not write to it in evaluation mode.
 
     Examples
     --------
@@ -294,7 +293,13 @@ def check_training_untouched(probe: Observer, example: Example = example) -> Non
     >>> from probe.testing import check_training_untouched
     >>> check_training_untouched(WeightsProbe())
     """
-    without, with_probe = _trained(None, example), _trained(probe, example)
+    without = _trained(None, example)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Expected observations that write to the model only", ProbeWarning)
+        try:
+            with_probe = _trained(probe, example)
+        except (ModelChangedError, ProbeWarning) as error:
+            raise AssertionError(f"Expected a probe that writes nothing to the model, got this: {error}") from error
     different = [key for key in {**without, **with_probe} if without.get(key) != with_probe.get(key)]
     assert not different, (
         f"Expected the same training with and without the probe, got changes of {', '.join(different)}"
@@ -310,8 +315,6 @@ def check_exceptions(probe: Observer, example: Example = example) -> None:
     >>> from probe.testing import check_exceptions
     >>> check_exceptions(WeightsProbe())
     """
-    import warnings
-
     model, data = example()
     before = state_of(model, None)
     attached = clone(probe).attach(model, data, training=_context(probe, model, data))
@@ -469,7 +472,8 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[
     Parameters
     ----------
     model
-        Values, gradients, ``requires_grad``, training flags, attributes and number of hooks are included.
+        Values, gradients, ``requires_grad``, training flags, attributes, classes, submodules and number of hooks are
+        included.
     optimizer
         State and number of hooks are included. None: no optimizer.
 
@@ -497,12 +501,15 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[
         state[f"value of {name}"] = _bytes(tensor)
         state[f"gradient of {name}"] = None if tensor.grad is None else _bytes(tensor.grad)
         state[f"requires_grad of {name}"] = tensor.requires_grad
+        state[f"hooks of {name}"] = [len(getattr(tensor, kind) or ()) for kind in _HOOKS_OF_PARAMETERS]
     for name, module in model.named_modules():
         state[f"training flag of {name or 'the model'}"] = module.training
         state[f"attributes of {name or 'the model'}"] = {
             key: _readable(value) for key, value in vars(module).items() if key not in _REGISTRIES
         }
         state[f"hooks of {name or 'the model'}"] = [len(getattr(module, kind, ())) for kind in _HOOKS]
+        state[f"class of {name or 'the model'}"] = type(module).__qualname__
+        state[f"other buffers of {name or 'the model'}"] = sorted(module._non_persistent_buffers_set)
     if optimizer is not None:
         state["hooks of the optimiser"] = len(optimizer._optimizer_step_post_hooks)
         for i, entry in optimizer.state_dict()["state"].items():

@@ -20,6 +20,7 @@ RANKS = [
         "probe.errors",
         "probe.series",
         "probe.schedule",
+        "probe.interrupts",
         "probe.stats",
         "probe.forward",
         "probe.information",
@@ -39,7 +40,7 @@ RANKS = [
     ["reference.claims"],
     ["reference.__main__"],
 ]
-TORCH_FREE = ["errors", "series", "schedule", "stats", "recording", "readers", "phases", "progress", "plots", "report"]
+TORCH_FREE = ["errors", "interrupts", "series", "schedule", "stats", "recording", "readers", "phases", "progress", "plots", "report"]
 # Code for a fresh process in which PyTorch and the packages of loggers cannot be imported. BLOCKED lists the attempts.
 BLOCKED = """
 import sys

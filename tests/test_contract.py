@@ -26,7 +26,6 @@ from probe import (
     check_probe,
     testing as contract,
 )
-from probe.forward import tracing
 from probe.testing import CHECKS
 
 
@@ -104,10 +103,36 @@ class SetsAttribute(Offender):
         model.was_probed = True  # type: ignore[assignment]
 
 
-class DrawsAtAttach(Offender):
-    def taps(self, snapshot: Snapshot) -> tuple[()]:
-        torch.rand(1)
-        return ()
+class ReplacesParameter(Offender):
+    def offend(self, model: nn.Module) -> None:
+        head = model.get_submodule("head")
+        head.weight = nn.Parameter(head.weight.clone())  # type: ignore[arg-type, operator]
+
+
+class ReplacesModule(Offender):
+    def offend(self, model: nn.Module) -> None:
+        model.act = nn.ReLU()
+
+
+class SwapsClass(Offender):
+    def offend(self, model: nn.Module) -> None:
+        model.get_submodule("act").__class__ = nn.Identity
+
+
+class HooksParameter(Offender):
+    def offend(self, model: nn.Module) -> None:
+        next(model.parameters()).register_hook(nothing)
+
+
+class MultipliesParameter(Offender):
+    def offend(self, model: nn.Module) -> None:
+        next(model.parameters()).mul_(2.0)
+
+
+class MovesParameter(Offender):
+    def offend(self, model: nn.Module) -> None:
+        parameter = next(model.parameters())
+        parameter.data = parameter.data.clone()
 
 
 class Counts(Offender):
@@ -160,13 +185,17 @@ class OutOfShape(Offender):
 
 OFFENDERS = [
     (ChangesParameter(), "check_training_untouched", "value of first.weight"),
-    (ChangesBuffer(), "check_training_untouched", "value of norm.running_mean"),
-    (SetsGradient(), "check_training_untouched", "gradient of"),
-    (Freezes(), "check_training_untouched", "requires_grad of"),
-    (LeavesHook(), "check_training_untouched", "hooks of act"),
-    (SetsAttribute(), "check_training_untouched", "attributes of the model"),
-    (DrawsAtAttach(), "check_training_untouched", "random state of torch"),
-    (LeavesHook(), "check_exceptions", "hooks of act"),
+    (MultipliesParameter(), "check_training_untouched", "got new numbers in first.weight"),
+    (MovesParameter(), "check_training_untouched", "got new numbers in first.weight"),
+    (ReplacesParameter(), "check_training_untouched", "writes to head.weight"),
+    (ReplacesModule(), "check_training_untouched", "writes to act"),
+    (SwapsClass(), "check_training_untouched", "writes to act.__class__"),
+    (HooksParameter(), "check_training_untouched", "writes to first.weight._backward_hooks"),
+    (ChangesBuffer(), "check_training_untouched", "got new numbers in norm.num_batches_tracked"),
+    (SetsGradient(), "check_training_untouched", "first.weight.grad"),
+    (Freezes(), "check_training_untouched", "writes to first.weight.requires_grad"),
+    (LeavesHook(), "check_training_untouched", "writes to act._forward_hooks"),
+    (SetsAttribute(), "check_training_untouched", "writes to was_probed"),
     (Counts(), "check_same_twice", "number"),
     (Remembers(), "check_second_attach", "number"),
     (HoldsClosure(), "check_copies", "pickle"),
@@ -193,6 +222,10 @@ def test_offender_without_offence_passes() -> None:
 
 
 class Draws(Offender):
+    def taps(self, snapshot: Snapshot) -> tuple[()]:
+        torch.rand(1)
+        return ()
+
     def offend(self, model: nn.Module) -> None:
         torch.rand(1)
 
@@ -207,24 +240,33 @@ def test_rogue_probes_are_contained() -> None:
         contract.check_training_untouched(rogue)
 
 
+class Written:
+    """The state that ``isolated`` yields, of a model to which nothing was written."""
+
+    restored: frozenset[Any] = frozenset()
+    lost: frozenset[Any] = frozenset()
+
+    def restore(self) -> None: ...
+
+
 @contextmanager
-def without_fork(model: nn.Module) -> Iterator[None]:
+def without_fork(model: nn.Module, copied: Any = None) -> Iterator[Written]:
     """As ``isolated``, but random states are not restored."""
     flags = {module: module.training for module in model.modules()}
     for module in flags:
         module.training = False
     with torch.no_grad():
-        yield
+        yield Written()
     for module, flag in flags.items():
         module.training = flag
 
 
 @contextmanager
-def without_flags(model: nn.Module) -> Iterator[None]:
+def without_flags(model: nn.Module, copied: Any = None) -> Iterator[Written]:
     """As ``isolated``, but the frozen part ends in training mode."""
     model.eval()
     with torch.random.fork_rng([]), torch.no_grad():
-        yield
+        yield Written()
     model.train()
 
 
@@ -233,17 +275,16 @@ def without_flags(model: nn.Module) -> Iterator[None]:
     [
         (without_fork, Draws(), "random state of torch"),
         (without_flags, Offender(), "training flag of frozen"),
-        (lambda model: nullcontext(), Offender(), "value of norm"),
+        (lambda model, copied=None: nullcontext(Written()), Offender(), "value of norm"),
+        (lambda model, copied=None: nullcontext(Written()), LeavesHook(), "hooks of act"),
+        (lambda model, copied=None: nullcontext(Written()), SwapsClass(), "class of act"),
+        (lambda model, copied=None: nullcontext(Written()), Freezes(), "requires_grad of first.weight"),
     ],
-    ids=["random state not restored", "flags not restored", "nothing preserved"],
+    ids=lambda item: type(item).__name__ if isinstance(item, Probe) else "",
 )
 def test_broken_capture_is_caught(breakage: Any, rogue: Probe, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing, "isolated", breakage)
-    monkeypatch.setattr("probe.attach.observation.isolated", breakage)
-    monkeypatch.setattr("probe.forward.runner.isolated", breakage)
-    monkeypatch.setattr(
-        "probe.attach.prepare.recording_side_effects", lambda model: nullcontext([])
-    )  # it would restore the buffers
+    for module in ("attach.prepare", "attach.observation", "forward.tracing", "forward.runner"):
+        monkeypatch.setattr(f"probe.{module}.isolated", breakage)
     with pytest.raises(AssertionError, match=message):
         contract.check_training_untouched(rogue)
 

@@ -191,7 +191,7 @@ class Backward(TrainsACopy):
 
 
 def test_a_probe_that_trains_the_model_itself_is_caught() -> None:
-    with pytest.raises(AssertionError, match="gradient of"):
+    with pytest.raises(AssertionError, match=r"got new numbers in first|writes to .*first\.weight\.grad"):
         check_training_untouched(Backward())
 
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from probe.attach.contract import SessionProbe
-from probe.attach.side_effects import Place, describe_places, tensors_equal
+from probe.attach.side_effects import describe_places
 from probe.attach.step_hook import hooked_optimizers
 from probe.forward.data import Batch
 from probe.forward.isolation import isolated
+from probe.forward.model_state import Place
+from probe.forward.saved_values import tensors_equal
 from probe.forward.training import TrainingContext
 
 _NEEDS = ("targets", "training")
@@ -197,19 +199,10 @@ def check_requirements(
             )
 
 
-def attach_warnings(
-    model: nn.Module, written: Iterable[Place], data: Mapping[str, Batch], shapes: Iterable[tuple[int, ...]]
-) -> Iterator[str]:
-    """Yield warnings about legal inputs whose measurements can mislead.
+def attach_warnings(model: nn.Module, written: Iterable[Place]) -> Iterator[str]:
+    """Yield warnings about a legal model whose measurements can mislead.
 
-    Parameters
-    ----------
-    model, data
-        The model and the data of each split.
-    written
-        The buffers and attributes that forward passes write to.
-    shapes
-        Shapes of the layers that are measured at their last position.
+    ``written`` are the buffers and attributes that forward passes write to.
     """
     if names := describe_places(model, written):
         yield (
@@ -217,11 +210,3 @@ def attach_warnings(
             f"{', '.join(names)}; observations restore these values, but measurements may depend on them, so compare "
             "with a model without them if this matters"
         )
-    if any(len(shape) == 3 for shape in shapes):
-        for split, batch in data.items():
-            if n := batch.padded_at_the_end():
-                yield (
-                    f"Expected a token at the last position, where layers are measured, got padding in {n} of "
-                    f"{len(batch)} inputs of split {split!r}; pad on the left, or give another reduce=: 0 (the first "
-                    "position), 'tokens' (all positions except those with target -100) or a callable"
-                )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from probe.attach.contract import SessionProbe
 from probe.errors import DuplicateNameError
+from probe.interrupts import interruptible
 from probe.recording.journal import Journal
 from probe.series import Variable
 
@@ -59,7 +60,9 @@ class SeriesColumns:
                 raise ValueError(
                     f"Expected observe({name}=...) with a name that is free, got one of the series; choose another"
                 )
-            value = value() if callable(value) else value
+            if callable(value):
+                with interruptible():
+                    value = value()
             number = np.asarray(value.detach().cpu().double() if isinstance(value, Tensor) else value)
             if number.size != 1 or number.dtype.kind not in "fiub":
                 raise TypeError(

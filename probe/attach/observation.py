@@ -1,8 +1,8 @@
 """One observation: measure every probe on one snapshot, and collect values, times and errors."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,9 +10,11 @@ import numpy as np
 from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe
 from probe.attach.prepare import Prepared
-from probe.attach.side_effects import restoring
+from probe.attach.side_effects import check_writes
 from probe.forward.isolation import isolated, torch_defaults
+from probe.forward.model_state import ModelState
 from probe.forward.snapshot import Snapshot
+from probe.interrupts import interruptible
 from probe.recording.journal import Journal
 from probe.recording.state import MAX_KEPT_BYTES
 from probe.series import Variable
@@ -50,26 +52,49 @@ def observe(
     """Run the shared pass and every probe, and leave the model unchanged.
 
     An error for which ``raises`` returns True is raised. Any other is noted, and flagged in ``failed``.
+
+    Raises
+    ------
+    ModelChangedError
+        If the model was changed and cannot be restored.
     """
     names = [SHARED_PASS, *prepared.probes]
     failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
     found = Observation({"failed": failed, "seconds": seconds})
-    with isolated(prepared.model), torch_defaults():  # once for all probes: random states take longer than a pass
+
+    def measure(name: str) -> None:
+        if name == SHARED_PASS:
+            with interruptible():
+                snapshot.run_shared_pass()
+        else:
+            _measure(name, prepared, snapshot, journal, columns, found)
+
+    with _isolated(prepared, snapshot.step) as state, torch_defaults():
         for i, name in enumerate(names):
             start = time.perf_counter()
             try:
-                with restoring(prepared.side_effects) if prepared.side_effects else nullcontext():
-                    if name == SHARED_PASS:
-                        snapshot.run_shared_pass()
-                    else:
-                        _measure(name, prepared, snapshot, journal, columns, found)
+                measure(name)
             except Exception as error:
                 if raises(error):
                     raise
                 failed[i] = 1
                 found.errors.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+            if prepared.written:
+                state.restore()  # the next probe sees the model as it was
             seconds[i] = time.perf_counter() - start
     return found
+
+
+@contextmanager
+def _isolated(prepared: Prepared, step: int) -> Iterator[ModelState]:
+    """Isolate all probes once, since this takes longer than a small pass, and check what they wrote to the model."""
+    state = None
+    try:
+        with isolated(prepared.model, prepared.written) as state:
+            yield state
+    finally:
+        if state is not None:
+            check_writes(state, prepared.written, step)
 
 
 def _measure(
@@ -78,7 +103,7 @@ def _measure(
     """Measure one probe, and add its values."""
     probe = prepared.probes[name]
     prefix = "" if name == type(probe).__name__ else f"{name}_"
-    with isolated(prepared.model):  # training flags that this probe sets do not reach the next one
+    with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
         snapshot.history = lambda key: journal.records.column(f"{prefix}{key}")
         snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
         measured = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}

@@ -9,18 +9,23 @@ import torch
 from torch import nn
 
 from probe.attach.checks import attach_warnings, check_model, check_optimizer, check_requirements, check_training
-from probe.attach.columns import describe_probe
+from probe.attach.columns import describe_parameter, describe_probe
 from probe.attach.contract import SessionProbe
-from probe.attach.side_effects import Place, recording_side_effects
+from probe.attach.data_checks import batch_warnings, padding_warnings, score_warnings
+from probe.attach.side_effects import written_places
+from probe.attach.targets import align_targets
 from probe.errors import warn_user
 from probe.forward import tracing
 from probe.forward.data import Batch, read_data, shape_of
 from probe.forward.isolation import device_of, isolated, torch_defaults
-from probe.forward.layers import unwrap
+from probe.forward.layers import OUTPUT, unwrap
+from probe.forward.model_state import Place, attribute_of
+from probe.forward.outputs import OutputError, Select
 from probe.forward.passes import Tap
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
+from probe.interrupts import interruptible
 from probe.recording.provenance import provenance_json
 
 
@@ -28,7 +33,7 @@ from probe.recording.provenance import provenance_json
 class Prepared:
     """A model, data and probes that fit together.
 
-    ``taps`` is what the probes take from the shared forward pass, and ``side_effects`` the places of the model that
+    ``taps`` is what the probes take from the shared forward pass, and ``written`` the attributes of modules that
     forward passes write to.
     """
 
@@ -37,9 +42,10 @@ class Prepared:
     data: Mapping[str, Batch]
     trace: Trace
     taps: Sequence[Tap]
-    side_effects: Sequence[Place]
+    written: set[Place]
     training: TrainingContext | None
     batch_size: int
+    targets_shift: int
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +71,8 @@ class Prepared:
                 "probes": estimators,
                 "data": {split: [len(batch), batch.digest()] for split, batch in self.data.items() if recorded},
                 "layers": self.trace.order,
+                "output": describe_parameter(self.trace.output),
+                "targets_shift": self.targets_shift or None,
             },
             "order": {"layer": self.trace.order, "split": list(self.data)},
             "provenance": provenance_json(
@@ -82,48 +90,82 @@ def prepare(
     training: TrainingContext | None,
     step: int,
     batch_size: int,
+    output: Select = None,
+    targets_shift: int | None = None,
 ) -> Prepared:
     """Check that probes, model and data fit, and leave the model unchanged. What cannot work raises an error."""
     model = unwrap(model)
     check_model(model)
     if optimizer is not None:
         check_optimizer(optimizer, model)
+    _check_output_setting(output)
     batches = read_data(data)
-    check_requirements(probes, batches, training)
     if training is not None:
         check_training(training, model, step)
-    with torch_defaults(), recording_side_effects(model) as written:
-        trace = _traced(model, batches)
+    context = None if training is None else training.of(model)
+    with isolated(model) as state, torch_defaults(), interruptible():
+        trace = _traced(model, batches, output)
+        batches, targets_shift = align_targets(model, batches, targets_shift, output)
+        check_requirements(probes, batches, training)
         snapshot = Snapshot(model, step, batches, trace, batch_size=batch_size)
         taps = [tap for probe in probes.values() for tap in probe.taps(snapshot)]
         _try_shared_pass(model, step, batches, trace, taps)
-        if training is not None:
-            _try_update(training.of(model), model, step)
+        if context is not None:
+            _try_update(context, model, step)
+        notes = [*batch_warnings(snapshot), *score_warnings(snapshot, probes)]
+        few, _ = next(iter(batches.values())).take(torch.arange(TRACE_ROWS), device_of(model))
+        written = written_places(state, model, few)
     shapes = [trace.shapes.get(tap.site, ()) for tap in taps if tap.reduce in (None, "last")]
-    for text in attach_warnings(model, written, batches, shapes):
+    for text in [*attach_warnings(model, written), *padding_warnings(model, batches, shapes), *notes]:
         warn_user(text)
-    return Prepared(dict(probes), model, batches, trace, taps, written, training, batch_size)
+    places = set(map(attribute_of, written))
+    return Prepared(dict(probes), model, batches, trace, taps, places, training, batch_size, targets_shift)
 
 
-def _traced(model: nn.Module, data: Mapping[str, Batch]) -> Trace:
-    trace = Trace()
+def _check_output_setting(output: Any) -> None:
+    if not (output is None or callable(output) or (isinstance(output, (str, int)) and not isinstance(output, bool))):
+        raise TypeError(
+            f"Expected output to be a key, an index, the name of an attribute or a function, got {output!r}; pass one"
+        )
+
+
+def _traced(model: nn.Module, data: Mapping[str, Batch], output: Select) -> Trace:
+    trace = Trace(output=output)
     for split, batch in data.items():
         inputs, _ = batch.take(torch.arange(TRACE_ROWS), device_of(model))
         try:
-            trace.merge(tracing.trace(model, inputs))
+            trace.merge(tracing.trace(model, inputs, output=output))
+        except OutputError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"Expected the model to accept two inputs of split {split!r} ({shape_of(inputs)}), got "
                 f"{type(error).__name__}: {error}; give (inputs, targets) or {{split: (inputs, targets)}} with inputs "
                 "as the model takes them: x for model(x), a tuple for model(*x), a mapping for model(**x)"
+                f"{_about_arguments(batch)}"
             ) from error
     return trace
 
 
+def _about_arguments(batch: Batch) -> str:
+    """Return further advice for a model with several arguments that rejects a few rows of them."""
+    if batch.n_shared:
+        return (
+            ". A model that needs all rows at once, as the nodes of one graph, has no inputs that can be measured one "
+            "by one: pass several graphs, or several signals on one graph"
+        )
+    if batch.n_arguments > 1:
+        return ". Mark an argument that all inputs share: probe.shared(x)"
+    return ""
+
+
 def _try_shared_pass(model: nn.Module, step: int, data: Mapping[str, Batch], trace: Trace, taps: Sequence[Tap]) -> None:
     """Run the shared pass over two rows of each split, so that an error is raised now and not flagged at each step."""
+    for tap in taps:
+        if tap.site == OUTPUT:
+            trace.check_output(tap.reduce)
     for split, batch in data.items():
-        few = {split: Batch(*batch.take(torch.arange(TRACE_ROWS), device_of(model)))}
+        few = {split: batch.subset(torch.arange(TRACE_ROWS), device_of(model))}
         try:
             Snapshot(model, step, few, trace, shared=taps).run_shared_pass()
         except Exception as error:

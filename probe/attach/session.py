@@ -18,7 +18,8 @@ from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
 from probe.attach.step_hook import StepHook, hooked_optimizers
 from probe.attach.uncounted import UncountedUpdates
-from probe.errors import DuplicateNameError, warn_user
+from probe.errors import DuplicateNameError, ModelChangedError, warn_user
+from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
 from probe.schedule import Schedule, log_spaced
@@ -41,6 +42,8 @@ class Session:
         batch_size: int,
         on_error: str,
         training: TrainingContext | None = None,
+        output: Select = None,
+        targets_shift: int | None = None,
         budget: float | None = None,
         total_steps: int | None = None,
     ) -> None:
@@ -51,25 +54,51 @@ class Session:
         self.on_error = on_error
         self._schedule = schedule or (log_spaced() if self.counted else None)
         self._observes_last = self.counted and schedule is None
+        self._replaces = mode == "overwrite"
+        self._hook: StepHook | None = None
+        self._ended = False  # by an observation that has changed the model
         self._last: int | None = None  # step of the last observation
         self._updated: tuple[int, int] | None = None  # mark of the weights after the last update
         self.keeps_values = False  # whether some probe has kept a value
         self._requested: set[str] = set()
         self._measured: set[str] = set()
         self._prepared = prepare(
-            probes, model, data, optimizer=optimizer, training=training, step=self.step, batch_size=batch_size
+            probes,
+            model,
+            data,
+            optimizer=optimizer,
+            training=training,
+            step=self.step,
+            batch_size=batch_size,
+            output=output,
+            targets_shift=targets_shift,
         )
         header = self._prepared.header(recorded=path is not None)
         self.journal = Journal(path, header, mode=mode, step=self.step if self.counted else None)
         self._columns = SeriesColumns(self.journal)
         # closes the journal at the end of the process too, if nobody calls detach
         self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
-        declare_observations(self._prepared.probes, self._columns)
-        self._budget = self._open_budget(budget, total_steps)
-        if optimizer is not None:
-            self._observe_first()
-            self._uncounted = UncountedUpdates(self._prepared.model, self.step)
-            self._hook = StepHook(weakref.ref(self), hooked_optimizers(optimizer))
+        try:
+            declare_observations(self._prepared.probes, self._columns)
+            self._budget = self._open_budget(budget, total_steps)
+            if optimizer is not None:
+                if self.due(self.step):
+                    self._observe_if_granted(self.step)
+                self._uncounted = UncountedUpdates(self._prepared.model, self.step)
+                self._hook = StepHook(weakref.ref(self), hooked_optimizers(optimizer))
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Undo an attachment that failed: remove the hook, and the files that it has made."""
+        if self._hook is not None:
+            self._hook.remove()
+        if self._finalizer.detach():
+            if self._replaces and len(self.journal.records):
+                self.journal.close()  # the old recording is replaced already
+            else:
+                self.journal.discard()
 
     def _open_budget(self, share: float | None, total_steps: int | None) -> Budget | Unlimited:
         if share is None:
@@ -83,36 +112,42 @@ class Session:
             self._columns.claim(variable.name, "the budget")
         return budget
 
-    def _observe_first(self) -> None:
-        try:
-            if self.due(self.step):
-                self._observe_if_granted(self.step)
-        except BaseException:
-            self._finalizer()  # releases the lock of a recording that was to be resumed
-            raise
-
     # -- observing ---------------------------------------------------------------------------------------------
 
     def due(self, step: int) -> bool:
         """Return whether the schedule includes this step."""
         return self._schedule is None or bool(self._schedule(step))
 
-    def stepped(self) -> None:
-        """Count an update of the optimizer, and observe if it is due."""
-        self.step += 1
+    def stepped(self, *, missed: int = 0) -> None:
+        """Count an update of the optimizer, after others that were missed, and observe if it is due."""
+        self.step += missed + 1
+        if self._ended:
+            return
         if self._observes_last:
             self._updated = self._prepared.weights()
         if self.due(self.step):
             self._observe_if_granted(self.step)
 
+    def _count_missed(self) -> None:
+        """Count updates that were made, and not noted because of an interrupt."""
+        if self._hook is not None and (missed := self._hook.missed()):
+            self.step += missed
+            self._updated = self._prepared.weights()
+
     def observe(self, step: int | None, scalars: Mapping[str, Any]) -> None:
         """See :meth:`probe.base.Observer.observe`."""
+        if self._ended:
+            raise ModelChangedError(
+                f"Expected no observation after that of step {self._last}, which has changed the model, got observe(); "
+                "call detach(), load the last checkpoint, and attach again"
+            )
         if self.counted:
             if step is not None:
                 raise ValueError(
                     f"Expected observe() without a step, since the optimizer's hook counts the steps (now {self.step}),"
                     f" got step={step}; call observe(name=value) to add scalars, or attach without optimizer="
                 )
+            self._count_missed()
             self._uncounted.check(self._prepared.model, self.step)
             if self._last == self.step and scalars:
                 self.journal.annotate(self.step, self._columns.scalars(scalars))
@@ -150,6 +185,9 @@ class Session:
         snapshot = self._prepared.snapshot(step)
         try:
             found = observe(self._prepared, snapshot, self.journal, self._columns, self._raises)
+        except ModelChangedError:
+            self._ended, self._last = True, step
+            raise
         except Exception:
             self._discard_if_empty()
             raise
@@ -181,20 +219,20 @@ class Session:
 
     def close(self) -> None:
         """Observe the last state on the default schedule, write the file, and warn of layers that never fired."""
-        if self.counted:
+        self._count_missed()
+        if self._hook is not None:
             self._hook.remove()
-        # weights that were loaded since the last update belong to no step
-        if self._observes_last and self._last not in (None, self.step) and self._updated == self._prepared.weights():
-            self._budget.grant_last(self.step)
-            self._observe_timed(self.step)
-        self._annotate_dropped()
+        try:
+            self._observe_last_state()
+            self._annotate_dropped()
+        finally:
+            if self._finalizer.detach():
+                self._close_journal()
         if self._last is None and not self.counted and not len(self.journal.records):
             warn_user(
                 "Expected an observation before detach, got none; give attach the optimizer, or call observe(step) in "
                 "the training loop"
             )
-        if self._finalizer.detach():
-            self._close_journal()
         if self.counted:
             self._uncounted.finish(self._prepared.model, self.step, self._updated)
         if silent := sorted(self._requested - self._measured):
@@ -204,6 +242,13 @@ class Session:
                 "forward is called directly, when a fused kernel replaces it (nn.MultiheadAttention.out_proj), or when "
                 "the forward pass does not reach it"
             )
+
+    def _observe_last_state(self) -> None:
+        if not self._observes_last or self._ended or self._last in (None, self.step):
+            return
+        if self._updated == self._prepared.weights():  # weights that were loaded since belong to no step
+            self._budget.grant_last(self.step)
+            self._observe_timed(self.step)
 
     def _close_journal(self) -> None:
         try:

@@ -3,19 +3,21 @@
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
 
 from probe.errors import warn_user
+from probe.interrupts import uninterrupted
 
 
 class CountsUpdates(Protocol):
     """An object that is notified of updates."""
 
-    def stepped(self) -> None:
-        """Count an update of the optimizer."""
+    def stepped(self, *, missed: int = 0) -> None:
+        """Count an update of the optimizer, after others that were missed."""
 
 
 class StepHook:
@@ -39,15 +41,33 @@ class StepHook:
         for optimizer in optimizers:
             remove_ended_hooks(optimizer)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
-        self._handles = [optimizer.register_step_post_hook(self) for optimizer in optimizers]
+        # A function of C that counts its calls: no interrupt falls between an update and this count.
+        self._calls = lru_cache(maxsize=0)("".format)
+        self._noted = 0  # calls that this hook, or missed(), has noted
+        hooks: tuple[Callable[..., Any], ...] = (self._calls, self)
+        self._handles = [optimizer.register_step_post_hook(hook) for optimizer in optimizers for hook in hooks]
 
     def remove(self) -> None:
         """Remove the hook from all optimizers."""
         for handle in self._handles:
             handle.remove()
 
+    def missed(self) -> int:
+        """Return the number of updates of which the session was not notified, since an interrupt came first."""
+        missed = self._calls.cache_info().misses - self._noted
+        self._noted += missed
+        return missed
+
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Notify the session of an update."""
+        if torch.compiler.is_compiling():
+            torch.compiler.disable(self._notify)(optimizer)  # otherwise the observation is compiled with the step
+        else:
+            with uninterrupted():
+                self._notify(optimizer)
+
+    def _notify(self, optimizer: torch.optim.Optimizer) -> None:
+        missed = max(0, self.missed() - 1)
         session = self.session()
         if session is None:
             ended, self._ended = self._ended, True
@@ -64,10 +84,8 @@ class StepHook:
             )
         elif skipped(optimizer):
             return
-        elif torch.compiler.is_compiling():
-            torch.compiler.disable(session.stepped)()  # otherwise the observation is compiled with the step
         elif not _within_a_step([reference() for reference in self._optimizers]):
-            session.stepped()
+            session.stepped(missed=missed)
 
 
 def hooked_optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:
@@ -106,7 +124,7 @@ def _within_a_step(optimizers: Sequence[torch.optim.Optimizer | None]) -> bool:
 
     A class that overrides ``step`` and calls ``super().step()``, or that of another optimizer, calls the hooks twice.
     """
-    frame: FrameType | None = sys._getframe(2)  # the wrapper that PyTorch gives to the step of every optimizer
+    frame: FrameType | None = sys._getframe(3)  # the wrapper that PyTorch gives to the step of every optimizer
     assert frame is not None
     wrapper = frame.f_code
     while (frame := frame.f_back) is not None:

@@ -1,13 +1,14 @@
 """Context managers that isolate the forward passes of probes from the training.
 
-:func:`isolated` runs a model in evaluation mode and restores the global state that a forward pass can change.
+:func:`isolated` runs a model in evaluation mode and restores what a forward pass can change: the state of the model
+(see :mod:`probe.forward.model_state`), training flags, random states and the settings of PyTorch.
 :func:`torch_defaults` and :func:`user_defaults` switch the default dtype and device. The code of probes runs with the
 defaults of PyTorch, whatever the user has set. The modules of the model run with the defaults of the user.
 """
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from weakref import WeakSet
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, overrides
+from torch.utils import _device as default_device
 
 from probe.forward.layers import named_modules
+from probe.forward.model_state import ModelState, Place
+from probe.interrupts import uninterrupted
 
 Defaults = tuple[torch.dtype, torch.device]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -27,10 +31,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class _Frame:
-    """Model and modules of the outermost :func:`isolated`."""
+    """Model, modules and saved state of the outermost :func:`isolated`."""
 
     model: nn.Module
     modules: Sequence[nn.Module]
+    state: ModelState
 
 
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -42,16 +47,17 @@ _users: ContextVar[Defaults | None] = ContextVar("users", default=None)  # set w
 _differentiating = WeakSet[nn.Module]()  # models whose forward passes compute derivatives
 
 
-# -- state of the model and random states ----------------------------------------------------------------------------
+# -- state of the model, settings and random states ------------------------------------------------------------------
 
 
 @contextmanager
-def isolated(model: nn.Module) -> Iterator[None]:
+def isolated(model: nn.Module, copied: Collection[Place] | None = None) -> Iterator[ModelState]:
     """Context manager that runs a model in evaluation mode and restores the state afterwards.
 
-    Inside, there are no gradients, no autocast and no fused attention layers. At the end, these settings, the training
-    flag of each module, and the random states of PyTorch (CPU and the CUDA devices of the model), NumPy and Python are
-    restored. Training flags are set directly, since a class can override ``model.train()``.
+    Inside, there are no gradients, no autocast and no fused attention layers. At the end, these settings, the state of
+    the model (parameters, buffers, hooks, submodules and attributes), the training flag of each module, and the random
+    states of PyTorch (CPU and the CUDA devices of the model), NumPy and Python are restored. Training flags are set
+    directly, since a class can override ``model.train()``.
 
     An inner ``isolated`` for the same model restores only training flags and gradients. The rest would take longer than
     a small forward pass.
@@ -59,6 +65,14 @@ def isolated(model: nn.Module) -> Iterator[None]:
     Parameters
     ----------
     model : torch.nn.Module
+    copied
+        Places of the model whose numbers are copied before, because forward passes are known to write to them. Default:
+        all, which takes as much memory of the CPU as the model.
+
+    Yields
+    ------
+    ModelState
+        The saved state. Its ``lost`` lists writes to other places, which cannot be undone.
 
     See Also
     --------
@@ -72,34 +86,84 @@ def isolated(model: nn.Module) -> Iterator[None]:
     >>> with isolated(model):
     ...     output = model(torch.ones(4, 3))
     ...     print(model.training, output.requires_grad)
+    ...     _ = model[0].weight.data.zero_()
     False False
-    >>> model.training
-    True
+    >>> model.training, bool(model[0].weight.any())
+    (True, True)
     """
     frame = _outermost.get()
     if frame is not None and frame.model is model:
         with torch.no_grad() if torch.is_grad_enabled() else nullcontext(), _evaluation_mode(frame.modules):
-            yield
+            yield frame.state
         return
+    stack = ExitStack()
+    try:
+        with uninterrupted():
+            state = _isolate(stack, model, copied)
+        yield state
+    finally:
+        with uninterrupted():
+            stack.close()
+
+
+def _isolate(stack: ExitStack, model: nn.Module, copied: Collection[Place] | None) -> ModelState:
+    """Switch the model and PyTorch for forward passes, and let the stack undo it."""
     modules = list(named_modules(model).values())
     devices = set()
     if torch.cuda.is_initialized():
         devices = {tensor.device for module in modules for tensor in _tensors_of(module) if tensor.is_cuda}
-    token = _outermost.set(_Frame(model, modules))
+    stack.enter_context(_random_states(devices))
+    stack.enter_context(_torch_settings())
+    stack.enter_context(_evaluation_mode(modules))
+    state = ModelState(model, copied)
+    stack.callback(_outermost.reset, _outermost.set(_Frame(model, modules, state)))
+    stack.callback(state.restore)
+    return state
+
+
+@contextmanager
+def _torch_settings() -> Iterator[None]:
+    """Context manager that switches the settings of PyTorch for forward passes, and restores them at the end."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for device_type in _AUTOCAST_DEVICES:
+            if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels do not call the inner layers
+        if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that are registered later
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch.nn.utils.parametrize" in sys.modules:
+            stack.enter_context(_without_cached_weights())
+        modes, device = overrides._get_current_function_mode_stack(), default_device.CURRENT_DEVICE
+        stack.callback(_restore_modes, modes, device)
+        yield
+
+
+@contextmanager
+def _without_cached_weights() -> Iterator[None]:
+    """Context manager in which parametrised weights are computed anew, also within ``parametrize.cached()``."""
+    from torch.nn.utils import parametrize
+
+    enabled, cache = parametrize._cache_enabled, parametrize._cache
+    if not enabled:
+        yield
+        return
+    parametrize._cache_enabled, parametrize._cache = 0, {}
     try:
-        with _random_states(devices), ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            for device_type in _AUTOCAST_DEVICES:
-                if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
-                    stack.enter_context(torch.autocast(device_type, enabled=False))
-            stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-            torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels do not call the inner layers
-            if "torch._dynamo" in sys.modules:  # compiled code ignores hooks that are registered later
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(_evaluation_mode(modules))
-            yield
+        yield
     finally:
-        _outermost.reset(token)
+        parametrize._cache_enabled, parametrize._cache = enabled, cache
+
+
+def _restore_modes(modes: list[Any], device: torch.device | None) -> None:
+    """Restore the modes that see each function call, since an interrupted pass can leave its own."""
+    if overrides._get_current_function_mode_stack() != modes:
+        while overrides._get_current_function_mode_stack():
+            overrides._pop_mode()
+        for mode in modes:
+            overrides._push_mode(mode)
+    default_device.CURRENT_DEVICE = device
 
 
 @contextmanager
@@ -107,18 +171,19 @@ def _evaluation_mode(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Context manager that clears the training flags and restores them at the end."""
     training = _in_training(modules)
     try:
-        _set_training(training, False)
+        set_training(training, False)
         yield
     finally:
-        _set_training(_in_training(modules), False)
-        _set_training(training, True)
+        set_training(_in_training(modules), False)
+        set_training(training, True)
 
 
 def _in_training(modules: Iterable[nn.Module]) -> list[nn.Module]:
     return [module for module in modules if module.training]
 
 
-def _set_training(modules: Iterable[nn.Module], flag: bool) -> None:
+def set_training(modules: Iterable[nn.Module], flag: bool) -> None:
+    """Set the training flags of modules, without a call of ``module.train()``."""
     for module in modules:
         if "training" in vars(module):  # faster than nn.Module.__setattr__
             vars(module)["training"] = flag
