@@ -1,5 +1,7 @@
 import copy
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,14 @@ import torch
 import xarray as xr
 from helpers import built, seeded
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from probe import WeightsProbe
+from probe.errors import ProbeWarning
 from probe.geometry import effective_rank, spectra, spectral_entropy, squared_singular_values, stable_rank
 from probe.information import weight_histogram
 from probe.measures import weight_matrices, weight_summary
+from probe.testing import state_of
 
 X = torch.zeros(2, 6)
 
@@ -105,14 +109,18 @@ def test_each_matrix_is_measured_once_under_its_own_name() -> None:
     model = built(Many)
     matrices = weight_matrices(model)
     assert {name: tuple(w.shape) for name, w in matrices.items()} == {
-        "conv.weight": (4, 3, 2, 2),
-        "attention.in_proj_weight": (12, 4),
+        "conv.weight": (4, 12),
+        "attention.q_proj_weight": (4, 4),
+        "attention.k_proj_weight": (4, 4),
+        "attention.v_proj_weight": (4, 4),
         "attention.out_proj.weight": (4, 4),
         "read.weight": (5, 4),
         "frozen.weight": (4, 4),
     }
     found = measured(model)
     assert found["parameter"].values.tolist() == list(matrices)
+    assert found["weight_norm"].attrs["tied"] == "tied.weight is read.weight"
+    assert torch.equal(matrices["attention.k_proj_weight"], model.attention.in_proj_weight[4:8])
     kernels = model.conv.weight.detach().double().reshape(4, 12).numpy()
     s = np.linalg.svd(kernels, compute_uv=False)
     assert found["weight_stable_rank"].sel(parameter="conv.weight").item() == pytest.approx((s**2).sum() / s[0] ** 2)
@@ -141,6 +149,243 @@ def test_power_iterations_of_a_spectral_norm_do_not_advance() -> None:
     found = measured(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert found["weight_norm"].item() == pytest.approx(model.eval()[0].weight.norm().item(), rel=1e-5)
+
+
+def assert_measures(model: nn.Module, expected: dict[str, Tensor], **tolerance: float) -> xr.Dataset:
+    """Assert that the probe measures these matrices, given in float64, and leaves the model unchanged."""
+    before = state_of(model, None)
+    found = measured(model)
+    assert state_of(model, None) == before
+    assert set(found["parameter"].values.tolist()) == set(expected)
+    for name, matrix in expected.items():
+        one, s = found.sel(parameter=name), np.linalg.svd(matrix.detach().double().numpy(), compute_uv=False)
+        numbers = s @ s, np.sqrt(s @ s), (s @ s) / s[0] ** 2
+        assert one["weight_norm"].item() == pytest.approx(numbers[1], **tolerance)
+        assert one["weight_stable_rank"].item() == pytest.approx(numbers[2], **tolerance)
+        assert one["weight_effective_rank"].item() == pytest.approx(np.exp(scipy.stats.entropy(s)), **tolerance)
+    return found
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("kind", [nn.utils.weight_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_a_hook_computes_are_those_of_the_next_pass(kind: Any, trained: bool) -> None:
+    layer, other = (built(lambda: kind(nn.Linear(6, 4, bias=False))) for _ in range(2))
+    with torch.no_grad():
+        for parameter in (*layer.parameters(), *other.parameters()):
+            parameter.mul_(3 if trained else 1)  # the attribute is that of the last pass
+    columns = other.eval()(torch.eye(6))
+    assert_measures(nn.Sequential(layer), {"0.weight": columns.T}, rel=1e-5)
+
+
+def test_pruned_weights_are_measured_with_their_mask() -> None:
+    layer = prune.random_unstructured(built(lambda: nn.Linear(6, 4)), "weight", amount=0.5)
+    assert_measures(nn.Sequential(layer), {"0.weight": layer.weight_orig * layer.weight_mask}, rel=1e-5)
+
+
+def test_a_recurrent_layer_with_one_weight_of_old_normalisation() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        layer = nn.utils.weight_norm(built(lambda: nn.GRU(3, 2, bidirectional=True)), "weight_hh_l0")
+    names = ["weight_hh_l0", "weight_hh_l0_reverse", "weight_ih_l0", "weight_ih_l0_reverse"]
+    assert sorted(weight_matrices(layer)) == names, "a reverse weight is no part of the normalised one"
+
+
+class Low(nn.Module):
+    """LoRA around a layer."""
+
+    def __init__(self, base: nn.Module, act: nn.Module | None = None) -> None:
+        super().__init__()
+        self.base, self.act = base, act or nn.Identity()
+        out, width = base.weight.shape[:2]
+        self.down, self.up = nn.Linear(width, 2, bias=False), nn.Linear(2, out, bias=False)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + 3 * self.up(self.act(self.down(self.drop(x))))
+
+
+class Inside(nn.Linear):
+    """LoRA in a layer."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__(width, out)
+        self.a, self.b = nn.Parameter(torch.randn(2, width)), nn.Parameter(torch.randn(out, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 0.5 * x @ self.a.T @ self.b.T
+
+
+class Transposed(nn.Module):
+    """The linear layer of GPT-2."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(width, out)), nn.Parameter(torch.randn(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+class LowTransposed(Low):
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__(base)
+        self.down, self.up = nn.Linear(base.weight.shape[0], 2), nn.Linear(2, base.weight.shape[1])
+
+
+class LowTable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Embedding(9, 6)
+        self.a, self.b = nn.Parameter(torch.randn(2, 9)), nn.Parameter(torch.randn(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + nn.functional.embedding(x, self.a.T) @ self.b.T
+
+
+class Scaled(nn.Module):
+    """Adapters that scale inputs and outputs (IA3)."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base
+        self.factors = nn.ParameterDict({"in": torch.rand(base.in_features), "out": torch.rand(base.out_features)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factors["out"] * self.base(x * self.factors["in"])
+
+
+ADAPTED: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Tensor]]] = {
+    "around": (lambda: Low(nn.Linear(6, 12)), lambda m: m.base.weight + 3 * m.up.weight @ m.down.weight),
+    "around, square": (lambda: Low(nn.Linear(6, 6)), lambda m: m.base.weight + 3 * m.up.weight @ m.down.weight),
+    "around, narrow": (lambda: Low(nn.Linear(6, 3)), lambda m: m.base.weight + 3 * m.up.weight @ m.down.weight),
+    "float64": (lambda: Low(nn.Linear(6, 5)).double(), lambda m: m.base.weight + 3 * m.up.weight @ m.down.weight),
+    "inside": (lambda: Inside(6, 12), lambda m: m.weight + 0.5 * m.b @ m.a),
+    "transposed": (
+        lambda: LowTransposed(Transposed(6, 12)),
+        lambda m: m.base.weight.T + 3 * m.up.weight @ m.down.weight,
+    ),
+    "table": (LowTable, lambda m: m.base.weight + (m.b @ m.a).T),
+    "scaled": (
+        lambda: Scaled(nn.Linear(6, 12)),
+        lambda m: m.factors["out"][:, None] * m.base.weight * m.factors["in"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), ADAPTED.values(), ids=ADAPTED)
+def test_a_layer_with_adapters_is_measured_as_it_computes(make: Any, expected: Callable[[Any], Tensor]) -> None:
+    layer = built(make)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            parameter.mul_(1 if "base" in name else 9)
+    holder = Holder(layer)
+    found = assert_measures(holder, {"layer.weight": expected(layer)}, rel=1e-4)
+    assert "left_out" not in found["weight_norm"].attrs
+
+
+class Holder(nn.Module):
+    """A module whose pass does not reach its layer, so that the data does not matter."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Chain(nn.Module):
+    """Three linear layers one after the other, the largest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.down, self.up = nn.Linear(6, 6), nn.Linear(6, 2), nn.Linear(2, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(self.base(x)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Low(nn.Linear(6, 12), nn.ReLU()),
+        Chain,
+        lambda: nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2), nn.Linear(2, 6)),
+        lambda: nn.TransformerEncoderLayer(6, 2, 12),
+        lambda: nn.Bilinear(6, 6, 3),
+    ],
+)
+def test_what_is_no_adapter_keeps_its_matrices(make: Callable[[], nn.Module]) -> None:
+    layer = built(make)
+    names = {name for name, parameter in layer.named_parameters() if parameter.ndim > 1}
+    if "self_attn.in_proj_weight" in names:
+        names = (names - {"self_attn.in_proj_weight"}) | {f"self_attn.{part}_proj_weight" for part in "qkv"}
+    assert set(weight_matrices(Holder(layer))) == {f"layer.{name}" for name in names}
+
+
+def test_a_convolution_with_adapters_is_named() -> None:
+    layer = built(lambda: Low(nn.Conv2d(4, 8, 3, padding=1)))
+    layer.down, layer.up = nn.Conv2d(4, 2, 3, padding=1), nn.Conv2d(2, 8, 1)
+    with pytest.warns(ProbeWarning, match=r"WeightsProbe leaves out: layer \(a convolution with adapters, whose own"):
+        found = measured(Holder(layer))
+    assert found["weight_norm"].attrs["left_out"].startswith("layer: a convolution with adapters")
+    plain = nn.Sequential(nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 16, 1))
+    assert "left_out" not in measured(Holder(plain))["weight_norm"].attrs
+
+
+@pytest.mark.filterwarnings("ignore:.*quant")
+def test_quantised_weights_are_measured_or_named() -> None:
+    from torch.ao.quantization import quantize_dynamic
+
+    layers = built(lambda: nn.ModuleDict({"one": nn.Linear(6, 4), "two": nn.LSTM(3, 4), "three": nn.Linear(6, 2)}))
+    model = Holder(
+        quantize_dynamic(
+            layers,
+            {
+                "one": torch.ao.quantization.default_dynamic_qconfig,
+                "two": torch.ao.quantization.default_dynamic_qconfig,
+            },
+        )
+    )
+    model.packed = nn.Parameter(torch.zeros(8, 8, dtype=torch.uint8), requires_grad=False)
+    with pytest.warns(ProbeWarning, match=r"packed \(numbers of torch.uint8.*layer.two \(LSTM, which does not return"):
+        found = measured(model)
+    assert sorted(found["parameter"].values.tolist()) == ["layer.one.weight", "layer.three.weight"]
+    exact = layers["one"].weight.norm().item()
+    assert found["weight_norm"].sel(parameter="layer.one.weight").item() == pytest.approx(exact, rel=0.01)
+
+
+def blocks(weight: Tensor) -> Tensor:
+    return torch.block_diag(*weight)
+
+
+STACKS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Tensor]]] = {
+    "convolution": (lambda: nn.Conv2d(3, 4, 2), lambda m: m.weight.reshape(4, 12)),
+    "groups": (lambda: nn.Conv2d(4, 6, 2, groups=2), lambda m: blocks(m.weight.reshape(2, 3, 8))),
+    "depthwise": (lambda: nn.Conv1d(5, 5, 3, groups=5), lambda m: blocks(m.weight.reshape(5, 1, 3))),
+    "transposed": (lambda: nn.ConvTranspose1d(3, 4, 2), lambda m: m.weight.transpose(0, 1).reshape(4, 6)),
+    "transposed, groups": (
+        lambda: nn.ConvTranspose1d(4, 6, 2, groups=2),
+        lambda m: blocks(m.weight.reshape(2, 2, 3, 2).transpose(1, 2).reshape(2, 3, 4)),
+    ),
+    "bilinear": (lambda: nn.Bilinear(3, 4, 5, bias=False), lambda m: m.weight.reshape(5, 12)),
+    "embedding": (lambda: nn.Embedding(7, 3), lambda m: m.weight),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), STACKS.values(), ids=STACKS)
+def test_kernels_are_matrices_of_outputs_by_inputs_and_groups_are_blocks(make: Any, expected: Any) -> None:
+    layer = built(make)
+    assert_measures(Holder(layer), {"layer.weight": expected(layer)}, rel=1e-6)
+
+
+def test_a_stack_of_experts_is_a_matrix_of_blocks() -> None:
+    layer = nn.Module()
+    layer.experts = nn.Parameter(torch.randn(3, 4, 6, generator=seeded()))
+    layer.positions = nn.Parameter(torch.randn(1, 5, 6, generator=seeded(1)))
+    expected = {"layer.experts": blocks(layer.experts), "layer.positions": layer.positions[0]}
+    assert_measures(Holder(layer), expected, rel=1e-6)
 
 
 def test_what_has_no_rank_is_flagged() -> None:

@@ -2,23 +2,25 @@
 
 For a matrix W with singular values s_k: the Frobenius norm, the stable rank sum s^2 / max s^2, the effective rank
 exp(entropy of s / sum s) (Roy and Vetterli 2007), and this entropy in bits; see :mod:`probe.geometry.spectra`. All are
-functions of the parameters alone and need no data and no forward pass. Weight decay shrinks the norm whether or not the
-network learns, and in front of a normalising layer the norm has no effect on the output.
+functions of the parameters alone and need no data. The weight is the one that the layer computes with, see
+:mod:`probe.forward.effective_weights`. Weight decay shrinks the norm whether or not the network learns, and in front of
+a normalising layer the norm has no effect on the output.
 
 On request, the probe also measures the entropy of each matrix's histogram, the quantity on the axes of the information
 plane of arXiv:2504.12700: see :mod:`probe.information.weight_histogram`.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from probe.base import Measured, Probe, Snapshot
-from probe.forward.layers import named_layers
+from probe.errors import warn_user
+from probe.forward.effective_weights import effective_weights
+from probe.forward.passes import Tap
 from probe.geometry.spectra import BLOCK, effective_rank, spectral_entropy, squared_singular_values, stable_rank
 from probe.information.validation import to_float64_device
 from probe.information.weight_histogram import weight_histogram_entropy
@@ -55,8 +57,9 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
 
     Parameters
     ----------
-    weight : Tensor of shape (out, ...)
-        Weights, read as a matrix (out, rest): each output channel of a convolution is one row.
+    weight : Tensor of shape (out, in) or (k, out, in)
+        A matrix; or a stack of matrices (k, out, in) that act on different inputs, so that they are the blocks of one
+        block-diagonal matrix. More dimensions are read as (out, rest).
     max_side : int
         Largest smaller side for which singular values are computed. Their time grows with its third power.
 
@@ -78,11 +81,14 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
     >>> round(found.norm, 4), round(found.stable_rank, 4), round(found.spectral_entropy, 4)
     (4.0, 4.0, 2.0)
     """
-    matrix, norm = weight.flatten(1), frobenius_norm(weight)
+    matrices, norm = weight if weight.ndim == 3 else weight.flatten(1)[None], frobenius_norm(weight)
     undefined = not 0 < norm < math.inf
-    if undefined or min(matrix.shape) > max_side:
+    if undefined or min(matrices.shape[1:]) > max_side:
         return WeightSummary(norm, math.nan, math.nan, math.nan, 1 if undefined else -1)
-    squares = squared_singular_values(matrix)
+    if 1 in matrices.shape[1:]:  # vectors, as the kernels of a depthwise convolution, of which there are thousands
+        squares = matrices.flatten(1).to(torch.promote_types(matrices.dtype, torch.float64)).abs().square().sum(1)
+    else:
+        squares = torch.cat([squared_singular_values(matrix) for matrix in matrices])
     values = squares.sqrt()
     ranks = stable_rank(squares).item(), effective_rank(values).item()
     return WeightSummary(norm, *ranks, spectral_entropy(values).item(), 0)
@@ -113,7 +119,7 @@ def frobenius_norm(weight: Tensor) -> float:
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Return the floating-point parameters with two or more dimensions.
+    """Return the matrices with which the modules of a model compute.
 
     Parameters
     ----------
@@ -123,8 +129,11 @@ def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        Matrices by the names of ``model.named_parameters()``. A tied matrix appears once, under its first name. A
-        parametrised one (:mod:`torch.nn.utils.parametrizations`) is the tensor that the layer computes with.
+        Floating-point matrices (out, in) by the names of ``model.named_parameters()``, each once: a tied one under its
+        first name. A stack (k, out, in) holds matrices that act on different inputs: the groups of a convolution, or
+        experts. A parametrised, pruned or quantised weight is the one that the layer computes with. A layer with
+        adapters (LoRA) is one matrix, ``"<name of the layer>.weight"``. The projections of
+        :class:`torch.nn.MultiheadAttention` are three matrices.
 
     Examples
     --------
@@ -134,17 +143,7 @@ def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
     >>> list(weight_matrices(model))
     ['0.weight', '2.weight']
     """
-    found: dict[str, Tensor] = {}
-    for name, module in {"": model, **named_layers(model)}.items():
-        if "parametrizations" in name.split("."):
-            continue
-        own = dict(module.named_parameters(recurse=False))
-        if is_parametrized(module):
-            own.update({key: getattr(module, key) for key in cast(nn.ModuleDict, module.parametrizations)})
-        found.update({f"{name}.{attribute}".lstrip("."): value for attribute, value in own.items()})
-    matrices = {name: w for name, w in found.items() if w.ndim > 1 and (w.is_floating_point() or w.is_complex())}
-    first = {id(weight): name for name, weight in reversed(matrices.items())}
-    return {name: weight for name, weight in matrices.items() if first[id(weight)] == name}
+    return effective_weights(model).matrices
 
 
 class WeightsProbe(Probe):
@@ -162,11 +161,12 @@ class WeightsProbe(Probe):
     Attributes
     ----------
     series_ : xarray.Dataset
-        By (step, parameter), with the names of ``model.named_parameters()``, without vectors, with frozen matrices:
+        By (step, parameter), with the names of :func:`probe.measures.weight_matrices`, with frozen matrices:
         ``weight_norm``, ``weight_stable_rank``, ``weight_effective_rank``, ``weight_spectral_entropy`` (bits), and the
         flag ``weight_rank_undefined`` (see :func:`probe.measures.weight_summary`). By step: ``weight_norm_total``, the
         root of the sum of squares of all trainable parameters, vectors too, each once, which is the norm that weight
-        decay acts on. A stack such as ``in_proj_weight`` of :class:`torch.nn.MultiheadAttention` is one matrix.
+        decay acts on. The attribute ``tied`` lists further names of measured matrices, and ``left_out`` weights that
+        could not be read; these are a warning too.
 
         With ``histogram`` also ``weight_histogram_entropy`` by (step, parameter), in bits, at most log2 30. It is the
         quantity that arXiv:2504.12700 plots as information, and it depends on no data. If a weight is not finite, the
@@ -192,19 +192,35 @@ class WeightsProbe(Probe):
         self.histogram = histogram
         self.device = device
 
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
-        """Decompose each matrix."""
-        matrices = weight_matrices(snapshot.model)
-        if not matrices:
+    def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
+        """Return no taps, after a check that there are matrices. Weights that are left out are a warning."""
+        found = effective_weights(snapshot.model)
+        if not found.matrices:
             raise ValueError(
                 "Expected a floating-point parameter with two or more dimensions, got a model without any; leave "
                 "WeightsProbe out"
             )
+        if found.left_out:
+            names = "; ".join(f"{name} ({reason})" for name, reason in found.left_out.items())
+            warn_user(
+                f"Expected weights that can be read as numbers, got others, which WeightsProbe leaves out: {names}; "
+                "measure the layers' outputs with ActivationsProbe"
+            )
+        return ()
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        """Decompose each matrix."""
+        found = effective_weights(snapshot.model)
         norms = [frobenius_norm(to_float64_device(w)) for w in snapshot.model.parameters() if w.requires_grad]
-        cells = [self._cell(weight) for weight in matrices.values()]
-        coords = {"parameter": list(matrices)}
+        cells = [self._cell(weight) for weight in found.matrices.values()]
+        coords = {"parameter": list(found.matrices)}
+        notes = {
+            "tied": "; ".join(f"{name} is {first}" for name, first in found.tied.items()),
+            "left_out": "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items()),
+        }
+        attrs = {key: text for key, text in notes.items() if text}
         return {
-            **tabulated(cells, _VARIABLES, coords),
+            **tabulated(cells, _VARIABLES, coords, attrs),
             "weight_norm_total": Measured(math.hypot(*norms), long_name="norm of all weights"),
             **tabulated(cells, _HISTOGRAM if self.histogram else {}, coords),
         }
