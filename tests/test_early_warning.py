@@ -145,6 +145,18 @@ def test_an_alarm_that_comes_too_late_is_no_hit() -> None:
     assert (never["hits"], never["late"], never["misses"]) == (0, 0, 8)
 
 
+def test_a_budget_beyond_the_record_of_a_control_is_reduced() -> None:
+    """A control that ends early can give no false alarm later."""
+    runs, controls = RUNS.isel(run=slice(8)), RUNS.isel(run=slice(8, None)).sel(step=slice(None, 20_000))
+    found = EarlyWarning("signal", threshold=1.0, budget=50_000).fit([runs, controls])
+    last = float(controls["step"][-1])
+    assert found.budget_ == last
+    assert any(note.startswith(f"budget {last:,.0f} instead of 50,000") for note in found.notes_)
+    shorter = EarlyWarning("signal", threshold=1.0, budget=10_000).fit([runs, controls])
+    assert shorter.budget_ == 10_000
+    assert not any(note.startswith("budget") for note in shorter.notes_)
+
+
 def test_false_alarms_count_within_the_budget() -> None:
     runs = RUNS.copy(deep=True)
     runs["signal"][8, STEPS > 40_000] = 0.0

@@ -7,12 +7,13 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
-from reference.claims import Paper, as_markdown, draw_figure, find_papers, judge
+from reference.claims import Judgement, Paper, as_markdown, draw_figure, find_papers, judge
 from reference.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parents[1]
@@ -40,11 +41,31 @@ def settings() -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
+def separation(judgements: list[Judgement]) -> str:
+    """Return the areas under the ROC curve of each measure, by pair of a task and a control."""
+    rows: dict[str, dict[str, str]] = {}
+    for finding in (f for one in judgements for f in one.ours if one.claim.name.endswith("is a progress measure")):
+        pair, measure = finding.runs.split(", ", 1)
+        number = re.search(r"change to step ([\d,]+), .*AUC (\d\.\d\d)", finding.verdict.numbers)
+        if number and " against " in pair:
+            rows.setdefault(f"{pair}, {number[1]}", {})[measure] = number[2]
+    measures = list(dict.fromkeys(name for row in rows.values() for name in row))
+    head = ["| runs against control, step | " + " | ".join(measures) + " |", "|---" * (1 + len(measures)) + "|"]
+    lines = [f"| {pair} | " + " | ".join(row.get(name, "-") for name in measures) + " |" for pair, row in rows.items()]
+    return "\n".join([*head, *lines])
+
+
 def made(paper: Paper) -> str:
     """Return the page of a paper with verdicts, settings and experiments from the recordings."""
     text = (DOCS / paper.page).read_text(encoding="utf-8")
-    text = replace_between(text, "verdicts", as_markdown(judge(paper)))
-    for name, make in (("settings", settings), ("experiments", experiments)):
+    judgements = judge(paper)
+    makers: dict[str, Callable[[], str]] = {
+        "verdicts": lambda: as_markdown(judgements),
+        "separation": lambda: separation(judgements),
+        "settings": settings,
+        "experiments": experiments,
+    }
+    for name, make in makers.items():
         if f"<!-- {name} -->" in text:
             text = replace_between(text, name, make())
     return text
