@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from probe import LMNProbe
 from probe.geometry import PairwiseLinearity, linear_mapping_number, linearity, pairwise_linearity
+from probe.layer_probe import random_rows
 
 LAM = torch.linspace(0, 1, 21, dtype=torch.float64)
 TWO_CLUSTERS = {  # along one line from -1 to +1, 21 points; recorded with an independent program
@@ -651,3 +652,131 @@ def test_series_states_that_all_positions_move_together() -> None:
     attrs = measured(built(transformer), samples(8, 3, 8).float())["linear_mapping_number"].attrs
     assert "all positions, move together: layers.0 (3, 8)" in attrs["lines"]
     assert attrs["output"] == "<output>"
+
+
+# -- layers with several calls -------------------------------------------------------------------------------------
+
+
+def naive_around(tail: Callable[[Tensor, int], Tensor], h: Tensor, n_points: int = 5) -> float:
+    """Pair by pair, where ``tail(point, first)`` also depends on the first sample of a pair."""
+    matrix = np.eye(len(h))
+    lam = np.linspace(0, 1, n_points)
+    for i in range(len(h)):
+        for j in range(i + 1, len(h)):
+            with torch.no_grad():
+                y = np.stack([tail(h[i] + float(share) * (h[j] - h[i]), i).numpy() for share in lam])
+            matrix[i, j] = matrix[j, i] = np.mean([np.corrcoef(column, lam)[0, 1] ** 2 for column in y.T])
+    share = np.abs(np.linalg.eigvalsh(matrix))
+    return float(2 ** -(share / share.sum() * np.log2(share / share.sum())).sum())
+
+
+class Bent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 12), nn.Linear(12, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(torch.tanh(2 * self.up(x)))
+
+
+class Universal(nn.Module):
+    """One block that is called four times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.head = Bent(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(4):
+            x = self.block(x)
+        return self.head(x)
+
+
+def test_lines_in_one_call_go_through_the_later_calls() -> None:
+    model, x = built(Universal).double(), 3 * samples(12, 6)
+    series = measured(model, x, layers="block", max_rows=10**5)
+    h, expected = x, []
+    for remaining in (3, 2, 1, 0):
+        with torch.no_grad():
+            h = model.block(h)
+
+        def tail(point: Tensor, remaining: int = remaining) -> Tensor:
+            for _ in range(remaining):
+                point = model.block(point)
+            return model.head(point)
+
+        expected.append(naive(tail, h, 5))
+    assert series["layer"].values.tolist() == ["block", "block.2", "block.3", "block.4"]
+    assert series["linear_mapping_number"].values.tolist() == pytest.approx(expected, abs=1e-9)
+    assert expected[0] > expected[2] + 0.5
+    assert series["linear_mapping_number_around"].values.tolist() == [0] * 4
+
+
+class Siamese(nn.Module):
+    """Compares the encodings of two inputs, from two calls or from one call of the stacked pair."""
+
+    def __init__(self, stacked: bool) -> None:
+        super().__init__()
+        self.encoder, self.head, self.stacked = Bent(), nn.Linear(6, 4), stacked
+
+    def forward(self, x: Tensor) -> Tensor:
+        encoded = self.encoder(x) if self.stacked else torch.stack([self.encoder(x[:, 0]), self.encoder(x[:, 1])], 1)
+        return self.head((encoded[:, 0] - encoded[:, 1]).abs())
+
+
+def test_lines_of_a_siamese_network_lie_in_one_branch_unless_the_pair_is_stacked() -> None:
+    x = 3 * samples(10, 2, 6)
+    two, one = built(lambda: Siamese(False)).double(), built(lambda: Siamese(True)).double()
+    order = random_rows(10, 10, 0)  # which sample of a pair is the first one
+    with torch.no_grad():
+        a, b = two.encoder(x)[order].unbind(1)
+    branches = [
+        naive_around(lambda point, first: two.head((point - b[first]).abs()), a),
+        naive_around(lambda point, first: two.head((a[first] - point).abs()), b),
+    ]
+    series = measured(two, x, layers="encoder", max_rows=10**5)
+    assert series["linear_mapping_number"].values.tolist() == pytest.approx(branches, abs=1e-9)
+    assert series["linear_mapping_number_around"].values.tolist() == [1, 1]
+    both = naive(lambda point: two.head((point[0] - point[1]).abs()), torch.stack([a, b], 1), 5)
+    assert number(one, x, layers="encoder") == pytest.approx(both, abs=1e-9)
+    assert min(*branches, both) > 1.3
+    assert series["layer"].values.tolist() == ["encoder", "encoder.2"]
+
+
+class Oscillator(nn.Module):
+    """Integrates a differential equation in fixed steps. The value also passes around each call of the field."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.field = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = x + 0.7 * self.field(x)
+        return x
+
+
+def test_lines_in_one_step_of_an_integrator_leave_the_other_steps_in_place() -> None:
+    model, x = built(Oscillator).double(), 3 * samples(9, 3)
+    order = random_rows(9, 9, 0)
+    with torch.no_grad():
+        start = x[order] + 0.7 * model.field(x[order])
+        values = model.field(start)
+
+    def tail(point: Tensor, first: int) -> Tensor:
+        state = start[first] + 0.7 * point
+        return state + 0.7 * model.field(state)
+
+    found = measured(model, x, layers="field#2", max_rows=10**5)
+    assert found["linear_mapping_number"].item() == pytest.approx(naive_around(tail, values), abs=1e-9)
+    assert found["linear_mapping_number_around"].item() == 1
+    assert measured(model, x)["layer"].values.tolist() == ["field.1"]
+
+
+def test_output_can_be_a_later_call() -> None:
+    model, x = built(Universal).double(), 3 * samples(9, 6)
+    with torch.no_grad():
+        h = model.block(x)
+    series = measured(model, x, layers="block.1", output="block.3")
+    expected = naive(lambda point: model.block(model.block(point)), h, 5)
+    assert series["linear_mapping_number"].item() == pytest.approx(expected, abs=1e-9)

@@ -212,11 +212,11 @@ def in_place_candidates(
     found, exclusive = [], True
     for name in (name for name, called in links if called):
         module = called_module(name, modules)
-        once = name in modules and call_name(name, 2, modules) not in visited
         if module is None:  # the model itself
             exclusive = False
-        elif exclusive and once and is_activation(module) and getattr(module, "inplace", True) is False:
-            found.append(module)
+        elif exclusive and is_activation(module) and getattr(module, "inplace", True) is False:
+            if name in modules and call_name(name, 2, modules) not in visited:
+                found.append(module)
         else:
             exclusive = is_affine(module)
     return found
