@@ -325,6 +325,29 @@ def test_rows_that_leave_early_are_not_counted_for_the_others() -> None:
     assert found["local_complexity_nonfinite"].values.tolist() == [0, -1]
 
 
+@pytest.mark.parametrize("in_chain", [False, True])
+def test_functions_that_only_other_rows_than_the_traced_ones_reach_are_named(in_chain: bool) -> None:
+    model, x = built(LeavesEarly).double(), points(40, 5)
+    x[:2] = -x[:2].abs()  # these leave early
+    model = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), model).double() if in_chain else model
+    if in_chain:
+        nn.init.eye_(model[0].weight), nn.init.constant_(model[0].bias, 0)
+        model[2].register_forward_pre_hook(lambda module, args: args[0] - 1)
+    prefix = "2:" if in_chain else ":"
+    with pytest.warns(ProbeWarning, match=f"got other rows .* at {prefix}gelu; they are not counted"):
+        found = measured(model, x)
+    assert f"{prefix}gelu" not in found["layer"]
+    assert found["local_complexity_incomplete"].item() == 1
+    assert np.isfinite(found["local_complexity_total"])
+
+
+def test_functions_outside_the_named_layers_are_not_missed() -> None:
+    model, x = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), built(LeavesEarly)).double(), points(40, 5)
+    nn.init.zeros_(model[0].weight), nn.init.constant_(model[0].bias, -1)
+    model[2].register_forward_pre_hook(lambda module, args: args[0] - 1)
+    assert not measured(model, x, layers="1")["local_complexity_incomplete"]
+
+
 @pytest.mark.parametrize("reduce", ["tokens", None, "flatten", lambda z: z + 0])
 def test_other_measures_refuse_rows_that_are_not_those_of_the_inputs(reduce: Any) -> None:
     model, x = built(Experts).double(), points(40, 5)

@@ -83,3 +83,7 @@ class CallCounter:
         """Count a call of a layer (``"block"``) or a function (``"block:relu"``), and return the name of its site."""
         number = self._counts[name] = self._counts.get(name, 0) + 1
         return name if number == 1 else call_name(name, number, self._modules)
+
+    def functions(self) -> set[str]:
+        """Return the sites of the last counted call of each function."""
+        return {call_name(name, number, self._modules) for name, number in self._counts.items() if ":" in name}

@@ -64,8 +64,8 @@ class Tap:
     site : str
         Name of a layer or of another site.
     reduce
-        See :func:`probe.forward.reduce_output`, or a :class:`Scored`. A callable may return None for a value that cannot
-        be assigned to the inputs: the site is then not measured.
+        See :func:`probe.forward.reduce_output`, or a :class:`Scored`. A callable may return None for a value that
+        cannot be assigned to the inputs: the site is then not measured.
 
     See Also
     --------
@@ -114,6 +114,7 @@ class Pass:
     Attributes
     ----------
     taps_by_site : {site: its taps}
+    functions : sites of activation functions that were called, if any such site was requested
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Pass:
         self._in_callback = False  # activation functions that edits and reductions call are no sites
         self._hooked = {*self.taps_by_site, *self.edits}
         self._calls = CallCounter(self.modules)
+        self.functions: set[str] = set()
         functional = any(":" in site for site in self._hooked)
         self._activations = self._activation_mode() if functional else None
 
@@ -187,6 +189,8 @@ class Pass:
     def _visiting(self) -> Iterator[None]:
         with self._activations or nullcontext(), suppress(_PassComplete):
             yield
+        if self._activations is not None:
+            self.functions |= self._calls.functions()
 
     def _hooks(self) -> Iterator[Any]:
         calls = (call_of(site, self.modules) for site in self._hooked)

@@ -21,6 +21,7 @@ class Runner:
     ----------
     requested : sites that a pass should have measured
     measured : sites that a pass has visited for all inputs
+    untraced : sites of activation functions that a pass has visited, and the trace has not
     """
 
     def __init__(self, model: nn.Module, data: Mapping[str, Batch], trace: Trace, batch_size: int) -> None:
@@ -30,6 +31,7 @@ class Runner:
         self.batch_size = batch_size
         self.requested: set[str] = set()
         self.measured: set[str] = set()
+        self.untraced: set[str] = set()
 
     @cached_property
     def modules(self) -> dict[str, nn.Module]:
@@ -72,4 +74,5 @@ class Runner:
         found = forward.found(len(blocks))
         self.requested |= forward.taps_by_site.keys()
         self.measured |= {tap.site for tap in found}
+        self.untraced |= forward.functions.difference(self.trace.shapes)
         return found

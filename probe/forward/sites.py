@@ -48,6 +48,8 @@ class Trace:
     uncounted : dict
         ``{module: {function: shape of its argument}}`` for the nonlinear functions without a site, see
         :mod:`probe.forward.activations`.
+    untraced : set of str, or None
+        Activation functions that fire for other inputs than those of the trace, once a probe has looked for them.
 
     See Also
     --------
@@ -70,6 +72,7 @@ class Trace:
     output: Select = None
     returned: str = ""
     uncounted: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    untraced: set[str] | None = None
 
     @property
     def order(self) -> list[str]:

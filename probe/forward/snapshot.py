@@ -127,6 +127,18 @@ class Snapshot:
         """Sites that a forward pass has visited for all inputs so far."""
         return self._runner.measured
 
+    @property
+    def untraced(self) -> set[str]:
+        """Activation functions that forward passes have visited so far, and the trace has not."""
+        return self._runner.untraced
+
+    def find_untraced(self, split: str, rows: Tensor) -> set[str]:
+        """Run the model on rows of a split, and return :attr:`untraced`."""
+        nowhere = Tap(":")  # a site of a function that does not exist: the pass runs to its end
+        self._runner.run(split, self._runner.model_pass([nowhere]), rows)
+        self._runner.requested.discard(nowhere.site)
+        return self._runner.untraced
+
     def select(self, layers: Layers) -> list[str]:
         """Return the names of the selected layers.
 

@@ -27,7 +27,13 @@ from probe.forward.layers import Layers
 from probe.forward.snapshot import generator
 from probe.geometry.frames import effective_share, fixed_frame
 from probe.layer_probe import random_rows
-from probe.measures.local_complexity.sites import counted_sites, traced_rows, uncounted_functions, warn_of_uncounted
+from probe.measures.local_complexity.sites import (
+    counted_sites,
+    traced_rows,
+    uncounted_functions,
+    untraced_functions,
+    warn_of_uncounted,
+)
 from probe.measures.local_complexity.sweep import Sweep, at_vertices, stem_dimension, stem_values, uniform_in_box
 from probe.measures.local_complexity.variables import ComplexityTable, point_statistics
 
@@ -146,12 +152,18 @@ class LocalComplexityProbe(Probe):
             split: self._sweep(snapshot, split, stem, with_rows, points[split], frames[split], radii)
             for split in points
         }
+        untraced = untraced_functions(snapshot, {split: points[split][0] for split in snapshot.splits}, self.layers)
         without = set(sites).difference(with_rows).union(*(sweep.without_rows for sweep in sweeps.values()))
-        warn_of_uncounted(snapshot, [site for site in sites if site in without])
+        warn_of_uncounted(snapshot, [*(site for site in sites if site in without), *untraced])
         found = {split: sweep.found for split, sweep in sweeps.items()}
         units = [[sweep.units.get(site, math.nan) for site in sites] for sweep in sweeps.values()]
         table = ComplexityTable(
-            found, sites, units, None if np.ndim(self.radius) == 0 else given, uncounted_functions(snapshot.trace)
+            found,
+            sites,
+            units,
+            None if np.ndim(self.radius) == 0 else given,
+            uncounted=uncounted_functions(snapshot.trace),
+            incomplete=bool(untraced),
         )
         repeatable = snapshot.is_deterministic(snapshot.splits[0], with_rows)
         return {

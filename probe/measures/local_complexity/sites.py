@@ -1,6 +1,8 @@
 """Selection of the counted sites, and notes on the functions that are not counted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
 
 from probe.errors import warn_user
 from probe.forward.activations import UNCOUNTED_ACTIVATIONS
@@ -62,6 +64,21 @@ def _check_rows(snapshot: Snapshot, stem: str, sites: Sequence[str]) -> None:
 def traced_rows(trace: Trace, site: str) -> bool:
     """Return whether a site had one row for each input in the trace. A site that did not fire may have them later."""
     return site not in trace.shapes or trace.has_rows(site)
+
+
+def untraced_functions(snapshot: Snapshot, rows: Mapping[str, Tensor], layers: Layers) -> list[str]:
+    """Return the activation functions that fire for some of these rows only, so that the trace does not have them.
+
+    The first observation looks for them with one pass over the rows, later ones in their own passes.
+    """
+    trace = snapshot.trace
+    if trace.untraced is None:
+        trace.untraced = set().union(*(snapshot.find_untraced(split, some) for split, some in rows.items()))
+    found = sorted(snapshot.untraced | trace.untraced)
+    if layers is None:
+        return found
+    inside = tuple(f"{layer}." for layer in snapshot.select(layers))
+    return [site for site in found if f"{site.split(':')[0]}.".startswith(inside)]
 
 
 def uncounted_functions(trace: Trace) -> str:

@@ -52,6 +52,8 @@ class ComplexityTable:
         Labels, if a sequence of radii was requested.
     uncounted
         Description of the functions that are not counted.
+    incomplete
+        Whether activation functions fired that are not among the layers.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class ComplexityTable:
         sites: Sequence[str],
         units: Sequence[Sequence[float]],
         radii: Sequence[float] | None,
+        *,
         uncounted: str = "",
+        incomplete: bool = False,
     ) -> None:
         self.units = torch.tensor(units, dtype=torch.float64)
         self.coords: dict[str, Sequence[Any]] = {"split": list(found), "layer": list(sites)}
@@ -68,6 +72,7 @@ class ComplexityTable:
         self.coords |= {} if radii is None else {"radius": radii}
         self.fired = torch.tensor([[site in values for site in sites] for values in found.values()])
         self.each = [_stacked(values, sites) for values in found.values()]  # (n, layer, radii, statistics)
+        self.incomplete = incomplete
         self.attrs: dict[str, Any] = {"n_points": min(map(len, self.each))}
         self.attrs |= {"not_counted": uncounted} if uncounted else {}
 
@@ -78,7 +83,7 @@ class ComplexityTable:
         found = {
             f"{name}_units": Measured(self.units, ("split", "layer"), coords, long_name="units", attrs=self.attrs),
             f"{name}_incomplete": Measured(
-                (~self.fired.all(1)).int(),
+                (~self.fired.all(1) | self.incomplete).int(),
                 ("split",),
                 {"split": coords["split"]},
                 flag=True,
