@@ -303,6 +303,20 @@ def test_infinite_values_are_skipped_with_a_note() -> None:
     assert "test_loss: 2 of 61 observations are infinite, and skipped" in runs.notes_
 
 
+@pytest.mark.parametrize("split", ["val", "valid", "validation", "eval", "dev"])
+def test_the_split_of_the_test_curves_may_have_another_usual_name(split: str) -> None:
+    curves = curves_of(1000)
+    renamed = {key.replace("test", split): values for key, values in curves.items()}
+    detector, usual = PhaseDetector().fit(pd.DataFrame(renamed)), PhaseDetector().fit(pd.DataFrame(curves))
+    assert detector.markers_["step"].equals(usual.markers_["step"])
+    assert f"test_loss: the variable '{split}_loss', since there is no 'test_loss'" in detector.summary()
+    both = PhaseDetector().fit(pd.DataFrame(renamed | {"testing_loss": curves["test_loss"]}))
+    reason = str(both.markers_["reason"].sel(marker="descent_onset").item())
+    assert f"pass test_loss= with one of {', '.join(sorted([f'{split}_loss', 'testing_loss']))}" in reason
+    explicit = PhaseDetector(test_loss="train_accuracy").fit(pd.DataFrame(renamed))
+    assert "test_loss: the variable" not in explicit.summary()
+
+
 @pytest.mark.parametrize("name", ROLES)
 def test_a_missing_role_affects_its_own_markers_only(name: str) -> None:
     curves = curves_of(1000) | {"train_loss": fallen(2000), "information_x": LOSS}

@@ -8,6 +8,7 @@ import xarray as xr
 
 from probe.errors import warn_user
 from probe.phases.curves import hint
+from probe.readers.names import SPLITS
 
 Role = str | Callable[[xr.Dataset], xr.DataArray]
 
@@ -54,7 +55,12 @@ class Roles:
         elif wanted in curves:
             array = curves[wanted]
         else:
-            return f"no variable {wanted!r} for the role {role}; {hint(curves, str(wanted))}"
+            others = _of_the_same_split(curves, wanted) if wanted == role else []
+            if len(others) != 1:
+                several = f"pass {role}= with one of {', '.join(others)}" if others else hint(curves, str(wanted))
+                return f"no variable {wanted!r} for the role {role}; {several}"
+            self.notes.append(f"{role}: the variable {others[0]!r}, since there is no {wanted!r}")
+            array = curves[others[0]]
         chosen = {**self._split_of(array, role), **self._layer_of(array, role)}
         saturated = curves.get("saturated") if role == "information" and wanted == "information_x" else None
         array = _as_numbers(array.sel(chosen, drop=True), role)
@@ -123,6 +129,12 @@ class Roles:
         )
         self.notes.append(note)
         return (array / 100).assign_attrs(array.attrs | chance)
+
+
+def _of_the_same_split(curves: xr.Dataset, wanted: str) -> list[str]:
+    """Return variables whose split has another usual name, as ``val_loss`` for ``test_loss``."""
+    split, _, measure = wanted.partition("_")
+    return [name for other in sorted(SPLITS.get(split, ())) if (name := f"{other}_{measure}") in curves]
 
 
 def _as_numbers(array: xr.DataArray, role: str) -> xr.DataArray:

@@ -13,7 +13,7 @@ AXES = (
     "step", "steps", "global_step", "trainer/global_step", "train/global_step", "train_step", "iteration",
     "iterations", "iter", "it", "_step", "epoch", "epochs", "_epoch", "train/epoch",
 )  # fmt: skip
-_SPLITS = {
+SPLITS = {
     "train": {"train", "training", "trn", "tr"},
     "test": {"val", "valid", "validation", "eval", "evaluation", "test", "testing", "dev"},
 }
@@ -48,7 +48,7 @@ def role_of(name: str) -> str | None:
     ('test_accuracy', 'train_loss', None)
     """
     words = [word for word in re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]
-    splits = [split for word in words for split, known in _SPLITS.items() if word in known]
+    splits = [split for word in words for split, known in SPLITS.items() if word in known]
     measures = [measure for word in words for measure, known in _MEASURES.items() if word in known]
     if len(measures) != 1 or len(splits) > 1 or len(splits) + 1 + sum(w in _FILLERS for w in words) != len(words):
         return None

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from probe.readers.log import Log
+from probe.readers.names import SPLITS
 from probe.readers.reader import Reader
 from probe.readers.wire.events import Scalars, read_scalars
 from probe.readers.wire.tfrecord import read_frames
 
-_SPLITS = ("train", "training", "val", "valid", "validation", "eval", "test")
+_SPLITS = SPLITS["train"] | SPLITS["test"]
 
 
 def matches(path: Path) -> bool:
@@ -28,7 +29,7 @@ def run_path(path: Path) -> Path:
     folder = path.parent
     above = any(matches(other) for other in folder.parent.glob("*tfevents*"))
     beside = [other.name.lower() for other in folder.parent.iterdir() if other.is_dir()]
-    if folder.name.lower() in _SPLITS and (above or len({*beside} & {*_SPLITS}) > 1):
+    if folder.name.lower() in _SPLITS and (above or len(_SPLITS & {*beside}) > 1):
         return folder.parent
     return folder.parent if above and _of_add_scalars(path) else folder
 
