@@ -23,7 +23,7 @@ def numbers(text: str) -> np.ndarray:
 
 def test_the_page_is_what_the_script_prints(script: dict[str, Any]) -> None:
     page, printed = (DOCS / "published_markers.md").read_text(), script["page"]() + "\n"
-    assert NUMBER.sub("#", page) == NUMBER.sub("#", printed), "run docs/benchmarks/published_markers.py --write"
+    assert NUMBER.sub("#", page) == NUMBER.sub("#", printed), "run docs/benchmarks/pages.py"
     np.testing.assert_allclose(numbers(page), numbers(printed), rtol=0.01, atol=0.011)  # rounding depends on scipy
 
 
