@@ -44,8 +44,8 @@ def check_name(name: str) -> None:
         raise ValueError(f"Expected a name without a slash, which NetCDF does not allow, got {name!r}; use '_'")
     if name in _TYPES or not _NAME.fullmatch(name):
         raise ValueError(
-            f"Expected a name that NetCDF allows, got {name!r}; use letters of ASCII, digits and '_', and no name of a type "
-            "such as 'double'"
+            f"Expected a name that NetCDF allows, got {name!r}; use ASCII letters, digits and '_', and no name of a type such "
+            "as 'double'"
         )
 
 

@@ -379,3 +379,64 @@ def test_demo_observes_log_spaced_and_then_often() -> None:
     log = {0, *(round(10 ** (i / 24)) for i in range(80))}
     assert observed == sorted(step for step in {*log, *range(400, 2001, 40)} if step <= 2000)
     assert len(observed) == 106
+
+
+# -- names of others ---------------------------------------------------------------------------------------------------
+
+ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eabc"
+
+
+def printed(captured: Any) -> str:
+    text = captured.out + captured.err
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text), repr(text)
+    return str(text)
+
+
+@pytest.mark.parametrize("command", ["info", "detect", "score", "convert"])
+def test_escape_sequences_in_a_log_are_printed_as_text(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "\n".join(f"{step},{step / 30},{step / 40}" for step in range(30))
+    path = tmp_path / "log.csv"
+    path.write_text(f'step,train_accuracy,"{ESCAPES}"\n{rows}\n{rows[:5]}')
+    more = [str(tmp_path / "out.nc")] if command == "convert" else []
+    probe_main([command, str(path), *more])
+    assert "\\x1b" in printed(capsys.readouterr()) or command in ("detect", "score")
+    assert probe_main([command, str(tmp_path / f"{ESCAPES}.csv"), *more]) == 2
+    assert "\\x1b]0;title\\x07" in printed(capsys.readouterr())
+
+
+def test_names_that_the_terminal_cannot_show_are_printed_in_ascii(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    path = tmp_path / "log.csv"
+    path.write_text("step,train_accuracy,損失\n1,.5,3\n2,.6,2\n")
+    assert probe_main(["info", str(path)]) == 0
+    out.flush()
+    assert b"\\u640d\\u5931" in out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing:UserWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$a_{b$\\\n",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("$x$^_", "_" + "x" * 200, "two\nlines", "😀", "שלום")),
+    ],
+)
+def test_any_file_name_is_plotted(name: str, unlabelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = unlabelled.rename(unlabelled.with_name(f"{name}.nc"))
+    assert probe_main(["plot", str(path)]) == 0, capsys.readouterr().err
+    assert path.with_suffix(".png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["$a_{b", "$x$^_"])
+def test_any_name_of_a_run_is_plotted(name: str, unlabelled: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for run in (name, "b"):
+        (folder / run).mkdir(parents=True)
+        shutil.copy(unlabelled, folder / run / "run.nc")
+    assert probe_main(["plot", str(folder)]) == 0

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
+from probe.plots.axes import label_text
 
 NAMES = ["fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end"]
 
@@ -206,3 +209,46 @@ def test_a_split_that_only_another_variable_has_is_no_line() -> None:
     ax = plots.curves(pooled, ["local_complexity_total"])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train", "test"]
     plt.close("all")
+
+
+HOSTILE = [
+    "$a_{b",
+    "$x^2$ $",
+    "a\\b_c^d",
+    "\\frac{$",
+    "_hidden",
+    "two\nlines",
+    "escape\x1b[2J",
+    "x" * 500,
+    "50 % & #1 ~ {",
+]
+
+
+@pytest.mark.parametrize("which", ["curves", "plane", pytest.param("page", marks=pytest.mark.slow)])
+def test_names_of_the_data_are_drawn_as_they_are(which: str) -> None:
+    series = run(8)
+    data = series.isel(layer=[0] * len(HOSTILE)).assign_coords(layer=HOSTILE, split=["$s_{", "test"])
+    data["train_loss"].attrs = {"long_name": HOSTILE[0], "units": HOSTILE[1]}
+    data["test_loss"].attrs = {"long_name": HOSTILE[4]}
+    data["step"].attrs = {"axis": HOSTILE[2]}
+    match which:
+        case "curves":
+            ax = plots.curves(data, ["train_loss", "test_loss"])
+            figure, expected = ax.figure, [*HOSTILE[:3], HOSTILE[4]]
+            assert len(ax.get_legend().get_texts()) == 2, "a name that begins with _ has an entry too"
+        case "plane":
+            figure, expected = plots.information_plane(data, split="$s_{").figure, [*HOSTILE, "$s_{"]
+        case _:
+            figure, expected = plots.overview(data, title=label_text(HOSTILE[0])), HOSTILE
+    figure.canvas.draw()
+    texts = [text.get_text() for text in figure.findobj(Text) if "mathdefault" not in text.get_text()]
+    assert not any(is_math_text(text) for text in texts)
+    for name in expected:
+        shown = name.replace("\n", "\\n").replace("\x1b", "\\x1b").replace("$", "\\$")
+        assert any(shown[:20] in text for text in texts), name
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing:UserWarning", "ignore:Matplotlib .*does not support:UserWarning")
+def test_names_in_other_scripts_are_drawn() -> None:
+    data = run(8).assign_coords(layer=["שלום", "損失", "😀"])
+    plots.information_plane(data).figure.canvas.draw()

@@ -361,7 +361,7 @@ def test_a_recording_that_lacks_a_newer_field_continues(
     journal.write_text(text.replace(', "norm": "pre"', "").replace(', \\"norm\\": \\"pre\\"', ""))
     assert "norm" not in journal.read_text()
     saved = torch.load(checkpoint, weights_only=True)
-    del saved["config"]["model"]["norm"]
+    del saved["config"]["model"]["norm"], saved["digest"]
     torch.save(saved, checkpoint)
     assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
     same(folder, whole)
@@ -718,6 +718,11 @@ def test_a_checkpoint_without_digest_continues_and_says_so(
 ) -> None:
     path = unfinished / "checkpoint.pt"
     path.write_bytes(read_checked(path)[0])
+    with pytest.raises(ValueError, match="damaged or incomplete"):
+        run(TINY, [3], out=tmp_path, device="cpu")
+    saved = torch.load(path, weights_only=True)
+    del saved["digest"]
+    torch.save(saved, path)
     run(TINY, [3], out=tmp_path, device="cpu")
     assert "seed 3: checkpoint.pt has no digest, as of an older version; damage would not be" in capsys.readouterr().out
     same(unfinished, whole)

@@ -30,7 +30,7 @@ def marker_colours(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:
     return dict(zip(names, cycle(_DEFAULT_COLOURS), strict=False))
 
 
-def label_text(name: object, most: int = 60) -> str:
+def label_text(name: object, most: int = 40) -> str:
     """Return a name of the data as text that matplotlib draws as it is.
 
     Dollar signs begin no formula, control characters and line ends are shown, a long name is cut in the middle, and a

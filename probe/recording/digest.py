@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 _END = re.compile(rb"\nprobe digest ([0-9a-f]{32})\n\Z")
-_LENGTH = 47  # bytes that the expression matches
+DIGEST_BYTES = 47  # that the expression matches
 
 
 def add_digest(path: str | os.PathLike[str]) -> None:
@@ -76,7 +76,7 @@ def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, bool]:
     Expected the content that was written to weights.bin, got another one by its digest; restore the file from a copy
     """
     data = Path(path).read_bytes()
-    found = _END.search(data, max(0, len(data) - _LENGTH))
+    found = _END.search(data, max(0, len(data) - DIGEST_BYTES))
     if found is None:
         return data, False
     if _digest(content := data[: found.start()]) != found[1]:
@@ -90,7 +90,7 @@ def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, bool]:
 def has_digest(path: str | os.PathLike[str]) -> bool:
     """Return whether a file ends with a digest, without reading the whole file."""
     with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LENGTH))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - DIGEST_BYTES))
         return _END.search(file.read()) is not None
 
 

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from scipy.io import netcdf_file
 
-from probe.recording.digest import add_digest, read_checked
+from probe.recording.digest import DIGEST_BYTES, add_digest, read_checked
 from probe.recording.lines import journal_of
 from probe.series import MAX_STEP, check_name, storable_attrs
+
+# A dimension that no variable uses says that a digest follows. Where both the numbers and the digest are lost, such as
+# in zeros at the end of the file, the file is thus not taken for one without digest. xarray does not copy it.
+_MARK = "probe_digest"
+_MARKED = b"\0\0\0\x0cprobe_digest" + DIGEST_BYTES.to_bytes(4, "big")
+_HEAD = 2**16  # bytes; the dimensions come first
 
 
 @contextmanager
@@ -166,6 +173,8 @@ def write_netcdf(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     stored = _storable(dataset)
     with atomic_write(path) as temporary:
         stored.to_netcdf(temporary, engine="scipy")
+        with netcdf_file(temporary, "a", mmap=False) as file:
+            file.createDimension(_MARK, DIGEST_BYTES)
         add_digest(temporary)
     return path
 
@@ -216,7 +225,11 @@ def read_netcdf(path: str | os.PathLike[str]) -> xr.Dataset:
     >>> read_netcdf(path)["train_loss"].values.tolist()
     [2.0, 1.0]
     """
-    content, _ = read_checked(path)
+    content, has_digest = read_checked(path)
+    if not has_digest and _MARKED in content[:_HEAD]:
+        raise ValueError(
+            f"Expected a digest at the end of {os.fspath(path)}, got another end; restore the file from a copy"
+        )
     try:
         # Units such as "days" are text here, and a file of another program may have any.
         with xr.open_dataset(io.BytesIO(content), engine="scipy", decode_times=False, decode_timedelta=False) as file:

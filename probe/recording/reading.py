@@ -160,7 +160,7 @@ def apply_resume(header: dict[str, Any], records: Records, entry: Mapping[str, A
 
 def _step(entry: Mapping[str, Any]) -> int:
     step = entry["step"]
-    if not isinstance(step, int) or abs(step) > MAX_STEP:
+    if type(step) is not int or abs(step) > MAX_STEP:
         raise ValueError(f"the step is {str(step)[:40]}")
     return step
 

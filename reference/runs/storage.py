@@ -146,6 +146,8 @@ class RunFolder:
             return None, True
         try:
             saved, has_digest = _load(self.checkpoint)
+            if saved.get("digest") and not has_digest:
+                raise ValueError("the digest is missing")
             return {name: kind(saved[name]) for name, kind in _ENTRIES.items()}, has_digest
         except Exception as error:  # a damaged archive raises errors of many classes
             raise ValueError(
@@ -157,7 +159,7 @@ class RunFolder:
 
     def save(self, config: TrainConfig, seed: int, state: State) -> None:
         """Write the checkpoint."""
-        head = {"config": config_to_dict(config), "seed": seed, "torch": str(torch.__version__)}
+        head = {"config": config_to_dict(config), "seed": seed, "torch": str(torch.__version__), "digest": True}
         with atomic_write(self.checkpoint) as file:
             torch.save({**head, **vars(state)}, file)
             add_digest(file)
