@@ -250,8 +250,25 @@ def test_an_edit_of_the_selected_output_reaches_its_taps(way: str) -> None:
     values = model.body(x).detach()
     later = snapshot.outputs_from("all", "body", lambda at: values[at].clone(), [OUTPUT], rows=torch.arange(N))[OUTPUT]
     torch.testing.assert_close(later, plain)
+    assert snapshot.has_suffix("all", "<input>", [OUTPUT])
     whole = snapshot.outputs_from("all", "<input>", lambda at: x[at].clone(), [OUTPUT], rows=torch.arange(N))[OUTPUT]
     torch.testing.assert_close(whole, plain)
+
+
+def test_only_the_layers_before_the_selected_output_run() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            z = self.body(x)
+            return z, self.head(z)
+
+    model, x = Beside(), rows(4)
+    snapshot = Snapshot(model, 0, read_data((x, None)), trace(model, x[:2], output=1))
+    assert snapshot.has_suffix("all", "body", [OUTPUT])
+    assert not snapshot.has_suffix("all", "head", ["body"])
 
 
 @pytest.mark.parametrize(
@@ -451,6 +468,17 @@ def test_labels_of_another_model_are_used_where_its_own_loss_has_them() -> None:
     assert series["all_loss"].item() == pytest.approx(model(**inputs, labels=labels)["loss"].item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_loss_that_is_the_same_with_and_without_a_shift_is_decided_by_causality(causal: bool) -> None:
+    """A head of zeros, as at the start of some trainings, has the loss log K at each position."""
+    tokens, _, labels = sentences()
+    model = built(lambda: Speaker(causal=causal, shift=int(causal)))
+    model.head.weight.data.mul_(1e-9)
+    model.head.bias.data.zero_()
+    with pytest.warns(ProbeWarning, match=f"used as targets with targets_shift={int(causal)}"):
+        PerformanceProbe().fit(model, ({"input_ids": tokens, "labels": labels}, None))
+
+
 class Silent(Speaker):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return super().forward(*args, **kwargs)["logits"]
@@ -476,7 +504,7 @@ def test_labels_of_positions_are_moved_for_every_probe() -> None:
     inputs, model = {"input_ids": tokens, "attention_mask": mask}, built(Speaker)
     moved = torch.cat([labels[:, 1:], torch.full((N, 1), -100)], 1)
     probes = [
-        MutualInfoProbe(layers=["embed", "mix"], reduce="tokens", noise=0.5, pooled=False, subsamples=0),
+        MutualInfoProbe(layers=["embed", "mix"], reduce="tokens", noise=0.5, pooled=False),
         NeuralCollapseProbe(layers="mix", reduce="tokens"),
     ]
     expected = ProbeSet(probes).fit(model, (inputs, moved), targets_shift=0).series_

@@ -176,8 +176,7 @@ def _is_next_token_task(model: nn.Module, batch: Batch, targets: Tensor, output:
         if name == _LABELS or tokens.shape != targets.shape or tokens.is_floating_point():
             continue
         tokens = tokens.to(targets.device)
-        later = counted[:, :-1] & (targets[:, :-1] != tokens[:, 1:])
-        if counted.any() and _equal(tokens[counted], targets[counted]) and later.any():
+        if counted.any() and _equal(tokens[counted], targets[counted]):
             return _is_causal(model, batch, _rows_with_targets(targets), name, output)
     return False
 
