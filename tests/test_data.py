@@ -490,6 +490,12 @@ class Smooth(Speaker):
         return {key: value + 0.1 if key == "loss" else value for key, value in found.items()}
 
 
+def test_a_loss_with_a_further_term_leaves_the_decision_to_causality() -> None:
+    tokens, _, labels = sentences()
+    with pytest.warns(ProbeWarning, match="do not depend on later tokens"):
+        PerformanceProbe().attach(Smooth(), ({"input_ids": tokens, "labels": labels}, labels))
+
+
 @pytest.mark.parametrize(("make", "reason"), [(Silent, "does not return a loss"), (Smooth, "returns another loss")])
 def test_labels_whose_loss_cannot_be_reproduced_are_a_warning(make: Any, reason: str) -> None:
     tokens, _, labels = sentences()

@@ -5,9 +5,9 @@ shift their labels themselves, so that targets can equal the input tokens. Nothi
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -101,52 +101,55 @@ def _check_shift(data: Mapping[str, Batch], shift: Any) -> None:
             )
 
 
-def _has_positions(targets: Tensor | None) -> bool:
+def _has_positions(targets: Tensor | None) -> TypeGuard[Tensor]:
     return targets is not None and targets.ndim == 2 and not targets.is_floating_point()
 
 
 def _found(model: nn.Module, batch: Batch, output: Select, shift: int | None) -> _Finding:
+    targets = batch.targets
     labels = batch.inputs.get(_LABELS) if isinstance(batch.inputs, Mapping) else None
-    labels = labels if isinstance(labels, Tensor) and labels.ndim else None
-    if labels is not None and (batch.targets is None or _equal(labels, batch.targets)):
-        return _by_own_loss(model, batch, labels, output, shift)
-    if shift is None and batch.targets is not None and _is_next_token_task(model, batch, batch.targets, output):
+    if isinstance(labels, Tensor) and labels.ndim and targets is None:
+        return _by_own_loss(model, batch, labels, output, [0, 1] if shift is None else [shift])
+    if shift is not None or targets is None:
+        return _Finding(shift)
+    if isinstance(labels, Tensor) and _equal(labels, targets):
+        finding = _by_own_loss(model, batch, labels, output, [0, 1])
+        if finding.shift is not None:
+            return finding
+    if _is_next_token_task(model, batch, targets, output):
         return _Finding(1, "each target equals the token at its position and the outputs do not depend on later tokens")
     return _Finding(None)
 
 
-def _by_own_loss(model: nn.Module, batch: Batch, labels: Tensor, output: Select, shift: int | None) -> _Finding:
-    """Compare the loss that the model returns for its labels with that of its outputs, with and without a shift."""
+def _by_own_loss(model: nn.Module, batch: Batch, labels: Tensor, output: Select, shifts: Sequence[int]) -> _Finding:
+    """Find the shift with which the outputs have the loss that the model returns for its labels."""
     adopts = batch.targets is None
-    if not adopts and shift is not None:
-        return _Finding(shift)
-    shifts = [0, 1] if _has_positions(labels) and labels.shape[1] > 1 else [0]
-    rows = _rows_with_targets(labels)
-    part = batch.with_targets(labels).subset(rows, device_of(model))
+    part = batch.with_targets(labels).subset(_rows_with_targets(labels), device_of(model))
     returned = _run(model, part)
     numbers = single_numbers(returned)
     loss = numbers.get("loss", next(iter(numbers.values()), None))
-    if loss is None:
-        own, close = math.nan, []
-    else:
-        outputs, own = tensor_of(returned, "the model", output).detach(), loss.item()
-        half = outputs.dtype in (torch.float16, torch.bfloat16)
-        losses = {s: _loss(outputs, part.with_targets(part.targets, s)) for s in shifts}
-        close = [s for s in shifts if abs(losses[s] - own) <= (2e-2 if half else 1e-4) * abs(own)]
-    if len(close) == 2:  # an output that is the same at all positions
-        close = [1] if _is_next_token_task(model, batch, labels, output) else [0]
-    close = close if shift is None else [s for s in close if s == shift]
-    if close:
-        return _Finding(close[0], f"the loss is then the model's own ({own:.4g})", adopts)
-    if not adopts:
-        return _Finding(None)
+    if loss is not None:
+        own, outputs = loss.item(), tensor_of(returned, "the model", output).detach()
+        close = [shift for shift in shifts if _has_loss(part, shift, outputs, own)]
+        if len(close) == 2:  # an output that is the same at all positions
+            close = [1] if _is_next_token_task(model, batch, labels, output) else [0]
+        if close:
+            return _Finding(close[0], f"the loss is then the model's own ({own:.4g})", adopts)
     got = "does not return a loss for them" if loss is None else f"returns another loss for them ({own:.4g})"
-    return _Finding(
-        None,
+    text = (
         f"Expected targets, got None and {_LABELS!r} among the inputs; no loss is recorded, since the model {got}: "
         "pass (inputs, targets), with integers for cross-entropy and floating-point numbers for squared error, and "
-        "PerformanceProbe(score=...) for another loss",
+        "PerformanceProbe(score=...) for another loss"
     )
+    return _Finding(None, text if adopts else "")
+
+
+def _has_loss(part: Batch, shift: int, outputs: Tensor, own: float) -> bool:
+    """Return whether the outputs have this loss up to rounding if the targets are moved by the shift."""
+    if shift and not (_has_positions(part.targets) and part.targets.shape[1] > shift):
+        return False
+    half = outputs.dtype in (torch.float16, torch.bfloat16)
+    return abs(_loss(outputs, part.with_targets(part.targets, shift)) - own) <= (2e-2 if half else 1e-4) * abs(own)
 
 
 def _loss(outputs: Tensor, part: Batch) -> float:
