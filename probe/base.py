@@ -91,7 +91,8 @@ class Observer(BaseEstimator, ABC):
             and the last step at :meth:`detach`. Default without: every call of :meth:`observe`.
         optimizer
             The optimizer of the training. A hook on it counts the updates and observes, so the training loop needs no
-            call. Step 0 is observed at once.
+            call. Step 0 is observed at once. If it is prepared by a library or wraps another optimizer, hooks are on
+            the inner ones too, and a step within a step is part of it.
         path
             NetCDF file of the recording. Each observation is written when it ends, see
             :mod:`probe.recording.journal`. Default: memory only.
