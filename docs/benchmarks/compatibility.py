@@ -42,20 +42,20 @@ SETUPS = """
 |---|---|---|---|
 """
 REFUSED = """
-Refused with an error that says what to do, before anything is changed: lazy modules that are not initialised, models on
-the meta device, TorchScript (a part of the model too), parameters that FSDP, `fully_shard` or tensor parallelism divide
-(gather them into a copy on one process, and observe the copy), an optimiser that holds no parameter of the model, several
-optimisers at once, an optimiser without hooks.
+Refused with an error that says what to do, before anything is changed: lazy modules that are not initialised, models
+on the meta device, TorchScript (a part of the model too), parameters that FSDP, `fully_shard` or tensor parallelism
+divide (gather them into a copy on one process, and observe the copy), an optimiser that holds no parameter of the
+model, several optimisers at once, an optimiser without hooks.
 
-**Optimisers that others prepare, wrap or inherit from** (Accelerate, Lightning, SAM, a `step` that calls `super().step()`)
-count each update once: hooks are on the given optimiser and on those in its attributes, and a step within a step is part
-of it. If the weights change although the attached optimiser makes no step, a warning says so at the next
-`observe(name=value)` and at `detach`. A wrapper that has no hooks and changes the weights after the inner step (some
-versions of Lookahead) is observed before this change: attach without `optimizer=` and call `observe(step)`.
+**Optimisers that others prepare, wrap or inherit from** (Accelerate, Lightning, SAM, a `step` that calls
+`super().step()`) count each update once: hooks are on the given optimiser and on those in its attributes, and a step
+within a step is part of it. If weights change although the attached optimiser makes no step, a warning says so at the
+next `observe(name=value)` and at `detach`. A wrapper that has no hooks and changes the weights after the inner step
+(some versions of Lookahead) is observed before this change: attach without `optimizer=` and call `observe(step)`.
 
 **Models that compute derivatives in their forward pass** (force fields) run with gradients. Probes that replace hidden
-values, such as `LMNProbe`, refuse them. **Programs of `torch.export`** call no submodule: their output alone is measured,
-with a warning. Modules of `torch.fx.symbolic_trace` and `torch.export.unflatten` keep their layers.
+values, such as `LMNProbe`, refuse them. **Programs of `torch.export`** call no submodule: their output alone is
+measured, with a warning. Modules of `torch.fx.symbolic_trace` and `torch.export.unflatten` keep their layers.
 
 A CUDA graph that contains the optimiser's step replays it without calling hooks, so that nothing can be counted. Probes
 notice when the step is recorded, say so, and do not observe; attach without `optimizer=` and call `observe(step)` after
@@ -63,8 +63,8 @@ the replays. Observations themselves run outside of the graph. This was not trie
 the stream.
 
 Not supported: models whose parts are on several devices, other than by themselves in their forward pass. Training that
-keeps the parameters outside of the module (`torch.func`) leaves the module as it was: load the parameters into it before
-each `observe(step)`.
+keeps the parameters outside of the module (`torch.func`) leaves the module as it was: load the parameters into it
+before each `observe(step)`.
 """
 FAULTS = """
 ## Load and faults
