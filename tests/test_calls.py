@@ -497,6 +497,16 @@ def test_selection_of_a_call_that_does_not_happen_is_an_error(name: str) -> None
         shot(one).select(name)
 
 
+def test_a_block_that_is_applied_several_times_is_a_default_layer_as_its_copies_are() -> None:
+    parts = {"block": Block(), "head": nn.Linear(D, 3)}
+    model = built(lambda: Shared(lambda m, x: m.head(m.block(m.block(m.block(x)))), **parts)).double()
+    assert shot(model).select(None) == ["block", "block.2", "block.3"]
+    assert LMNProbe().fit(model, (X, None)).series_["layer"].values.tolist() == ["block"]
+    encoder = nn.Sequential(nn.Linear(D, 4), nn.Tanh())
+    pair = Shared(lambda m, x: m.encoder(x[:, 0]) - m.encoder(x[:, 1]), encoder=encoder).double()
+    assert shot(pair).select(None) == ["encoder.1", "encoder.1.2"], "a siamese network is no iteration"
+
+
 def test_layers_come_in_the_order_of_the_calls() -> None:
     model = Shared(lambda m, x: m.b(m.a(m.b(m.a(x)))), a=nn.Tanh(), b=nn.ReLU())
     assert shot(model).select(None) == ["a", "b", "a.2", "b.2"]

@@ -770,7 +770,7 @@ def test_lines_in_one_step_of_an_integrator_leave_the_other_steps_in_place() -> 
     found = measured(model, x, layers="field#2", max_rows=10**5)
     assert found["linear_mapping_number"].item() == pytest.approx(naive_around(tail, values), abs=1e-9)
     assert found["linear_mapping_number_around"].item() == 1
-    assert measured(model, x)["layer"].values.tolist() == ["field.1"]
+    assert measured(model, x)["layer"].values.tolist() == ["field"]
 
 
 def test_output_can_be_a_later_call() -> None:

@@ -37,6 +37,7 @@ class _Call:
     """One call of a module. It keeps the tensors alive, so that no other tensor gets the same identity."""
 
     name: str = ""  # of its site; empty if it has none
+    shape: tuple[int, ...] | None = None  # of the first tensor among its arguments
     argument: tuple[Tensor, int] | None = None  # with its version, which each write in place increases
     output: tuple[Tensor, int] | None = None
     inside: list["_Call"] = field(default_factory=list)
@@ -52,6 +53,7 @@ class CallRecorder:
         self._output = output
         self._modules = {OUTPUT: model, **named_layers(model)}
         self._calls = CallCounter(self._modules)
+        self._reshaping: set[str] = set()  # modules with an output of another shape than the input
         self._stack = [_Call()]
         self._handles: list[Any] = []
 
@@ -67,7 +69,8 @@ class CallRecorder:
 
     def _enter_module(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
-        call = _Call(argument=_with_version(args[0]) if single else None)
+        first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+        call = _Call(argument=_with_version(args[0]) if single else None, shape=None if first is None else first.shape)
         self._stack[-1].inside.append(call)
         self._stack.append(call)
 
@@ -79,6 +82,8 @@ class CallRecorder:
             except (TypeError, OutputError):  # no site, as in a pass
                 return
             call.output = _with_version(tensor)
+            if call.shape != tensor.shape:
+                self._reshaping.add(name)
             if name != OUTPUT or len(self._stack) == 1:  # a model that calls itself returns its output once
                 call.name = self._calls.next(name)
 
@@ -94,6 +99,12 @@ class CallRecorder:
                 if call.name and link.name and _is_same(call.output, received):
                     found[call.name] = link
         return found
+
+    def iterated(self) -> list[str]:
+        """Return the modules that were called several times and returned values of the shape of their input."""
+        calls = (call_of(call.name, self._modules) for call in _walk(self._stack[0]))
+        names = {call.name for call in calls if call is not None and call.number == 2}
+        return sorted(names - self._reshaping)
 
     def entries(self) -> dict[str, str]:
         """Return the entries by the name of the outer call."""

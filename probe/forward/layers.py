@@ -218,17 +218,21 @@ def advised_names(name: str, names: Sequence[str]) -> str:
     return f"choose one of: {', '.join(names[:20])}" + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
-def default_layers(model: nn.Module, functional: Sequence[str] = (), visited: Set[str] | None = None) -> list[str]:
+def default_layers(
+    model: nn.Module, functional: Sequence[str] = (), visited: Set[str] | None = None, iterated: Sequence[str] = ()
+) -> list[str]:
     """Return the names of the layers that are measured by default.
 
     The first group counts that is not empty, and of which the forward pass visits a layer:
 
     1. Repeated blocks: the children of the containers whose children share one class, as in a transformer or a residual
        network. If there are several such classes, the one with most parameters.
-    2. Activation modules.
-    3. Outputs of functional activations.
-    4. Leaf modules with parameters, also quantised ones.
-    5. The output of the model.
+    2. A block that is applied several times, as in a universal transformer: the module with most parameters among those
+       that hold modules, are called several times and return values of the shape of their input.
+    3. Activation modules.
+    4. Outputs of functional activations.
+    5. Leaf modules with parameters, also quantised ones.
+    6. The output of the model.
 
     Parameters
     ----------
@@ -237,6 +241,8 @@ def default_layers(model: nn.Module, functional: Sequence[str] = (), visited: Se
         Outputs of the functional activations that a forward pass has recorded.
     visited : set of str, optional
         All sites that a forward pass has recorded. Default: no group is passed over.
+    iterated : sequence of str
+        Layers that a forward pass has called several times, with outputs of the shape of their input.
 
     Returns
     -------
@@ -258,7 +264,9 @@ def default_layers(model: nn.Module, functional: Sequence[str] = (), visited: Se
     """
     modules = named_layers(model)
     activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
-    groups = _repeated_blocks(model), activations, list(functional), _leaves_with_parameters(modules)
+    again = [name for name in iterated if not _is_leaf(modules[name])]
+    block = [max(again, key=lambda name: _n_parameters(modules[name]))] if again else []
+    groups = _repeated_blocks(model), block, activations, list(functional), _leaves_with_parameters(modules)
     found = (group for group in groups if group and (visited is None or not visited.isdisjoint(group)))
     return next(found, [OUTPUT])
 

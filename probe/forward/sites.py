@@ -39,6 +39,8 @@ class Trace:
         Kind of the numbers of each site: floating-point numbers, complex numbers or integers.
     links, entries : dict
         Calls that pass a value on unchanged, see :mod:`probe.forward.call_graph`.
+    iterated : list of str
+        Layers that are called several times and return values of the shape of their input.
     default_layers : list of str
         Default layers of the model, after they were selected once.
     output
@@ -68,6 +70,7 @@ class Trace:
     kinds: dict[str, str] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     entries: dict[str, str] = field(default_factory=dict)
+    iterated: list[str] = field(default_factory=list)
     default_layers: list[str] = field(default_factory=list)
     output: Select = None
     returned: str = ""
@@ -127,6 +130,7 @@ class Trace:
         self.entries = common_items(self.entries, other.entries) if self.shapes else dict(other.entries)
         for module, functions in other.uncounted.items():
             self.uncounted[module] = {**functions, **self.uncounted.get(module, {})}
+        self.iterated = sorted({*self.iterated, *other.iterated})
         order = _united(list(self.shapes), list(other.shapes))
         self.shapes = {site: (self.shapes if site in self.shapes else other.shapes)[site] for site in order}
         self.kinds = {site: (self.kinds if site in self.kinds else other.kinds)[site] for site in order}

@@ -150,7 +150,7 @@ class Snapshot:
             return select_layers(self.model, layers, sites)
         if not self.trace.default_layers:
             functional = [site for site in sites if site.endswith("->")]
-            names = default_layers(self.model, functional, set(sites))
+            names = default_layers(self.model, functional, set(sites), self.trace.iterated)
             if names == [OUTPUT] != (unvisited := default_layers(self.model)):
                 warn_user(
                     f"Expected a submodule that the forward pass calls, got none of {', '.join(unvisited[:5])}, so the "

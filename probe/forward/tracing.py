@@ -90,6 +90,7 @@ def trace(model: nn.Module, inputs: Any, *, output: Select = None) -> Trace:
     recorded = recording.trace
     recorded.links = {**calls.links(), **boundary_links(inputs, recorded.order, recording.modules)}
     recorded.entries = calls.entries()
+    recorded.iterated = calls.iterated()
     return recorded
 
 
