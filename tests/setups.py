@@ -35,7 +35,7 @@ class Look:
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None, **options: Any) -> None:
         if self.on:
-            probes = ProbeSet([MutualInfoProbe(subsamples=2), LocalComplexityProbe(max_rows=400)])
+            probes = ProbeSet([MutualInfoProbe(subsample_se=True), LocalComplexityProbe(max_rows=400)])
             schedule = None if optimizer is None else every(1)
             data = splits(DATA)
             probes.attach(model, data, optimizer=optimizer, schedule=schedule, on_error="raise", **options)

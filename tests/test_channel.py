@@ -126,8 +126,8 @@ def test_bounds_on_the_hypercube_equal_their_closed_forms_and_contain_the_truth(
 
 
 def test_two_points_are_one_bit_through_noise() -> None:
-    z = torch.tensor([[-1.0], [1.0]])  # snr = 1 / noise^2
-    found = [measured(z, torch.arange(2), seed=seed, noise=0.9) for seed in range(250)]
+    z = torch.tensor([[-1.0], [1.0]]).repeat(64, 1)  # snr = 1 / noise^2
+    found = [measured(z, torch.arange(128) % 2, seed=seed, noise=0.9) for seed in range(250)]
     values = np.array([c.x.value for c in found])
     assert abs(values.mean() - noisy_bit(1 / 0.81)) < 4 * values.std() / math.sqrt(len(values))
     assert found[0].x.lower <= noisy_bit(1 / 0.81) <= found[0].x.upper
@@ -185,7 +185,7 @@ def test_products_of_any_precision_agree_with_float64(noise: float, precision: s
 def test_distances_are_float64_only_where_the_noise_is_fine(noise: float, dtype: torch.dtype) -> None:
     t, _, _ = normalise_rows(clusters(64, spread=0.5))
     blocks = PairwiseBlocks(t, torch.zeros_like(t), noise)
-    blocks(slice(0, 128), slice(0, 256))
+    blocks(slice(0, 128))
     assert blocks.active[0].dtype == dtype
 
 
@@ -455,7 +455,10 @@ def test_order_of_rows_keeps_the_bounds_and_changes_the_value_within_its_error()
 def test_names_of_classes_do_not_matter() -> None:
     z, labels = torch.randn(60, 6, generator=seeded(1)), torch.arange(60) % 3
     assert measured(z, 1000 + 7 * labels) == measured(z, labels)
-    assert measured(z, 1000 - 7 * labels).y == pytest.approx(measured(z, labels).y, abs=1e-6)
+    one, other = measured(z, 1000 - 7 * labels).y, measured(z, labels).y
+    assert one is not None
+    assert other is not None
+    assert one[:5] == pytest.approx(other[:5], abs=1e-6, nan_ok=True)
     assert measured(z, labels == 0).y == measured(z, (labels == 0).int()).y
 
 

@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from probe import MutualInfoProbe, ProbeSet
 from probe.errors import ProbeWarning
 from probe.information import channel_information
+from probe.layer_probe import random_rows
 
 
 def measured(z: Tensor, labels: Tensor | None = None, *, seed: int = 0, noise: float = 0.2):
@@ -126,7 +128,9 @@ def test_positions_become_samples_with_labels_of_their_own() -> None:
     probe = MutualInfoProbe(layers="embed", reduce="tokens", noise=0.01)
     series = probe.fit(model, (x, x), targets_shift=0).series_.squeeze(drop=True)
     entropy = -sum(p * math.log2(p) for p in (x.flatten().bincount() / x.numel()).tolist())
-    assert series["information_x_ceiling"].item() == pytest.approx(math.log2(200))
+    prefixes = Counter(tuple(row[: t + 1]) for row in x.tolist() for t in range(4))
+    shares = [count / 200 for count in prefixes.values()]
+    assert series["information_x_ceiling"].item() == pytest.approx(-sum(p * math.log2(p) for p in shares))
     assert series["information_y_ceiling"].item() == pytest.approx(entropy)
     # the embedding separates the six tokens and nothing else: both informations are the entropy of the tokens
     assert series["information_x"].item() == pytest.approx(entropy, abs=1e-4)
@@ -335,6 +339,110 @@ def test_noise_that_was_fixed_outlives_the_process(tmp_path: Path) -> None:
         assert abs(anew / fixed - 1) > 0.1
 
 
+def two_clusters(n: int, share: float) -> Tensor:
+    return (torch.arange(n) < round(share * n)).float()[:, None] * torch.tensor([[1.0, 2.0, -1.0]])
+
+
+def outlier(n: int = 100) -> Tensor:
+    z = torch.randn(n, 3, generator=seeded(1))
+    z[0] += 1e6
+    return z
+
+
+@pytest.mark.parametrize(
+    "z",
+    [
+        two_clusters(500, 1 / 500),  # one live row
+        two_clusters(500, 0.02),
+        two_clusters(501, 0.5),
+        torch.cat([two_clusters(400, 1 / 400), 1 + 3 * two_clusters(100, 0.05)]),
+        outlier(),
+        two_clusters(300, 0.01).double(),
+    ],
+)
+def test_calibrated_noise_serves_any_clusters(z: Tensor) -> None:
+    series = MutualInfoProbe(layers="<input>", noise="auto").fit(nn.Identity(), (z, None)).series_.squeeze()
+    codes = z.unique(dim=0, return_inverse=True)[1] if len(z) > 100 else torch.arange(len(z))
+    if len(z) <= 100:  # at the finest noise, the outlier alone is distinguished
+        codes = (codes == 0).long()
+    rows = codes[random_rows(len(z), 384, 0)] if len(z) > 384 else codes
+    shares = rows.bincount() / len(rows)
+    entropy = -(shares * shares.log2()).nansum().item()
+    assert series["noise_uncalibrated"] == 0
+    assert 0.4 * entropy < series["information_x"].item() < 1.01 * entropy
+
+
+def test_noise_that_suits_no_level_is_the_default_and_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> float:
+        raise ValueError("Expected a noise, got a jump; pass a level by hand")
+
+    monkeypatch.setattr("probe.measures.mutual_info.probe.calibrated_noise", refuse)
+    model, data = network(), samples()
+    probe = MutualInfoProbe(layers="1", noise="auto").attach(model, data, on_error="raise").observe(0)
+    series = probe.observe(1).series_.squeeze()
+    assert series["noise_uncalibrated"].values.tolist() == [1, 1]
+    np.testing.assert_allclose(series["noise_relative"], 0.2)
+    equal = MutualInfoProbe(layers="1", noise="auto").fit(model, (torch.ones(20, 5), None)).series_.squeeze()
+    assert equal["collapsed"] == 1
+
+
+# -- repeated inputs -----------------------------------------------------------------------------------------------
+
+
+def test_repeated_inputs_are_one_input() -> None:
+    """30 inputs ten times each: all are distinguished, so that log2 30 is the ceiling, and is reached."""
+    x = torch.randn(30, 5, generator=seeded(1)).repeat(10, 1)
+    model = nn.Sequential(nn.Linear(5, 32), nn.Tanh())
+    series = MutualInfoProbe(layers="1", noise=0.002).fit(model, {"train": (x, None), "test": (x[:150], None)}).series_
+    for split in ("train", "test"):  # and both together: the same 30 inputs
+        found = series.sel(split=split).squeeze()
+        assert found["information_x"].item() == pytest.approx(math.log2(30), abs=2e-3)
+        assert found["saturated"] == 1
+        assert found["information_x_subsample_se"].item() == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose(series["information_x_ceiling"].sel(split="train").squeeze(), math.log2(30))
+    pooled = series["information_x_ceiling"].sel(split="all").item()  # of 384 of the 450 rows
+    assert pooled == pytest.approx(math.log2(30), abs=0.05)
+
+
+def test_inputs_of_several_tensors_are_equal_if_all_tensors_are() -> None:
+    tokens, mask = torch.arange(12).view(12, 1) % 4, torch.arange(12)[:, None] // 4 % 2  # 8 pairs, 4 of them twice
+    x = {"input_ids": tokens, "mask": mask}
+
+    class Pair(nn.Module):
+        def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+            return torch.cat([input_ids, 10 * mask], 1).float()
+
+    ceiling = MutualInfoProbe(layers="<output>").fit(Pair(), (x, None)).series_["information_x_ceiling"].item()
+    assert ceiling == pytest.approx(4 * (1 / 6) * math.log2(6) + 4 * (1 / 12) * math.log2(12))
+    subset = MutualInfoProbe(layers="<output>", max_samples=6).fit(Pair(), (x, None)).series_
+    rows = random_rows(12, 6, 0)
+    counts = Counter(zip(tokens[rows, 0].tolist(), mask[rows, 0].tolist(), strict=True)).values()
+    entropy = -sum(k / 6 * math.log2(k / 6) for k in counts)
+    assert subset["information_x_ceiling"].item() == pytest.approx(entropy)
+
+
+def test_positions_are_prefixes_in_a_causal_model_and_places_in_sequences_elsewhere() -> None:
+    class Sums(nn.Module):
+        def __init__(self, causal: bool) -> None:
+            super().__init__()
+            self.causal, self.embed = causal, nn.Embedding(2, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            sums = self.embed(x).cumsum(1)
+            return sums if self.causal else sums - 0.3 * self.embed(x).sum(1, keepdim=True)
+
+    x = torch.tensor([[i >> k & 1 for k in range(4)] for i in range(16)])  # all sequences of 4 bits
+    causal, other = (
+        MutualInfoProbe(layers="<output>", reduce="tokens").fit(Sums(on), (x, None)).series_["information_x_ceiling"]
+        for on in (True, False)
+    )
+    # a prefix of length t is one of 2^t, and each length has a quarter of the positions: 2 + (1 + 2 + 3 + 4) / 4 bits
+    assert causal.item() == pytest.approx(4.5)
+    assert other.item() == pytest.approx(6)
+    first = MutualInfoProbe(layers="<output>", reduce=0).fit(Sums(True), (x, None)).series_
+    assert first["information_x_ceiling"].item() == pytest.approx(1)
+
+
 # -- other rows, other readings ------------------------------------------------------------------------------------
 
 
@@ -360,14 +468,14 @@ def test_real_targets_are_cut_over_all_inputs_together() -> None:
     np.testing.assert_allclose(series["information_y_ceiling"].squeeze(), math.log2(3), atol=1e-3)
 
 
-def test_spread_over_halves_of_the_rows_is_that_of_fresh_rows() -> None:
+def test_error_over_rows_is_that_of_fresh_rows() -> None:
     """Against the standard deviation over 60 fresh samples, which is itself known to a tenth."""
     source, means = seeded(2), torch.randn(12, 6, generator=seeded(1))
     values, errors = [], []
     for seed in range(60):
         y = torch.randint(12, (200,), generator=source)
         z = means[y] + 0.4 * torch.randn(200, 6, generator=source)
-        found = channel_information(z, y, noise=0.3, subsamples=20, generator=seeded(seed + 10))
+        found = channel_information(z, y, noise=0.3, subsample_se=True, generator=seeded(seed + 10))
         assert found.y is not None
         values.append([found.x.value, found.y.value])
         errors.append([found.x.subsample_se, found.y.subsample_se])
@@ -375,16 +483,18 @@ def test_spread_over_halves_of_the_rows_is_that_of_fresh_rows() -> None:
     assert ((ratio > 0.7) & (ratio < 1.4)).all(), ratio
 
 
-def test_halves_change_nothing_else_and_keep_the_rows_of_an_input_together() -> None:
+def test_the_error_over_rows_changes_nothing_else_and_is_that_of_inputs() -> None:
     z, y = torch.randn(60, 4, generator=seeded(1)), torch.arange(60) % 3
-    alone, beside = (channel_information(z, y, subsamples=k, generator=seeded(3)) for k in (0, 8))
-    assert alone.x[:5] == pytest.approx(beside.x[:5], abs=1e-9)
+    alone, beside = (channel_information(z, y, subsample_se=on, generator=seeded(3)) for on in (False, True))
+    assert alone.x[:5] == beside.x[:5]
     assert alone.x.subsample_se is None
-    # two copies of each input, measured as repeated inputs: halves of the 30 inputs, not of the 60 rows
-    inputs = torch.arange(60) // 2
-    twice = channel_information(z[inputs], noise=0.01, inputs=inputs, subsamples=8, generator=seeded(3))
-    assert twice.x.value == pytest.approx(math.log2(30), abs=1e-3)
-    assert twice.x.subsample_se == pytest.approx(0, abs=1e-3)  # each half separates its 15 inputs, whichever they are
+    # five copies of each input, measured as repeated inputs: the error is that of 60 inputs, not of 300 rows
+    inputs, found = torch.arange(300) // 5, []
+    for seed in range(40):
+        z = torch.randn(60, 2, generator=seeded(seed))[inputs]
+        found.append(channel_information(z, noise=0.5, inputs=inputs, subsample_se=True, generator=seeded(99 + seed)).x)
+    ratio = np.median([x.subsample_se for x in found]) / np.std([x.value for x in found])
+    assert 0.8 < ratio < 1.6
 
 
 def test_other_estimators_read_the_same_rows() -> None:

@@ -107,7 +107,7 @@ def test_a_killed_recording_is_resumed(netcdf: bool, tmp_path: Path) -> None:
     before = load(path)
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    probes = ProbeSet([PerformanceProbe(), MutualInfoProbe(layers=["3"], subsamples=2, pooled=False)])
+    probes = ProbeSet([PerformanceProbe(), MutualInfoProbe(layers=["3"], subsample_se=True, pooled=False)])
     probes.attach(model, DATA, optimizer=optimizer, path=path, mode="resume", step=3).detach()
     found = load(path)
     assert found["step"].values.tolist() == [0, 1, 2, 3], "step 4 came after the checkpoint"

@@ -122,6 +122,19 @@ def test_a_token_model_is_moved_at_its_embedding() -> None:
     assert 0 < found["lipschitz_max"].item() <= bound
 
 
+@pytest.mark.parametrize(("epsilon", "still"), [(1e-2, 0), (1e-4, 0), (1e-6, 1), (1e-7, 1)])
+def test_movement_near_rounding_is_flagged(epsilon: float, still: int) -> None:
+    rotation = torch.linalg.qr(torch.randn(64, 64, generator=seeded()))[0]
+    x = torch.randn(30, 64, generator=seeded(1))
+    found = measured(linear(rotation), x, epsilon=epsilon)
+    assert found["robustness_still"].item() == still
+    assert still or found["lipschitz_mean"].item() == pytest.approx(1, rel=0.01)
+    assert measured(linear(rotation.double()), x.double(), epsilon=epsilon)["robustness_still"].item() == 0
+    constant = nn.Sequential(nn.Linear(64, 3))
+    nn.init.zeros_(constant[0].weight)
+    assert measured(constant, x)["robustness_still"].item() == 1  # the output does not move at all
+
+
 def test_row_budget() -> None:
     x = torch.randn(500, 3, generator=seeded())
     found = measured(linear(torch.eye(3)), x, max_rows=90)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from probe.forward.layers import IGNORED
+from probe.forward.row_keys import RowKeys
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,22 @@ class Batch:
         kept = mask != 0
         return None if kept.all() else kept
 
+    @cached_property
+    def keys(self) -> RowKeys:
+        """Keys of the inputs, by which equal inputs are found."""
+        return RowKeys([leaf for leaf in _leaves(self.inputs) if isinstance(leaf, Tensor) and leaf.ndim])
+
     @property
     def n_positions(self) -> int | None:
         """Number of positions T of the ``attention_mask`` (n, T) among the inputs. None if there is none."""
         mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
         return mask.shape[1] if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
-    @property
-    def n_arguments(self) -> int:
-        """Number of tensors with one row for each input."""
-        return sum(isinstance(leaf, Tensor) and leaf.ndim > 0 for leaf in _leaves(self.inputs))
+    def arguments(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the tensors with one row for each input, with names for error messages."""
+        for name, leaf in _named_leaves(self.inputs):
+            if isinstance(leaf, Tensor) and leaf.ndim:
+                yield name, leaf
 
     @property
     def n_shared(self) -> int:
@@ -248,7 +255,7 @@ def _batch(pair: Any, where: str) -> Batch:
 
 def _check_rows(inputs: Any, targets: Any, n: int, where: str) -> None:
     """Raise ValueError for a tensor with another number of rows than there are inputs."""
-    found = {name: tuple(leaf.shape) for name, leaf in _named_leaves(inputs) if isinstance(leaf, Tensor) and leaf.ndim}
+    found = {name: tuple(leaf.shape) for name, leaf in Batch(inputs, None).arguments()}
     if isinstance(targets, Tensor) and targets.ndim and any(shape[0] == len(targets) for shape in found.values()):
         n = len(targets)
     if wrong := {name: shape for name, shape in found.items() if shape[0] != n}:

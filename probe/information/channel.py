@@ -15,7 +15,8 @@ E_ij = exp(-|t_i + n_i - t_j|^2 / 2 sigma^2 + |n_i|^2 / 2 sigma^2),
     I(T+n; Y) = I(T+n; row) - I(T+n; row | Y)       I(T+n; X | Y) = I(T+n; X) - I(T+n; Y)
 
 One noise draw for each row gives a Monte Carlo estimate over the exact mixture ("sample propagation" [1]_). It is
-unbiased and has a standard error.
+unbiased and has a standard error (:mod:`probe.information.channel_errors`). A value outside its certified bounds, or
+above its ceiling, is moved to the nearest values within all bounds, which reduces its error.
 
 The squared distances D_ij = |t_i - t_j|^2 also give bounds [2]_. U has exp(-D_ij / 2 sigma^2) in place of E_ij, and L
 has exp(-D_ij / 8 sigma^2). Then L(T) - U(T|G) <= I(T+n; G) <= U(T) - L(T|G). The difference of two upper bounds is
@@ -34,9 +35,10 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from probe.information.channel_errors import noise_error, row_error
 from probe.information.discrete import discrete_entropy, joint_codes
 from probe.information.noise import check_noise, standard_normal_like
-from probe.information.pairwise import PairwiseBlocks, pointwise_information
+from probe.information.pairwise import PairwiseBlocks, Pointwise, pointwise_information
 from probe.information.validation import class_codes, normalise_rows
 
 Convention = Literal["relative", "absolute"]
@@ -48,16 +50,17 @@ class ChannelEstimate(NamedTuple):
     Attributes
     ----------
     value : float
-        Monte Carlo estimate.
+        Monte Carlo estimate, moved into ``bracket`` if it lies outside.
     se : float
-        Standard error of ``value`` over noise draws, for these rows.
+        Standard error of ``value`` over noise draws, for these rows. If few rows cause it, a certified upper limit. NaN
+        if that limit exceeds a tenth of the ceiling.
     lower, upper : float
         Bounds on the information before clipping.
     ceiling : float
         Largest possible information.
     subsample_se : float or None
-        Standard error over rows and noise draws: the error if other rows came from the same source. None unless
-        requested.
+        Standard error over rows and noise draws: the error if other rows came independently from the same source. A
+        relative noise is then estimated from those rows too. None unless requested, NaN for fewer than 16 inputs.
     """
 
     value: float
@@ -116,7 +119,7 @@ def channel_information(
     noise: float = ...,
     convention: Convention = ...,
     inputs: Tensor | None = ...,
-    subsamples: int = ...,
+    subsample_se: bool = ...,
     generator: torch.Generator | None = ...,
     block_size: int = ...,
 ) -> ChannelInformation: ...
@@ -130,7 +133,7 @@ def channel_information(
     noise: Sequence[float],
     convention: Convention = ...,
     inputs: Tensor | None = ...,
-    subsamples: int = ...,
+    subsample_se: bool = ...,
     generator: torch.Generator | None = ...,
     block_size: int = ...,
 ) -> tuple[ChannelInformation, ...]: ...
@@ -143,7 +146,7 @@ def channel_information(
     noise: float | Sequence[float] = 0.2,
     convention: Convention = "relative",
     inputs: Tensor | None = None,
-    subsamples: int = 0,
+    subsample_se: bool = False,
     generator: torch.Generator | None = None,
     block_size: int = 128,
 ) -> ChannelInformation | tuple[ChannelInformation, ...]:
@@ -163,9 +166,8 @@ def channel_information(
     inputs : integer Tensor of shape (n,), optional
         Equal inputs X have equal numbers. By default each row is a different input. The probability of a repeated
         input is its frequency. Noise of the network itself, which makes the rows of one input differ, is subtracted.
-    subsamples : int
-        Number of random halves of the inputs for ``subsample_se``, drawn without replacement. With 20 halves that
-        error is accurate to about a sixth.
+    subsample_se : bool
+        Whether to estimate the error over rows, ``subsample_se``. It adds about a quarter to the time.
     generator : torch.Generator, optional
         Source of the noise, on the device of ``activations``. The same seed at each step makes smooth curves.
     block_size : int
@@ -204,37 +206,59 @@ def channel_information(
     """
     levels = tuple(noise) if isinstance(noise, Sequence) else (noise,)
     check_noise(levels, convention)
-    x = None if inputs is None else class_codes(inputs, activations)
-    y = None if labels is None else class_codes(labels, activations)
     rows, variance, collapsed = normalise_rows(activations)
-    std = 0.0 if collapsed else math.sqrt(variance)
-    relative = [level / std if std and convention == "absolute" else level for level in levels]
-    # (among all rows, given X, given Y; level; estimate, bounds and subsamples; row)
-    terms = torch.zeros(3, len(levels), 3 + subsamples, len(rows), dtype=rows.dtype, device=rows.device)
-    if not collapsed:
-        draw, order = standard_normal_like(rows, generator), _joint(x, y)
-        halves = _random_halves(torch.arange(len(rows), device=rows.device) if x is None else x, subsamples, generator)
-        if order is not None:  # rows of one class become neighbours, so that small classes have few columns
-            order = order.argsort(stable=True)
-            rows, draw, halves = rows[order], draw[order], halves[order]
-        blocks = PairwiseBlocks(rows, draw, min(relative), block_size)
-        terms[0] = pointwise_information(blocks, relative, subsets=halves)
-        for part, codes in ((terms[1], x), (terms[2], y)):
-            if codes is not None and order is not None:
-                part.copy_(pointwise_information(blocks, relative, codes[order], halves))
-    entropies = _entropies(x, y, len(rows))
-    results = tuple(
-        ChannelInformation(*_estimates(terms[:, k], entropies), variance, std * level, collapsed)
-        for k, level in enumerate(relative)
+    results = channel_estimates(
+        (rows, variance, collapsed),
+        None if inputs is None else class_codes(inputs, activations),
+        None if labels is None else class_codes(labels, activations),
+        levels,
+        convention=convention,
+        draw=None if collapsed else standard_normal_like(rows, generator),
+        subsample_se=subsample_se,
+        block_size=block_size,
     )
     return results if isinstance(noise, Sequence) else results[0]
 
 
-def _random_halves(inputs: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """Return masks (n, count) of random halves of the inputs, each with all rows of its inputs."""
-    n_inputs = int(inputs.max()) + 1
-    ranks = torch.rand(n_inputs, count, generator=generator, device=inputs.device).argsort(0)
-    return (ranks < n_inputs // 2)[inputs]
+def channel_estimates(
+    normalised: tuple[Tensor, float, bool],
+    x: Tensor | None,
+    y: Tensor | None,
+    levels: Sequence[float],
+    *,
+    draw: Tensor | None,
+    convention: Convention = "relative",
+    subsample_se: bool = False,
+    block_size: int = 128,
+) -> tuple[ChannelInformation, ...]:
+    """Return the informations of :func:`channel_information` at several levels.
+
+    ``normalised`` is the result of :func:`probe.information.validation.normalise_rows`, ``x`` and ``y`` are codes of
+    inputs and classes, and ``draw`` is the standard normal noise (n, d) unless the rows are collapsed.
+    """
+    rows, variance, collapsed = normalised
+    std = math.sqrt(variance)
+    entropies = _entropies(x, y, len(rows))
+    if draw is None:
+        nothing = [ChannelEstimate(0.0, 0.0, 0.0, 0.0, entropies[0], 0.0 if subsample_se else None)]
+        nothing += [nothing[0]._replace(ceiling=h) for h in _label_ceilings(entropies)]
+        found = _with_labels(nothing)
+        return tuple(ChannelInformation(*found, variance, std * level, collapsed) for level in levels)
+    relative = [level / std if convention == "absolute" else level for level in levels]
+    order = _joint(x, y)
+    if order is not None:  # rows of one class become neighbours, so that small classes have few columns
+        order = order.argsort(stable=True)
+        rows, draw = rows[order], draw[order]
+        x, y = (codes if codes is None else codes[order] for codes in (x, y))
+    blocks = PairwiseBlocks(rows, draw, min(relative), block_size)
+    groupings = [None, *(codes for codes in (x, y) if codes is not None)]
+    terms = pointwise_information(blocks, relative, groupings, derivatives=subsample_se)
+    leverage = (blocks.squares - 1) / 2 if convention == "relative" else None
+    of_level = zip(*terms, strict=True)
+    return tuple(
+        ChannelInformation(*_estimates(parts, x, y, entropies, leverage, subsample_se), variance, std * level, False)
+        for level, parts in zip(relative, of_level, strict=True)
+    )
 
 
 def _joint(x: Tensor | None, y: Tensor | None) -> Tensor | None:
@@ -252,21 +276,75 @@ def _entropies(x: Tensor | None, y: Tensor | None, n_rows: int) -> tuple[float, 
     return h_x, h_y, h_x if x is None or joint is None else discrete_entropy(joint)
 
 
-def _estimates(
-    terms: Tensor, entropies: tuple[float, float | None, float]
+def _label_ceilings(entropies: tuple[float, float | None, float]) -> list[float]:
+    """Return H(Y) and H(X | Y); nothing without labels."""
+    _, h_y, h_xy = entropies
+    return [] if h_y is None else [h_y, h_xy - h_y]
+
+
+def _with_labels(
+    found: Sequence[ChannelEstimate],
 ) -> tuple[ChannelEstimate, ChannelEstimate | None, ChannelEstimate | None]:
-    """Return the informations about X, Y, and X given Y, from terms of one level (3, 3 + subsamples, n)."""
-    (among_all, given_x, given_y), (h_x, h_y, h_xy) = terms, entropies
-    about_x = _difference(among_all, given_x, h_x)
-    if h_y is None:
-        return about_x, None, None
-    return about_x, _difference(among_all, given_y, h_y), _difference(given_y, given_x, h_xy - h_y)
+    """Return the informations about X, Y, and X given Y; None for what is missing."""
+    return (found[0], found[1], found[2]) if len(found) == 3 else (found[0], None, None)
 
 
-def _difference(more: Tensor, less: Tensor, ceiling: float) -> ChannelEstimate:
-    (value, lower, upper), (less_value, less_lower, less_upper) = more[:3].mean(1).tolist(), less[:3].mean(1).tolist()
-    se = (more[0] - less[0]).std().item() / math.sqrt(more.shape[1])
-    halves = (more[3:] - less[3:]).nanmean(1)
-    # The spread of half of n rows without replacement equals that of n rows of the source.
-    spread = halves.std().item() if len(halves) else None
-    return ChannelEstimate(value - less_value, se, lower - less_upper, upper - less_lower, ceiling, spread)
+def _estimates(
+    parts: Sequence[Pointwise],
+    x: Tensor | None,
+    y: Tensor | None,
+    entropies: tuple[float, float | None, float],
+    leverage: Tensor | None,
+    subsample_se: bool,
+) -> tuple[ChannelEstimate, ChannelEstimate | None, ChannelEstimate | None]:
+    """Return the informations about X, Y, and X given Y, at one level."""
+    among_all, rest = parts[0], list(parts[1:])
+    given_x = rest.pop(0) if x is not None else None
+    pairs = [(among_all, given_x, entropies[0])]
+    if y is not None:
+        (given_y,), (h_y, h_x_given_y) = rest, _label_ceilings(entropies)
+        pairs += [(among_all, given_y, h_y), (given_y, given_x, h_x_given_y)]
+    found = [
+        _difference(more, less, ceiling, x, leverage if subsample_se else None, subsample_se)
+        for more, less, ceiling in pairs
+    ]
+    return _with_labels(_within_bounds(found))
+
+
+def _difference(
+    more: Pointwise, less: Pointwise | None, ceiling: float, x: Tensor | None, leverage: Tensor | None, with_rows: bool
+) -> ChannelEstimate:
+    """Return the difference of two informations among rows, with errors and bounds."""
+    bits, overlap, influence, slope = more
+    value, lower, upper = bits.mean(1).tolist()
+    differences, *known = bits  # the bounds of a row do not depend on the noise
+    if less is not None:
+        less_value, less_lower, less_upper = less.bits.mean(1).tolist()
+        value, lower, upper = value - less_value, lower - less_upper, upper - less_lower
+        known = [part - other for part, other in zip(known, less.bits[1:], strict=True)]
+        differences, overlap = differences - less.bits[0], overlap - less.overlap
+        influence, slope = influence - less.influence, slope - less.slope
+    se = noise_error(differences, known, overlap, ceiling)
+    of_rows = None
+    if with_rows:
+        of_rows = row_error(influence if leverage is None else influence + slope * leverage, x, se)
+    return ChannelEstimate(value, se, lower, upper, ceiling, of_rows)
+
+
+def _within_bounds(found: list[ChannelEstimate]) -> list[ChannelEstimate]:
+    """Move the values into their clipped bounds, such that I(X) is the sum of I(Y) and I(X | Y).
+
+    The true values satisfy all bounds, so that a move into them does not increase the error.
+    """
+    (x_low, x_high), *others = (estimate.bracket for estimate in found)
+    if not others:
+        return [found[0]._replace(value=_clip(found[0].value, x_low, x_high))]
+    (y_low, y_high), (rest_low, rest_high) = others
+    y = _clip(found[1].value, max(y_low, x_low - rest_high), min(y_high, x_high - rest_low))
+    rest = _clip(found[2].value, max(rest_low, x_low - y), min(rest_high, x_high - y))
+    x = _clip(y + rest, x_low, x_high)
+    return [estimate._replace(value=value) for estimate, value in zip(found, (x, y, rest), strict=True)]
+
+
+def _clip(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high)

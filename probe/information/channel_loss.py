@@ -8,7 +8,7 @@ from torch import Tensor
 
 from probe.information.noise import check_noise, standard_normal_like
 from probe.information.pairwise import squared_distances
-from probe.information.validation import MIN_RELATIVE_VARIANCE, as_rows, class_codes
+from probe.information.validation import as_rows, class_codes, rows_equal
 
 Part = Literal["value", "lower", "upper"]
 _OPPOSITE: dict[str, Part] = {"value": "value", "lower": "upper", "upper": "lower"}
@@ -74,7 +74,7 @@ def channel_bits(
     rows = activations if activations.dtype == torch.float64 else activations.float()
     rows = rows - rows.mean(0)
     variance = rows.square().sum(1).mean()
-    if variance <= MIN_RELATIVE_VARIANCE * activations.detach().to(rows).square().sum(1).mean():
+    if rows_equal(activations):
         return 0 * rows.sum()
     rows = rows / (noise * variance.sqrt())
     draw = standard_normal_like(rows, generator).to(rows) if part == "value" else None

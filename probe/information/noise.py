@@ -9,7 +9,7 @@ from torch import Tensor
 from probe.information.pairwise import PairwiseBlocks, pointwise_information
 from probe.information.validation import normalise_rows
 
-_FINEST, _COARSEST = 0.02, 2.0  # relative noise; 0.02 resolves N rows in any layer of more than one or two units
+_FINEST = 0.02  # relative noise; it resolves N rows in any layer of more than one or two units
 
 
 def check_noise(levels: Sequence[float], convention: str) -> None:
@@ -53,13 +53,14 @@ def calibrated_noise(activations: Tensor, *, generator: torch.Generator | None =
     Returns
     -------
     float
-        Between 0.02 and 2, found by bisection of its logarithm.
+        Between 0.02 and 2 sqrt(n), found by bisection of its logarithm. One distant row is almost sqrt(n) standard
+        deviations from the others, so such a layer needs a level of that size.
 
     Raises
     ------
     ValueError
         If ``activations`` is not a finite matrix of at least two rows, if all rows are equal, or if no level satisfies
-        the condition.
+        the condition. No tested layer shows the latter.
 
     See Also
     --------
@@ -84,15 +85,19 @@ def calibrated_noise(activations: Tensor, *, generator: torch.Generator | None =
     noise = standard_normal_like(rows, generator)
 
     def information(level: float) -> float:
-        return pointwise_information(PairwiseBlocks(rows, noise, level), [level])[0, 0].mean().item()
+        value, lower, upper = (
+            pointwise_information(PairwiseBlocks(rows, noise, level), [level])[0][0].bits.mean(1).tolist()
+        )
+        return min(max(value, lower), upper)
 
-    finest, low, high, level = information(_FINEST), _FINEST, _COARSEST, start
+    coarsest = 2 * math.sqrt(len(rows))  # I(T+n; X) is at most 1 / (2 ln 2 level^2) bits, here 0.18 / n
+    finest, low, high, level = information(_FINEST), _FINEST, coarsest, start
     while not 0.5 * finest <= (bits := information(level)) <= 0.9 * finest:
         low, high = (level, high) if bits > 0.9 * finest else (low, level)
-        if high / low < 1.0001:  # the information jumps over the target range; no tested layer shows this
+        if high / low < 1.0001:
             raise ValueError(
-                f"Expected a noise between {_FINEST} and {_COARSEST} with 50 to 90 % of the information at {_FINEST}, "
-                f"got a jump over this range at {level:.4g}; pass a noise level by hand"
+                f"Expected a noise between {_FINEST} and {coarsest:.3g} with 50 to 90 % of the information at "
+                f"{_FINEST}, got a jump over this range at {level:.4g}; pass a noise level by hand"
             )
         level = math.sqrt(low * high)
     return level

@@ -5,7 +5,8 @@ r"""Coding rate of a layer: the information of a Gaussian with its covariance th
 
 The noise is sigma^2 = noise^2 tr Cov(T) per dimension, the relative convention of
 :func:`~probe.information.channel_information`. The Gaussian has the largest information of all distributions with the
-same covariance. Therefore min(log2 N, R(T)) is an upper bound on I(T+n; X). R(T) itself does not saturate at log2 N.
+same covariance. Therefore min(H(X), R(T)) is an upper bound on I(T+n; X), with H(X) = log2 N for N distinct inputs.
+R(T) itself does not saturate there.
 R(T; Y) [1]_ is a difference of two upper bounds, so it is not a bound. The coding rate is cheap (it needs no pairs of
 rows), smooth, and differentiable.
 
@@ -33,7 +34,7 @@ class CodingRate(NamedTuple):
     y : Tensor of shape () or None
         R(T; Y), with a gradient. None without labels.
     x_ceiling : float
-        log2 N.
+        H(X): log2 N if all inputs are distinct.
     y_ceiling : float or None
         H(Y). None without labels.
     collapsed : bool
@@ -48,11 +49,13 @@ class CodingRate(NamedTuple):
 
     @property
     def upper(self) -> float:
-        """The upper bound min(log2 N, R(T)) on I(T+n; X), in bits."""
+        """The upper bound min(H(X), R(T)) on I(T+n; X), in bits."""
         return min(self.x_ceiling, self.x.item())
 
 
-def coding_rate(activations: Tensor, labels: Tensor | None = None, *, noise: float = 0.2) -> CodingRate:
+def coding_rate(
+    activations: Tensor, labels: Tensor | None = None, *, noise: float = 0.2, inputs: Tensor | None = None
+) -> CodingRate:
     """Coding rates R(T) and R(T; Y) of the rows, in bits, with gradients.
 
     Parameters
@@ -63,6 +66,8 @@ def coding_rate(activations: Tensor, labels: Tensor | None = None, *, noise: flo
     noise : float
         Standard deviation of the noise per dimension, relative to the root of the total variance. The gradient
         includes this dependence, so scaling the activations changes nothing.
+    inputs : integer Tensor of shape (n,), optional
+        Equal inputs X have equal numbers. By default all inputs are distinct. They change the ceiling only.
 
     Returns
     -------
@@ -72,7 +77,7 @@ def coding_rate(activations: Tensor, labels: Tensor | None = None, *, noise: flo
     ------
     ValueError
         If ``noise`` is not positive, if ``activations`` is not a finite matrix of at least two rows, or if ``labels``
-        does not match its rows.
+        or ``inputs`` do not match its rows.
 
     See Also
     --------
@@ -92,8 +97,9 @@ def coding_rate(activations: Tensor, labels: Tensor | None = None, *, noise: flo
     if not noise > 0:
         raise ValueError(f"Expected noise > 0, got {noise}; pass a positive level, without noise the rate is infinite")
     codes = None if labels is None else class_codes(labels, activations)
-    ceilings = math.log2(len(rows)), None if codes is None else discrete_entropy(codes)
-    if rows_equal(rows):
+    h_x = math.log2(len(rows)) if inputs is None else discrete_entropy(class_codes(inputs, activations))
+    ceilings = h_x, None if codes is None else discrete_entropy(codes)
+    if rows_equal(rows, activations.dtype):
         zero = 0 * rows.sum()
         return CodingRate(zero, None if codes is None else zero, *ceilings, True)
     rows = rows - rows.mean(0)

@@ -5,9 +5,9 @@ From a Gaussian kernel matrix K of the rows, with A = K / n of unit trace and ei
     S_alpha(A) = 1 / (1 - alpha) log2 sum_k lambda_k^alpha          S_alpha(A, B) = S_alpha(A o B / tr(A o B))
     I_alpha(A; B) = S_alpha(A) + S_alpha(B) - S_alpha(A, B)
 
-where o is the Hadamard product and alpha is the parameter ``order``. The kernel of distinct inputs is the identity
-(token numbers have no metric), so I(T; X) = S_alpha(A). The kernel of labels is 1 within a class and 0 between
-classes.
+where o is the Hadamard product and alpha is the parameter ``order``. The kernel of inputs or labels is 1 for equal
+ones and 0 otherwise, because token numbers and classes have no metric. For distinct inputs it is the identity, so
+I(T; X) = S_alpha(A).
 
 S_alpha is an entropy of a matrix, not of a density. It equals Shannon's entropy only for well separated clusters. Its
 value depends on the kernel width, which acts like a noise level. Here the width is relative to the median distance of
@@ -37,7 +37,7 @@ class RenyiInformation(NamedTuple):
     y : Tensor of shape () or None
         I_alpha(T; Y), with a gradient. None without labels.
     x_ceiling : float
-        log2 n, the entropy of the inputs.
+        S_alpha of the inputs: log2 n if all are distinct.
     y_ceiling : float or None
         S_alpha of the labels. None without labels.
     collapsed : bool
@@ -52,9 +52,14 @@ class RenyiInformation(NamedTuple):
 
 
 def renyi_information(
-    activations: Tensor, labels: Tensor | None = None, *, order: float = 1.01, width: float = 1.0
+    activations: Tensor,
+    labels: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+    order: float = 1.01,
+    width: float = 1.0,
 ) -> RenyiInformation:
-    """I_alpha(T; X) and I_alpha(T; Y) of the rows, in bits, with gradients. Each row is a different input.
+    """I_alpha(T; X) and I_alpha(T; Y) of the rows, in bits, with gradients.
 
     Parameters
     ----------
@@ -62,6 +67,8 @@ def renyi_information(
         The work space is a few times n^2 numbers in float64.
     labels : integer Tensor of shape (n,), optional
         Classes of the rows.
+    inputs : integer Tensor of shape (n,), optional
+        Equal inputs X have equal numbers. By default all inputs are distinct.
     order : float
         alpha, positive and not 1. Order 2 needs no eigenvalues and takes O(n^2 d). Other orders take O(n^3), which
         limits n to about a thousand rows.
@@ -76,7 +83,7 @@ def renyi_information(
     ------
     ValueError
         If ``order`` is not positive or is 1, if ``width`` is not positive, if ``activations`` is not a finite matrix of
-        at least two rows, or if ``labels`` does not match its rows.
+        at least two rows, or if ``labels`` or ``inputs`` do not match its rows.
 
     See Also
     --------
@@ -95,14 +102,16 @@ def renyi_information(
     """
     kernel = gaussian_kernel(activations, width=width)
     entropy = matrix_entropy(kernel, order=order)
-    ceiling, collapsed = math.log2(len(activations)), rows_equal(activations.double())
-    if labels is None:
-        return RenyiInformation(entropy, None, ceiling, None, collapsed)
-    codes = class_codes(labels, activations)
-    same_class = (codes[:, None] == codes).double()
-    label_entropy = matrix_entropy(same_class, order=order)
-    shared = entropy + label_entropy - matrix_entropy(kernel * same_class, order=order)
-    return RenyiInformation(entropy, shared, ceiling, label_entropy.item(), collapsed)
+
+    def shared(codes: Tensor) -> tuple[Tensor, float]:
+        """Return the information about a discrete variable, and its entropy."""
+        same = (codes[:, None] == codes).double()
+        own = matrix_entropy(same, order=order)
+        return entropy + own - matrix_entropy(kernel * same, order=order), own.item()
+
+    about_x = (entropy, math.log2(len(activations))) if inputs is None else shared(class_codes(inputs, activations))
+    about_y = (None, None) if labels is None else shared(class_codes(labels, activations))
+    return RenyiInformation(about_x[0], about_y[0], about_x[1], about_y[1], rows_equal(activations))
 
 
 def gaussian_kernel(activations: Tensor, *, width: float = 1.0) -> Tensor:
@@ -140,7 +149,7 @@ def gaussian_kernel(activations: Tensor, *, width: float = 1.0) -> Tensor:
     if not width > 0:
         raise ValueError(f"Expected width > 0, got {width}; pass a positive multiple of the median distance")
     rows = as_rows(activations)
-    if rows_equal(rows):
+    if rows_equal(rows, activations.dtype):
         return 1 + 0 * rows @ rows.T
     rows = rows - rows.mean(0)
     distances = squared_distances(rows)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from probe.information.discrete import discrete_entropy
-from probe.information.validation import as_rows, class_codes
+from probe.information.validation import class_codes, normalise_rows
 
 
 class RepresentationGeometry(NamedTuple):
@@ -83,20 +83,25 @@ def representation_geometry(activations: Tensor, labels: Tensor | None = None) -
     >>> result.class_mean_accuracy, round(result.fano_bound, 6)
     (1.0, 1.0)
     """
-    rows = as_rows(activations.detach())
-    rows = rows - rows.mean(0)
-    variance = rows.square().sum(1).mean()
-    product = rows.T @ rows if len(rows) > rows.shape[1] else rows @ rows.T
-    ratio = (product.trace().square() / product.square().sum()).item()
-    if labels is None:
-        return RepresentationGeometry(variance.item(), ratio, None, None, None)
-    codes = class_codes(labels, activations)
+    codes = None if labels is None else class_codes(labels, activations)
+    return geometry_of(normalise_rows(activations), codes)
+
+
+def geometry_of(normalised: tuple[Tensor, float, bool], codes: Tensor | None) -> RepresentationGeometry:
+    """Return the geometry of rows of total variance 1, see :func:`probe.information.validation.normalise_rows`."""
+    rows, variance, collapsed = normalised
+    single = rows.float()  # the ratio of sums of squares needs no more
+    product = single.T @ single if len(rows) > rows.shape[1] else single @ single.T
+    ratio = math.nan if collapsed else (len(rows) ** 2 / product.double().square().sum()).item()
+    if codes is None:
+        return RepresentationGeometry(variance, ratio, None, None, None)
     sizes = codes.bincount()
     means = rows.new_zeros(len(sizes), rows.shape[1]).index_add_(0, codes, rows) / sizes[:, None]
-    within = (rows - means[codes]).square().sum(1).mean() / variance
+    between = (means.square().sum(1) * sizes).sum().item() / len(rows)
     nearest = (rows @ means.T - means.square().sum(1) / 2).argmax(1)
     accuracy = (nearest == codes).double().mean().item()
-    return RepresentationGeometry(variance.item(), ratio, within.item(), accuracy, fano_bound(accuracy, codes))
+    within = math.nan if collapsed else min(max(1 - between, 0.0), 1.0)
+    return RepresentationGeometry(variance, ratio, within, accuracy, fano_bound(accuracy, codes))
 
 
 def fano_bound(accuracy: float, codes: Tensor) -> float:

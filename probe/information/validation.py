@@ -1,11 +1,22 @@
 """Check and convert activations and labels before an estimator uses them."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from probe.information.discrete import label_codes
 
-MIN_RELATIVE_VARIANCE = 1e-12  # (2^-24 * 16)^2: below it, float32 activations differ by rounding only
+
+def rounding_variance(dtype: torch.dtype) -> float:
+    """Return the ratio of variance to mean square below which numbers of this dtype differ by rounding only.
+
+    The rounding of single numbers is eps / 2. A factor of 16 covers sums of many numbers: the ratio is 9e-13 for
+    float32
+    and 3e-30 for float64. Half precision needs no such margin, because its sums are rounded once, from float32.
+    """
+    eps = torch.finfo(dtype if dtype.is_floating_point else torch.float32).eps
+    return (8 * eps if eps < 1e-6 else eps) ** 2
 
 
 def to_float64_device(activations: Tensor, device: torch.device | str | None = None) -> Tensor:
@@ -17,9 +28,15 @@ def to_float64_device(activations: Tensor, device: torch.device | str | None = N
     return activations.detach().to(device or default)
 
 
+def is_finite(values: Tensor) -> bool:
+    """Return whether no value is NaN or infinite."""
+    # a sum is finite if its terms are, except for overflow, and is quicker than a test of each term
+    return math.isfinite(values.detach().sum().item()) or bool(torch.isfinite(values).all())
+
+
 def as_finite(values: Tensor, *, name: str = "activations") -> Tensor:
     """Return ``values`` of any shape in float64; raise ValueError if a value is NaN or infinite."""
-    if not torch.isfinite(values).all():
+    if not is_finite(values):
         raise ValueError(
             f"Expected finite {name}, got NaN or infinite values; remove them, information is not defined for them"
         )
@@ -36,9 +53,11 @@ def as_rows(activations: Tensor, *, name: str = "activations") -> Tensor:
     return as_finite(activations, name=name)
 
 
-def rows_equal(rows: Tensor) -> bool:
-    """Return whether all float64 rows (n, d) are equal up to the rounding of float32."""
-    return bool((rows - rows.mean(0)).square().sum() <= MIN_RELATIVE_VARIANCE * rows.square().sum())
+def rows_equal(activations: Tensor, dtype: torch.dtype | None = None) -> bool:
+    """Return whether all rows (n, d) are equal up to the rounding of ``dtype``, by default their own."""
+    rows = activations.detach().double()
+    variances = (rows - rows.mean(0)).square().mean(0)
+    return bool(_constant(rows.mean(0), variances, dtype or activations.dtype).all())
 
 
 def normalise_rows(activations: Tensor) -> tuple[Tensor, float, bool]:
@@ -51,18 +70,30 @@ def normalise_rows(activations: Tensor) -> tuple[Tensor, float, bool]:
     Returns
     -------
     rows : Tensor of shape (n, d)
-        Their total variance is 1. If ``collapsed``, the rows are centred only.
+        Their total variance is 1. If ``collapsed``, the rows are 0. Features that are constant up to rounding are 0.
     variance : float
         tr Cov of ``activations``.
     collapsed : bool
         Whether the rows are equal up to rounding.
     """
     rows = as_rows(activations.detach())
-    size = rows.square().sum(1).mean()
-    rows = rows - rows.mean(0)
-    variance = rows.square().sum(1).mean()
-    collapsed = bool(variance <= MIN_RELATIVE_VARIANCE * size)
-    return (rows if collapsed else rows.div_(variance.sqrt())), variance.item(), collapsed
+    mean = rows.mean(0)
+    rows = rows - mean
+    variances = rows.square().mean(0)
+    constant = _constant(mean, variances, activations.dtype)
+    if constant.any():
+        rows[:, constant], variances = 0, variances.masked_fill(constant, 0)
+    variance = variances.sum().item()
+    return (rows.div_(math.sqrt(variance)) if variance else rows), variance, not variance
+
+
+def _constant(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return for each feature whether its rows of this dtype differ by rounding only.
+
+    The rounding is relative to the feature, or to the mean of all features, whose sums can have contained larger terms.
+    """
+    size = variance + mean.square()
+    return variance <= rounding_variance(dtype) * size.clamp(min=size.mean())
 
 
 def class_codes(labels: Tensor, activations: Tensor) -> Tensor:

@@ -83,9 +83,9 @@ def activation_summary(z: Tensor, *, tau: float = 0.025, ranks: bool = True) -> 
     >>> found["activation_norm"], found["activation_sparsity"], found["activation_sparseness"]
     (0.5, 0.75, 0.75)
     """
-    z = as_rows(z.detach(), name="z")
-    found = _summary(z.cpu().numpy(), tau)
-    return found | _ranks(z) if ranks else found
+    rows = as_rows(z.detach(), name="z")
+    found = _summary(rows.cpu().numpy(), tau)
+    return found | _ranks(z.detach()) if ranks else found
 
 
 def _summary(h: np.ndarray, tau: float) -> dict[str, float]:
@@ -115,7 +115,7 @@ def _signs(h: np.ndarray) -> tuple[float, float]:
 def _ranks(z: Tensor) -> dict[str, float]:
     """Return effective and stable rank of finite rows (n, d); NaN if all rows are equal."""
     h = z.double()
-    if rows_equal(h):
+    if rows_equal(z):
         return dict.fromkeys(_RANKS, math.nan)
     variances = squared_singular_values(h - h.mean(0))
     values = effective_rank(variances).item(), stable_rank(variances).item()

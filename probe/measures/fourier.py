@@ -156,9 +156,10 @@ class FourierProbe(Probe):
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Transform the rows."""
-        rows = to_float64_device(self._rows(snapshot.model), self.device).double()
+        matrix = self._rows(snapshot.model)
+        rows = to_float64_device(matrix, self.device).double()
         norms = fourier_norms(rows)
-        undefined = not torch.isfinite(rows).all() or rows_equal(rows)
+        undefined = not torch.isfinite(rows).all() or rows_equal(rows, matrix.dtype)
         power = torch.full_like(norms, math.nan) if undefined else spectral_distribution(norms.square())
         numbers = {
             "gini": (gini(norms), "Gini coefficient over frequencies"),

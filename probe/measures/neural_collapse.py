@@ -23,8 +23,10 @@ from torch import Tensor
 
 from probe.forward.layers import Layers
 from probe.forward.outputs import Reduce
-from probe.information.validation import MIN_RELATIVE_VARIANCE, as_rows, class_codes
+from probe.information.validation import as_rows, class_codes, rounding_variance
 from probe.layer_probe import LayerProbe, Variables
+
+_RANK = 1e-12  # of the largest squared singular value: smaller ones are 0 up to the rounding of float64
 
 
 class NeuralCollapse(NamedTuple):
@@ -74,7 +76,7 @@ def collapse_summary(z: Tensor, labels: Tensor) -> NeuralCollapse:
     (0.0067, 0.0, 0.0)
     """
     t, y = as_rows(z.detach(), name="z"), class_codes(labels, z)
-    rounding = MIN_RELATIVE_VARIANCE * t.square().sum(1).max()
+    rounding = rounding_variance(z.dtype) * t.square().sum(1).max()
     t = t - t.mean(0)
     sizes = y.bincount()
     k = len(sizes)
@@ -92,7 +94,7 @@ def collapse_summary(z: Tensor, labels: Tensor) -> NeuralCollapse:
 def _nc1(deviations: Tensor, m: Tensor) -> float:
     """Return NC1 of rows (n, d) minus their class means, and class means (K, d) minus their mean."""
     squares, u = torch.linalg.eigh(m @ m.T)  # of the singular values s_j of m, whose right vectors are m^T u_j / s_j
-    kept = squares > MIN_RELATIVE_VARIANCE * squares[-1]
+    kept = squares > _RANK * squares[-1]
     along = deviations @ m.T @ u[:, kept]  # (n, j): deviations along the right vectors, times s_j
     # K / s_j^2 is the inverse of S_B, over K
     return (along.square().mean(0) / squares[kept].square()).sum().item()

@@ -21,11 +21,13 @@ from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import OUTPUT
-from probe.forward.outputs import reduce_output
+from probe.forward.outputs import reduce_output, tensor_of
 from probe.forward.passes import Scored
 from probe.forward.scores import score_rows
 from probe.forward.snapshot import generator
 from probe.layer_probe import random_rows
+
+_ROUNDINGS = 50  # a movement of fewer relative roundings has errors of more than a few per cent
 
 
 def directions(n_directions: int, dimension: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -86,8 +88,10 @@ class RobustnessProbe(Probe):
         By (step, split, perturbation), the latter ``none``, ``random`` and ``worst``: ``robustness_loss`` (nats) and
         ``robustness_accuracy`` (a fraction). By (step, split): ``lipschitz_mean``, ``lipschitz_max`` (output over
         input). By step: ``robustness_size``, the length of a perturbation. Flags by (step, split):
-        ``robustness_nonfinite`` (an output is not finite, and all numbers are NaN) and ``robustness_unscored`` (no
-        targets). The attribute ``n_points`` is the number of points of the smallest split.
+        ``robustness_nonfinite`` (an output is not finite, and all numbers are NaN), ``robustness_unscored`` (no
+        targets), and ``robustness_still`` (the perturbation, or the mean movement of the output, is below 50
+        relative roundings of the dtype, 6e-6 for float32, so that rounding makes the movement too large). The
+        attribute ``n_points`` is the number of points of the smallest split.
 
     See Also
     --------
@@ -151,10 +155,16 @@ class RobustnessProbe(Probe):
         return random_rows(n, points, self.random_state)
 
     def _table(self, snapshot: Snapshot, split: str, stem: str, rows: Tensor, size: float) -> Tensor:
-        """Return loss, right, count and movement of each point and its copies, (points, 2 k + 1, 4)."""
+        """Return loss, right, count, movement and roundings of each point and its copies, (points, 2 k + 1, 5).
+
+        Roundings: the perturbation, or the movement of the output, over the rounding of what moves; the smaller one.
+        """
         copies = 2 * self.n_directions + 1
+        at_stem = math.inf
 
         def move(output: Tensor, positions: Tensor) -> Tensor:
+            nonlocal at_stem
+            at_stem = self.epsilon / torch.finfo(output.dtype).eps
             offsets = directions(self.n_directions, output[0].numel(), generator=generator(self.random_state))
             offsets = torch.cat([torch.zeros_like(offsets[:1]), size * offsets]).to(output)
             return output + offsets[positions % copies].view_as(output)
@@ -162,16 +172,19 @@ class RobustnessProbe(Probe):
         def compare(outputs: Tensor, targets: Any, mask: Tensor | None) -> Tensor:
             flat = reduce_output(outputs, "flatten")
             groups = flat.view(-1, copies, flat.shape[1])  # a point and its copies
-            moved = (groups - groups[:, :1]).norm(dim=2).view(-1, 1) / size
+            lengths = (groups - groups[:, :1]).norm(dim=2)
+            rounding = torch.finfo(tensor_of(outputs, OUTPUT).dtype).eps * groups[:, :1].norm(dim=2)
+            roundings = (lengths / rounding).clamp(max=at_stem).view(-1, 1)
+            moved = lengths.view(-1, 1) / size
             scored = score_rows(outputs, targets, mask) if self.score is None else self.score(outputs, targets)
             scores = scored.to(moved)
             scores = scores if scores.shape[1] else moved.new_full((len(moved), 3), math.nan)
-            return torch.cat([scores, moved], 1)
+            return torch.cat([scores, moved, roundings], 1)
 
         taken = rows.repeat_interleave(copies)
         reduce = Scored(compare, mask=True)
         found = snapshot.outputs(split, [OUTPUT], reduce=reduce, rows=taken, edit={stem: move}, group=copies)
-        return found[OUTPUT].view(len(rows), copies, 4).cpu().double()  # MPS has no float64
+        return found[OUTPUT].view(len(rows), copies, 5).cpu().double()  # MPS has no float64
 
 
 def _norms(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
@@ -187,21 +200,25 @@ def _norms(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tensor:
 
 
 def _summary(table: Tensor) -> Tensor:
-    """Return loss (none, random, worst), accuracy (the same), mean and largest movement, (8,); NaN if not finite."""
-    loss, right, count, moved = table.unbind(2)  # each (points, 2 k + 1)
+    """Return loss (none, random, worst), accuracy (the same), mean and largest movement, and whether it is still, (9,).
+
+    All are NaN if an output is not finite.
+    """
+    loss, right, count, moved, roundings = table.unbind(2)  # each (points, 2 k + 1)
     if not torch.isfinite(moved).all():
-        return table.new_full((8,), math.nan)
+        return table.new_full((9,), math.nan)
     k = (table.shape[1] - 1) // 2
     answers = count[:, 0].sum()
     scores = [
         torch.stack([part[:, 0], part[:, 1 : k + 1].mean(1), worst(part[:, k + 1 :], 1)]).sum(1) / answers
         for part, worst in ((loss, torch.amax), (right, torch.amin))
     ]
-    return torch.stack([*scores[0], *scores[1], moved[:, 1:].mean(), moved[:, 1:].max()])
+    still = (roundings[:, 1:].nanmean() < _ROUNDINGS).to(moved)
+    return torch.stack([*scores[0], *scores[1], moved[:, 1:].mean(), moved[:, 1:].max(), still])
 
 
 def _variables(numbers: Tensor, splits: list[str], size: float, n: int) -> dict[str, Measured]:
-    """Return the variables of a table (splits, 8) of summaries."""
+    """Return the variables of a table (splits, 9) of summaries."""
     attrs = {"n_points": n}
     coords = {"split": splits, "perturbation": ["none", "random", "worst"]}
 
@@ -217,5 +234,6 @@ def _variables(numbers: Tensor, splits: list[str], size: float, n: int) -> dict[
         "lipschitz_max": by(numbers[:, 7], "largest movement of the output over that of the input", "split"),
         "robustness_size": Measured(size, long_name="length of a perturbation at the stem"),
         "robustness_nonfinite": by(nonfinite.int(), "outputs are not finite", "split", flag=True),
+        "robustness_still": by(numbers[:, 8].nan_to_num(nan=-1), "movement near rounding", "split", flag=True),
         "robustness_unscored": by(unscored.int(), "no targets that can be scored", "split", flag=True),
     }

@@ -59,7 +59,7 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
         recorded series stays complete until then.
     """
     trainer = Trainer(demo.training, demo.seed)
-    probes = ProbeSet([MutualInfoProbe(), LocalComplexityProbe(), LMNProbe()])
+    probes = ProbeSet([MutualInfoProbe(max_samples=1024), LocalComplexityProbe(), LMNProbe()])
     probes.attach(
         trainer.model,
         {"train": trainer.task.train_data, "test": trainer.task.test_data},

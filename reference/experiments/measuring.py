@@ -21,7 +21,7 @@ def all_probes() -> ProbeSet:
     estimators = ("coding_rate", "renyi", "binned")
     return ProbeSet(
         [
-            MutualInfoProbe(noise_factors=(0.5, 2), compare=estimators),
+            MutualInfoProbe(noise_factors=(0.5, 2), compare=estimators, max_samples=1024),
             LocalComplexityProbe(),
             LMNProbe(),
             WeightsProbe(histogram=True),

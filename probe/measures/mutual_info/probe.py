@@ -2,28 +2,45 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
-from probe.forward.layers import Layers
+from probe.forward.layers import IGNORED, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
-from probe.information.channel import ChannelInformation, channel_information
-from probe.information.noise import calibrated_noise
-from probe.information.spread import representation_geometry
-from probe.information.validation import normalise_rows, to_float64_device
-from probe.layer_probe import random_rows, without_ignored
+from probe.information.channel import ChannelInformation, channel_estimates
+from probe.information.noise import calibrated_noise, check_noise, standard_normal_like
+from probe.information.spread import geometry_of
+from probe.information.validation import class_codes, is_finite, normalise_rows, to_float64_device
+from probe.layer_probe import random_rows
 from probe.measures.mutual_info.estimators import ESTIMATORS
+from probe.measures.mutual_info.inputs import input_codes, input_keys
 from probe.measures.mutual_info.labels import class_labels, targets_or_warning
 from probe.measures.mutual_info.variables import LayerResult, VariableOptions, information_variables
 
-Rows = Mapping[str, tuple[Tensor, Tensor | None]]  # layer -> rows (n, d) and their targets (n,)
+
+class Rows(NamedTuple):
+    """Rows (n, d) of a layer, their targets (n,), and keys (n,) of their inputs, see :func:`input_keys`."""
+
+    z: Tensor
+    targets: Tensor | None
+    keys: tuple[Tensor, ...]
+
+
+class Level(NamedTuple):
+    """The noise of a layer, and whether ``noise="auto"`` found none that suits it."""
+
+    noise: float
+    uncalibrated: bool = False
+
+
 _POOLED = "all"  # the split of all inputs
+_DEFAULT_NOISE = 0.2
 _CONVENTIONS = {
     "relative": "sigma^2 = noise^2 tr Cov(T) per dimension, at each step",
     "absolute": "sigma = noise per dimension, at each step",
@@ -44,7 +61,7 @@ class MutualInfoProbe(Probe):
         Noise level, constant over training. Use the same level for runs that you compare. ``"auto"``: 0.2 if this level
         does not saturate, else the level of :func:`probe.information.calibrated_noise` at the layer's first observation
         that is not collapsed, in the first split. The probe keeps this level, also if a recording is resumed, and
-        records it as ``noise_relative``.
+        records it as ``noise_relative``. If no level suits the layer, the noise is 0.2 and ``noise_uncalibrated`` is 1.
     convention : str
         ``"relative"``: the noise follows the spread of the layer. ``"reference"``: it stays as at the first
         observation. ``"absolute"``: it is in units of the activations. With the last two, a change of scale alone
@@ -58,14 +75,15 @@ class MutualInfoProbe(Probe):
     pooled : bool
         Whether to measure the inputs of all splits together too, as the split ``all``. Training inputs alone can move
         together without any generalisation.
-    subsamples : int
-        Number of random halves of the rows whose spread gives ``_subsample_se``; 0 for none.
+    subsample_se : bool
+        Whether to estimate ``_subsample_se``, the error over rows.
     target_bins : int, optional
         Number of classes of equal size into which real targets are cut. The information about the classes is a lower
         bound of that about the targets. Default: no ``information_y`` for real targets.
     max_samples : int
         Number of rows measured; of more rows, a fixed random subset is measured, since the cost grows with the square.
-        The ceiling log2 N depends on this number: do not compare splits of different size.
+        The ceiling depends on this number, log2 N for N distinct inputs: do not compare splits of different size. Four
+        times as many rows halve the errors, raise the ceiling by 2 bits, and take about 12 times as long.
     random_state : int
         Seed of the subset and of the noise. Both are the same at every step.
     device
@@ -78,7 +96,8 @@ class MutualInfoProbe(Probe):
 
         - ``information_x``, ``information_y`` and ``information_x_given_y`` in bits, with ``_se`` (standard error over
           noise draws), ``_subsample_se`` (over rows), ``_lower`` and ``_upper`` (bounds clipped to [0, ceiling];
-          :func:`probe.information.channel_information` returns the raw ones) and ``_ceiling``.
+          :func:`probe.information.channel_information` returns the raw ones) and ``_ceiling``. The values lie within
+          these bounds. An error that the rows cannot show is NaN, see :class:`probe.information.ChannelEstimate`.
         - ``information_x_by_noise`` and ``information_y_by_noise`` for ``noise_factors``; ``information_x_<name>`` and
           ``information_y_<name>`` for ``compare``.
         - ``noise_std``, ``noise_relative``; ``total_variance``, ``effective_rank``, ``within_share`` and
@@ -86,10 +105,14 @@ class MutualInfoProbe(Probe):
         - With a noise that does not follow the layer: ``information_x_scale_free`` and ``information_y_scale_free``, at
           the relative noise of the first observation.
 
+        The ceiling of ``information_x`` is the entropy of the inputs, H(X). Inputs with equal values are one input. A
+        position of a sequence (``reduce="tokens"``, or an index) is identified by its prefix if the rows of equal
+        prefixes are equal, as in a causal model, else by the whole sequence and its place.
+
         Flags: ``saturated``; ``collapsed`` (all rows are equal, and the information is 0); ``information_nonfinite``
         (activations are not finite); ``fano_alarm`` (less than half of what the class means decode: the noise hides the
-        labels); ``scale_artefact`` (more than half of the change of ``information_x`` since the first observation is
-        one of scale).
+        labels); ``noise_uncalibrated`` (with ``noise="auto"``: no level suits the layer); ``scale_artefact`` (more than
+        half of the change of ``information_x`` since the first observation is one of scale).
 
         Labels are integer targets, one for each row; rows labelled -100 are left out. Without labels there are no
         variables about Y.
@@ -111,7 +134,7 @@ class MutualInfoProbe(Probe):
     >>> from probe import MutualInfoProbe
     >>> model = torch.nn.Sequential(torch.nn.Identity())
     >>> x, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
-    >>> series = MutualInfoProbe(layers="0", noise=0.01, subsamples=0).fit(model, (x, y)).series_
+    >>> series = MutualInfoProbe(layers="0", noise=0.01, subsample_se=False).fit(model, (x, y)).series_
     >>> round(series["information_x"].item(), 3), round(series["information_y"].item(), 3)
     (2.0, 1.0)
     """
@@ -126,9 +149,9 @@ class MutualInfoProbe(Probe):
         noise_factors: Sequence[float] = (),
         compare: Sequence[str] = (),
         pooled: bool = True,
-        subsamples: int = 20,
+        subsample_se: bool = True,
         target_bins: int | None = None,
-        max_samples: int = 1024,
+        max_samples: int = 384,
         random_state: int = 0,
         device: Any = None,
     ) -> None:
@@ -139,7 +162,7 @@ class MutualInfoProbe(Probe):
         self.noise_factors = noise_factors
         self.compare = compare
         self.pooled = pooled
-        self.subsamples = subsamples
+        self.subsample_se = subsample_se
         self.target_bins = target_bins
         self.max_samples = max_samples
         self.random_state = random_state
@@ -154,18 +177,22 @@ class MutualInfoProbe(Probe):
         self._check()
         layers = [tap.site for tap in self.taps(snapshot)]
         fixed = self._fixed_noise(snapshot, layers)
+        draws: dict[tuple[torch.Size, torch.device], Tensor] = {}
         results: dict[str, list[LayerResult | None]] = {}
         for split, rows in self._rows(snapshot, layers):
             firsts = self._firsts(snapshot, len(results), layers)
-            results[split] = [self._one(*rows[k], k, fixed, firsts[k]) if k in rows else None for k in layers]
+            results[split] = [self._one(rows[k], k, fixed, firsts[k], draws) if k in rows else None for k in layers]
         attrs = {
             "noise": self.noise,
             "noise_convention": f"{self.convention}: {_CONVENTIONS[self.convention]}",
             "max_samples": self.max_samples,
+            "precision": f"at most {self.max_samples} rows: 4 times as many halve errors and add 2 bits of ceiling",
         }
         if self.target_bins is not None:
             attrs["target_bins"] = f"real targets in {self.target_bins} quantile classes"
-        options = VariableOptions(self.noise_factors, self.compare, self.subsamples, self.convention != "relative")
+        options = VariableOptions(
+            self.noise_factors, self.compare, self.subsample_se, self.convention != "relative", self.noise == "auto"
+        )
         coords = {"split": list(results), "layer": layers}
         return information_variables(list(results.values()), coords, attrs, options)
 
@@ -187,12 +214,15 @@ class MutualInfoProbe(Probe):
         if isinstance(self.noise, str) and self.noise != "auto":
             raise ValueError(f'Expected a positive number or "auto" as noise, got {self.noise!r}; pass one of them')
 
-    def _fixed_noise(self, snapshot: Snapshot, layers: Sequence[str]) -> dict[str, float]:
+    def _fixed_noise(self, snapshot: Snapshot, layers: Sequence[str]) -> dict[str, Level]:
         """Return the noise of each layer that an earlier observation has fixed; none if the layer had no variance."""
         name = "noise_std" if self.convention == "reference" else "noise_relative"
         past = snapshot.history(name).reshape(-1, len(layers))
+        failed = (snapshot.history("noise_uncalibrated").reshape(-1, len(layers)) == 1).any(0)
         return {
-            layer: column[column > 0][0] for layer, column in zip(layers, past.T, strict=True) if (column > 0).any()
+            layer: Level(past[past[:, i] > 0, i][0], len(failed) > i and bool(failed[i]))
+            for i, layer in enumerate(layers)
+            if (past[:, i] > 0).any()
         }
 
     def _firsts(self, snapshot: Snapshot, split: int, layers: Sequence[str]) -> dict[str, tuple[float, float] | None]:
@@ -206,81 +236,113 @@ class MutualInfoProbe(Probe):
             found[layer] = (noise[at[0], split, i], bits[at[0], split, i]) if len(at) else None
         return found
 
-    def _rows(self, snapshot: Snapshot, layers: Sequence[str]) -> Iterator[tuple[str, Rows]]:
+    def _rows(self, snapshot: Snapshot, layers: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Rows]]]:
         """Yield each split with the rows of its layers and their targets, and then all splits together."""
-        found: list[Rows] = []
+        found: list[dict[str, Rows]] = []
         tokens = self.reduce == "tokens"
         for split in snapshot.splits:
-            outputs, targets = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split].targets
-            found.append({k: (z, targets_or_warning(targets, len(z), by_position=tokens)) for k, z in outputs.items()})
+            outputs, batch = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split]
+            targets = {k: targets_or_warning(batch.targets, len(z), by_position=tokens) for k, z in outputs.items()}
+            keys = {k: input_keys(batch, len(z), self.reduce) for k, z in outputs.items()}
+            found.append({k: Rows(z, targets[k], keys[k]) for k, z in outputs.items()})
             yield split, found[-1]
         if self.pooled and len(found) > 1 and _POOLED not in snapshot.splits:
             yield _POOLED, {k: _together([rows[k] for rows in found]) for k in layers if _fit_together(found, k)}
 
     def _one(
-        self, z: Tensor, targets: Tensor | None, layer: str, fixed: dict[str, float], first: tuple[float, float] | None
+        self,
+        rows: Rows,
+        layer: str,
+        fixed: dict[str, Level],
+        first: tuple[float, float] | None,
+        draws: dict[tuple[torch.Size, torch.device], Tensor],
     ) -> LayerResult:
         """Return the results of one layer on one split; empty ones if the activations are not finite."""
-        z, labels = self._sample(z, targets)
-        if not torch.isfinite(z).all():
+        z, labels, keys = self._sample(rows)
+        if not is_finite(z):
             return LayerResult()
-        level = self._level(z, layer, fixed)
-        levels = channel_information(
-            z,
-            labels,
-            noise=[level, *(factor * level for factor in self.noise_factors)],
+        normalised = normalise_rows(z)
+        x, y = input_codes(z, keys), None if labels is None else class_codes(labels, z)
+        level = self._level(z, normalised, layer, fixed)
+        levels = [level.noise, *(factor * level.noise for factor in self.noise_factors)]
+        check_noise(levels, "relative")
+        draw = None if normalised[2] else self._draw(normalised[0], draws)
+        found = channel_estimates(
+            normalised,
+            x,
+            y,
+            levels,
+            draw=draw,
             convention="relative" if self.convention == "relative" else "absolute",
-            subsamples=self.subsamples,
-            generator=generator(self.random_state, z.device),
+            subsample_se=self.subsample_se,
         )
-        if levels[0].collapsed:
-            return LayerResult(levels, None, dict.fromkeys(self.compare, (0.0, None if labels is None else 0.0)))
-        compared = {name: ESTIMATORS[name][1](z, labels, levels[0].noise_relative) for name in self.compare}
-        free = levels[0]
+        if draw is None:
+            return LayerResult(found, None, dict.fromkeys(self.compare, (0.0, None if labels is None else 0.0)))
+        compared = {name: ESTIMATORS[name][1](z, labels, x, found[0].noise_relative) for name in self.compare}
+        free = found[0]
         if first is not None:
-            free = channel_information(z, labels, noise=first[0], generator=generator(self.random_state, z.device))
-        artefact = first is not None and _is_scale_artefact(levels[0], free, first[1])
-        return LayerResult(levels, representation_geometry(z, labels), compared, free, artefact)
+            (free,) = channel_estimates(normalised, x, y, [first[0]], draw=draw)
+        artefact = first is not None and _is_scale_artefact(found[0], free, first[1])
+        return LayerResult(found, geometry_of(normalised, y), compared, free, artefact, level.uncalibrated)
 
-    def _sample(self, z: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the rows that are measured, and their labels."""
-        z, labels = to_float64_device(z, self.device), class_labels(targets, self.target_bins)
+    def _sample(self, rows: Rows) -> Rows:
+        """Return the rows that are measured, with their labels and the keys of their inputs."""
+        z, labels = to_float64_device(rows.z, self.device), class_labels(rows.targets, self.target_bins)
+        places = torch.arange(len(z))
         if labels is not None:
-            z, labels = without_ignored(z, labels)
-        if len(z) > self.max_samples:
-            rows = random_rows(len(z), self.max_samples, self.random_state)
-            z, labels = z[rows.to(z.device)], None if labels is None else labels[rows.to(labels.device)]
-        return z, labels
+            places = places[(labels != IGNORED).cpu()]
+        if len(places) > self.max_samples:
+            places = places[random_rows(len(places), self.max_samples, self.random_state)]
+        if len(places) == len(z):
+            return Rows(z, labels, rows.keys)
+        chosen = None if labels is None else labels[places.to(labels.device)]
+        return Rows(z[places.to(z.device)], chosen, tuple(keys[places] for keys in rows.keys))
 
-    def _level(self, z: Tensor, layer: str, fixed: dict[str, float]) -> float:
+    def _draw(self, rows: Tensor, draws: dict[tuple[torch.Size, torch.device], Tensor]) -> Tensor:
+        """Return the noise, which is the same for all rows of one shape."""
+        key = rows.shape, rows.device
+        if key not in draws:
+            draws[key] = standard_normal_like(rows, generator(self.random_state, rows.device))
+        return draws[key]
+
+    def _level(self, z: Tensor, normalised: tuple[Tensor, float, bool], layer: str, fixed: dict[str, Level]) -> Level:
         """Return the noise: relative, or for the other conventions in units of the activations."""
         if self.noise != "auto" and self.convention != "reference":
-            return self.noise
+            return Level(self.noise)
         if layer not in fixed:
-            _, variance, collapsed = normalise_rows(z)
+            _, variance, collapsed = normalised
             if collapsed:
-                return 1.0  # any level gives an information of 0
-            noise = self.noise
-            if noise == "auto":
-                noise = calibrated_noise(z, generator=generator(self.random_state, z.device))
-            fixed[layer] = noise * (math.sqrt(variance) if self.convention == "reference" else 1.0)
+                return Level(1.0)  # any level gives an information of 0
+            level = Level(self.noise) if self.noise != "auto" else self._calibrated(z)
+            scale = math.sqrt(variance) if self.convention == "reference" else 1.0
+            fixed[layer] = level._replace(noise=scale * level.noise)
         return fixed[layer]
 
+    def _calibrated(self, z: Tensor) -> Level:
+        try:
+            return Level(calibrated_noise(z, generator=generator(self.random_state, z.device)))
+        except ValueError:
+            return Level(_DEFAULT_NOISE, uncalibrated=True)
 
-def _fit_together(found: Sequence[Rows], layer: str) -> bool:
+
+def _fit_together(found: Sequence[Mapping[str, Rows]], layer: str) -> bool:
     """Return whether the layer fired in all splits, with rows of one length."""
-    return all(layer in rows for rows in found) and len({rows[layer][0].shape[1] for rows in found}) == 1
+    return all(layer in rows for rows in found) and len({rows[layer].z.shape[1] for rows in found}) == 1
 
 
-def _together(parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+def _together(parts: Sequence[Rows]) -> Rows:
     """Return the rows of all parts; without targets if a part has none, or if classes and real numbers would mix."""
-    targets = [target for _, target in parts if target is not None]
+    targets = [part.targets for part in parts if part.targets is not None]
     one_kind = len(targets) == len(parts) and len({target.is_floating_point() for target in targets}) == 1
-    return torch.cat([z for z, _ in parts]), torch.cat(targets) if one_kind else None
+    n_keys = {len(part.keys) for part in parts}
+    keys = zip(*(part.keys for part in parts), strict=True) if len(n_keys) == 1 else ()
+    return Rows(
+        torch.cat([part.z for part in parts]), torch.cat(targets) if one_kind else None, tuple(map(torch.cat, keys))
+    )
 
 
 def _is_scale_artefact(found: ChannelInformation, free: ChannelInformation, start: float) -> bool:
     """Return whether the information has changed, and less than half as much at a noise that follows the scale."""
     change, of_geometry = found.x.value - start, free.x.value - start
-    certain = max(3 * math.hypot(found.x.se, free.x.se), 0.02 * found.x.ceiling)
+    certain = max(0.02 * found.x.ceiling, 3 * math.hypot(found.x.se, free.x.se))  # 0.02 of the ceiling if se is NaN
     return bool(abs(change) > certain and of_geometry / change < 0.5)

@@ -1,5 +1,6 @@
 """Variables of :class:`~probe.MutualInfoProbe`, from the results of each layer and split."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from probe.series import COMPARES
 
 _ALARM = 0.5  # of what the class means decode: a smaller I(T+n; Y) shows that the noise hides the labels
 _INFORMATIONS = {"x": "I(T+n;X)", "y": "I(T+n;Y)", "x_given_y": "I(T+n;X|Y)"}
-_COMPANIONS: Variables = {
+_COMPANIONS: dict[str, tuple[str, str, bool]] = {
     "total_variance": ("1", "tr Cov(T)", False),
     "noise_std": ("1", "noise per dimension", False),
     "noise_relative": ("1", "noise per dimension over the root of tr Cov(T)", False),
@@ -24,8 +25,12 @@ _COMPANIONS: Variables = {
     "fano_alarm": ("1", "the noise hides labels that class means decode", True),
     "information_nonfinite": ("1", "activations are not finite", True),
 }
-_ARTEFACT: Variables = {
+_ARTEFACT: dict[str, tuple[str, str, bool]] = {
     "scale_artefact": ("1", "more than half of the change since the first observation is one of scale", True)
+}
+
+_AUTO: dict[str, tuple[str, str, bool]] = {
+    "noise_uncalibrated": ("1", "no noise level suits the layer, and the default is used", True)
 }
 
 
@@ -34,8 +39,9 @@ class VariableOptions(NamedTuple):
 
     noise_factors: Sequence[float]
     compare: Sequence[str]
-    subsamples: int
+    subsample_se: bool
     scale_free: bool
+    calibrated: bool
 
 
 class LayerResult(NamedTuple):
@@ -48,6 +54,7 @@ class LayerResult(NamedTuple):
     compared : results of the other estimators by name
     scale_free : information at a noise that follows the scale; None if this is the stated noise
     scale_artefact : whether the change of the information is mostly one of scale
+    uncalibrated : whether no noise level suits the layer
     """
 
     levels: tuple[ChannelInformation, ...] = ()
@@ -55,6 +62,7 @@ class LayerResult(NamedTuple):
     compared: Mapping[str, ComparisonEstimator] = {}
     scale_free: ChannelInformation | None = None
     scale_artefact: bool = False
+    uncalibrated: bool = False
 
     def numbers(self) -> dict[str, float]:
         """Return all numbers and flags by name of the variable. What is undefined is missing."""
@@ -72,6 +80,7 @@ class LayerResult(NamedTuple):
             found["class_mean_accuracy"] = self.geometry.class_mean_accuracy
         found |= {"saturated": main.saturated, "collapsed": main.collapsed, "fano_alarm": self._fano_alarm()}
         found |= {"scale_artefact": self.scale_artefact, "information_nonfinite": 0}
+        found |= {"noise_uncalibrated": self.uncalibrated}
         return {name: value for name, value in found.items() if value is not None}
 
     def _fano_alarm(self) -> bool | None:
@@ -79,7 +88,8 @@ class LayerResult(NamedTuple):
         y = self.levels[0].y
         if y is None or self.geometry is None or self.geometry.fano_bound is None:
             return None
-        return y.value + 3 * y.se < _ALARM * self.geometry.fano_bound
+        likely = y.bracket[1] if math.isnan(y.se) else y.value + 3 * y.se
+        return likely < _ALARM * self.geometry.fano_bound
 
 
 def information_variables(
@@ -102,12 +112,13 @@ def information_variables(
         found |= tabulated(levels, by_noise, {**coords, "noise_factor": factors}, attrs)
     for which in names[:2]:
         found |= tabulated(cells, _comparisons(which, options), coords, {COMPARES: f"information_{which}"})
-    return found | tabulated(cells, {**_COMPANIONS, **(_ARTEFACT if options.scale_free else {})}, coords)
+    companions = _COMPANIONS | (_ARTEFACT if options.scale_free else {}) | (_AUTO if options.calibrated else {})
+    return found | tabulated(cells, companions, coords)
 
 
 def _estimates(names: Sequence[str], options: VariableOptions) -> Variables:
     """Return the variables of the informations, with their errors and bounds."""
-    parts = ChannelEstimate._fields if options.subsamples else ChannelEstimate._fields[:-1]
+    parts = ChannelEstimate._fields if options.subsample_se else ChannelEstimate._fields[:-1]
     return {
         f"information_{which}{_suffix(part)}": (
             "bits",
