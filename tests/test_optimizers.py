@@ -274,6 +274,8 @@ def test_weights_that_are_loaded_are_no_updates() -> None:
     optimizer = sgd(model)
     probe = PerformanceProbe().attach(model, (X, Y), optimizer=optimizer)
     best = copy.deepcopy(model.state_dict())
+    model.load_state_dict(best)  # the same numbers, as when processes begin
+    probe.observe(lr=0.1)
     for _ in range(3):
         trained(model, optimizer, n=1)
         probe.observe(lr=0.1)

@@ -72,7 +72,7 @@ def _sharded(model: nn.Module) -> list[str]:
     modules = [
         name or "the whole model"
         for name, module in model.named_modules()
-        if isinstance(module, kinds) or hasattr(module, "_is_fsdp_managed_module")
+        if isinstance(module, kinds) or "_is_fsdp_managed_module" in vars(module)
     ]
     held = [*model.named_parameters(), *model.named_buffers()]
     return modules or [name for name, one in held if tensor is not None and isinstance(one, tensor.DTensor)]

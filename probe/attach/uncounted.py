@@ -38,7 +38,7 @@ class UncountedUpdates:
         elif mark != self._mark:
             self._changes += 1
         self._mark = mark
-        if self._changes >= (1 if step == self._start else _CALLS):
+        if self._changes >= _CALLS or (self._changes and step == self._start and self._differ(model)):
             self._warn(step)
 
     def finish(self, model: nn.Module, step: int, updated: tuple[int, int] | None) -> None:
@@ -46,10 +46,14 @@ class UncountedUpdates:
         if self._warned:
             return
         if step == self._start:
-            if not torch.equal(self._numbers, _some_numbers(model)):
+            if self._differ(model):
                 self._warn(step)
         elif updated is not None and (mark := _mark(model))[1] == updated[1] and mark[0] - updated[0] >= _WRITES:
             self._warn(step)
+
+    def _differ(self, model: nn.Module) -> bool:
+        """Return whether the numbers differ from those at attach. The same ones may have been written again."""
+        return not torch.equal(self._numbers, _some_numbers(model))
 
     def _warn(self, step: int) -> None:
         self._warned = True
