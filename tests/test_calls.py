@@ -507,6 +507,28 @@ def test_a_block_that_is_applied_several_times_is_a_default_layer_as_its_copies_
     assert shot(pair).select(None) == ["encoder.1", "encoder.1.2"], "a siamese network is no iteration"
 
 
+@pytest.mark.parametrize(
+    ("length", "numbers"), [(16, range(1, 17)), (46, range(1, 47, 3)), (17, [*range(1, 9), *range(10, 18)])]
+)
+@pytest.mark.parametrize("functional", [False, True])
+def test_default_layers_are_at_most_sixteen_calls_of_a_layer(
+    length: int, numbers: Sequence[int], functional: bool
+) -> None:
+    def way(m: Any, x: Tensor) -> Tensor:
+        h = torch.zeros_like(x[:, 0])
+        for token in x.unbind(1):
+            h = torch.tanh(token + h) if functional else m.cell(token, h)
+        return h
+
+    snapshot = shot(
+        Shared(way, **({} if functional else {"cell": nn.GRUCell(D, D)})).double(), X[:2, :1].repeat(1, length, 1)
+    )
+    base, arrow = (":tanh", "->") if functional else ("cell", "")
+    assert snapshot.select(None) == [f"{base}{f'.{k}' if k > 1 else ''}{arrow}" for k in numbers]
+    if not functional:
+        assert len(snapshot.select("cell")) == length
+
+
 def test_layers_come_in_the_order_of_the_calls() -> None:
     model = Shared(lambda m, x: m.b(m.a(m.b(m.a(x)))), a=nn.Tanh(), b=nn.ReLU())
     assert shot(model).select(None) == ["a", "b", "a.2", "b.2"]

@@ -6,7 +6,7 @@ are counted when they return. Only calls that return a tensor count.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -51,6 +51,20 @@ def function_call(site: str) -> tuple[str, Call] | None:
     """Return the layer that called an activation function, and the call. Return None for any other site."""
     match = _FUNCTION.fullmatch(site)
     return (match[1], Call(match[2], int(match[3] or 1))) if match else None
+
+
+def spread_calls(sites: Sequence[str], modules: Mapping[str, nn.Module], most: int) -> list[str]:
+    """Return sites with at most ``most`` evenly spaced calls of each layer or function, the first and last included."""
+    groups: dict[object, list[str]] = {}
+    for site in sites:
+        call, function = call_of(site, modules), function_call(site)
+        name = (function[0], function[1].name) if function else call.name if call else site
+        groups.setdefault(name, []).append(site)
+    kept = set()
+    for calls in groups.values():
+        step = max(1.0, (len(calls) - 1) / (most - 1))
+        kept.update(calls[round(k * step)] for k in range(min(most, len(calls))))
+    return [site for site in sites if site in kept]
 
 
 class CallCounter:

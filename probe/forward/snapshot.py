@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import warn_user
+from probe.forward.calls import spread_calls
 from probe.forward.data import Batch
 from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_layers, select_layers
 from probe.forward.outputs import Reduce
@@ -16,6 +17,8 @@ from probe.forward.sites import Trace
 from probe.forward.suffix import MakeValues
 from probe.forward.suffix_check import SuffixCheck
 from probe.forward.training import TrainingContext
+
+MAX_DEFAULT_CALLS = 16  # of one layer
 
 
 class Snapshot:
@@ -143,7 +146,8 @@ class Snapshot:
         """Return the names of the selected layers.
 
         See :func:`probe.forward.select_layers`. A layer with several calls is several layers. The default layers are
-        those that return one row for each input.
+        those that return one row for each input. Of a layer with more than 16 calls, as the cell of a recurrent
+        network, they are 16 evenly spaced ones, the first and the last included.
         """
         sites = self.trace.order
         if layers is not None:
@@ -156,7 +160,7 @@ class Snapshot:
                     f"Expected a submodule that the forward pass calls, got none of {', '.join(unvisited[:5])}, so the "
                     f"only default layer is {OUTPUT!r}; attach to the module from which torch.export made this one"
                 )
-            chosen = select_layers(self.model, names, sites)
+            chosen = spread_calls(select_layers(self.model, names, sites), self.modules, MAX_DEFAULT_CALLS)
             with_rows = [layer for layer in chosen if layer not in self.trace.shapes or self.trace.has_rows(layer)]
             self.trace.default_layers = with_rows or chosen
         return list(self.trace.default_layers)
