@@ -669,6 +669,25 @@ def test_layers_of_other_positions_than_the_mask_are_a_warning_if_inputs_end_wit
     ActivationsProbe(layers="embed").attach(Halved(), ({"input_ids": tokens, "attention_mask": mask}, Y))
 
 
+class WithMask(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(K, 4)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.embed(x)[:, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.long])
+def test_a_mask_of_another_name_is_a_warning_if_it_can_mark_padding_at_the_end(dtype: torch.dtype) -> None:
+    (tokens, mask, _), (_, left, _) = sentences(), sentences("left")
+    probe = ActivationsProbe(layers="embed")
+    with pytest.warns(ProbeWarning, match="marked by attention_mask, got argument 'mask', which"):
+        probe.fit(WithMask(), ({"x": tokens, "mask": mask.to(dtype)}, Y))
+    probe.fit(WithMask(), ({"x": tokens, "mask": left.to(dtype)}, Y))
+    ActivationsProbe(layers="embed", reduce=0).fit(WithMask(), ({"x": tokens, "mask": mask.to(dtype)}, Y))
+
+
 # -- packed sequences ------------------------------------------------------------------------------------------------
 
 

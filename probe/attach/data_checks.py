@@ -1,7 +1,7 @@
 """Warnings about data that a model accepts, but that does not mean what it seems to mean."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
         first, again, different = (_outputs(snapshot, split, rows) for rows in (one, one, other))
         different = different[[0, 2]] if len(different) == 3 else different[:0]
         if _agree(snapshot, first, again) and not _agree(snapshot, first, different):
-            several = batch.n_arguments > 1
+            several = len(list(batch.arguments())) > 1
             advice = "mark an argument that all inputs share: probe.shared(x). Otherwise " if several else ""
             yield (
                 f"Expected the output of an input not to depend on the other inputs in its batch, got other outputs of "
@@ -92,6 +92,12 @@ def padding_warnings(model: nn.Module, data: Mapping[str, Batch], shapes: Iterab
     """
     lengths = {batch.n_positions for batch in data.values()}
     measured = {shape[1] for shape in shapes if len(shape) == 3}
+    if names := dict.fromkeys(name for batch in data.values() for name in _other_masks(batch, measured)):
+        yield (
+            f"Expected padding to be marked by attention_mask, got {', '.join(names)}, which differs between inputs at "
+            "the last position, where layers are measured; if it marks padding, let the model take it as "
+            "attention_mask (true for tokens), pad on the left, or give another reduce=: 0 or a callable"
+        )
     for split, batch in data.items():
         n = 0 if batch.mask is None else int((~batch.mask[:, -1]).sum())
         if n and measured - lengths:
@@ -107,6 +113,15 @@ def padding_warnings(model: nn.Module, data: Mapping[str, Batch], shapes: Iterab
                 f"positions too in split {split!r}. Its layers are measured at the last position that attention_mask "
                 "keeps; pass targets of another length, or give reduce=-1 for the layers of the decoder"
             )
+
+
+def _other_masks(batch: Batch, lengths: Collection[int]) -> Iterator[str]:
+    """Yield the names of masks (n, T) that may mark padding at the last of these numbers of positions."""
+    for name, leaf in batch.arguments():
+        if leaf.ndim == 2 and leaf.shape[1] in lengths and "attention_mask" not in name:
+            is_mask = leaf.dtype == torch.bool or ("mask" in name and ((leaf == 0) | (leaf == 1)).all())
+            if is_mask and len(leaf[:, -1].unique()) > 1:
+                yield name
 
 
 def _decodes(model: nn.Module, batch: Batch) -> bool:

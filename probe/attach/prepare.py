@@ -154,7 +154,7 @@ def _about_arguments(batch: Batch) -> str:
             ". A model that needs all rows at once, as the nodes of one graph, has no inputs that can be measured one "
             "by one: pass several graphs, or several signals on one graph"
         )
-    if batch.n_arguments > 1:
+    if len(list(batch.arguments())) > 1:
         return ". Mark an argument that all inputs share: probe.shared(x)"
     return ""
 
