@@ -239,7 +239,7 @@ class ActivationMode(TorchFunctionMode):
         other: Any = given.get(1, given.get("other"))
         if (_is_value(one) or _is_value(other)) and _is_finite(other) and result is not one:
             self._kinds = _KINDS_AFTER_COMPARISON
-            result._compared = (_Comparison(one - other),)  # type: ignore[attr-defined]
+            result._compared = (_Comparison(one - other),)
         return result
 
     def _keep_comparisons(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:

@@ -5,7 +5,9 @@ A *site* is a place in the forward pass. Its name is one of these:
 - the name of a layer, for the output of its first call; ``"<layer>.2"``, ``"<layer>.3"`` and so on for later calls
   (``"<layer>#2"`` if the children of the layer have numbers as names);
 - :data:`~probe.INPUT` or :data:`~probe.OUTPUT`, for the input or the output of the model;
-- ``"<module>:<function>"``, for the input of an activation function, such as ``"blocks.0.mlp:gelu"``;
+- ``"<module>:<function>"``, for the input of an activation function, such as ``"blocks.0.mlp:gelu"``. A function that
+  does not bend at 0 has one site for each bend, which holds the distance from the bend: ``"mlp:clamp_min"`` holds
+  x - min. :mod:`probe.forward.activations` lists the functions;
 - ``"<module>:<function>->"``, for the output of an activation function, such as ``"blocks.0.mlp:gelu->"``.
 
 Activation modules and functional calls (``F.gelu``) have the same kind of sites. If a module calls one function several

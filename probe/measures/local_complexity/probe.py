@@ -49,9 +49,10 @@ class LocalComplexityProbe(Probe):
     ----------
     layers
         Layers whose activation functions are counted, see :func:`probe.forward.select_layers`. A layer without any is
-        counted by its own output. Default: every activation function after the stem, called as a module or as a
-        function. Units of all positions and pixels count. If an activation is applied to a sum of branches, the sum
-        counts.
+        counted by its own output. Default: every activation function after the stem that
+        :mod:`probe.forward.activations` lists, called as a module or as a function. A piecewise linear function counts
+        at each of its bends. Units of all positions and pixels count. If an activation is applied to a sum of branches,
+        the sum counts.
     stem : str, optional
         Name of the layer whose output is the centre of the neighbourhood. Default: the input if it is floating-point,
         else the first layer with floating-point output (the embedding of a token model).
@@ -78,7 +79,8 @@ class LocalComplexityProbe(Probe):
     series_ : xarray.Dataset
         By (step, split, layer) or, with ``_total``, by (step, split), with standard errors over points ``_se``. The
         ``layer`` is ``"<module>:<activation>"``; the attribute ``n_points`` is the number of points of the smallest
-        split.
+        split. The attribute ``not_counted`` lists other nonlinear functions by module. A layer that does not receive
+        one row for each input (an expert, an early exit, flattened tokens) is NaN.
 
         - ``local_complexity``: mean count per point. ``local_complexity_fraction``: share of the
           ``local_complexity_units``.
@@ -90,8 +92,9 @@ class LocalComplexityProbe(Probe):
         - ``local_complexity_radius``: the absolute radius. ``local_complexity_radius_effective``: the share of it that
           the frame reaches, on average over random weights, in closed form.
 
-        Flags: ``local_complexity_nonfinite``; ``local_complexity_unrepeatable`` (two passes over the same rows differ,
-        so that the counts contain noise).
+        Flags: ``local_complexity_nonfinite`` (-1 for a layer that is not counted); ``local_complexity_incomplete`` (the
+        total lacks activation functions, since they do not receive one row for each input);
+        ``local_complexity_unrepeatable`` (two passes over the same rows differ, so that the counts contain noise).
 
     See Also
     --------
