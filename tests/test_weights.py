@@ -428,3 +428,32 @@ def test_histogram_in_blocks_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatc
     whole = weight_histogram.weight_histogram_entropy(weights)
     monkeypatch.setattr(weight_histogram, "_BLOCK", 10)
     assert weight_histogram.weight_histogram_entropy(weights) == pytest.approx(whole, abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("Lora", {"r": 2}),
+        ("Lora", {"r": 2, "use_dora": True}),
+        ("LoHa", {"r": 2}),
+        ("LoKr", {"r": 2}),
+        ("AdaLora", {"init_r": 2, "total_step": 9}),
+        ("IA3", {"feedforward_modules": ["down_proj"]}),
+    ],
+)
+def test_adapters_of_peft_are_measured_as_they_merge(kind: str, parameters: dict[str, Any]) -> None:
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    base = built(lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, vocab_size=40)))
+    settings = getattr(peft, f"{kind}Config")(target_modules=["q_proj", "down_proj"], **parameters)
+    model = built(lambda: peft.get_peft_model(base, settings)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=seeded()) if parameter.requires_grad else 0)
+    found = weight_matrices(model)
+    merged = weight_matrices(model.merge_and_unload())
+    assert set(found) == {f"base_model.model.{name}" for name in merged}
+    for name, weight in merged.items():
+        torch.testing.assert_close(found[f"base_model.model.{name}"], weight, rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@
 - A quantised layer returns its weight from a method.
 """
 
+from collections import Counter
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, field
@@ -175,11 +176,10 @@ def _base_of(module: nn.Module) -> tuple[nn.Module, Tensor] | None:
     others = [weight.shape for weight in module.parameters() if weight.ndim > 1 and weight is not base]
     if any(shape.numel() >= base.numel() for shape in others):
         return None
-    ends = {*base.shape[:2]}
+    ends, shapes = {*base.shape[:2]}, Counter(tuple(shape[:2]) for shape in others)
+    pairs = [*combinations(shapes, 2), *((shape, shape) for shape, count in shapes.items() if count > 1)]
     low_rank = any(
-        rank < min(ends) and {*one[:2], *other[:2]} - {rank} == ends and rank in one[:2] and rank in other[:2]
-        for one, other in combinations(others, 2)
-        for rank in one[:2]
+        rank < min(ends) and {*one, *other} - {rank} == ends and rank in other for one, other in pairs for rank in one
     )
     kinds = () if isinstance(owner, nn.Embedding) else (nn.ParameterDict, nn.ModuleDict)
     named = any(isinstance(child, kinds) and any(True for _ in child.parameters()) for child in module.children())
