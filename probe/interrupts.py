@@ -5,10 +5,10 @@ long, such as a measurement. An interrupt that arrives elsewhere is delivered at
 at the next interruptible part.
 """
 
-import signal
 import sys
 import threading
 from collections.abc import Callable
+from _signal import SIGINT, getsignal, signal  # the functions of the module `signal` take ten times as long
 from types import FrameType
 from typing import Any, Self
 
@@ -35,13 +35,13 @@ class _Deferral:
         if self.pending:
             self.pending, defers = False, self.defers
             self.defers = True  # an exception leaves the interruptible part, and nothing interrupts its way out
-            self.previous(signal.SIGINT, frame)
+            self.previous(SIGINT, frame)
             self.defers = defers  # the handler raised nothing
 
 
 def _handler() -> Any:
     """Return the handler of SIGINT. Only the main thread of a process handles signals: None in other threads."""
-    return signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    return getsignal(SIGINT) if threading.current_thread() is threading.main_thread() else None
 
 
 class uninterrupted:  # noqa: N801
@@ -78,7 +78,7 @@ class uninterrupted:  # noqa: N801
             found.defers = True
         elif callable(found):
             self._deferral = _Deferral(found)
-            signal.signal(signal.SIGINT, self._deferral)
+            signal(SIGINT, self._deferral)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -90,7 +90,7 @@ class uninterrupted:  # noqa: N801
             if self._outer:
                 return
         elif _handler() is deferral:  # else other code has installed its own meanwhile
-            signal.signal(signal.SIGINT, deferral.previous)
+            signal(SIGINT, deferral.previous)
         deferral.deliver(sys._getframe(1))
 
 

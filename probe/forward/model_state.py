@@ -59,14 +59,15 @@ class ModelState:
         self._packages = {kind.__module__.partition(".")[0] for kind in self._kinds} - {"torch"}
         self._seen = {id(vars(module)) for module in self._modules.values()}
         self._containers: list[tuple[Any, Any, Place]] = []
-        self._empty: list[tuple[Any, Place, Any]] = []  # apart, since most registries are empty
+        self._empty: list[Any] = []  # apart and without places, since most registries are empty
         self._tensors: dict[int, tuple[Tensor, Place]] = {}
         self._copies: list[tuple[SavedTensor | SavedState, Place]] = []
         for name, module in self._modules.items():
             self._add_items(vars(module), (name,), _DEPTH)
         self._classes = list(self._own_classes())
-        self._parameters = [entry for entry in self._tensors.values() if isinstance(entry[0], nn.Parameter)]
-        self._settings = [self._add_settings(*entry) for entry in self._parameters]
+        self._parameters = [entry for entry in self._tensors.values() if _is_parameter(entry[0])]
+        self._settings = [_settings_of(parameter) for parameter, _ in self._parameters]
+        self._add_settings()
         self._marks = self._current_marks()
 
     # -- saving ------------------------------------------------------------------------------------------------------
@@ -83,9 +84,11 @@ class ModelState:
             return
         for key, value in items.items() if kind in _MAPPINGS else enumerate(items):
             kind = type(value)
+            if kind in _SCALARS:
+                continue
             if kind in _CONTAINERS and not value:
-                self._empty.append((value, place, key))
-            elif kind not in _SCALARS:
+                self._empty.append(value)
+            else:
                 self._add(value, (*place, key), depth - 1)
 
     def _add(self, value: Any, place: Place, depth: int) -> None:
@@ -119,12 +122,12 @@ class ModelState:
         if self._copies_at(place):
             self._copies.append((SavedTensor(tensor, on_cpu=self._copied is None), place))
 
-    def _add_settings(self, parameter: Tensor, place: Place) -> tuple[Any, ...]:
-        settings = _settings_of(parameter)
-        for name, value in zip(_SETTINGS, settings, strict=True):
-            if value is not None and name != "requires_grad":
-                self._add(value, (*place, name), 0)
-        return settings
+    def _add_settings(self) -> None:
+        """Save gradients and hooks of parameters."""
+        for (_, place), (_, *values) in zip(self._parameters, self._settings, strict=True):
+            for name, value in zip(_SETTINGS[1:], values, strict=True):
+                if value is not None:
+                    self._add(value, (*place, name), 0)
 
     def _own_classes(self) -> Iterator[tuple[type, dict[str, Any]]]:
         """Yield the classes that PyTorch does not define, with their attributes that are data."""
@@ -148,9 +151,8 @@ class ModelState:
         for container, items, place in self._containers:
             if not _same_objects(container, items):
                 self._restore_items(container, items, place)
-        for container, place, key in self._empty:
-            if container:
-                self._restore_items(container, type(container)(), (*place, key))
+        if any(self._empty):
+            self._restore_empty()
         for saved, place in self._copies:
             if saved.restore():
                 self.restored.add(place)
@@ -176,6 +178,14 @@ class ModelState:
             self.restored |= {(*place, key) for key in changed if key != "training"}
             _refill(container, items)
 
+    def _restore_empty(self) -> None:
+        filled = {id(container): container for container in self._empty if container}
+        for _, items, place in self._containers:
+            for key, value in items.items() if isinstance(items, dict) else enumerate(items):
+                if id(value) in filled:
+                    empty: Any = {} if isinstance(value, dict) else set() if isinstance(value, set) else []
+                    self._restore_items(value, empty, (*place, key))
+
     def _restore_settings(self) -> None:
         now = map(_settings_of, (parameter for parameter, _ in self._parameters))
         if all(map(is_, chain.from_iterable(now), chain.from_iterable(self._settings))):
@@ -185,6 +195,10 @@ class ModelState:
                 if getattr(parameter, name) is not value:
                     setattr(parameter, name, value)
                     self.restored.add((*place, name))
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    return type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter)  # the second one takes 1 us
 
 
 def attribute_of(place: Place) -> Place:
@@ -212,7 +226,7 @@ def _same_objects(container: Any, items: Any) -> bool:
         return container == items
     if type(items) is list:
         return all(map(is_, container, items))
-    return all(map(is_, container.values(), items.values())) and all(map(is_, container, items))
+    return all(map(is_, container.values(), items.values())) and list(container) == list(items)
 
 
 def _changed_keys(container: Any, items: Any) -> list[Any]:
