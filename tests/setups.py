@@ -60,6 +60,7 @@ class Setup:
     remark: str = ""
     messages: tuple[str, ...] = ()  # warnings that occur only with probes
     slow: bool = False
+    needs: str = ""  # name of a required package
 
 
 def made() -> Data:
@@ -523,6 +524,32 @@ FAULTS = [
         "a fork, as in a data loader",
         "the child writes nothing, and warns if it observes; it does not lock the file after the parent has ended",
         "test_a_forked_process_writes_nothing",
+    ),
+    (
+        "Ctrl-C, an error or a kill before the first observation of `mode=\"overwrite\"`",
+        "the recording that it was to replace stays, byte by byte",
+        "test_a_recording_stays_until_an_observation_replaces_it",
+    ),
+    (
+        "the files of a recording are removed meanwhile",
+        "a warning; the journal is written again with all observations, as soon as its folder is there",
+        "test_files_that_are_removed_are_written_again",
+    ),
+    (
+        "another recording stands where the files were",
+        "it is left alone; a warning; the series stays in memory",
+        "test_another_recording_in_the_place_of_the_files_is_left_alone",
+    ),
+    (
+        "a symbolic link as path",
+        "it is followed once, at attach; journal and kept values are beside the file",
+        "test_a_link_is_followed_once",
+    ),
+    (
+        "a damaged file",
+        "an error that names file and line, since lines have checksums and NetCDF files a digest; "
+        "a damaged last line is left out with a warning; checked with 1,000 damages of each kind of file",
+        "test_a_damaged_file_is_an_error",
     ),
     (
         "an exception in the forward pass",

@@ -358,6 +358,94 @@ def test_a_forked_process_writes_nothing(path: Path) -> None:
 # -- errors ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("how", [RuntimeError, KeyboardInterrupt, signal.SIGKILL])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_recording_stays_until_an_observation_replaces_it(path: Path, how: Any, counted: bool) -> None:
+    recorded(path, range(5))
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    model = net()
+    options = {"optimizer": adam(model)} if counted else {}
+
+    def ended(say: Callable[[str], None]) -> None:
+        warnings.simplefilter("ignore")
+        try:
+            probe = Ending(how).attach(model, DATA, path=path, mode="overwrite", **options)
+            say("attached")
+            probe.observe(0)
+        except (RuntimeError, KeyboardInterrupt) as raised:
+            say(type(raised).__name__)
+
+    name = [how.__name__] if isinstance(how, type) else []
+    assert Child(ended).end() == ([] if counted else ["attached"]) + name
+    assert {name: (path.parent / name).read_bytes() for name in before} == before
+    PerformanceProbe().attach(net(), DATA, path=path, mode="overwrite").observe(7).detach()
+    assert load(path)["step"].values.tolist() == [7]
+    assert {file.name for file in path.parent.iterdir()} == set(before)
+
+
+class Ending(Probe):
+    """Ends the observation by an error or a signal."""
+
+    def __init__(self, how: Any = RuntimeError) -> None:
+        self.how = how
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        if isinstance(self.how, type):
+            raise self.how("asked to fail")
+        os.kill(os.getpid(), self.how)
+        return {}
+
+
+def test_files_that_are_removed_are_written_again(path: Path) -> None:
+    probe = PerformanceProbe().attach(net(), DATA, path=path).observe(0).observe(1)
+    for file in path.parent.iterdir():
+        file.unlink()
+    with pytest.warns(ProbeWarning, match="it is written again with all observations"):
+        probe.observe(2)
+    assert load(path)["step"].values.tolist() == [0, 1, 2]
+    probe.observe(3).detach()
+    xr.testing.assert_identical(read_netcdf(path), load(path))
+
+
+def test_another_recording_in_the_place_of_the_files_is_left_alone(path: Path) -> None:
+    probe = PerformanceProbe().attach(net(), DATA, path=path).observe(0)
+    for file in path.parent.iterdir():
+        file.unlink()
+    recorded(path, range(5))
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    with pytest.warns(ProbeWarning, match="got another file; put its files back, or save the series elsewhere"):
+        probe.observe(1).detach()
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    assert probe.series_["step"].values.tolist() == [0, 1]
+
+
+def test_a_link_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "latest.nc").symlink_to(tmp_path / "first.nc")
+    probe = PerformanceProbe().attach(net(), DATA, path=tmp_path / "latest.nc").observe(0)
+    assert load(tmp_path / "latest.nc").sizes["step"] == 1
+    (tmp_path / "latest.nc").unlink()
+    (tmp_path / "latest.nc").symlink_to(tmp_path / "second.nc")
+    probe.observe(1).detach()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["first.nc", "first.nc.journal", "latest.nc"]
+    assert load(tmp_path / "first.nc").sizes["step"] == 2
+
+
+@pytest.mark.parametrize("which", ["journal", "file"])
+def test_a_damaged_file_is_an_error(path: Path, which: str) -> None:
+    """One bit; see test_fuzz.py for the rest."""
+    recorded(path, range(5))
+    damaged = journal_of(path) if which == "journal" else path
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    if which == "file":
+        journal_of(path).unlink()
+    with pytest.raises(
+        ValueError, match="got a damaged line; keep" if which == "journal" else "another one by its dig"
+    ):
+        load(path)
+
+
 class Failing(Probe):
     """Fails at some steps; measures them otherwise."""
 

@@ -36,8 +36,17 @@ def info(args: argparse.Namespace) -> int:
         units, text = array.attrs.get("units", "1"), array.attrs.get("long_name", "")
         print(f"  {name:34} {f'({where})' if where else '':16} [{units}] {text}")
     _print_notes(series)
-    print(json.dumps(json.loads(series.attrs.get("provenance") or "{}"), indent=1))
+    print(_provenance(series))
     return 0
+
+
+def _provenance(series: xr.Dataset) -> str:
+    """Return the provenance as indented JSON, or as it is in a file of another program."""
+    text = str(series.attrs.get("provenance") or "{}")
+    try:
+        return json.dumps(json.loads(text), indent=1)
+    except (ValueError, RecursionError):
+        return text
 
 
 def detect(args: argparse.Namespace) -> int:
