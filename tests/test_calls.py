@@ -94,13 +94,11 @@ def siamese(model: Any, x: Tensor) -> Tensor:
 
 
 def runge_kutta(model: Any, x: Tensor) -> Tensor:
-    x, h, fields = x[:, 0], 0.5, iter(model.calls)
-    for t in (0.0, h):
-        k1 = next(fields)(t, x)
-        k2 = next(fields)(t + h / 2, x + h / 2 * k1)
-        k3 = next(fields)(t + h / 2, x + h / 2 * k2)
-        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + next(fields)(t + h, x + h * k3))
-    return x
+    x, h, (f1, f2, f3, f4) = x[:, 0], 0.5, model.calls
+    k1 = f1(0.0, x)
+    k2 = f2(h / 2, x + h / 2 * k1)
+    k3 = f3(h / 2, x + h / 2 * k2)
+    return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + f4(h, x + h * k3))
 
 
 def recurrent(model: Any, x: Tensor) -> Tensor:
@@ -115,7 +113,7 @@ MODELS: dict[str, tuple[Callable[[Any, Tensor], Tensor], Callable[[], nn.Module]
     "universal transformer": (universal, Block, 3),
     "chain of blocks": (chain, Block, 3),
     "siamese": (siamese, Block, 2),
-    "neural ODE": (runge_kutta, Field, 8),
+    "neural ODE": (runge_kutta, Field, 4),
     "recurrent cell": (recurrent, lambda: nn.GRUCell(D, D), 4),
 }
 
@@ -204,23 +202,16 @@ def test_an_edit_replaces_the_call_that_it_names(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_values_sent_on_from_a_call_go_through_the_later_calls(name: str) -> None:
     one, copies = map(shot, pair(name))
-    rows = torch.tensor([3, 0, 0, 5, 8])
-    for number, site in enumerate(copies.trace.order):
-        later = [s for s in copies.trace.order[number + 1 :] if copies.trace.has_rows(s)]
-        if site.startswith("calls") and copies.trace.has_rows(site) and not site.endswith(":silu"):
-            values = copies.outputs("all", [site], reduce="none", rows=rows)[site] + 0.3
-            expected = copies.outputs("all", later, reduce="none", rows=rows, edit={site: lambda z, at: values[at]})  # noqa: B023
-            found = one.outputs_from(
-                "all",
-                with_one(site),
-                lambda at: values[at.start : at.stop],  # noqa: B023
-                [with_one(s) for s in later],
-                rows=rows,
-                reduce="none",
-                batch_size=2,
-            )
-            for s in later:
-                torch.testing.assert_close(found[with_one(s)], expected[s], msg=lambda text, s=s: f"{site} {s}: {text}")  # noqa: B023
+    rows, sites = torch.tensor([3, 0, 0, 5, 8]), copies.trace.order
+    for site in [site for site in sites if site.startswith("calls") and not site.endswith((":silu", ":relu"))][::2]:
+        later = [s for s in sites[sites.index(site) + 1 :] if copies.trace.has_rows(s)]
+        values = copies.outputs("all", [site], reduce="none", rows=rows)[site] + 0.3
+        edit = {site: lambda z, at, values=values: values[at]}
+        expected = copies.outputs("all", later, reduce="none", rows=rows, edit=edit)
+        put, names = (lambda at, values=values: values[at.start : at.stop]), [with_one(s) for s in later]
+        found = one.outputs_from("all", with_one(site), put, names, rows=rows, reduce="none", batch_size=2)
+        for s in later:
+            torch.testing.assert_close(found[with_one(s)], expected[s], msg=lambda text, s=s: f"{site} {s}: {text}")  # noqa: B023
 
 
 def test_a_chain_through_a_module_that_is_called_again_runs_only_the_later_calls() -> None:

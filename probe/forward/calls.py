@@ -60,7 +60,7 @@ def spread_calls(sites: Sequence[str], modules: Mapping[str, nn.Module], most: i
         call, function = call_of(site, modules), function_call(site)
         name = (function[0], function[1].name) if function else call.name if call else site
         groups.setdefault(name, []).append(site)
-    kept = set()
+    kept: set[str] = set()
     for calls in groups.values():
         step = max(1.0, (len(calls) - 1) / (most - 1))
         kept.update(calls[round(k * step)] for k in range(min(most, len(calls))))
