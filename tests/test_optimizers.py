@@ -251,11 +251,12 @@ def test_an_optimizer_that_never_steps_is_said_at_detach(frozen: bool) -> None:
     assert probe.series_.sizes["step"] == 1
 
 
+@pytest.mark.parametrize("schedule", [None, every(2)])
 @pytest.mark.parametrize("calls", [True, False])
-def test_an_optimizer_that_is_replaced_is_said(calls: bool) -> None:
+def test_an_optimizer_that_is_replaced_is_said(calls: bool, schedule: Any) -> None:
     model = net()
     optimizer = sgd(model)
-    probe = PerformanceProbe().attach(model, (X, Y), optimizer=optimizer)
+    probe = PerformanceProbe().attach(model, (X, Y), optimizer=optimizer, schedule=schedule)
     trained(model, optimizer, n=3)
     optimizer = sgd(model)
     if calls:

@@ -123,6 +123,7 @@ class Session:
         self.step += missed + 1
         if self._ended:
             return
+        self._uncounted.updated()
         if self._observes_last:
             self._updated = self._prepared.weights()
         if self.due(self.step):
@@ -234,7 +235,7 @@ class Session:
                 "the training loop"
             )
         if self.counted:
-            self._uncounted.finish(self._prepared.model, self.step, self._updated)
+            self._uncounted.finish(self._prepared.model, self.step)
         if silent := sorted(self._requested - self._measured):
             warn_user(
                 f"Expected all selected layers to fire for all inputs, got no or partial output of "

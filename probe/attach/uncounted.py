@@ -1,5 +1,7 @@
 """Detection of updates that the attached optimizer did not make, so that nothing counted them."""
 
+import weakref
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,15 @@ class UncountedUpdates:
     def __init__(self, model: nn.Module, step: int) -> None:
         self._start, self._numbers = step, _some_numbers(model)
         self._step, self._mark, self._changes = step, _mark(model), 0
+        first = next((parameter for parameter in model.parameters() if parameter.requires_grad), None)
+        self._first = (lambda: None) if first is None else weakref.ref(first)
+        self._version = -1  # of the first trainable parameter after the last update
         self._warned = False
+
+    def updated(self) -> None:
+        """Note that the optimizer has made an update. This is called at each of them, so it is quick."""
+        if (first := self._first()) is not None:
+            self._version = first._version
 
     def check(self, model: nn.Module, step: int) -> None:
         """Compare the weights with those of the previous call at the same step."""
@@ -41,14 +51,14 @@ class UncountedUpdates:
         if self._changes >= _CALLS or (self._changes and step == self._start and self._differ(model)):
             self._warn(step)
 
-    def finish(self, model: nn.Module, step: int, updated: tuple[int, int] | None) -> None:
-        """Compare the weights at detach with those at attach, or after the last update (its mark, if known)."""
+    def finish(self, model: nn.Module, step: int) -> None:
+        """Compare the weights at detach with those at attach, or with those after the last update."""
         if self._warned:
             return
         if step == self._start:
             if self._differ(model):
                 self._warn(step)
-        elif updated is not None and (mark := _mark(model))[1] == updated[1] and mark[0] - updated[0] >= _WRITES:
+        elif (first := self._first()) is not None and first._version - self._version >= _WRITES:
             self._warn(step)
 
     def _differ(self, model: nn.Module) -> bool:
