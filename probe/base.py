@@ -97,7 +97,8 @@ class Observer(BaseEstimator, ABC):
             NetCDF file of the recording. Each observation is written when it ends, see
             :mod:`probe.recording.journal`. Default: memory only.
         mode
-            ``"resume"`` or ``"overwrite"`` for a path that exists.
+            ``"resume"`` or ``"overwrite"`` for a path that exists. The old recording stays until the first new
+            observation is on the disk.
         step
             Number of updates made before attaching. Default: 0.
         batch_size
