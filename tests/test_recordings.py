@@ -107,8 +107,12 @@ def test_a_killed_recording_is_resumed(netcdf: bool, tmp_path: Path) -> None:
     before = load(path)
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    probes = ProbeSet([PerformanceProbe(), MutualInfoProbe(layers=["3"], subsample_se=True, pooled=False)])
-    probes.attach(model, DATA, optimizer=optimizer, path=path, mode="resume", step=3).detach()
+    probes = ProbeSet([PerformanceProbe(), MutualInfoProbe(layers=["3"], max_samples=1024, pooled=False)])
+    with pytest.warns(
+        ProbeWarning, match=r"subsamples \(recorded 2, no longer a parameter\), .*subsample_se \(new, True\)"
+    ):
+        probes.attach(model, DATA, optimizer=optimizer, path=path, mode="resume", step=3)
+    probes.detach()
     found = load(path)
     assert found["step"].values.tolist() == [0, 1, 2, 3], "step 4 came after the checkpoint"
     recorded = [str(key) for key in before if key != "seconds"]

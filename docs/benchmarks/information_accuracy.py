@@ -5,6 +5,9 @@ are installed and take the variables of a family (`pip install --target DIR npee
 PYTHONPATH=DIR); what is absent is said. They see a noisy reading of the layer and the other variable; so do our
 nearest-neighbour and decoder estimators. The channel and the coding rate know the noise, which is added for the
 analysis and therefore known: that is their advantage, and it is the usual case.
+
+``--errors`` prints how often the value plus or minus two standard errors over rows contains the mean over repeated
+samples (`subsample_se`), and how often values lie more than three standard errors over noise from their mean (`se`).
 """
 
 import argparse
@@ -225,10 +228,112 @@ def errors(make: Callable[[torch.Generator], Case], estimators: dict[str, Estima
     return case.truth, {name: math.sqrt(np.mean(s)) for name, s in squares.items()}
 
 
+# -- errors --------------------------------------------------------------------------------------------------------
+
+Source = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # (rows, generator) -> activations and classes
+
+
+def far_class(distance: float) -> Source:
+    """About 2 % of the rows in a class at this distance, which determines the variance."""
+
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        y = (torch.rand(n, generator=generator) < 0.02).long()
+        return torch.randn(n, 16, generator=generator) + distance / 4 * y[:, None], y
+
+    return draw
+
+
+def lognormal_norms(spread: float) -> Source:
+    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        z = torch.nn.functional.normalize(torch.randn(n, 16, generator=generator))
+        return z * (spread * torch.randn(n, 1, generator=generator)).exp(), torch.randint(4, (n,), generator=generator)
+
+    return draw
+
+
+def relu_rows(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    weight = torch.randn(16, 32, generator=torch.Generator().manual_seed(5)) / 4
+    x = torch.randn(n, 16, generator=generator)
+    return (x @ weight).relu(), (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
+
+
+SOURCES: dict[str, tuple[Source, float, str]] = {
+    "2 % of the rows in a far class": (far_class(100), 0.2, "relative"),
+    "the same, noise 0.05": (far_class(100), 0.05, "relative"),
+    "the same, nearer class": (far_class(25), 0.2, "relative"),
+    "the same, absolute noise": (far_class(100), 3.0, "absolute"),
+    "lognormal norms, s = 1": (lognormal_norms(1), 0.2, "relative"),
+    "lognormal norms, s = 1.5": (lognormal_norms(1.5), 0.2, "relative"),
+    "lognormal norms, s = 1, absolute noise": (lognormal_norms(1), 0.5, "absolute"),
+    "ReLU rows": (relu_rows, 0.2, "relative"),
+    "ReLU rows, noise 0.5": (relu_rows, 0.5, "relative"),
+    "ReLU rows, absolute noise, near the ceiling": (relu_rows, 0.5, "absolute"),
+}
+
+
+def normal(n: int) -> Tensor:
+    return torch.randn(n, 8, generator=torch.Generator().manual_seed(1))
+
+
+def far_rows(n: int, k: int) -> Tensor:
+    return (torch.arange(n) < k).float()[:, None]
+
+
+FIXED: dict[str, tuple[Tensor, float]] = {
+    **{f"{n} normal rows, noise {noise}": (normal(n), noise) for n in (4, 8, 16, 64) for noise in (0.15, 0.4)},
+    "512 normal rows, noise 0.1 (97 % of the ceiling)": (normal(512), 0.1),
+    "512 normal rows, noise 0.06 (99.7 %)": (normal(512), 0.06),
+    "512 normal rows, noise 0.2": (normal(512), 0.2),
+    "1 far row of 1,000, noise 9.5": (far_rows(1000, 1), 9.5),
+    "10 far rows of 510, noise 2": (far_rows(510, 10), 2.0),
+    "100 far rows of 400, noise 1": (far_rows(400, 100), 1.0),
+}
+
+
+def parts(found: list[Any], which: str, error: str) -> tuple[np.ndarray, np.ndarray]:
+    estimates = [getattr(result, which) for result in found]
+    return np.array([e.value for e in estimates]), np.array([getattr(e, error) for e in estimates])
+
+
+def print_errors(repeats: int) -> None:
+    print("| rows of the source | N | about | mean | sd | median error | NaN | coverage of +- 2 |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (name, (draw, noise, convention)), n in itertools.product(SOURCES.items(), (512, 128)):
+        found = []
+        for seed in range(repeats):
+            generator = torch.Generator().manual_seed(seed)
+            z, y = draw(n, generator)
+            settings = {"noise": noise, "convention": convention, "subsample_se": True, "generator": generator}
+            found.append(channel_information(z, y, **settings))
+        for which in "xy":
+            values, errors = parts(found, which, "subsample_se")
+            known = ~np.isnan(errors)
+            inside = (abs(values - values.mean()) < 2 * errors)[known].mean() if known.any() else math.nan
+            middle = np.median(errors[known]) if known.any() else math.nan
+            cells = f"{values.mean():.3f} | {values.std():.3f} | {middle:.3f} | {1 - known.mean():.2f} | {inside:.3f}"
+            print(f"| {name} | {n} | {which.upper()} | {cells} |", flush=True)
+    print("\n| fixed rows | about | mean | sd | mean error | NaN | beyond 3 |\n|---|---|---|---|---|---|---|")
+    for name, (z, noise) in FIXED.items():
+        generator = torch.Generator().manual_seed(0)
+        y = torch.arange(len(z)) % 2 if z.shape[1] > 1 else z[:, 0].long()
+        found = [channel_information(z, y, noise=noise, generator=generator) for _ in range(repeats)]
+        for which in "xy":
+            values, errors = parts(found, which, "se")
+            known = ~np.isnan(errors)
+            beyond = (abs(values - values.mean()) > 3 * errors)[known].mean() if known.any() else math.nan
+            middle = errors[known].mean() if known.any() else math.nan
+            cells = f"{values.mean():.4f} | {values.std():.4f} | {middle:.4f} | {1 - known.mean():.2f} | {beyond:.3f}"
+            print(f"| {name} | {which.upper()} | {cells} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--errors", action="store_true", help="measure the standard errors instead")
     args = parser.parse_args()
+    if args.errors:
+        torch.set_num_threads(1)
+        return print_errors(args.repeats)
     warnings.simplefilter("ignore")  # those of other packages
     theirs = dict(others())
     estimators = {**OURS, **theirs}

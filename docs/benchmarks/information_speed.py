@@ -3,10 +3,13 @@
 One thread, CPU time of the process, least of several runs; memory: growth of the resident peak (Linux) in a process of
 its own. The other estimator is the pairwise kernel one that most information planes use (Kolchinsky and Tracey's bounds
 with the entropy of the noise added and subtracted again), in numpy and float64, from its formula. ``--figure FILE``
-draws the cost in rows, units, classes and layers.
+draws the cost in rows, units, classes and layers. ``--against PYTHON`` compares the CPU time of one observation by
+``MutualInfoProbe()`` with that of the revision that this other Python has installed: both observe in turn, and the
+median of the ratios counts.
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 import time
@@ -68,11 +71,11 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def ours(
-    n: int = N, d: int = D, classes: int = CLASSES, noise: float | Sequence[float] = 0.2, subsamples: int = 0
+    n: int = N, d: int = D, classes: int = CLASSES, noise: float | Sequence[float] = 0.2, subsample_se: bool = False
 ) -> Callable[[], object]:
     z, labels = layer(n, d, classes)
     return lambda: channel_information(
-        z, labels, noise=noise, subsamples=subsamples, generator=torch.Generator().manual_seed(0)
+        z, labels, noise=noise, subsample_se=subsample_se, generator=torch.Generator().manual_seed(0)
     )
 
 
@@ -146,12 +149,65 @@ def draw(costs: dict[str, tuple[list[int], list[float]]], path: str) -> None:
     figure.savefig(path, dpi=80)
 
 
+OBSERVER = """
+import sys, time, torch
+from sklearn.datasets import load_digits
+from probe import MutualInfoProbe, ProbeSet
+torch.set_num_threads(1)
+width, parameters = int(sys.argv[1]), eval(sys.argv[2])
+images, labels = load_digits(return_X_y=True)
+x, y = torch.tensor(images / 16, dtype=torch.float32).repeat(2, 1), torch.tensor(labels).repeat(2)
+x += 0.01 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+torch.manual_seed(0)
+hidden = [torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU()]
+model = torch.nn.Sequential(*hidden, torch.nn.Linear(width, 10))
+data = {"train": (x[:2000], y[:2000]), "test": (x[2000:], y[2000:])}
+probes = ProbeSet([MutualInfoProbe(**parameters)]).attach(model, data)
+for step, _ in enumerate(sys.stdin):
+    start = time.process_time()
+    probes.observe(step)
+    print(time.process_time() - start, flush=True)
+"""
+
+
+def in_turn(other: str, width: int, parameters: str, repeats: int) -> tuple[float, float, float]:
+    """Median CPU seconds of an observation here and with the other Python, and the median of the ratios of pairs."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    arguments = [["-P", "-c", OBSERVER, str(width), text] for text in (parameters, "{}")]
+    workers = [
+        subprocess.Popen([python, *a], **pipes) for python, a in zip((sys.executable, other), arguments, strict=True)
+    ]
+    times = []
+    for _ in range(repeats + 1):
+        pair = []
+        for worker in workers:
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            pair.append(float(worker.stdout.readline()))
+        times.append(pair)
+    for worker in workers:
+        worker.communicate()
+    ours, theirs = np.array(times[1:]).T
+    return float(np.median(ours)), float(np.median(theirs)), float(np.median(ours / theirs))
+
+
+def compare(other: str, repeats: int) -> None:
+    """3 splits, 2 layers, 1,594 and more rows in each split."""
+    print("| width of 2 layers | parameters | CPU s here | CPU s there | ratio |\n|---|---|---|---|---|")
+    for width, parameters in itertools.product((32, 128, 512), ("{}", "{'max_samples': 1024}")):
+        ours, theirs, ratio = in_turn(other, width, parameters, repeats)
+        print(f"| {width} | {parameters} | {ours:.3f} | {theirs:.3f} | {ratio:.2f} |", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the least counts")
     parser.add_argument("--figure", help="file of a figure of the cost")
+    parser.add_argument("--against", help="a Python with another revision, to compare one observation with")
     args = parser.parse_args(argv)
     repeats = args.repeats
+    if args.against:
+        return compare(args.against, repeats)
     torch.set_num_threads(1)
     ours(n=256)()
     print(f"torch {torch.__version__}, numpy {np.__version__}, one thread; N={N}, d={D}, {CLASSES} classes, float32\n")
@@ -172,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"| {name}: {size:,} | {cost:.3f} |")
     if args.figure:
         draw(costs, args.figure)
-    print(f"| N = 1,024, with 20 halves of the rows | {seconds(ours(n=1024, subsamples=20), repeats):.3f} |")
+    print(f"| N = 1,024, with the error over rows | {seconds(ours(n=1024, subsample_se=True), repeats):.3f} |")
     z, labels = layer(1024)
     taken = seconds(lambda: representation_geometry(z, labels), repeats)
     print(f"| N = 1,024, spread, rank and class means | {taken:.3f} |")

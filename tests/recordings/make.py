@@ -66,7 +66,7 @@ def killed():
     """The process ends after step 4; the NetCDF file is older than the journal."""
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    probes = ProbeSet([PerformanceProbe(), MutualInfoProbe(layers=["3"], subsample_se=True, pooled=False)]).attach(
+    probes = ProbeSet([PerformanceProbe(), MutualInfoProbe(layers=["3"], subsamples=2, pooled=False)]).attach(
         model, DATA, optimizer=optimizer, schedule=every(1), path=OUT / "killed.nc"
     )
     for _ in train(model, optimizer, 4):
