@@ -24,6 +24,7 @@ from helpers import seeded
 from probe import MutualInfoProbe, ProbeSet, load, save
 from probe.__main__ import main as probe_main
 from probe.readers import READERS
+from probe.recording import add_digest
 from reference.__main__ import main as reference_main
 from reference.experiments.demo import Demo, run_demo
 from reference.training.configs import DEMO
@@ -379,6 +380,25 @@ def test_demo_observes_log_spaced_and_then_often() -> None:
     log = {0, *(round(10 ** (i / 24)) for i in range(80))}
     assert observed == sorted(step for step in {*log, *range(400, 2001, 40)} if step <= 2000)
     assert len(observed) == 106
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut off", "empty"])
+def test_a_damaged_checkpoint_is_one_sentence(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made.py").write_text(
+        "import torch\ndef model(): return torch.nn.Linear(40, 40)\ndef data(): return None\n"
+    )
+    torch.save(torch.nn.Linear(40, 40).state_dict(), "1.pt")
+    add_digest("1.pt")
+    data = bytearray(Path("1.pt").read_bytes())
+    data[len(data) // 2] ^= 1
+    Path("1.pt").write_bytes({"a flipped bit": data, "cut off": data[:900], "empty": b""}[damage])
+    monkeypatch.delitem(sys.modules, "made", raising=False)
+    assert probe_main(["measure", "--model", "made:model", "--data", "made:data", "--checkpoints", "1.pt"]) == 2
+    assert re.match("probe measure: Expected .*1.pt, got .*; ", capsys.readouterr().err)
+    sys.modules.pop("made", None)
 
 
 # -- names of others ---------------------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 import argparse
 import glob
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import probe
 from probe.probeset import ProbeSet
+from probe.recording.digest import has_digest, read_checked
 
 _STATES = ("model_state_dict", "state_dict", "model", "model_state", "module")
 _WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
@@ -80,11 +81,15 @@ def _probe(name: str) -> Any:
 
 
 def _checkpoint(file: Path) -> Any:
+    content = io.BytesIO(read_checked(file)[0]) if has_digest(file) else file
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of many classes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"Expected weights alone in {file}, got other objects or a damaged file ({str(error).splitlines()[0]}); "
+            f"Expected weights alone in {file}, got other objects or a damaged file ({reason}); "
             "save model.state_dict(), because other objects can run code when they are loaded"
         ) from error
 
