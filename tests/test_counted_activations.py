@@ -94,7 +94,8 @@ BENT: dict[str, Function] = {
     "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
     "maximum(0, x)": lambda x: torch.maximum(torch.tensor(0.2).to(x), x),
     "max": lambda x: torch.max(x, torch.tensor(0.2).to(x)),
-    "minimum": lambda x: torch.minimum(x, 0.5 * x + 0.2),
+    "minimum": lambda x: torch.minimum(x, torch.full((1, 1), 0.2).to(x)),
+    "max(input=, other=)": lambda x: torch.max(input=x, other=x.new_zeros(x.shape)),
     "fmin": lambda x: torch.fmin(x, torch.full_like(x, 0.2)),
     "where": lambda x: torch.where(x > 0.2, x, 0.1 * x),
     "x.where": lambda x: x.where(x >= -0.2, torch.zeros_like(x)),
@@ -167,6 +168,7 @@ def test_a_smooth_function_is_counted_where_its_input_changes_sign(name: str) ->
         lambda x: torch.relu(x) * (x > -float("inf")),
         lambda x: torch.relu(x).max(1, keepdim=True).values,
         lambda x: torch.relu(x) * (x == 0),
+        lambda x: torch.relu(x).log() - torch.maximum(x, 2 * x),
     ],
 )
 def test_calls_that_are_no_activation_functions_have_no_site(function: Function) -> None:
@@ -220,7 +222,7 @@ def test_distances_are_those_to_the_bends() -> None:
         (lambda x: F.relu(input=x), ":relu", lambda x: torch.full_like(x, 5)),
         (lambda x: F.hardtanh(x, -9, 9), ":hardtanh_max", lambda x: torch.full_like(x, 9)),
         (F.glu, ":glu_gate", lambda x: x[:, :10] * torch.sigmoid(torch.tensor(5.0))),
-        (lambda x: torch.maximum(x, 2 * x), ":maximum", lambda x: torch.maximum(5 + 2 * x, 2 * x)),
+        (lambda x: torch.maximum(x, torch.ones(20)), ":maximum", lambda x: torch.full_like(x, 6)),
         (lambda x: F.threshold(x, 3, 0), ":threshold", lambda x: torch.full_like(x, 8)),
     ],
 )

@@ -10,7 +10,9 @@ The other functions have one site for each bend. It holds the distance of the in
 - ``hardtanh`` (also as ``nn.ReLU6``), ``relu6``: ``hardtanh_min``, ``hardtanh_max`` and so on, likewise.
 - ``hardsigmoid``, ``hardswish``: x + 3 and x - 3. ``hardshrink``, ``softshrink``: x + lambda and x - lambda.
 - ``threshold``: x - threshold.
-- ``maximum``, ``minimum`` (also as binary ``max``, ``min``, ``fmax``, ``fmin``): the first argument minus the second.
+- ``maximum``, ``minimum`` (also as binary ``max``, ``min``, ``fmax``, ``fmin``), if one argument is the same for all
+  inputs (one number, one row, ``zeros_like``): the first argument minus the second. The maximum of two values that both
+  depend on the input has no site, since models use it to keep exponentials finite, where the function does not bend.
 - ``glu_gate``: the half that goes through the sigmoid.
 - ``comparison``: a - b, if floating-point tensors are compared (``a > b``, ``>=``, ``<``, ``<=``) and the result is a
   factor of a product, or selects values in ``where``, ``masked_fill`` or ``x[mask] = value``.
@@ -79,8 +81,10 @@ def _shrink(given: Arguments) -> Bounds:
 
 
 def _second(given: Arguments) -> Bounds:
-    other = given.get(1, given.get("other"))
-    return {"": other if isinstance(other, Tensor) else None}  # max(x, dim) is a reduction
+    one, other = given.get(0, given.get("input")), given.get(1, given.get("other"))
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):  # max(x, dim) is a reduction
+        return {}
+    return {"": other} if _is_constant(other, one) or _is_constant(one, other) else {}
 
 
 # The bends of a call, by the name of its function and the end of the name of the site.
@@ -101,6 +105,9 @@ _BENDS: Mapping[str, Callable[[Arguments], Bounds]] = {
     "min": _second,
 }
 _LABELS = {"clamp_min": "clamp", "clamp_max": "clamp", "max": "maximum", "min": "minimum"}
+_FILLS = frozenset(
+    ["zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "new_zeros", "new_ones", "new_full"]
+)
 _COMPARES = frozenset(["gt", "ge", "lt", "le", "greater", "greater_equal", "less", "less_equal"])
 _KEEPS_COMPARISONS = frozenset(
     ["float", "double", "half", "bfloat16", "to", "type", "type_as", "unsqueeze", "logical_not", "bitwise_not",
@@ -117,11 +124,12 @@ UNCOUNTED_ACTIVATIONS = frozenset(
      "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"]
 )  # fmt: skip
 _UNCOUNTED = UNCOUNTED_ACTIVATIONS | frozenset(
-    ["log", "log2", "log10", "pow", "__pow_", "__rpow_", "float_power", "square", "sqrt", "rsqrt", "reciprocal",
-     "__rdiv_", "__rtruediv_", "softmax", "softmin", "log_softmax", "logsumexp", "gumbel_softmax", "max", "min", "amax",
-     "amin", "aminmax", "cummax", "cummin", "sort", "topk", "median", "scaled_dot_product_attention",
-     "multi_head_attention_forward", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool1d",
-     "adaptive_max_pool2d", "adaptive_max_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d"]
+    ["maximum", "minimum", "fmax", "fmin", "log", "log2", "log10", "pow", "__pow_", "__rpow_", "float_power",
+     "square", "sqrt", "rsqrt", "reciprocal", "__rdiv_", "__rtruediv_", "softmax", "softmin", "log_softmax",
+     "logsumexp", "gumbel_softmax", "max", "min", "amax", "amin", "aminmax", "cummax", "cummin", "sort", "topk",
+     "median", "scaled_dot_product_attention", "multi_head_attention_forward", "max_pool1d", "max_pool2d",
+     "max_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "lp_pool1d", "lp_pool2d",
+     "lp_pool3d"]
 )  # fmt: skip
 
 
@@ -231,6 +239,12 @@ class ActivationMode(TorchFunctionMode):
         in_place = output is not result and (result is x or result is kwargs.get("out"))
         return result.copy_(output) if in_place else output
 
+    def _fill(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Return a tensor of equal numbers, marked as such."""
+        result = func(*args, **kwargs)
+        result._is_constant = True
+        return result
+
     def _compare(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         """Compare, and keep the difference with the result."""
         result = func(*args, **kwargs)
@@ -283,7 +297,8 @@ class RecordingMode(ActivationMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "").removesuffix("_").removeprefix("special_")
         x = args[0] if args else (kwargs or {}).get("input")
-        if name in _UNCOUNTED and _is_value(x) and not self._is_paused() and not (name in _BENDS and _is_binary(args)):
+        counted = name in _BENDS and _second({**dict(enumerate(args)), **(kwargs or {})})
+        if name in _UNCOUNTED and _is_value(x) and not self._is_paused() and not counted:
             self._uncounted.setdefault(self._callers[-1], {}).setdefault(name.strip("_"), tuple(x.shape))
         return super().__torch_function__(func, types, args, kwargs)
 
@@ -292,6 +307,7 @@ _METHODS: Sequence[tuple[Any, Sequence[str]]] = [
     (ActivationMode._at_zero, sorted(_AT_ZERO)),
     (ActivationMode._at_bends, list(_BENDS)),
     (ActivationMode._gated, ["glu"]),
+    (ActivationMode._fill, sorted(_FILLS)),
     (ActivationMode._compare, sorted(_COMPARES)),
 ]
 _METHODS_AFTER_COMPARISON: Sequence[tuple[Any, Sequence[str]]] = [
@@ -323,8 +339,9 @@ def _is_finite(bound: Any) -> bool:
     return isinstance(bound, Tensor) or (isinstance(bound, (int, float)) and math.isfinite(bound))
 
 
-def _is_binary(arguments: Sequence[Any]) -> bool:
-    return len(arguments) > 1 and isinstance(arguments[1], Tensor)
+def _is_constant(x: Tensor, other: Tensor) -> bool:
+    """Return whether a tensor is the same for all rows of another one."""
+    return x.numel() == 1 or x.ndim < other.ndim or x.shape[0] == 1 or hasattr(x, "_is_constant")
 
 
 def _compared(arguments: Sequence[Any]) -> tuple[_Comparison, ...]:
