@@ -148,7 +148,7 @@ def channel_information(
     inputs: Tensor | None = None,
     subsample_se: bool = False,
     generator: torch.Generator | None = None,
-    block_size: int = 128,
+    block_size: int = 192,
 ) -> ChannelInformation | tuple[ChannelInformation, ...]:
     """I(T+n; X), I(T+n; Y) and I(T+n; X | Y) of equally likely rows, in bits (Goldfeld et al. 2019, eq. 9).
 
@@ -229,7 +229,7 @@ def channel_estimates(
     draw: Tensor | None,
     convention: Convention = "relative",
     subsample_se: bool = False,
-    block_size: int = 128,
+    block_size: int = 192,
 ) -> tuple[ChannelInformation, ...]:
     """Return the informations of :func:`channel_information` at several levels.
 
@@ -342,8 +342,8 @@ def _within_bounds(found: list[ChannelEstimate]) -> list[ChannelEstimate]:
     (y_low, y_high), (rest_low, rest_high) = others
     y = _clip(found[1].value, max(y_low, x_low - rest_high), min(y_high, x_high - rest_low))
     rest = _clip(found[2].value, max(rest_low, x_low - y), min(rest_high, x_high - y))
-    x = _clip(y + rest, x_low, x_high)
-    return [estimate._replace(value=value) for estimate, value in zip(found, (x, y, rest), strict=True)]
+    values = zip(found, (y + rest, y, rest), strict=True)
+    return [part._replace(value=_clip(value, *part.bracket)) for part, value in values]  # rounding can leave them
 
 
 def _clip(value: float, low: float, high: float) -> float:
