@@ -207,6 +207,6 @@ def attach_warnings(model: nn.Module, written: Iterable[Place]) -> Iterator[str]
     if names := describe_places(model, written):
         yield (
             f"Expected forward passes in evaluation mode that leave the model unchanged, got writes to "
-            f"{', '.join(names)}; observations restore these values, but measurements may depend on them, so compare "
+            f"{_first_five(names)}; observations restore these values, but measurements may depend on them, so compare "
             "with a model without them if this matters"
         )

@@ -41,8 +41,9 @@ class StepHook:
         for optimizer in optimizers:
             remove_ended_hooks(optimizer)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
-        # A function of C that counts its calls: no interrupt falls between an update and this count.
-        self._calls = lru_cache(maxsize=0)("".format)
+        # A function of C that counts its calls: no interrupt falls between an update and this count. What it wraps is a
+        # class, because torch.compile bypasses the count of a function, and warns.
+        self._calls = lru_cache(maxsize=0)(slice)
         self._noted = 0  # calls that this hook, or missed(), has noted
         hooks: tuple[Callable[..., Any], ...] = (self._calls, self)
         self._handles = [optimizer.register_step_post_hook(hook) for optimizer in optimizers for hook in hooks]

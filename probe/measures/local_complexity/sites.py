@@ -54,10 +54,11 @@ def _check_rows(snapshot: Snapshot, stem: str, sites: Sequence[str]) -> None:
     wrong = [site for site in sites if not traced_rows(snapshot.trace, site)]
     named = [site for site in wrong if ":" not in site]
     if named or len(wrong) == len(sites):
-        site = (named or wrong)[0]
+        site, what = (named or wrong)[0], "layers" if named else "activation functions"
         raise ValueError(
-            f"Expected one row for each of {TRACE_ROWS} inputs, got {site!r} of shape {snapshot.trace.shapes[site]}; "
-            "choose other layers with LocalComplexityProbe(layers=...)"
+            f"Expected {what} with one row for each input, got {site!r} of shape {snapshot.trace.shapes[site]} for "
+            f"{TRACE_ROWS} inputs; name layers whose outputs are pre-activations, LocalComplexityProbe(layers=...), or "
+            "leave this probe out"
         )
 
 
