@@ -590,3 +590,24 @@ def test_a_resumed_recording_continues_the_calls(tmp_path: Path) -> None:
     for variable in ("information_x", "activation_norm"):
         before, after = series[variable].squeeze("split").values
         assert before.tolist() == after.tolist()
+
+
+class Scaled(nn.Module):
+    """Uses functions that bend, to scale its input, and one activation function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x / x.abs().amax(1, keepdim=True).clamp(min=1e-3)
+        return self.two(torch.tanh(self.one(x)))
+
+
+def test_arithmetic_is_no_default_layer() -> None:
+    x = torch.randn(4, 4)
+    snapshot = Snapshot(Scaled(), 0, read_data((x, None)), trace(Scaled(), x[:2]))
+    assert [site for site in snapshot.trace.order if site.endswith("->")] == [":abs->", ":clamp_min->", ":tanh->"]
+    assert snapshot.select(None) == [":tanh->"]
+    found = LMNProbe().fit(Scaled(), (x, None)).series_
+    assert found["layer"].values.tolist() == [":tanh->"]

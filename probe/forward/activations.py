@@ -54,6 +54,8 @@ _AT_ZERO = frozenset(
         "log_sigmoid",
     ]
 )
+# Functions that models also use for other purposes: their outputs are no default layers.
+_ARITHMETIC = frozenset(["abs", "clamp_min", "clamp_max", "maximum", "minimum", "comparison"])
 _ALIASES = {
     "special_expit": "sigmoid",
     "absolute": "abs",
@@ -324,7 +326,17 @@ _KINDS_AFTER_COMPARISON = _KINDS | {
 
 def holds_input(site: str) -> bool:
     """Return whether the site of an activation function holds its input itself, and not the distance from a bend."""
-    return site.partition(":")[2].removesuffix("->").split(".")[0] in _AT_ZERO
+    return function_of(site) in _AT_ZERO
+
+
+def is_hidden_value(site: str) -> bool:
+    """Return whether a site is the output of a function that, unlike ``abs`` and ``clamp``, serves activation alone."""
+    return site.endswith("->") and function_of(site) not in _ARITHMETIC
+
+
+def function_of(site: str) -> str:
+    """Return the name of the function in the name of a site."""
+    return site.partition(":")[2].removesuffix("->").split(".")[0]
 
 
 def _is_value(x: Any) -> TypeGuard[Tensor]:

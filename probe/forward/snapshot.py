@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import warn_user
+from probe.forward.activations import is_hidden_value
 from probe.forward.calls import spread_calls
 from probe.forward.data import Batch
 from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_layers, select_layers
@@ -153,7 +154,7 @@ class Snapshot:
         if layers is not None:
             return select_layers(self.model, layers, sites)
         if not self.trace.default_layers:
-            functional = [site for site in sites if site.endswith("->")]
+            functional = [site for site in sites if is_hidden_value(site)]
             names = default_layers(self.model, functional, set(sites), self.trace.iterated)
             if names == [OUTPUT] != (unvisited := default_layers(self.model)):
                 warn_user(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from probe.forward.activations import is_hidden_value
 from probe.forward.calls import called_module
 from probe.forward.layers import INPUT, OUTPUT, Layers
 from probe.forward.outputs import Reduce
@@ -115,7 +116,7 @@ def _first(snapshot: Snapshot) -> str:
     """Return the first block, else the output of the first activation function, else the first layer."""
     first = snapshot.select(None)[0]
     block = any(name.startswith(f"{first}.") for name in snapshot.modules)
-    after = next((site for site in snapshot.trace.order if site.endswith("->")), None)
+    after = next((site for site in snapshot.trace.order if is_hidden_value(site)), None)
     if not block and after is not None and not after.startswith(f"{first}:"):
         return after
     return INPUT if first == OUTPUT else first  # a model of a single layer is a suffix of its input
