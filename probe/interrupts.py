@@ -7,8 +7,8 @@ at the next interruptible part.
 
 import sys
 import threading
+from _signal import SIGINT, getsignal, signal  # type: ignore[import-not-found]  # the module `signal` is ten times slower
 from collections.abc import Callable
-from _signal import SIGINT, getsignal, signal  # the functions of the module `signal` take ten times as long
 from types import FrameType
 from typing import Any, Self
 

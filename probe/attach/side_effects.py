@@ -27,17 +27,17 @@ def _written_on_entering_evaluation(model: nn.Module, inputs: Any) -> set[Place]
 
     Some models write when the mode changes, for example to their weights.
     """
-    modules = list(named_modules(model).values())
+    modules = named_modules(model)
     with warnings.catch_warnings(), user_defaults():
         warnings.simplefilter("ignore")
         try:
-            set_training(modules, True)
+            set_training(modules.values(), True)
             call_model(model, inputs)
         except Exception:  # in training mode, the model may need targets too
             return set()
         finally:
-            set_training(modules, False)
-        state = ModelState(model)
+            set_training(modules.values(), False)
+        state = ModelState(named_modules(model))  # with modules that the pass has made
         try:
             call_model(model, inputs)
         finally:

@@ -108,14 +108,15 @@ def isolated(model: nn.Module, copied: Collection[Place] | None = None) -> Itera
 
 def _isolate(stack: ExitStack, model: nn.Module, copied: Collection[Place] | None) -> ModelState:
     """Switch the model and PyTorch for forward passes, and let the stack undo it."""
-    modules = list(named_modules(model).values())
+    named = named_modules(model)
+    modules = list(named.values())
     devices = set()
     if torch.cuda.is_initialized():
         devices = {tensor.device for module in modules for tensor in _tensors_of(module) if tensor.is_cuda}
     stack.enter_context(_random_states(devices))
     stack.enter_context(_torch_settings())
     stack.enter_context(_evaluation_mode(modules))
-    state = ModelState(model, copied)
+    state = ModelState(named, copied)
     stack.callback(_outermost.reset, _outermost.set(_Frame(model, modules, state)))
     stack.callback(state.restore)
     return state

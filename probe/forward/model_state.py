@@ -4,7 +4,7 @@
 """
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.forward.layers import named_modules
 from probe.forward.saved_values import SavedState, SavedTensor, address_of, has_state, version_of
 
 # Where a value is: the name of a module, or a class, and the keys that lead from its attributes to the value.
@@ -37,7 +36,8 @@ class ModelState:
 
     Parameters
     ----------
-    model : torch.nn.Module
+    modules
+        The modules of the model by name, see :func:`probe.forward.layers.named_modules`.
     copied
         Attributes, see :func:`attribute_of`, below which numbers are copied. None: all, to the CPU. Random generators,
         arrays and attributes of classes are saved there only.
@@ -50,11 +50,11 @@ class ModelState:
         Places of the writes that it could not undo, because the numbers before are not known.
     """
 
-    def __init__(self, model: nn.Module, copied: Collection[Place] | None = None) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], copied: Collection[Place] | None = None) -> None:
         self.restored: set[Place] = set()
         self.lost: set[Place] = set()
         self._copied = copied
-        self._modules = named_modules(model)
+        self._modules = modules
         self._kinds = list(map(type, self._modules.values()))
         self._packages = {kind.__module__.partition(".")[0] for kind in self._kinds} - {"torch"}
         self._seen = {id(vars(module)) for module in self._modules.values()}
