@@ -3,6 +3,7 @@
 import math
 import random
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from probe.attach import Budget, outside_core
 from probe.attach.budget import core_index
 from probe.schedule import Schedule
 
+pytestmark = pytest.mark.filterwarnings("ignore:Expected observations to take")  # tiny trainings; tested by itself
 X, Y = torch.linspace(-2, 2, 12).reshape(4, 3), torch.tensor([0, 1, 1, 0])
 
 
@@ -96,17 +98,22 @@ def core(schedule: Schedule, n: int) -> set[int]:
     return {int(steps[steps >= point][0]) for point in points if (steps >= point).any()}
 
 
-def outside(series: Any, schedule: Schedule, n: int) -> list[int]:
-    inside = core(schedule, n)
+def free(schedule: Schedule, n: int) -> set[int]:
+    """Return the steps that are observed whatever they cost."""
+    return {step for step in core(schedule, n) if step < 100}
+
+
+def counted(series: Any, schedule: Schedule, n: int) -> list[int]:
+    inside = free(schedule, n)
     return [step for step in series["step"].values.tolist() if step not in inside]
 
 
 def unevenness(taken: list[int], schedule: Schedule, n: int) -> float:
     """Return by how much the observations in a quarter of the training differ at most from its share of due steps."""
     inside = core(schedule, n)
-    quarters = np.linspace(0, n + 1, 5)
-    free = np.histogram([step for step in due(schedule, n) if step not in inside], quarters)[0]
-    return float(np.abs(np.histogram(taken, quarters)[0] - len(taken) * free / free.sum()).max())
+    quarters, taken = np.linspace(0, n + 1, 5), [step for step in taken if step not in inside]
+    others = np.histogram([step for step in due(schedule, n) if step not in inside], quarters)[0]
+    return float(np.abs(np.histogram(taken, quarters)[0] - len(taken) * others / others.sum()).max())
 
 
 SCHEDULES = [every(1), every(7), every(300), log_spaced(), log_spaced(per_decade=3), at([5, 6, 700, 701, 2000])]
@@ -116,10 +123,54 @@ SCHEDULES = [every(1), every(7), every(300), log_spaced(), log_spaced(per_decade
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-def test_the_core_is_never_thinned(schedule: Schedule, clock: Clock) -> None:
+def test_the_core_of_the_first_steps_is_never_thinned(schedule: Schedule, clock: Clock) -> None:
     n = 2_000
     series = observed(clock, n, budget=1e-9, schedule=schedule)
-    assert set(series["step"].values.tolist()) == core(schedule, n)
+    first = due(schedule, n)[0]
+    assert set(series["step"].values.tolist()) == free(schedule, n) | {first}
+
+
+@pytest.mark.parametrize("limits", [{"budget": 0.05}, {"budget": 0.05, "total_steps": 3_000}])
+def test_later_core_steps_are_counted_and_come_first(limits: dict[str, Any], clock: Clock) -> None:
+    """Observations of 10 s beside steps of 1 s: 15 of them are affordable, as many as there are points of the core."""
+    n, schedule = 3_000, every(1)
+    taken = counted(observed(clock, n, cost=10.0, schedule=schedule, **limits), schedule, n)
+    assert 10.0 * len(taken) <= 0.05 * n
+    points = [round(10 ** (k / 8)) for k in range(16, 28)]
+    assert len(taken) == 15
+    if "total_steps" in limits:
+        assert set(points) <= set(taken), "the time for them is left by the others"
+    else:
+        levels = [core_index(step) for step in taken]
+        assert levels[0] == core_index(200), "affordable for the first time"
+
+
+@pytest.mark.parametrize(("seconds", "warns"), [(1.0, False), (0.9, False), (0.1, True)])
+def test_the_real_share_is_recorded_and_warned_of(
+    seconds: float, warns: bool, clock: Clock, recwarn: pytest.WarningsRecorder
+) -> None:
+    """15 observations at core steps before step 100, and those that the budget affords."""
+    n, share, cost = 6_000, 0.05, 8.0
+    warnings.simplefilter("always")
+    series = observed(clock, n, budget=share, cost=cost, seconds=seconds, schedule=every(1))
+    total, training = cost * series.sizes["step"], seconds * n
+    assert len([step for step in series["step"].values if step < 100]) == 15
+    so_far, ends = cost * np.arange(1, series.sizes["step"] + 1), [*series["step"].values[1:].tolist(), n]
+    np.testing.assert_allclose(series["observing_share"].values, so_far / (seconds * np.array(ends)))
+    assert (total / training > 1.5 * share) is warns
+    messages = [str(warning.message) for warning in recwarn]
+    numbers = f"got {total / training:.3g}: {total:.3g} s beside {training:.3g} s of training. 120 s of them"
+    assert [numbers in text for text in messages] == [True] * warns
+
+
+def test_a_first_observation_at_a_late_step_is_made(clock: Clock) -> None:
+    model, optimizer = net()
+    probes = ProbeSet([Takes(clock)], budget=0.1)
+    probes.attach(model, (X, Y), optimizer=optimizer, schedule=every(1), step=5_000)
+    updates(clock, optimizer, 19, 1.0)
+    assert probes.series_["step"].values.tolist() == [5_000]
+    updates(clock, optimizer, 21, 1.0)
+    assert probes.detach().series_["step"].values.tolist() == [5_000, 5_040]
 
 
 def test_a_level_of_the_core_begins_at_each_of_its_points() -> None:
@@ -152,14 +203,14 @@ def test_due_steps_outside_the_core_are_counted(schedule: Schedule, start: int) 
 def test_spent_and_the_next_stay_within_the_share_of_training_so_far(clock: Clock) -> None:
     """With a share of 0.25 and steps of 1 s, an observation of 2 s is affordable every 8 steps."""
     n = 1_000
-    series, inside = observed(clock, n, budget=0.25, schedule=every(1)), core(every(1), n)
+    series, inside = observed(clock, n, budget=0.25, schedule=every(1)), free(every(1), n)
     expected: list[int] = []
     for k in range(1, n // 8 + 1):
         step = max(8 * k, expected[-1] + 1 if expected else 0)
         while step in inside:
             step += 1
         expected.append(step)
-    assert outside(series, every(1), n) == [step for step in expected if step <= n]
+    assert counted(series, every(1), n) == [step for step in expected if step <= n]
     assert series["training_seconds"].values.tolist() == [float(step) for step in series["step"].values]
 
 
@@ -167,16 +218,18 @@ def test_with_total_steps_the_affordable_observations_are_spread_over_the_due_st
     """A log-spaced schedule stays log-spaced: every third of its steps is observed, from the start on."""
     n, schedule = 10_000, log_spaced(per_decade=120)
     inside = core(schedule, n)
-    free = [step for step in due(schedule, n) if step not in inside]
-    share = 2.0 * (len(free) // 3) / n
+    others = [step for step in due(schedule, n) if step not in inside]
+    share = 2.0 * (len(others) // 3 + len(inside) - len(free(schedule, n))) / n
     series = observed(clock, n, budget=share, total_steps=n, schedule=schedule)
-    places = [free.index(step) for step in outside(series, schedule, n)]
-    assert len(places) == len(free) // 3
+    taken = counted(series, schedule, n)
+    assert inside <= set(series["step"].values.tolist())
+    places = [others.index(step) for step in taken if step not in inside]
+    assert len(places) == len(others) // 3
     assert {later - earlier for earlier, later in pairwise(places)} <= {2, 3, 4}
     assert places[0] < 4
-    assert places[-1] >= len(free) - 4
-    greedy = outside(observed(clock, n, budget=share, schedule=schedule), schedule, n)
-    assert greedy[0] > 100 > free[places[5]], "without total_steps the early ones cannot be paid for yet"
+    assert places[-1] >= len(others) - 4
+    greedy = counted(observed(clock, n, budget=share, schedule=schedule), schedule, n)
+    assert greedy[0] > 30 > others[places[2]], "without total_steps the early ones cannot be paid for yet"
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -195,7 +248,7 @@ def test_the_budget_holds_with_irregular_steps_and_costs(known: bool, seed: int,
         cost=costs.__getitem__,
         seconds=lambda _: draw.lognormvariate(-1, 1),
     )
-    taken = outside(series, every(2), n)
+    taken = counted(series, every(2), n)
     spent, training = sum(costs[step] for step in taken), series["training_seconds"].values[-1]
     assert spent <= share * training + max(costs.values())
     assert spent >= 0.9 * share * training - max(costs.values()), "the budget is used"
@@ -207,14 +260,14 @@ def test_a_slow_start_does_not_raise_the_expected_training_time(clock: Clock) ->
     series = observed(
         clock, n, budget=0.1, total_steps=n, schedule=every(1), cost=1.0, seconds=lambda i: 1_000.0 if i == 1 else 1.0
     )
-    taken = outside(series, every(1), n)
+    taken = counted(series, every(1), n)
     assert len(taken) == math.floor(0.1 * (1_000 + n - 1))
     assert unevenness(taken, every(1), n) < 1.5
 
 
 def test_training_beyond_total_steps_is_observed_by_the_time_so_far(clock: Clock) -> None:
     series = observed(clock, 400, budget=0.25, total_steps=100, schedule=every(1))
-    taken = outside(series, every(1), 400)
+    taken = counted(series, every(1), 400)
     assert len([step for step in taken if step <= 100]) == 12
     assert len(taken) == 50
 
@@ -225,7 +278,7 @@ def test_without_an_optimiser_the_time_between_calls_is_the_training(clock: Cloc
     for step in range(0, 4_000, 10):
         probes.observe(step)
         clock.now += 1
-    assert len(outside(probes.series_, every(10), 3_990)) == math.floor(0.25 * 399 / 2)
+    assert len(counted(probes.series_, every(10), 3_990)) == math.floor(0.25 * 399 / 2)
 
 
 def test_without_an_optimizer_calls_are_expected_at_the_rate_so_far(clock: Clock) -> None:
@@ -234,7 +287,7 @@ def test_without_an_optimizer_calls_are_expected_at_the_rate_so_far(clock: Clock
     for step in range(0, 4_001, 10):
         clock.now += step > 0
         probes.observe(step)
-    taken = outside(probes.series_, every(10), 4_000)
+    taken = counted(probes.series_, every(10), 4_000)
     assert len(taken) == 50
     assert unevenness(taken, every(10), 4_000) < 1.5
 
@@ -306,13 +359,15 @@ def test_a_resumed_recording_goes_on_with_its_account(
 
     part(200)
     series = part(400 - checkpoint, mode="resume", step=checkpoint)
-    steps, taken = series["step"].values.tolist(), outside(series, every(1), 400)
+    steps, taken = series["step"].values.tolist(), counted(series, every(1), 400)
     assert series["dropped"].values.tolist() == between(every(1), steps, 400)
-    training, spent = series["training_seconds"].values, series["observing_seconds"].values
+    training, spent = series["training_seconds"].values, series["counted_seconds"].values
     lost = max(0, checkpoint - max(step for step in steps if step <= checkpoint))
     assert training[-1] == steps[-1] - lost
     before = [step for step in taken if step < steps[-1]]
     assert spent[-1] == 2.0 * len(before)
+    assert series["observing_seconds"].values[-1] == 2.0 * (len(steps) - 1)
+    assert series["observing_share"].values[-1] == pytest.approx(2.0 * len(steps) / (400 - lost), rel=0.02)
     assert 2.0 * len(taken) <= 0.25 * (400 - lost)
     assert 2.0 * len(taken) >= 0.25 * (400 - lost) - 4.0
 
@@ -343,7 +398,8 @@ def test_a_budget_may_begin_with_a_resumed_recording(clock: Clock, tmp_path: Pat
 def test_without_a_budget_nothing_is_added(clock: Clock) -> None:
     series = observed(clock, 100, schedule=every(1))
     assert series.sizes["step"] == 101
-    assert not {"dropped", "training_seconds", "observing_seconds"} & set(series.data_vars)
+    added = {"dropped", "training_seconds", "observing_seconds", "counted_seconds", "observing_share"}
+    assert not added & set(series.data_vars)
 
 
 def test_due_is_what_the_schedule_asks_for(clock: Clock) -> None:

@@ -1,14 +1,18 @@
 """A budget of time: which due steps are observed, so that observing takes a given share of the training time.
 
-The *core* is the first due step at or after each of eight points per factor of ten. Core steps are always observed and
-their time is not counted, so the start of the training is always recorded. Another due step is observed if
+The *core* is the first due step at or after each of eight points per factor of ten. Before step 100, core steps are
+always observed and their time is not counted, so the start of the training is always recorded. Another due step is
+observed if
 
     spent + cost <= share * (training + remaining steps * pace)
+
+From step 100 on, core steps are counted too, and come first: the first due step that is affordable after each point is
+observed, and with ``total_steps`` the others leave the time for the core steps to come.
 
 training
     Wall time in seconds outside of observations so far, whatever it was used for.
 spent
-    Wall time in seconds of the observations outside the core so far.
+    Wall time in seconds of the counted observations so far.
 cost
     Median time of the last five observations.
 remaining steps
@@ -35,7 +39,9 @@ from probe.recording.records import Records
 from probe.schedule import Schedule, count
 from probe.series import Variable
 
-CORE = 8  # points per factor of ten whose steps are always observed
+CORE = 8  # points per factor of ten whose steps come first
+FREE = 100  # first step whose observation is counted although it is in the core
+_MOST = 1.5  # real share over the budget, above which detach warns
 _RECENT = 5  # observations whose median time is the expected cost; the first, slow one soon has no weight
 
 
@@ -119,6 +125,10 @@ class Unlimited:
         """Return None."""
         return None
 
+    def excess(self) -> str | None:
+        """Return None."""
+        return None
+
 
 class Budget:
     """The account of time of one attachment.
@@ -141,8 +151,8 @@ class Budget:
 
     Attributes
     ----------
-    training, spent : float
-        Seconds outside of observations, and of observations outside the core, so far.
+    training, observing, spent : float
+        Seconds outside of observations, of all observations, and of the counted ones, so far.
     dropped : float
         Due steps not observed since the last observation. NaN: not known.
     observed : int or None
@@ -176,7 +186,7 @@ class Budget:
         settle: Callable[[], object] = lambda: None,
     ) -> None:
         self.share, self.total_steps = float(share), total_steps
-        self.training = self.spent = 0.0
+        self.training = self.observing = self.spent = 0.0
         self.dropped: float = 0
         self.observed: int | None = None
         self._schedule, self._first, self._settle = schedule, step, settle
@@ -185,8 +195,9 @@ class Budget:
         self._costs: deque[float] = deque(maxlen=_RECENT)
         self._asked: int | None = None
         self._n_asked = 0
-        self._level: int | None = None
-        self._core = True
+        self._level: int | None = None  # core point of the last observation
+        self._asked_level: int | None = None  # core point of the last due step
+        self._free = True
         self._credit = 0.0
         self._left = self._outside(step)
 
@@ -208,54 +219,91 @@ class Budget:
         seconds = np.nansum(records.column("seconds"), axis=1)
         self._costs.extend(seconds[-_RECENT:].tolist())
         self.training = float(records.column("training_seconds")[-1])
-        self.spent = float(records.column("observing_seconds")[-1])
-        if before and core_index(last) == core_index(before[-1]):
-            self.spent += float(seconds[-1])  # the record excludes the time of its own observation
+        self.observing = float(records.column("observing_seconds")[-1])
+        self.spent = float(records.column("counted_seconds")[-1])
+        # the record excludes the time of its own observation
+        self.observing += float(seconds[-1])
+        if last >= FREE or (before and core_index(last) == core_index(before[-1])):
+            self.spent += float(seconds[-1])
         self.dropped = float(records.column("dropped")[-1])
         if counted and self._schedule is not None:  # steps after the checkpoint are made again
             self.dropped = count(self._schedule, last + 1, step)
         self.observed = self._asked = last
-        self._level, self._since = core_index(last), time.perf_counter()
+        self._level = self._asked_level = core_index(last)
+        self._since = time.perf_counter()
         self._left = self._outside(max(step, last + 1))
 
     def variables(self) -> tuple[Variable, ...]:
         """Return the variables that the account adds to the series."""
         facts: dict[str, Any] = {
             "budget": self.share,
-            "core": f"{CORE} per factor of ten",
+            "core": f"{CORE} per factor of ten, not counted before step {FREE}",
             "total_steps": str(self.total_steps or "not given"),
         }
         return (
             Variable("dropped", long_name="due steps dropped between this observation and the next", attrs=facts),
             Variable("training_seconds", units="s", long_name="time outside of observations so far"),
-            Variable("observing_seconds", units="s", long_name="time of observations outside the core before this one"),
+            Variable("observing_seconds", units="s", long_name="time of the observations before this one"),
+            Variable("counted_seconds", units="s", long_name="time of those that the budget counts"),
+            Variable("observing_share", long_name="time of all observations over that of the training, until the next"),
         )
 
     def values(self) -> dict[str, np.ndarray]:
-        """Return the values of an observation that begins; ``dropped`` is known only later, see :meth:`annotation`."""
-        return {"training_seconds": np.array(self.training), "observing_seconds": np.array(self.spent)}
+        """Return the values of an observation that begins; the others are known only later, see :meth:`annotation`."""
+        return {
+            "training_seconds": np.array(self.training),
+            "observing_seconds": np.array(self.observing),
+            "counted_seconds": np.array(self.spent),
+        }
 
     def annotation(self) -> tuple[int, Mapping[str, np.ndarray]] | None:
-        """Return the step of the last observation and the number of due steps dropped since; None without one."""
-        return None if self.observed is None else (self.observed, {"dropped": np.array(float(self.dropped))})
+        """Return the step of the last observation, the due steps dropped since and the share; None without one."""
+        if self.observed is None:
+            return None
+        values = {"dropped": float(self.dropped), "observing_share": self._real_share()}
+        return self.observed, {name: np.array(value) for name, value in values.items()}
+
+    def excess(self) -> str | None:
+        """Return a warning if all observations took far more than the budget, the uncounted ones included."""
+        real = self._real_share()
+        if not (self.training > 0 and real > _MOST * self.share):
+            return None
+        return (
+            f"Expected observations to take {self.share:.3g} of the training time, got {real:.3g}: "
+            f"{self.observing:.3g} s beside {self.observing / real:.3g} s of training. "
+            f"{self.observing - self.spent:.3g} s of them are at core steps before step {FREE}, which no budget drops; "
+            "train longer, or choose less data or cheaper probes (estimate() lists their times)"
+        )
+
+    def _real_share(self) -> float:
+        """Return the time of all observations over that of the training so far; NaN before any training."""
+        training = self.training + (0.0 if self._since is None else time.perf_counter() - self._since)
+        return self.observing / training if training > 0 else math.nan
 
     def grants(self, step: int) -> bool:
         """Return whether this due step is observed. If not, it counts as dropped."""
-        new, self._core = step != self._asked, self._level is None or core_index(step) > self._level
-        self._asked, self._level = step, core_index(step)
+        new, level = step != self._asked, core_index(step)
+        core = self._level is None or level > self._level  # no observation since this point of the core
+        self._left -= new and self._asked_level is not None and level == self._asked_level
+        self._asked, self._asked_level = step, level
         self._n_asked += new
-        granted = self._core or self._affords(step)
-        self._left -= new and not self._core
+        self._free = core and step < FREE
+        granted = self._free or self._affords(step, core=core)
+        if granted:
+            self._level = level
         self.dropped += new and not granted
         return granted
 
     def grant_last(self, step: int) -> None:
-        """Count the last state, which is always observed, as a step of the core."""
+        """Grant the last state, which is always observed."""
         self.dropped -= step == self._asked  # asked for before, and not granted
-        self._core = True
+        self._free = step < FREE
 
-    def _affords(self, step: int) -> bool:
-        """Add the affordable share of the due steps to a credit, and spend 1 of it on an observation."""
+    def _affords(self, step: int, *, core: bool) -> bool:
+        """Return whether an observation is affordable.
+
+        Steps outside the core add the affordable share of the due steps to a credit. An observation takes 1 of it.
+        """
         now = time.perf_counter()
         to_come = max(0, (self.total_steps or 0) - step)
         running = 0.0 if self._since is None else now - self._since
@@ -263,6 +311,10 @@ class Budget:
         means = self.share * (self.training + running + to_come * pace) - self.spent
         cost = statistics.median(self._costs) if self._costs else 0.0
         payable = max(0.0, means / cost) if cost else math.inf
+        if core:
+            return payable >= 1
+        if self.total_steps is not None:
+            payable = max(0.0, payable - max(0, core_index(self.total_steps) - core_index(step)))
         self._credit += min(1.0, payable / self._due(step, to_come))
         if self._credit < 1 or payable < 1:
             self._credit = min(1.0, self._credit)
@@ -290,10 +342,13 @@ class Budget:
             self.training += start - self._since
             if self.observed is not None and step > self.observed:
                 self._pace = min(self._pace, (start - self._since) / (step - self.observed))
+        self._since = None
         try:
             yield
             self.observed, self.dropped = step, 0
         finally:
             self._since = time.perf_counter()
-            self._costs.append(self._since - start)
-            self.spent += 0.0 if self._core else self._since - start
+            seconds = self._since - start
+            self._costs.append(seconds)
+            self.observing += seconds
+            self.spent += 0.0 if self._free else seconds

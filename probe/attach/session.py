@@ -234,6 +234,8 @@ class Session:
                 "Expected an observation before detach, got none; give attach the optimizer, or call observe(step) in "
                 "the training loop"
             )
+        if excess := self._budget.excess():
+            warn_user(excess)
         if self.counted:
             self._uncounted.finish(self._prepared.model, self.step)
         if silent := sorted(self._requested - self._measured):
@@ -262,5 +264,13 @@ class Session:
 
 
 def _close(journal: Journal, process: int) -> None:
-    if os.getpid() == process:  # a forked worker that ends must not write the files of its parent
+    """Close the journal of a session that no longer exists."""
+    if os.getpid() != process:  # a forked worker that ends must not write the files of its parent
+        return
+    try:
         journal.close()
+    except OSError as error:
+        warn_user(
+            f"Expected to write {journal.path}, got {error}; the probes no longer exist, so observations that its "
+            "journal lacks are lost. Call detach() before the file or its folder is removed"
+        )
