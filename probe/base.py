@@ -139,18 +139,18 @@ class Observer(BaseEstimator, ABC):
             outputs that depend on the other inputs in a batch, outputs that are probabilities, floating-point targets 0
             and 1, targets that are moved, or labels among the inputs.
 
-        Notes
-        -----
-        Attaching runs a few passes on two inputs in both modes, with a copy of the model on the CPU, and notes where they
-        write to the model. Observations copy and restore these numbers. An observation that writes elsewhere, so that it
-        cannot restore the model, raises :class:`probe.errors.ModelChangedError` and ends observing. A KeyboardInterrupt
-        ends a measurement at once, and waits elsewhere until counts, files and the model are whole.
-
         See Also
         --------
         observe : Observe at a step, or add scalars.
         detach : Stop observing and write the file.
         fit : Observe one model once.
+
+        Notes
+        -----
+        Attaching runs a few passes on two inputs in both modes, with a copy of the model on the CPU, and notes where
+        they write to the model. Observations copy and restore these numbers. An observation that writes elsewhere, so
+        that it cannot restore the model, raises :class:`probe.errors.ModelChangedError` and ends observing. A
+        KeyboardInterrupt ends a measurement at once, and waits elsewhere until counts, files and the model are whole.
         """
         session = None
         try:
