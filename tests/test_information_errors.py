@@ -53,16 +53,16 @@ def relu_rows(generator: torch.Generator) -> Tensor:
     ],
 )
 def test_error_over_rows_covers_fresh_rows(source: Source, noise: float, convention: str) -> None:
-    """Over 60 fresh samples; expected are 95 %, and the benchmark measures 1,000."""
+    """Over 36 fresh samples; expected are 95 %, and the benchmark measures 300."""
     found = [
         channel_information(
             source(seeded(seed)), noise=noise, convention=convention, subsample_se=True, generator=seeded(99 + seed)
         ).x
-        for seed in range(60)
+        for seed in range(36)
     ]
     values, errors = (np.array([getattr(x, part) for x in found]) for part in ("value", "subsample_se"))
     coverage = (abs(values - values.mean()) < 2 * errors).mean()
-    assert coverage >= 0.86
+    assert coverage >= 0.85
     assert 0.8 < np.median(errors) / values.std() < 1.6
 
 
@@ -90,7 +90,7 @@ NEAR_CEILING = torch.randn(512, 8, generator=seeded(1))
 )
 def test_error_over_noise_is_not_too_small_or_nan(z: Tensor, noise: float) -> None:
     generator = seeded(3)
-    found = [channel_information(z, torch.arange(len(z)) % 2, noise=noise, generator=generator) for _ in range(60)]
+    found = [channel_information(z, torch.arange(len(z)) % 2, noise=noise, generator=generator) for _ in range(40)]
     for name in ("x", "y"):
         values, errors = (np.array([getattr(getattr(f, name), part) for f in found]) for part in ("value", "se"))
         known = ~np.isnan(errors)
