@@ -105,13 +105,13 @@ def test_error_over_noise_of_unequal_clusters_is_not_that_between_clusters() -> 
     assert 0.8 < errors / np.std([x.value for x in found]) < 1.6
 
 
-@pytest.mark.parametrize("noise", [0.3, 2.0, 9.5])
+@pytest.mark.parametrize("noise", [0.3, 9.5])
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_values_lie_within_their_bounds(noise: float, repeats: int) -> None:
     y = (torch.arange(300) < 3).long()
     z = y[:, None].float() + 0.01 * torch.randn(300, 2, generator=seeded(1))
     inputs = torch.arange(300) // repeats
-    for seed in range(40):
+    for seed in range(20):
         found = channel_information(z[inputs], y[inputs], inputs=inputs, noise=noise, generator=seeded(seed))
         assert found.y is not None
         assert found.x_given_y is not None
