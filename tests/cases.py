@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.utils import parametrizations
 
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PerformanceProbe, ProbeSet, every
 from probe.errors import ProbeWarning
+from probe.forward.data import Shared
 from probe.testing import state_of
 
 N, CLASSES = 24, 3
@@ -37,16 +38,21 @@ class Case:
     logits: Callable[[Any], Tensor] = lambda output: output
     trains: bool = True
     needs: str = ""  # name of a required package
+    options: Mapping[str, Any] = field(default_factory=dict)  # of attach
+    slow: bool = False
 
     def loss(self, model: nn.Module, inputs: Any, targets: Tensor) -> Tensor:
         """Return the loss of one batch of the training."""
         logits = self.logits(call_model(model, inputs)).float()
+        if shift := self.options.get("targets_shift"):
+            logits, targets = logits[:, :-shift], targets[:, shift:]
         if targets.is_floating_point():
             return F.mse_loss(logits, targets.float())
         return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-100)
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
+    inputs = each(inputs, lambda value: value.value if isinstance(value, Shared) else value)
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -54,9 +60,14 @@ def call_model(model: nn.Module, inputs: Any) -> Any:
 
 def rows(inputs: Any, chosen: Any) -> Any:
     """Return the chosen samples of inputs of any kind."""
+    return each(inputs, lambda value: value if isinstance(value, Shared) else value[chosen])
+
+
+def each(inputs: Any, function: Callable[[Any], Any]) -> Any:
+    """Return inputs of any kind with each part replaced by the function."""
     if isinstance(inputs, Mapping):
-        return {key: value[chosen] for key, value in inputs.items()}
-    return tuple(value[chosen] for value in inputs) if isinstance(inputs, tuple) else inputs[chosen]
+        return {key: function(value) for key, value in inputs.items()}
+    return tuple(map(function, inputs)) if isinstance(inputs, tuple) else function(inputs)
 
 
 def splits(data: Data) -> dict[str, Data]:
@@ -240,7 +251,7 @@ class UNet(nn.Module):
         return self.out(self.up(torch.cat([skip, F.interpolate(low, scale_factor=2)], 1), t))
 
 
-class Shared(nn.Module):
+class Twice(nn.Module):
     """Model that calls one layer twice."""
 
     def __init__(self) -> None:
@@ -447,24 +458,6 @@ def own_loss() -> tuple[nn.Module, Data]:
     return Loss(), ((x, y), y)
 
 
-def hf_language() -> tuple[nn.Module, Data]:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
-    _, data = language()
-    return GPT2LMHeadModel(config), data
-
-
-def hf_classifier() -> tuple[nn.Module, Data]:
-    from transformers import BertConfig, BertForSequenceClassification
-
-    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(vocab_size=11, max_position_embeddings=8, num_labels=CLASSES, **sizes)
-    x, y = tokens()
-    inputs = {"input_ids": x, "attention_mask": (~padding()).long(), "token_type_ids": torch.zeros_like(x)}
-    return BertForSequenceClassification(config), (inputs, y)
-
-
 CASES = [
     Case("multilayer perceptron", plain(mlp, vectors)),
     Case("convolutional network with batch norm", plain(cnn, images)),
@@ -478,10 +471,8 @@ CASES = [
     Case("nn.TransformerEncoder, padding mask, nested tensors", padded(True)),
     Case("nn.Transformer, two inputs, token targets with -100", translation),
     Case("language model, keywords in, mapping out, tied weights, -100", language, lambda output: output["logits"]),
-    Case("Hugging Face GPT-2", hf_language, lambda output: output.logits, needs="transformers"),
-    Case("Hugging Face BERT classifier", hf_classifier, lambda output: output.logits, needs="transformers"),
     Case("U-Net with a time, image targets", diffusion),
-    Case("a layer called twice", plain(Shared, vectors)),
+    Case("a layer called twice", plain(Twice, vectors)),
     Case("dynamic control flow", plain(Dynamic, vectors)),
     Case("returns a tuple", plain(lambda: Wrapped(lambda a, b: (a, b), lambda o: o[0]), vectors), lambda o: o[0]),
     Case("returns a list", plain(lambda: Wrapped(lambda a, b: [a, [b]], lambda o: o[0]), vectors), lambda o: o[0]),
@@ -538,7 +529,7 @@ def trained(case: Case, probes: ProbeSet | None) -> tuple[dict[str, Any], xr.Dat
     x, y = splits(data)["train"]
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9) if case.trains else None
     if probes:
-        probes.attach(model, splits(data), optimizer=optimizer, schedule=every(2), on_error="raise")
+        probes.attach(model, splits(data), optimizer=optimizer, schedule=every(2), on_error="raise", **case.options)
     for step in range(UPDATES):
         if optimizer is None:
             probes and probes.observe(step)
@@ -567,7 +558,9 @@ def tried(case: Case) -> Outcome:
     messages = [
         str(warning.message) for warning in caught if issubclass(warning.category, (ProbeWarning, RuntimeWarning))
     ]
-    return Outcome(words, list(dict.fromkeys(map(shortened, [*refused.values(), *messages]))), state, found)
+    texts = map(shortened, [*refused.values(), *messages])
+    remarks = {re.sub(r"\d+", "", text): text for text in texts}  # one of those that differ in numbers only
+    return Outcome(words, list(remarks.values()), state, found)
 
 
 def refusals(case: Case) -> dict[str, str]:
@@ -577,7 +570,7 @@ def refusals(case: Case) -> dict[str, str]:
         torch.manual_seed(1)
         model, data = case.make()
         try:
-            cls().fit(model, splits(data))
+            cls().fit(model, splits(data), **case.options)
         except (ValueError, TypeError) as error:
             found[name] = str(error)
     return found
@@ -592,11 +585,12 @@ def word_of(values: xr.DataArray) -> str:
 def shortened(message: str) -> str:
     """Return the first part of a message."""
     message = re.sub(r"^Expected the probes to measure two inputs .*?, got \w+: ", "", message)
-    return re.split(r"[;(]|: | in \d", message)[0].strip()
+    text = re.split(r"; | \((?!\d)|: | in \d", message)[0].strip()
+    return re.sub(r"(writes to [^,]+), .+", r"\1 and others", text)
 
 
 def row(case: Case, outcome: Outcome, untouched: bool) -> str:
     """Return the row of a case in docs/compatibility.md."""
     training = "untouched" if untouched else "CHANGED"
     cells = [case.name, *outcome.words, training if case.trains else f"{training} (not trained)"]
-    return f"| {' | '.join([*cells, '; '.join(outcome.remarks)])} |"
+    return f"| {' | '.join([*cells, ' '.join(f'{remark}.' for remark in outcome.remarks)])} |"

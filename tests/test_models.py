@@ -1,20 +1,29 @@
 """Measure many kinds of models: the results equal docs/compatibility.md, and the training stays unchanged."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from cases import CASES, Case, language, row, trained, tried
+from cases import Case, call_model, language, row, trained, tried
+from compatibility import MODELS, REFUSED, Refused, refused, refused_row
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from probe import MutualInfoProbe
+from probe import MutualInfoProbe, Snapshot
+from probe.forward import read_data, trace
 
 PAGE = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
+EVERY = [
+    pytest.param(case, marks=[pytest.mark.slow] if case.slow or case.needs else [], id=case.name)
+    for group in MODELS.values()
+    for case in group
+]
 
 
 @pytest.mark.filterwarnings("ignore")  # the row of a case contains its warnings
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=[pytest.mark.slow] if c.needs else [], id=c.name) for c in CASES]
-)
+@pytest.mark.parametrize("case", EVERY)
 def test_measurements_equal_the_page_and_the_training_is_unchanged(case: Case) -> None:
     if case.needs:
         pytest.importorskip(case.needs)
@@ -25,10 +34,86 @@ def test_measurements_equal_the_page_and_the_training_is_unchanged(case: Case) -
     assert row(case, outcome, True) in PAGE, "the page is out of date: python docs/benchmarks/compatibility.py"
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", [case for case in EVERY if case.id not in ("complex numbers", "torch.export")])
+def test_captured_values_equal_those_of_plain_hooks(case: Case) -> None:
+    """Each call of each module, to the last bit. Complex numbers need a reduction; torch.export calls no modules."""
+    if case.needs:
+        pytest.importorskip(case.needs)
+    torch.manual_seed(1)
+    model, (inputs, _) = case.make()
+    data, fast = read_data((inputs, None)), torch.backends.mha.get_fastpath_enabled()
+    recorded = trace(model.eval(), data["all"].take(torch.arange(2), torch.device("cpu"))[0])
+    snapshot = Snapshot(model, 0, data, recorded)
+    sites = [site for site in recorded.order if ":" not in site and site[0] != "<" and recorded.has_rows(site)]
+    sites = [site for site in sites if ".experts." not in site]  # their rows are those of another batch
+    found = snapshot.outputs("all", sites, reduce="none")
+
+    torch.manual_seed(1)
+    model, (inputs, _) = case.make()
+    expected = hooked(model.eval())
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.set_grad_enabled("force field" in case.name):
+            call_model(model, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    wrong = [site for site, value in found.items() if not same(value, expected[site].to(value.dtype))]
+    assert not wrong, f"other values of {wrong}"
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def hooked(model: nn.Module) -> dict[str, Tensor]:
+    """Return a mapping that plain hooks fill with the outputs of modules, by site."""
+    outputs: dict[str, Tensor] = {}
+    counts = Counter[str]()
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            counts[name] += 1
+            numbered = any(child.isdigit() for child, _ in module.named_children())
+            suffix = "" if counts[name] == 1 else f"{'#' if numbered else '.'}{counts[name]}"
+            outputs[name + suffix] = first_tensor(output)
+
+        return hook
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(keep(name))
+    return outputs
+
+
+def first_tensor(output: Any) -> Tensor:
+    """Return the tensor that a probe measures of an output."""
+    while not isinstance(output, Tensor):
+        if isinstance(output, PackedSequence):
+            padded, lengths = pad_packed_sequence(output, batch_first=True, padding_value=torch.nan)
+            return torch.stack([row.roll(len(row) - n, 0) for row, n in zip(padded, lengths.tolist(), strict=True)])
+        if isinstance(output, dict):
+            output = output.get("logits", next(iter(output.values())))
+        else:
+            output = output.logits if hasattr(output, "logits") else output[0]
+    if torch._C._functorch.is_batchedtensor(output):
+        output = torch._C._functorch.get_unwrapped(output)
+    return output.detach().clone()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_refused_models_are_as_they_were(case: Refused) -> None:
+    message, untouched = refused(case)
+    assert case.advice in message
+    assert refused_row(case, untouched) in PAGE
+
+
 def test_every_case_has_a_row_and_every_row_a_case() -> None:
-    table = PAGE.split("## Models")[1].split("\n## ")[0]
-    names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][1:]
-    assert names == [case.name for case in CASES]
+    sections = PAGE.split("## Models")[1].split("\n## ")[0].split("\n### ")[1:]
+    for (group, cases), section in zip({**MODELS, "Refused": REFUSED}.items(), sections, strict=True):
+        assert section.startswith(group)
+        names = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")][1:]
+        assert names == [case.name for case in cases]
 
 
 # -- sequences -------------------------------------------------------------------------------------------------------

@@ -3,26 +3,42 @@
 The tests compare its rows with what comes out then, so that the page cannot drift.
 """
 
+import json
 import sys
 import warnings
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "tests"))
 
 import cases
+import compatibility
 import setups
 
 PAGE = Path(__file__).parent.parent / "compatibility.md"
+TRIALS = Path(__file__).with_suffix(".json")
 INTRODUCTION = """\
 # What works with what
 
-Each row below is tried by a test, and this page is written by `docs/benchmarks/compatibility.py` from the same cases.
-*Untouched* means: after training with probes attached, parameters, buffers, gradients, the state of the optimiser, the
-random states of PyTorch, NumPy and Python, training flags, hooks and attributes are those of a training without, to the
-last bit.
+Look up whether your model and your loop are measured, and with which remark. A test tries each row below, and
+`docs/benchmarks/compatibility.py` writes this page from the same cases. *Untouched* means: after training with probes
+attached, parameters, buffers, gradients, the state of the optimiser, the random states of PyTorch, NumPy and Python,
+training flags, hooks and attributes are those of a training without, to the last bit.
+
+| if your model | see |
+|---|---|
+| is a causal language model | [`targets_shift=1`](measures.md#loss-and-accuracy-performanceprobe) |
+| returns several things | [`output=`](measures.md#loss-and-accuracy-performanceprobe) |
+| has arguments that all inputs share | [`probe.shared(x)`](measures.md#inputs-rows-shared-arguments-and-padding) |
+| calls a layer several times | [`block`, `block.2`, ...](design.md), one layer for each call |
+
+Random models and damaged files are tried too:
+
 """
 MODELS = """
 ## Models
@@ -30,21 +46,30 @@ MODELS = """
 Small, with random weights, trained for a few updates with `ProbeSet([MutualInfoProbe(), LocalComplexityProbe(),
 LMNProbe()])`, all settings left at their defaults. *yes*: there are numbers for all layers and splits. *partly*: some
 layers do not fire for all inputs; they are flagged -1. *no*: the probe refuses the model with the error in the remarks;
-the other probes measure it. A remark beside a *yes* is a warning.
-
+the other probes measure it. A remark beside a *yes* is a warning. Remarks are the first sentence of the message, whose
+rest says what to do. In each model, what the probes capture equals what plain hooks capture, to the last bit.
+"""
+MODEL_COLUMNS = """
 | model | losses | mutual information | local complexity | linear mapping | training | remarks |
 |---|---|---|---|---|---|---|
 """
+REFUSED_COLUMNS = """
+### Refused
+
+`attach` raises an error before anything is changed.
+
+| model | what the error advises | training |
+|---|---|---|
+"""
 SETUPS = """
 ## Training
-
+"""
+SETUP_COLUMNS = """
 | set-up | used as | training | remarks |
 |---|---|---|---|
 """
 REFUSED = """
-Refused with an error that says what to do, before anything is changed: lazy modules that are not initialised, models
-on the meta device, TorchScript (a part of the model too), parameters that FSDP, `fully_shard` or tensor parallelism
-divide (gather them into a copy on one process, and observe the copy), an optimiser that holds no parameter of the
+Refused with an error that says what to do, before anything is changed: an optimiser that holds no parameter of the
 model, several optimisers at once, an optimiser without hooks.
 
 **Optimisers that others prepare, wrap or inherit from** (Accelerate, Lightning, SAM, a `step` that calls
@@ -77,12 +102,14 @@ FAULTS = """
 def model_row(case: cases.Case, page: str) -> str:
     """Tried now; where a package is missing, the row that the page has."""
     if case.needs and find_spec(case.needs) is None:
-        return next(line for line in page.splitlines() if line.startswith(f"| {case.name} |"))
+        return old_row(case.name, page)
     outcome = cases.tried(case)
     return cases.row(case, outcome, cases.trained(case, None)[0] == outcome.state)
 
 
-def setup_row(setup: setups.Setup) -> str:
+def setup_row(setup: setups.Setup, page: str) -> str:
+    if setup.needs and find_spec(setup.needs) is None:
+        return old_row(setup.name, page)
     without, _, _ = setups.trained(setup, on=False)
     states, steps, _ = setups.trained(setup, on=True)
     if tuple(map(tuple, steps)) != setup.steps:
@@ -90,15 +117,61 @@ def setup_row(setup: setups.Setup) -> str:
     return setups.row(setup, without == states)
 
 
+def refused_row(case: compatibility.Refused) -> str:
+    message, untouched = compatibility.refused(case)
+    if case.advice not in message:
+        raise AssertionError(f"{case.name}: {message}")
+    return compatibility.refused_row(case, untouched)
+
+
+def old_row(name: str, page: str) -> str:
+    return next((line for line in page.splitlines() if line.startswith(f"| {name} |")), f"| {name} | not tried |")
+
+
+def heading(group: str, needs: set[str], page: str) -> str:
+    """Return the heading of a group, and the versions of the packages that it needs."""
+    if not needs:
+        return f"\n### {group}\n"
+    try:
+        names = ", ".join(f"{package} {version(package)}" for package in sorted({*needs, "torch"}))
+        text = f"Tried with {names}."
+    except PackageNotFoundError:
+        text = page.partition(f"### {group}\n\n")[2].split("\n")[0]
+    return f"\n### {group}\n\n{text}\n"
+
+
+def table(groups: dict[str, list], columns: str, row: Callable[[Any, str], str], page: str) -> str:  # type: ignore[type-arg]
+    """Return one table for each group of cases."""
+    parts = []
+    for group, members in groups.items():
+        needs = {case.needs for case in members} - {""}
+        parts += [heading(group, needs, page), columns, *lines([row(case, page) for case in members])]
+    return "".join(parts)
+
+
+def trials() -> str:
+    """Return the numbers of random models and damaged files. They are counted by hand, as the commands say."""
+    counts = json.loads(TRIALS.read_text())
+    models, files = counts["random_models"], counts["damaged_files"]
+    return (
+        "| trial | number | failures | command |\n|---|---|---|---|\n"
+        f"| random models in random loops | {models['tried']:,} | {models['failed']} | "
+        f"`python tests/test_random_models.py 0 {models['tried']}` |\n"
+        f"| damaged journals, kept values, NetCDF files and checkpoints | {files['tried']:,} | {files['failed']} | "
+        "`pytest -m slow tests/test_fuzz.py` |\n"
+    )
+
+
 def main() -> None:
     """Write the page."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     before = PAGE.read_text() if PAGE.exists() else ""
-    models = [model_row(case, before) for case in cases.CASES]
-    ways = [setup_row(setup) for setup in setups.SETUPS]
-    faults = [setups.fault_row(*fault) for fault in setups.FAULTS]
-    parts = [INTRODUCTION, MODELS, *lines(models), SETUPS, *lines(ways), REFUSED, FAULTS, *lines(faults)]
+    models = table(compatibility.MODELS, MODEL_COLUMNS, model_row, before)
+    ways = table(compatibility.TRAINING, SETUP_COLUMNS, setup_row, before)
+    refused = lines([refused_row(case) for case in compatibility.REFUSED])
+    faults = lines([setups.fault_row(*fault) for fault in setups.FAULTS])
+    parts = [INTRODUCTION, trials(), MODELS, models, REFUSED_COLUMNS, *refused, SETUPS, ways, REFUSED, FAULTS, *faults]
     PAGE.write_text("".join(parts))
 
 
