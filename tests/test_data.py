@@ -723,5 +723,5 @@ def test_a_packed_sequence_is_measured_at_the_last_position_of_each_input() -> N
 def test_a_packed_sequence_cannot_be_replaced() -> None:
     model, x = Packed(), rows(T, 4)
     snapshot = Snapshot(model, 0, read_data(((x, LENGTHS), Y)), trace(model, (x[:2], LENGTHS[:2])))
-    with pytest.raises(TypeError, match="got a packed sequence; edit another layer"):
+    with pytest.raises(TypeError, match="got a packed sequence; choose another layer"):
         snapshot.outputs("all", [OUTPUT], edit={"lstm": lambda z, positions: 0 * z})

@@ -137,7 +137,7 @@ def replace_tensor(output: Any, new: Tensor, where: str) -> Any:
     found = output if isinstance(output, Tensor) else _first_tensor(output)
     if isinstance(found, PackedSequence):
         raise TypeError(
-            f"Expected a tensor in the output of {where} to replace, got a packed sequence; edit another layer"
+            f"Expected a tensor in the output of {where} to replace, got a packed sequence; choose another layer"
         )
     return _substitute(output, tensor_of(output, where), new)
 

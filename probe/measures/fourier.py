@@ -183,8 +183,13 @@ class FourierProbe(Probe):
                 f"got {self.tokens}; lower tokens, or pass another weight"
             )
         rows = matrix if tokens is None else matrix[tokens if isinstance(tokens, slice) else list(tokens)]
-        if len(rows) < 4 or self.top < 1:
-            raise ValueError(f"Expected 4 or more tokens and top >= 1, got {len(rows)} and {self.top}; raise them")
+        if self.top < 1:
+            raise ValueError(f"Expected top >= 1, got {self.top}; raise it")
+        if len(rows) < 4:
+            raise ValueError(
+                f"Expected 4 or more tokens, got {len(rows)} rows of {self.weight or 'the embedding'}; pass a matrix "
+                "with a row for each token, FourierProbe(weight=...), or leave this probe out"
+            )
         return rows
 
     def _matrix(self, model: nn.Module) -> Tensor:
@@ -195,8 +200,10 @@ class FourierProbe(Probe):
         matrix = getattr(layers.get(owner), attribute, None) if attribute else None
         if not isinstance(matrix, Tensor) or matrix.ndim < 2 or not matrix.is_floating_point():
             matrices = embeddings or [key for key, value in model.named_parameters() if value.ndim > 1]
+            some = f"one of {', '.join(matrices[:10])}{', ...' if len(matrices) > 10 else ''}, or "
             raise ValueError(
                 f"Expected weight= to name a matrix with a row for each token, got {self.weight!r} for a model with "
-                f"{len(embeddings)} embeddings; pass FourierProbe(weight=...), one of {', '.join(matrices) or 'none'}"
+                f"{len(embeddings)} embeddings; pass FourierProbe(weight=...), {some if matrices else 'or '}leave this "
+                "probe out"
             )
         return matrix
