@@ -135,7 +135,7 @@ class TwoEmbeddings(nn.Module):
         (TwoEmbeddings, {}, r"2 embeddings; .* one of tokens\.weight, positions\.weight"),
         (TwoEmbeddings, {"weight": "token"}, r"got 'token'.* one of tokens\.weight, positions\.weight"),
         (lambda: OneHot(torch.zeros(5, 3)), {}, r"0 embeddings; .* one of read\.weight, head\.weight"),
-        (TwoEmbeddings, {"weight": "positions.weight"}, "Expected 4 or more tokens, got 2 rows of positions.weight; pass"),
+        (TwoEmbeddings, {"weight": "positions.weight"}, "Expected 4 or more tokens, got 2 rows of positions.weight"),
         (TwoEmbeddings, {"weight": "tokens.weight", "tokens": 10}, "Expected tokens <= 9, .* got 10"),
         (TwoEmbeddings, {"weight": "tokens.weight", "top": 0}, "Expected top >= 1, got 0"),
     ],
