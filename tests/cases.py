@@ -493,7 +493,7 @@ CASES = [
     Case("bfloat16", in_type(torch.bfloat16)),
     Case("float16", in_type(torch.float16)),
     Case("float64", in_type(torch.float64)),
-    Case("quantised (torch.ao, dynamic)", plain(quantised, vectors), trains=False),
+    Case("quantised (torch.ao, dynamic), not trained", plain(quantised, vectors), trains=False),
     Case("weight_norm, spectral_norm, orthogonal", plain(with_parametrisations, vectors)),
     Case("spectral_norm as a hook", plain(with_old_parametrisations, vectors)),
     Case("frozen parts", plain(frozen_base, vectors)),
@@ -583,14 +583,14 @@ def word_of(values: xr.DataArray) -> str:
 
 
 def shortened(message: str) -> str:
-    """Return the first part of a message."""
+    """Return the first part of a message, with names as code."""
     message = re.sub(r"^Expected the probes to measure two inputs .*?, got \w+: ", "", message)
     text = re.split(r"; | \((?!\d)|: | in \d", message)[0].strip()
-    return re.sub(r"(writes to [^,]+), .+", r"\1 and others", text)
+    text = re.sub(r"(writes to) ([^,]+)(, .+)?", lambda m: f"{m[1]} '{m[2]}'" + " and others" * bool(m[3]), text)
+    return re.sub(r"'([^']+)'", r"`\1`", text)
 
 
-def row(case: Case, outcome: Outcome, untouched: bool) -> str:
+def row(case: Case, outcome: Outcome) -> str:
     """Return the row of a case in docs/compatibility.md."""
-    training = "untouched" if untouched else "CHANGED"
-    cells = [case.name, *outcome.words, training if case.trains else f"{training} (not trained)"]
-    return f"| {' | '.join([*cells, ' '.join(f'{remark}.' for remark in outcome.remarks)])} |"
+    remarks = " ".join(f"{remark}." for remark in outcome.remarks)
+    return f"| {' | '.join([case.name, *outcome.words, remarks])} |"
