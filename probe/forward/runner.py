@@ -1,6 +1,7 @@
 """Runs forward passes over the data of a snapshot, in blocks of rows."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor, nn
 from probe.forward.data import Batch
 from probe.forward.isolation import device_of, isolated
 from probe.forward.layers import named_layers
+from probe.forward.operations import OperationCounter
 from probe.forward.passes import Edit, Pass, Tap
-from probe.forward.sites import Trace
+from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues, Suffix, SuffixPass
 
 
@@ -22,6 +24,7 @@ class Runner:
     requested : sites that a pass should have measured
     measured : sites that a pass has visited for all inputs
     untraced : sites of activation functions that a pass has visited, and the trace has not
+    rows : number of forward rows so far, each row of a pass through a part of the model included
     """
 
     def __init__(self, model: nn.Module, data: Mapping[str, Batch], trace: Trace, batch_size: int) -> None:
@@ -32,6 +35,7 @@ class Runner:
         self.requested: set[str] = set()
         self.measured: set[str] = set()
         self.untraced: set[str] = set()
+        self.rows = 0
 
     @cached_property
     def modules(self) -> dict[str, nn.Module]:
@@ -50,6 +54,24 @@ class Runner:
     def suffix_pass(self, taps: Iterable[Tap], suffix: Suffix, make_values: MakeValues) -> SuffixPass:
         """Return a pass through a suffix of the model."""
         return SuffixPass(self.model, taps, suffix, make_values, trace=self.trace, modules=self.modules)
+
+    def whole_pass(self, split: str, rows: Tensor) -> None:
+        """Run the model on rows of a split to its end, and note the sites that the trace does not have."""
+        nowhere = Tap(":")  # a site of a function that does not exist
+        self.run(split, self.model_pass([nowhere]), rows)
+        self.requested.discard(nowhere.site)
+
+    def operations(self) -> int:
+        """Return the floating-point operations of one row: those that PyTorch counts, or 2 for each weight.
+
+        The weights of embeddings are not multiplied.
+        """
+        counter = OperationCounter()
+        with suppress(Exception), counter:  # tensors of some classes do not work with such a mode
+            self.whole_pass(next(iter(self.data)), torch.arange(TRACE_ROWS))
+        modules = [module for module in self.model.modules() if not isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+        weights = {id(weight): weight.numel() for module in modules for weight in module.parameters(recurse=False)}
+        return max(counter.operations // TRACE_ROWS, 2 * sum(weights.values()))
 
     def run(
         self,
@@ -71,6 +93,7 @@ class Runner:
         with isolated(self.model), forward:
             for block in blocks:
                 forward.run(data, rows, block, model_device)
+        self.rows += len(rows)
         found = forward.found(len(blocks))
         self.requested |= forward.taps_by_site.keys()
         self.measured |= {tap.site for tap in found}

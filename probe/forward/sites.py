@@ -54,6 +54,8 @@ class Trace:
         :mod:`probe.forward.activations`.
     untraced : set of str, or None
         Activation functions that fire for other inputs than those of the trace, once a probe has looked for them.
+    operations : int, or None
+        Floating-point operations of the forward pass of one input, once a probe has asked for them.
 
     See Also
     --------
@@ -78,6 +80,7 @@ class Trace:
     returned: str = ""
     uncounted: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     untraced: set[str] | None = None
+    operations: int | None = None
 
     @property
     def order(self) -> list[str]:

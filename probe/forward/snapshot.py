@@ -1,5 +1,6 @@
 """The view of a probe: a model at one step, fixed data, and forward passes with edits."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -11,10 +12,11 @@ from probe.forward.activations import is_hidden_value
 from probe.forward.calls import spread_calls
 from probe.forward.data import Batch
 from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_layers, select_layers
+from probe.forward.operations import default_rows
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
 from probe.forward.runner import Runner
-from probe.forward.sites import Trace
+from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues
 from probe.forward.suffix_check import SuffixCheck
 from probe.forward.training import TrainingContext
@@ -138,10 +140,36 @@ class Snapshot:
 
     def find_untraced(self, split: str, rows: Tensor) -> set[str]:
         """Run the model on rows of a split, and return :attr:`untraced`."""
-        nowhere = Tap(":")  # a site of a function that does not exist: the pass runs to its end
-        self._runner.run(split, self._runner.model_pass([nowhere]), rows)
-        self._runner.requested.discard(nowhere.site)
+        self._runner.whole_pass(split, rows)
         return self._runner.untraced
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of all forward passes so far, also of passes that run only a part of the model."""
+        return self._runner.rows
+
+    def rows_within(self, size: int, start: str, end: str) -> int:
+        """Return how many rows take at most ``size`` bytes at the widest site from ``start`` to ``end``, at least 1."""
+        order, trace = self.trace.order, self.trace
+        between = order[order.index(start) : order.index(end) + 1] if end in order else order[order.index(start) :]
+        widest = max((math.prod(trace.shapes[site]) for site in between if trace.is_floating(site)), default=1)
+        return max(1, size * TRACE_ROWS // max(1, 4 * widest))
+
+    def row_budget(self, max_rows: int | None) -> int:
+        """Return how many forward rows a probe may run in one observation.
+
+        Parameters
+        ----------
+        max_rows : int or None
+            The number, or None for a default that follows from the cost of the model and the size of the data: 4,096
+            rows of a small model; of a large one as many as 2 ** 34 floating-point operations pay for, and at least 4
+            passes over the data. The choice does not depend on time, so recordings are comparable.
+        """
+        if max_rows is not None:
+            return max_rows
+        if self.trace.operations is None:
+            self.trace.operations = self._runner.operations()
+        return default_rows(self.trace.operations, sum(map(len, self.data.values())))
 
     def select(self, layers: Layers) -> list[str]:
         """Return the names of the selected layers.

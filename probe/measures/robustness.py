@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
+from probe.errors import warn_user
 from probe.forward.layers import OUTPUT
 from probe.forward.outputs import reduce_output, tensor_of
 from probe.forward.passes import Scored
@@ -27,6 +28,7 @@ from probe.forward.scores import score_rows
 from probe.forward.snapshot import generator
 from probe.layer_probe import random_rows
 
+_FEW_POINTS = 4
 _ROUNDINGS = 50  # a movement of fewer relative roundings has errors of more than a few per cent
 
 
@@ -77,8 +79,10 @@ class RobustnessProbe(Probe):
     score : callable, optional
         ``score(outputs, targets) -> (n, 3)`` as :func:`probe.forward.score_rows`, the default: for each row the sum of
         losses, the number of right answers (NaN for a regression), and the number of answers.
-    max_rows : int
+    max_rows : int or None
         Budget of forward rows per observation: ``max_rows // ((2 k + 1) splits)`` points of each split are measured.
+        Default: 4,096, or fewer for a large model, see :meth:`probe.Snapshot.row_budget`; then a point is measured at
+        least, and a warning is issued if there are fewer than 4.
     random_state : int
         Seed of the directions and of the choice of points.
 
@@ -117,7 +121,7 @@ class RobustnessProbe(Probe):
         n_directions: int = 4,
         stem: str | None = None,
         score: Callable[[Tensor, Any], Tensor] | None = None,
-        max_rows: int = 4096,
+        max_rows: int | None = None,
         random_state: int = 0,
     ) -> None:
         self.epsilon = epsilon
@@ -145,11 +149,18 @@ class RobustnessProbe(Probe):
         return _variables(numbers, list(rows), self.epsilon * norm, min(map(len, tables)))
 
     def _rows(self, snapshot: Snapshot, split: str) -> Tensor:
-        n = len(snapshot.data[split])
-        points = min(n, self.max_rows // ((2 * self.n_directions + 1) * len(snapshot.splits)))
+        n, budget = len(snapshot.data[split]), snapshot.row_budget(self.max_rows)
+        points = min(n, budget // ((2 * self.n_directions + 1) * len(snapshot.splits)))
+        if self.max_rows is None:
+            if points < min(n, _FEW_POINTS) and not len(snapshot.history("robustness_size")):
+                warn_user(
+                    f"Expected forward rows for {_FEW_POINTS} or more points of split {split!r}, got {budget} rows, "
+                    f"enough for {points}; measure more rows of data, or pass RobustnessProbe(max_rows=...)"
+                )
+            points = max(1, points)
         if points < 1:
             raise ValueError(
-                f"Expected max_rows for at least one point of split {split!r}, got {self.max_rows}; raise it to "
+                f"Expected max_rows for at least one point of split {split!r}, got {budget}; raise it to "
                 f"{(2 * self.n_directions + 1) * len(snapshot.splits)} or more"
             )
         return random_rows(n, points, self.random_state)

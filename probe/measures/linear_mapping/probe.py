@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import torch
 
 from probe.base import Measured, Probe, Snapshot
+from probe.errors import warn_user
 from probe.forward.layers import OUTPUT, Layers
 from probe.forward.outputs import Reduce
 from probe.geometry.lines import linear_mapping_number, pairwise_linearity
@@ -27,6 +28,7 @@ from probe.measures.linear_mapping.suffix_map import ROUNDING, NotMeasured, Suff
 
 _LEAST_MOVEMENT = 1e-4  # of the largest output: below it, the correlations along the lines show rounding
 _BLOCK = 2**20  # numbers in a block of points, unless one forward pass has more: sums over it stay near the cache
+_FEW = 8  # samples
 _NAME = "linear_mapping_number"
 _VARIABLES: Variables = {
     _NAME: ("1", "linear mapping number", False),
@@ -56,14 +58,16 @@ class LMNProbe(Probe):
         Conversion of that output to rows, see :func:`probe.forward.reduce_output`. Default: the last position of a
         sequence, the mean over an image; ``"flatten"`` keeps all numbers.
     max_samples : int
-        Largest number of samples N; ``max_rows`` may allow fewer. Compare only curves with the same N.
+        Largest number of samples N; ``max_rows`` may allow fewer, but 2 at least if it is None. Compare only curves
+        with the same N.
     n_points : int
         Number of points on each line, both ends included. arXiv:2310.05918 uses 21; the result for 5 differs by at
         most 4 % (6.9 % for the weighted number), at a fifth of the cost.
-    max_rows : int
+    max_rows : int or None
         Budget of forward rows per observation over all splits and layers: 3 N + N (N-1) / 2 (n_points - 1) for each,
         besides those that test the model. If no value passes around the layer, the far ends of the lines are known and
-        fewer rows run.
+        fewer rows run. Default: 4,096, or fewer for a large model, see :meth:`probe.Snapshot.row_budget`. N then
+        follows from model and data; a warning is issued if it is below 8.
     random_state : int
         Seed of the choice of samples, the same at every step.
 
@@ -72,7 +76,8 @@ class LMNProbe(Probe):
     series_ : xarray.Dataset
         By (step, split, layer), in units of 1: ``linear_mapping_number`` and ``linear_mapping_number_weighted``
         (outputs weighted by variance, which makes the number independent of rotations of the output). Attributes:
-        ``n_rows`` (N), ``n_points``, ``output`` and ``lines``. Flags, with the prefix ``linear_mapping_number_``:
+        ``n_rows`` (N), ``n_points``, ``max_rows``, ``output`` and ``lines``. Flags, with the prefix
+        ``linear_mapping_number_``:
 
         - ``nonfinite``: an output is not finite.
         - ``still``: the outputs move by less than 1e-4 of their size along the lines, so that rounding appears as
@@ -106,7 +111,7 @@ class LMNProbe(Probe):
         reduce: Reduce = None,
         max_samples: int = 96,
         n_points: int = 5,
-        max_rows: int = 4096,
+        max_rows: int | None = None,
         random_state: int = 0,
     ) -> None:
         self.layers = layers
@@ -125,16 +130,24 @@ class LMNProbe(Probe):
         n = self._n(snapshot, len(layers) * len(snapshot.splits))
         cells = [[self._cell(snapshot, split, layer, n) for layer in layers] for split in snapshot.splits]
         shapes = ", ".join(f"{layer} {snapshot.trace.shapes[layer][1:]}" for layer in layers)
-        attrs = {"n_rows": n, "n_points": self.n_points, "output": self.output}
+        budget = snapshot.row_budget(self.max_rows)
+        attrs = {"n_rows": n, "n_points": self.n_points, "max_rows": budget, "output": self.output}
         attrs["lines"] = f"all that a layer returns for a sample, all positions, move together: {shapes}"
         return tabulated(cells, _VARIABLES, {"split": snapshot.splits, "layer": layers}, attrs)
 
     def _n(self, snapshot: Snapshot, shares: int) -> int:
-        """Return the largest N within the budget."""
-        m, rows = self.n_points - 1, self.max_rows // shares
+        """Return the largest N within the budget, and at least 2 within a default budget."""
+        budget = snapshot.row_budget(self.max_rows)
+        m, rows = self.n_points - 1, budget // shares
         b = m / 2 - 3  # m/2 N^2 - b N <= rows
-        n = math.floor((b + math.sqrt(b * b + 2 * m * max(rows, 0))) / m)
-        n = min([n, self.max_samples, *(len(batch) for batch in snapshot.data.values())])
+        affordable = math.floor((b + math.sqrt(b * b + 2 * m * max(rows, 0))) / m)
+        most = min([self.max_samples, *(len(batch) for batch in snapshot.data.values())])
+        n = min(most, affordable if self.max_rows is not None else max(2, affordable))
+        if self.max_rows is None and n < min(most, _FEW) and not len(snapshot.history(_NAME)):
+            warn_user(
+                f"Expected forward rows for lines between {_FEW} or more samples, got {budget} rows for {shares} "
+                f"splits and layers, enough for {n}; measure more rows of data, or pass LMNProbe(max_rows=...)"
+            )
         if n < 2:
             raise ValueError(
                 f"Expected 2 or more samples for each of {shares} splits and layers, got {n} with "
@@ -160,7 +173,7 @@ class LMNProbe(Probe):
             ends = suffix.end_points()
         lam = torch.linspace(0, 1, self.n_points, device=ends.values.device, dtype=torch.float64)
         width = max(ends.values[0].numel(), ends.outputs.shape[1])
-        block = max(snapshot.batch_size, _BLOCK // width)  # its forward passes have batch_size rows all the same
+        block = max(suffix.batch_size, _BLOCK // width)  # its forward passes have batch_size rows all the same
         found = pairwise_linearity(
             suffix, ends.values, ends.outputs, lam, depends_on_first=ends.around, batch_size=block
         )

@@ -1,18 +1,25 @@
 """The layers that lines can lie in, and the part of a network after a layer as a function of its value."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from probe.forward.activations import is_hidden_value
-from probe.forward.calls import called_module
+from probe.forward.call_graph import is_unmodified
+from probe.forward.calls import call_name, called_module
 from probe.forward.layers import INPUT, OUTPUT, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 
 ROUNDING = 1e-5  # of the largest output: the float32 rounding between batches is smaller
+# Bytes of the rows of a forward pass at its widest site, unless batch_size is smaller.
+_BYTES = {"cpu": 16 << 20}
+_BYTES_ELSEWHERE = 256 << 20
 _AFFINE = (nn.Linear, nn.Identity, nn.Dropout)  # in evaluation mode; not their subclasses
 
 
@@ -36,20 +43,37 @@ class SuffixMap:
     rows: Tensor
     reduce: Reduce = None
 
+    @property
+    def batch_size(self) -> int:
+        """Number of rows in a forward pass: fewer than that of the snapshot if they are wide."""
+        size, order = _BYTES.get(self.snapshot.device.type, _BYTES_ELSEWHERE), self.snapshot.trace.order
+        end = self.output if self._head is None else order[order.index(self._head) - 1]
+        return min(self.snapshot.batch_size, self.snapshot.rows_within(size, self.layer, end))
+
+    @cached_property
+    def _head(self) -> str | None:
+        """The linear map that returns the output, if only the last position of its result is measured."""
+        if self.reduce not in (None, "last") or self.snapshot.data[self.split].mask is not None:
+            return None
+        return linear_head(self.snapshot, self.output)
+
     def __call__(self, points: Tensor, first: Tensor) -> Tensor:
         """Return the outputs for these values of the layer."""
         rows = self.rows[first.cpu()].repeat(len(points) // len(first))
-        found = self.snapshot.outputs_from(
-            self.split,
-            self.layer,
-            lambda at: points[at.start : at.stop],
-            [self.output],
-            rows=rows,
-            reduce=self.reduce,
-        )
-        if self.output not in found:
+        output = self.output if self._head is None else self._head
+        with nullcontext() if self._head is None else _last_position(self.snapshot.modules[self._head]):
+            found = self.snapshot.outputs_from(
+                self.split,
+                self.layer,
+                lambda at: points[at.start : at.stop],
+                [output],
+                rows=rows,
+                reduce=self.reduce,
+                batch_size=self.batch_size,
+            )
+        if output not in found:
             raise NotMeasured
-        return found[self.output].flatten(1)
+        return found[output].flatten(1)
 
     def end_points(self) -> "EndPoints":
         """Return the values of the layer and of the output for the inputs themselves."""
@@ -120,6 +144,32 @@ def _first(snapshot: Snapshot) -> str:
     if not block and after is not None and not after.startswith(f"{first}:"):
         return after
     return INPUT if first == OUTPUT else first  # a model of a single layer is a suffix of its input
+
+
+def linear_head(snapshot: Snapshot, output: str) -> str | None:
+    """Return the linear layer whose result, with one row for each position, is the output and nothing else.
+
+    It maps each position by itself, so the last position of its input determines that of its result.
+    """
+    trace, modules = snapshot.trace, snapshot.modules
+    returned = {link.name: name for name, link in trace.links.items() if not link.called}
+    head = output
+    while head in returned:
+        head = returned[head]
+    module = modules.get(head)
+    if type(module) is not nn.Linear or not is_unmodified(module) or call_name(head, 2, modules) in trace.shapes:
+        return None
+    return head if len(trace.shapes.get(head, ())) == 3 and trace.has_rows(head) else None
+
+
+@contextmanager
+def _last_position(module: nn.Module) -> Iterator[None]:
+    """Context manager in which a linear layer maps the last position of a sequence alone."""
+    handle = module.register_forward_pre_hook(lambda module, args: (args[0][:, -1:],) if args else None)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def affine_after(snapshot: Snapshot, site: str, output: str) -> str:

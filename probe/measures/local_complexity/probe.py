@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
+from probe.errors import warn_user
 from probe.forward.layers import Layers
 from probe.forward.snapshot import generator
 from probe.geometry.frames import effective_share, fixed_frame
 from probe.layer_probe import random_rows
+from probe.measures.local_complexity.plan import DIRECTIONS, FEW_POINTS, Plan, planned
 from probe.measures.local_complexity.sites import (
     counted_sites,
     traced_rows,
@@ -63,14 +65,18 @@ class LocalComplexityProbe(Probe):
     relative : bool
         Whether the radius is relative to the mean norm of the points.
     n_directions : int, optional
-        Number of directions P. Default: 25, or the dimension of the stem if that is smaller.
+        Number of directions P. Default: 25, or the dimension of the stem if that is smaller. If ``max_rows`` is None, a
+        large model has fewer, so that 16 points of each split are measured.
     n_random : int
-        Number of further points, uniform in the smallest box around the measured points of all splits at the stem: the
-        split ``random``. Their mean estimates the mean over the box.
+        Largest number of further points, uniform in the smallest box around the measured points of all splits at the
+        stem: the split ``random``. Their mean estimates the mean over the box. They share the budget: as many as the
+        other splits have at most.
     variants : sequence of str
         Variants to measure: ``"count"``, ``"distance"`` and ``"density"``.
-    max_rows : int
-        Budget of forward rows per observation over all splits and radii. It determines the number of points.
+    max_rows : int or None
+        Budget of forward rows per observation over all splits and radii. It determines the number of points. Default:
+        4,096, or fewer for a large model, see :meth:`probe.Snapshot.row_budget`. Points and directions then follow from
+        model and data, with 2 points at least; a warning is issued if there are fewer than 4.
     random_state : int
         Seed of the directions and of the choice of points.
 
@@ -79,7 +85,8 @@ class LocalComplexityProbe(Probe):
     series_ : xarray.Dataset
         By (step, split, layer) or, with ``_total``, by (step, split), with standard errors over points ``_se``. The
         ``layer`` is ``"<module>:<activation>"``; the attribute ``n_points`` is the number of points of the smallest
-        split. The attribute ``not_counted`` lists other nonlinear functions by module. A layer that does not receive
+        split, ``n_directions`` that of the directions, and ``max_rows`` the budget.
+        The attribute ``not_counted`` lists other nonlinear functions by module. A layer that does not receive
         one row for each input (an expert, an early exit, flattened tokens) is NaN.
 
         - ``local_complexity``: mean count per point. ``local_complexity_fraction``: share of the
@@ -124,7 +131,7 @@ class LocalComplexityProbe(Probe):
         n_directions: int | None = None,
         n_random: int = 0,
         variants: Sequence[str] = ("count",),
-        max_rows: int = 4096,
+        max_rows: int | None = None,
         random_state: int = 0,
     ) -> None:
         self.layers = layers
@@ -141,15 +148,14 @@ class LocalComplexityProbe(Probe):
         """Send the vertices through the model and count."""
         given = self._given(snapshot)
         stem = snapshot.stem(self.stem)
-        points = self._points(
-            snapshot, stem, len(given) * (2 * len(self._frame(stem_dimension(snapshot, stem))) + self._centre)
-        )
+        plan = self._plan(snapshot, len(given), stem_dimension(snapshot, stem))
+        points = self._points(snapshot, stem, plan.n_points)
         sites = counted_sites(snapshot, stem, self.layers)
         radii = self._radii(given, stem, points)
         if self.n_random:
-            box = uniform_in_box([values for _, values in points.values()], self.n_random, generator(self.random_state))
-            points[RANDOM] = torch.arange(self.n_random) % len(snapshot.data[snapshot.splits[0]]), box
-        frames = {split: self._frame(values[0].numel()) for split, (_, values) in points.items()}
+            box = uniform_in_box([values for _, values in points.values()], plan.n_random, generator(self.random_state))
+            points[RANDOM] = torch.arange(plan.n_random) % len(snapshot.data[snapshot.splits[0]]), box
+        frames = {split: self._frame(values[0].numel(), plan) for split, (_, values) in points.items()}
         with_rows = [site for site in sites if traced_rows(snapshot.trace, site)]
         sweeps = {
             split: self._sweep(snapshot, split, stem, with_rows, points[split], frames[split], radii)
@@ -167,6 +173,7 @@ class LocalComplexityProbe(Probe):
             None if np.ndim(self.radius) == 0 else given,
             uncounted=uncounted_functions(snapshot.trace),
             incomplete=bool(untraced),
+            attrs={"n_directions": plan.n_directions, "max_rows": plan.max_rows},
         )
         repeatable = snapshot.is_deterministic(snapshot.splits[0], with_rows)
         return {
@@ -201,21 +208,43 @@ class LocalComplexityProbe(Probe):
             )
         return radii
 
-    def _frame(self, dimension: int) -> Tensor:
+    def _frame(self, dimension: int, plan: Plan) -> Tensor:
         """Return the directions (P, D). The dimension may differ between splits, for example of sequences."""
-        directions = min(25, dimension) if self.n_directions is None else self.n_directions
+        directions = min(plan.n_directions, dimension) if self.n_directions is None else self.n_directions
         return fixed_frame(directions, dimension, int(self.random_state))
 
-    def _points(self, snapshot: Snapshot, stem: str, each: int) -> dict[str, Points]:
-        """Return the measured points of each split, as many as the budget allows with ``each`` rows per point."""
+    def _plan(self, snapshot: Snapshot, n_radii: int, dimension: int) -> Plan:
+        """Return the numbers of points and directions within the budget."""
+        directions = min(DIRECTIONS, dimension) if self.n_directions is None else self.n_directions
+        plan = planned(
+            snapshot.row_budget(self.max_rows),
+            [len(batch) for batch in snapshot.data.values()],
+            n_radii,
+            directions=len(fixed_frame(directions, dimension, int(self.random_state))),  # raises for wrong numbers
+            n_random=self.n_random,
+            centre=self._centre,
+            fewer_directions=self.n_directions is None and self.max_rows is None,
+        )
+        most = min(len(batch) for batch in snapshot.data.values())
+        if self.max_rows is None:
+            if plan.n_points < min(most, FEW_POINTS) and not len(snapshot.history("local_complexity_units")):
+                warn_user(
+                    f"Expected forward rows for {FEW_POINTS} or more points of each split, got {plan.max_rows} rows, "
+                    f"enough for {plan.n_points}; measure more rows of data, or pass LocalComplexityProbe(max_rows=...)"
+                )
+            plan = plan.at_least(2)
+        if min(most, plan.n_points) < 2 or (self.n_random and plan.n_random < 2):
+            raise ValueError(
+                f"Expected max_rows for 2 or more points of each split, got {plan.max_rows}, enough for "
+                f"{max(0, plan.n_points)}, and {most} rows of data; raise max_rows, or pass more data"
+            )
+        return plan
+
+    def _points(self, snapshot: Snapshot, stem: str, most: int) -> dict[str, Points]:
+        """Return the measured points of each split."""
         found = {}
         for split, data in snapshot.data.items():
-            n = min(len(data), (self.max_rows // each - self.n_random) // len(snapshot.splits))
-            if n < 2:
-                raise ValueError(
-                    f"Expected max_rows for 2 or more points of split {split!r}, got {self.max_rows}, enough for "
-                    f"{max(n, 0)}; raise it"
-                )
+            n = min(len(data), most)
             rows = torch.arange(n) if n == len(data) else random_rows(len(data), n, self.random_state)
             found[split] = rows, stem_values(snapshot, split, stem, rows)
         return found

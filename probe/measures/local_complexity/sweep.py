@@ -79,7 +79,8 @@ def at_vertices(
     offsets = radius * torch.cat([directions[:0] if not centre else 0 * directions[:1], directions, -directions])
     offsets = offsets[:, None]  # (V, 1, ...)
     count = len(offsets)
-    block = max(1, _rows_at_once(snapshot, site, base) // count)
+    size = _BLOCK.get(base.device.type, _BLOCK_ELSEWHERE) * 4 // base.element_size()
+    block = max(1, snapshot.rows_within(size, site, _last(snapshot, sites)) // count)
     # the first vertex of all points of a block, then the second, and so on: reductions over vertices run along memory
     n = len(base)
     whole = points[0][: n - n % block].unflatten(0, (-1, block))  # (blocks, block)
@@ -141,11 +142,10 @@ def _start(
         return names[-1], affine(values), affine(directions) - affine(0 * directions[:1])
 
 
-def _rows_at_once(snapshot: Snapshot, start: str, values: Tensor) -> int:
-    trace = snapshot.trace
-    after = trace.order[trace.order.index(start) :]
-    widest = max(math.prod(trace.shapes[site]) for site in after if trace.is_floating(site)) // TRACE_ROWS
-    return max(1, _BLOCK.get(values.device.type, _BLOCK_ELSEWHERE) // max(1, widest * values.element_size()))
+def _last(snapshot: Snapshot, sites: Sequence[str]) -> str:
+    """Return the site where the pass stops."""
+    visited = {site: place for place, site in enumerate(snapshot.trace.order)}
+    return max(sites, key=lambda site: visited.get(site, len(visited)))
 
 
 def stem_dimension(snapshot: Snapshot, stem: str) -> int:

@@ -54,6 +54,8 @@ class ComplexityTable:
         Description of the functions that are not counted.
     incomplete
         Whether activation functions fired that are not among the layers.
+    attrs
+        Further attributes.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ComplexityTable:
         *,
         uncounted: str = "",
         incomplete: bool = False,
+        attrs: Mapping[str, Any] | None = None,
     ) -> None:
         self.units = torch.tensor(units, dtype=torch.float64)
         self.coords: dict[str, Sequence[Any]] = {"split": list(found), "layer": list(sites)}
@@ -73,7 +76,7 @@ class ComplexityTable:
         self.fired = torch.tensor([[site in values for site in sites] for values in found.values()])
         self.each = [_stacked(values, sites) for values in found.values()]  # (n, layer, radii, statistics)
         self.incomplete = incomplete
-        self.attrs: dict[str, Any] = {"n_points": min(map(len, self.each))}
+        self.attrs: dict[str, Any] = {"n_points": min(map(len, self.each)), **(attrs or {})}
         self.attrs |= {"not_counted": uncounted} if uncounted else {}
 
     def variables(self, variants: Sequence[str], box: str) -> dict[str, Measured]:
