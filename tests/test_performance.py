@@ -53,7 +53,8 @@ def test_one_target_for_a_sequence_is_that_of_the_last_position() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "targets"), [((2, 2), (2, 2)), ((2, 1), (2,)), ((2,), (2, 1)), ((2, 2, 1), (2, 2))]
+    ("outputs", "targets"),
+    [((2, 2), (2, 2)), ((2, 1), (2,)), ((2,), (2, 1)), ((2, 2, 1), (2, 2)), ((2, 4), (2, 2, 2)), ((2, 2, 2), (2, 4))],
 )
 def test_a_regression_is_a_mean_square_without_broadcasting(outputs: tuple[int, ...], targets: tuple[int, ...]) -> None:
     n = int(np.prod(outputs))
@@ -61,6 +62,12 @@ def test_a_regression_is_a_mean_square_without_broadcasting(outputs: tuple[int, 
     expected = np.square(np.arange(n)).reshape(2, -1).mean(1)
     assert found[:, 0].tolist() == expected.tolist()
     assert torch.isnan(found[:, 1]).all()
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([[1.0], [0.0]]), torch.tensor([[1.0 + 0j], [0j]])])
+def test_the_error_of_complex_outputs_is_their_distance(targets: Tensor) -> None:
+    """|3i - 1|^2 = 10 and |2|^2 = 4; the real part of the square is -8."""
+    assert score_rows(torch.tensor([[3j], [2.0 + 0j]]), targets)[:, 0].tolist() == [10, 4]
 
 
 def test_half_precision_is_scored_in_float32_and_float64_is_kept() -> None:
@@ -80,6 +87,10 @@ def test_half_precision_is_scored_in_float32_and_float64_is_kept() -> None:
         (torch.zeros(4, 3, 8, 7), torch.zeros(4, 8, 8).long(), r"got outputs of shape \(4, 3, 8, 7\)"),
         (torch.zeros(4, 8, 8), torch.zeros(4, 8).long(), "ambiguous shape .*score="),
         (torch.zeros(4, 3), torch.zeros(4), "class labels as integers"),
+        (torch.zeros(4, 3, 2), torch.zeros(4, 2, 3), "in the same order"),
+        (torch.zeros(4, 5, 5, 3), torch.zeros(4, 3, 5, 5), "in the same order"),
+        (torch.zeros(4, 3), torch.tensor([0, 1, 2, 3]), "classes from 0 to 2 .* got the target 3"),
+        (torch.zeros(4, 3), torch.tensor([0, 1, -1, 2]), "got the target -1"),
         (
             torch.zeros(4, 1),
             torch.tensor([0, 1, 2, 3]),

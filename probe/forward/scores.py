@@ -4,8 +4,11 @@
 - Targets 0 and 1 with one output for each target: the binary forms of both.
 - Outputs (n, T, K) with targets (n, T): every position whose target is not -100 counts.
 - Outputs (n, T, K) with targets (n,): only the last position counts, or the last one that a mask keeps.
-- Floating-point targets: mean squared error and no accuracy.
+- Floating-point and complex targets: mean squared error (of the absolute value) and no accuracy.
 """
+
+from itertools import accumulate
+from operator import mul
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +29,7 @@ def score_rows(outputs: Tensor, targets: Tensor | None, mask: Tensor | None = No
     ----------
     outputs : Tensor of shape (n, K), (n, T, K), (n, K, T), (n,) or the shape of ``targets``
     targets : Tensor of shape (n,) or (n, T), or None
-        Integers or floating-point numbers.
+        Integers, floating-point or complex numbers.
     mask : bool Tensor of shape (n, T), optional
         The positions that hold a token. It matters for outputs (n, T, K) with targets (n,).
 
@@ -38,7 +41,8 @@ def score_rows(outputs: Tensor, targets: Tensor | None, mask: Tensor | None = No
     Raises
     ------
     ValueError
-        If the shapes do not match or are ambiguous, or binary targets have other values than 0 and 1.
+        If the shapes do not match or are ambiguous, binary targets have other values than 0 and 1, or integers are no
+        classes of the outputs.
 
     See Also
     --------
@@ -56,7 +60,7 @@ def score_rows(outputs: Tensor, targets: Tensor | None, mask: Tensor | None = No
     if targets is None:
         return torch.empty(n, 0)
     outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
-    if targets.is_floating_point():
+    if targets.is_floating_point() or targets.is_complex():
         return _regression(outputs, targets)
     targets = targets.long()
     if targets.ndim == 1 and outputs.ndim == 3:
@@ -96,18 +100,31 @@ def _classes(outputs: Tensor, targets: Tensor) -> Tensor:
             "PerformanceProbe(score=...)"
         )
     counted = targets != IGNORED
+    if (wrong := targets[counted & ((targets < 0) | (targets >= outputs.shape[-1]))]).numel():  # a GPU would abort
+        raise ValueError(
+            f"Expected classes from 0 to {outputs.shape[-1] - 1} for outputs of shape {tuple(outputs.shape)}, or "
+            f"{IGNORED} where there is no target, got the target {wrong[0].item()}; change the targets, or pass "
+            "PerformanceProbe(score=...)"
+        )
     loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
     columns = loss.view(targets.shape), outputs.argmax(-1) == targets, counted
     return torch.stack([column if column.ndim == 1 else column.reshape(n, -1).sum(1) for column in columns], 1)
 
 
 def _regression(outputs: Tensor, targets: Tensor) -> Tensor:
-    if outputs.numel() != targets.numel():
+    if outputs.numel() != targets.numel() or not _one_flattens_the_other(outputs.shape[1:], targets.shape[1:]):
         raise ValueError(
-            f"Expected one output for each floating-point target, got outputs of shape {tuple(outputs.shape)} and "
-            f"targets of shape {tuple(targets.shape)}; change the targets, or pass class labels as integers: "
-            "targets.long()"
+            f"Expected one output for each floating-point target, in the same order, got outputs of shape "
+            f"{tuple(outputs.shape)} and targets of shape {tuple(targets.shape)}; change the targets, or pass class "
+            "labels as integers: targets.long()"
         )
-    error = (outputs.reshape(len(outputs), -1) - targets.reshape(len(outputs), -1).to(outputs.dtype)) ** 2
+    dtype = torch.promote_types(outputs.dtype, targets.dtype) if targets.is_complex() else outputs.dtype
+    error = (outputs.reshape(len(outputs), -1) - targets.reshape(len(outputs), -1).to(dtype)).abs() ** 2
     one = torch.ones_like(error[:, 0])
     return torch.stack([error.mean(1), torch.full_like(one, torch.nan), one], 1)
+
+
+def _one_flattens_the_other(one: torch.Size, other: torch.Size) -> bool:
+    """Return whether two shapes of equal size have the same numbers at the same places, up to flattened axes."""
+    ends, others = (set(accumulate(shape, mul, initial=1)) for shape in (one, other))
+    return ends <= others or others <= ends
