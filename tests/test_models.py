@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import Case, call_model, language, row, trained, tried
+from cases import Case, call_model, language, row, trained, tried, vectors
 from compatibility import MODELS, REFUSED, Refused, refused, refused_row
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from probe import MutualInfoProbe, Snapshot
+from probe import LMNProbe, MutualInfoProbe, PerformanceProbe, Snapshot
+from probe.errors import ProbeWarning
 from probe.forward import read_data, trace
 
 PAGE = (Path(__file__).parent.parent / "docs" / "compatibility.md").read_text()
@@ -130,3 +131,36 @@ def test_positions_without_a_target_are_left_out() -> None:
     again = MutualInfoProbe(reduce="tokens", layers="head").fit(model, (changed, targets)).series_
     assert some["information_y"].notnull().all()
     torch.testing.assert_close(some["information_x"].values, again["information_x"].values)
+
+
+# -- outputs whose shape depends on the batch ------------------------------------------------------------------------
+
+
+class Contrast(nn.Module):
+    """Scores of all pairs in a batch, as CLIP returns them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU()), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.head(self.hidden(x))
+        return z @ z.T
+
+
+@pytest.mark.filterwarnings("ignore:Expected the output of an input not to depend")
+def test_scores_of_pairs_are_measured_in_one_batch_or_refused() -> None:
+    model, (x, _) = Contrast(), vectors()
+    y = torch.arange(len(x))
+    with pytest.warns(ProbeWarning, match=r"in a batch of 3; pass output=, a part of what the model returns"):
+        found = PerformanceProbe().fit(model, (x, y)).series_["all_loss"].item()
+    assert found == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-5)
+    with pytest.raises(ValueError, match=r"one shape .* got \(16,\) and \(8,\); attach with batch_size=24"):
+        PerformanceProbe().attach(model, (x, y), batch_size=16, on_error="raise").observe(0)
+    with pytest.raises(ValueError, match="got 24 numbers with 24 inputs and 23 with 23"):
+        LMNProbe().fit(model, (x, y))
+
+
+def test_a_list_of_mappings_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Could not infer dtype of dict.*; pass tensors, .* or one mapping of tensors"):
+        MutualInfoProbe().fit(Contrast(), ([{"x": row} for row in vectors()[0]], None))

@@ -20,11 +20,13 @@ def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
         return
     for split, batch in snapshot.data.items():
         one, other = torch.tensor([0, 1]), torch.tensor([0, len(batch) - 1, 1])
-        first, again, different = (_outputs(snapshot, split, rows) for rows in (one, one, other))
+        first, different = _outputs(snapshot, split, one), _outputs(snapshot, split, other)
         different = different[[0, 2]] if len(different) == 3 else different[:0]
-        if _agree(snapshot, first, again) and not _agree(snapshot, first, different):
+        if not _agree(snapshot, first, different) and _agree(snapshot, first, _outputs(snapshot, split, one)):
             several = len(list(batch.arguments())) > 1
             advice = "mark an argument that all inputs share: probe.shared(x). Otherwise " if several else ""
+            if first.shape[1:] != different.shape[1:]:
+                advice = "pass output=, a part of what the model returns with its own row for each input. Otherwise "
             yield (
                 f"Expected the output of an input not to depend on the other inputs in its batch, got other outputs of "
                 f"the first 2 inputs of split {split!r} in a batch of 3; {advice}measurements depend on batch_size and "
@@ -68,10 +70,11 @@ def score_warnings(snapshot: Snapshot, probes: Mapping[str, SessionProbe]) -> It
 
 def _are_probabilities(snapshot: Snapshot, split: str) -> bool:
     """Return whether outputs are those of a softmax (they sum to 1), or of the last sigmoid of the model."""
-    rows = torch.arange(min(_SCORED_ROWS, len(snapshot.data[split])))
-    outputs = _outputs(snapshot, split, rows)
-    if outputs.is_complex() or not ((outputs >= 0) & (outputs <= 1)).all():
-        return False
+    for n in (1, _SCORED_ROWS):  # the first row alone shows most logits
+        rows = torch.arange(min(n, len(snapshot.data[split])))
+        outputs = _outputs(snapshot, split, rows)
+        if outputs.is_complex() or not ((outputs >= 0) & (outputs <= 1)).all():
+            return False
     axes = {1, outputs.ndim - 1} if outputs.ndim > 1 else set()
     sums = (outputs.double().sum(axis) for axis in axes if outputs.shape[axis] > 1)
     if any(((total - 1).abs() < 1e-2).all() for total in sums):

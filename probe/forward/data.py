@@ -240,10 +240,10 @@ def _batch(pair: Any, where: str) -> Batch:
         )
     try:
         inputs, targets = _map_leaves(pair[0], _to_tensor), _to_tensor(pair[1])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of mappings
         raise TypeError(
             f"Expected numbers in {where}, got a list or an array that cannot become a tensor ({error}); "
-            "pass tensors, for example torch.stack(rows)"
+            "pass tensors, for example torch.stack(rows), or one mapping of tensors"
         ) from error
     n = _length(inputs)
     _check_rows(inputs, targets, n, where)

@@ -52,4 +52,11 @@ class RowBuffer:
         """Return all rows in the order of the inputs."""
         assert self._tensor is not None
         filled = self._tensor if self._used == self._tensor.shape[0] else self._tensor[: self._used]
+        others = [rows for rows in self._overflow if rows.shape[1:] != filled.shape[1:]]
+        if others:
+            raise ValueError(
+                f"Expected rows of one shape from all batches, got {tuple(filled.shape[1:])} and "
+                f"{tuple(others[0].shape[1:])}; attach with batch_size={self._n_inputs} or more, or with output= or a "
+                "probe with reduce= that return one shape for any batch"
+            )
         return torch.cat([filled, *self._overflow]) if self._overflow else filled

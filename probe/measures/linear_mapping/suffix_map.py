@@ -88,6 +88,12 @@ class SuffixMap:
                 "pass another reduce"
             )
         others = self(values[1:].clone(), torch.arange(n - 1))
+        if others.shape[1:] != outputs.shape[1:]:
+            raise ValueError(
+                f"Expected outputs of one shape for any number of inputs, got {outputs.shape[1]} numbers with {n} "
+                f"inputs and {others.shape[1]} with {n - 1}; attach with output=, a part of what the model returns "
+                "that has its own row for each input, or leave this probe out"
+            )
         around = (others - outputs[1:]).abs().max() > ROUNDING * outputs.abs().max()
         return EndPoints(values, outputs, bool(around))
 
