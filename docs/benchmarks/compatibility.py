@@ -159,16 +159,21 @@ def table(groups: dict[str, list], columns: str, row: Callable[[Any, str], str],
 
 
 def trials() -> str:
-    """Return the numbers of random models and damaged files. They are counted by hand, as the commands say."""
+    """Return the numbers of random models and damaged files, which a person enters after the commands have run."""
+    names = {
+        "random_models": ("random models in random loops", "cd tests; python test_random_models.py 0 1000"),
+        "damaged_files": (
+            "damaged journals, kept values, NetCDF files and checkpoints",
+            "pytest -m slow tests/test_fuzz.py",
+        ),
+    }
     counts = json.loads(TRIALS.read_text())
-    models, files = counts["random_models"], counts["damaged_files"]
-    return (
-        "| trial | number | failures | command |\n|---|---|---|---|\n"
-        f"| random models in random loops | {models['tried']:,} | {models['failed']} | "
-        f"`python tests/test_random_models.py 0 {models['tried']}` |\n"
-        f"| damaged journals, kept values, NetCDF files and checkpoints | {files['tried']:,} | {files['failed']} | "
-        "`pytest -m slow tests/test_fuzz.py` |\n"
-    )
+    rows = [
+        f"| {names[key][0]} | {count['tried']:,} | {count['failed']} | `{names[key][1]}` |"
+        for key, count in counts.items()
+        if count["tried"]
+    ]
+    return "".join(lines(["| trial | number | failures | command |", "|---|---|---|---|", *rows]))
 
 
 def main() -> None:
