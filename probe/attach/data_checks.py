@@ -1,17 +1,22 @@
 """Warnings about data that a model accepts, but that does not mean what it seems to mean."""
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from probe.attach.contract import SessionProbe
 from probe.forward.data import Batch
-from probe.forward.layers import OUTPUT
+from probe.forward.layers import INPUT, OUTPUT
+from probe.forward.outputs import reduce_output
+from probe.forward.passes import Scored, Tap
+from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 
+_REPEATS = 3  # equal passes: outputs with few possible values agree by chance
 _SCORED_ROWS = 32  # enough rows that logits do not all lie between 0 and 1 by chance
+_ORDERED_ROWS = 6  # enough rows that they are rarely sorted already, or are all for one expert
 
 
 def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
@@ -22,7 +27,9 @@ def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
         one, other = torch.tensor([0, 1]), torch.tensor([0, len(batch) - 1, 1])
         first, different = _outputs(snapshot, split, one), _outputs(snapshot, split, other)
         different = different[[0, 2]] if len(different) == 3 else different[:0]
-        if not _agree(snapshot, first, different) and _agree(snapshot, first, _outputs(snapshot, split, one)):
+        if _agree(snapshot, first, different):
+            continue
+        if all(_agree(snapshot, first, _outputs(snapshot, split, one)) for _ in range(_REPEATS)):
             several = len(list(batch.arguments())) > 1
             advice = "mark an argument that all inputs share: probe.shared(x). Otherwise " if several else ""
             if first.shape[1:] != different.shape[1:]:
@@ -32,6 +39,58 @@ def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
                 f"the first 2 inputs of split {split!r} in a batch of 3; {advice}measurements depend on batch_size and "
                 "on the choice of inputs"
             )
+
+
+def order_warnings(snapshot: Snapshot, taps: Iterable[Tap]) -> Iterator[str]:
+    """Yield a warning for each split with layers in which row i does not belong to input i.
+
+    A model may sort its inputs, for example by length or by expert, and put them back in order later.
+    """
+    trace = snapshot.trace
+    named = dict.fromkeys([*(tap.site for tap in taps), *trace.activations])
+    sites = [site for site in named if site not in (INPUT, OUTPUT) and trace.is_floating(site) and trace.has_rows(site)]
+    for split in snapshot.data if sites else ():
+        if disordered := _disordered(snapshot, split, sites):
+            yield (
+                f"Expected row i of a layer to belong to input i alone, got other rows for the same inputs of split "
+                f"{split!r} in another batch at {', '.join(disordered)}; the model sorts or mixes its inputs there, or "
+                "decides by the whole batch, so that numbers of these layers, and linear mapping numbers of earlier "
+                "ones, are wrong. Name other layers (layers=), or let the model treat each input alone"
+            )
+
+
+def _disordered(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[str]:
+    """Return the sites whose rows are not those of their inputs, in the order of the data or backwards.
+
+    Two copies of an input have equal rows in any order.
+    """
+    n = len(snapshot.data[split])
+    rows = torch.linspace(0, n - 1, min(n, _ORDERED_ROWS)).long()
+    copies = [_rows_at(snapshot, split, sites, row.repeat(2)) for row in [*rows, rows[0]]]
+    forwards, backwards = (_rows_at(snapshot, split, sites, order) for order in (rows, rows.flip(0)))
+
+    def is_disordered(site: str) -> bool:
+        if not all(site in found for found in (*copies, forwards, backwards)):
+            return False
+        *each, again = (found[site][:1] for found in copies)
+        if not _agree(snapshot, each[0], again) or len({value.shape for value in each}) > 1:
+            return False  # not a function of the input, or not of one shape
+        rows_of_inputs = torch.cat(each)
+        ordered = _agree(snapshot, rows_of_inputs, forwards[site])
+        return not (ordered and _agree(snapshot, rows_of_inputs.flip(0), backwards[site]))
+
+    return list(filter(is_disordered, sites))
+
+
+def _rows_at(snapshot: Snapshot, split: str, sites: Sequence[str], rows: Tensor) -> dict[str, Tensor]:
+    """Return the rows of sites for some inputs, in one forward pass."""
+
+    def reduce(value: Tensor, targets: Tensor | None, mask: Tensor | None) -> Tensor | None:
+        if value.is_nested or value.shape[:1] != (len(rows),):
+            return None
+        return reduce_output(value, None, mask=mask)
+
+    return snapshot.outputs(split, sites, reduce=Scored(reduce, mask=True), rows=rows)  # type: ignore[arg-type]
 
 
 def _agree(snapshot: Snapshot, one: Tensor, other: Tensor) -> bool:
@@ -70,7 +129,7 @@ def score_warnings(snapshot: Snapshot, probes: Mapping[str, SessionProbe]) -> It
 
 def _are_probabilities(snapshot: Snapshot, split: str) -> bool:
     """Return whether outputs are those of a softmax (they sum to 1), or of the last sigmoid of the model."""
-    for n in (1, _SCORED_ROWS):  # the first row alone shows most logits
+    for n in (TRACE_ROWS, _SCORED_ROWS):  # the first rows show most logits
         rows = torch.arange(min(n, len(snapshot.data[split])))
         outputs = _outputs(snapshot, split, rows)
         if outputs.is_complex() or not ((outputs >= 0) & (outputs <= 1)).all():

@@ -11,7 +11,7 @@ from torch import nn
 from probe.attach.checks import attach_warnings, check_model, check_optimizer, check_requirements, check_training
 from probe.attach.columns import describe_parameter, describe_probe
 from probe.attach.contract import SessionProbe
-from probe.attach.data_checks import batch_warnings, padding_warnings, score_warnings
+from probe.attach.data_checks import batch_warnings, order_warnings, padding_warnings, score_warnings
 from probe.attach.side_effects import written_places
 from probe.attach.targets import align_targets
 from probe.errors import warn_user
@@ -112,7 +112,8 @@ def prepare(
         _try_shared_pass(model, step, batches, trace, taps)
         if context is not None:
             _try_update(context, model, step)
-        notes = [*batch_warnings(snapshot), *score_warnings(snapshot, probes)]
+        notes = list(batch_warnings(snapshot)) or list(order_warnings(snapshot, taps))
+        notes += score_warnings(snapshot, probes)
         few, _ = next(iter(batches.values())).take(torch.arange(TRACE_ROWS), device_of(model))
         written = written_places(state, model, few)
     shapes = [trace.shapes.get(tap.site, ()) for tap in taps if tap.reduce in (None, "last")]
