@@ -35,6 +35,7 @@ _TIMES = {
 # xarray takes these attributes as instructions: to scale, to mask, to convert.
 _INSTRUCTIONS = {
     "_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype", "calendar", "coordinates",
+    "_Encoding",
 }  # fmt: skip
 
 
@@ -44,8 +45,8 @@ def check_name(name: str) -> None:
         raise ValueError(f"Expected a name without a slash, which NetCDF does not allow, got {name!r}; use '_'")
     if name in _TYPES or not _NAME.fullmatch(name):
         raise ValueError(
-            f"Expected a name that NetCDF allows, got {name!r}; use ASCII letters, digits and '_', and no name of a type such "
-            "as 'double'"
+            f"Expected a name that NetCDF allows, got {name!r}; use ASCII letters, digits and '_', and no name of a "
+            "type such as 'double'"
         )
 
 
@@ -177,6 +178,8 @@ class Variable:
 def _check_labels(dim: str, labels: Sequence[Any]) -> None:
     texts = [label for label in labels if isinstance(label, str)]
     numbers = [label for label in labels if isinstance(label, (int, float, np.number)) and not isinstance(label, bool)]
+    if not len(labels):
+        raise ValueError(f"Expected at least one label of {dim!r}, got none, which NetCDF cannot hold; leave it out")
     if len(labels) not in (len(texts), len(numbers)) or len({*labels}) < len(labels) or not all(map(_is_text, texts)):
         raise ValueError(
             f"Expected different labels of {dim!r} that are all text or all numbers, got {list(labels)[:8]!r}; rename "

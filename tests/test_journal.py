@@ -300,7 +300,7 @@ def test_a_folder_that_another_one_replaces_is_left_alone(tmp_path: Path, stands
     before = {file: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()}
     with pytest.warns(ProbeWarning, match="to write step 2"):
         journal.record(2, {"v": NUMBERS[0]})
-    with pytest.raises(OSError, match="got another file" if stands != "a file as folder" else "Not a directory"):
+    with pytest.raises(OSError, match="got another file" if stands != "a file as folder" else "existing folder"):
         journal.close()
     assert {file: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()} == before
     assert journal.dataset()["step"].values.tolist() == [0, 1, 2], "nothing is lost"
@@ -626,3 +626,31 @@ def test_a_link_to_itself_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run.nc").symlink_to(tmp_path / "run.nc")
     with pytest.raises(OSError, match="a link that leads to itself; correct the link"):
         Journal(tmp_path / "run.nc", HEADER)
+
+
+@pytest.mark.parametrize(
+    ("step", "value"),
+    [
+        (2**53 + 1, 1.0),
+        (-(2**60), 1.0),
+        (1.5, 1.0),
+        (float("nan"), 1.0),
+        (3, 1 + 2j),
+        (3, "text"),
+        (3, np.datetime64("NaT")),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(path: Path, step: Any, value: Any) -> None:
+    journal = Journal(path, {"configuration": {}, "provenance": "{}", "order": {}})
+    journal.declare(Variable("v"))
+    journal.record(0, {"v": np.array(1.0)})
+    with pytest.raises(ValueError, match=r"^Expected .*, got .*; "):
+        journal.record(step, {"v": np.asarray(value)})
+    assert load(path)["v"].values.tolist() == [1]
+    journal.close()
+    assert load(path)["v"].values.tolist() == [1]
+
+
+def test_a_dimension_without_labels_is_an_error() -> None:
+    with pytest.raises(ValueError, match="Expected at least one label of 'layer', got none"):
+        Variable("v", ("layer",), {"layer": []})

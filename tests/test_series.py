@@ -303,7 +303,7 @@ def test_attributes_are_stored_in_a_form_that_netcdf_holds(value: Any, stored: A
 
 
 @pytest.mark.parametrize(
-    "name", ["scale_factor", "add_offset", "_FillValue", "missing_value", "calendar", "coordinates"]
+    "name", ["scale_factor", "add_offset", "_FillValue", "missing_value", "calendar", "coordinates", "_Encoding"]
 )
 def test_attributes_that_would_change_numbers_are_errors(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"got {name}=2.0, which xarray reads as an instruction"):

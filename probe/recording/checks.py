@@ -8,6 +8,7 @@ from typing import Any
 
 from probe.errors import warn_user
 from probe.recording.lines import journal_of
+from probe.recording.paths import check_place, check_regular
 from probe.recording.state import state_of
 
 
@@ -20,16 +21,10 @@ def check_path(path: Path | None, mode: str | None) -> None:
             raise ValueError(f"Expected a path for mode={mode!r}, got None; give path=, or no mode")
         return
     journal = journal_of(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"Expected an existing folder {path.parent} for path={os.fspath(path)!r}, got none; make it"
-        )
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"Expected a file as path={os.fspath(path)!r}, got a folder; name a file in it, such as 'run.nc'"
-        )
+    check_place(path)
     if path.is_symlink():
         raise OSError(f"Expected a file as path={os.fspath(path)!r}, got a link that leads to itself; correct the link")
+    check_regular(journal)
     if mode is None and (existing := files_of(path)):
         raise FileExistsError(
             f"Expected a path without a file, got {existing[0]}, which exists already; attach(..., mode='resume') "

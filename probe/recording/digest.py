@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path
 
+from probe.recording.paths import check_regular, user_path
+
 _END = re.compile(rb"\nprobe digest ([0-9a-f]{32})\n\Z")
 DIGEST_BYTES = 47  # that the expression matches
 
@@ -75,7 +77,9 @@ def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, bool]:
     ...     print(error)
     Expected the content that was written to weights.bin, got another one by its digest; restore the file from a copy
     """
-    data = Path(path).read_bytes()
+    file = user_path(path)
+    check_regular(file)
+    data = file.read_bytes()
     found = _END.search(data, max(0, len(data) - DIGEST_BYTES))
     if found is None:
         return data, False

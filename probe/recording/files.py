@@ -14,6 +14,7 @@ from scipy.io import netcdf_file
 
 from probe.recording.digest import DIGEST_BYTES, add_digest, read_checked
 from probe.recording.lines import journal_of
+from probe.recording.paths import check_place, user_path
 from probe.series import MAX_STEP, check_name, storable_attrs
 
 # A dimension that no variable uses says that a digest follows. Where both the numbers and the digest are lost, such as
@@ -65,7 +66,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> Path("verdict.txt").read_text()
     'two phases'
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(user_path(path)))
+    check_place(path)
     process = os.getpid()
     temporary = path.with_name(f"{path.name}.{process}.{threading.get_ident()}.tmp")
     try:
@@ -169,7 +171,7 @@ def write_netcdf(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
     >>> read_netcdf(path)["step"].dtype
     dtype('int64')
     """
-    path = Path(path)
+    path = user_path(path)
     stored = _storable(dataset)
     with atomic_write(path) as temporary:
         stored.to_netcdf(temporary, engine="scipy")
@@ -181,8 +183,7 @@ def write_netcdf(dataset: xr.Dataset, path: str | os.PathLike[str]) -> Path:
 
 def _storable(dataset: xr.Dataset) -> xr.Dataset:
     """Return the series with types, units and attributes that NetCDF 3 holds and that xarray reads back unchanged."""
-    stored = dataset.copy()
-    stored.attrs = storable_attrs(dataset.attrs)
+    variables = {}
     for name, array in dataset.variables.items():
         check_name(str(name))
         attrs = storable_attrs(array.attrs)
@@ -190,7 +191,9 @@ def _storable(dataset: xr.Dataset) -> xr.Dataset:
             array.astype(np.float64) if array.dtype in (np.int64, np.uint64, np.uint32) else array.copy(deep=False)
         )
         variable.attrs = attrs
-        stored[name] = variable
+        variables[name] = variable
+    coords = {name: variables.pop(name) for name in dataset.coords}
+    stored = xr.Dataset(variables, coords, storable_attrs(dataset.attrs))  # one by one takes the square of the time
     return stored.drop_encoding()  # such as packing into 16 bits in the file that it came from
 
 

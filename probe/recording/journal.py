@@ -22,6 +22,7 @@ from probe.recording.checks import check_configuration, check_path
 from probe.recording.files import write_netcdf
 from probe.recording.journal_file import JournalFile
 from probe.recording.lines import encode, encode_line
+from probe.recording.paths import user_path
 from probe.recording.reading import apply_resume
 from probe.recording.records import Records
 from probe.recording.state import State, state_of
@@ -91,7 +92,7 @@ class Journal:
         step: int | None = None,
     ) -> None:
         # The process may change folders, and a link may lead elsewhere later.
-        self.path = None if path is None else Path(os.path.realpath(Path(path).expanduser()))
+        self.path = None if path is None else Path(os.path.realpath(user_path(path)))
         self.records = Records()
         self.header = dict(header)
         self._state = State(None if self.path is None else state_of(self.path))

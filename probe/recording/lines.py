@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from probe.errors import warn_user
+from probe.recording.paths import user_path
 
 _PREFIX = re.compile(rb'\{"crc": "([0-9a-f]{8})", ')
 
@@ -41,7 +42,8 @@ def journal_of(path: str | os.PathLike[str]) -> Path:
     >>> journal_of("run.nc").name
     'run.nc.journal'
     """
-    return Path(f"{os.path.realpath(path) if os.path.islink(path) else os.fspath(path)}.journal")
+    file = user_path(path)
+    return Path(f"{os.path.realpath(file) if file.is_symlink() else file}.journal")
 
 
 class Line(NamedTuple):

@@ -11,6 +11,7 @@ import xarray as xr
 
 from probe.recording.files import read_netcdf
 from probe.recording.lines import damaged, decode, decoded_lines, journal_of
+from probe.recording.paths import check_regular, user_path
 from probe.recording.provenance import resumed_provenance
 from probe.recording.records import Records
 from probe.series import MAX_STEP, Variable
@@ -68,13 +69,12 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     >>> load("curves.nc")["train_loss"].values.tolist()
     [2.0, 1.0]
     """
+    path = user_path(path)
     journal = journal_of(path)
     if journal.exists():
         return _dataset(journal)
-    if not Path(path).exists():
-        raise FileNotFoundError(
-            f"Expected a series at {os.fspath(path)} or a journal {journal}, got neither; check the path"
-        )
+    if not path.exists():
+        raise FileNotFoundError(f"Expected a series at {path} or a journal {journal}, got neither; check the path")
     return read_netcdf(path)
 
 
@@ -107,6 +107,7 @@ class Recording(NamedTuple):
 
 def read_journal(journal: Path) -> Recording:
     """Return the content of a journal."""
+    check_regular(journal)
     header: dict[str, Any] | None = None
     records = Records()
     end = checksum = 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from probe.series import SCHEMA, Variable
+from probe.series import MAX_STEP, SCHEMA, Variable
 
 
 class Records:
@@ -35,6 +35,10 @@ class Records:
 
     def put(self, step: int, values: Mapping[str, np.ndarray], kept: Mapping[str, int] = MappingProxyType({})) -> None:
         """Record one step and the checksums of its kept values. Replace an earlier record of this step."""
+        if not (step % 1 == 0 and abs(step) <= MAX_STEP):
+            raise ValueError(
+                f"Expected a whole number of at most 2**53 as step, got {step}; pass the number of updates"
+            )
         self._check(values)
         for steps in self._kept.values():
             steps.pop(int(step), None)
@@ -60,6 +64,8 @@ class Records:
                     f"Expected {name!r} of the declared shape {shape}, got {np.shape(value)}; return the same labels "
                     "at each step"
                 )
+            if np.asarray(value).dtype.kind not in "biuf":
+                raise ValueError(f"Expected real numbers as {name!r}, got {np.asarray(value).dtype}; convert them")
 
     def column(self, name: str) -> np.ndarray:
         """Return the values of one variable by step, (observations, ...); empty if there is no such variable."""
