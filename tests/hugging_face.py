@@ -33,6 +33,12 @@ def gpt2() -> tuple[nn.Module, Data]:
     return made("GPT2LMHeadModel", "GPT2Config", vocab_size=11, **sizes, **IDS), text()
 
 
+def gpt2_checkpointed() -> tuple[nn.Module, Data]:
+    model, data = gpt2()
+    model.gradient_checkpointing_enable()
+    return model, data
+
+
 def gpt2_moved() -> tuple[nn.Module, Data]:
     return gpt2()[0], language()[1]
 
@@ -112,6 +118,7 @@ def case(name: str, make: Callable[[], tuple[nn.Module, Data]], **options: Any) 
 
 HUGGING_FACE = [
     case("GPT-2, `targets_shift=1`", gpt2, targets_shift=1),
+    case("GPT-2, gradient checkpointing", gpt2_checkpointed, targets_shift=1),
     case("GPT-2, targets moved by the caller", gpt2_moved),
     case("Llama, `targets_shift=1`", causal("Llama", num_key_value_heads=2), targets_shift=1),
     case("Llama, `output_hidden_states=True`", causal("Llama", output_hidden_states=True), targets_shift=1),

@@ -290,6 +290,23 @@ def test_layers_of_a_model_that_differentiates_equal_those_of_hooks() -> None:
         LMNProbe().fit(model, (X, None))
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_hook_that_asks_for_gradients_of_a_layer_is_no_derivative(layer: int) -> None:
+    """As libraries do for checkpoints of the activations: the layers before may be frozen."""
+    plain, hooked = net(), net()
+    hooked[layer].register_forward_hook(lambda module, args, output: output.requires_grad_())
+    for probe in (LocalComplexityProbe(stem="0", layers="1"), LocalComplexityProbe(), LMNProbe(layers=["0", "1"])):
+        found, expected = probe.fit(hooked, DATA).series_, probe.fit(plain, DATA).series_
+        assert found.drop_vars("seconds").equals(expected.drop_vars("seconds"))
+    edited = {"0": lambda output, positions: 2 * output}
+    one, other = (
+        Snapshot(model, 0, read_data(DATA), trace(model, X[:2])).outputs("all", ["2"], edit=edited)["2"]
+        for model in (plain, hooked)
+    )
+    assert torch.equal(one, other)
+    assert not other.requires_grad
+
+
 def test_a_model_that_fails_with_gradients_too_is_an_error_of_its_own() -> None:
     class Constant(Force):
         def force(self, x: Tensor) -> Tensor:

@@ -261,6 +261,8 @@ class Pass:
     def _process(self, site: str, tensor: Tensor) -> Tensor:
         if not tensor.requires_grad:
             return self._collect(site, tensor)
+        if site in self.edits and not torch.is_grad_enabled() and tensor.is_leaf:
+            return self._collect(site, tensor.detach()).detach().requires_grad_()  # a hook has set it, for checkpoints
         if site in self.edits:
             raise ValueError(
                 f"Expected forward passes in which the value of {site!r} can be replaced, got a model that computes "
