@@ -11,7 +11,7 @@ import xarray as xr
 from helpers import built, seeded
 from torch import Tensor, nn
 
-from probe import OUTPUT, ActivationsProbe, LocalComplexityProbe, MutualInfoProbe, Snapshot
+from probe import OUTPUT, ActivationsProbe, LMNProbe, LocalComplexityProbe, MutualInfoProbe, Snapshot
 from probe.errors import ProbeWarning
 from probe.forward import read_data, trace
 
@@ -457,6 +457,27 @@ def test_layers_inside_vmap_are_measured_and_edited() -> None:
         )
         for site in sites:
             torch.testing.assert_close(found[site], expected[site])
+
+
+@pytest.mark.parametrize("n", [2, 6, 8, 12])  # 8 and 6 are also the numbers of units
+@pytest.mark.parametrize("name", ["vmap", "last axis", "nested", "one row"])
+def test_rows_inside_vmap_are_those_of_the_inputs_whatever_their_number(name: str, n: int) -> None:
+    x, sites = points(12, 5), ["net.1", ":gelu->"]
+    plain, model = built(lambda: Mapped(lambda f: f)).double(), built(lambda: Mapped(MAPPINGS[name])).double()
+    found, expected = (
+        Snapshot(each, 0, read_data((x[:n], None)), trace(each, x[:2])).outputs("all", sites, reduce="none")
+        for each in (model, plain)
+    )
+    for site in sites:
+        torch.testing.assert_close(found[site].reshape(expected[site].shape), expected[site])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", ["gradient", "backward jacobian", "directional derivative"])
+def test_layers_inside_a_derivative_are_not_edited(name: str) -> None:
+    model = built(lambda: Mapped(MAPPINGS[name])).double()
+    with pytest.raises(ValueError, match="a model that computes derivatives in its forward pass"):
+        LMNProbe(layers="net.1").fit(model, (points(12, 5), None))
 
 
 class Ensemble(nn.Module):

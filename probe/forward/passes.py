@@ -19,7 +19,7 @@ from probe.forward.isolation import gradient_mode, torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
 from probe.forward.outputs import Reduce, Select, reduce_output, replace_tensor, tensor_of
 from probe.forward.row_buffer import RowBuffer
-from probe.forward.transforms import is_transformed, look_through
+from probe.forward.transforms import is_differentiated, is_transformed, look_through
 
 # edit(value, positions) -> new value of a site; positions are the indices of its rows among the requested rows.
 Edit = Callable[[Tensor, Tensor], Tensor]
@@ -244,6 +244,8 @@ class Pass:
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         """Process the value of a site, and return the value that replaces it."""
         if self._is_hooked(site) and is_transformed(tensor):
+            if site in self.edits and is_differentiated(tensor):
+                raise _differentiates(site)
             return look_through(tensor, len(self._block), lambda value: self._visit(site, value))
         if site in self.edits or site in self.taps_by_site:
             self._in_callback = True
@@ -264,11 +266,7 @@ class Pass:
         if site in self.edits and not torch.is_grad_enabled() and tensor.is_leaf:
             return self._collect(site, tensor.detach()).detach().requires_grad_()  # a hook has set it, for checkpoints
         if site in self.edits:
-            raise ValueError(
-                f"Expected forward passes in which the value of {site!r} can be replaced, got a model that computes "
-                "derivatives in its forward pass, which would be those of another function; leave out this probe, or "
-                f"choose {INPUT!r}"
-            )
+            raise _differentiates(site)
         with torch.no_grad():
             return self._collect(site, tensor)
 
@@ -304,3 +302,11 @@ class Pass:
             f"Expected one row for each of {n} inputs from layer {tap.site!r}, got shape {tuple(tensor.shape)}; pass a "
             "callable reduce= that returns such rows (lambda z: z[-1] for (T, n, d)), or select other layers"
         )
+
+
+def _differentiates(site: str) -> ValueError:
+    return ValueError(
+        f"Expected forward passes in which the value of {site!r} can be replaced, got a model that computes "
+        "derivatives in its forward pass, which would be those of another function; leave out this probe, or choose "
+        f"{INPUT!r}"
+    )

@@ -1,12 +1,13 @@
 """Values inside ``torch.vmap`` and other transforms of ``torch.func``, whose tensors must not leave the transform."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Look = Callable[[Tensor], Tensor]
+_functorch: Any = torch._C._functorch
 
 
 def is_transformed(tensor: Tensor) -> bool:
@@ -18,10 +19,29 @@ def is_transformed(tensor: Tensor) -> bool:
     return False
 
 
+def is_differentiated(tensor: Tensor) -> bool:
+    """Return whether a transform of ``torch.func`` computes derivatives with respect to a tensor (grad, vjp, jvp)."""
+    return any(map(_functorch.is_gradtrackingtensor, _levels(tensor)))
+
+
+def _levels(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield a tensor of a transform, and those inside it that belong to the transforms around this one."""
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        yield tensor
+        tensor = _functorch.get_unwrapped(tensor)
+
+
+def _is_mapped(tensor: Tensor, n: int) -> bool:
+    """Return whether some map around a value has ``n`` inputs."""
+    maps = filter(_functorch.is_batchedtensor, _levels(tensor))
+    return any(_functorch.get_unwrapped(one).shape[_functorch.maybe_get_bdim(one)] == n for one in maps)
+
+
 def look_through(tensor: Tensor, n: int, look: Look) -> Tensor:
     """Call a function on the whole tensor behind one of a transform, and return the value that replaces it.
 
-    The mapped axis comes first. If ``tensor`` itself has ``n`` rows (an ensemble on the same inputs), it comes second.
+    The mapped axis comes first. If ``tensor`` itself has ``n`` rows (an ensemble on the same inputs), it comes second,
+    unless a map further out has ``n`` inputs, so that the axis of ``tensor`` has this length by chance.
     """
     unchanged: list[bool] = []
 
@@ -56,5 +76,5 @@ class _Look(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, n: int, look: Look) -> tuple[Tensor, int]:
         x = x.movedim(in_dims[0], 0)
-        axis = 1 if x.shape[0] != n and x.shape[1:2] == (n,) else 0
+        axis = 1 if x.shape[0] != n and x.shape[1:2] == (n,) and not _is_mapped(x, n) else 0
         return _Look.apply(x.movedim(0, axis), n, look), axis
