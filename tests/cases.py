@@ -559,7 +559,7 @@ def tried(case: Case) -> Outcome:
         str(warning.message) for warning in caught if issubclass(warning.category, (ProbeWarning, RuntimeWarning))
     ]
     texts = map(shortened, [*refused.values(), *messages])
-    remarks = {re.sub(r"\d+", "", text): text for text in texts}  # one of those that differ in numbers only
+    remarks = {re.sub(r"\d+|split `\w+`", "", text): text for text in texts}  # one for all splits
     return Outcome(words, list(remarks.values()), state, found)
 
 

@@ -106,6 +106,7 @@ class Half(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*quant")
+@pytest.mark.filterwarnings("ignore:Expected row i of a layer")  # the scale is that of the batch
 def test_quantised_layers_are_default_layers() -> None:
     model = built(Half)
     assert default_layers(model) == ["first", "second"]
