@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from probe.stats.validation import as_numbers, as_vectors, check_bounds, check_level
+
 
 @dataclass(frozen=True)
 class MedianStep:
@@ -100,9 +102,10 @@ def median_step(
     >>> print(f"{found.step:.0f} [{found.lower:.0f}, {found.upper:.0f}], coverage {found.coverage:.2f}")
     592 [100, inf], coverage 0.97
     """
-    if not 0 < level < 1:
-        raise ValueError(f"Expected level between 0 and 1, got {level}; pass a coverage such as 0.9")
+    check_level(level)
     status = np.asarray(status)
+    if status.ndim != 1:
+        raise ValueError(f"Expected status of shape (run,), got shape {status.shape}; pass one status for each run")
     point = log_bounds(step, step, step, status, first_step, last_step)
     if not len(status):
         return MedianStep("undefined", *6 * (np.nan,), 0, 0, "no runs")
@@ -178,13 +181,11 @@ def log_bounds(
     status = np.asarray(status)
     known = ("found", "absent", "left_censored", "right_censored", "undefined", "undecided")
     if not np.isin(status, known).all():
-        unknown = sorted(set(status.ravel().tolist()) - set(known))
+        unknown = sorted({*map(str, status.ravel().tolist())} - {*known})
         raise ValueError(f"Expected statuses among {known}, got {unknown}; pass the status of a Marker")
     found = status == "found"
-    t, a, b, first, last = (
-        np.broadcast_to(np.asarray(array, dtype=float), status.shape)
-        for array in (step, lower, upper, first_step, last_step)
-    )
+    numbers = {"step": step, "lower": lower, "upper": upper, "first_step": first_step, "last_step": last_step}
+    t, a, b, first, last = (_of_shape(name, array, status.shape) for name, array in numbers.items())
     if not (t[found] >= 0).all():
         raise ValueError(
             f"Expected a step >= 0 for every found marker, got {t[found]}; pass NaN only for other statuses"
@@ -193,6 +194,17 @@ def log_bounds(
     low = np.where(found, np.where(np.isnan(a), t, a), np.where(late, last, 0.0))
     high = np.where(found, np.where(np.isnan(b), t, b), np.where(status == "left_censored", first, np.inf))
     return np.log10(low + 1), np.log10(high + 1)
+
+
+def _of_shape(name: str, values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Return one number for each status, from an array or a number."""
+    found = as_numbers(name, values)
+    try:
+        return np.broadcast_to(found, shape)
+    except ValueError:
+        raise ValueError(
+            f"Expected {name} of shape {shape}, one number for each status, got {found.shape}; pass one per run"
+        ) from None
 
 
 def order_interval(low: ArrayLike, high: ArrayLike, level: float) -> tuple[float, float, float]:
@@ -220,6 +232,9 @@ def order_interval(low: ArrayLike, high: ArrayLike, level: float) -> tuple[float
     >>> print(lower, upper, round(coverage, 2))
     2.0 7.0 0.93
     """
+    low, high = as_vectors(low=low, high=high)
+    check_level(level)
+    check_bounds(low, high)
     low, high = np.sort(low), np.sort(high)
     below = stats.binom.cdf(np.arange((len(low) + 1) // 2), len(low), 0.5)  # P(fewer than j = 1, 2, .. below)
     j = int((below <= (1 - level) / 2 + 1e-12).sum())

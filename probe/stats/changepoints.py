@@ -17,6 +17,7 @@ from probe.errors import warn_user
 from probe.stats.noise import difference_noise, resolution_floor, variance_inflation
 from probe.stats.partitioning import fixed_partition, optimal_partition
 from probe.stats.segmented import segmented_fit
+from probe.stats.validation import as_vectors
 
 _MIN_FOR_NOISE = 8  # observations
 _MAX_CONTINUOUS = 3  # pieces that meet
@@ -226,9 +227,7 @@ def _segment(
 
 def check_xy(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y, both float64 of shape (n,), without the observations whose y is NaN."""
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"Expected x and y of one shape (n,), got {x.shape} and {y.shape}; pass one curve")
+    x, y = as_vectors(x=x, y=y)
     if not np.isfinite(x).all() or (np.diff(x) <= 0).any():
         raise ValueError("Expected finite, strictly increasing x, got unsorted, repeated or non-finite x; sort by x")
     if np.isinf(y).any():

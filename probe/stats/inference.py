@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from probe.stats.censored import median_bounds, order_interval
+from probe.stats.validation import as_vectors, check_bounds, check_count, check_level
 
 PER_DECADE = 24  # observations per decade after averaging: twice as many as the default schedule records
 LEAST_RUNS = 3  # for an interval: with 2 runs the t distribution has one degree of freedom
@@ -90,7 +91,7 @@ def tau_b(x: ArrayLike, y: ArrayLike) -> float:
     >>> print(round(tau_b([1, 2, 3, 4, 5], [1, 3, 2, 4, 5]), 2))
     0.8
     """
-    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    a, b = as_vectors(x=x, y=y)
     if len(a) < _LEAST_PAIRS or np.ptp(a) == 0 or np.ptp(b) == 0:
         return np.nan
     return float(stats.kendalltau(a, b).statistic)
@@ -118,7 +119,12 @@ def thinned(steps: ArrayLike, values: ArrayLike, per_decade: int = PER_DECADE) -
     >>> print(steps, values)
     [  0.   1.  98. 100.] [5.  4.  3.  1.5]
     """
-    s, v = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    s, v = as_vectors(steps=steps, values=values)
+    check_count("per_decade", per_decade, 1)
+    if not ((s >= 0).all() and np.isfinite(s).all() and (np.diff(s) >= 0).all()):
+        raise ValueError(
+            "Expected finite, increasing steps of at least 0, got other ones; sort the observations by step"
+        )
     _, place = np.unique(np.floor(np.log10(s + 1) * per_decade), return_inverse=True)
     last = np.flatnonzero(np.diff(place, append=-1))
     return s[last], np.bincount(place, weights=v) / np.bincount(place)
@@ -176,7 +182,8 @@ def mean_interval(values: ArrayLike, level: float) -> Estimate:
     >>> print(f"{found.value:.2f} [{found.lower:.2f}, {found.upper:.2f}]")
     2.33 [-0.24, 4.91]
     """
-    known = np.asarray(values, dtype=float)
+    (known,) = as_vectors(values=values)
+    check_level(level)
     known = known[np.isfinite(known)]
     n = len(known)
     if n == 0:
@@ -216,7 +223,9 @@ def median_interval(low: ArrayLike, high: ArrayLike, level: float) -> Estimate:
     >>> print(*median_interval(low, high, level=0.9))
     4.5 2.0 7.0 8
     """
-    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    low, high = as_vectors(low=low, high=high)
+    check_level(level)
+    check_bounds(low, high)
     if len(low) == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
     least, most = median_bounds(low, high)
@@ -253,7 +262,8 @@ def separation(runs: ArrayLike, controls: ArrayLike, *, level: float = 0.95) -> 
     >>> print(found.auc, round(found.p_value, 3))  # 2 of the 15 assignments are as extreme
     1.0 0.133
     """
-    a, b = (np.asarray(values, dtype=float) for values in (runs, controls))
+    (a,), (b,) = as_vectors(runs=runs), as_vectors(controls=controls)
+    check_level(level)
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     m, n = len(a), len(b)
     if not m or not n:
@@ -294,6 +304,8 @@ def least_p_value(m: int, n: int) -> float:
     >>> print([round(least_p_value(n, n), 3) for n in (1, 2, 3, 4)])
     [1.0, 0.333, 0.1, 0.029]
     """
+    check_count("m", m, 0)
+    check_count("n", n, 0)
     return min(1.0, 2 / comb(m + n, m)) if m and n else 1.0
 
 
@@ -335,7 +347,7 @@ def leave_one_out(clock: ArrayLike, truth: ArrayLike) -> np.ndarray:
     Returns
     -------
     array of shape (run,)
-        Absolute errors, in decades.
+        Absolute errors, in decades; NaN with one run.
 
     Examples
     --------
@@ -343,6 +355,9 @@ def leave_one_out(clock: ArrayLike, truth: ArrayLike) -> np.ndarray:
     >>> print(leave_one_out([2.0, 2.5, 3.0], [3.0, 3.5, 4.3]).round(2))
     [0.15 0.15 0.3 ]
     """
-    distance = np.asarray(truth, dtype=float) - np.asarray(clock, dtype=float)
+    predictor, event = as_vectors(clock=clock, truth=truth)
+    if len(event) < 2:
+        return np.full(len(event), np.nan)
+    distance = event - predictor
     others = (distance.sum() - distance) / (len(distance) - 1)
     return np.asarray(np.abs(distance - others))

@@ -6,6 +6,8 @@ Sources: Frisén (1986) for unimodal regression, Stout (2008) for all modes by p
 import numpy as np
 from numpy.typing import ArrayLike
 
+from probe.stats.validation import as_vectors
+
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]  # rss, mode, top, as unimodal_splits returns them
 
 
@@ -35,8 +37,7 @@ def prefix_isotonic(values: ArrayLike, weights: ArrayLike | None = None) -> tupl
     >>> print(rss, last)
     [0.  0.  0.5 0.5] [1.  3.  2.5 5. ]
     """
-    values = np.asarray(values, dtype=float)
-    weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+    values, weights = _weighted(values, weights)
     rss, last = np.empty(len(values)), np.empty(len(values))
     blocks: list[tuple[float, float, float, float]] = []  # weight, mean, squares inside, squares up to here
     for j, (mean, size) in enumerate(zip(values.tolist(), weights.tolist(), strict=True)):
@@ -80,8 +81,7 @@ def unimodal_splits(values: ArrayLike, weights: ArrayLike | None = None) -> tupl
     >>> print(rss.argmin(), mode[rss.argmin()], top[rss.argmin()])
     1 2 4.0
     """
-    values = np.asarray(values, dtype=float)
-    weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+    values, weights = _weighted(values, weights)
     rise, left = prefix_isotonic(values, weights)
     fall, right = prefix_isotonic(values[::-1], weights[::-1])
     right = np.append(right[-2::-1], -np.inf)
@@ -107,5 +107,17 @@ def unimodal_minimum(values: np.ndarray) -> int:
     >>> unimodal_minimum(np.array([5.0, 3.0, 1.0, 2.0, 6.0]))
     2
     """
+    (values,) = as_vectors(values=values)
+    if not len(values):
+        raise ValueError("Expected at least one value, got none; pass a curve")
     rss, mode, _ = unimodal_splits(-values)
     return int(mode[np.argmin(rss)])
+
+
+def _weighted(values: ArrayLike, weights: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return finite values and positive weights, (n,) each."""
+    (found,) = as_vectors(values=values)
+    found, factors = as_vectors(values=found, weights=np.ones(len(found)) if weights is None else weights)
+    if not (np.isfinite(found).all() and (factors > 0).all() and np.isfinite(factors).all()):
+        raise ValueError("Expected finite values and positive, finite weights, got other ones; drop these observations")
+    return found, factors

@@ -28,6 +28,8 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d, median_filter
 from scipy.signal import lfilter
 
+from probe.stats.validation import as_curves, as_vectors, check_count, check_number
+
 # Relative rounding error of a curve that was stored as float32 (24 bits of mantissa).
 FLOAT32_RESOLUTION = 2.0**-24
 # Median absolute value of a standard normal variable: the 75 % quantile of the normal distribution.
@@ -109,6 +111,7 @@ def noise_model(values: np.ndarray) -> Noise:
     >>> print(noise.phi[0] < 0.3)
     True
     """
+    values = as_curves(values)
     n = values.shape[1]
     length = min(max(n // 4, 16), max(n // 2, 10), 32, n)
     starts = np.unique(np.append(np.arange(0, n - length + 1, max(1, length // 4)), n - length))
@@ -208,7 +211,13 @@ def local_sd(
     >>> print(f"{local_sd(curve, window=101)[200]:.1f}")
     0.1
     """
-    values = np.asarray(values, dtype=float)
+    (values,) = as_vectors(values=values)
+    check_count("window", window, 1)
+    check_count("lag", lag, 1)
+    if len(values) <= 2 * lag:
+        raise ValueError(
+            f"Expected more than {2 * lag} observations for lag {lag}, got {len(values)}; pass a longer curve"
+        )
     padded = np.pad(values, lag, mode="reflect") if ends == "mirror" else values
     second = np.abs(padded[2 * lag :] - 2 * padded[lag:-lag] + padded[: -2 * lag]) / NORMAL_MAD / 6**0.5
     sd = median_filter(second, size=window, mode="reflect" if ends == "mirror" else "nearest")
@@ -253,7 +262,9 @@ def difference_noise(x: ArrayLike, y: ArrayLike) -> tuple[float, float]:
     >>> print(f"{sd:.1f} {phi:.1f}")
     0.1 0.0
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = as_vectors(x=x, y=y)
+    if len(x) < 3 or not (np.diff(x) > 0).all():
+        raise ValueError(f"Expected at least 3 observations with increasing x, got {len(x)}; sort them by x")
     lags = np.arange(1, min(8, max(4, len(x) // 20), (len(x) - 1) // 2) + 1)  # long lags contain more breaks
     weight = [(x[m:-m] - x[: -2 * m]) / (x[2 * m :] - x[: -2 * m]) for m in lags]
     above = [y[m:-m] - (1 - b) * y[: -2 * m] - b * y[2 * m :] for m, b in zip(lags, weight, strict=True)]
@@ -288,6 +299,7 @@ def variance_inflation(phi: float) -> float:
     >>> variance_inflation(0.5)
     3.0
     """
+    check_number("phi", phi, -1, 1, "a correlation below 1")
     return (1 + phi) / (1 - phi)
 
 
@@ -316,6 +328,12 @@ def simulate_ar1(generator: np.random.Generator, shape: tuple[int, int], phi: fl
     >>> print(f"{curves.std():.1f} {np.corrcoef(curves[:, 1:].ravel(), curves[:, :-1].ravel())[0, 1]:.1f}")
     1.0 0.5
     """
+    if not isinstance(generator, np.random.Generator):
+        raise TypeError(f"Expected a numpy.random.Generator, got {type(generator).__name__}; pass default_rng(0)")
+    if not np.array_equal(phi, 1):
+        check_number("phi", phi, -1, 1, "a correlation from 0 to 1")
+    if np.shape(shape) != (2,):
+        raise ValueError(f"Expected shape (curves, n), got {shape!r}; pass two integers")
     noise = generator.standard_normal(shape)
     if phi < 1:
         noise[:, 1:] *= np.sqrt(1 - phi**2)  # the first observation has the stationary variance

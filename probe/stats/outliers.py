@@ -4,6 +4,7 @@ import numpy as np
 from scipy.ndimage import grey_opening
 
 from probe.stats.noise import local_sd
+from probe.stats.validation import as_vectors, check_count
 
 _MIN_SD = 6  # a spike exceeds its surroundings by more standard deviations; no observation of white noise does
 _MIN_FLANK_RATIO = 2  # and by more than this multiple of what an opening of double the width removes besides
@@ -41,6 +42,8 @@ def spikes(values: np.ndarray, *, width: int = 3) -> tuple[np.ndarray, np.ndarra
     >>> print(np.flatnonzero(inside), np.flatnonzero(tail))
     [30] [59]
     """
+    (values,) = as_vectors(values=values)
+    check_count("width", width, 0)
     n = len(values)
     if n < 2 * (width + 1) or not width:
         return np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from probe.stats.validation import as_vectors, check_level
+
 LEAST_RUNS = 3
 
 
@@ -69,7 +71,8 @@ def orthogonal_line(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Line:
     >>> print(f"{line.slope:.1f} {line.intercept:.1f}")
     2.0 1.0
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = as_vectors(x=x, y=y)
+    check_level(level)
     n = len(x)
     if n < LEAST_RUNS or np.ptp(x) == 0:
         return Line(*5 * (np.nan,))
@@ -108,7 +111,8 @@ def concordance(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Concordanc
     >>> print(round(concordance([1, 2, 3, 4], [2, 3, 4, 5]).value, 2))  # correlation 1, but shifted
     0.71
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y = as_vectors(x=x, y=y)
+    check_level(level)
     n = len(x)
     if n < LEAST_RUNS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Concordance(*3 * (np.nan,))

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from probe.stats.validation import as_vectors, check_count
+
 # Most candidates for the knots, see _candidates: the memory for pairs of knots is 8 MB per array.
 MAX_KNOTS = 1000
 # A hinge counts as collinear with the line if its orthogonal part has less than this share of its sum of squares. Sums
@@ -76,6 +78,11 @@ def segmented_fit(
     >>> int(fit.knots[fit.rss1.argmin()])
     8
     """
+    x, y = as_vectors(x=x, y=y)
+    check_count("min_size", min_size, 1)
+    check_count("max_knots", max_knots, 2)
+    if len(x) < 2 or not (np.diff(x) > 0).all():
+        raise ValueError(f"Expected at least 2 observations with increasing x, got {len(x)}; sort them by x")
     width = np.ptp(x)
     u = (x - x.mean()) / width
     knots = _candidates(u, min_size, max_knots)
