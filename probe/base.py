@@ -4,9 +4,11 @@ A new measure is a subclass of :class:`Probe` in a file of its own under ``probe
 ``docs/adding_a_measure.md``.
 """
 
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -16,6 +18,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from probe.attach.contract import Measured
+from probe.attach.memory import PeakMemory
 from probe.attach.session import Session
 from probe.forward.passes import Tap
 from probe.forward.snapshot import Snapshot
@@ -23,12 +26,14 @@ from probe.forward.training import TrainingContext
 from probe.interrupts import uninterrupted
 from probe.schedule import Schedule, count, log_spaced
 
+_QUICK = 1.0  # seconds: a shorter first observation is no estimate of the later ones
+
 __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The expected cost of observing, from one observation that was timed.
+    """The expected cost of observing, from an observation that was made. ``print`` shows it as a table.
 
     Attributes
     ----------
@@ -36,18 +41,40 @@ class Estimate:
         Wall time in seconds of one observation, by probe.
     observations : int or None
         Number of observations on the schedule up to the given step.
+    rows : dict
+        Number of rows of the forward passes of one observation, by probe. Rows of passes through a part of the model
+        count as others do.
+    passes : float
+        Sum of these rows over the number of rows of the data.
+    counts : dict
+        By probe, what follows from data and budget, as the attributes of its variables: ``n_rows``, ``n_points``,
+        ``n_directions``, ``max_rows`` and others.
+    memory : int or None
+        Largest number of bytes of tensors at one time, beside model and data. None: not counted, since the model does
+        not run in a mode that sees each operation.
     """
 
     seconds: dict[str, float]
     observations: int | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    passes: float = math.nan
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    memory: int | None = None
 
     def __str__(self) -> str:
-        total = sum(self.seconds.values())
-        lines = [f"{value:9.3f} s  {name}" for name, value in self.seconds.items()]
-        lines.append(f"{total:9.3f} s  one observation")
+        seconds, rows = sum(self.seconds.values()), sum(self.rows.values())
+        lines = [self._line(value, self.rows.get(name, 0), name) for name, value in self.seconds.items()]
+        memory = "" if self.memory is None else f", {self.memory / 2**20:,.1f} MiB above those of the model"
+        lines.append(
+            f"{seconds:9.3f} s {rows:8,} rows  one observation: {self.passes:.1f} passes over the data{memory}"
+        )
         if self.observations is not None:
-            lines.append(f"{total * self.observations:9.1f} s  {self.observations} observations")
+            lines.append(f"{seconds * self.observations:9.1f} s {'':13}  {self.observations} observations")
         return "\n".join(lines)
+
+    def _line(self, seconds: float, rows: int, name: str) -> str:
+        counts = ", ".join(f"{key}={count:,}" for key, count in self.counts.get(name, {}).items())
+        return f"{seconds:9.3f} s {rows:8,} rows  {name}{f' ({counts})' if counts else ''}"
 
 
 class Observer(BaseEstimator, ABC):
@@ -265,7 +292,9 @@ class Observer(BaseEstimator, ABC):
         output: str | int | Callable[[Any], Any] | None = None,
         targets_shift: int | None = None,
     ) -> Estimate:
-        """Return the cost of observing, from a second observation that is timed (the first one warms up).
+        """Return the cost of observing, from one observation that is made on a copy of this probe.
+
+        If it takes less than a second, another one is timed, since the first is slower. The model stays unchanged.
 
         Parameters
         ----------
@@ -277,15 +306,48 @@ class Observer(BaseEstimator, ABC):
         Returns
         -------
         Estimate
-            Seconds by probe, and the number of observations.
+            Seconds, forward rows and counts by probe, memory, and the number of observations.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from probe import LMNProbe
+        >>> estimate = LMNProbe().estimate(torch.nn.Linear(4, 2), (torch.randn(8, 4), None), steps=100)
+        >>> estimate.observations, estimate.counts
+        (22, {'LMNProbe': {'n_rows': 8, 'n_points': 5, 'max_rows': 4096}})
         """
-        one = clone(self).attach(
-            model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift
-        )
-        one.observe(0).observe(1).detach()
-        last = one.series_["seconds"].isel(step=-1)
+
+        def attached() -> Self:
+            return clone(self).attach(
+                model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift
+            )
+
+        one = attached()
+        memory: int | None = None
+        start = time.perf_counter()
+        try:
+            with PeakMemory() as mode:
+                one.observe(0)
+            memory = mode.peak
+        except Exception:  # an error of a probe is raised again
+            one, start = attached(), time.perf_counter()
+            one.observe(0)
+        rows = dict(one._attached("estimate").rows)
+        if time.perf_counter() - start < _QUICK:
+            one.observe(1)
+        session = one._attached("estimate")
+        seconds, counts, passes = one.series_["seconds"].isel(step=-1), session.counts(), sum(rows.values())
+        one.detach()
         asked = None if steps is None else count(schedule or log_spaced(), 0, steps + 1)
-        return Estimate({str(name): float(last.sel(probe=name)) for name in last["probe"].values}, asked)
+        names = [str(name) for name in seconds["probe"].values]
+        return Estimate(
+            {name: float(seconds.sel(probe=name)) for name in names},
+            asked,
+            rows,
+            passes / session.n_inputs,
+            {name: counts[name] for name in names if counts.get(name)},
+            memory,
+        )
 
     @property
     def series_(self) -> xr.Dataset:

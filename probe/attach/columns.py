@@ -50,6 +50,18 @@ class SeriesColumns:
                 f"ProbeSet([..., ('second', {type(probe).__name__}(...))]) makes 'second_{key}'"
             )
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the numbers of rows, points and the like that each probe has stored as attributes."""
+        found: dict[str, dict[str, int]] = {}
+        for name, variable in self._journal.records.variables.items():
+            numbers = {
+                key: fact
+                for key, fact in variable.attrs.items()
+                if isinstance(fact, int) and (key.startswith("n_") or key == "max_rows")
+            }
+            found.setdefault(self._owners.get(name, ""), {}).update(numbers)
+        return found
+
     def scalars(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return numbers of the training loop as columns of their own. Callables are called."""
         values: dict[str, np.ndarray] = {}

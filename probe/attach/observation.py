@@ -26,13 +26,14 @@ SHARED_PASS = "shared pass"  # its label among the probes
 class Observation:
     """What one observation has found.
 
-    ``values`` are the columns of the series, ``kept`` the values beside them, and ``errors`` maps the text of an error
-    to the probes that raised it.
+    ``values`` are the columns of the series, ``kept`` the values beside them, ``errors`` maps the text of an error to
+    the probes that raised it, and ``rows`` has the number of forward rows of each probe.
     """
 
     values: dict[str, np.ndarray] = field(default_factory=dict)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     errors: dict[str, list[str]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
 
 
 def declare_observations(probes: Mapping[str, SessionProbe], columns: SeriesColumns) -> None:
@@ -71,7 +72,7 @@ def observe(
 
     with _isolated(prepared, snapshot.step) as state, torch_defaults():
         for i, name in enumerate(names):
-            start = time.perf_counter()
+            start, rows = time.perf_counter(), snapshot.rows
             try:
                 measure(name)
             except Exception as error:
@@ -82,6 +83,7 @@ def observe(
             if prepared.written:
                 state.restore()  # the next probe sees the model as it was
             seconds[i] = time.perf_counter() - start
+            found.rows[name] = snapshot.rows - rows
     return found
 
 

@@ -59,6 +59,7 @@ class Session:
         self._ended = False  # by an observation that has changed the model
         self._last: int | None = None  # step of the last observation
         self._updated: tuple[int, int] | None = None  # mark of the weights after the last update
+        self.rows: dict[str, int] = {}  # of the forward passes of the last observation, by probe
         self.keeps_values = False  # whether some probe has kept a value
         self._requested: set[str] = set()
         self._measured: set[str] = set()
@@ -195,6 +196,7 @@ class Session:
         self._requested |= snapshot.requested
         self._measured |= snapshot.measured
         self._last = step
+        self.rows = found.rows
         self.keeps_values |= bool(found.kept)
         self.journal.record(step, {**values, **found.values}, found.kept)
         for error, probes in found.errors.items():
@@ -211,6 +213,15 @@ class Session:
         if not len(self.journal.records):
             self._finalizer.detach()
             self.journal.discard()
+
+    @property
+    def n_inputs(self) -> int:
+        """Return the number of rows of the data, over all splits."""
+        return sum(map(len, self._prepared.data.values()))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the numbers of rows, points and the like of each probe, as the attributes of its variables."""
+        return self._columns.counts()
 
     # -- ending ------------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Runner:
         self.requested.discard(nowhere.site)
 
     def operations(self) -> int:
-        """Return the floating-point operations of one row: those that PyTorch counts, or 2 for each weight.
+        """Return the floating-point operations of one row: those that PyTorch counts, or 2 for each weight of a matrix.
 
         The weights of embeddings are not multiplied.
         """
@@ -70,8 +70,9 @@ class Runner:
         with suppress(Exception), counter:  # tensors of some classes do not work with such a mode
             self.whole_pass(next(iter(self.data)), torch.arange(TRACE_ROWS))
         modules = [module for module in self.model.modules() if not isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
-        weights = {id(weight): weight.numel() for module in modules for weight in module.parameters(recurse=False)}
-        return max(counter.operations // TRACE_ROWS, 2 * sum(weights.values()))
+        weights = {id(weight): weight for module in modules for weight in module.parameters(recurse=False)}
+        least = 2 * sum(weight.numel() for weight in weights.values() if weight.ndim > 1)
+        return max(counter.operations // TRACE_ROWS, least)
 
     def run(
         self,

@@ -12,7 +12,7 @@ from probe.forward.activations import is_hidden_value
 from probe.forward.calls import spread_calls
 from probe.forward.data import Batch
 from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_layers, select_layers
-from probe.forward.operations import default_rows
+from probe.forward.operations import MAX_ROWS, PASSES, default_rows
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
 from probe.forward.runner import Runner
@@ -167,9 +167,10 @@ class Snapshot:
         """
         if max_rows is not None:
             return max_rows
-        if self.trace.operations is None:
+        n = sum(map(len, self.data.values()))
+        if self.trace.operations is None and PASSES * n < MAX_ROWS:
             self.trace.operations = self._runner.operations()
-        return default_rows(self.trace.operations, sum(map(len, self.data.values())))
+        return default_rows(self.trace.operations or 0, n)
 
     def select(self, layers: Layers) -> list[str]:
         """Return the names of the selected layers.

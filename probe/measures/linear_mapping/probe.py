@@ -146,7 +146,7 @@ class LMNProbe(Probe):
         if self.max_rows is None and n < min(most, _FEW) and not len(snapshot.history(_NAME)):
             warn_user(
                 f"Expected forward rows for lines between {_FEW} or more samples, got {budget} rows for {shares} "
-                f"splits and layers, enough for {n}; measure more rows of data, or pass LMNProbe(max_rows=...)"
+                f"splits and layers, enough for {affordable}; measure more rows of data, or pass LMNProbe(max_rows=...)"
             )
         if n < 2:
             raise ValueError(

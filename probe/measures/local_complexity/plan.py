@@ -8,6 +8,7 @@ from probe.forward.operations import MAX_ROWS
 
 DIRECTIONS = 25
 FEW_POINTS = 4  # below it, a mean has no useful standard error
+_CHECKED = 4  # points of a large model
 _POINTS = 16  # of each split, for which a large model has fewer directions
 
 
@@ -19,6 +20,11 @@ class Plan:
     n_random: int
     n_directions: int
     max_rows: int
+
+    @property
+    def n_checked(self) -> int:
+        """Number of points of each split whose functions the first observation compares with those of the trace."""
+        return self.n_points if self.max_rows >= MAX_ROWS else min(self.n_points, _CHECKED)
 
     def at_least(self, points: int) -> Self:
         """Return the plan with at least this many points."""

@@ -161,7 +161,8 @@ class LocalComplexityProbe(Probe):
             split: self._sweep(snapshot, split, stem, with_rows, points[split], frames[split], radii)
             for split in points
         }
-        untraced = untraced_functions(snapshot, {split: points[split][0] for split in snapshot.splits}, self.layers)
+        few = {split: points[split][0][: plan.n_checked] for split in snapshot.splits}
+        untraced = untraced_functions(snapshot, few, self.layers)
         without = set(sites).difference(with_rows).union(*(sweep.without_rows for sweep in sweeps.values()))
         warn_of_uncounted(snapshot, [*(site for site in sites if site in without), *untraced])
         found = {split: sweep.found for split, sweep in sweeps.items()}
