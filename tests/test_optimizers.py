@@ -174,6 +174,74 @@ def test_each_update_is_counted_once_and_observed_when_it_is_complete(make: Any,
     assert state_of(model, None) == state_of(without, None)
 
 
+class Lookahead(Master):
+    """A wrapper that is no optimizer, and goes back half the way at every second step."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(optimizer)
+        self._weights = optimizer.param_groups[0]["params"]
+        self._slow = [weight.detach().clone() for weight in self._weights]
+        self._steps = 0
+
+    def step(self) -> None:
+        self._optimizer.step()
+        self._steps += 1
+        if self._steps % 2 == 0:
+            for slow, weight in zip(self._slow, self._weights, strict=True):
+                slow.lerp_(weight.detach(), 0.5)
+                weight.data.copy_(slow)
+
+
+def clipped(optimizer: Any, closure: Callable[[], Any]) -> None:
+    plain(optimizer, closure)
+    for weight in optimizer.param_groups[0]["params"]:
+        weight.data.clamp_(-0.1, 0.1)
+
+
+def normalised(optimizer: Any, closure: Callable[[], Any]) -> None:
+    plain(optimizer, closure)
+    with torch.no_grad():
+        optimizer.param_groups[0]["params"][0].div_(optimizer.param_groups[0]["params"][0].norm())
+
+
+@pytest.mark.parametrize(
+    ("make", "update"),
+    [(lambda model: Lookahead(sgd(model)), plain), (sgd, clipped), (sgd, normalised)],
+    ids=["Lookahead", "clipping", "normalisation"],
+)
+def test_an_update_that_is_completed_after_the_step_is_said(make: Any, update: Update) -> None:
+    model = net()
+    optimizer = make(model)
+    PerformanceProbe().attach(model, (X, Y), optimizer=optimizer, schedule=every(1))
+    with pytest.warns(ProbeWarning, match="complete at the end of the optimizer's step") as caught:
+        trained(model, optimizer, update, n=8)
+    assert len(caught) == 1
+
+
+def averaged(optimizer: Any, closure: Callable[[], Any]) -> None:
+    """Other weights for a validation, which a loop puts back up to rounding."""
+    plain(optimizer, closure)
+    for weight in optimizer.param_groups[0]["params"]:
+        weight.data.mul_(3.0).div_(3.0)
+
+
+def in_turn(optimizer: Any, closure: Callable[[], Any]) -> None:
+    """Another optimizer steps first."""
+    closure()
+    torch.optim.SGD(optimizer.others, lr=0.1).step()
+    optimizer.step()
+
+
+@pytest.mark.filterwarnings("error::probe.errors.ProbeWarning")
+@pytest.mark.parametrize("update", [plain, averaged, in_turn])
+def test_an_update_that_the_step_completes_is_not_said(update: Update) -> None:
+    model = net()
+    optimizer: Any = sgd(model[2])
+    optimizer.others = list(model[0].parameters())
+    PerformanceProbe().attach(model, (X, Y), optimizer=optimizer, schedule=every(1))
+    trained(model, optimizer, update, n=8)
+
+
 def test_two_attachments_count_the_steps_of_two_optimizers() -> None:
     model = net()
     first, second = sgd(model[0]), sgd(model[2])

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from probe.attach.contract import SessionProbe
 from probe.attach.side_effects import describe_places
-from probe.attach.step_hook import hooked_optimizers
+from probe.attach.step_hook import hooked_optimizers, of_a_session
 from probe.forward.data import Batch
 from probe.forward.isolation import isolated
 from probe.forward.model_state import Place
@@ -153,7 +153,8 @@ def _check_hooks(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
         for name, parameter in model.named_parameters()
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
     ]
-    where = [*on_tensors, *(["the optimizer (step_pre_hook)"] if optimizer._optimizer_step_pre_hooks else [])]
+    before = [hook for hook in optimizer._optimizer_step_pre_hooks.values() if not of_a_session(hook)]
+    where = [*on_tensors, *(["the optimizer (step_pre_hook)"] if before else [])]
     if where:
         raise ValueError(
             f"Expected no hooks on parameters and before optimizer steps for training=, since copies lack them, got "

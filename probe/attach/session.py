@@ -17,7 +17,7 @@ from probe.attach.contract import SessionProbe
 from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
 from probe.attach.step_hook import StepHook, hooked_optimizers
-from probe.attach.uncounted import UncountedUpdates
+from probe.attach.uncounted import UncountedUpdates, WrittenAfterSteps
 from probe.errors import DuplicateNameError, ModelChangedError, warn_user
 from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
@@ -86,7 +86,9 @@ class Session:
                 if self.due(self.step):
                     self._observe_if_granted(self.step)
                 self._uncounted = UncountedUpdates(self._prepared.model, self.step)
-                self._hook = StepHook(weakref.ref(self), hooked_optimizers(optimizer))
+                optimizers = hooked_optimizers(optimizer)
+                self._written = WrittenAfterSteps(optimizers)
+                self._hook = StepHook(weakref.ref(self), optimizers)
         except BaseException:
             self.abandon()
             raise
@@ -129,6 +131,11 @@ class Session:
             self._updated = self._prepared.weights()
         if self.due(self.step):
             self._observe_if_granted(self.step)
+            self._written.observed(self.step)
+
+    def stepping(self) -> None:
+        """Look for writes to the weights since the last step."""
+        self._written.stepping()
 
     def _count_missed(self) -> None:
         """Count updates that were made, and not noted because of an interrupt."""

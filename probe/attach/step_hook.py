@@ -19,6 +19,9 @@ class CountsUpdates(Protocol):
     def stepped(self, *, missed: int = 0) -> None:
         """Count an update of the optimizer, after others that were missed."""
 
+    def stepping(self) -> None:
+        """Note that an update starts."""
+
 
 class StepHook:
     """Hook that counts the updates of an optimizer. It holds the session weakly, and does nothing after it.
@@ -47,6 +50,7 @@ class StepHook:
         self._noted = 0  # calls that this hook, or missed(), has noted
         hooks: tuple[Callable[..., Any], ...] = (self._calls, self)
         self._handles = [optimizer.register_step_post_hook(hook) for optimizer in optimizers for hook in hooks]
+        self._handles += [optimizer.register_step_pre_hook(self.starts) for optimizer in optimizers]
 
     def remove(self) -> None:
         """Remove the hook from all optimizers."""
@@ -59,6 +63,12 @@ class StepHook:
         self._noted += missed
         return missed
 
+    def starts(self, *_: Any) -> None:
+        """Notify the session of the start of an update."""
+        if not torch.compiler.is_compiling():
+            with uninterrupted():
+                self._notify_of_start()
+
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Notify the session of an update."""
         if torch.compiler.is_compiling():
@@ -66,6 +76,11 @@ class StepHook:
         else:
             with uninterrupted():
                 self._notify(optimizer)
+
+    def _notify_of_start(self) -> None:
+        session = self.session()
+        if session is not None and not capturing() and not _within_a_step([one() for one in self._optimizers]):
+            session.stepping()
 
     def _notify(self, optimizer: torch.optim.Optimizer) -> None:
         missed = max(0, self.missed() - 1)
@@ -114,6 +129,11 @@ def remove_ended_hooks(optimizer: torch.optim.Optimizer) -> None:
     for hook in _hooks_of(optimizer):
         if hook.session() is None:
             hook.remove()
+
+
+def of_a_session(hook: Callable[..., Any]) -> bool:
+    """Return whether a hook before the steps of an optimizer is that of an attachment."""
+    return isinstance(getattr(hook, "__self__", None), StepHook)
 
 
 def _hooks_of(optimizer: torch.optim.Optimizer) -> list[StepHook]:

@@ -1,6 +1,7 @@
 """Detection of updates that the attached optimizer did not make, so that nothing counted them."""
 
 import weakref
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ _CALLS = (
 )
 _WRITES = 10  # writes to the weights between the last update and detach, likewise
 _FIRST_NUMBERS = 16  # of each parameter; an update changes nearly all numbers
+_COMPLETIONS = 2  # observed weights that were written to before the next step; one time can be loaded weights
+_SAME = 1e-5  # relative difference of weights that a loop has replaced and put back
 
 
 class UncountedUpdates:
@@ -26,7 +29,7 @@ class UncountedUpdates:
     """
 
     def __init__(self, model: nn.Module, step: int) -> None:
-        self._start, self._numbers = step, _some_numbers(model)
+        self._start, self._numbers = step, _some_numbers(model.parameters())
         self._step, self._mark, self._changes = step, _mark(model), 0
         first = next((parameter for parameter in model.parameters() if parameter.requires_grad), None)
         self._first = (lambda: None) if first is None else weakref.ref(first)
@@ -63,7 +66,7 @@ class UncountedUpdates:
 
     def _differ(self, model: nn.Module) -> bool:
         """Return whether the numbers differ from those at attach. The same ones may have been written again."""
-        return not torch.equal(self._numbers, _some_numbers(model))
+        return not torch.equal(self._numbers, _some_numbers(model.parameters()))
 
     def _warn(self, step: int) -> None:
         self._warned = True
@@ -80,8 +83,52 @@ def _mark(model: nn.Module) -> tuple[int, int]:
     return (0, 0) if first is None else (first._version, first.data_ptr())
 
 
-def _some_numbers(model: nn.Module) -> Tensor:
+def _some_numbers(parameters: Iterable[Tensor]) -> Tensor:
     """Return the first numbers of each trainable parameter, with 0 in place of NaN."""
-    parts = [p.detach().flatten()[:_FIRST_NUMBERS] for p in model.parameters() if p.requires_grad]
+    parts = [p.detach().flatten()[:_FIRST_NUMBERS] for p in parameters if p.requires_grad]
     parts = [torch.view_as_real(part).flatten() if part.is_complex() else part for part in parts]
     return torch.cat([part.double().cpu() for part in parts] or [torch.zeros(0).double()]).nan_to_num()
+
+
+class WrittenAfterSteps:
+    """Warn once if weights change between the end of a step, where they were observed, and the start of the next one.
+
+    A wrapper of the optimizer, or the loop, then completes the update: it averages, clips or normalises the weights.
+
+    Parameters
+    ----------
+    optimizers
+        Only their weights are compared, since another optimizer may step in between.
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._groups = [optimizer.param_groups for optimizer in optimizers]
+        self._numbers: Tensor | None = None
+        self._step, self._steps = 0, list[int]()
+
+    def _now(self) -> Tensor:
+        return _some_numbers(parameter for groups in self._groups for group in groups for parameter in group["params"])
+
+    def observed(self, step: int) -> None:
+        """Note the weights that an observation has measured at the end of a step."""
+        if len(self._steps) < _COMPLETIONS:
+            self._numbers, self._step = self._now(), step
+
+    def stepping(self) -> None:
+        """Compare the weights at the start of the next step. This is called at each of them, so it is quick."""
+        if self._numbers is None:
+            return
+        before, now = self._numbers, self._now()
+        self._numbers = None
+        if before.shape != now.shape or not before.numel():  # the optimizer has other weights now
+            return
+        if (before - now).abs().max() <= _SAME * before.abs().max():
+            return  # up to the rounding of weights that were averaged and put back
+        self._steps.append(self._step)
+        if len(self._steps) == _COMPLETIONS:
+            warn_user(
+                f"Expected weights that are complete at the end of the optimizer's step, got others before the next "
+                f"one, after steps {' and '.join(map(str, self._steps))}; a wrapper or the loop writes to them (it "
+                "averages, clips or normalises), and observations measure the weights before that. Attach without an "
+                "optimizer and call observe(step) where an update is complete, or ignore this after loading weights"
+            )
