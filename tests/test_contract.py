@@ -26,6 +26,7 @@ from probe import (
     check_probe,
     testing as contract,
 )
+from probe.forward.model_state import Structure
 from probe.testing import CHECKS
 
 
@@ -245,12 +246,13 @@ class Written:
 
     restored: frozenset[Any] = frozenset()
     lost: frozenset[Any] = frozenset()
+    structure = Structure(nn.Identity())
 
     def restore(self) -> None: ...
 
 
 @contextmanager
-def without_fork(model: nn.Module, copied: Any = None) -> Iterator[Written]:
+def without_fork(model: nn.Module, *_: Any) -> Iterator[Written]:
     """As ``isolated``, but random states are not restored."""
     flags = {module: module.training for module in model.modules()}
     for module in flags:
@@ -262,7 +264,7 @@ def without_fork(model: nn.Module, copied: Any = None) -> Iterator[Written]:
 
 
 @contextmanager
-def without_flags(model: nn.Module, copied: Any = None) -> Iterator[Written]:
+def without_flags(model: nn.Module, *_: Any) -> Iterator[Written]:
     """As ``isolated``, but the frozen part ends in training mode."""
     model.eval()
     with torch.random.fork_rng([]), torch.no_grad():
@@ -270,15 +272,26 @@ def without_flags(model: nn.Module, copied: Any = None) -> Iterator[Written]:
     model.train()
 
 
+@contextmanager
+def without_restoring(model: nn.Module, *_: Any) -> Iterator[Written]:
+    """As ``isolated``, but only flags and random states are restored."""
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    with torch.random.fork_rng([]), torch.no_grad():
+        yield Written()
+    for module, flag in flags.items():
+        module.training = flag
+
+
 @pytest.mark.parametrize(
     ("breakage", "rogue", "message"),
     [
         (without_fork, Draws(), "random state of torch"),
         (without_flags, Offender(), "training flag of frozen"),
-        (lambda model, copied=None: nullcontext(Written()), Offender(), "value of norm"),
-        (lambda model, copied=None: nullcontext(Written()), LeavesHook(), "hooks of act"),
-        (lambda model, copied=None: nullcontext(Written()), SwapsClass(), "class of act"),
-        (lambda model, copied=None: nullcontext(Written()), Freezes(), "requires_grad of first.weight"),
+        (lambda *_: nullcontext(Written()), Offender(), "in another batch at act:gelu"),  # in training mode
+        (without_restoring, LeavesHook(), "hooks of act"),
+        (without_restoring, SwapsClass(), "class of act"),
+        (without_restoring, Freezes(), "requires_grad of first.weight"),
     ],
     ids=lambda item: type(item).__name__ if isinstance(item, Probe) else "",
 )

@@ -175,7 +175,7 @@ IN_PLACE = [
 @pytest.mark.parametrize("write", [WRITES[name] for name in [*IN_PLACE, "parameter in other memory"]])
 def test_a_write_without_a_copy_is_noted_as_lost(write: Callable[[Scribbler], object]) -> None:
     with isolated(Scribbler(), ()) as state:
-        write(model := state._modules[""])  # type: ignore[arg-type]
+        write(model := state.structure.modules[""])  # type: ignore[arg-type]
     assert len(state.lost) == 1, model
 
 
@@ -474,3 +474,48 @@ def test_a_probe_that_writes_to_the_weights_stops_observing() -> None:
     probe = Writes().attach(Net(), DATA)
     with pytest.raises(ModelChangedError, match=r"got new numbers in a\.weight"):
         probe.observe(0)
+
+
+def test_the_structure_of_a_model_is_used_again() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    with isolated(model, ()) as first:
+        pass
+    with isolated(model, (), first.structure) as second:
+        model[0].bias.requires_grad_(False)
+    assert second.structure is first.structure
+    assert model[0].bias.requires_grad
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.add_module("new", nn.Linear(2, 2)),
+        lambda model: model[0].register_forward_hook(lambda *_: None),
+        lambda model: setattr(model[0], "weight", nn.Parameter(torch.ones(2, 2))),
+        lambda model: setattr(model[1], "note", "new"),
+        lambda model: setattr(model[1], "__class__", nn.InstanceNorm1d),
+        lambda model: model.insert(0, model.pop(1)),
+        lambda model: model.train(),
+    ],
+)
+def test_the_structure_of_a_model_that_was_changed_is_taken_anew(change: Callable[[nn.Module], object]) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).eval()
+    with isolated(model, ()) as first:
+        pass
+    change(model)
+    before = state_of(model, None)
+    with isolated(model, (), first.structure) as second:
+        model[0].note = "written"
+        model.register_forward_hook(lambda *_: None)
+    assert state_of(model, None) == before
+    assert second.restored
+    assert (second.structure is first.structure) == model.training  # training flags are no structure
+
+
+def test_a_structure_with_stored_activations_is_not_kept() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].last = model(torch.ones(1, 2))  # holds the graph of a training pass
+    with isolated(model, ()) as state:
+        pass
+    assert not state.structure.contents.lasting
+    assert not state.structure.serves(())

@@ -92,10 +92,11 @@ def _isolated(prepared: Prepared, step: int) -> Iterator[ModelState]:
     """Isolate all probes once, since this takes longer than a small pass, and check what they wrote to the model."""
     state = None
     try:
-        with isolated(prepared.model, prepared.written) as state:
+        with isolated(prepared.model, prepared.written, prepared.structure) as state:
             yield state
     finally:
         if state is not None:
+            prepared.keep(state.structure)
             check_writes(state, prepared.written, step)
 
 

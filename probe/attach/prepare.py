@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from probe.forward import tracing
 from probe.forward.data import Batch, read_data, shape_of
 from probe.forward.isolation import device_of, isolated, torch_defaults
 from probe.forward.layers import OUTPUT, unwrap
-from probe.forward.model_state import Place, attribute_of
+from probe.forward.model_state import Place, Structure, attribute_of
 from probe.forward.outputs import OutputError, Select
 from probe.forward.passes import Tap
 from probe.forward.sites import TRACE_ROWS, Trace
@@ -46,6 +46,16 @@ class Prepared:
     training: TrainingContext | None
     batch_size: int
     targets_shift: int
+    _structures: list[Structure] = field(default_factory=list, repr=False)
+
+    @property
+    def structure(self) -> Structure | None:
+        """Return the structure of the model at the last observation, if it was kept."""
+        return self._structures[0] if self._structures else None
+
+    def keep(self, structure: Structure) -> None:
+        """Keep a structure for the next observation, unless it holds tensors that the model may let go before."""
+        self._structures[:] = [structure] if structure.contents.lasting else []
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +152,7 @@ def _traced(model: nn.Module, data: Mapping[str, Batch], output: Select) -> Trac
             raise ValueError(
                 f"Expected the model to accept two inputs of split {split!r} ({shape_of(inputs)}), got "
                 f"{type(error).__name__}: {error}; give (inputs, targets) or {{split: (inputs, targets)}} with inputs "
-                "as the model takes them: x for model(x), a tuple for model(*x), a mapping for model(**x)"
+                "as the model takes them, also in dtype: x for model(x), a tuple for model(*x), a mapping for model(**x)"
                 f"{_about_arguments(batch)}"
             ) from error
     return trace

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from probe.errors import ModelChangedError, warn_user
 from probe.forward.isolation import set_training, user_defaults
 from probe.forward.layers import named_modules
-from probe.forward.model_state import ModelState, Place, attribute_of, describe
+from probe.forward.model_state import ModelState, Place, Structure, attribute_of, describe
 from probe.forward.passes import call_model
 
 
@@ -37,7 +37,7 @@ def _written_on_entering_evaluation(model: nn.Module, inputs: Any) -> set[Place]
             return set()
         finally:
             set_training(modules.values(), False)
-        state = ModelState(named_modules(model))  # with modules that the pass has made
+        state = ModelState(Structure(model))  # with modules that the pass has made
         try:
             call_model(model, inputs)
         finally:

@@ -18,11 +18,11 @@ from weakref import WeakSet
 
 import numpy as np
 import torch
-from torch import Tensor, nn, overrides
+from torch import nn, overrides
 from torch.utils import _device as default_device
 
 from probe.forward.layers import named_modules
-from probe.forward.model_state import ModelState, Place
+from probe.forward.model_state import ModelState, Place, Structure
 from probe.interrupts import uninterrupted
 
 Defaults = tuple[torch.dtype, torch.device]
@@ -51,7 +51,9 @@ _differentiating = WeakSet[nn.Module]()  # models whose forward passes compute d
 
 
 @contextmanager
-def isolated(model: nn.Module, copied: Collection[Place] | None = None) -> Iterator[ModelState]:
+def isolated(
+    model: nn.Module, copied: Collection[Place] | None = None, structure: Structure | None = None
+) -> Iterator[ModelState]:
     """Context manager that runs a model in evaluation mode and restores the state afterwards.
 
     Inside, there are no gradients, no autocast and no fused attention layers. At the end, these settings, the state of
@@ -68,6 +70,9 @@ def isolated(model: nn.Module, copied: Collection[Place] | None = None) -> Itera
     copied
         Places of the model whose numbers are copied before, because forward passes are known to write to them. Default:
         all, which takes as much memory of the CPU as the model.
+    structure
+        ``structure`` of the state of an earlier observation. It is used again if the model still has it, which saves
+        most of the time.
 
     Yields
     ------
@@ -99,27 +104,44 @@ def isolated(model: nn.Module, copied: Collection[Place] | None = None) -> Itera
     stack = ExitStack()
     try:
         with uninterrupted():
-            state = _isolate(stack, model, copied)
+            state = _isolate(stack, model, copied, structure)
         yield state
     finally:
         with uninterrupted():
             stack.close()
 
 
-def _isolate(stack: ExitStack, model: nn.Module, copied: Collection[Place] | None) -> ModelState:
+def _isolate(
+    stack: ExitStack, model: nn.Module, copied: Collection[Place] | None, structure: Structure | None
+) -> ModelState:
     """Switch the model and PyTorch for forward passes, and let the stack undo it."""
-    named = named_modules(model)
-    modules = list(named.values())
-    devices = set()
-    if torch.cuda.is_initialized():
-        devices = {tensor.device for module in modules for tensor in _tensors_of(module) if tensor.is_cuda}
-    stack.enter_context(_random_states(devices))
+    stack.enter_context(_random_states(_cuda_devices(model)))
     stack.enter_context(_torch_settings())
-    stack.enter_context(_evaluation_mode(modules))
-    state = ModelState(named, copied)
-    stack.callback(_outermost.reset, _outermost.set(_Frame(model, modules, state)))
+    structure = _evaluated(stack, model, copied, structure)
+    state = ModelState(structure)
+    stack.callback(_outermost.reset, _outermost.set(_Frame(model, list(structure.modules.values()), state)))
     stack.callback(state.restore)
     return state
+
+
+def _evaluated(
+    stack: ExitStack, model: nn.Module, copied: Collection[Place] | None, earlier: Structure | None
+) -> Structure:
+    """Switch the model to evaluation mode, and return its structure."""
+    if earlier is not None:
+        with ExitStack() as trial:
+            trial.enter_context(_evaluation_mode(list(earlier.modules.values())))
+            if earlier.serves(copied):
+                stack.push(trial.pop_all())
+                return earlier
+    stack.enter_context(_evaluation_mode(list(named_modules(model).values())))
+    return Structure(model, copied)
+
+
+def _cuda_devices(model: nn.Module) -> set[torch.device]:
+    if not torch.cuda.is_initialized():
+        return set()
+    return {tensor.device for tensor in chain(model.parameters(), model.buffers()) if tensor.is_cuda}
 
 
 @contextmanager
@@ -205,13 +227,6 @@ def _random_states(devices: Iterable[torch.device]) -> Iterator[None]:
         torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
-
-
-def _tensors_of(module: nn.Module) -> Iterator[Tensor]:
-    """Yield the parameters and buffers of the module itself."""
-    for tensor in (*module._parameters.values(), *module._buffers.values()):
-        if tensor is not None:
-            yield tensor
 
 
 def set_differentiating(model: nn.Module, flag: bool) -> None:

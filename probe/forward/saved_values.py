@@ -2,6 +2,8 @@
 
 import pickle
 import random
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,22 @@ def address_of(tensor: Tensor) -> int:
         return tensor.data_ptr()
     except RuntimeError:
         return 0
+
+
+def versions_of(tensors: Sequence[Tensor]) -> list[int]:
+    """Return :func:`version_of` of each tensor."""
+    try:
+        return list(map(attrgetter("_version"), tensors))  # several times as fast
+    except RuntimeError:
+        return list(map(version_of, tensors))
+
+
+def addresses_of(tensors: Sequence[Tensor]) -> list[int]:
+    """Return :func:`address_of` of each tensor."""
+    try:
+        return list(map(Tensor.data_ptr, tensors))
+    except RuntimeError:
+        return list(map(address_of, tensors))
 
 
 class SavedTensor:
