@@ -121,12 +121,12 @@ def test_early_code_bins_agree_with_the_early_code() -> None:
 def test_invalid_bins_raise() -> None:
     z = normal(4, 2)
     for make, message in [
-        (lambda: width_bins(z, 0.0), "Expected width > 0"),
+        (lambda: width_bins(z, 0.0), "Expected a positive and finite width"),
         (lambda: width_bins(z, 1e-30), "pass a larger width"),
-        (lambda: equal_bins(z, 0), "Expected n_bins >= 1"),
+        (lambda: equal_bins(z, 0), "Expected n_bins between 1"),
         (lambda: equal_bins(z, 3, low=1.0), "Expected low < high"),
         (lambda: equal_bins(z, 3, low=1.0, high=1.0), "Expected low < high"),
-        (lambda: quantile_bins(z, 0), "Expected n_bins >= 1"),
+        (lambda: quantile_bins(z, 0), "Expected n_bins between 1"),
     ]:
         with pytest.raises(ValueError, match=message):
             make()
@@ -199,7 +199,7 @@ def test_principal_components_keep_the_distances_of_a_planar_layer() -> None:
         again = principal_components(changed, 2)
         assert torch.allclose(again.abs(), found.abs())
         assert (again.amax(0) > -again.amin(0)).all()
-    with pytest.raises(ValueError, match="Expected n_components between 1 and min"):
+    with pytest.raises(ValueError, match="Expected n_components between 1 and"):
         principal_components(wide, 10)
 
 
@@ -284,7 +284,7 @@ def test_coding_rate_of_equal_rows_is_zero() -> None:
 
 
 def test_coding_rate_without_noise_raises() -> None:
-    with pytest.raises(ValueError, match="Expected noise > 0"):
+    with pytest.raises(ValueError, match="Expected a positive and finite noise"):
         coding_rate(normal(4, 2), noise=0)
 
 
@@ -346,8 +346,8 @@ def test_renyi_of_equal_rows_is_zero() -> None:
     ("make", "message"),
     [
         (lambda z: renyi_information(z, order=1), "Expected a positive order other than 1"),
-        (lambda z: renyi_information(z, order=-1), "Expected a positive order other than 1"),
-        (lambda z: renyi_information(z, width=0), "Expected width > 0"),
+        (lambda z: renyi_information(z, order=-1), "Expected a positive and finite order"),
+        (lambda z: renyi_information(z, width=0), "Expected a positive and finite width"),
     ],
 )
 def test_invalid_order_or_width_raises(make: Callable[[Tensor], object], message: str) -> None:

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_count, check_tensor
 from probe.information.discrete import discrete_entropy, discrete_information, label_codes
 from probe.information.validation import as_rows, class_codes
 
@@ -98,6 +99,7 @@ def binned_information(
     >>> round(result.x, 6), round(result.y, 6), result.saturated
     (2.0, 1.0, True)
     """
+    check_tensor(bins, "bins")
     if bins.ndim != 2 or bins.numel() == 0 or bins.is_floating_point():
         raise ValueError(
             f"Expected integer bins of shape (n, d), got {bins.dtype} of shape {tuple(bins.shape)}; "
@@ -147,11 +149,7 @@ def principal_components(activations: Tensor, n_components: int) -> Tensor:
     [-10.0, -5.0, 0.0, 15.0]
     """
     rows = as_rows(activations)
-    if not 1 <= n_components <= min(rows.shape):
-        raise ValueError(
-            f"Expected n_components between 1 and min(n, d) = {min(rows.shape)}, got {n_components}; "
-            "pass a number in this range"
-        )
+    check_count(n_components, "n_components", 1, min(rows.shape))
     centred = rows - rows.mean(0)
     u, s, _ = torch.linalg.svd(centred, full_matrices=False)
     coordinates = u[:, :n_components] * s[:n_components]
@@ -187,6 +185,12 @@ def row_codes(bins: Tensor) -> Tensor:
     >>> bool(codes[0] == codes[2]), bool(codes[0] == codes[1])
     (True, False)
     """
+    check_tensor(bins, "bins")
+    if bins.ndim != 2 or bins.is_floating_point():
+        raise ValueError(
+            f"Expected integer bins of shape (n, d), got {bins.dtype} of shape {tuple(bins.shape)}; apply a rule such "
+            "as quantile_bins first"
+        )
     source = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**63), 2**63 - 1, bins.shape[1:], generator=source).bitwise_or(1)
     codes = label_codes((bins.long() * factors.to(bins.device)).sum(1))  # modulo 2^64

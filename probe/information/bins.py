@@ -7,6 +7,7 @@ depend on the scale of the activations. Quantile bins, and equal bins between th
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_count, check_positive
 from probe.information.validation import as_finite, as_rows
 
 EARLY_EDGES = 30  # of the early information-plane code, equally spaced on [-1, 1]
@@ -43,8 +44,7 @@ def width_bins(activations: Tensor, width: float) -> Tensor:
     >>> width_bins(torch.tensor([[-1.0], [0.0], [0.49], [1.0]]), width=0.5).flatten().tolist()
     [-2, 0, 0, 2]
     """
-    if not width > 0:
-        raise ValueError(f"Expected width > 0, got {width}; pass a width in units of the activations")
+    check_positive(width, "width", "a width in units of the activations")
     bins = (as_rows(activations) / width).floor()
     if bins.abs().max() >= 2**62:
         raise ValueError(
@@ -169,11 +169,11 @@ def early_code_bins(values: Tensor) -> Tensor:
     >>> early_code_bins(torch.tensor([-1.0, 0.0, 0.99, 1.0, -7.0])).tolist()
     [0, 14, 28, 29, 29]
     """
+    finite = as_finite(values)
     edges = torch.linspace(-1, 1, EARLY_EDGES, dtype=torch.float64).float().double().to(values.device)
-    return (torch.bucketize(as_finite(values), edges, right=True) - 1) % EARLY_EDGES  # -1 (below) becomes the last bin
+    return (torch.bucketize(finite, edges, right=True) - 1) % EARLY_EDGES  # -1 (below) becomes the last bin
 
 
 def _rows_to_bin(activations: Tensor, n_bins: int) -> Tensor:
-    if n_bins < 1:
-        raise ValueError(f"Expected n_bins >= 1, got {n_bins}; pass a positive number of bins")
+    check_count(n_bins, "n_bins", 1, 2**31)
     return as_rows(activations)

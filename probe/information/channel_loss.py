@@ -70,7 +70,7 @@ def channel_bits(
     check_noise((noise,), "relative")
     if part not in _OPPOSITE:
         raise ValueError(f'Expected part="value", "lower" or "upper", got {part!r}; pass one of these')
-    as_rows(activations.detach())  # only for its errors
+    as_rows(activations)  # only for its errors
     rows = activations if activations.dtype == torch.float64 else activations.float()
     rows = rows - rows.mean(0)
     variance = rows.square().sum(1).mean()

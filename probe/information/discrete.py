@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_tensor
+
 
 def label_codes(labels: Tensor) -> Tensor:
     """Integer codes 0, 1, ..., K-1 of labels, in ascending order of the labels.
@@ -38,12 +40,24 @@ def label_codes(labels: Tensor) -> Tensor:
     >>> label_codes(torch.tensor([7, -2, 7, 40])).tolist()
     [1, 0, 1, 2]
     """
+    check_tensor(labels, "labels")
     if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"Expected integer labels of shape (n,), got {labels.dtype} of shape {tuple(labels.shape)}; "
             "pass one class per row"
         )
     return labels.unique(return_inverse=True)[1]
+
+
+def check_codes(codes: Tensor, name: str) -> None:
+    """Raise ValueError unless ``codes`` are integers from 0 on, of shape (n,) with n >= 1."""
+    check_tensor(codes, name)
+    whole = not codes.is_floating_point() and codes.dtype != torch.bool
+    if codes.ndim != 1 or not whole or not len(codes) or codes.min() < 0:
+        raise ValueError(
+            f"Expected integers from 0 on of shape (n,) as {name}, got {codes.dtype} of shape {tuple(codes.shape)}; "
+            "pass the result of label_codes"
+        )
 
 
 def joint_codes(codes: Tensor, other_codes: Tensor) -> Tensor:
@@ -86,6 +100,13 @@ def discrete_entropy(codes: Tensor, weights: Tensor | None = None) -> float:
     >>> round(discrete_entropy(torch.tensor([0, 1, 2]), weights=torch.tensor([2, 1, 1])), 6)
     1.5
     """
+    check_codes(codes, "codes")
+    if weights is not None:
+        check_tensor(weights, "weights")
+        if weights.shape != codes.shape:
+            raise ValueError(
+                f"Expected weights of shape {tuple(codes.shape)}, got {tuple(weights.shape)}; pass one for each code"
+            )
     if weights is not None and not ((weights >= 0).all() and weights.sum() > 0):
         raise ValueError(
             f"Expected weights of at least 0 with a positive sum, got a minimum of {weights.min().item():.3g} and a "
@@ -123,5 +144,9 @@ def discrete_information(codes: Tensor, other_codes: Tensor) -> float:
     >>> round(discrete_information(values, values % 2), 6)
     1.0
     """
+    check_codes(codes, "codes")
+    check_codes(other_codes, "other_codes")
+    if len(codes) != len(other_codes):
+        raise ValueError(f"Expected equally many codes, got {len(codes)} and {len(other_codes)}; pass one per sample")
     joint = joint_codes(codes, other_codes)
     return discrete_entropy(codes) + discrete_entropy(other_codes) - discrete_entropy(joint)

@@ -239,7 +239,7 @@ def _repeated_share(rows: Array, name: str) -> float:
 
 
 def _check_n_neighbours(n_neighbours: int, n_rows: int, what: str = "rows") -> None:
-    if not 1 <= n_neighbours < n_rows:
+    if n_neighbours not in range(1, n_rows):
         raise ValueError(
             f"Expected n_neighbours of at least 1 and less than the number of {what}, {n_rows}, got {n_neighbours}; "
             "pass fewer neighbours or more rows"

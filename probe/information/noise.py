@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_positive
 from probe.information.pairwise import PairwiseBlocks, pointwise_information
 from probe.information.validation import normalise_rows
 
@@ -19,11 +20,7 @@ def check_noise(levels: Sequence[float], convention: str) -> None:
     if not levels:
         raise ValueError("Expected at least one noise level, got none; pass a positive number")
     for level in levels:
-        if not 0 < level < math.inf:
-            raise ValueError(
-                f"Expected a positive and finite noise, got {level}; pass a level such as 0.2, without noise the "
-                "information is always log2 n"
-            )
+        check_positive(level, "noise", "a level such as 0.2, without noise the information is always log2 n")
 
 
 def standard_normal_like(rows: Tensor, generator: torch.Generator | None) -> Tensor:

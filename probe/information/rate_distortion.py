@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_positive
 from probe.information.discrete import discrete_entropy
 from probe.information.validation import as_rows, class_codes, rows_equal
 
@@ -94,8 +95,7 @@ def coding_rate(
     0.5
     """
     rows = as_rows(activations)
-    if not noise > 0:
-        raise ValueError(f"Expected noise > 0, got {noise}; pass a positive level, without noise the rate is infinite")
+    check_positive(noise, "noise", "a level such as 0.2, without noise the rate is infinite")
     codes = None if labels is None else class_codes(labels, activations)
     h_x = math.log2(len(rows)) if inputs is None else discrete_entropy(class_codes(inputs, activations))
     ceilings = h_x, None if codes is None else discrete_entropy(codes)

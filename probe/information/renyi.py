@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_positive, check_tensor
 from probe.information.pairwise import squared_distances
 from probe.information.validation import as_rows, class_codes, rows_equal
 
@@ -146,8 +147,7 @@ def gaussian_kernel(activations: Tensor, *, width: float = 1.0) -> Tensor:
     >>> round(gaussian_kernel(torch.tensor([[0.0], [5.0]]))[0, 1].item(), 6)
     0.606531
     """
-    if not width > 0:
-        raise ValueError(f"Expected width > 0, got {width}; pass a positive multiple of the median distance")
+    check_positive(width, "width", "a multiple of the median distance")
     rows = as_rows(activations)
     if rows_equal(rows, activations.dtype):
         return 1 + 0 * rows @ rows.T
@@ -192,7 +192,14 @@ def matrix_entropy(kernel: Tensor, *, order: float = 1.01) -> Tensor:
     >>> round(matrix_entropy(torch.eye(4), order=2).item(), 6)
     2.0
     """
-    if not order > 0 or order == 1:
+    check_tensor(kernel, "kernel")
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel) or not kernel.trace() > 0:
+        raise ValueError(
+            f"Expected a kernel matrix (n, n) of positive trace, got shape {tuple(kernel.shape)}; pass the result of "
+            "gaussian_kernel"
+        )
+    check_positive(order, "order", "1.01 to approach Shannon's entropy")
+    if order == 1:
         raise ValueError(
             f"Expected a positive order other than 1, got {order}; pass 1.01 to approach Shannon's entropy"
         )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from probe.information.discrete import discrete_entropy
+from probe.information.discrete import check_codes, discrete_entropy
 from probe.information.validation import class_codes, normalise_rows
 
 
@@ -83,8 +83,8 @@ def representation_geometry(activations: Tensor, labels: Tensor | None = None) -
     >>> result.class_mean_accuracy, round(result.fano_bound, 6)
     (1.0, 1.0)
     """
-    codes = None if labels is None else class_codes(labels, activations)
-    return geometry_of(normalise_rows(activations), codes)
+    normalised = normalise_rows(activations)
+    return geometry_of(normalised, None if labels is None else class_codes(labels, activations))
 
 
 def geometry_of(normalised: tuple[Tensor, float, bool], codes: Tensor | None) -> RepresentationGeometry:
@@ -134,6 +134,9 @@ def fano_bound(accuracy: float, codes: Tensor) -> float:
     >>> round(fano_bound(1.0, codes), 6), round(fano_bound(0.5, codes), 6)
     (1.0, 0.0)
     """
+    check_codes(codes, "codes")
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"Expected an accuracy from 0 to 1, got {accuracy}; pass the share of right answers")
     error, n_others = 1 - accuracy, int(codes.max())
     binary = torch.special.entr(torch.tensor([error, accuracy], dtype=torch.float64)).sum().item() / math.log(2)
     return max(0.0, discrete_entropy(codes) - binary - (error * math.log2(n_others) if n_others else 0.0))

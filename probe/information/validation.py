@@ -5,7 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_tensor
 from probe.information.discrete import label_codes
+
+_SIZES = 1e-150, 1e150  # of activations: their squares, and the sums of these, are float64 numbers
 
 
 def rounding_variance(dtype: torch.dtype) -> float:
@@ -29,28 +32,38 @@ def to_float64_device(activations: Tensor, device: torch.device | str | None = N
 
 
 def is_finite(values: Tensor) -> bool:
-    """Return whether no value is NaN or infinite."""
+    """Return whether no value is NaN or infinite, or so large that its square is."""
+    if values.dtype == torch.float64 and values.numel() and not values.detach().abs().max().item() <= _SIZES[1]:
+        return False
     # a sum is finite if its terms are, except for overflow, and is quicker than a test of each term
     return math.isfinite(values.detach().sum().item()) or bool(torch.isfinite(values).all())
 
 
 def as_finite(values: Tensor, *, name: str = "activations") -> Tensor:
-    """Return ``values`` of any shape in float64; raise ValueError if a value is NaN or infinite."""
+    """Return ``values`` of any shape in float64; raise ValueError if a value is NaN, infinite or above 1e150."""
+    check_tensor(values, name)
     if not is_finite(values):
         raise ValueError(
-            f"Expected finite {name}, got NaN or infinite values; remove them, information is not defined for them"
+            f"Expected finite {name}, got NaN or infinite values, or some above {_SIZES[1]:g}; remove them, information "
+            "is not defined for them"
         )
     return values.double()
 
 
 def as_rows(activations: Tensor, *, name: str = "activations") -> Tensor:
     """Return finite rows (n, d), n >= 2, in float64; raise ValueError otherwise. ``name`` appears in the message."""
+    check_tensor(activations, name)
     if activations.ndim != 2 or len(activations) < 2 or activations.shape[1] < 1:
         raise ValueError(
             f"Expected {name} of shape (n, d) with n >= 2 and d >= 1, got shape {tuple(activations.shape)}; "
             "pass one row per sample"
         )
-    return as_finite(activations, name=name)
+    rows = as_finite(activations, name=name)
+    if activations.dtype == torch.float64 and 0 < (size := rows.detach().abs().max().item()) < _SIZES[0]:
+        raise ValueError(
+            f"Expected {name} of at least {_SIZES[0]:g} in size, got {size:.3g}; multiply them by a constant"
+        )
+    return rows
 
 
 def rows_equal(activations: Tensor, dtype: torch.dtype | None = None) -> bool:
@@ -76,7 +89,7 @@ def normalise_rows(activations: Tensor) -> tuple[Tensor, float, bool]:
     collapsed : bool
         Whether the rows are equal up to rounding.
     """
-    rows = as_rows(activations.detach())
+    rows = as_rows(activations).detach()
     mean = rows.mean(0)
     rows = rows - mean
     variances = rows.square().mean(0)
@@ -101,6 +114,8 @@ def class_codes(labels: Tensor, activations: Tensor) -> Tensor:
 
     Raises ValueError unless ``labels`` holds one integer or bool for each row of ``activations``.
     """
+    check_tensor(activations, "activations")
+    check_tensor(labels, "labels")
     if labels.shape != activations.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"Expected {len(activations)} integers as labels, got {labels.dtype} of shape {tuple(labels.shape)}; "

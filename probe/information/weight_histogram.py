@@ -9,6 +9,7 @@ published curves under a name that describes them.
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_tensor
 from probe.information.bins import EARLY_EDGES, early_code_bins
 from probe.information.validation import as_finite
 
@@ -47,6 +48,7 @@ def weight_histogram_entropy(weights: Tensor) -> float:
     >>> round(weight_histogram_entropy(torch.tensor([0.0, 0.0, -3.0, 3.0])), 6)
     1.0
     """
+    check_tensor(weights, "weights")
     if weights.numel() == 0:
         raise ValueError(f"Expected at least one weight, got shape {tuple(weights.shape)}; pass a tensor with elements")
     blocks = weights.detach().flatten().split(_BLOCK)
