@@ -44,8 +44,8 @@ def as_finite(values: Tensor, *, name: str = "activations") -> Tensor:
     check_tensor(values, name)
     if not is_finite(values):
         raise ValueError(
-            f"Expected finite {name}, got NaN or infinite values, or some above {_SIZES[1]:g}; remove them, information "
-            "is not defined for them"
+            f"Expected finite {name}, got NaN or infinite values, or some above {_SIZES[1]:g}; remove them, "
+            "information is not defined for them"
         )
     return values.double()
 
