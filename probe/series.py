@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,7 @@ class Variable:
         object.__setattr__(self, "units", _TIMES.get(self.units, self.units))
         object.__setattr__(self, "attrs", storable_attrs(self.attrs))
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of the numbers of one step."""
         return tuple(len(self.coords[dim]) for dim in self.dims)

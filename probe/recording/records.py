@@ -46,12 +46,14 @@ class Records:
             self._kept.setdefault(name, {})[int(step)] = checksum
         self._rows[int(step)] = self._used
         self._used += 1
-        self.annotate(step, values)
+        self._set(self._used - 1, values)
 
     def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Set declared variables of a recorded step. Other variables keep their values."""
         self._check(values)
-        row = self._rows[int(step)]
+        self._set(self._rows[int(step)], values)
+
+    def _set(self, row: int, values: Mapping[str, np.ndarray]) -> None:
         for name, value in values.items():
             self._column(name, row)[row] = value
 
@@ -59,13 +61,14 @@ class Records:
         for name, value in values.items():
             if name not in self.variables:
                 raise ValueError(f"Expected a declared variable, got {name!r}; declare it before its first value")
-            if np.shape(value) != (shape := self.variables[name].shape):
+            array = np.asarray(value)
+            if array.shape != (shape := self.variables[name].shape):
                 raise ValueError(
-                    f"Expected {name!r} of the declared shape {shape}, got {np.shape(value)}; return the same labels "
+                    f"Expected {name!r} of the declared shape {shape}, got {array.shape}; return the same labels "
                     "at each step"
                 )
-            if np.asarray(value).dtype.kind not in "biuf":
-                raise ValueError(f"Expected real numbers as {name!r}, got {np.asarray(value).dtype}; convert them")
+            if array.dtype.kind not in "biuf":
+                raise ValueError(f"Expected real numbers as {name!r}, got {array.dtype}; convert them")
 
     def column(self, name: str) -> np.ndarray:
         """Return the values of one variable by step, (observations, ...); empty if there is no such variable."""
