@@ -74,8 +74,9 @@ def _disordered(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[st
     copies = [first, *(_rows_at(snapshot, split, sites, row.repeat(2)) for row in [*rows[1:], rows[0]])]
 
     def is_disordered(site: str) -> bool:
-        if not all(site in found for found in (*copies, forwards, backwards)):
-            return False
+        everything = (*copies, forwards, backwards)
+        if not all(site in found and bool(found[site].isfinite().all()) for found in everything):
+            return False  # did not fire, or overflows, which depends on the order of a sum
         *each, again = (found[site][:1] for found in copies)
         if not _agree(snapshot, each[0], again) or len({value.shape for value in each}) > 1:
             return False  # not a function of the input, or not of one shape
