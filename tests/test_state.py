@@ -519,3 +519,15 @@ def test_a_structure_with_stored_activations_is_not_kept() -> None:
         pass
     assert not state.structure.contents.lasting
     assert not state.structure.serves(())
+
+
+def test_a_hook_that_a_forward_pass_registers_on_a_weight_is_named_and_removed() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.weight.register_hook(lambda gradient: 0.5 * gradient)
+            return super().forward(x)
+
+    model = Scaled(3, 2)
+    with pytest.warns(ProbeWarning, match=r"got writes to weight\._backward_hooks;"):
+        ActivationsProbe().fit(model, (torch.ones(4, 3), None))
+    assert not model.weight._backward_hooks

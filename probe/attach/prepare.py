@@ -12,6 +12,7 @@ from probe.attach.checks import attach_warnings, check_model, check_optimizer, c
 from probe.attach.columns import describe_parameter, describe_probe
 from probe.attach.contract import SessionProbe
 from probe.attach.data_checks import batch_warnings, order_warnings, padding_warnings, score_warnings
+from probe.attach.hidden_state import hidden_state_warnings
 from probe.attach.side_effects import written_places
 from probe.attach.targets import align_targets
 from probe.errors import warn_user
@@ -126,6 +127,7 @@ def prepare(
         notes += score_warnings(snapshot, probes)
         few, _ = next(iter(batches.values())).take(torch.arange(TRACE_ROWS), device_of(model))
         written = written_places(state, model, few)
+        notes += hidden_state_warnings(state, model, few, output)
     shapes = [trace.shapes.get(tap.site, ()) for tap in taps if tap.reduce in (None, "last")]
     for text in [*attach_warnings(model, written), *padding_warnings(model, batches, shapes), *notes]:
         warn_user(text)
@@ -152,8 +154,8 @@ def _traced(model: nn.Module, data: Mapping[str, Batch], output: Select) -> Trac
             raise ValueError(
                 f"Expected the model to accept two inputs of split {split!r} ({shape_of(inputs)}), got "
                 f"{type(error).__name__}: {error}; give (inputs, targets) or {{split: (inputs, targets)}} with inputs "
-                "as the model takes them, also in dtype: x for model(x), a tuple for model(*x), a mapping for model(**x)"
-                f"{_about_arguments(batch)}"
+                "as the model takes them, also in dtype: x for model(x), a tuple for model(*x), a mapping for "
+                f"model(**x){_about_arguments(batch)}"
             ) from error
     return trace
 

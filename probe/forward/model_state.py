@@ -165,6 +165,7 @@ def describe(place: Place) -> str:
     """Return the name of a place, such as ``"encoder.norm.running_mean"``."""
     first, attribute, *keys = place
     parts = [first.__qualname__ if isinstance(first, type) else first]
+    keys = [key for key in keys if isinstance(key, str)]  # hooks have numbers
     parts += keys if attribute in REGISTRIES else [attribute]  # the items of other containers have no names
     return ".".join(part for part in parts if part)
 

@@ -1,0 +1,67 @@
+"""State of a model that nothing restores: global variables, closures, iterators, objects without attributes."""
+
+import random
+import warnings
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from probe.forward.isolation import set_training, user_defaults
+from probe.forward.layers import named_modules
+from probe.forward.model_state import ModelState
+from probe.forward.outputs import Select, tensor_of
+from probe.forward.passes import call_model
+
+
+def hidden_state_warnings(state: ModelState, model: nn.Module, inputs: Any, output: Select) -> Iterator[str]:
+    """Yield a warning if two passes differ that start from the same state, with the same random numbers.
+
+    ``state`` is that of the outermost ``isolated``. A pass in training mode and one in evaluation mode run, twice.
+    """
+    state.restore()  # undo what earlier passes have written
+    passes = [_pass(state, model, inputs, output, training) for training in (True, False, True, False)]
+    dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
+    differing = [not _agree(passes[i], passes[i + 2], dtypes) for i in range(2)]
+    if any(differing):
+        mode = "training" if differing[0] else "evaluation"
+        yield (
+            f"Expected two forward passes from the same state to agree, got different outputs in {mode} mode; the "
+            "model uses a state that cannot be seen and restored (a global variable, a closure, an iterator, a file), "
+            "so that observations can change it, and the training with it. Keep it in a buffer, or in an attribute of "
+            "a module that is a number, a list or a dict"
+        )
+
+
+def _pass(state: ModelState, model: nn.Module, inputs: Any, output: Select, training: bool) -> Tensor | None:
+    """Return the output of a pass, and restore the model. Return None for a pass without one tensor."""
+    modules = named_modules(model).values()
+    held = chain(model.parameters(), model.buffers())
+    devices = sorted({tensor.device.index for tensor in held if tensor.is_cuda})
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices), warnings.catch_warnings(), user_defaults():
+        warnings.simplefilter("ignore")
+        try:
+            set_training(modules, training)
+            return tensor_of(call_model(model, inputs), "the model", output).detach().clone()
+        except Exception:  # in training mode, the model may need targets too
+            return None
+        finally:
+            set_training(modules, False)
+            state.restore()
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _agree(one: Tensor | None, other: Tensor | None, dtypes: list[torch.dtype]) -> bool:
+    """Return whether two outputs are equal up to rounding, since some GPU kernels add in another order."""
+    if one is None or other is None:
+        return True
+    if one.shape != other.shape or not (one.is_floating_point() or one.is_complex()):
+        return torch.equal(one, other)
+    eps = max(torch.finfo(dtype).eps for dtype in [one.dtype, *dtypes])
+    size = torch.nan_to_num(one.abs(), 0, 0, 0).max().item() if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=eps**0.5 * size, equal_nan=True)
