@@ -298,6 +298,7 @@ def without_restoring(model: nn.Module, *_: Any) -> Iterator[Written]:
 def test_broken_capture_is_caught(breakage: Any, rogue: Probe, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("attach.prepare", "attach.observation", "forward.tracing", "forward.runner"):
         monkeypatch.setattr(f"probe.{module}.isolated", breakage)
+    monkeypatch.setattr("probe.attach.prepare.hidden_state_warnings", lambda *_: ())  # would see the breakage first
     with pytest.raises(AssertionError, match=message):
         contract.check_training_untouched(rogue)
 
