@@ -1,7 +1,7 @@
 """Mutual information of a noisy layer with inputs and labels: :mod:`probe.information.channel` as a probe."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from probe.forward.layers import IGNORED, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
+from probe.information.arguments import check_count
 from probe.information.channel import ChannelInformation, channel_estimates
 from probe.information.noise import calibrated_noise, check_noise, standard_normal_like
 from probe.information.spread import geometry_of
@@ -213,6 +214,13 @@ class MutualInfoProbe(Probe):
             )
         if isinstance(self.noise, str) and self.noise != "auto":
             raise ValueError(f'Expected a positive number or "auto" as noise, got {self.noise!r}; pass one of them')
+        if self.noise != "auto":
+            check_noise((self.noise,), "relative")
+        if isinstance(self.noise_factors, (str, bytes)) or not isinstance(self.noise_factors, Iterable):
+            raise ValueError(f"Expected a sequence of noise_factors, got {self.noise_factors!r}; pass (0.5, 1, 2)")
+        check_count(self.max_samples, "max_samples", 2, 2**31)
+        if self.target_bins is not None:
+            check_count(self.target_bins, "target_bins", 1, 2**31)
 
     def _fixed_noise(self, snapshot: Snapshot, layers: Sequence[str]) -> dict[str, Level]:
         """Return the noise of each layer that an earlier observation has fixed; none if the layer had no variance."""
@@ -291,6 +299,11 @@ class MutualInfoProbe(Probe):
         places = torch.arange(len(z))
         if labels is not None:
             places = places[(labels != IGNORED).cpu()]
+            if len(places) < 2:
+                raise ValueError(
+                    f"Expected at least 2 rows with a label other than {IGNORED}, got {len(places)} of {len(z)}; pass "
+                    "other labels, or None as targets"
+                )
         if len(places) > self.max_samples:
             places = places[random_rows(len(places), self.max_samples, self.random_state)]
         if len(places) == len(z):
