@@ -1,6 +1,7 @@
 """What the data means: shared arguments, the measured output, the positions of targets, and padding."""
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -574,6 +575,41 @@ def test_floating_point_classes_are_a_warning(targets: Tensor) -> None:
     with pytest.warns(ProbeWarning, match=r"floating-point targets 0 and 1 in split 'all'.*targets\.long\(\)"):
         PerformanceProbe().attach(model, (rows(4), targets))
     PerformanceProbe(score=score_rows).attach(model, (rows(4), targets))
+
+
+@pytest.mark.parametrize("targets", [rows(3).softmax(1), 0.9 * Y[:, None].eq(torch.arange(3)).float() + 0.1 / 3])
+def test_probabilities_as_targets_are_a_warning(targets: Tensor) -> None:
+    model = nn.Linear(4, 3)
+    with pytest.warns(ProbeWarning, match=r"got probabilities of classes in split 'all'.*targets\.argmax\(-1\)"):
+        PerformanceProbe().attach(model, (rows(4), targets))
+    PerformanceProbe(score=score_rows).attach(model, (rows(4), targets))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (rows(4).to_sparse(), "got the layout torch.sparse_coo; pass x.to_dense()"),
+        ((rows(4), rows(4).to_sparse()), "got the layout torch.sparse_coo in argument 1; pass"),
+        ({"x": rows(4).to_sparse()}, "got the layout torch.sparse_coo in argument 'x'; pass"),
+    ],
+)
+def test_tensors_whose_rows_cannot_be_taken_are_an_error(inputs: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"Expected dense tensors in data, {re.escape(message)}"):
+        read_data((inputs, None))
+
+
+def test_a_sparse_matrix_that_all_inputs_share_is_recorded(tmp_path: Path) -> None:
+    class Graphs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(1, 3)
+
+        def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+            return self.linear(torch.sparse.mm(adjacency, x.T).T[..., None]).sum(1)
+
+    data = (rows(4), shared(torch.eye(4).to_sparse())), None
+    series = MutualInfoProbe().attach(Graphs(), data, path=tmp_path / "run.nc").observe(0).detach().series_
+    assert series["information_x"].notnull().all()
 
 
 def test_logits_between_0_and_1_and_real_targets_are_no_warning() -> None:

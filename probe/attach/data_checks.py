@@ -131,6 +131,13 @@ def score_warnings(snapshot: Snapshot, probes: Mapping[str, SessionProbe]) -> It
                     "(targets.argmax(-1) if each row has a single 1), or PerformanceProbe(score=score_rows) to keep "
                     "the squared error"
                 )
+            elif _sum_to_one(targets, {targets.ndim - 1, 1}):
+                yield (
+                    f"Expected numbers as floating-point targets, got probabilities of classes in split {split!r}, "
+                    "which are scored by their squared error; pass PerformanceProbe(score=...) with the loss of the "
+                    "training, targets.argmax(-1) for the most probable class, or PerformanceProbe(score=score_rows) "
+                    "to keep the squared error"
+                )
         elif _are_probabilities(snapshot, split):
             yield (
                 f"Expected logits as the output of the model, got probabilities in split {split!r}, which are scored "
@@ -146,13 +153,19 @@ def _are_probabilities(snapshot: Snapshot, split: str) -> bool:
         outputs = _outputs(snapshot, split, rows)
         if outputs.is_complex() or not ((outputs >= 0) & (outputs <= 1)).all():
             return False
-    axes = {1, outputs.ndim - 1} if outputs.ndim > 1 else set()
-    sums = (outputs.double().sum(axis) for axis in axes if outputs.shape[axis] > 1)
-    if any(((total - 1).abs() < 1e-2).all() for total in sums):
+    if _sum_to_one(outputs, {1, outputs.ndim - 1}):
         return True
     sigmoids = [site for site in snapshot.trace.order if "sigmoid" in site and site.endswith("->")]
     found = snapshot.outputs(split, sigmoids, reduce="none", rows=rows)
     return any(torch.equal(value.flatten(), outputs.flatten()) for value in found.values())
+
+
+def _sum_to_one(values: Tensor, axes: Collection[int]) -> bool:
+    """Return whether values are probabilities whose sums over one of these axes are 1."""
+    if values.ndim < 2 or not ((values >= 0) & (values <= 1)).all():
+        return False
+    sums = (values.double().sum(axis) for axis in axes if values.shape[axis] > 1)
+    return any(((total - 1).abs() < 1e-2).all() for total in sums)
 
 
 def _outputs(snapshot: Snapshot, split: str, rows: Tensor) -> Tensor:

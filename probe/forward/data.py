@@ -100,7 +100,8 @@ class Batch:
                 found.update(b"shared")
                 leaf = leaf.value
             if isinstance(leaf, Tensor):
-                found.update(leaf.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                for part in _dense_parts(leaf.detach().cpu()):
+                    found.update(part.contiguous().flatten().view(torch.uint8).numpy().tobytes())
             else:
                 found.update(repr(leaf).encode())
         return found.hexdigest()
@@ -179,6 +180,14 @@ class Batch:
         return _rows_of(self.mask, rows, device)
 
 
+def _dense_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the numbers of a tensor; for a sparse one, such as an adjacency matrix, the indices too."""
+    if tensor.layout == torch.strided:
+        return [tensor.resolve_conj().resolve_neg()]
+    tensor = tensor.to_sparse_coo().coalesce()
+    return [tensor.indices(), tensor.values()]
+
+
 def _rows_of(tensor: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor[rows.to(tensor.device)].to(device)
 
@@ -247,6 +256,7 @@ def _batch(pair: Any, where: str) -> Batch:
         ) from error
     n = _length(inputs)
     _check_rows(inputs, targets, n, where)
+    _check_layout(Batch(inputs, None), where)
     if n < 2:
         raise ValueError(f"Expected at least 2 inputs in {where}, got {n}; pass more, since measures compare inputs")
     _check_targets(targets, n, where)
@@ -265,6 +275,17 @@ def _check_rows(inputs: Any, targets: Any, n: int, where: str) -> None:
             f"{', '.join(f'{name} of shape {shape}' for name, shape in listed.items())}; if all inputs share an "
             "argument, mark it: probe.shared(x)"
         )
+
+
+def _check_layout(batch: Batch, where: str) -> None:
+    """Raise ValueError for a tensor of which some rows cannot be taken."""
+    for name, leaf in batch.arguments():
+        if leaf.layout != torch.strided or leaf.is_nested:
+            kind = "a nested tensor" if leaf.is_nested else f"the layout {leaf.layout}"
+            raise ValueError(
+                f"Expected dense tensors in {where}, got {kind}{f' in {name}' if name else ''}; pass x.to_dense() or a "
+                "padded tensor, and let the model convert it. If all inputs share it, mark it: probe.shared(x)"
+            )
 
 
 def _check_targets(targets: Any, n: int, where: str) -> None:
