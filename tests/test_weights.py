@@ -457,3 +457,45 @@ def test_adapters_of_peft_are_measured_as_they_merge(kind: str, parameters: dict
     assert set(found) == {f"base_model.model.{name}" for name in merged}
     for name, weight in merged.items():
         torch.testing.assert_close(found[f"base_model.model.{name}"], weight, rtol=1e-4, atol=1e-5)
+
+
+class OwnForward(nn.Linear):
+    """A linear layer that computes with another matrix than its parameter."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(4, 3)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.change(self.weight), self.bias)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: w,
+        lambda w: w * 0.1,  # an equalised learning rate
+        lambda w: w / w.norm(),
+        lambda w: (w - w.mean(1, keepdim=True)) / w.std(1, keepdim=True),  # weight standardisation
+        lambda w: w + ((w * 4).round() / 4 - w).detach(),  # training that knows of a later rounding
+        lambda w: w.sign() * w.abs().mean(),
+    ],
+)
+def test_a_linear_layer_with_its_own_forward_pass_is_measured_as_it_computes(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    layer = OwnForward(change)
+    assert torch.allclose(weight_matrices(layer)["weight"], change(layer.weight), atol=1e-6)
+    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(3, 2))
+    found = WeightsProbe().fit(model, (torch.randn(6, 4), None)).series_["weight_norm"].sel(parameter="0.weight").item()
+    assert found == pytest.approx(change(layer.weight).norm().item(), rel=1e-5)
+
+
+def test_a_linear_layer_that_is_not_affine_is_named() -> None:
+    class Activated(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(super().forward(x))
+
+    with pytest.warns(ProbeWarning, match="with a forward pass of its own that is not affine"):
+        series = WeightsProbe().fit(Activated(4, 3), (torch.randn(6, 4), None)).series_
+    assert "is not affine" in series["weight_norm"].attrs["left_out"]

@@ -3,7 +3,8 @@
 - A parametrisation of today (:mod:`torch.nn.utils.parametrize`) computes the weight at each access, one of old
   (``nn.utils.weight_norm``, ``spectral_norm``, pruning) in a hook before each call.
 - An adapter adds a product of two small matrices to the output of a layer (LoRA). No attribute holds the sum. If the
-  module is affine, its outputs for unit vectors are the matrix.
+  module is affine, its outputs for unit vectors are the matrix. So are those of a subclass of nn.Linear whose forward
+  pass changes the weight, such as by a scale, a norm or a rounding.
 - A quantised layer returns its weight from a method.
 """
 
@@ -12,7 +13,7 @@ from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,7 @@ def _as_matrices(module: nn.Module, key: str, weight: Tensor) -> dict[str, Tenso
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 _CONVOLUTION = "a convolution with adapters, whose own weight is measured without them"
+_OWN_FORWARD = "a linear layer with a forward pass of its own that is not affine, whose parameter is measured as it is"
 _BEHIND = "its largest weight reads what adapters have changed, and is measured without them"
 
 
@@ -153,7 +155,7 @@ def _adapter(module: nn.Module) -> Tensor | str | None:
         if run is not None and run.output.shape[1:] == (tall,):
             unit = torch.eye(wide, dtype=base.dtype, device=base.device)
             return _BEHIND if run.behind else (module(unit) - module(torch.zeros_like(unit[:1]))).detach().T
-    return None
+    return _OWN_FORWARD if _has_own_forward(module) else None
 
 
 def _base_of(module: nn.Module) -> tuple[nn.Module, Tensor] | None:
@@ -172,6 +174,8 @@ def _base_of(module: nn.Module) -> tuple[nn.Module, Tensor] | None:
     ]
     if not owners:
         return None
+    if _has_own_forward(module) and isinstance(module.weight, nn.Parameter):
+        return module, module.weight
     owner, base = max(owners, key=lambda pair: pair[1].numel())
     others = [weight.shape for weight in module.parameters() if weight.ndim > 1 and weight is not base]
     if any(shape.numel() >= base.numel() for shape in others):
@@ -184,6 +188,10 @@ def _base_of(module: nn.Module) -> tuple[nn.Module, Tensor] | None:
     kinds = () if isinstance(owner, nn.Embedding) else (nn.ParameterDict, nn.ModuleDict)
     named = any(isinstance(child, kinds) and any(True for _ in child.parameters()) for child in module.children())
     return (owner, base) if low_rank or named else None
+
+
+def _has_own_forward(module: nn.Module) -> TypeGuard[nn.Linear]:
+    return isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward
 
 
 class _Run(NamedTuple):
