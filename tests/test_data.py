@@ -293,6 +293,7 @@ def test_only_the_layers_before_the_selected_output_run() -> None:
         (lambda loss, one, two: two.T, None, r"measured at shape \(3, 2\)"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Expected targets, got None")
 def test_an_output_that_cannot_be_measured_is_an_error_that_lists_what_there_is(
     wrap: Any, output: Any, message: str
 ) -> None:
@@ -503,6 +504,25 @@ def test_labels_whose_loss_cannot_be_reproduced_are_a_warning(make: Any, reason:
     with pytest.warns(ProbeWarning, match=rf"no loss is recorded, since the model {reason}.*pass \(inputs, targets\)"):
         series = PerformanceProbe().fit(make(), ({"input_ids": tokens, "labels": labels}, None)).series_
     assert "all_loss" not in series
+
+
+class Judged(nn.Module):
+    """Returns its loss first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.linear(x)
+        return F.cross_entropy(logits, classes), logits
+
+
+def test_a_returned_loss_that_is_not_recorded_is_a_warning() -> None:
+    with pytest.warns(ProbeWarning, match=r"the single numbers that the model returns \(0\) are not recorded"):
+        series = PerformanceProbe().fit(Judged(), ((rows(4), Y), None)).series_
+    assert "all_loss" not in series
+    PerformanceProbe().fit(Judged(), ((rows(4), Y), Y))
 
 
 def test_labels_of_positions_are_moved_for_every_probe() -> None:

@@ -110,8 +110,10 @@ def _found(model: nn.Module, batch: Batch, output: Select, shift: int | None) ->
     labels = batch.inputs.get(_LABELS) if isinstance(batch.inputs, Mapping) else None
     if isinstance(labels, Tensor) and labels.ndim and targets is None:
         return _by_own_loss(model, batch, labels, output, [0, 1] if shift is None else [shift])
-    if shift is not None or targets is None:
+    if shift is not None:
         return _Finding(shift)
+    if targets is None:
+        return _Finding(None, _unrecorded(model, batch))
     if isinstance(labels, Tensor) and _equal(labels, targets):
         finding = _by_own_loss(model, batch, labels, output, [0, 1])
         if finding.shift is not None:
@@ -142,6 +144,18 @@ def _by_own_loss(model: nn.Module, batch: Batch, labels: Tensor, output: Select,
         "PerformanceProbe(score=...) for another loss"
     )
     return _Finding(None, text if adopts else "")
+
+
+def _unrecorded(model: nn.Module, batch: Batch) -> str:
+    """Return a warning if the model returns a number, such as a loss of targets that are among its inputs."""
+    numbers = single_numbers(_run(model, batch.subset(torch.arange(TRACE_ROWS), device_of(model))))
+    if not numbers:
+        return ""
+    names = ", ".join(map(repr, numbers))
+    return (
+        f"Expected targets, got None; the single numbers that the model returns ({names}) are not recorded: pass "
+        "(inputs, targets) for a loss, or record them with observe(step, loss=...)"
+    )
 
 
 def _has_loss(part: Batch, shift: int, outputs: Tensor, own: float) -> bool:
