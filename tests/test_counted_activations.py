@@ -498,6 +498,25 @@ class Ensemble(nn.Module):
         return torch.vmap(lambda w: torch.func.functional_call(self.net, w, (x,)))(weights).mean(0)
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 12])
+@pytest.mark.parametrize("members", [2, 3, 5])
+def test_rows_of_networks_in_a_map_are_those_of_the_inputs_whatever_their_number(members: int, n: int) -> None:
+    class Members(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.randn(members, 5, 4, generator=seeded(1)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.vmap(lambda w: torch.relu(x @ w))(self.weights).mean(0)
+
+    model, x = Members().double(), points(13, 5)
+    snapshot = Snapshot(model, 0, read_data((x, None)), trace(model, x[:2]))
+    found = [snapshot.outputs("all", [":relu->"], reduce="none", rows=torch.arange(k))[":relu->"] for k in (13, n)]
+    expected = torch.relu(torch.einsum("nd,mdk->nmk", x, model.weights)).detach()
+    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(found[1], expected[:n])
+
+
 def test_networks_in_a_map_over_weights_are_counted_together() -> None:
     model, x = built(Ensemble).double(), points(12, 5)
     found = measured(model, x, radius=0.5)

@@ -615,7 +615,7 @@ def test_the_first_layer_sees_points_and_directions_instead_of_vertices() -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(F, "linear", spied)
         measured(model, x, n_directions=10)
-    assert 2 * 50 + 10 <= sum(rows) < 2 * 50 + 10 + 40  # the first pass over the points, and a few rows for trying out
+    assert 2 * 50 + 10 <= sum(rows) < 2 * 50 + 10 + 60  # the first pass over the points, and a few rows for trying out
 
 
 class Shift(nn.Module):
@@ -927,3 +927,11 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, points_at_once: 
         found = measured(model, points(17, 12), **parameters).drop_vars("seconds")
         xr.testing.assert_allclose(found, whole)
         monkeypatch.undo()
+
+
+def test_an_activation_function_that_was_exchanged_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    probe = LocalComplexityProbe().attach(model, (torch.eye(3), None), on_error="raise").observe(0)
+    model[1] = nn.GELU()
+    with pytest.raises(ValueError, match=r"got no call of 1:relu; .*attach again if the model has changed"):
+        probe.observe(1)

@@ -1,8 +1,10 @@
 """Warnings about data that a model accepts, but that does not mean what it seems to mean."""
 
 import inspect
+import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,9 +68,12 @@ def _disordered(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[st
     """
     n = len(snapshot.data[split])
     rows = torch.linspace(0, n - 1, min(n, _ORDERED_ROWS)).long()
-    first, forwards, backwards = (
-        _rows_at(snapshot, split, sites, some) for some in (rows[:1].repeat(2), rows, rows.flip(0))
+    before = _random_state(snapshot.device)
+    forwards, backwards, first = (
+        _rows_at(snapshot, split, sites, some) for some in (rows, rows.flip(0), rows[:1].repeat(2))
     )
+    if _random_state(snapshot.device) != before:
+        return []  # rows that are drawn differ anyway
     if all(_in_order(snapshot, *(found.get(site) for found in (first, forwards, backwards))) for site in sites):
         return []  # nearly always
     copies = [first, *(_rows_at(snapshot, split, sites, row.repeat(2)) for row in [*rows[1:], rows[0]])]
@@ -85,6 +90,13 @@ def _disordered(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[st
         return not (ordered and _agree(snapshot, rows_of_inputs.flip(0), backwards[site]))
 
     return list(filter(is_disordered, sites))
+
+
+def _random_state(device: torch.device) -> list[object]:
+    """Return the state of the generators that a forward pass can draw from."""
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
+    return [*states, random.getstate(), str(np.random.get_state())]  # noqa: NPY002
 
 
 def _in_order(snapshot: Snapshot, first: Tensor | None, forwards: Tensor | None, backwards: Tensor | None) -> bool:

@@ -19,7 +19,7 @@ from probe.forward.isolation import gradient_mode, torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
 from probe.forward.outputs import Reduce, Select, reduce_output, replace_tensor, tensor_of
 from probe.forward.row_buffer import RowBuffer
-from probe.forward.transforms import is_differentiated, is_transformed, look_through
+from probe.forward.transforms import is_differentiated, is_transformed, look_through, places_of_maps
 
 # edit(value, positions) -> new value of a site; positions are the indices of its rows among the requested rows.
 Edit = Callable[[Tensor, Tensor], Tensor]
@@ -246,7 +246,8 @@ class Pass:
         if self._is_hooked(site) and is_transformed(tensor):
             if site in self.edits and is_differentiated(tensor):
                 raise _differentiates(site)
-            return look_through(tensor, len(self._block), lambda value: self._visit(site, value))
+            known = places_of_maps(self.model, site)
+            return look_through(tensor, len(self._block), lambda value: self._visit(site, value), known)
         if site in self.edits or site in self.taps_by_site:
             self._in_callback = True
             try:

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Look = Callable[[Tensor], Tensor]
 _functorch: Any = torch._C._functorch
+_places = WeakKeyDictionary[nn.Module, dict[str, dict[int, int]]]()
+
+
+def places_of_maps(model: nn.Module, site: str) -> dict[int, int]:
+    """Return the known places of the mapped axes at a site, see :func:`look_through`."""
+    return _places.setdefault(model, {}).setdefault(site, {})
 
 
 def is_transformed(tensor: Tensor) -> bool:
@@ -37,20 +44,28 @@ def _is_mapped(tensor: Tensor, n: int) -> bool:
     return any(_functorch.get_unwrapped(one).shape[_functorch.maybe_get_bdim(one)] == n for one in maps)
 
 
-def look_through(tensor: Tensor, n: int, look: Look) -> Tensor:
+def look_through(tensor: Tensor, n: int, look: Look, known: dict[int, int]) -> Tensor:
     """Call a function on the whole tensor behind one of a transform, and return the value that replaces it.
 
     The mapped axis comes first. If ``tensor`` itself has ``n`` rows (an ensemble on the same inputs), it comes second,
-    unless a map further out has ``n`` inputs, so that the axis of ``tensor`` has this length by chance.
+    unless a map further out has ``n`` inputs, so that the axis of ``tensor`` has this length by chance. An ensemble of
+    ``n`` members allows both: then the place of the axis is that of earlier passes, as ``known`` has it by level.
     """
     unchanged: list[bool] = []
+
+    def place(x: Tensor) -> int:
+        level, first = len(list(_levels(x))), x.shape[0] == n
+        second = x.shape[1:2] == (n,) and not _is_mapped(x, n)
+        if first != second:
+            known[level] = int(second)
+        return known.get(level, 0)
 
     def watched(value: Tensor) -> Tensor:
         new = look(value)
         unchanged.append(new is value)
         return new
 
-    new = _Look.apply(tensor, n, watched)
+    new = _Look.apply(tensor, place, watched)
     return tensor if all(unchanged) else new
 
 
@@ -58,7 +73,7 @@ class _Look(torch.autograd.Function):
     """Function of the whole tensor, with the rules of an identity."""
 
     @staticmethod
-    def forward(x: Tensor, n: int, look: Look) -> Tensor:
+    def forward(x: Tensor, place: Callable[[Tensor], int], look: Look) -> Tensor:
         return look(x).clone()
 
     @staticmethod
@@ -74,7 +89,7 @@ class _Look(torch.autograd.Function):
         return tangents[0].clone()
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, n: int, look: Look) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: Any, x: Tensor, place: Callable[[Tensor], int], look: Look) -> tuple[Tensor, int]:
         x = x.movedim(in_dims[0], 0)
-        axis = 1 if x.shape[0] != n and x.shape[1:2] == (n,) and not _is_mapped(x, n) else 0
-        return _Look.apply(x.movedim(0, axis), n, look), axis
+        axis = place(x)
+        return _Look.apply(x.movedim(0, axis), place, look), axis

@@ -282,9 +282,11 @@ class LocalComplexityProbe(Probe):
             for r in radii
         ]
         if not each[0].found:
+            others = each[0].without_rows
+            got = f"other rows at {', '.join(others)}" if others else f"no call of {', '.join(sites)}"
             raise ValueError(
-                f"Expected an activation function with one row for each input of split {split!r}, got other rows at "
-                f"{', '.join(each[0].without_rows)}; choose other layers with LocalComplexityProbe(layers=...)"
+                f"Expected an activation function with one row for each input of split {split!r}, got {got}; choose "
+                "other layers with LocalComplexityProbe(layers=...), or attach again if the model has changed"
             )
         fired = set(each[0].found).intersection(*(sweep.found for sweep in each))
         stacked = {site: torch.stack([sweep.found[site] for sweep in each], 1) for site in sites if site in fired}
