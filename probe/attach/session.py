@@ -133,6 +133,11 @@ class Session:
             self._observe_if_granted(self.step)
             self._written.observed(self.step)
 
+    @property
+    def compares(self) -> bool:
+        """Whether weights were observed since the last step."""
+        return self._written.waits
+
     def stepping(self) -> None:
         """Look for writes to the weights since the last step."""
         self._written.stepping()

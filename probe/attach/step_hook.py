@@ -19,6 +19,10 @@ class CountsUpdates(Protocol):
     def stepped(self, *, missed: int = 0) -> None:
         """Count an update of the optimizer, after others that were missed."""
 
+    @property
+    def compares(self) -> bool:
+        """Whether the start of the next update matters."""
+
     def stepping(self) -> None:
         """Note that an update starts."""
 
@@ -65,9 +69,9 @@ class StepHook:
 
     def starts(self, *_: Any) -> None:
         """Notify the session of the start of an update."""
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and (session := self.session()) is not None and session.compares:
             with uninterrupted():
-                self._notify_of_start()
+                self._notify_of_start(session)
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Notify the session of an update."""
@@ -77,9 +81,8 @@ class StepHook:
             with uninterrupted():
                 self._notify(optimizer)
 
-    def _notify_of_start(self) -> None:
-        session = self.session()
-        if session is not None and not capturing() and not _within_a_step([one() for one in self._optimizers]):
+    def _notify_of_start(self, session: CountsUpdates) -> None:
+        if not capturing() and not _within_a_step([one() for one in self._optimizers]):
             session.stepping()
 
     def _notify(self, optimizer: torch.optim.Optimizer) -> None:

@@ -106,6 +106,11 @@ class WrittenAfterSteps:
         self._numbers: Tensor | None = None
         self._step, self._steps = 0, list[int]()
 
+    @property
+    def waits(self) -> bool:
+        """Whether weights are noted, and the next step compares them."""
+        return self._numbers is not None
+
     def _now(self) -> Tensor:
         return _some_numbers(parameter for groups in self._groups for group in groups for parameter in group["params"])
 
