@@ -1,6 +1,7 @@
 """Logs of other libraries as series. Those libraries wrote the files in tests/logs from known curves."""
 
 import json
+import os
 import shutil
 import sqlite3
 import struct
@@ -585,3 +586,12 @@ def test_roles_and_axis_of_a_detector_are_names_in_the_log() -> None:
     by_step = PhaseDetector().fit(LOGS / "huggingface")
     np.testing.assert_allclose(by_epoch.markers_["step"] * 100, by_step.markers_["step"], rtol=0.05)
     assert "at epoch" in by_epoch.summary()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_is_no_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "loss.csv")
+    with pytest.raises(OSError, match=r"Expected a file at .*loss.csv, got a pipe"):
+        read(tmp_path / "loss.csv")
+    (tmp_path / "run.csv").write_text("step,train_loss\n0,2\n10,1\n")
+    assert read(tmp_path)["train_loss"].values.ravel().tolist() == [2, 1]

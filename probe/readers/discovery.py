@@ -58,6 +58,8 @@ def find_logs(path: Path, format: str | None = None) -> FoundLogs:
         return _find_in_folder(path, format)
     if not path.exists() and not journal_of(path).exists():
         raise FileNotFoundError(f"Expected a log or a recording at {path}, got none; check the path")
+    if path.is_fifo() and path.parts[1:2] not in (("dev",), ("proc",)):  # the shell's <(...), whose writer runs
+        raise OSError(f"Expected a file at {path}, got a pipe, which may have no end; write its content to a file")
     reader = READERS[format] if format else _matching(path) or _by_suffix(path)
     if reader is None:
         raise ValueError(
@@ -87,10 +89,14 @@ def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files in sorted order. Links to folders are ignored, because W&B links the latest run."""
+    """Yield all files in sorted order, without pipes, sockets and devices.
+
+    Links to folders are ignored, because W&B links the latest run.
+    """
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(here, name) for name in sorted(files))
+        paths = (Path(here, name) for name in sorted(files))
+        yield from (path for path in paths if path.is_file() or not path.exists())
 
 
 def _matching(path: Path) -> Reader | None:
