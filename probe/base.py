@@ -317,12 +317,12 @@ class Observer(BaseEstimator, ABC):
         (22, {'LMNProbe': {'n_rows': 8, 'n_points': 5, 'max_rows': 4096}})
         """
 
-        def attached() -> Self:
+        def attached() -> Observer:
             return clone(self).attach(
                 model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift
             )
 
-        one = attached()
+        one: Observer = attached()
         memory: int | None = None
         start = time.perf_counter()
         try:

@@ -229,7 +229,7 @@ class Returns(Language):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         logits = super().forward(x)
-        return {"loss": nn.functional.cross_entropy(logits.flatten(0, 1), x.flatten()), "logits": logits}
+        return {"sums": logits.sum(2), "logits": logits}
 
 
 class Chained(nn.Sequential):
@@ -362,4 +362,4 @@ def test_attaching_costs_a_few_rows() -> None:
     passed: list[int] = []
     with model.register_forward_pre_hook(lambda module, args: passed.append(len(args[0]))):
         readme().attach(model, data)
-    assert sum(passed) <= 30 * len(data)
+    assert sum(passed) <= 36 * len(data)

@@ -133,8 +133,8 @@ PAPER = {"max_samples": N, "n_points": POINTS, "max_rows": 10**8}
 CASES: dict[str, tuple[Callable[[], tuple[nn.Module, Tensor]], dict[str, Any]]] = {
     "64-100-100-31, N=961, 21 points, batch_size=4096": (plain, {**PAPER, "batch_size": 4096}),
     "64-100-100-31": (plain, {}),
-    "transformer, 6 layers of width 256, 32 positions": (transformer, {}),
-    "ResNet-18, images of 32 x 32": (residual, {}),
+    "transformer, 6 layers of width 256, 32 positions": (transformer, {"max_rows": 4096}),
+    "ResNet-18, images of 32 x 32": (residual, {"max_rows": 4096}),
 }
 
 
