@@ -3,6 +3,7 @@
 import pickle
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from operator import attrgetter
 from typing import Any
 
@@ -88,13 +89,14 @@ class SavedState:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        self.state = pickle.dumps(_state(value))
+        self.state = deepcopy(_state(value))
+        self.bytes = pickle.dumps(self.state)
 
     def restore(self) -> bool:
         """Restore the state, and return whether it had changed."""
-        changed = pickle.dumps(_state(self.value)) != self.state
+        changed = pickle.dumps(_state(self.value)) != self.bytes
         if changed:
-            _set_state(self.value, pickle.loads(self.state))
+            _set_state(self.value, self.state)
         return changed
 
 

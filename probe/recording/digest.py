@@ -92,7 +92,32 @@ def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, bool]:
 
 
 def has_digest(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file ends with a digest, without reading the whole file."""
+    """Return whether a file ends with a digest, without reading the whole file.
+
+    Parameters
+    ----------
+    path : path of a file
+
+    Returns
+    -------
+    bool
+
+    See Also
+    --------
+    add_digest : Write a digest at the end of a file.
+    read_checked : Read a file and compare it with its digest.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from probe.recording import add_digest, has_digest
+    >>> _ = Path("weights.bin").write_bytes(b"weights")
+    >>> has_digest("weights.bin")
+    False
+    >>> add_digest("weights.bin")
+    >>> has_digest("weights.bin")
+    True
+    """
     with open(path, "rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - DIGEST_BYTES))
         return _END.search(file.read()) is not None
