@@ -457,7 +457,7 @@ SETUPS = [
     Setup("DistributedDataParallel, counted", sharing_a_group, remark="attach on one rank"),
     Setup("observed in inference mode", inference, how=BY_LOOP),
     Setup("default type float64", within(lambda: default_type(torch.float64))),
-    Setup("default device without the data (meta stands for a GPU)", within(lambda: torch.device("meta"))),
+    Setup("default device other than that of the data", within(lambda: torch.device("meta"))),
     Setup("deterministic algorithms", within(deterministic)),
     Setup("anomaly detection", within(torch.autograd.detect_anomaly)),
 ]
@@ -526,7 +526,7 @@ FAULTS = [
         "test_a_forked_process_writes_nothing",
     ),
     (
-        "Ctrl-C, an error or a kill before the first observation of `mode=\"overwrite\"`",
+        'Ctrl-C, an error or a kill before the first observation of `mode="overwrite"`',
         "the recording that it was to replace stays, byte by byte",
         "test_a_recording_stays_until_an_observation_replaces_it",
     ),

@@ -54,13 +54,56 @@ linear mapping number.
 | partly | some layers do not fire for all inputs; they are flagged -1 |
 | no | the probe refuses the model with the error in the remarks; the other probes measure it |
 
-A remark is the first part of a message. The rest of the message states what to do. The most frequent remark, `Expected
-one label for each of 8 rows, got 40`, concerns language models: I(T+n;X) is measured, I(T+n;Y) is not. These models have
-a target for each token, but the default rows are the last positions. `MutualInfoProbe(reduce="tokens")` measures both.
+A remark is the first part of a message. [What the remarks mean](#what-the-remarks-mean) explains each of them and
+states what to do.
 """
 MODEL_COLUMNS = """
 | model | loss | MI | LC | LMN | remarks |
 |---|---|---|---|---|---|
+"""
+REMARKS = """
+## What the remarks mean
+
+The *stem* is the first layer of a model with floating-point values, often its input or its embedding. Around it
+`LocalComplexityProbe` moves the points. A *counted activation function* is one of those that [this
+table](measures.md#local-complexity-localcomplexityprobe) lists.
+
+| remark | meaning | what to do |
+|---|---|---|
+| one label for each of 8 rows, got 40 | each token has a target, but the default rows are the last positions: \
+I(T+n;X) is measured, I(T+n;Y) is not | `MutualInfoProbe(reduce="tokens")` measures both |
+| a counted activation function after the stem, got none | the model has softmax, attention or fused recurrent \
+layers only | leave the probe out, or name layers whose outputs are pre-activations: \
+`LocalComplexityProbe(layers=...)` |
+| an activation function after the stem, got only earlier ones | the values before the activation functions are not \
+floating-point numbers | leave the probe out, or name an earlier stem: `LocalComplexityProbe(stem=...)` |
+| activation functions that LocalComplexityProbe counts, got modules with others only | some modules have no counted \
+activation function; the counts do not include them | name layers whose outputs are pre-activations, or use the \
+counts of the other modules |
+| activation functions with one row for each input, got other rows | experts, early exits or flattened tokens: rows \
+cannot be assigned to inputs, and are not counted | `LocalComplexityProbe(layers=...)`, or use the counts of the \
+other modules |
+| row i of a layer to belong to input i alone | the model sorts or selects inputs, so that the numbers of these \
+layers are wrong | name other layers: `layers=` |
+| the output of an input not to depend on the other inputs in its batch | measurements depend on `batch_size` and on \
+the choice of inputs | let the model treat each input alone |
+| forward passes in evaluation mode that leave the model unchanged | the model writes to itself; observations \
+restore the values | nothing, or compare with a model without these writes |
+| padding to be marked by attention_mask | the argument can be a padding mask that the probes do not use, so that \
+padding is measured | name the argument `attention_mask`, pad on the left, or `reduce=0` |
+| layers of 5 positions, as attention_mask has, got layers of 4 positions | the decoder has other positions than the \
+mask, and its last one can be padding | pad on the left, or `reduce=0` |
+| floating-point numbers in layer, got complex numbers | `LMNProbe` cannot draw lines in this layer | \
+`LMNProbe(layers=...)` |
+| a tensor in the output to replace, got a packed sequence | `LMNProbe` replaces outputs of a layer, and cannot \
+replace packed sequences | `LMNProbe(layers=...)` |
+| forward passes in which the value can be replaced | the forward pass computes derivatives, which would be those of \
+another function | leave `LMNProbe` out |
+| a submodule that the forward pass calls, got none | only the output is measured | attach to the module from which \
+`torch.export` made the program |
+
+**Mixtures of experts.** The layers inside an expert do not receive all inputs. Name layers that all inputs pass, for
+example the blocks or the routers: `layers="blocks.*"`.
 """
 REFUSED_COLUMNS = """
 ### Refused
@@ -85,20 +128,20 @@ model, several optimisers at once, an optimiser without hooks.
 `super().step()`) count each update once: hooks are on the given optimiser and on those in its attributes, and a step
 within a step is part of it. If weights change although the attached optimiser makes no step, a warning says so at the
 next `observe(name=value)` and at `detach`. A wrapper that has no hooks and changes the weights after the inner step
-(some versions of Lookahead) is observed before this change: attach without `optimizer=` and call `observe(step)`.
+(some versions of Lookahead) is observed before this change, and a warning reports this: attach without `optimizer=` and
+call `observe(step)`.
 
 **Models that compute derivatives in their forward pass** (force fields) run with gradients. Probes that replace hidden
 values, such as `LMNProbe`, refuse them. **Programs of `torch.export`** call no submodule: their output alone is
 measured, with a warning. Modules of `torch.fx.symbolic_trace` and `torch.export.unflatten` keep their layers.
 
-A CUDA graph that contains the optimiser's step replays it without calling hooks, so that nothing can be counted. Probes
-notice when the step is recorded, say so, and do not observe; attach without `optimizer=` and call `observe(step)` after
-the replays. Observations themselves run outside of the graph. This was not tried on a GPU: the test plants the state of
-the stream.
+A CUDA graph that contains the optimiser's step replays it without calling hooks, so that nothing can be counted. When
+the step is captured, the probes warn and do not observe. Attach without `optimizer=` and call `observe(step)` after the
+replays. Observations themselves run outside of the graph. This was not tried on a GPU.
 
-Not supported: models whose parts are on several devices, other than by themselves in their forward pass. Training that
-keeps the parameters outside of the module (`torch.func`) leaves the module as it was: load the parameters into it
-before each `observe(step)`.
+A model on several devices is supported only if its own forward pass moves the tensors. Training that keeps the
+parameters outside of the module (`torch.func`) leaves the module as it was: load the parameters into it before each
+`observe(step)`.
 """
 FAULTS = """
 ## Load and faults
@@ -187,7 +230,20 @@ def main() -> None:
     ways = table(compatibility.TRAINING, SETUP_COLUMNS, setup_row, before)
     refused = lines([refused_row(case) for case in compatibility.REFUSED])
     faults = lines([setups.fault_row(*fault) for fault in setups.FAULTS])
-    parts = [INTRODUCTION, trials(), MODELS, models, REFUSED_COLUMNS, *refused, SETUPS, ways, REFUSED, FAULTS, *faults]
+    parts = [
+        INTRODUCTION,
+        trials(),
+        MODELS,
+        models,
+        REFUSED_COLUMNS,
+        *refused,
+        REMARKS,
+        SETUPS,
+        ways,
+        REFUSED,
+        FAULTS,
+        *faults,
+    ]
     PAGE.write_text("".join(parts))
 
 

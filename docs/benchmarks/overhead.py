@@ -298,7 +298,7 @@ def compare(case: Case, turns: int, device: str) -> float:
     base = times["", "no probes"]
     step = statistics.median(base) / TURN
     print(f"{case.name}, batches of {case.batch}, {1000 * step:.1f} ms a step, {turns} turns of {TURN} steps\n")
-    print("| regime | what looks | time against no probes: median (quartiles) |\n|---|---|---|")
+    print("| regime | set of probes | time relative to no probes: median (quartiles) |\n|---|---|---|")
     for (regime, tool), found in times.items():
         if regime:
             print(f"| {regime} | {tool} | {quartiles([a / b for a, b in zip(found, base, strict=True)])} |")

@@ -123,7 +123,8 @@ def by_separation(larger: Reading, smaller: Reading, what: str, *, auc: float = 
     m, n = len(larger.values), len(smaller.values)
     found = separation(larger.values, smaller.values, level=0.9)
     medians = " against ".join(f"{np.median(group.values):+.3g}" for group in (larger, smaller))
-    numbers = f"{what}: AUC {found.auc:.2f}, p {found.p_value:.3f}, median {medians} ({m} and {n})"
+    p_value = "p < .001" if found.p_value < 0.001 else f"p {found.p_value:.3f}"
+    numbers = f"{what}: AUC {found.auc:.2f}, {p_value}, median {medians} ({m} and {n})"
     if len(np.unique(np.concatenate([larger.steps, smaller.steps]))) != 1:
         return Verdict(UNDECIDED, f"{what}: not compared, read at different steps: {larger.at} against {smaller.at}")
     if lost := m + n - found.n_runs - found.n_controls:
