@@ -6,8 +6,10 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
@@ -308,3 +310,71 @@ def test_clone_of_an_attached_probe_is_unattached() -> None:
     attached = MutualInfoProbe().attach(model, data)
     assert attached.__sklearn_is_fitted__()
     assert not clone(attached).__sklearn_is_fitted__()
+
+
+def series_of(answer: Any) -> Any:
+    class Answers(Probe):
+        def measure(self, snapshot: Snapshot) -> Any:
+            return answer
+
+    return Answers().fit(nn.Linear(3, 2), (torch.zeros(4, 3), None)).series_
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        ({"q": 1.0}, r"got float under 'q'; return \{\"q\": Measured\(1.0\)\}"),
+        ({"q": None}, "got NoneType under 'q'"),
+        ({3: Measured(1.0)}, "got Measured under 3"),
+        (None, "mapping of names to Measured, got NoneType"),
+        (Measured(1.0), "mapping of names to Measured, got Measured"),
+    ],
+)
+def test_what_measure_returns_is_checked(answer: Any, match: str) -> None:
+    with pytest.raises(TypeError, match=match):
+        series_of(answer)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.tensor(1j),
+        1j,
+        np.array(2 + 1j),
+        [torch.tensor(1j)],
+        np.ma.masked,
+        np.ma.array([1.0, 2.0], mask=[False, True]),
+        [np.ma.array([1.0, 2.0], mask=[False, True])],
+        np.datetime64("NaT"),
+        np.datetime64("2020-01-01"),
+        np.timedelta64(3, "s"),
+        "3",
+        object(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_real_number_is_an_error(value: Any) -> None:
+    measured = Measured(value, ("x",), {"x": [0, 1][: np.size(value)]}) if np.ndim(value) else Measured(value)
+    with pytest.raises(TypeError, match=r"^Expected .* for q, got .*; "):
+        measured.array("q")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2, True, np.float16(2), np.ma.array(2.0), torch.tensor(2.0, dtype=torch.bfloat16), Fraction(2), torch.tensor(2)],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_real_number_is_recorded(value: Any) -> None:
+    assert Measured(value).array("q") == float(value)
+    assert np.isnan(Measured(None).array("q"))
+    tensors = [torch.tensor(2.0, requires_grad=True), torch.tensor(3.0, dtype=torch.bfloat16)]
+    assert Measured(tensors, ("x",), {"x": [0, 1]}).array("q").tolist() == [2, 3]
+
+
+def test_a_masked_array_is_not_kept_and_units_are_text() -> None:
+    with pytest.raises(TypeError, match="got masked entries; return NaN"):
+        Measured(np.ma.array([1.0, 2.0], mask=[False, True]), keep=True).kept_array("q")
+    for name in ("units", "long_name"):
+        with pytest.raises(TypeError, match=f"Expected text as {name}, got 3; "):
+            Measured(1.0, **{name: 3})

@@ -499,3 +499,115 @@ def test_a_linear_layer_that_is_not_affine_is_named() -> None:
     with pytest.warns(ProbeWarning, match="with a forward pass of its own that is not affine"):
         series = WeightsProbe().fit(Activated(4, 3), (torch.randn(6, 4), None)).series_
     assert "is not affine" in series["weight_norm"].attrs["left_out"]
+
+
+def test_labels_stay_those_of_the_first_observation() -> None:
+    model = nn.ModuleDict({"a": nn.Linear(6, 4), "b": nn.Linear(4, 3)})
+    model.forward = lambda x: x  # type: ignore[method-assign]
+    a, b = (f"{name}.weight" for name in "ab")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        attached = WeightsProbe().attach(model, (X, None))
+        attached.observe(0)
+        model["new"] = nn.Linear(6, 2)
+        attached.observe(1)
+        model["a"], model["b"] = model.pop("b"), model["a"]  # another order: what was b is a
+        attached.observe(2)
+        del model["b"]
+        model["newer"] = nn.Linear(6, 2)
+        attached.observe(3)
+        attached.observe(4)
+    texts = [str(each.message) for each in caught if issubclass(each.category, ProbeWarning)]
+    assert [text.split("; ")[0].split("new ones: ")[1] for text in texts] == ["new.weight", "newer.weight"]
+    series = attached.series_
+    assert series["parameter"].values.tolist() == [a, b]
+    assert not series["failed"].any()
+    norm = series["weight_norm"]
+    assert norm.sel(parameter=b).isnull().values.tolist() == [False, False, False, True, True]
+    assert series["weight_rank_undefined"].sel(parameter=b, step=4).item() == -1
+    assert norm.sel(parameter=a, step=2).item() == norm.sel(parameter=b, step=0).item()
+    assert norm.sel(parameter=b, step=2).item() == norm.sel(parameter=a, step=0).item()
+
+
+class LowOfRank(Low):
+    """LoRA whose parts are as large as the layer or larger, in one of two orders of registration."""
+
+    def __init__(self, base: nn.Linear, rank: int, *, last: bool = False) -> None:
+        super().__init__(base)
+        self.down = nn.Linear(base.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, base.out_features, bias=False)
+        if last:
+            del self.base
+            self.base = base
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("width", "out", "rank"), [(6, 6, 6), (6, 6, 8), (6, 4, 4), (4, 6, 4), (6, 4, 6), (6, 4, 9)])
+def test_adapters_of_full_rank_are_measured_as_they_compute(width: int, out: int, rank: int, last: bool) -> None:
+    layer = built(lambda: LowOfRank(nn.Linear(width, out), rank, last=last))
+    expected = layer.base.weight + 3 * layer.up.weight @ layer.down.weight
+    assert_measures(Holder(layer), {"layer.weight": expected}, rel=1e-4)
+
+
+class Three(nn.Module):
+    """Three square layers in a chain."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.act = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.act(self.b(self.act(self.a(x)))))
+
+
+@pytest.mark.parametrize("act", [nn.Identity(), nn.ReLU(), nn.Dropout(0.5), nn.LayerNorm(6)])
+def test_three_layers_in_a_chain_are_no_adapters(act: nn.Module) -> None:
+    assert list(weight_matrices(Holder(Three(act)))) == ["layer.a.weight", "layer.b.weight", "layer.c.weight"]
+
+
+def standardised(w: Tensor) -> Tensor:
+    return (w - w.mean((1, 2), keepdim=True)) / w.std((1, 2), keepdim=True)
+
+
+class Standardised(nn.Conv1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, standardised(self.weight), self.bias)
+
+
+class StandardisedTransposed(nn.ConvTranspose1d):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return nn.functional.conv_transpose1d(x, weight=standardised(self.weight), bias=self.bias)
+
+
+class Causal(nn.Conv1d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[..., : -self.padding[0]]
+
+
+def test_a_convolution_with_its_own_forward_pass_is_measured_as_it_computes() -> None:
+    layer = built(lambda: Standardised(4, 6, 3, groups=2, padding=1, dilation=2))
+    assert_measures(Holder(layer), {"layer.weight": blocks(standardised(layer.weight).reshape(2, 3, 6))}, rel=1e-5)
+    layer = built(lambda: StandardisedTransposed(3, 4, 2))
+    expected = standardised(layer.weight).transpose(0, 1).reshape(4, 6)
+    assert_measures(Holder(layer), {"layer.weight": expected}, rel=1e-5)
+    layer = built(lambda: Causal(3, 4, 3, padding=2))
+    found = assert_measures(Holder(layer), {"layer.weight": layer.weight.reshape(4, 9)}, rel=1e-5)
+    assert "left_out" not in found["weight_norm"].attrs
+
+
+class Changed(nn.Conv2d):
+    """A convolution that changes its result."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(3, 4, 3)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(super().forward(x))
+
+
+@pytest.mark.parametrize("change", [torch.relu, torch.relu_, lambda x: 3 * x, lambda x: (x, x)])
+def test_a_convolution_that_changes_its_result_is_named(change: Callable[[Tensor], Tensor]) -> None:
+    with pytest.warns(ProbeWarning, match=r"leaves out: layer \(a convolution with a forward pass of its own"):
+        found = measured(Holder(Changed(change)))
+    assert found["parameter"].values.tolist() == ["layer.weight"]

@@ -31,6 +31,11 @@ class SeriesColumns:
             and all(isinstance(labels, list) and labels == known.coords.get(dim) for dim, labels in coords.items())
         )
 
+    def labels(self, key: str, dim: str) -> list[str]:
+        """Return the labels of a variable along a dimension; empty if it is not declared yet."""
+        known = self._journal.records.variables.get(key)
+        return [] if known is None else list(known.coords.get(dim, ()))
+
     def declare(self, variable: Variable) -> None:
         """Declare a variable. One that is declared already must have the same labels."""
         known = self._journal.records.variables.get(variable.name)

@@ -57,8 +57,11 @@ class Measured:
 
     Raises
     ------
+    TypeError
+        If ``units`` or ``long_name`` is no text, or if a series or the kept values cannot hold ``values``: complex
+        numbers, dates, text, masked entries.
     ValueError
-        If ``keep`` is combined with ``dims`` or ``flag``.
+        If ``keep`` is combined with ``dims`` or ``flag``, or if the values do not fit ``dims``.
 
     Notes
     -----
@@ -91,6 +94,9 @@ class Measured:
     keep: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("units", "long_name"):
+            if not isinstance(text := getattr(self, name), str):
+                raise TypeError(f"Expected text as {name}, got {text!r}; pass a string such as '1'")
         if self.keep and (self.dims or self.coords or self.flag):
             raise ValueError(
                 "Expected kept values without dims, coords and flag, since they are no column of the series, got "
@@ -99,8 +105,7 @@ class Measured:
 
     def array(self, name: str) -> np.ndarray:
         """Return the values as the series holds them: float64, or int8 for a flag."""
-        values = self.values.detach().cpu().double() if isinstance(self.values, Tensor) else self.values
-        array = np.asarray(values, dtype=np.float64)
+        array = _real_numbers(self.values, name)
         if self.flag:
             if not ((np.abs(array) == 1) | (array == 0)).all():  # np.isin takes ten times as long
                 raise ValueError(
@@ -121,6 +126,7 @@ class Measured:
         if isinstance(values, Tensor):
             values = values.detach().cpu()
             values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        _check_unmasked(values, name)
         array = np.array(values)
         if array.dtype.kind not in "biufc":
             raise TypeError(f"Expected numbers to keep as {name!r}, got {array.dtype}; keep an array of numbers")
@@ -133,6 +139,55 @@ class Measured:
         if COMPARES in attrs:
             attrs[COMPARES] = f"{prefix}{attrs[COMPARES]}"
         return Variable(name, self.dims, coords, self.units, self.long_name, self.flag, attrs)
+
+
+def check_measured(found: Any, probe: str) -> "Mapping[str, Measured]":
+    """Return what a probe of this class has measured; raise TypeError if it is no mapping of names to Measured."""
+    if not isinstance(found, Mapping):
+        raise TypeError(
+            f"Expected {probe}.measure to return a mapping of names to Measured, got {type(found).__name__}; return "
+            '{"name": Measured(value)}'
+        )
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Measured):
+            raise TypeError(
+                f"Expected {probe}.measure to map text to Measured, got {type(value).__name__} under {name!r}; return "
+                f'{{"{name}": Measured({"value" if isinstance(value, Measured) else repr(value)[:40]})}}'
+            )
+    return found
+
+
+def _real_numbers(values: Any, name: str) -> np.ndarray:
+    """Return values in float64; raise TypeError if they are no real numbers, all of them present."""
+    _check_unmasked(values, name)
+    if isinstance(values, (list, tuple)):
+        values = [_plain(value) for value in values]
+    array = np.asarray(_plain(values))
+    if array.dtype.kind not in "biufO":
+        raise TypeError(
+            f"Expected real numbers for {name}, got {array.dtype}; convert them first, for example complex numbers "
+            "with abs() and times to seconds"
+        )
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise TypeError(f"Expected real numbers for {name}, got {str(values)[:80]}; convert them to numbers") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a tensor as an array."""
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().cpu()
+    return (value if value.is_complex() else value.double()).numpy()
+
+
+def _check_unmasked(values: Any, name: str) -> None:
+    """Raise TypeError for a masked array with masked entries, since the numbers behind the mask would be recorded."""
+    if any(np.ma.is_masked(value) for value in (values if isinstance(values, (list, tuple)) else [values])):
+        raise TypeError(
+            f"Expected numbers without a mask for {name}, got masked entries; return NaN there: values.filled(np.nan)"
+        )
 
 
 def _fact(where: str, fact: Any) -> str | int | float:

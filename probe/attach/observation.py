@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probe.attach.columns import SeriesColumns
-from probe.attach.contract import SessionProbe
+from probe.attach.contract import SessionProbe, check_measured
 from probe.attach.prepare import Prepared
 from probe.attach.side_effects import check_writes
 from probe.forward.isolation import isolated, torch_defaults
@@ -109,7 +109,9 @@ def _measure(
     with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
         snapshot.history = lambda key: journal.records.column(f"{prefix}{key}")
         snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
-        measured = {f"{prefix}{key}": value for key, value in probe.measure(snapshot).items()}
+        snapshot.labels = lambda key, dim: columns.labels(f"{prefix}{key}", dim)
+        answer = check_measured(probe.measure(snapshot), type(probe).__name__)
+        measured = {f"{prefix}{key}": value for key, value in answer.items()}
     snapshot.check_shared_rows()
     arrays = {key: value.kept_array(key) if value.keep else value.array(key) for key, value in measured.items()}
     kept = {key: arrays.pop(key) for key, value in measured.items() if value.keep}

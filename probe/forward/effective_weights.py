@@ -4,7 +4,8 @@
   (``nn.utils.weight_norm``, ``spectral_norm``, pruning) in a hook before each call.
 - An adapter adds a product of two small matrices to the output of a layer (LoRA). No attribute holds the sum. If the
   module is affine, its outputs for unit vectors are the matrix. So are those of a subclass of nn.Linear whose forward
-  pass changes the weight, such as by a scale, a norm or a rounding.
+  pass changes the weight, such as by a scale, a norm or a rounding. The kernels of such a convolution are those that
+  it passes to the function of PyTorch.
 - A quantised layer returns its weight from a method.
 """
 
@@ -19,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from probe.forward.convolved_weights import CONVOLUTIONS, convolved_weight, has_own_convolution
 from probe.forward.isolation import isolated, user_defaults
 from probe.forward.layers import is_quantised, named_layers
 
 _INGREDIENTS = ("g", "v", "orig", "bar")  # endings of the parameters from which a hook computes a weight
 _PACKED = {"q_proj_weight": 0, "k_proj_weight": 1, "v_proj_weight": 2}  # parts of nn.MultiheadAttention.in_proj_weight
 _ROUNDING = 100  # units of rounding by which an affine map may differ from additivity
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass
@@ -85,6 +86,11 @@ def _own_weights(module: nn.Module, left_out: dict[str, str], name: str) -> dict
             left_out[name] = f"{type(module).__name__}, which does not return its weight"
         else:
             found["weight"] = weight
+    if has_own_convolution(module) and not is_quantised(module):
+        if (weight := convolved_weight(module)) is None:
+            left_out[name or type(module).__name__] = _OWN_CONVOLUTION
+        else:
+            found["weight"] = weight
     for key, value in dict(found).items():
         if value.is_quantized or type(value).__name__ not in ("Tensor", "Parameter", "Buffer"):
             found[key] = value = value.dequantize()
@@ -119,7 +125,7 @@ def _as_matrices(module: nn.Module, key: str, weight: Tensor) -> dict[str, Tenso
     """Return a weight as matrices (out, in), or (k, out, in)."""
     if isinstance(module, nn.MultiheadAttention) and key == "in_proj_weight":
         return {name: weight.chunk(3)[part] for name, part in _PACKED.items()}
-    if isinstance(module, _CONVOLUTIONS) and key == "weight":
+    if isinstance(module, CONVOLUTIONS) and key == "weight":
         kernels = weight.unflatten(0, (module.groups, -1))  # (groups, out, in, ...), transposed (groups, in, out, ...)
         matrix = (kernels.transpose(1, 2) if module.transposed else kernels).flatten(2)
     elif weight.ndim == 3 and not isinstance(module, nn.Bilinear):
@@ -132,6 +138,7 @@ def _as_matrices(module: nn.Module, key: str, weight: Tensor) -> dict[str, Tenso
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 _CONVOLUTION = "a convolution with adapters, whose own weight is measured without them"
+_OWN_CONVOLUTION = "a convolution with a forward pass of its own, whose parameter is measured as it is"
 _OWN_FORWARD = "a linear layer with a forward pass of its own that is not affine, whose parameter is measured as it is"
 _BEHIND = "its largest weight reads what adapters have changed, and is measured without them"
 
@@ -141,9 +148,16 @@ def _adapter(module: nn.Module) -> Tensor | str | None:
 
     The module is run on a few rows. A layer with adapters is affine, and nothing inside reads the output of the layer.
     """
-    if (found := _base_of(module)) is None:
-        return None
-    owner, base = found
+    if (found := _base_of(module)) is not None and (adapter := _adapted(module, *found)) is not None:
+        return adapter
+    for owner, base in _bases_of_full_rank(module):
+        if isinstance(adapter := _adapted(module, owner, base), Tensor) or adapter == _CONVOLUTION:
+            return adapter
+    return None
+
+
+def _adapted(module: nn.Module, owner: nn.Module, base: Tensor) -> Tensor | str | None:
+    """Return the matrix of a module whose adapters may change the weight ``base`` of ``owner``, or a reason."""
     if isinstance(owner, nn.Embedding):
         run = _run_beside(module, owner, torch.arange(len(base), device=base.device))
         return run.output if run is not None and run.output.shape == base.shape else None
@@ -188,6 +202,30 @@ def _base_of(module: nn.Module) -> tuple[nn.Module, Tensor] | None:
     kinds = () if isinstance(owner, nn.Embedding) else (nn.ParameterDict, nn.ModuleDict)
     named = any(isinstance(child, kinds) and any(True for _ in child.parameters()) for child in module.children())
     return (owner, base) if low_rank or named else None
+
+
+def _bases_of_full_rank(module: nn.Module) -> list[tuple[nn.Module, Tensor]]:
+    """Return the layers that adapters of any rank may change, if the module has three weights and these fit.
+
+    With a rank of at least min(in, out), the adapters are as large as the layer, and the shapes do not tell which is
+    which. The first that fits and that no part reads is the layer.
+    """
+    weights = [weight for weight in module.parameters() if weight.ndim > 1]
+    if len(weights) != 3 or isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+        return []
+    found: list[tuple[nn.Module, Tensor]] = []
+    for owner in (module, *module.children()):
+        for base in owner.parameters(recurse=False):
+            one, other = (
+                ([*weight.shape[:2]] for weight in weights if weight is not base) if base.ndim > 1 else ([], [])
+            )
+            if not isinstance(owner, nn.Embedding) and any(
+                sorted(one) == sorted([rank, a]) and sorted(other) == sorted([rank, b])
+                for rank in one
+                for a, b in (base.shape[:2], (base.shape[1], base.shape[0]))
+            ):
+                found.append((owner, base))
+    return found
 
 
 def _has_own_forward(module: nn.Module) -> TypeGuard[nn.Linear]:

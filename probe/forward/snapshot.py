@@ -47,6 +47,9 @@ class Snapshot:
     history : function(name) -> array of shape (observations, ...)
         Values of one of the probe's variables at earlier steps of this recording, also if it was resumed. The array is
         empty if there are none.
+    labels : function(name, dim) -> list
+        Labels of one of the probe's variables along a dimension, as the first observation declared them. The list is
+        empty if there is none.
     kept : function(name) -> array or None
         Copy of the last value of this name that the probe returned with ``keep=True`` before this observation, also if
         the recording was resumed. None if there is none.
@@ -99,6 +102,7 @@ class Snapshot:
         self.trace = trace
         self.batch_size = batch_size
         self.history: Callable[[str], np.ndarray] = lambda name: np.empty(0)
+        self.labels: Callable[[str, str], list[str]] = lambda name, dim: []
         self.kept: Callable[[str], np.ndarray | None] = lambda name: None
         self.training: TrainingContext | None = None
         self._runner = Runner(model, data, trace, batch_size)

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_tensor
+
 
 def sign_changes(pre_activations: Tensor, dim: int = 1) -> Tensor:
     """Number of units of each point whose sign differs between vertices (arXiv:2402.15555, section 3).
@@ -64,6 +66,13 @@ def slice_slope(ahead: Tensor, behind: Tensor, radius: float) -> Tensor:
     Tensor of shape (n, ...)
         In units of the pre-activations per unit of the inputs. Exact for a unit that is affine within the radius.
 
+    Raises
+    ------
+    TypeError
+        If one of both is no dense tensor of real numbers.
+    ValueError
+        If the shapes differ or have fewer than two dimensions, or if ``radius`` is not positive and finite.
+
     See Also
     --------
     orthonormal_frame : Random directions.
@@ -79,6 +88,15 @@ def slice_slope(ahead: Tensor, behind: Tensor, radius: float) -> Tensor:
     >>> round(slice_slope(1 + step, 1 - step, radius=0.1).item(), 4)
     5.0
     """
+    check_tensor(ahead, "ahead")
+    check_tensor(behind, "behind")
+    if ahead.shape != behind.shape or ahead.ndim < 2:
+        raise ValueError(
+            f"Expected ahead and behind of one shape (n, P, ...), got {tuple(ahead.shape)} and {tuple(behind.shape)}; "
+            "pass both at the same points and directions"
+        )
+    if not 0 < radius < math.inf:
+        raise ValueError(f"Expected a positive, finite radius, got {radius}; pass the distance of the vertices")
     return torch.linalg.vector_norm((ahead - behind) / (2 * radius), dim=1)
 
 

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from probe.information.arguments import check_tensor
+
+_ASYMMETRY = 1e-3  # of the largest entry
 _SAFE_SIZE = 1e12  # squares of float32 numbers between its inverse and this size neither overflow nor vanish
 
 
@@ -27,7 +30,7 @@ def linear_mapping_number(matrix: Tensor) -> Tensor:
     Parameters
     ----------
     matrix : Tensor of shape (n, n)
-        Symmetric, L or W of :func:`pairwise_linearity`.
+        Symmetric and finite, not all 0: L or W of :func:`pairwise_linearity`.
 
     Returns
     -------
@@ -36,8 +39,10 @@ def linear_mapping_number(matrix: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If ``matrix`` is no dense tensor of real numbers.
     ValueError
-        If ``matrix`` is not square.
+        If ``matrix`` is not square and symmetric, not finite, or 0.
 
     See Also
     --------
@@ -53,11 +58,19 @@ def linear_mapping_number(matrix: Tensor) -> Tensor:
     >>> round(linear_mapping_number(torch.ones(4, 4)).item(), 3), round(linear_mapping_number(torch.eye(4)).item(), 3)
     (1.0, 4.0)
     """
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    check_tensor(matrix, "matrix")
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise ValueError(
             f"Expected a square matrix, got shape {tuple(matrix.shape)}; pass one row and column per sample"
         )
-    p = torch.linalg.eigvalsh(matrix).abs()
+    matrix = matrix if matrix.dtype == torch.float32 else matrix.double()
+    size = matrix.detach().abs().max().item()
+    if not 0 < size < math.inf or (matrix - matrix.T).detach().abs().max().item() > _ASYMMETRY * size:
+        raise ValueError(
+            f"Expected a symmetric, finite matrix that is not 0, got another with a largest entry of {size:.3g}; pass "
+            "L or W of pairwise_linearity, and leave out samples without finite outputs"
+        )
+    p = torch.linalg.eigvalsh(matrix / size).abs()
     p = p / p.sum()
     return torch.exp2(-torch.special.xlogy(p, p).sum() / math.log(2))
 

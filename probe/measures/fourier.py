@@ -28,6 +28,7 @@ from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import named_layers
 from probe.forward.passes import Tap
 from probe.geometry.spectra import spectral_distribution
+from probe.information.arguments import check_tensor
 from probe.information.validation import rows_equal, to_float64_device
 
 
@@ -42,7 +43,14 @@ def fourier_norms(rows: Tensor) -> Tensor:
     Returns
     -------
     float64 Tensor of shape (p // 2,)
-        F_k for k = 1, ..., p // 2, in the units of ``rows``.
+        F_k for k = 1, ..., p // 2, in the units of ``rows``. NaN if a row is not finite.
+
+    Raises
+    ------
+    TypeError
+        If ``rows`` is no dense tensor of real numbers.
+    ValueError
+        If ``rows`` is no matrix, or has fewer than two rows or no columns.
 
     See Also
     --------
@@ -59,6 +67,11 @@ def fourier_norms(rows: Tensor) -> Tensor:
     >>> fourier_norms(rows).tolist()
     [0.0, 2.0]
     """
+    check_tensor(rows, "rows")
+    if rows.ndim != 2 or len(rows) < 2 or not rows.shape[1]:
+        raise ValueError(
+            f"Expected rows of shape (p, d) with p >= 2 and d >= 1, got {tuple(rows.shape)}; pass one row per token"
+        )
     p = len(rows)
     power = torch.fft.rfft(rows.double(), dim=0, norm="ortho").abs().square().sum(1)[1:]
     twice = torch.full_like(power, 2)  # k and p - k, which are one component at k = p / 2
@@ -77,7 +90,14 @@ def gini(values: Tensor) -> Tensor:
     Returns
     -------
     float64 Tensor of shape ()
-        0 if all values are equal, 1 - 1/n if a single one is not 0. NaN if all values are 0.
+        0 if all values are equal, 1 - 1/n if a single one is not 0. NaN if all values are 0, or one is not finite.
+
+    Raises
+    ------
+    TypeError
+        If ``values`` is no dense tensor of real numbers.
+    ValueError
+        If ``values`` is no vector, is empty, or has negative numbers.
 
     Examples
     --------
@@ -86,7 +106,12 @@ def gini(values: Tensor) -> Tensor:
     >>> gini(torch.tensor([0.0, 0.0, 0.0, 5.0])).item()
     0.75
     """
-    n = len(values)
+    check_tensor(values, "values")
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"Expected a vector of one or more values, got shape {tuple(values.shape)}; flatten it first")
+    if (least := values.min().item()) < 0:
+        raise ValueError(f"Expected values of at least 0, got {least}; take their size with abs()")
+    n, values = len(values), values.double()
     weights = torch.arange(1 - n, n, 2, dtype=torch.float64, device=values.device)
     return (weights * values.sort().values).sum() / (n * values.sum())
 

@@ -76,6 +76,7 @@ def collapse_summary(z: Tensor, labels: Tensor) -> NeuralCollapse:
     (0.0067, 0.0, 0.0)
     """
     t, y = as_rows(z.detach(), name="z"), class_codes(labels, z)
+    t = t * 2.0 ** -math.frexp(t.abs().max().item())[1]  # no number depends on the size, and squares cannot overflow
     rounding = rounding_variance(z.dtype) * t.square().sum(1).max()
     t = t - t.mean(0)
     sizes = y.bincount()

@@ -13,6 +13,7 @@ mean square of the singular values of the Jacobian J, |J|_F / sqrt(D), not the l
 
 import math
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -48,6 +49,11 @@ def directions(n_directions: int, dimension: int, *, generator: torch.Generator 
     -------
     float64 Tensor of shape (2 k, D), on the CPU
 
+    Raises
+    ------
+    ValueError
+        If one of both numbers is no integer of at least 1.
+
     See Also
     --------
     probe.RobustnessProbe : The measure that perturbs inputs along them.
@@ -60,6 +66,9 @@ def directions(n_directions: int, dimension: int, *, generator: torch.Generator 
     >>> found.shape, found[3].abs().tolist()
     (torch.Size([6, 4]), [0.5, 0.5, 0.5, 0.5])
     """
+    for name, number in (("n_directions", n_directions), ("dimension", dimension)):
+        if not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"Expected {name} as an integer >= 1, got {number!r}; pass a count")
     normal = torch.randn(2 * n_directions, dimension, generator=generator, dtype=torch.float64)
     return F.normalize(torch.cat([normal[:n_directions], normal[n_directions:].sign()]), dim=1)
 

@@ -11,7 +11,7 @@ plane of arXiv:2504.12700: see :mod:`probe.information.weight_histogram`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +68,13 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
     WeightSummary
         ``undefined`` is 1 for a matrix of zeros or with NaN or infinite entries, -1 above ``max_side``, else 0.
 
+    Raises
+    ------
+    TypeError
+        If ``weight`` is no tensor of real or complex floating-point numbers.
+    ValueError
+        If ``weight`` has fewer than two dimensions.
+
     See Also
     --------
     frobenius_norm : The norm alone, of a tensor of any shape.
@@ -81,6 +88,7 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
     >>> round(found.norm, 4), round(found.stable_rank, 4), round(found.spectral_entropy, 4)
     (4.0, 4.0, 2.0)
     """
+    _check_weight(weight)
     matrices, norm = weight if weight.ndim == 3 else weight.flatten(1)[None], frobenius_norm(weight)
     undefined = not 0 < norm < math.inf
     if undefined or min(matrices.shape[1:]) > max_side:
@@ -92,6 +100,18 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
     values = squares.sqrt()
     ranks = stable_rank(squares).item(), effective_rank(values).item()
     return WeightSummary(norm, *ranks, spectral_entropy(values).item(), 0)
+
+
+def _check_weight(weight: Any) -> None:
+    """Raise an error unless ``weight`` is a floating-point tensor of two or more dimensions."""
+    if not isinstance(weight, Tensor) or not (weight.is_floating_point() or weight.is_complex()):
+        kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+        raise TypeError(f"Expected weight as a floating-point tensor, got {kind}; convert it with .float()")
+    if weight.ndim < 2:
+        raise ValueError(
+            f"Expected a matrix (out, in) or a stack of them, got shape {tuple(weight.shape)}; reshape it, or use "
+            "frobenius_norm"
+        )
 
 
 def frobenius_norm(weight: Tensor) -> float:
@@ -115,7 +135,12 @@ def frobenius_norm(weight: Tensor) -> float:
     5.0
     """
     dtype = torch.promote_types(weight.dtype, torch.float64)
-    return math.hypot(*(torch.linalg.vector_norm(part, dtype=dtype).item() for part in weight.flatten().split(BLOCK)))
+    parts = (part if part.dtype.is_floating_point or part.is_complex() else part.to(dtype) for part in _blocks(weight))
+    return math.hypot(*(torch.linalg.vector_norm(part, dtype=dtype).item() for part in parts))
+
+
+def _blocks(weight: Tensor) -> tuple[Tensor, ...]:
+    return weight.flatten().split(BLOCK)
 
 
 def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
@@ -165,8 +190,10 @@ class WeightsProbe(Probe):
         ``weight_norm``, ``weight_stable_rank``, ``weight_effective_rank``, ``weight_spectral_entropy`` (bits), and the
         flag ``weight_rank_undefined`` (see :func:`probe.measures.weight_summary`). By step: ``weight_norm_total``, the
         root of the sum of squares of all trainable parameters, vectors too, each once, which is the norm that weight
-        decay acts on. The attribute ``tied`` lists further names of measured matrices, and ``left_out`` weights that
-        could not be read; these are a warning too.
+        decay acts on. The matrices are those of the first observation. If the model loses one of them later, it is NaN
+        from then on; later ones are named in a warning and count in ``weight_norm_total`` alone. The attribute ``tied``
+        lists further names of measured matrices, and ``left_out`` weights that could not be read; these are a warning
+        too.
 
         With ``histogram`` also ``weight_histogram_entropy`` by (step, parameter), in bits, at most log2 30. It is the
         quantity that arXiv:2504.12700 plots as information, and it depends on no data. If a weight is not finite, the
@@ -187,6 +214,8 @@ class WeightsProbe(Probe):
     (3.0, 1.7321)
     """
 
+    _known_new: Set[str] = frozenset()  # matrices of which a warning was issued
+
     def __init__(self, *, max_side: int = 2048, histogram: bool = False, device: Any = None) -> None:
         self.max_side = max_side
         self.histogram = histogram
@@ -194,6 +223,7 @@ class WeightsProbe(Probe):
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
         """Return no taps, after a check that there are matrices. Weights that are left out are a warning."""
+        self._known_new = frozenset()
         found = effective_weights(snapshot.model)
         if not found.matrices:
             raise ValueError(
@@ -212,8 +242,10 @@ class WeightsProbe(Probe):
         """Decompose each matrix."""
         found = effective_weights(snapshot.model)
         norms = [frobenius_norm(to_float64_device(w)) for w in snapshot.model.parameters() if w.requires_grad]
-        cells = [self._cell(weight) for weight in found.matrices.values()]
-        coords = {"parameter": list(found.matrices)}
+        names = snapshot.labels("weight_norm", "parameter") or list(found.matrices)
+        self._warn_of_new(found.matrices.keys() - set(names))
+        cells = [self._cell(found.matrices[name]) if name in found.matrices else {} for name in names]
+        coords = {"parameter": names}
         notes = {
             "tied": "; ".join(f"{name} is {first}" for name, first in found.tied.items()),
             "left_out": "; ".join(f"{name}: {reason}" for name, reason in found.left_out.items()),
@@ -224,6 +256,15 @@ class WeightsProbe(Probe):
             "weight_norm_total": Measured(math.hypot(*norms), long_name="norm of all weights"),
             **tabulated(cells, _HISTOGRAM if self.histogram else {}, coords),
         }
+
+    def _warn_of_new(self, names: Set[str]) -> None:
+        """Warn of matrices that the first observation did not have, once of each."""
+        new, self._known_new = names - self._known_new, self._known_new | names
+        if new:
+            warn_user(
+                f"Expected the matrices of the first observation, got new ones: {', '.join(sorted(new))}; WeightsProbe "
+                "leaves them out. Record them in a new series: attach again after the model has changed"
+            )
 
     def _cell(self, weight: Tensor) -> dict[str, float]:
         found = weight_summary(to_float64_device(weight, self.device), max_side=self.max_side)
