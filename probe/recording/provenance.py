@@ -5,6 +5,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -60,6 +61,7 @@ def resumed_provenance(old: str, new: str) -> str:
     return json.dumps({**first, "resumed": [*first.get("resumed", []), json.loads(new)]})
 
 
+@cache  # the packages of a process stay the same, and each look reads a file
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -70,9 +72,12 @@ def _version(package: str) -> str | None:
 def _revision() -> dict[str, Any] | None:
     """Return commit and dirty flag of the repository in the working folder; None outside a repository."""
     try:
-        git = ["git", "--no-optional-locks"]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
+        command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return {"revision": head.stdout.strip(), "dirty": bool(status.stdout.strip())}
+    lines = found.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), "(initial)")
+    if commit == "(initial)":  # a repository without a commit
+        return None
+    return {"revision": commit, "dirty": any(not line.startswith("#") for line in lines)}
