@@ -111,8 +111,8 @@ class Observer(BaseEstimator, ABC):
         data
             The fixed data of every observation: ``(inputs, targets)``, where targets may be None, or ``{split: (inputs,
             targets)}``. Inputs are a tensor for ``model(x)``, a tuple for ``model(*x)``, or a mapping for
-            ``model(**x)``. Each tensor among them has n rows, unless :func:`probe.shared` marks it. The keyword
-            argument ``attention_mask`` (n, T) shows which positions are padding.
+            ``model(**x)``. Each tensor among them has n rows, unless :func:`probe.shared` marks it. The argument
+            ``attention_mask`` (n, T), in a mapping or a tuple, shows which positions are padding.
         schedule
             Function ``step -> bool``, see :mod:`probe.schedule`. Default with an optimizer: 12 steps per factor of ten,
             and the last step at :meth:`detach`. Default without: every call of :meth:`observe`.

@@ -744,6 +744,28 @@ def test_a_mask_of_another_name_is_a_warning_if_it_can_mark_padding_at_the_end(d
     ActivationsProbe(layers="embed", reduce=0).fit(WithMask(), ({"x": tokens, "mask": mask.to(dtype)}, Y))
 
 
+@pytest.mark.parametrize("dtype", [torch.long, torch.float32, torch.bool])
+def test_the_mask_of_a_tuple_is_that_of_a_mapping(dtype: torch.dtype) -> None:
+    tokens, mask, _ = sentences()
+    model = built(Speaker)
+    model.register_forward_pre_hook(cast_mask_of_tuple, with_kwargs=True)
+    named = MutualInfoProbe(layers="head").fit(model, ({"input_ids": tokens, "attention_mask": mask.to(dtype)}, None))
+    placed = MutualInfoProbe(layers="head").fit(model, ((tokens, mask.to(dtype)), None))
+    unmasked = MutualInfoProbe(layers="head").fit(model, ((tokens, torch.ones_like(mask)), None))
+    assert placed.series_["information_x"].item() == named.series_["information_x"].item()
+    assert placed.series_["information_x"].item() != unmasked.series_["information_x"].item()
+
+
+def cast_mask_of_tuple(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    return tuple(arg.long() for arg in args), {key: value.long() for key, value in kwargs.items()}
+
+
+def test_another_mask_in_a_tuple_is_named() -> None:
+    tokens, mask, _ = sentences()
+    with pytest.warns(ProbeWarning, match="marked by attention_mask, got argument 'mask', which"):
+        ActivationsProbe(layers="embed").fit(WithMask(), ((tokens, mask.long()), Y))
+
+
 # -- packed sequences ------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from probe import INPUT, OUTPUT
+from probe import INPUT, OUTPUT, ActivationsProbe, LMNProbe, LocalComplexityProbe, MutualInfoProbe
 from probe.forward import default_layers, reduce_output, select_layers
 from probe.forward.layers import named_modules, unwrap
 from probe.forward.outputs import replace_tensor, tensor_of
@@ -368,3 +368,62 @@ def test_an_average_of_weights_is_unwrapped() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     average = torch.optim.swa_utils.AveragedModel(net)
     assert unwrap(average) is average.module
+
+
+class Routed(nn.Module):
+    """A mixture of experts, each called with the rows that the router sends to it."""
+
+    def __init__(self, seed: int, calls: str = "always", container: type = nn.ModuleList) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.calls, n = calls, 3
+        self.inner, self.router, self.head = nn.Linear(5, 8), nn.Linear(8, n), nn.Linear(8, 4)
+        experts = [nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)) for _ in range(n)]
+        self.experts = (
+            nn.ModuleDict({f"e{i}": expert for i, expert in enumerate(experts)})
+            if container is nn.ModuleDict
+            else nn.ModuleList(experts)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.inner(x)
+        top, out = self.router(hidden).argmax(-1), torch.zeros_like(hidden)
+        if self.calls == "one":
+            top = 0 * top
+        experts = self.experts.values() if isinstance(self.experts, nn.ModuleDict) else self.experts
+        for i, expert in enumerate(experts):
+            if self.calls != "if needed" or (top == i).any():
+                out[top == i] = expert(hidden[top == i])
+        return self.head(hidden + out)
+
+
+@pytest.mark.parametrize("calls", ["always", "if needed", "one"])
+@pytest.mark.parametrize(("seed", "container"), [(0, nn.ModuleList), (1, nn.ModuleDict)])
+def test_experts_are_no_default_layers(seed: int, container: type, calls: str) -> None:
+    model, x = Routed(seed, calls, container), torch.randn(60, 5, generator=torch.Generator().manual_seed(9))
+    for probe in (ActivationsProbe(), MutualInfoProbe(subsample_se=False)):
+        assert list(probe.fit(model, (x, None)).series_["layer"].values) == ["inner", "router", "head"]
+    lines = LMNProbe(max_samples=10).fit(model, (x, None)).series_
+    assert lines["layer"].values.tolist() == ["inner"]
+    assert not lines["linear_mapping_number"].isnull().any()
+
+
+def test_experts_inside_blocks_are_no_default_layers() -> None:
+    model = nn.Sequential(nn.Linear(5, 5), nn.Sequential(Square(0), nn.Tanh()), nn.Sequential(Square(1), nn.Tanh()))
+    series = ActivationsProbe().fit(model, (torch.randn(20, 5), None)).series_
+    assert not any("experts" in layer for layer in series["layer"].values)
+
+
+class Square(Routed):
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.head = nn.Linear(8, 5)
+
+
+def test_the_error_of_local_complexity_without_rows_has_one_wording() -> None:
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(9))
+    for seed in range(4):
+        with pytest.raises(
+            ValueError, match="Expected an activation function with one row for each input, got other r"
+        ):
+            LocalComplexityProbe().fit(Routed(seed), (x, None))

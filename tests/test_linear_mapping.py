@@ -518,7 +518,7 @@ class Odd(nn.Module):
     ("layer", "message"),
     [
         ("aside", "got 'aside', which changes nothing in the output"),
-        ("unused", "layer 'unused', got a layer that does not fire"),
+        ("unused", "a layer that fires for the first 2 inputs of a split, got 'unused', which does not"),
         ("rounded", "floating-point numbers in layer 'rounded', got a layer that holds integers"),
         ("turned", r"Expected one row for each of 2 inputs, got layer 'turned' of shape \(6, 2\)"),
     ],

@@ -401,7 +401,7 @@ class Flattened(nn.Module):
 
 
 def test_activations_without_a_row_for_each_input_are_an_error() -> None:
-    with pytest.raises(ValueError, match=r"got ':relu' of shape \(6, 9\)"):
+    with pytest.raises(ValueError, match=r"got other rows .* at :relu;"):
         measured(Flattened(), torch.randn(20, 3, 4))
 
 

@@ -1,4 +1,5 @@
 import math
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -548,7 +549,19 @@ def test_real_targets_are_cut_into_classes_only_if_asked() -> None:
 
 def test_labels_that_do_not_fit_the_rows_are_a_warning() -> None:
     x, y = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(1)), torch.arange(24).view(8, 3) % 2
-    with pytest.warns(ProbeWarning, match=r'one label for each of 8 rows, got 24; .*reduce="tokens"'):
+    with pytest.warns(ProbeWarning, match=r'one label for each of 8 rows, got 24 in all; .*reduce="tokens"'):
         found = MutualInfoProbe().fit(torch.nn.Identity(), (x, y)).series_
     assert "information_y" not in found
     assert "information_y" in MutualInfoProbe(reduce="tokens").fit(torch.nn.Identity(), (x, y)).series_
+
+
+def test_labels_that_do_not_fit_are_one_warning_in_an_attachment() -> None:
+    x, y = torch.randn(12, 3, 2, generator=torch.Generator().manual_seed(1)), torch.arange(36).view(12, 3) % 2
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = {"train": (x[:8], y[:8]), "test": (x[8:], y[8:]), "other": (x[:8], y[:8])}
+        probe = MutualInfoProbe().attach(torch.nn.Identity(), data)
+        for step in range(3):
+            probe.observe(step)
+    (text,) = [str(warning.message) for warning in caught if "one label" in str(warning.message)]
+    assert "each of 8 rows, got 24 in train, other, and for each of 4 rows, got 12 in test;" in text

@@ -156,6 +156,13 @@ def test_outputs_that_are_not_finite_are_flagged(value: float) -> None:
     assert np.isnan(series["all_accuracy"].item())
 
 
+def test_a_loss_that_stays_infinite_is_one_warning() -> None:
+    probe = PerformanceProbe().attach(fixed(LOG * np.nan), (torch.arange(3), torch.tensor([0, 2, 0])))
+    with pytest.warns(ProbeWarning, match="a finite all loss"):
+        probe.observe(0)
+    probe.observe(1)  # a further warning is an error
+
+
 def test_a_split_without_a_target_to_score_is_an_error() -> None:
     with pytest.raises(ValueError, match="Expected a target to score in split 'all', got -100 for all"):
         PerformanceProbe().fit(fixed(LOG), (torch.arange(3), torch.full((3,), -100)))

@@ -72,6 +72,7 @@ def test_a_shared_argument_is_passed_whole() -> None:
         (TensorDataset(X, Y), TypeError, "got TensorDataset"),
         (X, TypeError, r"Expected data to be a pair \(inputs, targets\).*got Tensor"),
         (None, TypeError, "got NoneType"),
+        (TensorDataset(X, Y), TypeError, "got TensorDataset; for a TensorDataset pass dataset.tensors"),
         ([(X, Y)] * 3, TypeError, r"to be a pair \(inputs, targets\).*got list"),
         ([(X, Y)] * 2, TypeError, "Expected the targets of data to be a tensor, an array or None, got tuple"),
         ({"x": X, "y": Y}, TypeError, "Expected split 'x' to be a pair"),

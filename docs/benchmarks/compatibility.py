@@ -70,7 +70,7 @@ table](measures.md#local-complexity-localcomplexityprobe) lists.
 
 | remark | meaning | what to do |
 |---|---|---|
-| one label for each of 8 rows, got 40 | each token has a target, but the default rows are the last positions: \
+| one label for each of 16 rows, got 80 | each token has a target, but the default rows are the last positions: \
 I(T+n;X) is measured, I(T+n;Y) is not | `MutualInfoProbe(reduce="tokens")` measures both |
 | a counted activation function after the stem, got none | the model has softmax, attention or fused recurrent \
 layers only | leave the probe out, or name layers whose outputs are pre-activations: \

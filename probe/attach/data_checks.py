@@ -96,7 +96,8 @@ def _random_state(device: torch.device) -> list[object]:
     """Return the state of the generators that a forward pass can draw from."""
     cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
-    return [*states, random.getstate(), str(np.random.get_state())]  # noqa: NPY002
+    _, numpy_key, *numpy_rest = np.random.get_state()  # noqa: NPY002
+    return [*states, random.getstate(), numpy_key.tobytes(), *numpy_rest]
 
 
 def _in_order(snapshot: Snapshot, first: Tensor | None, forwards: Tensor | None, backwards: Tensor | None) -> bool:
@@ -228,5 +229,5 @@ def _decodes(model: nn.Module, batch: Batch) -> bool:
     names = inspect.signature(model.forward).parameters
     if not any("decoder" in name for name in names):
         return False
-    own = (value for name, value in batch.inputs.items() if "decoder" in name or name == "labels")
+    own = (value for name, value in batch.named_inputs.items() if "decoder" in name or name == "labels")
     return any(isinstance(value, Tensor) and value.shape[1:2] == (batch.n_positions,) for value in own)

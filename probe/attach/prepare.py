@@ -110,7 +110,7 @@ def prepare(
     if optimizer is not None:
         check_optimizer(optimizer, model)
     _check_output_setting(output)
-    batches = read_data(data)
+    batches = {split: batch.with_names(model) for split, batch in read_data(data).items()}
     if training is not None:
         check_training(training, model, step)
     context = None if training is None else training.of(model)

@@ -1,15 +1,17 @@
 """The fixed data of all observations: inputs and targets of each split."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from probe.forward.layers import IGNORED
@@ -71,6 +73,8 @@ class Batch:
         The model is called with ``model(x)``, ``model(*x)`` or ``model(**x)``. Each tensor with an axis has one row for
         each input, also in a tuple or mapping inside. What :func:`shared` marks, and everything else, is passed whole.
     targets : Tensor or None
+    names : tuple of str
+        Names of the positional arguments of the model, see :meth:`with_names`. Those of a tuple are known by it.
 
     See Also
     --------
@@ -88,6 +92,7 @@ class Batch:
 
     inputs: Any
     targets: Tensor | None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return _length(self.inputs)
@@ -117,10 +122,10 @@ class Batch:
     def mask(self) -> Tensor | None:
         """Boolean mask (n, T) of the positions that hold a token. None if no input is padded.
 
-        This is the keyword argument ``attention_mask`` of shape (n, T): booleans, or numbers that are 0 at padding.
+        This is the argument ``attention_mask`` of shape (n, T): booleans, or numbers that are 0 at padding.
         A mask with negative numbers is one that the model adds to scores, and is ignored.
         """
-        mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
+        mask = self.named_inputs.get("attention_mask")
         if not isinstance(mask, Tensor) or self.n_positions is None or (mask < 0).any():
             return None
         kept = mask != 0
@@ -134,12 +139,32 @@ class Batch:
     @property
     def n_positions(self) -> int | None:
         """Number of positions T of the ``attention_mask`` (n, T) among the inputs. None if there is none."""
-        mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
+        mask = self.named_inputs.get("attention_mask")
         return mask.shape[1] if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+    @property
+    def named_inputs(self) -> Mapping[str, Any]:
+        """The arguments of the model by name, as far as names are known."""
+        if isinstance(self.inputs, Mapping):
+            return self.inputs
+        return dict(zip(self.names, self.inputs, strict=False)) if isinstance(self.inputs, tuple) else {}
+
+    def with_names(self, model: nn.Module) -> "Batch":
+        """Return the same batch, with the names that the ``forward`` of a model gives its positional arguments."""
+        if not isinstance(self.inputs, tuple):
+            return self
+        try:
+            parameters = inspect.signature(model.forward).parameters.values()
+        except (TypeError, ValueError):  # a function without a signature
+            return self
+        kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return replace(self, names=tuple(item.name for item in takewhile(lambda item: item.kind in kinds, parameters)))
 
     def arguments(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors with one row for each input, with names for error messages."""
-        for name, leaf in _named_leaves(self.inputs):
+        named = self.named_inputs
+        known = named if isinstance(self.inputs, tuple) and len(named) == len(self.inputs) else self.inputs
+        for name, leaf in _named_leaves(known):
             if isinstance(leaf, Tensor) and leaf.ndim:
                 yield name, leaf
 
@@ -169,7 +194,7 @@ class Batch:
                 return leaf
             return (leaf[rows.to(leaf.device)] if leaf.ndim else leaf).to(device)
 
-        return Batch(_map_leaves(self.inputs, pick), self.targets_of(rows, device))
+        return Batch(_map_leaves(self.inputs, pick), self.targets_of(rows, device), self.names)
 
     def targets_of(self, rows: Tensor, device: torch.device) -> Tensor | None:
         """Return the targets of these rows on a device."""
@@ -245,7 +270,8 @@ def _batch(pair: Any, where: str) -> Batch:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(
             f"Expected {where} to be a pair (inputs, targets) or (inputs, None), got {type(pair).__name__}; for a "
-            "DataLoader pass next(iter(loader)), for several inputs pass ((a, b), targets) or ({'a': a}, targets)"
+            "TensorDataset pass dataset.tensors, for a DataLoader pass next(iter(loader)), or joined batches if one "
+            "is small, for several inputs pass ((a, b), targets) or ({'a': a}, targets)"
         )
     try:
         inputs, targets = _map_leaves(pair[0], _to_tensor), _to_tensor(pair[1])

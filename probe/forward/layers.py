@@ -223,7 +223,8 @@ def default_layers(
 ) -> list[str]:
     """Return the names of the layers that are measured by default.
 
-    The first group counts that is not empty, and of which the forward pass visits a layer:
+    The first group counts that is not empty, and of which the forward pass visits a layer. A snapshot also passes over
+    a group whose layers receive a part of the inputs each, as the experts of a mixture:
 
     1. Repeated blocks: the children of the containers whose children share one class, as in a transformer or a residual
        network. If there are several such classes, the one with most parameters.
@@ -262,13 +263,18 @@ def default_layers(
     >>> default_layers(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
     ['layers.0', 'layers.1']
     """
+    groups = default_groups(model, functional, iterated)
+    return next((group for group in groups if visited is None or not visited.isdisjoint(group)), [OUTPUT])
+
+
+def default_groups(model: nn.Module, functional: Sequence[str] = (), iterated: Sequence[str] = ()) -> list[list[str]]:
+    """Return the groups of :func:`default_layers` that are not empty, in their order."""
     modules = named_layers(model)
     activations = [name for name, module in modules.items() if isinstance(module, ACTIVATION_MODULES)]
     again = [name for name in iterated if not _is_leaf(modules[name])]
     block = [max(again, key=lambda name: _n_parameters(modules[name]))] if again else []
-    groups = _repeated_blocks(model), block, activations, list(functional), _leaves_with_parameters(modules)
-    found = (group for group in groups if group and (visited is None or not visited.isdisjoint(group)))
-    return next(found, [OUTPUT])
+    groups = _repeated_blocks(model), block, activations, list(functional), _leaves_with_parameters(modules), [OUTPUT]
+    return [group for group in groups if group]
 
 
 def _leaves_with_parameters(modules: Mapping[str, nn.Module]) -> list[str]:

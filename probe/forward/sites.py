@@ -54,6 +54,10 @@ class Trace:
         :mod:`probe.forward.activations`.
     untraced : set of str, or None
         Activation functions that fire for other inputs than those of the trace, once a probe has looked for them.
+    partial : dict
+        Whether a site receives a part of the inputs only, once a selection has asked for it.
+    warned : set of str
+        Keys of the warnings that observations have issued, see :meth:`probe.Snapshot.warn_once`.
     operations : int, or None
         Floating-point operations of the forward pass of one input, once a probe has asked for them.
 
@@ -80,6 +84,8 @@ class Trace:
     returned: str = ""
     uncounted: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
     untraced: set[str] | None = None
+    partial: dict[str, bool] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
     operations: int | None = None
 
     @property

@@ -11,10 +11,11 @@ from probe.errors import warn_user
 from probe.forward.activations import is_hidden_value
 from probe.forward.calls import spread_calls
 from probe.forward.data import Batch
-from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_layers, select_layers
+from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_groups, default_layers, select_layers
 from probe.forward.operations import MAX_ROWS, PASSES, default_rows
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
+from probe.forward.routing import partial_layers
 from probe.forward.runner import Runner
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues
@@ -180,8 +181,9 @@ class Snapshot:
         """Return the names of the selected layers.
 
         See :func:`probe.forward.select_layers`. A layer with several calls is several layers. The default layers are
-        those that return one row for each input. Of a layer with more than 16 calls, as the cell of a recurrent
-        network, they are 16 evenly spaced ones, the first and the last included.
+        those that return one row for each input; an expert, which receives a part of the inputs, is none of them. Of a
+        layer with more than 16 calls, as the cell of a recurrent network, they are 16 evenly spaced ones, the first and
+        the last included.
         """
         sites = self.trace.order
         if layers is not None:
@@ -194,10 +196,33 @@ class Snapshot:
                     f"Expected a submodule that the forward pass calls, got none of {', '.join(unvisited[:5])}, so the "
                     f"only default layer is {OUTPUT!r}; attach to the module from which torch.export made this one"
                 )
-            chosen = spread_calls(select_layers(self.model, names, sites), self.modules, MAX_DEFAULT_CALLS)
-            with_rows = [layer for layer in chosen if layer not in self.trace.shapes or self.trace.has_rows(layer)]
-            self.trace.default_layers = with_rows or chosen
+            self.trace.default_layers = self._default_layers(functional)
         return list(self.trace.default_layers)
+
+    def _default_layers(self, functional: Sequence[str]) -> list[str]:
+        """Return the layers of the first group in which a layer receives all inputs, by preference with their rows."""
+        trace, sites = self.trace, self.trace.order
+        for group in default_groups(self.model, functional, trace.iterated):
+            if group != [OUTPUT] and not trace.shapes.keys().isdisjoint(group):
+                chosen = spread_calls(select_layers(self.model, group, sites), self.modules, MAX_DEFAULT_CALLS)
+                whole = self.receiving_all(chosen)
+                if not trace.shapes.keys().isdisjoint(whole):
+                    return [layer for layer in whole if layer not in trace.shapes or trace.has_rows(layer)] or whole
+        return [OUTPUT]
+
+    def receiving_all(self, sites: Sequence[str]) -> list[str]:
+        """Return the sites that do not receive a part of the inputs only, see :mod:`probe.forward.routing`."""
+        partial = self.trace.partial
+        if unknown := [site for site in sites if site not in partial]:
+            found = partial_layers(Runner(self.model, self.data, self.trace, self.batch_size), unknown)
+            partial.update({site: site in found for site in unknown})
+        return [site for site in sites if not partial[site]]
+
+    def warn_once(self, key: str, text: str) -> None:
+        """Issue a warning, unless one with this key was issued since the model was attached."""
+        if key not in self.trace.warned:
+            self.trace.warned.add(key)
+            warn_user(text)
 
     def stem(self, name: str | None = None) -> str:
         """Return the first site at which a small change of the input is possible.

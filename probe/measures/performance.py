@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from probe.base import Measured, Probe, Snapshot
-from probe.errors import warn_user
-from probe.forward.data import Batch
 from probe.forward.layers import IGNORED, OUTPUT
 from probe.forward.passes import Scored, Tap
 from probe.forward.scores import score_rows
@@ -69,7 +67,7 @@ class PerformanceProbe(Probe):
                 flags.append(-1)
                 continue
             scores = snapshot.outputs(split, [OUTPUT], reduce=self._scored())[OUTPUT]
-            measured = _of_split(split, batch, scores.cpu().double().numpy())
+            measured = _of_split(snapshot, split, scores.cpu().double().numpy())
             found |= measured
             flags.append(int(math.isnan(measured[f"{split}_loss"].values)))
         found["nonfinite_outputs"] = Measured(
@@ -78,17 +76,18 @@ class PerformanceProbe(Probe):
         return found
 
 
-def _of_split(split: str, batch: Batch, scores: np.ndarray) -> dict[str, Measured]:
+def _of_split(snapshot: Snapshot, split: str, scores: np.ndarray) -> dict[str, Measured]:
     """Return loss and accuracy from the scores of all rows (n, 3)."""
-    loss, right, count = scores.sum(0).tolist()
+    batch, (loss, right, count) = snapshot.data[split], scores.sum(0).tolist()
     if count == 0:
         raise ValueError(f"Expected a target to score in split {split!r}, got {IGNORED} for all; pass other targets")
     classes = not (math.isnan(right) and np.isnan(scores[:, 1]).all())
     if not math.isfinite(loss):
         loss = right = math.nan
-        warn_user(
+        snapshot.warn_once(
+            f"{split}_loss",
             f"Expected a finite {split} loss, got NaN or infinity. It is NaN in the series; check whether training "
-            "has diverged"
+            "has diverged",
         )
     found = {
         f"{split}_loss": Measured(loss / count, units="nats" if classes else "1", long_name=f"{split} loss"),

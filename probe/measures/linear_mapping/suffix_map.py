@@ -124,6 +124,11 @@ def line_layers(snapshot: Snapshot, layers: Layers, output: str) -> list[str]:
             snapshot.trace.check_output(None)
         raise ValueError(f"Expected output= to name one of {', '.join(order)}, got {output!r}; pass one of them")
     for layer in chosen:
+        if layer not in order:
+            raise ValueError(
+                f"Expected a layer that fires for the first {TRACE_ROWS} inputs of a split, got {layer!r}, which does "
+                "not; choose another layer"
+            )
         if not snapshot.trace.is_floating(layer):
             raise ValueError(
                 f"Expected floating-point numbers in layer {layer!r}, got a layer that "
@@ -146,8 +151,9 @@ def _first(snapshot: Snapshot) -> str:
     """Return the first block, else the output of the first activation function, else the first layer."""
     first = snapshot.select(None)[0]
     block = any(name.startswith(f"{first}.") for name in snapshot.modules)
-    after = next((site for site in snapshot.trace.order if is_hidden_value(site)), None)
-    if not block and after is not None and not after.startswith(f"{first}:"):
+    hidden = (site for site in snapshot.trace.order if not block and is_hidden_value(site))
+    after = next((site for site in hidden if snapshot.receiving_all([site])), None)
+    if after is not None and not after.startswith(f"{first}:"):
         return after
     return INPUT if first == OUTPUT else first  # a model of a single layer is a suffix of its input
 

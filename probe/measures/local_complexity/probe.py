@@ -31,6 +31,7 @@ from probe.layer_probe import random_rows
 from probe.measures.local_complexity.plan import DIRECTIONS, FEW_POINTS, Plan, planned
 from probe.measures.local_complexity.sites import (
     counted_sites,
+    no_rows_error,
     traced_rows,
     uncounted_functions,
     untraced_functions,
@@ -282,11 +283,11 @@ class LocalComplexityProbe(Probe):
             for r in radii
         ]
         if not each[0].found:
-            others = each[0].without_rows
-            got = f"other rows at {', '.join(others)}" if others else f"no call of {', '.join(sites)}"
-            raise ValueError(
-                f"Expected an activation function with one row for each input of split {split!r}, got {got}; choose "
-                "other layers with LocalComplexityProbe(layers=...), or attach again if the model has changed"
+            unlike = [site for site in sites if site in each[0].without_rows]
+            raise no_rows_error(
+                f"other rows (experts, tokens, steps) at {', '.join(unlike)}"
+                if unlike
+                else f"no call of {', '.join(sites)}"
             )
         fired = set(each[0].found).intersection(*(sweep.found for sweep in each))
         stacked = {site: torch.stack([sweep.found[site] for sweep in each], 1) for site in sites if site in fired}

@@ -52,14 +52,23 @@ def _named(snapshot: Snapshot, layers: Layers) -> list[str]:
 def _check_rows(snapshot: Snapshot, stem: str, sites: Sequence[str]) -> None:
     """Raise ValueError if a named layer, or each of the activation functions, lacks one row for each input."""
     wrong = [site for site in sites if not traced_rows(snapshot.trace, site)]
-    named = [site for site in wrong if ":" not in site]
-    if named or len(wrong) == len(sites):
-        site, what = (named or wrong)[0], "layers" if named else "activation functions"
+    if named := [site for site in wrong if ":" not in site]:
         raise ValueError(
-            f"Expected {what} with one row for each input, got {site!r} of shape {snapshot.trace.shapes[site]} for "
-            f"{TRACE_ROWS} inputs; name layers whose outputs are pre-activations, LocalComplexityProbe(layers=...), or "
-            "leave this probe out"
+            f"Expected layers with one row for each input, got {named[0]!r} of shape "
+            f"{snapshot.trace.shapes[named[0]]} for {TRACE_ROWS} inputs; name layers whose outputs are "
+            "pre-activations, LocalComplexityProbe(layers=...), or leave this probe out"
         )
+    if len(wrong) == len(sites):
+        raise no_rows_error(f"other rows (experts, tokens, steps) at {_joined(sites, ', ')}")
+
+
+def no_rows_error(got: str) -> ValueError:
+    """Return the error of a measurement in which no activation function can be counted."""
+    return ValueError(
+        f"Expected an activation function with one row for each input, got {got}; name layers whose outputs are "
+        "pre-activations, LocalComplexityProbe(layers=...), attach again if the model has changed, or leave this "
+        "probe out"
+    )
 
 
 def traced_rows(trace: Trace, site: str) -> bool:

@@ -1,25 +1,28 @@
 """Labels for the rows that are measured, from the targets of a split."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from probe.errors import warn_user
+from probe.forward.snapshot import Snapshot
 from probe.information.bins import quantile_bins
-from probe.layer_probe import row_targets
 
 
-def targets_or_warning(targets: Tensor | None, n: int, *, by_position: bool) -> Tensor | None:
-    """Return one target for each of ``n`` rows, see :func:`probe.layer_probe.row_targets`.
-
-    Warns of integer targets that do not fit the rows, and returns None.
-    """
-    found = row_targets(targets, n, by_position=by_position)
-    if targets is not None and found is None and not targets.is_floating_point():
-        warn_user(
-            f"Expected one label for each of {n} rows, got {targets.numel()}; the information about the labels is not "
-            'measured. If each position has a label, measure positions: MutualInfoProbe(reduce="tokens")'
+def warn_of_labels(snapshot: Snapshot, n_rows: Mapping[str, int]) -> None:
+    """Warn once in an attachment of splits with integer targets that do not fit these numbers of rows."""
+    splits: dict[tuple[int, int], list[str]] = {}
+    for split, n in n_rows.items():
+        targets = snapshot.data[split].targets
+        if targets is not None and not targets.is_floating_point():
+            splits.setdefault((n, targets.numel()), []).append(split)
+    if splits:
+        found = [f"of {n} rows, got {labels} in {', '.join(names)}" for (n, labels), names in splits.items()]
+        snapshot.warn_once(
+            "labels",
+            f"Expected one label for each {', and for each '.join(found)}; the information about the labels is not "
+            'measured. If each position has a label, measure positions: MutualInfoProbe(reduce="tokens")',
         )
-    return found
 
 
 def class_labels(targets: Tensor | None, bins: int | None) -> Tensor | None:

@@ -18,10 +18,10 @@ from probe.information.channel import ChannelInformation, channel_estimates
 from probe.information.noise import calibrated_noise, check_noise, standard_normal_like
 from probe.information.spread import geometry_of
 from probe.information.validation import class_codes, is_finite, normalise_rows, to_float64_device
-from probe.layer_probe import random_rows
+from probe.layer_probe import random_rows, row_targets
 from probe.measures.mutual_info.estimators import ESTIMATORS
 from probe.measures.mutual_info.inputs import input_codes, input_keys
-from probe.measures.mutual_info.labels import class_labels, targets_or_warning
+from probe.measures.mutual_info.labels import class_labels, warn_of_labels
 from probe.measures.mutual_info.variables import LayerResult, VariableOptions, information_variables
 
 
@@ -247,13 +247,16 @@ class MutualInfoProbe(Probe):
     def _rows(self, snapshot: Snapshot, layers: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Rows]]]:
         """Yield each split with the rows of its layers and their targets, and then all splits together."""
         found: list[dict[str, Rows]] = []
-        tokens = self.reduce == "tokens"
+        tokens, unlabelled = self.reduce == "tokens", dict[str, int]()
         for split in snapshot.splits:
             outputs, batch = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split]
-            targets = {k: targets_or_warning(batch.targets, len(z), by_position=tokens) for k, z in outputs.items()}
+            targets = {k: row_targets(batch.targets, len(z), by_position=tokens) for k, z in outputs.items()}
+            if misfits := [len(outputs[k]) for k, labels in targets.items() if labels is None]:
+                unlabelled[split] = misfits[0]
             keys = {k: input_keys(batch, len(z), self.reduce) for k, z in outputs.items()}
             found.append({k: Rows(z, targets[k], keys[k]) for k, z in outputs.items()})
             yield split, found[-1]
+        warn_of_labels(snapshot, unlabelled)
         if self.pooled and len(found) > 1 and _POOLED not in snapshot.splits:
             yield _POOLED, {k: _together([rows[k] for rows in found]) for k in layers if _fit_together(found, k)}
 
