@@ -492,10 +492,10 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[
     >>> [name for name, value in state_of(model, None).items() if value != before[name]]
     ['training flag of the model']
     """
-    _, numpy_key, *numpy_rest = np.random.get_state()  # noqa: NPY002
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
     state: dict[str, Any] = {
         "random state of torch": torch.get_rng_state().numpy().tobytes(),
-        "random state of numpy": (numpy_key.tobytes(), *numpy_rest),
+        "random state of numpy": (numpy_state[1].tobytes(), *numpy_state[2:]),
         "random state of Python": random.getstate(),
     }
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

@@ -40,7 +40,10 @@ RANKS = [
     ["reference.claims"],
     ["reference.__main__"],
 ]
-TORCH_FREE = ["errors", "interrupts", "series", "schedule", "stats", "recording", "readers", "phases", "progress", "plots", "report"]
+TORCH_FREE = [
+    *("errors", "interrupts", "series", "schedule", "stats"),
+    *("recording", "readers", "phases", "progress", "plots", "report"),
+]
 # Code for a fresh process in which PyTorch and the packages of loggers cannot be imported. BLOCKED lists the attempts.
 BLOCKED = """
 import sys

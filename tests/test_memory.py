@@ -163,7 +163,8 @@ def test_a_long_training_grows_by_its_records_only() -> None:
     more = count(log_spaced(), 1_001, 50_001)
     assert more == 20
     assert after[0] - before[0] < more * 2_000 + 2 * 49_000
-    assert after[1:] == (before[1], before[2] + more)
+    assert after[1] <= before[1]
+    assert after[2] == before[2] + more
 
 
 def test_an_observation_takes_bytes_in_proportion_to_its_numbers() -> None:

@@ -3,6 +3,7 @@
 import inspect
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,8 +97,8 @@ def _random_state(device: torch.device) -> list[object]:
     """Return the state of the generators that a forward pass can draw from."""
     cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
-    _, numpy_key, *numpy_rest = np.random.get_state()  # noqa: NPY002
-    return [*states, random.getstate(), numpy_key.tobytes(), *numpy_rest]
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    return [*states, random.getstate(), numpy_state[1].tobytes(), *numpy_state[2:]]
 
 
 def _in_order(snapshot: Snapshot, first: Tensor | None, forwards: Tensor | None, backwards: Tensor | None) -> bool:
