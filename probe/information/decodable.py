@@ -51,8 +51,8 @@ class DecodableInformation(NamedTuple):
     raw : float
         The lower bound before clipping.
     se : float
-        Standard error of ``raw``, from the spread over folds, corrected because their decoders share rows [2]_. Over
-        draws of 50 to 500 rows, +- 2 se contains the mean in 82 to 98 % of the cases.
+        Standard error of ``raw``, from the spread over folds, corrected because their decoders share rows (Nadeau and
+        Bengio 2003). Over draws of 50 to 500 rows, +- 2 se contains the mean in 82 to 98 % of the cases.
     ceiling : float or None
         H(Y). None for continuous targets.
     converged : bool
