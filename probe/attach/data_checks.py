@@ -30,9 +30,9 @@ def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
         one, other = torch.tensor([0, 1]), torch.tensor([0, len(batch) - 1, 1])
         first, different = _outputs(snapshot, split, one), _outputs(snapshot, split, other)
         different = different[[0, 2]] if len(different) == 3 else different[:0]
-        if _agree(snapshot, first, different):
+        if agree(snapshot.model, first, different):
             continue
-        if all(_agree(snapshot, first, _outputs(snapshot, split, one)) for _ in range(_REPEATS)):
+        if all(agree(snapshot.model, first, _outputs(snapshot, split, one)) for _ in range(_REPEATS)):
             several = len(list(batch.arguments())) > 1
             advice = "mark an argument that all inputs share: probe.shared(x). Otherwise " if several else ""
             if first.shape[1:] != different.shape[1:]:
@@ -84,11 +84,11 @@ def _disordered(snapshot: Snapshot, split: str, sites: Sequence[str]) -> list[st
         if not all(site in found and bool(found[site].isfinite().all()) for found in everything):
             return False  # did not fire, or overflows, which depends on the order of a sum
         *each, again = (found[site][:1] for found in copies)
-        if not _agree(snapshot, each[0], again) or len({value.shape for value in each}) > 1:
+        if not agree(snapshot.model, each[0], again) or len({value.shape for value in each}) > 1:
             return False  # not a function of the input, or not of one shape
         rows_of_inputs = torch.cat(each)
-        ordered = _agree(snapshot, rows_of_inputs, forwards[site])
-        return not (ordered and _agree(snapshot, rows_of_inputs.flip(0), backwards[site]))
+        ordered = agree(snapshot.model, rows_of_inputs, forwards[site])
+        return not (ordered and agree(snapshot.model, rows_of_inputs.flip(0), backwards[site]))
 
     return list(filter(is_disordered, sites))
 
@@ -105,7 +105,7 @@ def _in_order(snapshot: Snapshot, first: Tensor | None, forwards: Tensor | None,
     """Return whether the rows of a site are the same, row by row, in the order of the data and backwards."""
     if first is None or forwards is None or backwards is None:
         return False
-    return _agree(snapshot, forwards, backwards.flip(0)) and _agree(snapshot, first[:1], forwards[:1])
+    return agree(snapshot.model, forwards, backwards.flip(0)) and agree(snapshot.model, first[:1], forwards[:1])
 
 
 def _rows_at(snapshot: Snapshot, split: str, sites: Sequence[str], rows: Tensor) -> dict[str, Tensor]:
@@ -119,13 +119,13 @@ def _rows_at(snapshot: Snapshot, split: str, sites: Sequence[str], rows: Tensor)
     return snapshot.outputs(split, sites, reduce=Scored(reduce, mask=True), rows=rows)  # type: ignore[arg-type]
 
 
-def _agree(snapshot: Snapshot, one: Tensor, other: Tensor) -> bool:
-    """Return whether two outputs are equal up to the rounding of the model."""
-    if one.shape != other.shape:
-        return False
-    dtypes = [parameter.dtype for parameter in snapshot.model.parameters() if parameter.is_floating_point()]
+def agree(model: nn.Module, one: Tensor, other: Tensor) -> bool:
+    """Return whether two outputs are equal up to the rounding of the model: kernels can add in another order."""
+    if one.shape != other.shape or not (one.is_floating_point() or one.is_complex()):
+        return torch.equal(one, other)
+    dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
     eps = max(torch.finfo(dtype).eps for dtype in [one.dtype, *dtypes])
-    size = one.nan_to_num(0, 0, 0).abs().max().item()
+    size = one.abs().nan_to_num(0, 0, 0).max().item() if one.numel() else 0.0
     return torch.allclose(one, other, rtol=0, atol=eps**0.5 * size, equal_nan=True)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.attach.data_checks import agree
 from probe.forward.isolation import set_training, user_defaults
 from probe.forward.layers import named_modules
 from probe.forward.model_state import ModelState
@@ -24,8 +25,8 @@ def hidden_state_warnings(state: ModelState, model: nn.Module, inputs: Any, outp
     """
     state.restore()  # undo what earlier passes have written
     passes = [_pass(state, model, inputs, output, training) for training in (True, False, True, False)]
-    dtypes = [parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()]
-    differing = [not _agree(passes[i], passes[i + 2], dtypes) for i in range(2)]
+    pairs = zip(passes[:2], passes[2:], strict=True)
+    differing = [one is not None and other is not None and not agree(model, one, other) for one, other in pairs]
     if any(differing):
         mode = "training" if differing[0] else "evaluation"
         yield (
@@ -54,14 +55,3 @@ def _pass(state: ModelState, model: nn.Module, inputs: Any, output: Select, trai
             state.restore()
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
-
-
-def _agree(one: Tensor | None, other: Tensor | None, dtypes: list[torch.dtype]) -> bool:
-    """Return whether two outputs are equal up to rounding, since some GPU kernels add in another order."""
-    if one is None or other is None:
-        return True
-    if one.shape != other.shape or not (one.is_floating_point() or one.is_complex()):
-        return torch.equal(one, other)
-    eps = max(torch.finfo(dtype).eps for dtype in [one.dtype, *dtypes])
-    size = torch.nan_to_num(one.abs(), 0, 0, 0).max().item() if one.numel() else 0.0
-    return torch.allclose(one, other, rtol=0, atol=eps**0.5 * size, equal_nan=True)

@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from probe.errors import warn_user
 
-_CALLS = (
-    3  # calls of observe(name=value) with other weights and no update; one or two can be loaded or averaged weights
-)
+_CALLS = 3  # of observe(name=value) with other weights and no update; one or two can be loaded or averaged weights
 _WRITES = 10  # writes to the weights between the last update and detach, likewise
 _FIRST_NUMBERS = 16  # of each parameter; an update changes nearly all numbers
 _COMPLETIONS = 2  # observed weights that were written to before the next step; one time can be loaded weights
@@ -87,7 +85,9 @@ def _some_numbers(parameters: Iterable[Tensor]) -> Tensor:
     """Return the first numbers of each trainable parameter, with 0 in place of NaN."""
     parts = [p.detach().flatten()[:_FIRST_NUMBERS] for p in parameters if p.requires_grad]
     parts = [torch.view_as_real(part).flatten() if part.is_complex() else part for part in parts]
-    return torch.cat([part.double().cpu() for part in parts] or [torch.zeros(0).double()]).nan_to_num()
+    if len({(part.dtype, part.device) for part in parts}) > 1:
+        parts = [part.double().cpu() for part in parts]
+    return torch.cat(parts or [torch.zeros(0)]).double().cpu().nan_to_num()  # one conversion: this follows observations
 
 
 class WrittenAfterSteps:
