@@ -1,5 +1,7 @@
 """Helpers of several test files."""
 
+import ast
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,21 @@ from reference.training import ModelConfig, State, TaskConfig, TrainConfig
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def parsed(source: str) -> ast.Module:
+    """Return the syntax tree of a source.
+
+    Garbage is not collected meanwhile: if a finaliser fails, pytest formats its traceback, which parses the line that
+    failed. Python 3.11 does not allow a tree to be built while another one is built (SystemError).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def built(make: Callable[[], nn.Module], seed: int = 0) -> Any:

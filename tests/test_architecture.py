@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from helpers import parsed
 
 import probe
 
@@ -71,7 +72,7 @@ MODULES = modules("probe", "reference")
 def imported(source: str) -> set[str]:
     """Modules of this project that a source imports: inside functions and under TYPE_CHECKING too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
             found = {f"{node.module}.{alias.name}" for alias in node.names}
             # a package hands on names of its modules; what is imported from it, is imported from the package
@@ -183,7 +184,7 @@ def test_docs_use_public_paths_only() -> None:
         f"{file.name}: {node.module}"
         for file in files
         for source in python_in(file)
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("probe") and node.module not in top
     }
     assert not deep, "\n".join(sorted(deep))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from helpers import parsed
 from setups import FAULTS, X, Y, adam, fault_row, net, update
 
 from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, every, load
@@ -506,7 +507,7 @@ def test_an_interrupt_in_the_model_gets_through_and_the_file_opens(path: Path) -
 
 def unsafe_calls(source: str) -> Iterator[str]:
     """Calls that run code from a file that they read."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
