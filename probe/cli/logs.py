@@ -163,7 +163,15 @@ def _draw(series: xr.Dataset, detector: PhaseDetector, output: Path, title: str)
 
 def table(detector: PhaseDetector) -> Any:
     """Return the markers as a DataFrame with a row for each run and marker."""
-    return detector.markers_.to_dataframe().reset_index()
+    return _flat(detector.markers_).to_dataframe().reset_index()
+
+
+def _flat(markers: xr.Dataset) -> xr.Dataset:
+    """Return the markers with the tops of a marker as one list, so that all variables are over (run, marker)."""
+    tops = np.empty(markers["status"].shape, dtype=object)
+    for at in np.ndindex(tops.shape):
+        tops[at] = [top for top in markers["tops"].transpose("run", "marker", "top").values[at].tolist() if top == top]
+    return markers.drop_vars("tops").assign(tops=(("run", "marker"), tops))
 
 
 def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
@@ -172,7 +180,7 @@ def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
     return {
         "source": source,
         "axis": detector.axis,
-        "markers": _records(detector.markers_, ("run", "marker")),
+        "markers": _records(_flat(detector.markers_), ("run", "marker")),
         "alignment": _records(detector.alignment_, ("run", "pair")),
         "across": None if across is None else _records(across, ("marker",)),
         "notes": detector.notes_,

@@ -57,6 +57,12 @@ class PhaseDetector(BaseEstimator):
         observation.
     spike_width : int
         Spikes of the test loss of at most this many observations are excluded and counted.
+    least_size : float
+        Least size of a hump of the test loss or the information, as a share of the range of the curve; see
+        :func:`probe.phases.second_descent`.
+    smoothing : float
+        Decay a of an exponential average, ``y_t = a y_{t-1} + (1 - a) x_t``, of the test loss and the information,
+        which is undone before the search for a hump. 0 for a log that is not smoothed.
     delta : float
         Largest distance of two markers that counts as aligned (dex).
     n_jobs : int, optional
@@ -66,8 +72,8 @@ class PhaseDetector(BaseEstimator):
     ----------
     markers_ : xarray.Dataset
         Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise, n_spikes, noise,
-        correlation, rule, interval, reason; see :class:`probe.Marker`. Coordinates over marker: ``label`` and
-        ``colour`` for plots. Dimension run: first_step and last_step of the curves of the run. In ``across_`` and
+        correlation, size, size_share, contrast, rule, interval, reason; see :class:`probe.Marker`. Dimensions (run,
+        marker, top): ``tops``, filled with NaN. Coordinates over marker: ``label`` and ``colour`` for plots. Dimension run: first_step and last_step of the curves of the run. In ``across_`` and
         ``alignment_`` a run is censored at its own end.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
@@ -129,6 +135,8 @@ class PhaseDetector(BaseEstimator):
         n_sustained: int = 3,
         chance: float | None = None,
         spike_width: int = 3,
+        least_size: float = 0.03,
+        smoothing: float = 0.0,
         delta: float = 0.25,
         n_jobs: int | None = None,
     ) -> None:
@@ -145,6 +153,8 @@ class PhaseDetector(BaseEstimator):
         self.n_sustained = n_sustained
         self.chance = chance
         self.spike_width = spike_width
+        self.least_size = least_size
+        self.smoothing = smoothing
         self.delta = delta
         self.n_jobs = n_jobs
 
@@ -290,8 +300,10 @@ class PhaseDetector(BaseEstimator):
                 )
         if self.spike_width < 0:
             raise ValueError(f"Expected spike_width >= 0, got {self.spike_width}; 0 excludes no spikes.")
-        chance = self._chance(roles)
-        return Settings(self.fit_threshold, self.end_threshold, self.n_sustained, self.spike_width, chance)
+        return Settings(
+            self.fit_threshold, self.end_threshold, self.n_sustained, self.spike_width, self.least_size,
+            self.smoothing, self._chance(roles),
+        )  # fmt: skip
 
     def _notes(self, roles: Roles) -> Iterator[str]:
         for kind in table.MARKERS:

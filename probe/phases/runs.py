@@ -55,13 +55,15 @@ def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
 
 def markers_dataset(found: list[Run], runs: np.ndarray, axis: str) -> xr.Dataset:
     """Return the markers over (run, marker), with the ends of the record of each run."""
-    variables = {
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         field.name: (
             ("run", "marker"),
             np.array([[getattr(marker, field.name) for marker in run.markers] for run in found]),
         )
         for field in fields(Marker)
+        if field.name != "tops"
     }
+    variables["tops"] = ("run", "marker", "top"), _padded([[marker.tops for marker in run.markers] for run in found])
     ends = {name: ("run", np.array([getattr(run, name) for run in found])) for name in ("first_step", "last_step")}
     coords = {
         "run": runs,
@@ -70,9 +72,15 @@ def markers_dataset(found: list[Run], runs: np.ndarray, axis: str) -> xr.Dataset
         "colour": ("marker", [kind.colour for kind in table.MARKERS]),
     }
     dataset = xr.Dataset({**variables, **ends}, coords)
-    for name in ("step", "lower", "upper", *ends):
+    for name in ("step", "lower", "upper", "tops", *ends):
         dataset[name].attrs = {"units": "1", "long_name": "completed optimiser updates" if axis == "step" else axis}
     return dataset
+
+
+def _padded(tops: list[list[tuple[float, ...]]]) -> np.ndarray:
+    """Return the tops of all markers as one array (run, marker, top), filled with NaN; it has at least one top."""
+    most = max([len(one) for run in tops for one in run], default=0)
+    return np.array([[[*one, *[np.nan] * (max(most, 1) - len(one))] for one in run] for run in tops])
 
 
 def phases_between(steps: np.ndarray, markers: xr.Dataset) -> np.ndarray:

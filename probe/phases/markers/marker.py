@@ -54,6 +54,11 @@ class Marker:
         Median standard deviation of the noise, in units of the curve.
     correlation : float
         Correlation of the noise between neighbouring observations.
+    size, size_share, contrast : float
+        Height of a hump: its top minus the higher of its two valleys, in units of the curve. The same over the range
+        of the curve (1), and over the next largest wiggle of the record (1). NaN for a rule without a hump.
+    tops : tuple of float
+        Steps of all humps that were found, ascending; the last one is ``step``.
 
     Raises
     ------
@@ -85,6 +90,10 @@ class Marker:
     reason: str = ""
     noise: float = np.nan
     correlation: float = np.nan
+    size: float = np.nan
+    size_share: float = np.nan
+    contrast: float = np.nan
+    tops: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))

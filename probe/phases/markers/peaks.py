@@ -27,7 +27,15 @@ _LEAST_FROM_VALLEY = 20  # observations for the test from a valley on
 _LEVEL = 0.9  # coverage of the interval of the top
 
 
-def second_descent(steps: ArrayLike, values: ArrayLike, *, spike_width: int = 3, alpha: float = 0.05) -> Marker:
+def second_descent(
+    steps: ArrayLike,
+    values: ArrayLike,
+    *,
+    spike_width: int = 3,
+    least_size: float = 0.03,
+    smoothing: float = 0.0,
+    alpha: float = 0.05,
+) -> Marker:
     """Test whether the curve rises and falls again after its initial descent, and find the top.
 
     The statistic is the largest c such that the mean of some window of observations lies above that of an earlier and

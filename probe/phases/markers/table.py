@@ -36,6 +36,8 @@ class Settings(NamedTuple):
     end_threshold: float
     n_sustained: int
     spike_width: int
+    least_size: float
+    smoothing: float
     chance: Chance
 
 
@@ -114,11 +116,13 @@ def _generalisation_onset(steps: np.ndarray, accuracy: np.ndarray, settings: Set
 
 
 def _descent_onset(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
-    return second_descent(steps, loss, spike_width=settings.spike_width)
+    size, smoothing = settings.least_size, settings.smoothing
+    return second_descent(steps, loss, spike_width=settings.spike_width, least_size=size, smoothing=smoothing)
 
 
 def _compression_onset(steps: np.ndarray, information: np.ndarray, settings: Settings) -> Marker:
-    return second_descent(steps, information, spike_width=0)
+    size, smoothing = settings.least_size, settings.smoothing
+    return second_descent(steps, information, spike_width=0, least_size=size, smoothing=smoothing)
 
 
 def _end(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:

@@ -210,7 +210,7 @@ def marker_times(markers: xr.Dataset, first_step: ArrayLike, last_step: ArrayLik
             f"Expected {wanted} over (run, marker), got {dict(markers.sizes)} without {missing or 'names'}; pass "
             "PhaseDetector.markers_, or a Dataset of the same form."
         )
-    table = markers.transpose("run", "marker")
+    table = markers[list(wanted)].transpose("run", "marker")
     step, lower, upper, status = (table[name].values for name in wanted)
     ends = [np.broadcast_to(np.asarray(end, dtype=float), (len(status),))[:, None] for end in (first_step, last_step)]
     low, high = log_bounds(step, step, step, status, *ends)
