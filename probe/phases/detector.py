@@ -73,8 +73,9 @@ class PhaseDetector(BaseEstimator):
     markers_ : xarray.Dataset
         Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise, n_spikes, noise,
         correlation, size, size_share, contrast, rule, interval, reason; see :class:`probe.Marker`. Dimensions (run,
-        marker, top): ``tops``, filled with NaN. Coordinates over marker: ``label`` and ``colour`` for plots. Dimension run: first_step and last_step of the curves of the run. In ``across_`` and
-        ``alignment_`` a run is censored at its own end.
+        marker, top): ``tops``, filled with NaN. Coordinates over marker: ``label`` and ``colour`` for plots. Dimension
+        run: first_step and last_step of the curves of the run. In ``across_`` and ``alignment_`` a run is censored at
+        its own end.
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
     alignment_ : xarray.Dataset
