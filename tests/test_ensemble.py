@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, assert_same
+from helpers import CLIPPED, TINY, assert_same, seeded
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 
 import reference.training.ensemble as ensemble_module
 from reference.training import (
@@ -69,15 +70,19 @@ def alone(config: TrainConfig, seed: int, steps: int) -> tuple[Transformer, list
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
+        if config.clip_norm is not None:
+            clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.param_groups[0]["lr"] = config.lr * min(1, step / config.warmup)
         optimizer.step()
     return model, losses
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_members_equal_single_runs_by_adamw_of_torch(dropout):
+NO_DROPOUT = replace(TINY, model=replace(TINY.model, dropout=0.0))
+
+
+@pytest.mark.parametrize("config", [NO_DROPOUT, TINY, CLIPPED], ids=["no dropout", "dropout", "clipped"])
+def test_members_equal_single_runs_by_adamw_and_clipping_of_torch(config):
     """All in float64 except the loss, which is float32 on both sides."""
-    config = replace(TINY, model=replace(TINY.model, dropout=dropout))
     with in_float64():
         ensemble = Ensemble(config, [3, 0])
         losses = []
@@ -111,8 +116,9 @@ def test_curves_do_not_depend_on_other_members():
         together.advance(3)
 
 
-def test_curves_are_those_of_the_trainer_without_dropout():
-    config = replace(TINY, model=replace(TINY.model, dropout=0.0))
+@pytest.mark.parametrize("clip_norm", [None, 0.9])
+def test_curves_are_those_of_the_trainer_without_dropout(clip_norm):
+    config = replace(NO_DROPOUT, clip_norm=clip_norm)
     ensemble = trained([1, 7], config=config)
     trainers = [Trainer(config, seed) for seed in (1, 7)]
     for _ in range(4):
@@ -259,14 +265,47 @@ def test_a_member_with_nan_does_not_affect_the_others():
     assert ill.finite.tolist() == [True, True, True]
 
 
+# Clipping
+
+
+def test_the_norm_is_that_of_one_member():
+    """A member with a long gradient is clipped, and one with a short gradient beside it is not changed by a bit."""
+    grads = [torch.randn(shape, generator=seeded()) for shape in ((3, 4, 5), (3, 5), (3,))]
+    for grad in grads:
+        grad *= torch.tensor([1e-3, 1.0, 100.0]).view(-1, *[1] * (grad.ndim - 1))
+    before = [grad.clone() for grad in grads]
+    ensemble_module.clip(grads, 0.25)
+    for i in range(3):
+        parameters = [torch.nn.Parameter(torch.zeros_like(grad[i])) for grad in before]
+        for parameter, grad in zip(parameters, before, strict=True):
+            parameter.grad = grad[i].clone()
+        norm = clip_grad_norm_(parameters, 0.25)
+        assert (norm > 0.25) == (i > 0)
+        for parameter, grad, old in zip(parameters, grads, before, strict=True):
+            torch.testing.assert_close(grad[i], parameter.grad, rtol=1e-6, atol=0)
+            assert i or torch.equal(grad[i], old[i])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # raised inside the compiler of torch
+def test_a_compiled_step_clips_as_an_eager_one():
+    config = replace(CLIPPED, model=replace(CLIPPED.model, n_blocks=1))
+    eager, compiled = Ensemble(config, [0, 1]), Ensemble(config, [0, 1], compiled=True)
+    for ensemble in (eager, compiled):
+        ensemble.advance(6)
+    for one, other in zip(compiled.evaluate(), eager.evaluate(), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
 # On a GPU
 
 
 @gpu
+@pytest.mark.parametrize("config", [TINY, CLIPPED], ids=["plain", "clipped"])
 @pytest.mark.parametrize("compiled", [False, None], ids=["eager", "compiled"])
-def test_training_on_a_gpu_is_the_same(compiled):
+def test_training_on_a_gpu_is_the_same(compiled, config):
     """Compare a compiled and captured graph, or a captured one, with the same seeds on the CPU."""
-    there, here = Ensemble(TINY, [0, 1, 2], device="cuda", compiled=compiled), Ensemble(TINY, [0, 1, 2])
+    there, here = Ensemble(config, [0, 1, 2], device="cuda", compiled=compiled), Ensemble(config, [0, 1, 2])
     for n in (0, 1, 20, 29):
         for ensemble in (there, here):
             ensemble.advance(n)

@@ -357,16 +357,20 @@ def test_a_recording_that_lacks_a_newer_field_continues(
     folder = unfinished
     journal, checkpoint = folder / "run.nc.journal", folder / "checkpoint.pt"
     text = re.sub('"crc": "[0-9a-f]{8}", ', "", journal.read_text())
-    assert ', "norm": "pre"' in text
-    journal.write_text(text.replace(', "norm": "pre"', "").replace(', \\"norm\\": \\"pre\\"', ""))
-    assert "norm" not in journal.read_text()
+    for field in (', "norm": "pre"', ', "clip_norm": null'):
+        assert field in text
+        text = text.replace(field, "").replace(field.replace('"', '\\"'), "")
+    journal.write_text(text)
+    assert "norm" not in text
     saved = torch.load(checkpoint, weights_only=True)
-    del saved["config"]["model"]["norm"], saved["digest"]
+    del saved["config"]["model"]["norm"], saved["config"]["clip_norm"], saved["digest"]
     torch.save(saved, checkpoint)
     assert run(TINY, [3], out=tmp_path, device="cpu")[0].status == "done"
     same(folder, whole)
     with pytest.raises(ValueError, match=r"config\.model\.norm is 'pre' there and 'post' here"):
         run(replace(TINY, model=replace(TINY.model, norm="post")), [3], out=tmp_path, device="cpu")
+    with pytest.raises(ValueError, match=r"config\.clip_norm is None there and 0\.5 here"):
+        run(replace(TINY, clip_norm=0.5), [3], out=tmp_path, device="cpu")
 
 
 @pytest.mark.slow
@@ -850,6 +854,7 @@ def test_shuffled_survives_json(shuffled: bool) -> None:
 
 def test_what_json_leaves_out_has_its_default() -> None:
     assert config_from_json('{"steps": 60, "lr": 1}') == TrainConfig(steps=60, lr=1.0)
+    assert config_from_json('{"clip_norm": 1}') == TrainConfig(clip_norm=1.0)
 
 
 @pytest.mark.parametrize(
@@ -863,6 +868,7 @@ def test_what_json_leaves_out_has_its_default() -> None:
         ('{"steps": "60"}', "Expected an integer as steps, got '60'"),
         ('{"steps": true}', "Expected an integer as steps, got True"),
         ('{"lr": null}', "Expected a number as lr, got None"),
+        ('{"clip_norm": true}', "Expected a number or null as clip_norm, got True"),
         ('{"betas": [0.9]}', r"Expected two numbers as betas, got \[0.9\]"),
         ('{"task": {"operation": "addition"}}', "Expected an operation among"),
         ('{"task": {"shuffled": 1}}', "Expected true or false as task.shuffled, got 1"),

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import TINY, assert_same
+from helpers import CLIPPED, TINY, assert_same
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 
 import reference
 from reference.training import (
@@ -35,24 +36,30 @@ def trained(config: TrainConfig = TINY, seed: int = 0, steps: int = 0) -> Traine
 # What a step is
 
 
-def test_it_equals_a_simple_loop_with_adamw_of_torch():
+@pytest.mark.parametrize("config", [TINY, CLIPPED], ids=["plain", "clipped"])
+def test_it_equals_a_simple_loop_with_adamw_and_clipping_of_torch(config):
     """Bit by bit. Only the network and the draws come from the trainer; other tests check them."""
     task = TINY.task.make(5)
     model = Transformer(TINY.model, task.n_tokens, task.n_classes, seed=5)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), eps=1e-8, weight_decay=0.5, fused=True)
     draws = Draws(5, n_rows=len(task.train), batch_size=32, n_masks=9)
     x, y = task.train_data
-    trainer = Trainer(TINY, 5)
+    trainer = Trainer(config, 5)
+    norms = []
     for step, rate in enumerate([0, 1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3, 1e-3]):
         rows, keys = draws.rows(step)[0], draws.keys(step)[0]
         loss = functional.cross_entropy(model(x[rows], masks(keys, model.mask_shapes(32), 0.1)), y[rows])
         optimizer.zero_grad()
         loss.backward()
+        if config is CLIPPED:
+            norms.append(clip_grad_norm_(model.parameters(), 0.9))
         optimizer.param_groups[0]["lr"] = rate
         optimizer.step()
         trainer.advance(1)
+        assert trainer.loss == loss.item()
         for name, parameter in trainer.model.named_parameters():
             assert torch.equal(parameter, model.get_parameter(name)), f"{name} after step {step + 1}"
+    assert not norms or min(norms) < 0.9 < max(norms)
     (state,) = trainer.states()
     for name, parameter in model.named_parameters():
         assert torch.equal(state.first[name], optimizer.state[parameter]["exp_avg"])
@@ -313,7 +320,7 @@ def test_error_for_an_unknown_precision():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # raised inside the compiler of torch
 def test_compiled_training_is_the_same():
-    eager, compiled = Trainer(TINY), Trainer(TINY, compiled=True)
+    eager, compiled = Trainer(CLIPPED), Trainer(CLIPPED, compiled=True)
     for trainer in (eager, compiled):
         trainer.advance(4)
     assert compiled.evaluate()[0] == pytest.approx(eager.evaluate()[0], rel=1e-4)
@@ -354,8 +361,12 @@ def test_bfloat16_follows_float32():
 
 
 @pytest.mark.parametrize(
-    "values", [{"lr": -1e-3}, {"lr": math.nan}, {"eps": -1.0}, {"weight_decay": math.inf}, {"betas": (0.9, 1.0)}]
-)
+    "values",
+    [
+        {"lr": -1e-3}, {"lr": math.nan}, {"eps": -1.0}, {"weight_decay": math.inf}, {"betas": (0.9, 1.0)},
+        {"clip_norm": 0.0}, {"clip_norm": math.nan}, {"clip_norm": math.inf},
+    ],
+)  # fmt: skip
 def test_errors_for_invalid_rates(values):
     with pytest.raises(ValueError, match=f"Expected.*{next(iter(values))}.*, got"):
         TrainConfig(**values)

@@ -1,5 +1,6 @@
 """The demo: a run with probes that shows both phases within minutes on a CPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,15 @@ class Demo:
         return at([*log, *range(400, self.training.steps + 1, 40), self.training.steps])
 
 
-def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool = True) -> tuple[xr.Dataset, int]:
+def run_demo(
+    demo: Demo,
+    path: Path,
+    *,
+    mode: str | None = None,
+    progress: bool = True,
+    probes: ProbeSet | None = None,
+    on_step: Callable[[Trainer], None] | None = None,
+) -> tuple[xr.Dataset, int]:
     """Train with probes and record to ``path``.
 
     Parameters
@@ -51,6 +60,10 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
         None, ``"overwrite"`` or ``"resume"``, as in `probe.ProbeSet.attach`.
     progress
         Update the progress bar often. False: every 15 s, for an output that is not a terminal.
+    probes
+        The probes. None: information, local complexity and linear mapping number.
+    on_step
+        Called after each update.
 
     Returns
     -------
@@ -59,7 +72,8 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
         recorded series stays complete until then.
     """
     trainer = Trainer(demo.training, demo.seed)
-    probes = ProbeSet([MutualInfoProbe(max_samples=1024), LocalComplexityProbe(), LMNProbe()])
+    if probes is None:
+        probes = ProbeSet([MutualInfoProbe(max_samples=1024), LocalComplexityProbe(), LMNProbe()])
     probes.attach(
         trainer.model,
         {"train": trainer.task.train_data, "test": trainer.task.test_data},
@@ -73,6 +87,8 @@ def run_demo(demo: Demo, path: Path, *, mode: str | None = None, progress: bool 
         try:
             for _ in bar:
                 trainer.advance(1)
+                if on_step is not None:
+                    on_step(trainer)
         except KeyboardInterrupt:
             pass
         finally:

@@ -18,6 +18,7 @@ _EXPECTED = {
     float: "a number",
     str: "a text",
     str | None: "a text or null",
+    float | None: "a number or null",
 }
 
 
@@ -87,7 +88,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"Expected two numbers as {where}, got {value!r}; give a list such as [0.9, 0.98].")
         return tuple(_value(float, item, where) for item in value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is float and number:
+    if kind in (float, float | None) and number:
         return float(value)
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
         raise ValueError(f"Expected {_EXPECTED[kind]} as {where}, got {value!r}; correct it.")

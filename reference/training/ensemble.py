@@ -152,6 +152,8 @@ class Ensemble:
         beta1, beta2 = self.config.betas
         decay, rate, root = rates.unbind()
         grads = list(gradients.values())  # lists of tensors, so that the compiler makes few kernels
+        if self.config.clip_norm is not None:
+            clip(grads, self.config.clip_norm)
         means, squares, values = ([part[name] for name in gradients] for part in (first, second, parameters))
         torch._foreach_lerp_(means, grads, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
@@ -262,3 +264,11 @@ class Ensemble:
             for name, value in tensors.items():
                 value.copy_(self._stack_parameter(name, [getattr(state, part)[name] for state in states]))
         self.finite.fill_(True)
+
+
+def clip(grads: Sequence[Tensor], greatest: float) -> None:
+    """Scale the gradients `(S, ...)` of each member to at most this norm, in place, as `clip_grad_norm_` of torch."""
+    norms = torch.stack([grad.reshape(len(grad), -1).norm(dim=1) for grad in grads]).norm(dim=0)  # (S,)
+    factors = (greatest / (norms + 1e-6)).clamp(max=1.0)
+    for grad in grads:
+        grad.mul_(factors.view(-1, *[1] * (grad.ndim - 1)))

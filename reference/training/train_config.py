@@ -30,6 +30,9 @@ class TrainConfig:
         Steps over which the learning rate rises linearly from 0, the rate of the first step.
     batch_size : int
         Training pairs in a step.
+    clip_norm : float, optional
+        Greatest norm of the gradient of all parameters. A longer gradient is scaled to this norm before the update, as
+        by `torch.nn.utils.clip_grad_norm_`. None: the gradient is not changed.
     replacement : bool
         Draw the pairs with replacement. False: shuffle all pairs in every epoch.
     precision : {"float32", "tf32", "bfloat16"}
@@ -55,6 +58,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     warmup: int = 10
     batch_size: int = 512
+    clip_norm: float | None = None
     replacement: bool = True
     precision: str = "float32"
     every: int = 200
@@ -71,6 +75,10 @@ class TrainConfig:
                 raise ValueError(
                     f"Expected a finite {name} of at least 0, got {getattr(self, name)}; give such a number."
                 )
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(
+                f"Expected a finite clip_norm above 0, or None, got {self.clip_norm}; give a number such as 0.25."
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"Expected betas from 0 to below 1, got {self.betas}; give values such as (0.9, 0.98).")
         if self.precision not in PRECISIONS:

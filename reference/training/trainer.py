@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from reference.training.model import Transformer
@@ -103,11 +104,14 @@ class Trainer:
         The optimiser.
     step : int
         Number of updates.
+    loss : float
+        Loss (nats) of the batch of the last update; NaN before the first update.
     """
 
     def __init__(self, config: TrainConfig, seed: int = 0, *, device: str = "cpu", compiled: bool = False) -> None:
         self.config, self.device, self.step = config, device_for(config, device), 0
         self.seeds: Sequence[int] = [seed]
+        self.loss = math.nan
         self.finite = torch.ones(1, dtype=torch.bool)  # `advance` raises otherwise
         self.task = config.task.make(seed)
         self.model = Transformer(config.model, self.task.n_tokens, self.task.n_classes, seed=seed).to(self.device)
@@ -148,9 +152,12 @@ class Trainer:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.config.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.param_groups[0]["lr"] = self.config.rates(self.step)[0]
         self.optimizer.step()
         self.step += 1
+        self.loss = value
 
     def _batch(self) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         rows, keys = self._draws.rows(self.step)[0].to(self.device), self._draws.keys(self.step)[0]
