@@ -1,7 +1,7 @@
 """The seven ways in which the benchmarks record one curve: `DENSITIES[name](steps, values)` returns (steps, values).
 
-The input is the dense record: steps in ascending order, shape (n,), and the values, shape (n,). Each function returns new
-arrays, at most as long. Values that are not finite stay where they are. Only NumPy is needed.
+The input is the dense record: steps in ascending order, shape (n,), and the values, shape (n,). Each function returns
+new arrays, at most as long. Values that are not finite stay where they are. Only NumPy is needed.
 """
 
 from collections.abc import Callable
