@@ -4,7 +4,10 @@ from math import comb
 import numpy as np
 import pytest
 
+from probe import PhaseDetector
 from probe.phases import second_phase_across
+from probe.phases.over_runs.copies import equal_runs
+from probe.phases.over_runs.grid import on_one_grid
 from probe.stats import log_bounds, median_step, order_interval
 
 X = np.linspace(0, 1, 120)
@@ -126,6 +129,97 @@ def test_missing_values_and_runs_of_unequal_length() -> None:
     values[2] = np.nan
     found = second_phase_across(STEPS, values)
     assert (found.status, found.n_runs, len(found.drop)) == ("found", 5, 5)
+
+
+def test_runs_on_different_steps_are_interpolated() -> None:
+    """No step is in common; the hump of 4 in all runs, with its top at step 316, is found and measured."""
+    generator = np.random.default_rng(6)
+    steps = [np.arange(1 + k, 10_001, 50 + 9 * k) for k in range(3)]
+    steps += [np.unique(np.round(10 ** np.sort(generator.uniform(0.3 * k, 4, 80)))) for k in range(3)]
+    grid = np.unique(np.concatenate(steps))
+    values = np.full((6, len(grid)), np.nan)
+    for run, at in zip(values, steps, strict=True):
+        hump = 4 * np.exp(-(((np.log10(at) - 2.5) / 0.3) ** 2))
+        run[np.searchsorted(grid, at)] = hump + 0.3 * generator.standard_normal(len(at))
+    found = second_phase_across(grid, values)
+    assert found.status == "found"
+    assert found.interpolated > 0.5
+    assert 150 < found.window[0] <= 316 <= found.window[1] * 1.3
+    np.testing.assert_allclose(found.drop, 4, atol=1)
+    assert found.window[0] >= max(at[0] for at in steps), "no value before the first observation of a run"
+
+
+def test_interpolation_is_linear_on_the_axis_and_does_not_extrapolate() -> None:
+    filled, share = on_one_grid(
+        np.array([0.0, 1, 2, 4, 5]), np.array([[np.nan, 3, np.nan, 9, np.nan], [1, 1, 1, 1, 1.0]])
+    )
+    np.testing.assert_array_equal(filled, [[np.nan, 3, 5, 9, np.nan], [1, 1, 1, 1, 1]])
+    assert share == pytest.approx(1 / 8)
+
+
+def copied(kind: str, generator: np.random.Generator) -> np.ndarray:
+    """Return three runs with a hump; run 2 is a copy of run 0."""
+    values = RISE - 4 * FALL + ar1(generator, 3, 0.5)
+    values[2] = values[0]
+    match kind:
+        case "thinned":
+            values[2, np.arange(120) % 3 > 0] = np.nan
+        case "scaled":
+            values[2] = 5 + 3 * values[0]
+        case "shifted":
+            values[0, -1] = values[2, 0] = np.nan
+            values[2, 1:] = values[0, :-1]
+        case "rounded":
+            values[2] = values[0].round(3)
+        case "gap":
+            values[2, 30:50] = np.nan
+            values[0, generator.random(120) < 0.2] = np.nan
+    return values
+
+
+@pytest.mark.parametrize("kind", ["same", "thinned", "scaled", "shifted", "rounded", "gap"])
+def test_copies_of_a_run_are_no_evidence(kind: str) -> None:
+    verdict = second_phase_across(STEPS, np.insert(copied(kind, np.random.default_rng(8)), 1, np.nan, axis=0))
+    assert verdict.status == "undefined"
+    assert verdict.reason == "runs 0 and 3 are equal: they are not independent; keep one of them"
+
+
+def test_runs_of_their_own_are_no_copies() -> None:
+    generator = np.random.default_rng(9)
+    smooth = np.exp(-3 * X) + generator.uniform(0.9, 1.1, (20, 1)) * np.exp(-(((X - 0.5) / 0.1) ** 2))
+    accuracy = np.round(np.clip(2 * X + 0.05 * generator.standard_normal((20, 120)), 0, 1), 2)
+    levels = np.repeat([[0.0, 0.5, 1.0]], 20, axis=0).repeat(40, axis=1)
+    ends = np.where(np.arange(120) < np.arange(100, 120)[:, None], smooth, np.nan)
+    for values in (smooth, accuracy, levels, ends):
+        assert equal_runs(values) == []
+    assert equal_runs(np.full((3, 120), np.nan)) == []
+
+
+def test_the_detector_names_equal_runs_and_counts_them_once() -> None:
+    loss = copied("same", np.random.default_rng(8)) - 30
+    accuracy = np.stack([np.minimum(1, STEPS / at) for at in (100, 1000, 100)])
+    curves = {"step": STEPS, "test_loss": loss, "train_accuracy": accuracy}
+    detector = PhaseDetector().fit(curves)
+    text = "runs 0 and 2 are equal: they are not independent; keep one of them"
+    hump, fit = (detector.across_.sel(marker=name) for name in ("descent_onset", "fit_end"))
+    assert (hump["test_status"].item(), hump["test_reason"].item()) == ("undefined", text)
+    assert f"test_loss: {text}" in detector.notes_
+    assert text in detector.summary()
+    fits = detector.markers_["step"].sel(marker="fit_end").values
+    assert float(fit["median"]) == pytest.approx(np.sqrt((fits[0] + 1) * (fits[1] + 1)) - 1)
+    assert "without 1 copy of other runs" in fit["reason"].item()
+    other = curves | {"train_accuracy": np.minimum(1, STEPS / [[100], [1000], [200]])}
+    assert "copy" not in PhaseDetector().fit(other).across_.sel(marker="fit_end")["reason"].item()
+
+
+def test_the_reason_and_the_bounds_of_an_unknown_median() -> None:
+    accuracy = np.stack([np.minimum(1, STEPS / at) for at in (100, 1000, 1e7, 1e7, 1e7)])
+    one = PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy}).across_.sel(marker="fit_end")
+    assert np.isnan(one["median"])
+    assert float(one["low"]) == pytest.approx(STEPS[-1])
+    assert one["n_found"] == 2
+    assert float(one["median_found"]) == pytest.approx(315, rel=0.1)
+    assert "the median depends on runs without a step; it is after 100,000" in one["reason"].item()
 
 
 def test_a_constant_curve_has_p_value_1() -> None:

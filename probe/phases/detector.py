@@ -81,10 +81,14 @@ class PhaseDetector(BaseEstimator):
     alignment_ : xarray.Dataset
         Distances of all pairs of markers, see :func:`probe.phases.align`.
     across_ : xarray.Dataset or None
-        With several runs, by marker: ``median`` with ``lower`` and ``upper`` (90 %) and ``status``, with censored runs
-        as bounds (:func:`probe.stats.median_step`). For markers that are peaks, the test over runs
-        (:func:`probe.phases.second_phase_across`): ``test_status``, ``p_value``, ``fall`` with ``fall_lower`` and
-        ``fall_upper`` (95 %, units of the curve), ``test_reason``.
+        With several runs, by marker: ``median`` with ``lower`` and ``upper`` (90 %), ``status`` and ``reason``, with
+        censored runs as bounds (:func:`probe.stats.median_step`). If the median depends on a censored run, it is NaN,
+        and ``low`` and ``high`` are its bounds. ``median_found`` is the median of the ``n_found`` runs in which the
+        marker was found. For markers that are peaks, the test over runs (:func:`probe.phases.second_phase_across`):
+        ``test_status``, ``p_value``, ``test_first`` and ``test_last`` (window of the top of the mean curve), ``fall``
+        with ``fall_lower`` and ``fall_upper`` (95 %, units of the curve), ``interpolated`` (share of the values),
+        ``test_reason``. Equal runs are no independent evidence: the test is then undefined, and a run
+        that equals another one in its curve and in all markers does not count in the medians.
     curves_ : xarray.Dataset
         The curves as they were read, over ``step``, whatever the name of the axis.
     notes_ : list of str
@@ -204,7 +208,10 @@ class PhaseDetector(BaseEstimator):
         self.phases_ = xr.DataArray(phases_between(steps, self.markers_), coords, ("run", "step"), "phase")
         first, last = self.markers_["first_step"].values, self.markers_["last_step"].values
         self.alignment_ = align(self.markers_, first_step=first, last_step=last, delta=self.delta)
-        self.across_ = across_runs(steps, found.roles.found, self.markers_) if self.n_runs_ > 1 else None
+        self.across_ = None
+        if self.n_runs_ > 1:
+            self.across_, notes = across_runs(steps, found.roles.found, self.markers_)
+            self.notes_ += notes
         return self
 
     def predict(self, X: Curves | ArrayLike | PathLike[str] | str) -> np.ndarray:

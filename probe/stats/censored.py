@@ -31,7 +31,7 @@ class MedianStep:
     n_runs, n_found : int
         Number of runs, and of runs with a found marker.
     reason : str
-        Number of runs by status, and why there is no interval.
+        Number of runs by status, and why there is no median or no interval.
     """
 
     status: str
@@ -112,9 +112,11 @@ def median_step(
     low, high = median_bounds(*point)
     least, most, coverage = order_interval(*log_bounds(step, lower, upper, status, first_step, last_step), level)
     kind = "found" if low == high else _open_kind(status)
-    few = f"{len(status)} runs are too few for an interval at level {level:g}" if np.isinf(least) else ""
+    runs = "1 run is" if len(status) == 1 else f"{len(status)} runs are"
+    few = f"{runs} too few for an interval at level {level:g}" if np.isinf(least) else ""
     tally = ", ".join(f"{n} {name}" for name, n in zip(*np.unique(status, return_counts=True), strict=True))
     low, high, least, most = (10 ** np.array([low, high, max(least, 0.0), most]) - 1).tolist()
+    why = "" if kind == "found" else _why_open(low, high)
     return MedianStep(
         status=kind,
         step=low if kind == "found" else np.nan,
@@ -125,8 +127,16 @@ def median_step(
         coverage=coverage,
         n_runs=len(status),
         n_found=int((status == "found").sum()),
-        reason="; ".join(filter(None, [tally, few])),
+        reason="; ".join(filter(None, [tally, why, few])),
     )
+
+
+def _why_open(low: float, high: float) -> str:
+    """Describe what is known about a median that depends on runs without a step."""
+    bounds = [f"after {low:,.0f}"] if low > 0 else []
+    bounds += [f"not after {high:,.0f}"] if np.isfinite(high) else []
+    known = f"; it is {' and '.join(bounds)}" if bounds else ""
+    return f"the median depends on runs without a step{known}"
 
 
 def _open_kind(status: np.ndarray) -> str:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from probe.phases.markers.marker import Status, check_steps
+from probe.phases.over_runs.copies import equal_runs, name_groups
+from probe.phases.over_runs.grid import on_one_grid
 from probe.stats.noise import resolution_floor
 
 _LEAST_RUNS = 3  # with 2 runs the t-law has one degree of freedom
@@ -50,6 +52,8 @@ class AcrossRuns:
         Interval of the mean drop.
     drop_to_rise : float
         Mean drop / mean rise (1); NaN if the mean rise is not positive.
+    interpolated : float
+        Share of the values that were interpolated (1), because the runs were observed at different steps.
     """
 
     status: Status
@@ -64,6 +68,7 @@ class AcrossRuns:
     mean_drop: float = np.nan
     interval: tuple[float, float] = (np.nan, np.nan)
     drop_to_rise: float = np.nan
+    interpolated: float = 0.0
 
 
 def second_phase_across(
@@ -93,8 +98,9 @@ def second_phase_across(
     steps : array of shape (n,)
         Optimiser steps.
     values : array of shape (run, n)
-        NaN for a missing value, or after a run has ended. Each run has its own end; the peak lies before the first of
-        these ends.
+        NaN for a missing value, or after a run has ended. Values between two observations of a run are interpolated
+        on ``log10(step + 1)``, so that the runs may have different steps. Each run has its own end; the peak lies
+        before the first of these ends.
     alpha : float
         Size of the one-sided test.
     n_null : int
@@ -105,8 +111,9 @@ def second_phase_across(
     Returns
     -------
     AcrossRuns
-        "found" if p <= alpha, else "absent"; "undefined" with fewer than 3 runs or 4 windows in common. The interval
-        is the 1 - 2 alpha t interval of the mean held-out drop.
+        "found" if p <= alpha, else "absent"; "undefined" with fewer than 3 runs or 4 windows in common, or if a run
+        is a copy of another run, up to scale, offset and steps. The interval is the 1 - 2 alpha t interval of the
+        mean held-out drop.
 
     Raises
     ------
@@ -139,14 +146,19 @@ def second_phase_across(
     >>> print(result.status, result.p_value <= 0.025, result.interval[0] > 0)
     found True True
     """
-    s, v = _check(steps, values, alpha, n_null)
+    s, v, rows = _check(steps, values, alpha, n_null)
     if len(v) < _LEAST_RUNS:
         return AcrossRuns(Status.UNDEFINED, f"the test needs {_LEAST_RUNS} runs, got {len(v)}", len(v))
-    means, first, after = _windows(np.log10(s + 1), v)
+    if copies := equal_runs(v):
+        named = name_groups(rows[group].tolist() for group in copies)
+        return AcrossRuns(Status.UNDEFINED, named, len(v))
+    x = np.log10(s + 1)
+    v, interpolated = on_one_grid(x, v)
+    means, first, after = _windows(x, v)
     n_windows = means.shape[1]
     if n_windows < _LEAST_WINDOWS:
         reason = f"the test needs {_LEAST_WINDOWS} windows that all runs have in common, got {n_windows}"
-        return AcrossRuns(Status.UNDEFINED, reason, len(v))
+        return AcrossRuns(Status.UNDEFINED, reason, len(v), interpolated=interpolated)
     gaps = means - np.array([_end(run)[1] for run in v])[:, None]
     # Rounding, which is the same in all runs, would count as a certain difference.
     gaps[np.abs(gaps) <= resolution_floor(v[~np.isnan(v)])] = 0.0
@@ -157,8 +169,8 @@ def second_phase_across(
         p_flip = max(_p_values(gaps, valley, peak, _flips(len(v), n_null, random_state)))
     window = (float(s[first[peak]]), float(s[after[peak] - 1]))
     status = Status.FOUND if p <= alpha else Status.ABSENT
-    drops = _drops(gaps, alpha)
-    return AcrossRuns(status, _reason(p_rise, p_fall, alpha), len(v), p, p_rise, p_fall, p_flip, window, **drops)
+    numbers = {"window": window, **_drops(gaps, alpha), "interpolated": interpolated}
+    return AcrossRuns(status, _reason(p_rise, p_fall, alpha), len(v), p, p_rise, p_fall, p_flip, **numbers)
 
 
 def _drops(gaps: np.ndarray, alpha: float) -> dict[str, Any]:
@@ -174,8 +186,8 @@ def _drops(gaps: np.ndarray, alpha: float) -> dict[str, Any]:
     }
 
 
-def _check(steps: ArrayLike, values: ArrayLike, alpha: float, n_null: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps (n,) and the runs (run, n) that have any value."""
+def _check(steps: ArrayLike, values: ArrayLike, alpha: float, n_null: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return steps (n,), the runs (run, n) that have any value, and the indices of these runs."""
     if not 1 / (1 + n_null) <= alpha < 0.5:
         raise ValueError(f"Expected 1 / (1 + n_null) <= alpha < .5, got alpha={alpha}, n_null={n_null}; raise n_null.")
     s, v = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
@@ -184,7 +196,8 @@ def _check(steps: ArrayLike, values: ArrayLike, alpha: float, n_null: int) -> tu
     check_steps(s)
     if np.isinf(v).any():
         raise ValueError(f"Expected finite values or NaN, got {np.isinf(v).sum()} infinite ones; set them to NaN.")
-    return s, v[~np.isnan(v).all(axis=1)]
+    rows = np.flatnonzero(~np.isnan(v).all(axis=1))
+    return s, v[rows], rows
 
 
 def _end(run: np.ndarray) -> tuple[int, float]:
