@@ -327,6 +327,11 @@ def test_steps_that_repeat_and_go_back(steps: list[int], kept: list[int], note: 
         ("valid loss", "test_loss"),
         ("validation.loss", "test_loss"), ("dev_acc", "test_accuracy"), ("eval_accuracy", "test_accuracy"),
         ("valAcc", "test_accuracy"), ("aux_loss", None), ("train_val_gap", None), ("train_val_loss", None),
+        ("eval_top1", "test_accuracy"), ("test_acc1", "test_accuracy"), ("val_acc_top1", "test_accuracy"),
+        ("metrics/accuracy_top1", "train_accuracy"), ("acc@1", "train_accuracy"), ("val_prec1", "test_accuracy"),
+        ("sparse_categorical_accuracy", "train_accuracy"), ("val_binary_accuracy", "test_accuracy"),
+        ("eval_mean_token_accuracy", "test_accuracy"), ("val_error_rate", "test_accuracy"),
+        ("top1_err", "train_accuracy"), ("test_error", None), ("squared_error_rate", None), ("top10_acc", None),
         ("val_acc_top5", None), ("loss_2", None), ("lr", None), ("accumulate", None), ("eval_loss_gap", None),
     ],
 )  # fmt: skip
@@ -337,6 +342,8 @@ def test_usual_spellings(name: str, role: str | None) -> None:
 def test_which_name_is_chosen() -> None:
     assert guess_roles({"loss": 9, "train_loss": 1}, {})[0] == {"train_loss": "loss"}  # a summary at the end
     assert guess_roles({"loss": 9, "train_loss": 9}, {})[0] == {"train_loss": "train_loss"}
+    both = {"val_top1": 9, "val_accuracy": 9, "val_error_rate": 9}
+    assert guess_roles(both, {})[0] == {"test_accuracy": "val_accuracy"}
     assert guess_roles({"train_loss_step": 90, "train_loss_epoch": 9}, {})[0] == {"train_loss": "train_loss_epoch"}
     chosen, unclear = guess_roles({"val_loss": 9, "valid/loss": 9}, {})
     assert not chosen
@@ -345,6 +352,25 @@ def test_which_name_is_chosen() -> None:
         {"test_loss": "valid/loss"},
         [],
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [
+        ("train_loss valid_loss accuracy", "test"), ("val_loss acc", "test"), ("train_loss valid_loss error_rate", "test"),
+        ("loss accuracy", "train"), ("loss val_loss accuracy", "train"), ("accuracy val_accuracy", "train"),
+        ("train_loss accuracy", None), ("accuracy", None),
+    ],
+)  # fmt: skip
+def test_an_accuracy_without_a_split_belongs_where_the_losses_show_it(names: str, split: str | None) -> None:
+    """Keras logs training without a split; fastai and Hugging Face log the validation accuracy without one."""
+    bare = next(name for name in names.split() if name in ("accuracy", "acc", "error_rate"))
+    chosen, unclear = guess_roles(dict.fromkeys(names.split(), 9), {})
+    assert [role for role, name in chosen.items() if name == bare] == ([f"{split}_accuracy"] if split else [])
+    assert unclear == ([] if split else [("train_accuracy", [bare])])
+    if not split:
+        with pytest.raises(ValueError, match=f"its split in x, got '{bare}'; pass it as train_accuracy= "):
+            to_series(log(**dict.fromkeys(names.split(), 9)), {}, source="x", format="csv")
 
 
 def log(**columns: int) -> Log:

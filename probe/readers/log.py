@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from probe.readers.names import AXES, ROLES, guess_roles
+from probe.readers.names import AXES, ROLES, check_clear, guess_roles
 from probe.series import SCHEMA
 
 Points = tuple[np.ndarray, np.ndarray]  # steps, values: (n,) each, in the order of the file
@@ -91,7 +91,9 @@ def to_series(log: Log, given: Mapping[str, str], *, source: str, format: str, s
     points, notes = _increasing(log)
     chosen, unclear = guess_roles({name: len(steps) for name, (steps, _) in points.items()}, given, source)
     _check_roles(points, chosen, unclear, source, strict)
-    notes += [f"{role}: unclear, one of {', '.join(names)}" for role, names in unclear]
+    notes += [
+        f"{role}: unclear, {'one of ' if len(names) > 1 else 'perhaps '}{', '.join(names)}" for role, names in unclear
+    ]
     renamed = [f"{role} is {name!r}" for role, name in [*chosen.items(), ("step", log.axis)] if name != role]
     notes += [f"in the log, {', '.join(renamed)}"] if renamed else []
     names = _variable_names(points, {name: role for role, name in chosen.items()})
@@ -154,12 +156,7 @@ def _check_roles(
         raise ValueError(f"Expected a number with a step in {source}, got none; check that the log holds curves")
     if not strict:
         return
-    if unclear:
-        role, names = unclear[0]
-        raise ValueError(
-            f"Expected one name for {role} in {source}, got {' and '.join(names)}; choose one with {role}= "
-            f"(--{role.replace('_', '-')})"
-        )
+    check_clear(unclear, source)
     if not chosen and not {*ROLES, "information_x"} & set(points):
         shown = ", ".join(list(points)[:12]) + (", ..." if len(points) > 12 else "")
         raise ValueError(

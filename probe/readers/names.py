@@ -1,11 +1,13 @@
 """Names that loggers give to steps, losses and accuracies: which name has which role, and which names are near.
 
-Every choice is recorded in a note. An unclear choice is an error or a note.
+Logs, DataFrames, mappings and Datasets share this table. Every choice is recorded in a note. An unclear choice is an
+error or a note.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import NamedTuple
 
 ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
 # In this order, because a log often has several of them, and an epoch is coarser than a step.
@@ -19,12 +21,45 @@ SPLITS = {
 }
 _MEASURES = {"loss": {"loss"}, "accuracy": {"acc", "accuracy"}}
 _FILLERS = {"epoch", "step", "avg", "mean", "metrics", "metric"}  # words that do not name another measure
+_KINDS = {"topone", "categorical", "sparse", "binary", "token"}  # of accuracies
+_ERRORS = {"err", "error", "errors"}
+_TOP_ONE = re.compile(r"top[-_@ ]?1(?!\d)|(?<=acc)@?1(?!\d)|(?<=accuracy)@?1(?!\d)|prec@?1(?!\d)")
+
+
+class _Parts(NamedTuple):
+    """What a name says: its split ("train", "test" or "" for none), its measure, and how usual the name is."""
+
+    split: str
+    measure: str
+    rank: int  # 0: plain; 1: a kind of accuracy; 2: an error rate
+
+
+def _parts(name: str) -> _Parts | None:
+    """Return the parts of a usual name, None for another name."""
+    text = _TOP_ONE.sub(" topone ", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
+    if re.search(r"\d", text):  # the accuracy at 5, the loss of stage 2
+        return None
+    words = [word for word in re.split(r"[^a-z]+", text) if word]
+    splits = [split for word in words for split, known in SPLITS.items() if word in known]
+    measures = [measure for word in words for measure, known in _MEASURES.items() if word in known]
+    rest = [word for word in words if word not in _FILLERS.union(*SPLITS.values(), *_MEASURES.values())]
+    rank = 0
+    if not measures and {"topone", "rate"} & {*rest} and len(_ERRORS & {*rest}) == 1:
+        measures, rest, rank = ["accuracy"], [word for word in rest if word not in {*_ERRORS, "rate", "topone"}], 2
+    elif not measures and "topone" in rest:
+        measures = ["accuracy"]
+    if measures == ["accuracy"] and {*rest} & _KINDS:
+        rest, rank = [word for word in rest if word not in _KINDS], max(rank, 1)
+    if len(measures) != 1 or len(splits) > 1 or rest:
+        return None
+    return _Parts("".join(splits), measures[0], rank)
 
 
 def role_of(name: str) -> str | None:
-    """Return the role of a logged name in a usual spelling, such as ``train/loss``, ``val_acc`` or ``eval_loss``.
+    """Return the role of a logged name in a usual spelling, such as ``train/loss``, ``val_acc`` or ``eval_top1``.
 
-    A name without a split, such as ``loss``, belongs to the training split.
+    A name without a split, such as ``loss``, belongs to the training split; :func:`guess_roles` looks at the other
+    names too. An error rate (``val_error_rate``, ``top1_err``) has the role of an accuracy.
 
     Parameters
     ----------
@@ -35,7 +70,8 @@ def role_of(name: str) -> str | None:
     -------
     str or None
         ``train_accuracy``, ``train_loss``, ``test_accuracy`` or ``test_loss``. None for a name with any other word
-        (``train_aux_loss``, ``eval_loss_gap``) or a digit.
+        (``train_aux_loss``, ``eval_loss_gap``) or a digit (``val_acc_top5``). ``test_error`` is None, because it may
+        be a squared error.
 
     See Also
     --------
@@ -47,20 +83,28 @@ def role_of(name: str) -> str | None:
     >>> role_of("val_acc"), role_of("loss"), role_of("eval_loss_gap")
     ('test_accuracy', 'train_loss', None)
     """
-    words = [word for word in re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]
-    splits = [split for word in words for split, known in SPLITS.items() if word in known]
-    measures = [measure for word in words for measure, known in _MEASURES.items() if word in known]
-    if len(measures) != 1 or len(splits) > 1 or len(splits) + 1 + sum(w in _FILLERS for w in words) != len(words):
-        return None
-    if re.search(r"\d", name):  # the accuracy at 5, the loss of stage 2
-        return None
-    return f"{(splits or ['train'])[0]}_{measures[0]}"
+    parts = _parts(name)
+    return None if parts is None else f"{parts.split or 'train'}_{parts.measure}"
+
+
+def is_error_rate(name: str) -> bool:
+    """Return whether a name is that of an error rate, as ``test_error``, ``val_err`` or ``error_rate``."""
+    return bool(_ERRORS & {*re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())})
+
+
+def like_accuracies(names: Iterable[str]) -> list[str]:
+    """Return the names that resemble an accuracy or an error rate."""
+    return [name for name in names if re.search(r"acc|top.?\d|prec.?\d|(?<![a-z])err", name.lower())]
 
 
 def guess_roles(
     lengths: Mapping[str, int], given: Mapping[str, str], where: str = "the log"
 ) -> tuple[dict[str, str], list[tuple[str, list[str]]]]:
     """Choose a logged name for each role.
+
+    A name without a split belongs to the training split, with one exception. An accuracy without a split, where no
+    loss is without one (``train_loss``, ``valid_loss``, ``accuracy``: fastai, Hugging Face), belongs to the test
+    split. It belongs to the training split if the test accuracy has another name, and is unclear without a test loss.
 
     Parameters
     ----------
@@ -77,7 +121,7 @@ def guess_roles(
     chosen : dict of str to str
         Role -> logged name.
     unclear : list of (role, names)
-        Roles that several names fit.
+        Roles that several names fit. One name alone has an unknown split.
 
     Raises
     ------
@@ -93,26 +137,57 @@ def guess_roles(
     >>> from probe.readers import guess_roles
     >>> guess_roles({"loss": 90, "val_loss": 9, "eval_loss": 9, "lr": 90}, {})
     ({'train_loss': 'loss'}, [('test_loss', ['val_loss', 'eval_loss'])])
+    >>> guess_roles({"train_loss": 9, "valid_loss": 9, "accuracy": 9}, {})[0]["test_accuracy"]
+    'accuracy'
     """
     for role, name in given.items():
         if name not in lengths:
             raise ValueError(f"Expected a logged name for {role} in {where}, got {name!r}; {near_names(name, lengths)}")
-    chosen, unclear = dict(given), []
     least = min(4, max(lengths.values(), default=4))
-    for role in ROLES:
-        fits = [n for n in lengths if role_of(n) == role and n not in chosen.values() and lengths[n] >= least]
-        best = [n for n in fits if n == role] or _preferred(fits)
-        if role in chosen or not best:
-            continue
-        if len(best) > 1:
-            unclear.append((role, best))
-        else:
-            chosen[role] = best[0]
+    curves = [name for name, n in lengths.items() if n >= least and name not in given.values()]
+    parts = {name: found for name in curves if (found := _parts(name))}
+    bare = [name for name, (split, measure, _) in parts.items() if not split and measure == "accuracy"]
+    if any(not split and measure == "loss" for split, measure, _ in parts.values()):
+        bare = []  # losses without a split belong to training, and accuracies too
+    chosen, unclear = dict(given), list[tuple[str, list[str]]]()
+    for role in (role for role in ROLES if role not in given):
+        _choose(role, [name for name in parts if role_of(name) == role and name not in bare], chosen, unclear)
+    taken = {*chosen, *(role for role, _ in unclear)}
+    if "test_accuracy" in taken or "test_loss" in taken:
+        role = "train_accuracy" if "test_accuracy" in taken else "test_accuracy"
+        _choose(role, [] if role in taken else bare, chosen, unclear)
+    elif bare and "train_accuracy" not in taken:
+        unclear.append(("train_accuracy", bare[:1]))
     return chosen, unclear
 
 
+def _choose(role: str, names: list[str], chosen: dict[str, str], unclear: list[tuple[str, list[str]]]) -> None:
+    """Choose one of the names that fit a role."""
+    best = [name for name in names if name == role] or _preferred(names)
+    if len(best) > 1:
+        unclear.append((role, best))
+    elif best:
+        chosen[role] = best[0]
+
+
+def check_clear(unclear: Sequence[tuple[str, list[str]]], where: str) -> None:
+    """Raise ValueError for the first role that is unclear."""
+    for role, names in unclear:
+        if len(names) == 1:
+            raise ValueError(
+                f"Expected a name with its split in {where}, got {names[0]!r}; pass it as train_accuracy= "
+                "(--train-accuracy) or test_accuracy= (--test-accuracy)"
+            )
+        raise ValueError(
+            f"Expected one name for {role} in {where}, got {' and '.join(names)}; choose one with {role}= "
+            f"(--{role.replace('_', '-')})"
+        )
+
+
 def _preferred(names: list[str]) -> list[str]:
-    """Prefer the mean over an epoch to the value of a step, and a name with a split to a name without."""
+    """Prefer a usual name, the mean over an epoch to the value of a step, and a name with a split to one without."""
+    ranks = {name: parts.rank for name in names if (parts := _parts(name))}
+    names = [name for name, rank in ranks.items() if rank == min(ranks.values())]
     epochs = [name for name in names if name.endswith("_epoch")]
     rest = [name for name in names if not (name.endswith("_step") and f"{name[:-5]}_epoch" in names)]
     with_split = [name for name in rest if any(word in name.lower() for word in ("train", "trn"))]
