@@ -105,7 +105,7 @@ CLAIMS = [
     Claim(
         "I(T;X) falls more than in a control, by every estimator",
         "2.3",
-        "(no claim of the paper: we test whether weight decay alone explains the fall in the recipe of the demo)",
+        "(no claim of the paper: we test whether weight decay alone explains the fall in `division-59`)",
         "the change after fitting is lower than in the control at the same step (AUC above .9)",
         nothing_published,
         plane.fall_against_control,
