@@ -18,13 +18,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, named, table_steps
 from probe.phases.markers import table
-from probe.phases.markers.table import Chance, Settings
+from probe.phases.markers.chance import Chance
+from probe.phases.markers.table import Settings
 from probe.phases.over_runs.across import across_runs
 from probe.phases.over_runs.alignment import align
 from probe.phases.roles import Role, Roles
 from probe.phases.runs import markers_dataset, markers_of_runs, phases_between
 from probe.phases.scoring import median_distance
 from probe.phases.summary import describe
+from probe.phases.verdict import verdict_dataset
 
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
 _BLOCK = 64  # runs that are loaded at a time
@@ -53,8 +55,11 @@ class PhaseDetector(BaseEstimator):
     n_sustained : int
         Observations in a row for which an accuracy must stay at its threshold.
     chance : float, optional
-        Accuracy of guessing (1). None takes the attribute ``chance`` of the test accuracy, or else its first
-        observation.
+        Accuracy of guessing (1). None takes the attribute ``chance`` of the test accuracy, or else the level at which
+        the test accuracy starts (:func:`probe.phases.leaves_chance`).
+    n_test : int, optional
+        Number of examples that a test accuracy is a mean over. None takes the attribute ``n`` or ``n_test`` of the
+        test accuracy, or else estimates the noise from its values.
     spike_width : int
         Spikes of the test loss of at most this many observations are excluded and counted.
     least_size : float
@@ -76,6 +81,14 @@ class PhaseDetector(BaseEstimator):
         marker, top): ``tops``, filled with NaN. Coordinates over marker: ``label`` and ``colour`` for plots. Dimension
         run: first_step and last_step of the curves of the run. In ``across_`` and ``alignment_`` a run is censored at
         its own end.
+    verdict_ : xarray.Dataset
+        What happened in each run, over (run). ``class`` is one of the names of ``probe.phases.verdict.CLASSES``:
+        delayed generalisation, overfitting, plain learning, memorised without generalising, not fitted, collapsed,
+        diverged, undecided, too short to tell. ``sentence`` states it with its numbers, ``evidence`` adds those of each
+        curve. The numbers themselves: ``train_final``, ``test_final``, ``test_best`` (1 for accuracies, else units of
+        the loss), ``test_best_step``, ``fit_step``, ``arrival_step`` (on the axis), ``delay`` between these two (dex),
+        ``hump_size`` (units of the test loss), ``hump_share`` (of its range, 1), ``n_observations`` (of the longest
+        curve).
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
     alignment_ : xarray.Dataset
@@ -139,6 +152,7 @@ class PhaseDetector(BaseEstimator):
         end_threshold: float = 0.99,
         n_sustained: int = 3,
         chance: float | None = None,
+        n_test: int | None = None,
         spike_width: int = 3,
         least_size: float = 0.03,
         smoothing: float = 0.0,
@@ -157,6 +171,7 @@ class PhaseDetector(BaseEstimator):
         self.end_threshold = end_threshold
         self.n_sustained = n_sustained
         self.chance = chance
+        self.n_test = n_test
         self.spike_width = spike_width
         self.least_size = least_size
         self.smoothing = smoothing
@@ -201,7 +216,7 @@ class PhaseDetector(BaseEstimator):
         """
         self.curves_ = self._read(X, reset=True)
         found = self._find(self.curves_)
-        self.notes_, self.markers_ = found.notes, found.markers
+        self.notes_, self.markers_, self.verdict_ = found.notes, found.markers, found.verdict
         self.n_runs_ = self.markers_.sizes["run"]
         steps = self.curves_["step"].values
         coords = {"run": self.markers_["run"], "step": self.curves_["step"]}
@@ -293,12 +308,15 @@ class PhaseDetector(BaseEstimator):
         n_runs, steps, settings = curves.sizes.get("run", 1), curves["step"].values.astype(float), self._settings(roles)
         blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
         work = (
-            delayed(markers_of_runs)(steps, roles.of_runs(block), block.stop - block.start, settings)
+            delayed(markers_of_runs)(
+                steps, roles.of_runs(block), block.stop - block.start, settings, alone=n_runs == 1, axis=self.axis
+            )
             for block in blocks
         )
         found = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
-        return _Found(markers_dataset(found, runs, self.axis), roles, list(dict.fromkeys(notes)))
+        verdict = verdict_dataset([run.verdict for run in found], runs)
+        return _Found(markers_dataset(found, runs, self.axis), verdict, roles, list(dict.fromkeys(notes)))
 
     def _settings(self, roles: Roles) -> Settings:
         for name in ("fit_threshold", "end_threshold"):
@@ -318,19 +336,23 @@ class PhaseDetector(BaseEstimator):
             if (role := kind.role_among(roles.found)) != kind.role:
                 yield f"{kind.name}: found on {role}, because there is no {kind.role}"
         test = roles.found["test_accuracy"]
-        if self.chance is None and not isinstance(test, str) and "chance" not in test.attrs:
-            yield "chance: the first observation of test_accuracy; pass chance= if it is known"
+        if not isinstance(test, str) and self._chance(roles).share is None:
+            yield "chance: the level at which test_accuracy starts; pass chance= if it is known"
 
     def _chance(self, roles: Roles) -> Chance:
         test = roles.found["test_accuracy"]
         attrs = {} if isinstance(test, str) else test.attrs
         chance = attrs.get("chance") if self.chance is None else self.chance
+        n = attrs.get("n", attrs.get("n_test", np.inf)) if self.n_test is None else self.n_test
         if chance is not None and not 0 <= chance <= 1:
             raise ValueError(f"Expected chance as a share between 0 and 1, got {chance}; divide percent by 100.")
-        return Chance(chance, attrs.get("n", np.inf))
+        if not n >= 1:
+            raise ValueError(f"Expected n_test as a number of examples, at least 1, got {n}; pass None to estimate it.")
+        return Chance(chance, n)
 
 
 class _Found(NamedTuple):
     markers: xr.Dataset
+    verdict: xr.Dataset
     roles: Roles
     notes: list[str]

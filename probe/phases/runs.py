@@ -7,34 +7,46 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from probe.phases.facts import facts_of_run
 from probe.phases.markers import table
 from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.table import Settings
+from probe.phases.verdict import Verdict, judge
 
 FITTING, FITTED, GENERALISED, UNKNOWN = np.array([0, 1, 2, -1], dtype=np.int8)  # phases: before fit_end, until end, ...
 
 
 class Run(NamedTuple):
-    """Markers of a run, and the ends of its record."""
+    """Markers of a run, its verdict, and the ends of its record."""
 
     markers: list[Marker]  # in the order of the table
+    verdict: Verdict
     first_step: float
     last_step: float
 
 
 def markers_of_runs(
-    steps: np.ndarray, block: Mapping[str, xr.DataArray | str], n_runs: int, settings: Settings
+    steps: np.ndarray,
+    block: Mapping[str, xr.DataArray | str],
+    n_runs: int,
+    settings: Settings,
+    *,
+    alone: bool = True,
+    axis: str = "step",
 ) -> list[Run]:
-    """Find the markers of `n_runs` runs.
+    """Find the markers of `n_runs` runs, and what happened in each of them.
 
     By role, ``block`` has a curve or a string that states why there is none. A curve without runs belongs to all runs.
+    ``alone`` is false if there are further runs: a run may then end before the record.
     """
     loaded = {role: curve if isinstance(curve, str) else _rows(curve, n_runs) for role, curve in block.items()}
     found = []
     for run in range(n_runs):
         curves = {role: curve if isinstance(curve, str) else curve[run] for role, curve in loaded.items()}
         markers = [kind.find(steps, curves, settings) for kind in table.MARKERS]
-        found.append(Run(markers, *_ends(steps, curves)))
+        hump = next(marker for marker, kind in zip(markers, table.MARKERS, strict=True) if kind.name == "descent_onset")
+        facts = facts_of_run(steps, curves, hump, settings.chance, alone=alone, axis=axis)
+        found.append(Run(markers, judge(facts), *_ends(steps, curves)))
     return found
 
 

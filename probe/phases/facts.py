@@ -1,0 +1,154 @@
+"""Facts on one run: the levels of its curves, and what the rules of the verdict derive from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from probe.phases.levels import Levels, accuracy_levels, loss_levels
+from probe.phases.markers.marker import Marker, Status
+from probe.phases.markers.table import Chance
+
+LEAST_OBSERVATIONS = 8  # of a curve
+FITTED = 0.95  # share of the way at which the training data are fitted; of its own way for a loss
+LEARNED = 0.5  # share of the way of a network that has learned its training data
+GENERALISED = 0.2  # share of the way from which a network generalises at all
+AT_CHANCE = 0.1  # share of the way up to which a network is at chance
+ARRIVED = 0.9  # share of its own way at which the test curve has arrived
+LEAST_DELAY = 0.25  # dex between fitting and arriving, a factor of 1.8
+_LEAST_TAIL = 3  # observations without a finite loss at the end
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What the rules use: the levels of the curves of one run, and two of its markers.
+
+    Attributes
+    ----------
+    curves : mapping of str to Levels
+        By role, the curves with any value.
+    hump : Marker
+        The hump of the test loss (``descent_onset``).
+    not_finite : float
+        First step of the end of the record at which the loss is no finite number; NaN if there is none.
+    axis : str
+        Name of the axis of the curves.
+    """
+
+    curves: Mapping[str, Levels]
+    hump: Marker
+    not_finite: float
+    axis: str = "step"
+
+    def at(self, step: float) -> str:
+        """Return a step in words, such as "step 1,230"."""
+        return f"{self.axis} {step:,.0f}"
+
+    def side(self, split: str) -> Levels | None:
+        """Return the accuracy of a split, or its loss if there is no accuracy of enough observations."""
+        pair = [self.curves[role] for role in (f"{split}_accuracy", f"{split}_loss") if role in self.curves]
+        return next((curve for curve in pair if curve.n_observations >= LEAST_OBSERVATIONS), None)
+
+    @cached_property
+    def train(self) -> Levels | None:
+        """Curve of the training data."""
+        return self.side("train")
+
+    @cached_property
+    def test(self) -> Levels | None:
+        """Curve of the test data."""
+        return self.side("test")
+
+    @property
+    def train_curves(self) -> list[Levels]:
+        """Accuracy and loss of the training data, if they have enough observations."""
+        pair = (self.curves.get("train_accuracy"), self.curves.get("train_loss"))
+        return [curve for curve in pair if curve and curve.n_observations >= LEAST_OBSERVATIONS]
+
+    @property
+    def judged(self) -> Levels | None:
+        """The curve that shows whether the network has learned: of the training data, or else of the test data."""
+        return self.train or self.test
+
+    @property
+    def learned(self) -> bool:
+        """Whether the accuracy or the loss of the training data has come half of the way at its end."""
+        return any(curve.final_share >= LEARNED for curve in self.train_curves)
+
+    @property
+    def fit_step(self) -> float:
+        """First step at which the training data are fitted; NaN if at none."""
+        if self.train is None:
+            return np.nan
+        return self.train.passes(FITTED * (1.0 if self.train.accuracy else max(self.train.final_share, AT_CHANCE)))
+
+    @property
+    def arrival_step(self) -> float:
+        """First step at which the test curve has come most of its own way; NaN if it does not generalise."""
+        if self.test is None or self.test.final_share < GENERALISED:
+            return np.nan
+        return self.test.passes(ARRIVED * self.test.final_share)
+
+    @property
+    def delay(self) -> float:
+        """Distance from fitting to arriving (dex); negative if the test curve arrives first."""
+        return float(np.log10((self.arrival_step + 1) / (self.fit_step + 1)))
+
+    @property
+    def gained_late(self) -> bool:
+        """Whether the test curve improves after fitting by more than its least move."""
+        if self.test is None or np.isnan(self.fit_step):
+            return False
+        gain = self.test.final - self.test.at(self.fit_step)
+        return (gain if self.test.accuracy else -gain) > self.test.least_move
+
+    @property
+    def both_fell(self) -> bool:
+        """Whether the train curve loses at least half of what the test curve loses, as shares of the way."""
+        if self.train is None or self.test is None or not (self.train.fell and self.test.fell):
+            return False
+        return self.train.best_share - self.train.final_share >= (self.test.best_share - self.test.final_share) / 2
+
+    @property
+    def has_hump(self) -> bool:
+        """Whether the test loss has a hump."""
+        return self.hump.status == Status.FOUND
+
+
+def facts_of_run(
+    steps: np.ndarray, curves: Mapping[str, np.ndarray | str], hump: Marker, chance: Chance, *, alone: bool, axis: str
+) -> Facts:
+    """Return the facts on one run; by role, ``curves`` has a curve or a string that states why there is none."""
+    found: dict[str, Levels | None] = {}
+    for split in ("train", "test"):
+        accuracy, loss = curves[f"{split}_accuracy"], curves[f"{split}_loss"]
+        if not isinstance(accuracy, str):
+            n = chance.n if split == "test" else np.inf
+            found[f"{split}_accuracy"] = accuracy_levels(f"{split} accuracy", steps, accuracy, chance.share, n)
+        if not isinstance(loss, str):
+            found[f"{split}_loss"] = loss_levels(f"{split} loss", steps, loss)
+    kept = {role: levels for role, levels in found.items() if levels is not None}
+    return Facts(kept, hump, _not_finite_from(steps, curves, alone), axis)
+
+
+def _not_finite_from(steps: np.ndarray, curves: Mapping[str, np.ndarray | str], alone: bool) -> float:
+    """Return the first step of an end of the record without a finite loss; NaN if the loss is only missing.
+
+    A loss is missing if another curve goes on and is as good as before, or if the record of a run among others ends.
+    """
+    arrays = {role: curve for role, curve in curves.items() if not isinstance(curve, str) and np.isfinite(curve).any()}
+    role = next((role for role in ("train_loss", "test_loss") if role in arrays), None)
+    if role is None:
+        return np.nan
+    finite = np.flatnonzero(np.isfinite(arrays[role]))
+    last, gap = int(finite[-1]), int(np.diff(finite).max(initial=1))
+    if len(steps) - 1 - last < max(_LEAST_TAIL, 2 * gap):
+        return np.nan
+    first = float(steps[last + 1])
+    later = {other: curve[last + 1 :] for other, curve in arrays.items() if np.isfinite(curve[last + 1 :]).any()}
+    for other in ("train_accuracy", "test_accuracy"):
+        if other in later:
+            worse = np.nanmedian(later[other]) < np.nanmax(arrays[other][: last + 1]) / 2
+            return first if worse else np.nan
+    return first if alone and not later else np.nan

@@ -1,0 +1,175 @@
+"""Levels of a curve: where it starts and ends, its best value, its noise, and how far it came. For the verdict.
+
+A curve is read as the share of the way that it has come: 0 at chance (accuracy) or at the first loss, 1 at the best
+possible value. The share of a loss is its fall over the first loss; a loss with negative values has its minimum at 1.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+_WIDTH = 5  # observations in a running median
+_LEAST_END = 3  # observations of the end; a tenth of the record if that is more
+LEAST_MOVE = 0.03  # smallest change that counts: share of the way of an accuracy, of the range of a loss
+_N_SD = 3.0  # standard deviations of an observation: about 5 of a running median
+_MOST_CHANCE = 0.5  # a first accuracy above this is that of a trained network
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """One curve of one run without missing values, and what the verdict needs to know of it.
+
+    Attributes
+    ----------
+    name : str
+        Name in sentences, such as "train accuracy".
+    steps, values : array of shape (n,)
+        The curve.
+    zero, one : float
+        Values at which the share of the way is 0 and 1.
+    n_examples : float
+        Examples that an accuracy is a mean over; infinite if unknown.
+    """
+
+    name: str
+    steps: np.ndarray
+    values: np.ndarray
+    zero: float
+    one: float
+    n_examples: float = np.inf
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether the curve is an accuracy."""
+        return self.name.endswith("accuracy")
+
+    @property
+    def n_observations(self) -> int:
+        """Number of observations."""
+        return len(self.values)
+
+    @cached_property
+    def smooth(self) -> np.ndarray:
+        """Running median of five observations, which removes spikes."""
+        width = _WIDTH if len(self.values) >= 3 * _WIDTH else 3
+        return np.asarray(median_filter(self.values, width, mode="nearest"))
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """Share of the way at each observation, of the running median."""
+        way = self.one - self.zero
+        return (self.smooth - self.zero) / way if way else np.zeros(len(self.smooth))
+
+    @cached_property
+    def final(self) -> float:
+        """Median of the last tenth of the observations, and at least of three."""
+        return float(np.median(self.values[-max(_LEAST_END, len(self.values) // 10) :]))
+
+    @property
+    def final_share(self) -> float:
+        """Share of the way at the end."""
+        return self._share(self.final)
+
+    @cached_property
+    def best_at(self) -> int:
+        """Index of the best running median; the first one if there are several."""
+        return int(self.shares.argmax())
+
+    @property
+    def best(self) -> float:
+        """Best value."""
+        return float(self.smooth[self.best_at])
+
+    @property
+    def best_share(self) -> float:
+        """Share of the way at the best value."""
+        return float(self.shares[self.best_at])
+
+    @property
+    def best_step(self) -> float:
+        """Step of the best value."""
+        return float(self.steps[self.best_at])
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard deviation of one observation about the running median, or that of counting, if that is larger."""
+        residuals = np.abs(self.values - self.smooth)[self.values != self.smooth]
+        spread = 1.4826 * float(np.median(residuals)) if len(residuals) > len(self.values) // 4 else 0.0
+        share = min(max(self.final, 0.0), 1.0) if self.accuracy else 0.0
+        return max(spread, float(np.sqrt(share * (1 - share) / self.n_examples)))
+
+    @property
+    def least_move(self) -> float:
+        """Smallest change that is neither noise nor too small to matter, in units of the curve."""
+        scale = abs(self.one - self.zero) if self.accuracy else float(np.ptp(self.smooth))
+        return max(LEAST_MOVE * scale, _N_SD * self.noise)
+
+    @property
+    def fall(self) -> float:
+        """By how much the end is worse than the best value, in units of the curve; at least 0."""
+        return max((self.best - self.final) * self._sign, 0.0)
+
+    @property
+    def fell(self) -> bool:
+        """Whether the end is worse than the best value by more than the least move."""
+        return self.fall > self.least_move
+
+    @property
+    def gained(self) -> bool:
+        """Whether the best value is better than the first one by more than the least move."""
+        return (self.best - float(self.smooth[0])) * self._sign > self.least_move
+
+    @property
+    def improves(self) -> bool:
+        """Whether the curve still improves over the last third of the record."""
+        n = len(self.values) // 3
+        if n < 4:
+            return False
+        before, after = self.values[-n : -n // 2], self.values[-(n // 2) :]
+        gain = float(np.median(after) - np.median(before)) * self._sign
+        return gain > max(LEAST_MOVE / 3 * abs(self.one - self.zero), _N_SD * self.noise / np.sqrt(n / 2))
+
+    def passes(self, share: float) -> float:
+        """Return the first step at which the running median has come that share of the way; NaN if at none."""
+        reached = self.shares >= share
+        return float(self.steps[reached.argmax()]) if reached.any() else np.nan
+
+    def leaves(self, share: float) -> float:
+        """Return the first step from which the running median stays below that share; NaN if it ends above."""
+        above = np.flatnonzero(self.shares >= share)
+        last = int(above[-1]) + 1 if len(above) else 0
+        return float(self.steps[last]) if last < len(self.steps) else np.nan
+
+    def at(self, step: float) -> float:
+        """Return the running median at a step, or at the last observation before it."""
+        return float(self.smooth[max(int(np.searchsorted(self.steps, step, side="right")) - 1, 0)])
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.accuracy else -1
+
+    def _share(self, value: float) -> float:
+        way = self.one - self.zero
+        return (value - self.zero) / way if way else 0.0
+
+
+def accuracy_levels(
+    name: str, steps: np.ndarray, values: np.ndarray, chance: float | None, n_examples: float
+) -> Levels | None:
+    """Return the levels of an accuracy; None without values. Chance is the first observation, up to .5, if unknown."""
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    zero = min(float(values[known][0]), _MOST_CHANCE) if chance is None else chance
+    return Levels(name, steps[known], values[known], zero, 1.0, n_examples)
+
+
+def loss_levels(name: str, steps: np.ndarray, values: np.ndarray) -> Levels | None:
+    """Return the levels of a loss; None without values."""
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    v = values[known]
+    return Levels(name, steps[known], v, float(v[0]), min(0.0, float(v.min())))

@@ -1,0 +1,222 @@
+"""Sentences of the verdict: one function for each class, from the facts on a run to plain words."""
+
+import numpy as np
+
+from probe.phases.facts import LEARNED, LEAST_OBSERVATIONS, Facts
+from probe.phases.levels import Levels
+
+_WANTED = 50  # observations of a record that is long enough for all rules
+_GAP = 0.1  # difference of train and test accuracy that a sentence mentions
+_COMPLETE = 0.99  # share of the way from which more training gains nothing
+
+
+def number(value: float) -> str:
+    """Return a step or a count with thousands separators."""
+    return f"{value:,.0f}"
+
+
+def level(value: float, *, accuracy: bool) -> str:
+    """Return an accuracy with two digits, or with three just below 1; a loss with two significant digits."""
+    if accuracy:
+        return f"{value:.3f}" if 0.995 <= value < 0.9995 else f"{value:.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
+def value_of(curve: Levels, value: float) -> str:
+    """Return a value of a curve in words."""
+    return level(value, accuracy=curve.accuracy)
+
+
+def say_diverged(facts: Facts) -> str:
+    """Describe a loss that is not finite, or that grows."""
+    loss = facts.curves.get("train_loss") or facts.curves["test_loss"]
+    advice = "Lower the learning rate, or clip the gradient."
+    if np.isfinite(facts.not_finite):
+        return f"Diverged: the {loss.name} is not a number from {facts.at(facts.not_finite)} on. {advice}"
+    first, last = value_of(loss, loss.zero), value_of(loss, loss.final)
+    return f"Diverged: the {loss.name} grows from {first} at the start to {last} at the end. {advice}"
+
+
+def say_too_short(facts: Facts) -> str:
+    """Describe a record with too few observations."""
+    curve = max(facts.curves.values(), key=lambda one: one.n_observations)
+    counted = f"{curve.n_observations} observation{'s' * (curve.n_observations != 1)}"
+    return (
+        f"Too short to tell: the {curve.name} has {counted}, and at least {LEAST_OBSERVATIONS} are needed. "
+        f"{_log_more(curve, facts.axis)}"
+    )
+
+
+def _log_more(curve: Levels, axis: str) -> str:
+    """Advise how often to log, for 50 observations of a record of this length: 1, 2 or 5 times a power of ten."""
+    wanted = max(float(curve.steps[-1] - curve.steps[0]) / _WANTED, 1.0)
+    power = 10.0 ** np.floor(np.log10(wanted))
+    every = power * max(factor for factor in (1, 2, 5) if factor * power <= wanted)
+    return f"Log every {number(every)} {axis}s." if every > 1 else f"Log every {axis}, and train for longer."
+
+
+def say_collapsed(facts: Facts) -> str:
+    """Describe a curve that was good and returns to its start."""
+    curve = facts.judged
+    assert curve is not None
+    left = facts.at(curve.leaves(LEARNED * curve.best_share))
+    start = "chance" if curve.accuracy else "the level of its start"
+    return (
+        f"Collapsed: the {curve.name} had reached {value_of(curve, curve.best)} at {facts.at(curve.best_step)}, but "
+        f"returns to {start} from {left} on and ends at {value_of(curve, curve.final)}. Lower the learning rate."
+    )
+
+
+def say_not_fitted(facts: Facts) -> str:
+    """Describe a network that does not learn its training data."""
+    curve = facts.judged
+    assert curve is not None
+    verb = "ends" if curve.gained else "stays"
+    rest = "train for longer" if curve.improves else "change the learning rate or the model"
+    change = f"still {_direction(curve)}" if curve.improves else f"does not {_direction(curve)[:-1]} any more"
+    if not curve.gained and not curve.improves:
+        change = f"never {_direction(curve)}"
+    return (
+        f"Not fitted: the {curve.name} {verb} at {value_of(curve, curve.final)} ({_zero(curve)}). It {change}: {rest}."
+    )
+
+
+def say_memorised(facts: Facts) -> str:
+    """Describe a network that learns its training data only."""
+    test = facts.test
+    assert test is not None
+    if test.accuracy:
+        rest = f"the test accuracy stays near chance: {value_of(test, test.final)} at the end, {_zero(test)}"
+    else:
+        rest = f"the test loss never falls far below its start: {value_of(test, test.zero)} there, "
+        rest += f"{value_of(test, test.final)} at the end"
+    return f"Memorised without generalising: the network {_fits(facts)}, but {rest}.{_continues(test)}"
+
+
+def say_delayed(facts: Facts) -> str:
+    """Describe a test curve that follows long after the train curve."""
+    test = facts.test
+    assert test is not None
+    times = (facts.arrival_step + 1) / (facts.fit_step + 1)
+    before, later, end = (
+        value_of(test, value) for value in (test.at(facts.fit_step), test.at(facts.arrival_step), test.final)
+    )
+    late = number(times) if times >= 10 else f"{times:.1f}"
+    best = f" Its best was {value_of(test, test.best)}, at {facts.at(test.best_step)}." if test.fell else ""
+    return (
+        f"Delayed generalisation (grokking): the network {_fits(facts)}, but the {test.name} is still {before} there. "
+        f"It {_direction(test)} later, to {later} at {facts.at(facts.arrival_step)}, {late} times as late, and is "
+        f"{end} at the end.{best}{_continues(test)}"
+    )
+
+
+def say_overfitting(facts: Facts) -> str:
+    """Describe a test curve that has become worse."""
+    test, train = facts.test, facts.train
+    assert test is not None
+    worse = "fallen" if test.accuracy else "risen"
+    rest = f", while the {train.name} ends at {value_of(train, train.final)}" if train else ""
+    return (
+        f"Overfitting: the {test.name} was best at {facts.at(test.best_step)}, {value_of(test, test.best)}, and has "
+        f"{worse} to {value_of(test, test.final)} at the end{rest}."
+    )
+
+
+def say_plain(facts: Facts) -> str:
+    """Describe a network that learns and generalises at the same time."""
+    test, train = facts.test, facts.train
+    assert test is not None
+    last = value_of(test, test.final)
+    if train is None:
+        first = value_of(test, float(test.smooth[0]))
+        return f"Plain learning: the {test.name} {_direction(test)} from {first} to {last}.{_continues(test)}"
+    if train.accuracy == test.accuracy:
+        kind = "accuracy" if test.accuracy else "loss"
+        text = f"train and test {kind} improve together, to {value_of(train, train.final)} and {last} at the end"
+    else:
+        text = f"the {train.name} ends at {value_of(train, train.final)}, and the {test.name} at {last}"
+    gap = train.final - test.final if train.accuracy and test.accuracy else 0.0
+    remains = f" The test accuracy stays {gap:.2f} below." if gap >= _GAP else ""
+    return f"Plain learning: {text}.{remains}{_continues(test)}"
+
+
+def say_undecided(facts: Facts) -> str:
+    """Describe why no class fits, and what to do."""
+    return f"Undecided: {_why_undecided(facts)}"
+
+
+def _why_undecided(facts: Facts) -> str:
+    train, test = facts.train, facts.test
+    if train is None and test is None:
+        return "no loss and no accuracy is recorded. Log the train and the test loss, or name them as roles."
+    if test is None:
+        assert train is not None
+        return f"the {_end(train)} at the end, but no test curve is recorded. Log the test loss or accuracy."
+    if train is None:
+        text = "test loss rises and falls" if facts.has_hump else f"{_end(test)} at the end"
+        return (
+            f"the {text}, but no train curve is recorded. The record does not show whether the network memorised its "
+            "training data first. Log the train loss or accuracy."
+        )
+    if train.fell:
+        ends = " and ".join(f"the {c.name} from {value_of(c, c.best)} to {value_of(c, c.final)}" for c in (train, test))
+        return f"both curves become worse, {ends}. Lower the learning rate, or log more often."
+    return (
+        f"the {_end(train)} and the {_end(test)} at the end, between the levels of the other classes. Train for "
+        "longer, and use more test examples."
+    )
+
+
+def hump_clause(facts: Facts) -> str:
+    """Return a sentence on the hump of the test loss; empty if it has none."""
+    hump = facts.hump
+    if not facts.has_hump:
+        return ""
+    several = f"{len(hump.tops)} humps, the last one" if len(hump.tops) > 1 else "a hump"
+    size = f" of {level(hump.size, accuracy=False)} ({hump.size_share:.0%} of its range)" if hump.size > 0 else ""
+    return f" The test loss has {several}{size} with its top at {facts.at(hump.step)}."
+
+
+def evidence(facts: Facts) -> list[str]:
+    """Return the numbers behind the sentence, in words."""
+    lines = []
+    for curve in (facts.train, facts.test):
+        if curve is not None:
+            best = f"{curve.name} best {value_of(curve, curve.best)} at {facts.at(curve.best_step)}"
+            lines.append(f"{best}, now {value_of(curve, curve.final)}, {curve.n_observations} observations")
+    if np.isfinite(facts.fit_step):
+        lines.append(f"training data fitted from {facts.at(facts.fit_step)} on")
+    if np.isfinite(facts.delay):
+        lines.append(f"distance of the test curve {facts.delay:+.2f} dex")
+    if facts.hump.n_spikes:
+        lines.append(f"spikes of the test loss set aside: {facts.hump.n_spikes}")
+    return lines
+
+
+def _end(curve: Levels) -> str:
+    return f"{curve.name} is {value_of(curve, curve.final)}"
+
+
+def _direction(curve: Levels) -> str:
+    return "rises" if curve.accuracy else "falls"
+
+
+def _zero(curve: Levels) -> str:
+    """Return the level without learning, such as "chance is 0.10"."""
+    first = value_of(curve, curve.zero)
+    return f"chance is {first}" if curve.accuracy else f"its start is {first}"
+
+
+def _fits(facts: Facts) -> str:
+    """Return "fits its training data by step 46", or how far it comes."""
+    if np.isfinite(facts.fit_step):
+        return f"fits its training data by {facts.at(facts.fit_step)}"
+    assert facts.train is not None
+    return f"learns its training data ({facts.train.name} {value_of(facts.train, facts.train.final)} at the end)"
+
+
+def _continues(test: Levels) -> str:
+    """Return the advice to train for longer, if the test curve still improves."""
+    if not test.improves or test.final_share >= _COMPLETE:
+        return ""
+    return f" It still {_direction(test)}: train for longer."
