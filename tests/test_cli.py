@@ -27,7 +27,7 @@ from probe.readers import READERS
 from probe.recording import add_digest
 from reference.__main__ import main as reference_main
 from reference.experiments.demo import Demo, run_demo
-from reference.training.configs import DEMO
+from reference.training.configs import CONFIGS, DEMO
 from reference.training.trainer import Trainer
 
 LOGS = Path(__file__).parent / "logs"
@@ -372,6 +372,15 @@ def test_demo_is_the_same_for_a_seed_and_another_for_another(
     xr.testing.assert_equal(same.drop_vars("seconds"), first.isel(step=[0, 1]))
     other, _ = run_demo(Demo(seed=4, training=replace(SMALL, steps=0)), tmp_path / "other.nc", progress=False)
     assert not other["train_loss"].equals(first["train_loss"].isel(step=[0]))
+
+
+def test_the_control_of_the_demo_has_permuted_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reference.training.DEMO", SMALL)
+    assert reference_main(["demo", "--out", str(tmp_path), "--steps", "0", "--control"]) == 0
+    assert "division modulo 13, answers shuffled, seed 0: 0 training steps" in capsys.readouterr().out
+    assert CONFIGS["control-demo"] == replace(DEMO, task=replace(DEMO.task, shuffled=True))
 
 
 def test_demo_observes_log_spaced_and_then_often() -> None:

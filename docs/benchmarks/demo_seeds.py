@@ -86,7 +86,7 @@ def bundle(folder: Path) -> None:
     series, _ = run_demo(Demo(), folder / "bundle.nc", mode="overwrite", progress=False, probes=all_measures())
     small = {name: v.astype(np.float32) for name, v in series.data_vars.items() if v.dtype == np.float64}
     save(series.assign(small), RESULTS / "demo.nc")
-    find_phases(series, DOCS / "images" / "demo.png", title=f"division modulo {Demo().p}, seed 0")
+    find_phases(series, DOCS / "images" / "demo.png", title=f"{Demo().name}, seed 0")
 
 
 def main() -> None:

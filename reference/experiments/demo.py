@@ -29,9 +29,9 @@ class Demo:
     training: TrainConfig = DEMO
 
     @property
-    def p(self) -> int:
-        """The modulus."""
-        return self.training.task.size
+    def name(self) -> str:
+        """The name of the task."""
+        return self.training.task.make(self.seed).name
 
     def schedule(self) -> Schedule:
         """Return log-spaced steps, the last one, and every 40 steps from 400 on, as spikes of the loss are short."""
