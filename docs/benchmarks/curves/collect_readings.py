@@ -5,7 +5,7 @@ FOLDER holds key.json, reader1.json and reader2.json. The script writes readings
     {NAME: {"dense": [answer 1, answer 2], ..., "class": [class 1, class 2],
             "top": {"dense": [step or null, ...], ...}, "rises": {"dense": [true, false or null, ...], ...}}}
 
-An answer is "found", "not" or "cannot tell". "top" has the step of the last hump where it was found. "rises" tells for
+An answer is "found", "not" or "cannot tell". "top" has the step of the last hump where it was found. "rises" states for
 "not" whether the curve rises to the end. The script prints the agreement of the readers, and raises ValueError for a
 missing or an unknown answer.
 """
