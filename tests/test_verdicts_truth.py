@@ -125,4 +125,4 @@ def test_curves_judged_by_readers(yardstick, tmp_path):
 
 def test_tables_stand_between_the_two_comments_of_the_page(yardstick):
     page = yardstick.written("# Title\n", "first")
-    assert yardstick.written(page + "\nEnd.\n", "second") == page.replace("first", "second") + "End.\n"
+    assert yardstick.written(page + "\nEnd.\n", "second") == page.replace("first", "second") + "\nEnd.\n"

@@ -27,7 +27,7 @@ from verdicts.records import Rule
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "phases_truth.md"
 BEFORE = HERE / "verdicts" / "before.json"
-BEGIN, END = "<!-- tables of verdicts_truth.py -->", "<!-- end of the tables -->"
+START, END = "<!-- verdicts:start -->", "<!-- verdicts:end -->"
 SECTIONS: dict[str, Callable[[Rule, int, int], Section]] = {
     "given": real.given_section,
     "false findings": false_findings.section,
@@ -42,11 +42,10 @@ SECTIONS: dict[str, Callable[[Rule, int, int], Section]] = {
 
 def written(page: str, tables: str) -> str:
     """Return the page with the tables between the two comments, or at its end if it has none."""
-    block = f"{BEGIN}\n{tables}\n{END}\n"
-    if BEGIN not in page:
-        return f"{page.rstrip()}\n\n{block}"
-    before, rest = page.split(BEGIN)
-    return before + block + rest.split(END)[1].lstrip("\n")
+    if START not in page:
+        page = f"{page.rstrip()}\n\n{START}\n{END}\n"
+    before, _, rest = page.partition(START)
+    return f"{before}{START}\n{tables}\n{END}{rest.partition(END)[2]}"
 
 
 def markdown(sections: list[Section], draws: int, seed: int) -> str:
