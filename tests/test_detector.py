@@ -89,13 +89,13 @@ def test_every_kind_of_curves_gives_the_same_markers() -> None:
 
 def test_missing_role_is_undefined_and_similar_names_are_listed() -> None:
     curves = planted()
-    curves["train_acc"] = curves.pop("train_accuracy")
+    curves["train_acc_2"] = curves.pop("train_accuracy")
     detector = PhaseDetector().fit(curves)
     assert values(detector, "status")[0] == "undefined"
-    assert "near names: train_acc" in values(detector, "reason")[0]
+    assert "pass train_accuracy= with the name of yours, such as 'train_acc_2'" in values(detector, "reason")[0]
     assert set(detector.phases_.values.ravel()) == {-1}
-    assert values(PhaseDetector(train_accuracy="train_acc").fit(curves), "step")[0] == 1000
-    by_function = PhaseDetector(train_accuracy=lambda curves: 1 - (1 - curves["train_acc"]))
+    assert values(PhaseDetector(train_accuracy="train_acc_2").fit(curves), "step")[0] == 1000
+    by_function = PhaseDetector(train_accuracy=lambda curves: 1 - (1 - curves["train_acc_2"]))
     assert values(by_function.fit(curves), "step")[0] == 1000
 
 
@@ -110,14 +110,15 @@ def test_percent_is_converted_with_a_warning_and_a_note() -> None:
         PhaseDetector().fit(curves | {"train_accuracy": -curves["train_accuracy"]})
 
 
-def test_chance_comes_from_the_parameter_then_the_attributes_then_the_first_observation() -> None:
+def test_chance_comes_from_the_parameter_then_the_attributes_then_the_first_level() -> None:
     curves = planted() | {"test_accuracy": ramp(2000, 5000, low=0.4)}
     dataset = xr.Dataset({k: ("step", v) for k, v in curves.items() if k != "step"}, {"step": STEPS})
-    rule = values(PhaseDetector(chance=0.2).fit(dataset), "rule")[1]
+    rule = values(PhaseDetector(chance=0.2, n_test=10_000).fit(dataset), "rule")[1]
     assert "0.25" in rule
-    detector = PhaseDetector().fit(dataset)
+    assert "0.5" in values(PhaseDetector(chance=0.2, n_test=16).fit(dataset), "rule")[1]  # 3 sd are .3, skewness .05
+    detector = PhaseDetector(n_test=10_000).fit(dataset)
     assert "0.45" in values(detector, "rule")[1]
-    assert "first observation" in detector.notes_[0]
+    assert "chance: the level at which test_accuracy starts" in detector.notes_[0]
     dataset["test_accuracy"].attrs = {"chance": 0.5, "n": 100}  # three standard deviations are 0.15
     assert "0.65" in values(PhaseDetector().fit(dataset), "rule")[1]
     with pytest.raises(ValueError, match="chance as a share"):
@@ -187,17 +188,16 @@ def test_several_runs() -> None:
     assert detector.phases_[:, -1].values.tolist() == [2, 2, 1]
     assert detector.phase_at([6000], run=2).tolist() == [1]
     text = detector.summary()
-    assert text.startswith("3 runs")
-    assert (
-        "the test accuracy reaches its end at step 5,800 (2 found, 1 right-censored)" in text
-    )  # the middle one of three
+    assert text.startswith("2 of 3 runs (run 0, 1): delayed generalisation. Run 0: the network fits its training data")
+    assert "\n1 of 3 runs (run 2): memorised without generalising. Run 2: the network fits its training data" in text
+    # the middle one of three
+    assert "the test accuracy reaches its threshold at step 5,800 (2 found, 1 not yet)" in text
 
 
 def test_summary_begins_with_a_sentence_for_each_marker() -> None:
     text = PhaseDetector(chance=0.1).fit(planted()).summary()
-    assert text.startswith(
-        "One run. Another seed may give other markers.\n- fitting ends at step 1,000 (900 to 1,000)\n- the"
-    )
+    assert text.startswith("Delayed generalisation (grokking): the network fits its training data by step 1,000, but ")
+    assert "\nOne run; another seed may give other steps.\n- fitting ends at step 1,000 (900 to 1,000)\n- the" in text
     assert all(marker in text for marker in NAMES)
     assert "Traceback" not in text
 
@@ -382,7 +382,7 @@ def test_a_random_walk_is_not_a_second_phase() -> None:
     assert "undecided" in status
     assert status.count("found") <= 6  # at the level .05: two are expected, seven come in one of 250 such tests
     assert (
-        "the data do not decide whether the test loss turns down"
+        "it is undecided whether the test loss has a hump"
         in PhaseDetector().fit({"step": np.arange(200.0), "test_loss": walks[status.index("undecided")]}).summary()
     )
 
@@ -401,11 +401,12 @@ def test_phase_at_keeps_the_shape_of_the_steps() -> None:
 
 def test_a_long_table_is_cut_with_a_note() -> None:
     text = fitted_at(*[1000] * 25).summary()
-    assert text.startswith("25 runs. Each step is a median over runs, with a 90 % interval from 5 runs on.\n- ")
+    assert text.startswith("25 of 25 runs: undecided. Run 0: the train accuracy is 1.00 at the end, but no test curve")
+    assert "\nEach step is a median over runs, with a 90 % interval.\n- " in text
     assert "- fitting ends at step 1,000 (900 to 1,000; 25 found)" in text
     assert "... and 5 more runs: see markers_" in text
     assert "more runs" not in fitted_at(*[1000] * 20).summary()
-    assert "Across runs, descent_onset: undefined; no variable 'test_loss'" in text
+    assert "it is not recorded whether the test loss has a hump (25 not recorded): " in text
 
 
 # --- recorded runs ---------------------------------------------------------------------------------------------------

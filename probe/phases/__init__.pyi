@@ -3,6 +3,7 @@ from .markers.bends import (
     piecewise_linear_onset as piecewise_linear_onset,
     plateau_end as plateau_end,
 )
+from .markers.chance import leaves_chance as leaves_chance
 from .markers.crossings import sustained_crossing as sustained_crossing
 from .markers.departures import departure as departure
 from .markers.marker import (

@@ -1,20 +1,24 @@
-"""Read curves, given as a Dataset, a DataFrame, a mapping of arrays, a table or a log, as one Dataset over ``step``."""
+"""Read curves, given as a Dataset, a DataFrame, a mapping of arrays, a table, a log or several runs, as one Dataset.
+
+The Dataset has the dimension ``step``. :mod:`probe.phases.frames` reads DataFrames.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
+from probe.phases.frames import from_frame, missing_axis
 from probe.phases.markers.marker import check_steps
+from probe.readers.names import like_accuracies, role_of
 from probe.readers.reading import read
 
-Curves: TypeAlias = xr.Dataset | pd.DataFrame | Mapping[str, ArrayLike]
+Curves: TypeAlias = xr.Dataset | pd.DataFrame | Mapping[Any, Any] | Sequence[Any]
 
 _LEAST = 4  # observations: a rise and a fall between two ends
 
@@ -22,20 +26,12 @@ _LEAST = 4  # observations: a rise and a fall between two ends
 def as_dataset(curves: Curves, axis: str = "step") -> xr.Dataset:
     """Return curves of any form as a Dataset over ``step``; `axis` is the name of this dimension in the input.
 
-    A DataFrame with a column ``run`` has one row per run and step; steps that a run lacks become missing values.
+    A DataFrame with a column ``run`` has one row per run and step; steps that a run lacks become missing values. A
+    list, or a mapping by name, of DataFrames, Datasets or mappings has one element per run, each with its own steps.
     """
-    if isinstance(curves, pd.DataFrame):
-        dataset = _from_frame(curves, axis)
-    elif isinstance(curves, xr.Dataset):
-        dataset = curves
-    elif isinstance(curves, Mapping):
-        dataset = _from_mapping(curves, axis)
-    else:
-        raise TypeError(
-            f"Expected a Dataset, a DataFrame or a mapping of arrays, got {type(curves).__name__}; convert the curves."
-        )
+    dataset = _dataset(curves, axis)
     if axis not in dataset.coords or dataset[axis].dims != (axis,):
-        raise ValueError(_missing_axis(axis, list(dataset.variables)))
+        raise ValueError(missing_axis(axis, list(dataset.variables)))
     if axis != "step":
         dataset = dataset.drop_vars("step", errors="ignore").rename({axis: "step"})
     dataset = dataset.assign_coords(step=dataset["step"].assign_attrs(axis=axis))
@@ -43,6 +39,60 @@ def as_dataset(curves: Curves, axis: str = "step") -> xr.Dataset:
     if not dataset.sizes.get("run", 1):
         raise ValueError("Expected at least one run, got none; check the selection of runs.")
     return dataset
+
+
+def _dataset(curves: Any, axis: str) -> xr.Dataset:
+    """Return curves as a Dataset over ``axis``, which is not checked."""
+    if isinstance(curves, xr.Dataset):
+        return curves
+    if isinstance(curves, pd.DataFrame):
+        return from_frame(curves, axis)
+    if isinstance(curves, np.ndarray) and curves.dtype.names:
+        return _from_mapping({name: curves[name] for name in curves.dtype.names}, axis)
+    if isinstance(curves, (list, tuple)) and curves and all(_is_row(one) for one in curves):
+        return from_frame(pd.DataFrame(curves), axis)
+    if isinstance(curves, (list, tuple)) and curves and all(_is_run(one) for one in curves):
+        return _joined(list(curves), list(range(len(curves))), axis)
+    if isinstance(curves, Mapping) and curves and all(_is_run(one) for one in curves.values()):
+        return _joined(list(curves.values()), list(curves), axis)
+    if isinstance(curves, Mapping):
+        return _from_mapping(curves, axis)
+    raise TypeError(
+        f"Expected a Dataset, a DataFrame, a mapping of arrays, or a list of those, got {type(curves).__name__}; "
+        "convert the curves, for example with to_frame('train_loss') or to_dataset(name='train_loss')."
+    )
+
+
+def _is_run(one: Any) -> bool:
+    """Return whether the curves of one run may have this form."""
+    return isinstance(one, (pd.DataFrame, Mapping))  # a Dataset is a mapping
+
+
+def _is_row(one: Any) -> bool:
+    """Return whether a mapping holds the values of one step."""
+    return (
+        type(one) is not xr.Dataset and isinstance(one, Mapping) and all(np.ndim(value) == 0 for value in one.values())
+    )
+
+
+def _joined(runs: list[Any], names: list[Any], axis: str) -> xr.Dataset:
+    """Return the curves of several runs over the union of their steps; NaN where a run has no value."""
+    datasets = [as_dataset(run, axis).rename(step=axis) if axis != "step" else as_dataset(run) for run in runs]
+    if several := [str(name) for name, one in zip(names, datasets, strict=True) if "run" in one.dims]:
+        raise ValueError(
+            f"Expected one run in each element, got several in {', '.join(several)}; pass the runs one by one."
+        )
+    joined = xr.concat(
+        [one.drop_vars("run", errors="ignore") for one in datasets],
+        pd.Index(names, name="run"),
+        join="outer",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        combine_attrs="drop_conflicts",
+    )
+    readings = dict.fromkeys(line for one in datasets for line in one.attrs.get("reading", "").splitlines())
+    return joined.assign_attrs(reading="\n".join(readings)) if readings else joined
 
 
 def from_path(path: str | os.PathLike[str], axis: str, roles: Mapping[str, Any]) -> xr.Dataset:
@@ -59,30 +109,48 @@ def named(curves: xr.Dataset, role: Any) -> Any:
     return next((name for name, array in curves.data_vars.items() if array.attrs.get("logged_as") == role), role)
 
 
-def _missing_axis(axis: str, names: list[Any]) -> str:
-    """Return the message for curves without the axis."""
-    return (
-        f"Expected {axis!r} in the curves, got {list(map(str, names))}; rename the axis to {axis!r}, or pass its name "
-        "as axis=."
-    )
-
-
 def _check_axis(steps: np.ndarray, axis: str) -> None:
+    if not len(steps):
+        raise ValueError(f"Expected at least {_LEAST} observations, got 0; check how the curves were selected.")
     if steps.dtype.kind not in "fiu":
-        raise ValueError(f"Expected numbers as {axis}s, got {steps.dtype}; convert them, as with pandas.to_numeric.")
+        raise ValueError(
+            f"Expected numbers as {axis}s, got {steps.dtype}, such as {steps[0]}; convert them, as with "
+            "pandas.to_numeric, or dates to seconds since the first one."
+        )
     if len(steps) < _LEAST:
         raise ValueError(
             f"Expected at least {_LEAST} observations, got {len(steps)}; observe more often. If a probe observed "
             "nothing, pass the optimizer to attach, or call observe(step)."
         )
+    if len(steps) > 1 and (steps == steps[0]).all():
+        raise ValueError(f"Expected increasing {axis}s, got {steps[0]} in all rows; pass the true {axis}s.")
     check_steps(steps, axis)
 
 
 def is_table(curves: object, axis: str) -> bool:
-    """Return whether rows are runs: true for an array, and for a DataFrame with columns but without the axis."""
+    """Return whether rows are runs: true for an array, and for a DataFrame with columns but without the axis.
+
+    Raises
+    ------
+    TypeError
+        For a single curve (Series or DataArray), which has no name.
+    ValueError
+        For a DataFrame without the axis that has named curves, or another usual axis.
+    """
+    if isinstance(curves, (pd.Series, xr.DataArray)):
+        name = "to_frame('train_loss')" if isinstance(curves, pd.Series) else "to_dataset(name='train_loss')"
+        raise TypeError(f"Expected curves with names, got one {type(curves).__name__}; pass the result of {name}.")
     if isinstance(curves, pd.DataFrame):
-        names = {str(name) for name in [*curves.columns, *curves.index.names]}
-        return axis not in names and len(curves.columns) > 0
+        names = [str(name) for name in [*curves.columns, *curves.index.names]]
+        if axis in names or isinstance(curves.columns, pd.MultiIndex) or not len(curves.columns):
+            return False
+        if any(role_of(name) or name == "information_x" for name in names):
+            raise ValueError(missing_axis(axis, names, curves.index))
+        return True
+    if isinstance(curves, (list, tuple)):
+        return not curves or not all(_is_run(one) for one in curves)
+    if isinstance(curves, np.ndarray) and curves.dtype.names:
+        return False
     return issparse(curves) or not isinstance(curves, (xr.Dataset, Mapping))  # some sparse matrices are mappings
 
 
@@ -102,39 +170,10 @@ def from_table(values: np.ndarray, steps: np.ndarray, name: str) -> xr.Dataset:
     return xr.Dataset({name: (("run", "step"), values)}, coords, {"reading": note})
 
 
-def _from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
-    frame = frame.reset_index([name for name in frame.index.names if name in (axis, "run")])
-    if axis not in frame.columns:
-        raise ValueError(_missing_axis(axis, list(frame.columns)))
-    kept = [name for name in frame.columns if name in (axis, "run") or pd.api.types.is_numeric_dtype(frame[name])]
-    dropped = [str(name) for name in frame.columns if name not in kept]
-    reading = {"reading": f"dropped columns that are not numeric: {', '.join(dropped)}"} if dropped else {}
-    frame = frame[kept].astype({name: float for name in kept if name not in (axis, "run")})
-    if "run" not in frame.columns:
-        return _from_mapping({str(name): frame[name].to_numpy() for name in frame.columns}, axis).assign_attrs(reading)
-    _check_rows(frame, axis)
-    return frame.set_index(["run", axis]).to_xarray().sortby(axis).assign_attrs(reading)
-
-
-def _check_rows(frame: pd.DataFrame, axis: str) -> None:
-    """Raise for rows that xarray would drop: without run or step, or repeated."""
-    if missing := int(frame[["run", axis]].isna().any(axis=1).sum()):
-        raise ValueError(
-            f"Expected run and {axis} in every row, got {missing} rows without; fill in these values, or drop the rows."
-        )
-    repeated = frame.duplicated(["run", axis])
-    if repeated.any():
-        row = frame[repeated].iloc[0]
-        raise ValueError(
-            f"Expected one row for each run and {axis}, got several, first for run {row['run']} and {axis} "
-            f"{row[axis]}; keep one of them."
-        )
-
-
 def _from_mapping(curves: Mapping[Any, Any], axis: str) -> xr.Dataset:
-    arrays = {name: _array(name, values) for name, values in curves.items()}
+    arrays = {str(name): _array(name, values) for name, values in curves.items()}
     if axis not in arrays:
-        raise ValueError(_missing_axis(axis, list(arrays)))
+        raise ValueError(missing_axis(axis, list(arrays)))
     lengths = {name: array.shape for name, array in arrays.items()}
     if any(array.ndim not in (1, 2) or array.shape[-1:] != arrays[axis].shape for array in arrays.values()):
         raise ValueError(
@@ -158,15 +197,41 @@ def _array(name: Any, values: Any) -> np.ndarray:
         ) from error
 
 
-def hint(curves: xr.Dataset, wanted: str) -> str:
-    """Explain why a variable is missing, or list similar names."""
+def hint(curves: xr.Dataset, role: str) -> str:
+    """Explain why there is no variable for a role, and what to pass."""
     names = [str(name) for name in curves.data_vars]
-    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    loss = f"{wanted.split('_')[0]}_loss"
-    if wanted.endswith("_accuracy") and loss in names and "logged_as" not in curves[loss].attrs:
-        return "there is a loss, and only targets that are class labels have an accuracy"
+    loss = f"{role.split('_')[0]}_loss"
+    if role == "information":
+        return "a MutualInfoProbe records 'information_x'; pass information= with the name of yours"
     if "all_loss" in names:
         return "the data had one split, 'all'; attach with {'train': ..., 'test': ...}"
-    if near:
-        return f"near names: {', '.join(near)}"
-    return f"the curves have {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"
+    if role.endswith("_accuracy") and loss in names and "provenance" in curves.attrs and _is_recorded(curves[loss]):
+        return "there is a loss, and only targets that are class labels have an accuracy"
+    similar = like_accuracies(names) if role.endswith("_accuracy") else [name for name in names if "loss" in name]
+    similar = [name for name in similar if role_of(name) is None]
+    return f"pass {role}= with the name of yours{f', such as {similar[0]!r}' if similar else ''}"
+
+
+def _is_recorded(array: xr.DataArray) -> bool:
+    return "logged_as" not in array.attrs
+
+
+def near_variables(curves: xr.Dataset, wanted: str) -> str:
+    """Return a part of a message that lists near names, and all variables."""
+    names = [str(array.attrs.get("logged_as", name)) for name, array in curves.data_vars.items()]
+    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
+    return (f"near names: {', '.join(near)}; " if near else "") + f"there are: {_listed(names)}"
+
+
+def no_curve(curves: xr.Dataset) -> str:
+    """Return the message for curves of which none has a role."""
+    names = [str(name) for name in curves.data_vars]
+    reading = "; ".join(line for line in curves.attrs.get("reading", "").splitlines() if line.startswith("dropped"))
+    return (
+        f"Expected a loss or an accuracy by its name, got {_listed(names)}{f' ({reading})' if reading else ''}; pass "
+        "train_loss=, test_loss=, train_accuracy= or test_accuracy= with the names of yours."
+    )
+
+
+def _listed(names: list[str], most: int = 12) -> str:
+    return (", ".join(names[:most]) or "no curves") + (f" and {len(names) - most} more" if len(names) > most else "")

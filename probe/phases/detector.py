@@ -4,7 +4,7 @@ The detector finds each marker of :mod:`probe.phases.markers.table` by its own r
 result of another, so that order and distance of the markers are observations. This module does not use PyTorch.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, named, table_steps
+from probe.phases.curves import Curves, as_dataset, from_path, from_table, is_table, table_steps
 from probe.phases.markers import table
 from probe.phases.markers.chance import Chance
 from probe.phases.markers.table import Settings
@@ -78,9 +78,9 @@ class PhaseDetector(BaseEstimator):
     markers_ : xarray.Dataset
         Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise, n_spikes, noise,
         correlation, size, size_share, contrast, rule, interval, reason; see :class:`probe.Marker`. Dimensions (run,
-        marker, top): ``tops``, filled with NaN. Coordinates over marker: ``label`` and ``colour`` for plots. Dimension
-        run: first_step and last_step of the curves of the run. In ``across_`` and ``alignment_`` a run is censored at
-        its own end.
+        marker, top): ``tops``, filled with NaN. Coordinates over marker: ``curve``, the variable on which the marker
+        was searched, ``label`` and ``colour`` for plots. Dimension run: first_step and last_step of the curves of the
+        run. In ``across_`` and ``alignment_`` a run is censored at its own end.
     verdict_ : xarray.Dataset
         What happened in each run, over (run). ``class`` is one of the names of ``probe.phases.verdict.CLASSES``:
         delayed generalisation, overfitting, plain learning, memorised without generalising, not fitted, collapsed,
@@ -271,28 +271,35 @@ class PhaseDetector(BaseEstimator):
         return np.where(inside, phases, np.int8(-1))
 
     def summary(self) -> str:
-        """Return a sentence for each marker, a table of all markers, distances, tests and notes."""
+        """Return what happened, a sentence for each marker, a table of all markers, distances, tests and notes."""
         check_is_fitted(self)
-        return describe(self.markers_, self.alignment_, self.across_, self.notes_, self.axis)
+        results = self.verdict_, self.markers_, self.alignment_, self.across_
+        return describe(*results, self.notes_, self.axis)
 
-    def plot(self) -> Any:
-        """Draw the curves with their phases on one page (:func:`probe.plots.overview`) and return the figure."""
+    def plot(self, *, panels: Sequence[str | Sequence[str]] | str | None = None) -> Any:
+        """Draw verdict, curves and phases on one page (:func:`probe.plots.overview`) and return the figure.
+
+        Parameters
+        ----------
+        panels : sequence of str or of sequences of str, optional
+            One entry per panel: a variable of ``curves_``, a role, or several of them for one pair of axes. By default
+            the accuracies, the losses and the usual measures.
+
+        Raises
+        ------
+        ValueError
+            For an unknown variable; near names are listed.
+        """
         check_is_fitted(self)
         from probe.plots import overview  # imports matplotlib
 
-        return overview(self.curves_, self)
+        return overview(self.curves_, self, panels=panels)
 
     def _read(self, X: Any, *, reset: bool) -> xr.Dataset:
         if isinstance(X, (str, PathLike)):
             X = from_path(X, self.axis, {role: getattr(self, role) for role in _ROLES if role != "information"})
         if isinstance(X, xr.Dataset) or not is_table(X, self.axis):
             return as_dataset(X, self.axis)
-        names = {str(name) for name in getattr(X, "columns", ())}
-        if known := names & {str(getattr(self, role)) for role in _ROLES}:
-            raise ValueError(
-                f"Expected {self.axis!r} beside the columns {sorted(known)}, got {sorted(names)}; rename the axis to "
-                f"{self.axis!r}, or pass its name as axis=."
-            )
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
         if callable(self.train_loss):
             raise ValueError(
@@ -302,8 +309,7 @@ class PhaseDetector(BaseEstimator):
 
     def _find(self, curves: xr.Dataset) -> "_Found":
         """Find the markers of all runs, block by block."""
-        wanted = {role: named(curves, getattr(self, role)) for role in _ROLES}
-        roles = Roles(curves, wanted, layer=self.layer, split=self.split)
+        roles = Roles(curves, {role: getattr(self, role) for role in _ROLES}, layer=self.layer, split=self.split)
         notes = [*curves.attrs.get("reading", "").splitlines(), *roles.notes, *self._notes(roles)]
         n_runs, steps, settings = curves.sizes.get("run", 1), curves["step"].values.astype(float), self._settings(roles)
         blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
@@ -316,7 +322,8 @@ class PhaseDetector(BaseEstimator):
         found = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
         verdict = verdict_dataset([run.verdict for run in found], runs)
-        return _Found(markers_dataset(found, runs, self.axis), verdict, roles, list(dict.fromkeys(notes)))
+        markers = markers_dataset(found, runs, self.axis).assign_coords(curve=("marker", _curves_of(roles)))
+        return _Found(markers, verdict, roles, list(dict.fromkeys(notes)))
 
     def _settings(self, roles: Roles) -> Settings:
         for name in ("fit_threshold", "end_threshold"):
@@ -349,6 +356,12 @@ class PhaseDetector(BaseEstimator):
         if not n >= 1:
             raise ValueError(f"Expected n_test as a number of examples, at least 1, got {n}; pass None to estimate it.")
         return Chance(chance, n)
+
+
+def _curves_of(roles: Roles) -> list[str]:
+    """Return the name of the variable of each marker; empty without a curve, and for a function without a name."""
+    curves = (roles.found[kind.role_among(roles.found)] for kind in table.MARKERS)
+    return ["" if isinstance(curve, str) else str(curve.name or "") for curve in curves]
 
 
 class _Found(NamedTuple):

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from probe.errors import warn_user
-from probe.phases.curves import hint
-from probe.readers.names import SPLITS
+from probe.phases.accuracies import as_shares
+from probe.phases.curves import hint, named, near_variables, no_curve
+from probe.readers.names import ROLES, check_clear, guess_roles, role_of
 
-Role = str | Callable[[xr.Dataset], xr.DataArray]
+Role = str | Callable[[xr.Dataset], xr.DataArray] | None
 
-_LEAST_PERCENT = 1.5  # no share is above 1, and rounding never reaches 1.5
+DEFAULTS = {**{role: role for role in ROLES}, "information": "information_x"}
 
 
 class Roles:
@@ -25,22 +25,64 @@ class Roles:
     curves : xarray.Dataset
         Result of :func:`probe.phases.curves.as_dataset`.
     wanted : mapping of str to Role
-        For each role, the name of a variable or a function of the Dataset.
+        For each role, the name of a variable, its name in a log, a function of the Dataset, or None for a role that is
+        not used. A default name that the Dataset lacks is replaced by another usual name.
     layer, split
         See :class:`probe.PhaseDetector`.
 
     Attributes
     ----------
+    names : dict of str to str
+        By role, the variable; roles without one are left out.
     found : dict
         By role, a curve, or a string that states why there is none.
     notes : list of str
         Assumptions and changes of the values.
+
+    Raises
+    ------
+    ValueError
+        If a name is not a variable, several variables fit one role, or no role has a curve.
+
+    Warns
+    -----
+    probe.errors.ProbeWarning
+        As :func:`probe.phases.accuracies.as_shares`.
     """
 
     def __init__(self, curves: xr.Dataset, wanted: Mapping[str, Role], *, layer: Hashable | None, split: str) -> None:
         self.layer, self.split = layer, split
         self.notes: list[str] = []
-        self.found: dict[str, xr.DataArray | str] = {role: self._find(curves, role, w) for role, w in wanted.items()}
+        self.names = self._names(curves, wanted)
+        self.found: dict[str, xr.DataArray | str] = {
+            role: self._find(curves, role, wanted[role]) for role in wanted if wanted[role] is not None
+        }
+        self.found |= {role: f"{role} is not used" for role in wanted if wanted[role] is None}
+        if all(isinstance(curve, str) for curve in self.found.values()):
+            raise ValueError(no_curve(curves))
+        arrays = {role: curve for role, curve in self.found.items() if isinstance(curve, xr.DataArray)}
+        self.found |= as_shares(arrays, self.notes)
+        self.found = {role: self._without_infinite(self.found[role], role) for role in wanted}
+
+    def _names(self, curves: xr.Dataset, wanted: Mapping[str, Role]) -> dict[str, str]:
+        """Return the variable of each role: the given one, or else the only one with a usual name."""
+        given = {role: name for role, name in wanted.items() if isinstance(name, str)}
+        names = {role: found for role, name in given.items() if (found := _variable(curves, name)) is not None}
+        for role, name in given.items():
+            if role not in names and name != DEFAULTS.get(role):
+                raise ValueError(
+                    f"Expected a variable of the curves as {role}, got {name!r}; {near_variables(curves, name)}"
+                )
+        if all(role in names or role not in given for role in ROLES):
+            return names
+        taken = {role: name for role, name in names.items() if role in ROLES}
+        taken |= {role: role for role in ROLES if role not in given}  # a function, or not used
+        lengths = {str(name): _length(array) for name, array in curves.data_vars.items() if _is_curve(str(name), array)}
+        chosen, unclear = guess_roles(lengths | dict.fromkeys(taken.values(), 4), taken)
+        check_clear([(role, names) for role, names in unclear if role in given], "the curves")
+        guessed = {role: name for role, name in chosen.items() if role not in taken and role in given}
+        self.notes += [f"{role}: the variable {name!r}, because there is no {role!r}" for role, name in guessed.items()]
+        return names | guessed
 
     def of_runs(self, block: slice) -> dict[str, xr.DataArray | str]:
         """Return the curves of some runs, by position; a curve without runs belongs to each of them."""
@@ -52,25 +94,20 @@ class Roles:
     def _find(self, curves: xr.Dataset, role: str, wanted: Role) -> xr.DataArray | str:
         if callable(wanted):
             array = wanted(curves)
-        elif wanted in curves:
-            array = curves[wanted]
+        elif role in self.names:
+            array = curves[self.names[role]]
         else:
-            others = _of_the_same_split(curves, wanted) if wanted == role else []
-            if len(others) != 1:
-                several = f"pass {role}= with one of {', '.join(others)}" if others else hint(curves, str(wanted))
-                return f"no variable {wanted!r} for the role {role}; {several}"
-            self.notes.append(f"{role}: the variable {others[0]!r}, since there is no {wanted!r}")
-            array = curves[others[0]]
+            return f"no variable for {role}; {hint(curves, role)}"
         chosen = {**self._split_of(array, role), **self._layer_of(array, role)}
-        saturated = curves.get("saturated") if role == "information" and wanted == "information_x" else None
+        saturated = curves.get("saturated") if self.names.get(role) == "information_x" else None
         array = _as_numbers(array.sel(chosen, drop=True), role)
-        if role.endswith("accuracy"):
-            array = self._as_share(array, role)
         if saturated is not None:
             array = self._without_saturated(array, saturated.sel(chosen, drop=True) == 1)
-        return self._without_infinite(array, role)
+        return array
 
-    def _without_infinite(self, array: xr.DataArray, role: str) -> xr.DataArray:
+    def _without_infinite(self, array: xr.DataArray | str, role: str) -> xr.DataArray | str:
+        if isinstance(array, str):
+            return array
         finite = array.where(np.isfinite(array))
         missing = int(finite.isnull().sum())
         if missing and "run" not in array.dims:
@@ -109,32 +146,21 @@ class Roles:
         self.notes.append(f"{role}: layer {chosen!r}" + (", the deepest" if self.layer is None else ""))
         return {"layer": chosen}
 
-    def _as_share(self, array: xr.DataArray, role: str) -> xr.DataArray:
-        """Convert percent to shares, with a note and a warning."""
-        finite = array.where(np.isfinite(array))
-        least, most = float(finite.min()), float(finite.max())  # NaN if there is no value
-        if least < 0 or most > 100:
-            raise ValueError(
-                f"Expected {role} in [0, 1] or [0, 100], got {least:g} to {most:g}; pass an accuracy, not a loss or an "
-                "error in other units."
-            )
-        if not most > _LEAST_PERCENT:
-            return array
-        chance = {"chance": array.attrs["chance"] / 100} if "chance" in array.attrs else {}
-        also = f"; its chance, {array.attrs['chance']:g}, is divided too" if chance else ""
-        note = f"{role} has a maximum of {most:g} and is read as percent: its values are divided by 100{also}"
-        warn_user(
-            f"Expected {role} in [0, 1], got a maximum of {most:g}; pass shares, or accept that the values are read as "
-            f"percent and divided by 100{also}."
-        )
-        self.notes.append(note)
-        return (array / 100).assign_attrs(array.attrs | chance)
+
+def _variable(curves: xr.Dataset, name: str) -> str | None:
+    """Return the variable with this name, or with this name in the log."""
+    name = named(curves, name)
+    return name if name in curves.data_vars else None
 
 
-def _of_the_same_split(curves: xr.Dataset, wanted: str) -> list[str]:
-    """Return variables whose split has another usual name, as ``val_loss`` for ``test_loss``."""
-    split, _, measure = wanted.partition("_")
-    return [name for other in sorted(SPLITS.get(split, ())) if (name := f"{other}_{measure}") in curves]
+def _is_curve(name: str, array: xr.DataArray) -> bool:
+    """Return whether a variable has a usual name, and the form of a curve."""
+    return role_of(name) is not None and "step" in array.dims and not set(array.dims) - {"run", "step"}
+
+
+def _length(array: xr.DataArray) -> int:
+    """Return the number of steps at which any run has a value."""
+    return int(array.notnull().any([dim for dim in array.dims if dim != "step"]).sum())
 
 
 def _as_numbers(array: xr.DataArray, role: str) -> xr.DataArray:

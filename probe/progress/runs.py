@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from probe.errors import ProbeWarning
-from probe.phases.curves import named
 from probe.phases.detector import PhaseDetector
 from probe.phases.roles import Roles
 
@@ -124,17 +123,17 @@ class Group:
     """Runs with the same steps. Curves of runs that are ``going_on`` may be empty, or resemble flags."""
 
     def __init__(self, name: str, curves: Any, detector: PhaseDetector | None, *, going_on: bool) -> None:
-        fitted = clone(detector or PhaseDetector()).set_params(information="(not used)").fit(curves)
+        fitted = clone(detector or PhaseDetector()).set_params(information=None).fit(curves)
         self.name, self.dataset, self.markers, self.n_runs = name, fitted.curves_, fitted.markers_, fitted.n_runs_
-        wanted = {role: named(self.dataset, getattr(fitted, role)) for role in _ROLES}
+        wanted = {role: getattr(fitted, role) for role in _ROLES}
         with warnings.catch_warnings():  # the detector has issued them already
             warnings.simplefilter("ignore", ProbeWarning)
             roles = Roles(self.dataset, wanted, layer=fitted.layer, split=fitted.split)
         self._going_on, self._sustained = going_on, fitted.n_sustained
         self.notes = [note for note in fitted.notes_ if not note.startswith("information")]
         self._roles = {role: None if isinstance(curve, str) else curve for role, curve in roles.found.items()}
-        self.baselines = {WEIGHT_NORM, *(name for name in (wanted["test_loss"], wanted["train_loss"]))}
-        self._accuracies = {wanted["train_accuracy"], wanted["test_accuracy"]}
+        self.baselines = {WEIGHT_NORM, *(roles.names.get(role) for role in ("test_loss", "train_loss"))}
+        self._accuracies = {roles.names.get(role) for role in ("train_accuracy", "test_accuracy")}
 
     def labels(self) -> dict[str, str]:
         """Return the name of each measure, with the variable that contains it."""

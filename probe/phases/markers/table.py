@@ -10,23 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from probe.phases.markers.chance import Chance, leaves_chance
 from probe.phases.markers.crossings import sustained_crossing
 from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.peaks import second_descent
 from probe.phases.markers.settling import fitting_end
-
-
-class Chance(NamedTuple):
-    """Accuracy of guessing."""
-
-    share: float | None  # None: the first observation
-    n: float  # examples that an accuracy is a mean over
-
-    def threshold(self, accuracy: np.ndarray) -> float:
-        """Return chance + max(3 standard deviations of guessing, 5 %)."""
-        measured = accuracy[~np.isnan(accuracy)]
-        share = self.share if self.share is not None else float(measured[0]) if len(measured) else 0.0
-        return float(share + max(3 * np.sqrt(share * (1 - share) / self.n), 0.05))
 
 
 class Settings(NamedTuple):
@@ -57,6 +45,8 @@ class MarkerKind:
         curve of this role. The detector applies the rule of the first role that has a curve.
     sentence : str
         What happens at the marker, as a clause without the step, such as "fitting ends".
+    negation : str
+        The clause for a run in which it does not happen, such as "fitting does not end".
     label : str
         Short name for plots.
     colour : str
@@ -69,6 +59,7 @@ class MarkerKind:
     name: str
     rules: Mapping[str, Rule]
     sentence: str
+    negation: str
     label: str
     colour: str
     peak: bool
@@ -108,11 +99,8 @@ def _fit_end_of_loss(steps: np.ndarray, loss: np.ndarray, settings: Settings) ->
 
 
 def _generalisation_onset(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
-    threshold, n_sustained = settings.chance.threshold(accuracy), settings.n_sustained
-    if threshold > 1:
-        reason = f"chance is so high that the accuracy would have to reach {threshold:.3g}"
-        return Marker(Status.UNDEFINED, "", reason=reason)
-    return sustained_crossing(steps, accuracy, threshold, n_sustained=n_sustained, name="test_accuracy")
+    share, n = settings.chance
+    return leaves_chance(steps, accuracy, chance=share, n_test=n, n_sustained=settings.n_sustained)
 
 
 def _descent_onset(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
@@ -135,6 +123,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         name="fit_end",
         rules={"train_accuracy": _fit_end_of_accuracy, "train_loss": _fit_end_of_loss},
         sentence="fitting ends",
+        negation="fitting does not end",
         label="fit",
         colour="#c4552d",
         peak=False,
@@ -143,6 +132,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         name="generalisation_onset",
         rules={"test_accuracy": _generalisation_onset},
         sentence="the test accuracy leaves chance",
+        negation="the test accuracy does not leave chance",
         label="above chance",
         colour="#b0812a",
         peak=False,
@@ -150,7 +140,8 @@ MARKERS: tuple[MarkerKind, ...] = (
     MarkerKind(
         name="descent_onset",
         rules={"test_loss": _descent_onset},
-        sentence="the test loss turns down",
+        sentence="the test loss has a hump",
+        negation="the test loss has no hump",
         label="loss turns",
         colour="#2b6ca3",
         peak=True,
@@ -159,6 +150,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         name="compression_onset",
         rules={"information": _compression_onset},
         sentence="compression starts",
+        negation="compression does not start",
         label="compression",
         colour="#7a5aa6",
         peak=True,
@@ -166,7 +158,8 @@ MARKERS: tuple[MarkerKind, ...] = (
     MarkerKind(
         name="end",
         rules={"test_accuracy": _end},
-        sentence="the test accuracy reaches its end",
+        sentence="the test accuracy reaches its threshold",
+        negation="the test accuracy does not reach its threshold",
         label="end",
         colour="#3d8b4f",
         peak=False,

@@ -1,0 +1,112 @@
+"""Bring the accuracies of all runs to one unit, shares, and recognise error rates among them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from probe.errors import warn_user
+from probe.readers.names import is_error_rate
+
+_ROUNDING = 1e-3  # half precision rounds a share of 1 to 1.001 at most
+_PERCENT = ("%", "percent", "per cent")  # attribute units
+
+
+def as_shares(curves: Mapping[str, xr.DataArray], notes: list[str]) -> dict[str, xr.DataArray]:
+    """Return the accuracies among the curves as shares of right answers, and add a note for each change.
+
+    The unit is one for all accuracies of all runs, since one program wrote them: percent if any value exceeds 1. A
+    control that never leaves chance at 1 % is then read as the run that reaches 100 % beside it. A variable with the
+    name of an error rate becomes 1 - error.
+
+    Parameters
+    ----------
+    curves : mapping of str to DataArray
+        By role, (step) or (run, step). Losses show whether falling accuracies are error rates.
+    notes : list of str
+        Changes are added.
+
+    Raises
+    ------
+    ValueError
+        For values outside [0, 1] and [0, 100], and for accuracies that fall while the loss of their split falls.
+
+    Warns
+    -----
+    probe.errors.ProbeWarning
+        If values are read as percent.
+    """
+    arrays = {role: array for role, array in curves.items() if role.endswith("accuracy")}
+    if not arrays:
+        return {}
+    finite = {role: array.where(np.isfinite(array)) for role, array in arrays.items()}
+    tops = {role: float(array.max()) for role, array in finite.items()}  # NaN if there is no value
+    for role, array in finite.items():
+        if (least := float(array.min())) < 0 or tops[role] > 100 * (1 + _ROUNDING):
+            raise ValueError(
+                f"Expected {role} in [0, 1] or [0, 100], got {least:g} to {tops[role]:g}; pass an accuracy, not a loss "
+                "or an error in other units."
+            )
+    units = {str(array.attrs.get("units", "")).lower() for array in arrays.values()}
+    if any(top > 1 + _ROUNDING for top in tops.values()) or units & {*_PERCENT}:
+        arrays = _from_percent(arrays, tops, notes)
+    return {role: _right(array, role, curves, notes) for role, array in arrays.items()}
+
+
+def _from_percent(
+    arrays: Mapping[str, xr.DataArray], tops: Mapping[str, float], notes: list[str]
+) -> dict[str, xr.DataArray]:
+    """Divide accuracies, and their attribute chance, by 100."""
+    chances = {role: array.attrs["chance"] for role, array in arrays.items() if "chance" in array.attrs}
+    text = ", ".join(f"{role} has a maximum of {top:g}" for role, top in tops.items())
+    text += "".join(f"; the chance of {role}, {chance:g}, is divided, too" for role, chance in chances.items())
+    text += _low_runs(arrays)
+    notes.append(f"accuracies are read as percent, and divided by 100: {text}")
+    warn_user(
+        f"Expected accuracies in [0, 1], got percent: {text}; pass shares, or accept that all accuracies are divided by "
+        "100."
+    )
+    return {
+        role: (array / 100).assign_attrs(
+            array.attrs | {"units": "1"} | ({"chance": chances[role] / 100} if role in chances else {})
+        )
+        for role, array in arrays.items()
+    }
+
+
+def _low_runs(arrays: Mapping[str, xr.DataArray]) -> str:
+    """Name the runs whose accuracies never exceed 1 %, which may be shares."""
+    tops = [array.max("step") for array in arrays.values() if "run" in array.dims]
+    if len(tops) < len(arrays) or not tops:
+        return ""
+    most = np.max([top.values for top in tops], axis=0)
+    low = [str(run) for run in np.atleast_1d(tops[0]["run"].values[most <= 1])] if "run" in tops[0].coords else []
+    return f"; runs that stay below 1 %: {', '.join(low[:5])}{', ...' if len(low) > 5 else ''}" if low else ""
+
+
+def _right(array: xr.DataArray, role: str, curves: Mapping[str, xr.DataArray], notes: list[str]) -> xr.DataArray:
+    """Return the share of right answers: 1 - error if the name is that of an error rate."""
+    name = str(array.attrs.get("logged_as", array.name))
+    if is_error_rate(name):
+        notes.append(f"{role}: 1 - {name}, because {name!r} is the name of an error rate")
+        chance = {"chance": 1 - array.attrs["chance"]} if "chance" in array.attrs else {}
+        return (1 - array).assign_attrs(array.attrs | chance).rename(array.name)
+    loss = curves.get(role.replace("accuracy", "loss"))
+    if loss is None:
+        return array
+    (start, end), (high, low) = _ends(array), _ends(loss)
+    wrong = (start >= 0.3) & (end <= start / 3) & (low < high - abs(high) / 3)  # shape (run,), or one value
+    if np.mean(wrong) > 0.5:
+        raise ValueError(
+            f"Expected {role} to rise while {role.replace('accuracy', 'loss')} falls, got a fall from "
+            f"{np.median(start):.3g} to {np.median(end):.3g}; this is an error rate. Pass 1 - error, or rename "
+            f"the variable to test_error and pass {role}='test_error'."
+        )
+    return array
+
+
+def _ends(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the median of the first and of the last tenth of the observations of each run."""
+    n = max(1, array.sizes["step"] // 10)
+    first, last = array.isel(step=slice(n)), array.isel(step=slice(-n, None))
+    return first.median("step").values, last.median("step").values
