@@ -84,9 +84,8 @@ def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     log, out = str(LOGS / "tensorboard" / "plain"), tmp_path / "found"
     assert probe_main(["detect", log, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(
-        "One run. Another seed may give other markers.\n- fitting ends at step 348 (286 to 348)\n"
-    )
+    assert printed.startswith("Delayed generalisation (grokking): the network fits its training data by step 286, but")
+    assert "\nOne run; another seed may give other steps.\n- fitting ends at step 348 (286 to 348)\n" in printed
     assert "train_accuracy is 'Acc/train'" in printed
     assert (out / "verdict.txt").read_text() in printed
     assert (out / "phases.png").stat().st_size > 10_000
@@ -95,7 +94,11 @@ def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     assert probe_main(["detect", log, "--json"]) == 0
     printed = capsys.readouterr().out
     assert printed == (out / "verdict.json").read_text()
-    found = {entry["marker"]: entry for entry in json.loads(printed)["markers"]}
+    verdict = json.loads(printed)
+    assert [run["class"] for run in verdict["verdict"]] == ["delayed generalisation"]
+    assert verdict["verdict"][0]["delay"] > 1
+    assert verdict["summary"].startswith(verdict["verdict"][0]["sentence"])
+    found = {entry["marker"]: entry for entry in verdict["markers"]}
     assert found["fit_end"]["upper"] == 348
     assert found["compression_onset"]["step"] is None
     assert found["compression_onset"]["status"] == "undefined"
@@ -107,7 +110,7 @@ def test_detect_over_runs_and_over_epochs(capsys: pytest.CaptureFixture[str]) ->
     assert {entry["run"] for entry in verdict["markers"]} == {"version_0", "version_1"}
     assert len(verdict["across"]) == 5
     assert probe_main(["detect", str(LOGS / "huggingface"), "--axis", "epoch", "--chance", "0.01"]) == 0
-    assert "test accuracy reaches its end at epoch 310" in capsys.readouterr().out
+    assert "test accuracy reaches its threshold at epoch 310" in capsys.readouterr().out
 
 
 def test_names_are_given_and_missed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -194,7 +197,7 @@ def test_convert_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert probe_main(["convert", str(LOGS / "keras"), str(target)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert probe_main(["detect", str(target), "--test-loss", "validation/loss"]) == 0
-    assert "test loss turns down at step 2,311" in capsys.readouterr().out
+    assert "test loss has a hump at step 2,311" in capsys.readouterr().out
     assert probe_main(["detect", str(target), "--test-loss", "nothing"]) == 2
     assert "got 'nothing'; there are" in capsys.readouterr().err
     assert probe_main(["info", str(target), "--json"]) == 0

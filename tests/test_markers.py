@@ -1,6 +1,6 @@
 """The table of markers, the statuses, and the crossing of a threshold."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,6 +25,7 @@ HALF = MarkerKind(
     name="half_loss",
     rules={"train_loss": half_loss},
     sentence="the train loss is halved",
+    negation="the train loss is not halved",
     label="half",
     colour="#123456",
     peak=False,
@@ -56,11 +57,11 @@ def test_a_sixth_marker_is_one_entry(monkeypatch: pytest.MonkeyPatch, n_runs: in
 
 
 def test_a_sixth_marker_that_is_a_peak_is_tested_over_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    kind = MarkerKind("half_loss", HALF.rules, HALF.sentence, HALF.label, HALF.colour, peak=True)
+    kind = replace(HALF, peak=True)
     monkeypatch.setattr(table, "MARKERS", (*MARKERS, kind))
     detector = PhaseDetector().fit(curves(4))
     assert detector.across_["test_status"].sel(marker="half_loss") == "absent"
-    assert "Across runs, half_loss: absent" in detector.summary()
+    assert "All 4 runs together do not show that the train loss is halved (p " in detector.summary()
 
 
 @pytest.mark.parametrize("missing", [field.name for field in fields(MarkerKind)])
@@ -85,12 +86,13 @@ def test_each_status_has_words_in_the_summary(monkeypatch: pytest.MonkeyPatch, s
     def rule(steps: np.ndarray, loss: np.ndarray, settings: table.Settings) -> Marker:
         return Marker(status, "planted", reason="planted", **found)
 
-    kind = MarkerKind("half_loss", {"train_loss": rule}, HALF.sentence, HALF.label, HALF.colour, peak=False)
+    kind = replace(HALF, rules={"train_loss": rule})
     monkeypatch.setattr(table, "MARKERS", (*MARKERS, kind))
     for n_runs in (1, 2):
         detector = PhaseDetector().fit(curves(n_runs))
         assert detector.markers_["status"].sel(marker="half_loss").values.tolist() == [status.value] * n_runs
-        assert "the train loss is halved" in detector.summary()
+        text = detector.summary()
+        assert "the train loss is halved" in text or "the train loss is not halved" in text
 
 
 def test_a_status_is_its_string() -> None:
@@ -113,8 +115,8 @@ def test_crossing_is_the_first_of_three_in_a_row() -> None:
     ("values", "status", "reason"),
     [
         ([1, 1, 1, 0], "left_censored", "first observation"),
-        ([0, 1, 1, 0], "right_censored", "not sustained"),
-        ([0, 0, 1, 1], "right_censored", "holds at the last 2, 3 are needed"),
+        ([0, 1, 1, 0], "right_censored", "not sustained up to the last observation, at 4; train for longer"),
+        ([0, 0, 1, 1], "right_censored", "holds at the last 2 observations only, and 3 in a row are needed"),
         ([0, np.nan, np.nan, 1], "undefined", "2 valid"),
     ],
 )

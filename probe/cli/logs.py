@@ -67,9 +67,14 @@ def detect(args: argparse.Namespace) -> int:
 
 def plot(args: argparse.Namespace) -> int:
     """Draw the curves with their phases."""
-    series = _series(args)
     output = args.output or args.path.with_suffix(".png")
-    _draw(series, _fitted(args, series), output, args.path.stem)
+    if output.exists() and not args.overwrite:
+        raise FileExistsError(
+            f"Expected a new file, got {output}, which exists already; choose another name with --output, or pass "
+            "--overwrite"
+        )
+    series = _series(args)
+    _draw(series, _fitted(args, series), output, args.path.stem, panels=args.panels)
     print(f"written: {output}")
     return 0
 
@@ -145,7 +150,10 @@ def _fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:
     return detector.fit(series if axis == "step" else series.rename(step=axis))
 
 
-def _draw(series: xr.Dataset, detector: PhaseDetector, output: Path, title: str) -> None:
+def _draw(
+    series: xr.Dataset, detector: PhaseDetector, output: Path, title: str, panels: list[str] | None = None
+) -> None:
+    """Write the overview. Names of one panel are joined by commas."""
     import matplotlib
 
     matplotlib.use("Agg")  # writes a file, and opens no window
@@ -155,7 +163,8 @@ def _draw(series: xr.Dataset, detector: PhaseDetector, output: Path, title: str)
     from probe.plots.axes import label_text
 
     shown = detector.curves_ if detector.axis != "step" else series
-    figure = overview(shown, detector, title=label_text(title))
+    chosen = None if panels is None else [name if name in shown else name.split(",") for name in panels]
+    figure = overview(shown, detector, title=label_text(title), panels=chosen)
     with atomic_write(output) as temporary:
         figure.savefig(temporary, format=output.suffix.lstrip(".") or "png", dpi=110)
     plt.close(figure)
@@ -180,6 +189,7 @@ def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
     return {
         "source": source,
         "axis": detector.axis,
+        "verdict": _records(detector.verdict_, ("run",)),
         "markers": _records(_flat(detector.markers_), ("run", "marker")),
         "alignment": _records(detector.alignment_, ("run", "pair")),
         "across": None if across is None else _records(across, ("marker",)),

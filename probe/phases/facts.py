@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from probe.phases.levels import Levels, accuracy_levels, loss_levels
+from probe.phases.markers.chance import Chance
 from probe.phases.markers.marker import Marker, Status
-from probe.phases.markers.table import Chance
 
 LEAST_OBSERVATIONS = 8  # of a curve
 FITTED = 0.95  # share of the way at which the training data are fitted; of its own way for a loss
@@ -149,6 +149,7 @@ def _not_finite_from(steps: np.ndarray, curves: Mapping[str, np.ndarray | str], 
     later = {other: curve[last + 1 :] for other, curve in arrays.items() if np.isfinite(curve[last + 1 :]).any()}
     for other in ("train_accuracy", "test_accuracy"):
         if other in later:
-            worse = np.nanmedian(later[other]) < np.nanmax(arrays[other][: last + 1]) / 2
-            return first if worse else np.nan
+            before = arrays[other][: last + 1]
+            best = np.nanmax(before) if np.isfinite(before).any() else 0.0
+            return first if np.nanmedian(later[other]) < best / 2 else np.nan
     return first if alone and not later else np.nan

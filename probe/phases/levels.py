@@ -137,10 +137,10 @@ class Levels:
         return float(self.steps[reached.argmax()]) if reached.any() else np.nan
 
     def leaves(self, share: float) -> float:
-        """Return the first step from which the running median stays below that share; NaN if it ends above."""
+        """Return the first step from which the running median stays below that share, at most the last step."""
         above = np.flatnonzero(self.shares >= share)
         last = int(above[-1]) + 1 if len(above) else 0
-        return float(self.steps[last]) if last < len(self.steps) else np.nan
+        return float(self.steps[min(last, len(self.steps) - 1)])
 
     def at(self, step: float) -> float:
         """Return the running median at a step, or at the last observation before it."""

@@ -15,6 +15,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def percent(share: float) -> str:
+    """Return a share as a percentage."""
+    return f"{100 * share:.0f} %"
+
+
 def level(value: float, *, accuracy: bool) -> str:
     """Return an accuracy with two digits, or with three just below 1; a loss with two significant digits."""
     if accuracy:
@@ -173,7 +178,7 @@ def hump_clause(facts: Facts) -> str:
     if not facts.has_hump:
         return ""
     several = f"{len(hump.tops)} humps, the last one" if len(hump.tops) > 1 else "a hump"
-    size = f" of {level(hump.size, accuracy=False)} ({hump.size_share:.0%} of its range)" if hump.size > 0 else ""
+    size = f" of {level(hump.size, accuracy=False)} ({percent(hump.size_share)} of its range)" if hump.size > 0 else ""
     return f" The test loss has {several}{size} with its top at {facts.at(hump.step)}."
 
 

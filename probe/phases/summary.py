@@ -1,56 +1,122 @@
-"""Describe the results of a PhaseDetector: a sentence for each marker, tables, tests and notes."""
+"""Describe the results of a PhaseDetector: what happened, a sentence for each marker, tables, tests and notes."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
 
 from probe.phases.markers import table
 from probe.phases.markers.marker import Status
+from probe.phases.markers.table import MarkerKind
+from probe.phases.sentences import level, number, percent
 
-# How the sentence of a marker continues, or is embedded, if the marker was not found.
+# The sentence of a marker that was not found; `{sentence}` and `{negation}` are those of its entry in the table.
 _NOT_FOUND = {
-    Status.ABSENT: "{sentence} nowhere in the record",
-    Status.LEFT_CENSORED: "{sentence} before the record begins",
-    Status.RIGHT_CENSORED: "{sentence} after the record ends, or never",
-    Status.UNDEFINED: "the curves do not show whether {sentence}",
-    Status.UNDECIDED: "the data do not decide whether {sentence}",
+    Status.ABSENT: "{negation}",
+    Status.LEFT_CENSORED: "{sentence} before the first observation",
+    Status.RIGHT_CENSORED: "{negation} within the record",
+    Status.NOT_REACHED: "{negation}",
+    Status.UNDECIDED: "it is undecided whether {sentence}",
+    Status.UNDEFINED: "it is not recorded whether {sentence}",
+}
+# What the counts of runs are called.
+_COUNTED = {
+    Status.LEFT_CENSORED: "before the record",
+    Status.RIGHT_CENSORED: "not yet",
+    Status.NOT_REACHED: "not reached",
+    Status.UNDEFINED: "not recorded",
 }
 _MAX_ROWS = 100
+_MAX_NAMES = 5  # runs that are listed by name
+_LEAST_RUNS = 5  # for an interval of the median
 
 
 def describe(
-    markers: xr.Dataset, aligned: xr.Dataset, across: xr.Dataset | None, notes: list[str], axis: str = "step"
+    verdict: xr.Dataset,
+    markers: xr.Dataset,
+    aligned: xr.Dataset,
+    across: xr.Dataset | None,
+    notes: list[str],
+    axis: str = "step",
 ) -> str:
     """Return the summary, a text of several lines.
 
     Parameters
     ----------
-    markers, aligned, across : xarray.Dataset
-        As ``PhaseDetector.markers_``, ``alignment_`` and ``across_``.
+    verdict, markers, aligned, across : xarray.Dataset
+        As ``PhaseDetector.verdict_``, ``markers_``, ``alignment_`` and ``across_``.
     notes : list of str
         Assumptions and changes of the values.
     axis : str
         Name of the axis of the curves.
     """
-    lines = [*_sentences(markers, across, axis), "", *_table(markers, axis), *_distances(aligned)]
-    if across is not None:
-        lines += [_tested(across.sel(marker=kind.name)) for kind in table.MARKERS if kind.peak]
+    if across is None:
+        one = verdict.isel(run=0)
+        head = [one["sentence"].item(), f"Evidence: {one['evidence'].item() or 'none'}.", *_of_one_run(markers, axis)]
+    else:
+        head = [*_classes(verdict), *_tests(across), *_of_all_runs(markers, across, axis)]
+    lines = [*head, "", *_table(markers, axis), *_distances(aligned)]
     return "\n".join([*lines, *(f"Note: {note}" for note in notes)])
 
 
-def _sentences(markers: xr.Dataset, across: xr.Dataset | None, axis: str) -> list[str]:
-    """Return a heading, and one line for each marker."""
+def _of_one_run(markers: xr.Dataset, axis: str) -> list[str]:
+    """Return one line for each marker of a single run."""
+    one = markers.isel(run=0)
+    lines = [_of_run(kind, one.sel(marker=kind.name), axis) for kind in table.MARKERS]
+    return ["One run; another seed may give other steps.", *(f"- {line}" for line in lines)]
+
+
+def _classes(verdict: xr.Dataset) -> list[str]:
+    """Return one line for each class of runs, the most frequent first, with the sentence of one run."""
+    names, counts = np.unique(verdict["class"].values, return_counts=True)
+    n_runs = verdict.sizes["run"]
+    lines = []
+    for i in np.argsort(-counts, kind="stable"):
+        runs = verdict.isel(run=np.flatnonzero(verdict["class"].values == names[i]))
+        listed = f" (run {_names(runs)})" if counts[i] < n_runs and counts[i] <= _MAX_NAMES else ""
+        first = runs.isel(run=0)
+        _, _, text = str(first["sentence"].item()).partition(": ")
+        example = f"Run {_run_name(first['run'].item())}: {text}"
+        lines.append(f"{counts[i]} of {n_runs} runs{listed}: {names[i]}. {example}")
+    return lines
+
+
+def _names(runs: xr.Dataset) -> str:
+    return ", ".join(map(_run_name, runs["run"].values.tolist()))
+
+
+def _tests(across: xr.Dataset) -> list[str]:
+    """Return one line for each test over runs, of the markers that are peaks and have a curve."""
+    found = ((kind, across.sel(marker=kind.name)) for kind in table.MARKERS if kind.peak)
+    return [_tested(kind, one) for kind, one in found if int(one["n_runs"])]
+
+
+def _tested(kind: MarkerKind, one: xr.Dataset) -> str:
+    """Describe the test over runs of one marker."""
+    status, n_runs, p = one["test_status"].item(), int(one["n_runs"]), float(one["p_value"])
+    if status == Status.UNDEFINED:
+        return f"All runs together were not tested whether {kind.sentence}: {one['test_reason'].item()}."
+    if status != Status.FOUND:
+        return f"All {n_runs} runs together do not show that {kind.sentence} (p {p:.2g})."
+    fall, lower, upper = (level(float(one[name]), accuracy=False) for name in ("fall", "fall_lower", "fall_upper"))
+    return (
+        f"All {n_runs} runs together show that {kind.sentence} (p {p:.2g}): after the top, the curve falls by {fall} "
+        f"({lower} to {upper}) in the mean."
+    )
+
+
+def _of_all_runs(markers: xr.Dataset, across: xr.Dataset, axis: str) -> list[str]:
+    """Return one line for each marker over all runs."""
     n_runs = markers.sizes["run"]
-    if n_runs == 1:
-        one = markers.isel(run=0)
-        lines = [_of_run(kind.sentence, one.sel(marker=kind.name), axis) for kind in table.MARKERS]
-        return ["One run. Another seed may give other markers.", *(f"- {line}" for line in lines)]
-    lines = [_of_runs(kind.sentence, markers, across, kind.name, axis) for kind in table.MARKERS]
-    heading = f"{n_runs} runs. Each {axis} is a median over runs, with a 90 % interval from 5 runs on."
-    return [heading, *(f"- {line}" for line in lines)]
+    lines = [
+        _of_runs(kind, markers.sel(marker=kind.name), across.sel(marker=kind.name), axis) for kind in table.MARKERS
+    ]
+    interval = ", with a 90 % interval" if n_runs >= _LEAST_RUNS else ""
+    return [f"Each {axis} is a median over runs{interval}.", *(f"- {line}" for line in lines)]
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if np.isfinite(value) else "-"
+def _step(value: float) -> str:
+    return number(value) if np.isfinite(value) else "-"
 
 
 def _run_name(run: object) -> str:
@@ -58,24 +124,60 @@ def _run_name(run: object) -> str:
     return f"{run:g}" if isinstance(run, float) else str(run)
 
 
-def _of_run(sentence: str, marker: xr.Dataset, axis: str) -> str:
+def _of_run(kind: MarkerKind, marker: xr.Dataset, axis: str) -> str:
     """Describe the marker of one run."""
     status = Status(marker["status"].item())
     if status != Status.FOUND:
-        return f"{_NOT_FOUND[status].format(sentence=sentence)} ({marker['reason'].item()})"
-    step, lower, upper = (_number(marker[name].item()) for name in ("step", "lower", "upper"))
-    return f"{sentence} at {axis} {step} ({lower} to {upper})"
+        text = _NOT_FOUND[status].format(sentence=kind.sentence, negation=kind.negation)
+        return f"{text}: {marker['reason'].item()}"
+    step, lower, upper = (_step(marker[name].item()) for name in ("step", "lower", "upper"))
+    return f"{kind.sentence} at {axis} {step} ({lower} to {upper}){_hump(marker)}"
 
 
-def _of_runs(sentence: str, markers: xr.Dataset, across: xr.Dataset | None, name: str, axis: str) -> str:
-    """Describe one marker over all runs."""
-    names, counts = np.unique(markers["status"].sel(marker=name).values, return_counts=True)
-    tally = ", ".join(f"{count} {status.replace('_', '-')}" for status, count in zip(names, counts, strict=True))
-    if across is None or across["status"].sel(marker=name) != Status.FOUND:
-        return f"the runs give no median {axis} at which {sentence} ({tally})"
-    step, lower, upper = (float(across[k].sel(marker=name)) for k in ("median", "lower", "upper"))
-    interval = f"{_number(lower)} to {_number(upper)}; " if np.isfinite(upper) else ""
-    return f"{sentence} at {axis} {_number(step)} ({interval}{tally})"
+def _hump(marker: xr.Dataset) -> str:
+    """Describe the size of the hump whose top the marker is; empty for another marker."""
+    size, share, contrast, fall = (float(marker[name]) for name in ("size", "size_share", "contrast", "fall"))
+    if not np.isfinite(size):
+        return ""
+    parts = [f"it is {level(size, accuracy=False)} high, {percent(share)} of the range of the curve"]
+    if np.isfinite(contrast):
+        parts.append(f"{contrast:.2g} times the next largest wiggle")
+    if np.isfinite(fall):
+        parts.append(f"{percent(min(fall, 1))} of its rise is undone later")
+    spikes = int(marker["n_spikes"])
+    return ": " + ", ".join(parts) + (f"; {spikes} spikes are set aside" if spikes else "")
+
+
+def _of_runs(kind: MarkerKind, marker: xr.Dataset, across: xr.Dataset, axis: str) -> str:
+    """Describe one marker over all runs: its median, or why there is none."""
+    names, counts = np.unique(marker["status"].values, return_counts=True)
+    tally = ", ".join(f"{n} {_COUNTED.get(Status(name), name)}" for name, n in zip(names, counts, strict=True))
+    if across["status"] == Status.FOUND:
+        lower, upper = float(across["lower"]), float(across["upper"])
+        interval = f"{_step(lower)} to {_step(upper)}; " if np.isfinite(upper) else ""
+        return f"{kind.sentence} at {axis} {_step(float(across['median']))} ({interval}{tally})"
+    n_runs, n_found = len(marker["status"]), int(across["n_found"])
+    if not n_found:
+        status = Status(names[np.argmax(counts)])
+        text = _NOT_FOUND[status].format(sentence=kind.sentence, negation=kind.negation)
+        reasons = _most_frequent(marker["reason"].values[marker["status"].values == status])
+        return f"{text} ({tally}): {reasons}"
+    at = f"at {axis} {_step(float(across['median_found']))} in the median of these"
+    return f"{kind.sentence} in {n_found} of {n_runs} runs, {at} ({tally}); {_why_no_median(across, axis)}"
+
+
+def _most_frequent(reasons: Iterable[str]) -> str:
+    texts, counts = np.unique([str(reason) for reason in reasons], return_counts=True)
+    return str(texts[np.argmax(counts)])
+
+
+def _why_no_median(across: xr.Dataset, axis: str) -> str:
+    """Return why there is no median of all runs, and between which bounds it lies."""
+    low, high = float(across["low"]), float(across["high"])
+    bounds = [f"after {axis} {number(low)}"] if low > 0 else []
+    bounds += [f"up to {axis} {number(high)}"] if np.isfinite(high) else []
+    known = f" and lies {' and '.join(bounds)}" if bounds else ""
+    return f"the median of all runs depends on the others{known}"
 
 
 def _table(markers: xr.Dataset, axis: str) -> list[str]:
@@ -92,11 +194,11 @@ def _table(markers: xr.Dataset, axis: str) -> list[str]:
 
 def _row(marker: xr.Dataset) -> tuple[str, ...]:
     p, found = float(marker["p_value"]), marker["status"] == Status.FOUND
-    interval = f"{_number(float(marker['lower']))} to {_number(float(marker['upper']))}" if found else "-"
+    interval = f"{_step(float(marker['lower']))} to {_step(float(marker['upper']))}" if found else "-"
     return (
         _run_name(marker["run"].item()),
         str(marker["marker"].item()),
-        _number(float(marker["step"])),
+        _step(float(marker["step"])),
         interval,
         str(marker["status"].item()),
         "-" if np.isnan(p) else f"{p:.3f}",
@@ -125,15 +227,8 @@ def _distance(pair: xr.Dataset) -> str:
     name = pair["pair"].item()
     if pair.sizes["run"] == 1:
         distance, low, high = (float(pair[k].isel(run=0)) for k in ("distance", "lower", "upper"))
-        number = f"{distance:+.2f} dex " if np.isfinite(distance) else ""
-        return f"{name}: {number}({low:+.2f} to {high:+.2f}), {names[0]}"
+        text = f"{distance:+.2f} dex " if np.isfinite(distance) else ""
+        return f"{name}: {text}({low:+.2f} to {high:+.2f}), {names[0]}"
     median = float(pair["distance"].median("run"))
-    number = f"median {median:+.2f} dex, " if np.isfinite(median) else ""
-    return f"{name}: {number}" + ", ".join(f"{name} in {n}" for name, n in zip(names, counts, strict=True))
-
-
-def _tested(marker: xr.Dataset) -> str:
-    """Describe the test over runs of one marker."""
-    p, status, reason = float(marker["p_value"]), marker["test_status"].item(), str(marker["test_reason"].item())
-    number = f" (p {p:.4f}, {int(marker['n_runs'])} runs)" if np.isfinite(p) else ""
-    return f"Across runs, {marker['marker'].item()}: {status}{number}" + (f"; {reason}" if reason else "")
+    text = f"median {median:+.2f} dex, " if np.isfinite(median) else ""
+    return f"{name}: {text}" + ", ".join(f"{name} in {n}" for name, n in zip(names, counts, strict=True))

@@ -22,6 +22,7 @@ from probe.phases.facts import (
     Facts,
 )
 from probe.phases.levels import LEAST_MOVE
+from probe.phases.sentences import percent
 
 _BLOWN_UP = -1.0  # share of the way of a loss of twice its first value
 
@@ -115,51 +116,52 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="collapsed",
-        rule=f"the train accuracy had come {LEARNED:.0%} of the way, and ends below {AT_CHANCE:.0%}; the same for the "
-        "test accuracy if there is no train curve",
+        rule=f"the train accuracy had come {percent(LEARNED)} of the way, and ends below {percent(AT_CHANCE)}; the "
+        "same for the test accuracy if there is no train curve",
         losses="the train loss had fallen by half, and ends at the level of its start",
         holds=_collapsed,
         sentence=sentences.say_collapsed,
     ),
     VerdictClass(
         name="not fitted",
-        rule=f"neither the accuracy nor the loss of the training data ever comes {LEARNED:.0%} of the way",
+        rule=f"neither the accuracy nor the loss of the training data ever comes {percent(LEARNED)} of the way",
         losses="the train loss never falls by half; without a train curve: the test loss does not fall at all",
         holds=_not_fitted,
         sentence=sentences.say_not_fitted,
     ),
     VerdictClass(
         name="memorised without generalising",
-        rule=f"the training data are learned ({LEARNED:.0%} of the way), but the test accuracy never comes "
-        f"{GENERALISED:.0%} of the way",
-        losses=f"the train loss falls by half, but the test loss never by {GENERALISED:.0%}",
+        rule=f"the training data are learned ({percent(LEARNED)} of the way), but the test accuracy never comes "
+        f"{percent(GENERALISED)} of the way",
+        losses=f"the train loss falls by half, but the test loss never by {percent(GENERALISED)}",
         holds=_memorised,
         sentence=sentences.say_memorised,
     ),
     VerdictClass(
         name="delayed generalisation",
-        rule=f"the test accuracy ends above {GENERALISED:.0%} of the way; it comes {ARRIVED:.0%} of its own way at "
-        f"least {LEAST_DELAY:g} dex (a factor of {10**LEAST_DELAY:.1f}) after the train accuracy came {FITTED:.0%}",
-        losses=f"the test loss makes {ARRIVED:.0%} of its own fall at least {LEAST_DELAY:g} dex after the train loss "
-        f"made {FITTED:.0%} of its own",
+        rule=f"the test accuracy ends above {percent(GENERALISED)} of the way; it comes {percent(ARRIVED)} of its own "
+        f"way at least {LEAST_DELAY:g} dex (a factor of {10**LEAST_DELAY:.1f}) after the train accuracy came "
+        f"{percent(FITTED)} of the way",
+        losses=f"the test loss makes {percent(ARRIVED)} of its own fall at least {LEAST_DELAY:g} dex after the train "
+        f"loss made {percent(FITTED)} of its own",
         holds=_delayed,
         sentence=sentences.say_delayed,
     ),
     VerdictClass(
         name="overfitting",
-        rule=f"the test accuracy ends below its best by more than {LEAST_MOVE:.0%} of the way and more than its noise; "
-        "the train accuracy does not fall with it",
-        losses=f"the test loss ends above its lowest value by more than {LEAST_MOVE:.0%} of its range and more than "
-        "its noise",
+        rule=f"the test accuracy ends below its best by more than {percent(LEAST_MOVE)} of the way and more than its "
+        "noise; the train accuracy does not fall with it",
+        losses=f"the test loss ends above its lowest value by more than {percent(LEAST_MOVE)} of its range and more "
+        "than its noise",
         holds=_overfitting,
         sentence=sentences.say_overfitting,
     ),
     VerdictClass(
         name="plain learning",
-        rule=f"the training data are learned, and the test accuracy ends near its best, above {GENERALISED:.0%} of "
-        "the way",
-        losses=f"the test loss ends near its lowest value, at least {GENERALISED:.0%} below its start; without a train "
-        "curve only if the test loss has no hump",
+        rule="the training data are learned, and the test accuracy ends near its best, above "
+        f"{percent(GENERALISED)} of the way",
+        losses=f"the test loss ends near its lowest value, at least {percent(GENERALISED)} below its start; without a "
+        "train curve only if the test loss has no hump",
         holds=_plain,
         sentence=sentences.say_plain,
     ),

@@ -11,6 +11,8 @@ from scipy import stats
 
 from probe.stats.validation import as_numbers, as_vectors, check_bounds, check_level
 
+_LATE = ("right_censored", "absent", "not_reached")  # later than the record, or never
+
 
 @dataclass(frozen=True)
 class MedianStep:
@@ -60,7 +62,8 @@ def median_step(
 
     The marker of each run lies between two bounds, see :func:`log_bounds`. The medians of the lower and of the upper
     bounds are the bounds of the median. If all censored runs end after the median, it is the Kaplan-Meier median. An
-    absent marker counts as later than the record: the median is the step by which half of *all* runs had the marker.
+    marker that is absent or not reached counts as later than the record, also if it will never come: the median is the
+    step by which half of *all* runs had the marker.
 
     The interval extends from the j-th smallest lower bound to the j-th largest upper bound, where j is the largest
     number with ``1 - 2 P(Binomial(n, 1/2) < j) >= level``. This is the inverted sign test, which assumes no
@@ -141,7 +144,7 @@ def _why_open(low: float, high: float) -> str:
 
 def _open_kind(status: np.ndarray) -> str:
     """Return the status of a median that depends on censored values: the side that is censored, if only one is."""
-    late, early = np.isin(status, ("right_censored", "absent")).any(), (status == "left_censored").any()
+    late, early = np.isin(status, _LATE).any(), (status == "left_censored").any()
     unknown = np.isin(status, ("undefined", "undecided")).any()
     return "undecided" if unknown or (late and early) else "right_censored" if late else "left_censored"
 
@@ -156,14 +159,14 @@ def log_bounds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds between which each marker lies, on ``x = log10(step + 1)``.
 
-    =============================  ====================================================
-    status                         bounds
-    =============================  ====================================================
-    found                          its ``lower`` and ``upper``; ``step`` where these are NaN
-    left_censored                  0 and the first step
-    right_censored, absent         the last step and infinity
-    undefined, undecided           0 and infinity
-    =============================  ====================================================
+    ====================================  ====================================================
+    status                                bounds
+    ====================================  ====================================================
+    found                                 its ``lower`` and ``upper``; ``step`` where these are NaN
+    left_censored                         0 and the first step
+    right_censored, absent, not_reached   the last step and infinity
+    undefined, undecided                  0 and infinity
+    ====================================  ====================================================
 
     Parameters
     ----------
@@ -189,7 +192,7 @@ def log_bounds(
     [1. 4.] [ 3. inf]
     """
     status = np.asarray(status)
-    known = ("found", "absent", "left_censored", "right_censored", "undefined", "undecided")
+    known = ("found", "absent", "left_censored", "right_censored", "not_reached", "undefined", "undecided")
     if not np.isin(status, known).all():
         unknown = sorted({*map(str, status.ravel().tolist())} - {*known})
         raise ValueError(f"Expected statuses among {known}, got {unknown}; pass the status of a Marker")
@@ -200,7 +203,7 @@ def log_bounds(
         raise ValueError(
             f"Expected a step >= 0 for every found marker, got {t[found]}; pass NaN only for other statuses"
         )
-    late = np.isin(status, ("right_censored", "absent"))
+    late = np.isin(status, _LATE)
     low = np.where(found, np.where(np.isnan(a), t, a), np.where(late, last, 0.0))
     high = np.where(found, np.where(np.isnan(b), t, b), np.where(status == "left_censored", first, np.inf))
     return np.log10(low + 1), np.log10(high + 1)

@@ -1,11 +1,18 @@
 """Crossings of a threshold, as a pure function on arrays."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.ndimage import median_filter
 
 from probe.phases.markers.marker import Marker, Status, check_curve, check_sustained, too_few
 
 GRID_INTERVAL = "grid: last observation before the run, first observation of the run"
+_LATE = 0.5  # decades at the end of the record in which a curve must be level
+_LEAST_LATE = 8  # observations there
+_N_SE = 3.0  # standard errors of a change
+_LEAST_CHANGE = 0.03  # of the way from the start to the threshold
 
 
 def sustained_crossing(
@@ -29,8 +36,10 @@ def sustained_crossing(
     -------
     Marker
         The interval lies between the last observation before the run and its first observation. "left_censored" if
-        the run starts at the first observation, "right_censored" if there is no run of this length, "undefined" with
-        fewer than ``n_sustained`` values.
+        the run starts at the first observation, "undefined" with fewer than ``n_sustained`` values. If there is no run
+        of this length: "not_reached" if the curve has fallen from its best value, or has risen and then been level for
+        the last half decade of the record (8 observations or more); else "right_censored". A curve that has never
+        risen is "right_censored", because it may still rise.
 
     Raises
     ------
@@ -59,10 +68,64 @@ def sustained_crossing(
     above = v >= threshold
     start = first_run(above, n_sustained)
     if start is None:
-        return Marker(Status.RIGHT_CENSORED, rule, reason=not_sustained(s, above, n_sustained))
+        return _without_run(s, v, above, threshold, n_sustained, rule)
     if start == 0:
         return Marker(Status.LEFT_CENSORED, rule, reason=f"the condition holds at the first observation, at {s[0]:g}")
     return Marker(Status.FOUND, rule, float(s[start]), float(s[start - 1]), float(s[start]), GRID_INTERVAL)
+
+
+class _Outlook(NamedTuple):
+    """The end of a curve that has not reached its threshold."""
+
+    final: float  # median of the last tenth, at least three observations
+    best: float
+    best_step: float
+    rises: bool
+    fell: bool  # from its best value
+    level: bool  # after a rise
+
+
+def _without_run(
+    s: np.ndarray, v: np.ndarray, above: np.ndarray, threshold: float, n_sustained: int, rule: str
+) -> Marker:
+    """Return the marker of a curve that does not reach its threshold: not reached, or not yet."""
+    end = None if above[-1] else _outlook(s, v, threshold)
+    if end is None:
+        reason = not_sustained(s, above, n_sustained)
+        return Marker(Status.RIGHT_CENSORED, rule, reason=f"{reason}; train for longer")
+    if end.rises:
+        reason = f"the curve ends at {end.final:.3g}, below {threshold:.4g}, and still rises; train for longer"
+        return Marker(Status.RIGHT_CENSORED, rule, reason=reason)
+    if end.fell:
+        reason = f"the curve falls from its best value, {end.best:.3g} at {end.best_step:g}, to {end.final:.3g}"
+        return Marker(
+            Status.NOT_REACHED, rule, reason=f"{reason}; longer training alone will not reach {threshold:.4g}"
+        )
+    if end.level:
+        reason = f"the curve has settled at {end.final:.3g}; lower the threshold of {threshold:.4g} if this is enough"
+        return Marker(Status.NOT_REACHED, rule, reason=reason)
+    reason = f"the curve ends at {end.final:.3g}, below {threshold:.4g}, and may still rise; train for longer"
+    return Marker(Status.RIGHT_CENSORED, rule, reason=reason)
+
+
+def _outlook(s: np.ndarray, v: np.ndarray, threshold: float) -> _Outlook | None:
+    """Describe the last half decade of a curve; None if it has too few observations there."""
+    x = np.log10(s + 1)
+    late = int(np.searchsorted(x, x[-1] - _LATE))
+    half = int(np.searchsorted(x, x[-1] - _LATE / 2))
+    if late == 0 or len(v) - late < _LEAST_LATE or min(half - late, len(v) - half) < 3:
+        return None
+    smooth = median_filter(v, 5, mode="nearest")
+    sd = 1.4826 * float(np.median(np.abs(v[late:] - smooth[late:])))
+    start, final = float(np.median(v[:3])), float(np.median(v[-max(3, len(v) // 10) :]))
+    gain = float(np.median(v[half:]) - np.median(v[late:half]))
+    error = sd * np.sqrt(np.pi / 2 * (1 / (half - late) + 1 / (len(v) - half)))  # of the difference of two medians
+    least = max(_N_SE * sd, _LEAST_CHANGE * (threshold - start))
+    rises = gain > max(_N_SE * error, _LEAST_CHANGE * (threshold - final))
+    best = int(smooth.argmax())
+    fell, risen = smooth[best] - final > least, final - start > least
+    level = risen and abs(gain) <= max(_N_SE * error, _LEAST_CHANGE * (threshold - start))
+    return _Outlook(final, float(smooth[best]), float(s[best]), rises, bool(fell), bool(level))
 
 
 def first_run(holds: np.ndarray, n_sustained: int) -> int | None:
@@ -75,6 +138,7 @@ def first_run(holds: np.ndarray, n_sustained: int) -> int | None:
 
 def not_sustained(steps: np.ndarray, holds: np.ndarray, n_sustained: int) -> str:
     """Return the reason why there is no run of ``n_sustained`` true values; the last values may be true."""
-    reason = f"not sustained up to the last observation, at {steps[-1]:g}"
     n_last = int(np.argmin(holds[::-1]))  # no run is long enough, so that argmin finds a false value
-    return f"{reason}; the condition holds at the last {n_last}, {n_sustained} are needed" if n_last else reason
+    if n_last:
+        return f"the condition holds at the last {n_last} observations only, and {n_sustained} in a row are needed"
+    return f"the condition is not sustained up to the last observation, at {steps[-1]:g}"

@@ -40,7 +40,7 @@ def departure(
     Returns
     -------
     marker : Marker
-        As :func:`probe.phases.sustained_crossing`: "found", "right_censored" if the curve stays in the band,
+        "found", "right_censored" if the curve stays in the band,
         "undefined" with fewer than 6 values from ``start`` on or with no value up to it. ``noise`` is the standard
         deviation, in units of the curve.
     direction : int
@@ -91,7 +91,9 @@ def departure(
     distance = (later - later[0]) / np.hypot(sd, sd[0])
     sides = [(sustained_crossing(s, side * distance, n_sd, n_sustained=n_sustained), side) for side in (1, -1)]
     marker, side = min(sides, key=lambda one: one[0].step if one[0].status == Status.FOUND else np.inf)
-    return replace(marker, rule=rule, noise=float(np.median(sd))), side if marker.status == Status.FOUND else 0
+    found = marker.status == Status.FOUND
+    status = Status.RIGHT_CENSORED if marker.status == Status.NOT_REACHED else marker.status  # it stays in the band
+    return replace(marker, status=status, rule=rule, noise=float(np.median(sd))), side if found else 0
 
 
 def _noise(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,258 @@
+"""What happened in a run: curves made for each class, and its neighbours on the other side of each rule."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from probe import PhaseDetector
+from probe.errors import ProbeWarning
+from probe.phases.facts import LEAST_DELAY, LEAST_OBSERVATIONS
+from probe.phases.verdict import CLASSES, Verdict
+
+NAMES = [kind.name for kind in CLASSES]
+N = 81
+STEPS = np.unique(np.geomspace(1, 1e4, N).round())
+X = np.log10(STEPS)
+
+
+def rise(at: float, top: float = 1.0, low: float = 0.1, width: float = 0.15) -> np.ndarray:
+    """Return an accuracy that comes half of its way at log10(step) = ``at``, and 95 % of it .44 decades later."""
+    return low + (top - low) / (1 + np.exp((at - X) / width))
+
+
+def fall(at: float, end: float = 0.01, start: float = 2.3) -> np.ndarray:
+    """Return a loss that falls at log10(step) = ``at``."""
+    return start - (start - end) / (1 + np.exp((at - X) / 0.15))
+
+
+def fit(chance: float | None = 0.1, **curves: np.ndarray) -> PhaseDetector:
+    return PhaseDetector(chance=chance).fit({"step": STEPS} | curves)
+
+
+def verdict(chance: float | None = 0.1, **curves: np.ndarray) -> xr.Dataset:
+    return fit(chance, **curves).verdict_.isel(run=0)
+
+
+def name_of(chance: float | None = 0.1, **curves: np.ndarray) -> str:
+    return str(verdict(chance, **curves)["class"].item())
+
+
+def ended(curve: np.ndarray, by: float) -> np.ndarray:
+    """Return the curve with a straight change by ``by`` over the last decade and a half."""
+    return curve + by * np.clip((X - 2.5) / 1.5, 0, 1)
+
+
+FITTED = rise(1.5)
+CHANCE = 0.1 + 0.005 * np.random.default_rng(0).standard_normal(len(X))
+ACCURACIES = {
+    "delayed generalisation": (FITTED, rise(3)),
+    "overfitting": (FITTED, ended(rise(1.5, top=0.9), -0.2)),
+    "plain learning": (FITTED, rise(1.5, top=0.9)),
+    "memorised without generalising": (FITTED, CHANCE),
+    "not fitted": (CHANCE + 0.05, CHANCE),
+    "collapsed": (np.where(X > 3, CHANCE, FITTED), np.where(X > 3, CHANCE, rise(1.5, top=0.9))),
+    "undecided": (ended(FITTED, -0.5), ended(rise(1.5, top=0.9), -0.4)),
+}
+LOSSES = {
+    "delayed generalisation": (fall(1.5), fall(3)),
+    "overfitting": (fall(1.5), ended(fall(1.5, end=0.3), 1.0)),
+    "plain learning": (fall(1.5), fall(1.5, end=0.3)),
+    "memorised without generalising": (fall(1.5), 2.3 + np.maximum(X - 1.5, 0)),
+    "not fitted": (fall(1.5, end=2.0), fall(1.5, end=2.1)),
+    "collapsed": (np.where(X > 3, 2.3, fall(1.5)), np.where(X > 3, 2.3, fall(1.5))),
+    "diverged": (np.where(X > 3, np.nan, fall(1.5)), np.where(X > 3, np.nan, fall(1.5))),
+}
+
+
+@pytest.mark.parametrize("name", ACCURACIES)
+def test_accuracies_of_each_class(name: str) -> None:
+    train, test = ACCURACIES[name]
+    assert name_of(train_accuracy=train, test_accuracy=test) == name
+    with pytest.warns(ProbeWarning, match="percent"):
+        assert name_of(train_accuracy=100 * train, test_accuracy=100 * test) == name
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_each_class(name: str) -> None:
+    train, test = LOSSES[name]
+    assert name_of(train_loss=train, test_loss=test) == name
+    assert name_of(train_loss=1e-6 * train, test_loss=1e-6 * test) == name  # in other units
+
+
+def test_too_short_to_tell_states_how_often_to_log() -> None:
+    few = {"step": [0, 250, 500, 750, 1000], "test_loss": [2.0, 1.0, 0.5, 0.4, 0.3]}
+    one = PhaseDetector().fit(few).verdict_.isel(run=0)
+    assert one["class"] == "too short to tell"
+    text = f"the test loss has 5 observations, and at least {LEAST_OBSERVATIONS} are needed. Log every 20 steps."
+    assert one["sentence"] == f"Too short to tell: {text}"
+    enough = {"step": np.arange(8), "train_accuracy": np.linspace(0.1, 1, 8), "test_accuracy": np.linspace(0.1, 1, 8)}
+    assert PhaseDetector(chance=0.1).fit(enough).verdict_["class"].item() != "too short to tell"
+
+
+# --- neighbours: the same curves on the other side of a rule ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", [LEAST_DELAY - 0.1, LEAST_DELAY + 0.1])
+def test_a_delay_counts_from_its_least_size(delay: float) -> None:
+    """Fitting is at 95 % of the way, arriving at 90 %: the curves cross these levels .44 and .33 decades late."""
+    one = verdict(train_accuracy=rise(1.5), test_accuracy=rise(1.5 + 0.44 - 0.33 + delay))
+    assert float(one["delay"]) == pytest.approx(delay, abs=0.06)  # the grid of the record
+    assert one["class"] == ("delayed generalisation" if delay > LEAST_DELAY else "plain learning")
+
+
+def test_a_fall_counts_beyond_the_noise() -> None:
+    noise = 0.04 * np.random.default_rng(1).standard_normal(len(X))
+    best = rise(1.5, top=0.9)
+    assert name_of(train_accuracy=FITTED, test_accuracy=ended(best, -0.08)) == "overfitting"
+    assert name_of(train_accuracy=FITTED, test_accuracy=ended(best, -0.08) + noise) == "plain learning"
+    assert name_of(train_accuracy=FITTED, test_accuracy=ended(best, -0.02)) == "plain learning"
+    one = {"train_accuracy": FITTED, "test_accuracy": np.round(40 * ended(best, -0.08)) / 40, "step": STEPS}
+    dataset = xr.Dataset({k: ("step", v) for k, v in one.items() if k != "step"}, {"step": STEPS})
+    dataset["test_accuracy"].attrs["n"] = 40  # the standard deviation of counting is .06
+    assert PhaseDetector(chance=0.1).fit(dataset).verdict_["class"] == "plain learning"
+
+
+def test_both_curves_fall_together_without_overfitting() -> None:
+    assert name_of(train_accuracy=ended(FITTED, -0.3), test_accuracy=ended(rise(1.5, top=0.9), -0.3)) == "undecided"
+
+
+def test_the_level_of_memorising() -> None:
+    assert name_of(train_accuracy=FITTED, test_accuracy=rise(1.5, top=0.25)) == "memorised without generalising"
+    assert name_of(train_accuracy=FITTED, test_accuracy=rise(1.5, top=0.35)) == "plain learning"
+
+
+def test_divergence_is_told_from_missing_values() -> None:
+    train, test = fall(1.5), fall(1.5, end=0.3)
+    nan = np.where(X > 3, np.nan, train)
+    one = verdict(train_loss=nan, test_loss=np.where(X > 3, np.nan, test))
+    first = STEPS[X > 3][0]
+    assert one["sentence"].item().startswith(f"Diverged: the train loss is not a number from step {first:,.0f} on.")
+    infinite = np.where(X > 3, np.inf, train)
+    assert name_of(train_loss=infinite, test_loss=infinite) == "diverged"
+    assert name_of(train_loss=nan, test_accuracy=rise(1.5), train_accuracy=FITTED) == "plain learning"  # not logged
+    dead = np.where(X > 3, 0.1, rise(1.5))
+    assert name_of(train_loss=nan, test_accuracy=dead, train_accuracy=dead) == "diverged"
+    sparse = np.where(np.arange(len(X)) % 5 == 0, test, np.nan)  # logged at every fifth observation only
+    assert name_of(train_loss=train, test_loss=sparse) == "plain learning"
+    assert name_of(train_loss=2.3 + 3 * X, test_loss=2.3 + 3 * X) == "diverged"  # grows to six times its first value
+
+
+def test_a_run_that_ends_before_the_others_has_not_diverged() -> None:
+    short = np.where(X > 3, np.nan, fall(1.5))
+    both = PhaseDetector().fit({"step": STEPS, "train_loss": np.stack([fall(1.5), short])}).verdict_
+    assert both["class"].values.tolist() == ["undecided", "undecided"]  # no test curve
+
+
+# --- one split only --------------------------------------------------------------------------------------------------
+
+
+def test_without_a_train_curve() -> None:
+    assert name_of(test_loss=fall(1.5)) == "plain learning"
+    assert name_of(test_accuracy=rise(1.5)) == "plain learning"
+    assert name_of(test_loss=ended(fall(1.5, end=0.3), 1.0)) == "overfitting"
+    assert name_of(test_accuracy=CHANCE) == "undecided"  # it may have memorised
+    assert name_of(test_loss=2.3 + 0 * X) == "not fitted"
+    hump = fall(1.5) + 2 * np.exp(-(((X - 2.5) / 0.3) ** 2))
+    assert name_of(test_loss=hump) == "undecided"  # a network that groks has such a hump
+
+
+def test_without_a_test_curve() -> None:
+    for curves in ({"train_loss": fall(1.5)}, {"train_accuracy": FITTED}):
+        one = verdict(**curves)
+        assert one["class"] == "undecided"
+        assert "no test curve is recorded. Log the test loss or accuracy." in one["sentence"].item()
+    assert name_of(train_loss=fall(1.5, end=2.2)) == "not fitted"
+
+
+def test_a_loss_replaces_a_missing_accuracy() -> None:
+    assert name_of(train_loss=fall(1.5), test_accuracy=rise(3)) == "delayed generalisation"
+    assert name_of(train_accuracy=FITTED, test_loss=fall(3)) == "delayed generalisation"
+    few = np.where(np.arange(len(X)) % 20 == 0, rise(3), np.nan)  # five accuracies: the loss has more
+    assert verdict(train_accuracy=FITTED, test_accuracy=few, test_loss=fall(3))["test_final"] < 0.1
+
+
+def test_a_pretrained_network_has_no_chance_of_its_first_accuracy() -> None:
+    one = verdict(None, train_accuracy=rise(1.5, low=0.73), test_accuracy=ended(0.96 + 0 * X, -0.12))
+    assert one["class"] == "overfitting"
+
+
+# --- sentences and the dataset ---------------------------------------------------------------------------------------
+
+
+def test_the_hump_is_a_clause_with_its_size() -> None:
+    loss = fall(3) + np.interp(X, [1, 2.5, 3.5], [0, 5, 0])
+    one = verdict(train_accuracy=FITTED, test_accuracy=rise(3), test_loss=loss)
+    assert one["class"] == "delayed generalisation"
+    assert re.search(
+        r"The test loss has a hump of 4\.\d \(\d+ % of its range\) with its top at step", one["sentence"].item()
+    )
+    assert float(one["hump_size"]) == pytest.approx(np.max(loss) - 2.3, rel=0.1)
+
+
+def test_evidence_has_the_numbers_of_the_sentence() -> None:
+    one = verdict(train_accuracy=FITTED, test_accuracy=ended(rise(1.5, top=0.9), -0.2))
+    assert "train accuracy best 1.00 at step" in one["evidence"].item()
+    assert float(one["test_best"]) == pytest.approx(0.9, abs=0.01)
+    assert float(one["test_final"]) == pytest.approx(0.7, abs=0.03)
+    assert f"{float(one['test_final']):.2f}" in one["sentence"].item()
+
+
+def test_the_axis_has_its_name() -> None:
+    curves = {"epoch": STEPS, "train_accuracy": FITTED, "test_accuracy": rise(3)}
+    text = PhaseDetector(axis="epoch", chance=0.1).fit(curves).verdict_["sentence"].item()
+    assert "epoch" in text
+    assert "step" not in text
+
+
+def test_the_table_of_the_page_is_that_of_the_code() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "phases.md").read_text(encoding="utf-8")
+    assert all(f"| {kind.name} | {kind.rule} | {kind.losses} |" in page for kind in CLASSES)
+
+
+# --- every run has exactly one class ---------------------------------------------------------------------------------
+
+
+def random_curve(rng: np.random.Generator, n: int, accuracy: bool) -> np.ndarray:
+    """Return a curve of a random kind: flat, walk, steps, noise, missing and infinite values, huge or constant."""
+    kinds = [
+        lambda: np.full(n, rng.uniform()),
+        lambda: np.cumsum(rng.standard_normal(n)) * rng.choice([1e-9, 1, 1e9]),
+        lambda: np.exp(-np.linspace(0, rng.uniform(0, 9), n)) * rng.choice([1e-9, 1, 1e9]),
+        lambda: np.where(np.arange(n) > rng.integers(n), rng.uniform(), rng.uniform()),
+        lambda: rng.standard_normal(n) - rng.choice([0, 100]),
+    ]
+    curve = kinds[rng.integers(len(kinds))]()
+    curve[rng.uniform(size=n) < rng.choice([0, 0.2, 0.95])] = np.nan
+    if rng.uniform() < 0.3:
+        curve[rng.integers(n) :] = rng.choice([np.nan, np.inf, -np.inf])
+    if accuracy:
+        curve = np.where(np.isfinite(curve), np.clip(curve, 0, 1), np.nan)
+    return curve
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_run_has_exactly_one_class(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    roles = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
+    for _ in range(15):
+        n = int(rng.choice([4, 9, 30, 100]))
+        kept = [role for role in roles if rng.uniform() < 0.7]
+        curves = {role: random_curve(rng, n, role.endswith("accuracy")) for role in kept}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ProbeWarning)
+            detector = PhaseDetector().fit({"step": np.arange(n), "x": np.zeros(n)} | curves)
+        one = detector.verdict_.isel(run=0)
+        assert one["class"].item() in NAMES
+        assert re.match(r"[A-Z].*\.$", one["sentence"].item())
+        assert "nan" not in one["sentence"].item()
+        assert detector.summary().startswith(one["sentence"].item())
+
+
+def test_the_last_rule_always_holds() -> None:
+    assert len({kind.name for kind in CLASSES}) == len(CLASSES) == 9
+    assert CLASSES[-1].holds(None)  # type: ignore[arg-type]
+    assert {"name", "sentence", "evidence", "numbers"} == set(Verdict.__dataclass_fields__)
