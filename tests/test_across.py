@@ -7,8 +7,8 @@ import pytest
 from probe import PhaseDetector
 from probe.phases import second_phase_across
 from probe.phases.over_runs.copies import equal_runs
-from probe.phases.over_runs.grid import on_one_grid
 from probe.stats import log_bounds, median_step, order_interval
+from probe.stats.one_grid import on_one_grid
 
 X = np.linspace(0, 1, 120)
 STEPS = np.round(10 ** (1 + 4 * X))

@@ -472,3 +472,30 @@ def test_any_name_of_a_run_is_plotted(name: str, unlabelled: Path, tmp_path: Pat
         (folder / run).mkdir(parents=True)
         shutil.copy(unlabelled, folder / run / "run.nc")
     assert probe_main(["plot", str(folder)]) == 0
+
+
+def test_plot_draws_chosen_panels_and_replaces_no_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe import plots
+
+    steps = range(1, 30)
+    rows = "".join(f"{step},{1 / step},{2 / step},0.1\n" for step in steps)
+    path = tmp_path / "log.csv"
+    path.write_text(f"step,train_loss,test_loss,lr\n{rows}")
+    labels: list[list[str]] = []
+    draw = plots.overview
+
+    def overview(*args: object, **options: object) -> object:
+        figure = draw(*args, **options)
+        labels.append([ax.get_ylabel() for ax in figure.axes])
+        return figure
+
+    monkeypatch.setattr(plots, "overview", overview)
+    assert probe_main(["plot", str(path), "--panels", "lr", "train_loss,test_loss"]) == 0, capsys.readouterr().err
+    assert labels == [["lr", "loss"]]
+    assert probe_main(["plot", str(path)]) == 2
+    assert "exists already; choose another name with --output, or pass --overwrite" in capsys.readouterr().err
+    assert probe_main(["plot", str(path), "--overwrite", "--panels", "lrate"]) == 2
+    assert "near names: lr" in capsys.readouterr().err
+    assert probe_main(["plot", str(path), "--overwrite", "--panels", "lr"]) == 0

@@ -65,13 +65,13 @@ def test_overview_has_a_panel_for_each_measure() -> None:
     assert figure.axes[0].get_xscale() == "log"
 
 
-@pytest.mark.parametrize("data", [series.concat([run(), run(seed=1)]), run(saturated=True), run().isel(step=[0])])
-def test_overview_of_several_runs_of_saturated_ones_and_of_one_point(data: xr.Dataset) -> None:
+@pytest.mark.parametrize("data", [series.concat([run(), run(saturated=True, seed=1)]), run().isel(step=[0])])
+def test_overview_of_several_runs_with_saturated_ones_and_of_one_point(data: xr.Dataset) -> None:
     detector = PhaseDetector().fit(data) if data.sizes["step"] > 4 else None
     figure = plots.overview(data, detector)
     figure.set_layout_engine("none")  # the layout takes most of the time, and another test draws it
     figure.draw_without_rendering()
-    assert len(labels(figure)) == 6
+    assert len(labels(figure)) == 6 + ("run" in data.dims)  # the phases of the runs
 
 
 def test_even_steps_have_a_linear_axis() -> None:
@@ -86,7 +86,7 @@ def test_curves_with_other_names_are_found_by_their_roles() -> None:
 
 
 def test_nothing_to_draw_names_what_there_is() -> None:
-    with pytest.raises(ValueError, match=r"Expected a variable of a panel .* got lr; use plots\.curves"):
+    with pytest.raises(ValueError, match=r"Expected a variable of a panel .* got lr; pass panels="):
         plots.overview(xr.Dataset({"lr": ("step", [1.0])}, {"step": [1]}))
 
 
@@ -100,7 +100,7 @@ def test_error_bands_are_two_standard_errors() -> None:
 def test_markers_stand_where_they_were_found() -> None:
     detector = PhaseDetector().fit(run())
     ax = plots.phases(detector)
-    drawn = sorted(line.get_xdata()[0] for line in ax.lines)
+    drawn = sorted(line.get_xdata()[0] for line in ax.lines if line.get_gid() == "marker")
     found = detector.markers_["step"].values[detector.markers_["status"].values == "found"]
     assert drawn == sorted(found.tolist())
 
@@ -111,8 +111,9 @@ def test_runs_share_a_colour_and_a_line_of_the_legend() -> None:
     ax = plots.curves(data, ["test_loss", "rate"])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["test_loss", "rate"]
     colours = [line.get_color() for line in ax.lines]
-    assert len(colours) == 4
-    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert len(colours) == 6  # the median and both runs
+    assert len(set(colours[:3])) == len(set(colours[3:])) == 1
+    assert colours[0] != colours[3]
 
 
 def test_axes_have_the_name_of_the_axis() -> None:
@@ -170,6 +171,17 @@ def test_alignment_draws_the_median_and_its_interval() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one run", "median, 90 %"]
 
 
+def test_a_median_without_an_interval_has_no_bar() -> None:
+    """Three runs have no interval; of seven runs, of which three end before the marker, it has no upper end."""
+    few = plots.alignment(PhaseDetector(chance=0.1).fit(graded([5, 7, 20])))
+    assert [row for _, row in drawn(few, "|")] == [0, 1, 4]
+    assert not [bar for bar in few.collections if bar.get_gid() == "interval"]
+    open_ended = plots.alignment(PhaseDetector(chance=0.1).fit(graded([5, 7, 20, 30, 1000, 1000, 1000])))
+    first = next(bar for bar in open_ended.collections if bar.get_gid() == "interval")
+    assert first.get_segments()[0][:, 0] == pytest.approx([5, 100], abs=1.1)
+    assert (100, 0) in drawn(open_ended, ">")[3:]  # beside the three runs
+
+
 def test_alignment_of_one_run_names_the_missing_markers() -> None:
     ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([7])))
     assert drawn(ax, "o") == [(7, 0), (10, 1), (10, 4)]
@@ -196,6 +208,168 @@ def test_labels_and_colours_come_from_the_markers(missing: list[str]) -> None:
     colours = {to_hex(line.get_color()) for line in plots.alignment(detector).lines if len(line.get_xdata())}
     assert ("#123456" in colours) == (missing != ["colour"])
     assert len(colours) == (len(found) if missing == ["colour"] else 1)
+
+
+def several(n: int, **options: object) -> PhaseDetector:
+    """Fit runs with names; run k reaches a train accuracy of 1 at step 10 (k + 1), on every second step if k is odd."""
+    curves = graded([10.0 * (k + 1) for k in range(n)], ends=5.0 * n).assign_coords(run=[f"run-{k}" for k in range(n)])
+    curves["test_loss"] = ("run", "step"), np.outer(np.arange(n) + 1.0, 1 / curves["step"].values) + 1
+    odd = (curves["run"].str.slice(4).astype(int) % 2 == 1) & (curves["step"] % 2 == 0)
+    return PhaseDetector(chance=0.1, **options).fit(curves.where(~odd))
+
+
+def test_the_strip_shows_the_phases_of_every_run() -> None:
+    detector = several(3)
+    ax = plots.phase_strip(detector)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["run-0", "run-1", "run-2"]
+    (mesh,) = [mesh for mesh in ax.collections if hasattr(mesh, "get_coordinates")]
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(3, -1), detector.phases_.values)
+    fits = next(line for line in ax.lines if to_hex(line.get_color()) == "#c4552d")
+    assert list(zip(fits.get_xdata(), fits.get_ydata(), strict=True)) == [(10, 0), (21, 1), (30, 2)]
+    assert ax.get_ylim() == (2.5, -0.5)
+
+
+def test_phases_name_the_run_or_the_medians() -> None:
+    detector = several(3)
+    assert plots.phases(detector, run=1).get_xlabel() == "step (phases and markers of run run-1)"
+    ax = plots.phases(detector)
+    assert ax.get_xlabel() == "step (markers: median of 3 runs)"
+    at = sorted(line.get_xdata()[0] for line in ax.lines if line.get_gid() == "marker")
+    medians = detector.across_["median"].values
+    assert at == pytest.approx(sorted(medians[~np.isnan(medians)]))
+    assert not [line for line in ax.lines if line.get_gid() == "interval"]  # three runs are too few
+    assert plots.phases(several(1)).get_xlabel() == "step"
+
+
+@pytest.mark.parametrize("n", [3, 15])
+def test_runs_on_different_steps_have_a_median_and_a_band(n: int) -> None:
+    curves = several(n).curves_
+    ax = plots.curves(curves, ["test_loss"])
+    median = ax.lines[0]
+    x, steps = median.get_xdata(), np.log10(curves["step"].values + 1)
+    assert len(ax.lines) == (4 if n == 3 else 1)
+    assert (x[0], x[-1]) == (1, 99)  # the odd runs end at step 99
+    rows = [
+        np.interp(np.log10(x + 1), steps[~np.isnan(run)], run[~np.isnan(run)]) for run in curves["test_loss"].values
+    ]
+    np.testing.assert_allclose(median.get_ydata(), np.median(rows, axis=0))
+    assert ax.get_legend().get_title().get_text().startswith(f"median of {n} runs")
+    if n > 12:
+        low, high = np.quantile(rows, [0.1, 0.9], axis=0)
+        edge = ax.collections[0].get_paths()[0].vertices[:, 1]
+        assert (edge.min(), edge.max()) == pytest.approx((low.min(), high.max()))
+
+
+def test_any_variable_has_a_panel() -> None:
+    data = run().rename(test_loss="nll").assign(lr=("step", np.ones(37)))
+    data["val_loss"] = data["nll"] * 1.1
+    detector = PhaseDetector(test_loss="nll").fit(data)
+    figure = detector.plot(panels=["lr", ["test_loss", "val_loss"], "information_x", "information_plane"])
+    assert labels(figure)[:4] == ["lr", "loss", "information_x, b (bits)", "I(T+n;Y) (bits)"]
+    legend = figure.axes[1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["nll", "val_loss"]
+    assert len(detector.plot(panels="lr").axes) == 1
+
+
+def test_validation_curves_are_test_curves() -> None:
+    data = run().assign(val_loss=run()["test_loss"], **{"valid/acc": run()["test_accuracy"]})
+    ax = plots.curves(data, ["test_loss", "val_loss"])
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    alone = plots.curves(data, ["train_accuracy", "valid/acc"])
+    assert alone.lines[1].get_linestyle() == "-"
+    assert {line.get_color() for line in [*ax.lines, alone.lines[1]]} == {"#2b6ca3"}
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["train_accuracy", "valid/acc"]
+
+
+@pytest.mark.parametrize(
+    ("panels", "message"),
+    [
+        (["trian_loss"], "got 'trian_loss'; near names: train_loss"),
+        (["zzz"], "got 'zzz'; there are: train_accuracy, test_accuracy"),
+        ([["train_loss", "zzz"]], "got 'zzz'"),
+        ([], "at least one panel"),
+        ([[]], "an empty panel"),
+    ],
+)
+def test_unknown_panels_are_an_error(panels: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plots.overview(run(), panels=panels)
+
+
+def test_the_verdict_is_the_first_text() -> None:
+    detector = PhaseDetector().fit(run()[["train_accuracy", "test_accuracy"]])
+    detector.verdict_ = xr.Dataset({"class": ("run", ["a"]), "sentence": ("run", ["It learns $x_{ " + 20 * "word "])})
+    assert detector.plot()._suptitle.get_text().replace("\n", " ").startswith("It learns \\$x_{ word word")
+    assert "\n" in detector.plot()._suptitle.get_text()
+    both = several(3)
+    both.verdict_ = xr.Dataset({"class": ("run", ["grokking", "overfitting", "grokking"])})
+    figure = plots.overview(both.curves_, both, title="runs", panels=["test_loss"])
+    assert figure._suptitle.get_text() == "runs: 3 runs: 2 grokking, 1 overfitting"
+    assert [text.get_text() for text in figure.axes[1].texts] == ["grokking", "overfitting", "grokking"]
+
+
+def hump() -> PhaseDetector:
+    """Fit a loss that rises from 1 at step 10 to 3 at step 100 and falls below 1, and set its size."""
+    steps = np.arange(1, 1001)
+    loss = np.interp(np.log10(steps), [0, 1, 2, 3], [2, 1, 3, 0.5])
+    detector = PhaseDetector().fit({"step": steps, "test_loss": loss, "train_accuracy": np.minimum(1, steps / 1e4)})
+    here = {"run": 0, "marker": NAMES.index("descent_onset")}
+    for name, value in {
+        "status": "found",
+        "step": 100.0,
+        "lower": 90.0,
+        "upper": 110.0,
+        "size": 2.0,
+        "size_share": 0.8,
+    }.items():
+        detector.markers_[name] = detector.markers_[name].astype("<U14" if name == "status" else float)
+        detector.markers_[name][here] = value
+    tops = np.full((1, 5, 2), np.nan)
+    tops[0, here["marker"]] = [1, 100]
+    detector.markers_ = detector.markers_.drop_vars("tops", errors="ignore").assign(
+        tops=(("run", "marker", "top"), tops)
+    )
+    return detector
+
+
+def test_the_size_of_a_hump_and_its_tops_are_drawn_on_its_curve() -> None:
+    figure = hump().plot(panels=["test_loss", "train_accuracy"])
+    ax, other = figure.axes
+    (size,) = [text for text in ax.texts if text.get_gid() == "size"]
+    assert size.get_text() == "size 2 (80 % of range)"
+    (arrow,) = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    assert (arrow.xy, arrow.xyann) == ((100, 3), (100, 1))
+    (top,) = [line for line in ax.lines if line.get_gid() == "top"]
+    assert (float(top.get_xdata()[0]), float(top.get_ydata()[0])) == (1, 2)
+    assert not [text for text in other.texts if text.get_gid() == "size"]
+    bar = next(line for line in ax.lines if line.get_gid() == "interval")
+    assert list(bar.get_xdata()) == [90, 110]
+
+
+def test_markers_without_a_step_are_named_below_their_curve() -> None:
+    ax, other = hump().plot(panels=["train_accuracy", "test_loss"]).axes
+    (text,) = [text.get_text() for text in ax.texts if text.get_gid() == "missing"]
+    assert text.startswith("fit: not ")
+    assert not [text for text in other.texts if text.get_gid() == "missing"]
+    few = several(3)
+    few.markers_["status"] = few.markers_["status"].astype("<U14")
+    few.markers_["status"][1, 0] = "right_censored"
+    ax = few.plot(panels=["train_accuracy"]).axes[0]
+    assert "fit: 2 found, 1 not within the record" in [text.get_text() for text in ax.texts]
+
+
+def test_labels_of_markers_do_not_overlap() -> None:
+    detector = several(1)
+    names, n = detector.markers_["marker"].values, 5
+    at = xr.Dataset({name: (("run", "marker"), [[1.0, 40, 41, 42, 100]]) for name in ("step", "lower", "upper")})
+    detector.markers_ = detector.markers_.assign(at).assign(status=(("run", "marker"), [["found"] * n]))
+    figure, ax = plt.subplots(figsize=(4.6, 3.5))
+    plots.phases(detector, ax=ax)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == len(names)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert min(box.x0 for box in boxes) > ax.get_window_extent().x0 - 30
 
 
 def test_alignment_needs_a_fitted_detector() -> None:

@@ -79,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
     parts["detect"].add_argument("--out", type=Path, metavar="FOLDER", help="also write table, figure and JSON there")
     _add_scoring(parts["score"])
     parts["plot"].add_argument("-o", "--output", type=Path, metavar="FILE", help="figure (default: PATH.png)")
+    parts["plot"].add_argument("--overwrite", action="store_true", help="replace an existing figure")
+    parts["plot"].add_argument(
+        "--panels",
+        nargs="+",
+        metavar="NAME[,NAME]",
+        help="variables, one panel each, or several joined by commas (default: accuracies, losses and usual measures)",
+    )
     parts["convert"].add_argument("output", type=Path, metavar="OUT.nc", help="file to write; must not exist")
     parts["completion"].add_argument("shell", choices=("bash", "zsh", "fish"))
     _add_measuring(parts["measure"])

@@ -8,5 +8,6 @@ from .plane import (
     plane_distance as plane_distance,
 )
 from .shading import phases as phases
+from .strip import phase_strip as phase_strip
 
 __all__: list[str]

@@ -6,13 +6,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from probe.errors import printable
 
-PHASES = {0: ("fitting", "#fde3c8"), 1: ("after fitting", "#d8e8f6"), 2: ("generalised", "#e0f0dc")}
+# Tints of orange, sky blue and bluish green, which remain different for colour-blind readers (Okabe and Ito).
+PHASES = {0: ("fitting", "#fbe3c6"), 1: ("after fitting", "#d9e8f5"), 2: ("generalised", "#cfe8df")}
+UNKNOWN = ("unknown", "#ececec")
 COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555", "random": "#7d8f2e"}
+DARK = "#333333"
 # For markers without a colour: the colour cycle of matplotlib.
 _DEFAULT_COLOURS = tuple(f"C{i}" for i in range(10))
+_FEW_DECADES = 50  # last over first step, below which powers of ten are too few labels
+_LOG_FACTOR = 30  # a linear axis hides markers before this fraction of the record
 
 
 def marker_labels(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:
@@ -30,6 +37,11 @@ def marker_colours(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:
     return dict(zip(names, cycle(_DEFAULT_COLOURS), strict=False))
 
 
+def darker(colour: str) -> tuple[float, ...]:
+    """Return the colour for text, which must be readable on white."""
+    return tuple(0.75 * part for part in to_rgb(colour))
+
+
 def label_text(name: object, most: int = 40) -> str:
     """Return a name of the data as text that matplotlib draws as it is.
 
@@ -41,6 +53,11 @@ def label_text(name: object, most: int = 40) -> str:
         text = f"{text[: most // 2]}...{text[-most // 2 :]}"
     text = f" {text}" if text.startswith("_") else text
     return text.replace("$", r"\$")
+
+
+def run_name(run: object) -> str:
+    """Return the name of a run as text. Recordings store numbers as floats."""
+    return label_text(f"{run:g}" if isinstance(run, float) else run, 24)
 
 
 def new_axes(ax: Axes | None) -> Axes:
@@ -59,8 +76,26 @@ def axis_name(series: xr.Dataset | xr.DataArray) -> str:
     return label_text(series["step"].attrs.get("axis", "step"))
 
 
-def step_axis(ax: Axes, series: xr.Dataset | xr.DataArray) -> None:
-    """Set a linear axis if the steps are evenly spaced, and a logarithmic one otherwise."""
-    gaps = np.diff(log_steps(series)[1:])
-    ax.set_xscale("linear" if len(gaps) > 1 and np.allclose(gaps, gaps[0]) else "log")
+def step_axis(ax: Axes, series: xr.Dataset | xr.DataArray, markers: xr.Dataset | None = None) -> None:
+    """Set a linear axis if the steps are evenly spaced, and a logarithmic one otherwise.
+
+    The axis is also logarithmic if a found marker lies in the first thirtieth of the record.
+    """
+    steps = log_steps(series)
+    gaps = np.diff(steps[1:])
+    even = len(gaps) > 1 and np.allclose(gaps, gaps[0])
+    early = markers is not None and bool((markers["step"] < steps[-1] / _LOG_FACTOR).any())
+    if even and not early:
+        ax.set_xscale("linear")
+    else:
+        log_axis(ax, steps[0], steps[-1])
     ax.set_xlabel(axis_name(series))
+
+
+def log_axis(ax: Axes, first: float, last: float) -> None:
+    """Set a logarithmic x axis, with labels that do not overlap."""
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if last / first < _FEW_DECADES:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))

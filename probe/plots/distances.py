@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import axis_name, label_text, log_steps, marker_colours, new_axes
+from probe.plots.axes import axis_name, label_text, log_axis, log_steps, marker_colours, new_axes
 
 # End of the record (index) and direction of the arrow of a censored marker.
 _ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}
@@ -19,7 +19,8 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
 
     There is one row per marker. A point is a run, with the interval of the marker; an arrow at an end of the record
     is a run whose marker lies outside the record. The other runs (absent, undecided, undefined) are counted at the
-    right. The bar below the runs is their median with its 90 % interval, cut at the ends of the record.
+    right. The tick below the runs is their median, the bar its 90 % interval. A median of fewer than 5 runs has no
+    interval, and no bar; an arrow at the end of a bar is an interval without an upper end.
 
     Parameters
     ----------
@@ -56,12 +57,12 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
         _draw_runs(ax, markers.sel(marker=name), row, colour, record)
         if across is not None and across["status"].sel(marker=name) == "found":
             _draw_median(ax, across.sel(marker=name), row + 0.3, colour, record)
-    ax.set_xscale("log")
+    log_axis(ax, *record)
+    ax.set_xlim(*record)
     ax.set_xlabel(axis_name(detector.phases_))
     ax.set_yticks(range(len(colours)), [label_text(name.replace("_", " ")) for name in colours])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(colours) - 0.5, -0.5)  # the first marker on top
-    ax.margins(x=0.03)
     handles = _legend_of(markers, across)
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
     return ax
@@ -75,18 +76,33 @@ def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.n
     found = status == "found"
     step, lower, upper = (np.maximum(marker[name].values[found], record[0]) for name in ("step", "lower", "upper"))
     ax.hlines(heights[found], lower, upper, color=colour, lw=1.2, alpha=0.6)
-    ax.plot(step, heights[found], "o", ms=size, color=colour, mec="white", mew=0.5)
+    ax.plot(step, heights[found], "o", ms=size, color=colour, mec="white", mew=0.5, clip_on=False)
     for word, (end, shape) in _ARROWS.items():
         at = heights[status == word]
-        ax.plot(np.full(len(at), record[end]), at, shape, ms=size + 1, mfc="white", mec=colour, mew=1.2, zorder=3)
+        ax.plot(
+            np.full(len(at), record[end]),
+            at,
+            shape,
+            ms=size + 1,
+            mfc="white",
+            mec=colour,
+            mew=1.2,
+            zorder=3,
+            clip_on=False,
+        )
     words, counts = np.unique(status[~found & ~np.isin(status, list(_ARROWS))], return_counts=True)
     text = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(words, counts, strict=True))
     ax.text(1.015, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
 
 
 def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, record: np.ndarray) -> None:
-    low, middle, high = (float(np.clip(median[name], *record)) for name in ("lower", "median", "upper"))
-    ax.hlines(height, low, high, color=colour, lw=5, alpha=0.45)
+    """Draw the median, and its interval if it has a lower end; an arrow at the end of the record has no upper end."""
+    low, middle, high = (float(median[name]) for name in ("lower", "median", "upper"))
+    if low > 0 or np.isfinite(high):
+        ends = np.clip([low, high], *record)
+        ax.hlines(height, *ends, color=colour, lw=5, alpha=0.45, gid="interval")
+        if np.isinf(high):
+            ax.plot(ends[1], height, ">", ms=8, color=colour, alpha=0.6, mew=0)
     ax.plot(middle, height, "|", ms=11, mew=2.5, color=colour)
 
 

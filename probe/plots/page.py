@@ -1,30 +1,54 @@
 """Overview of one series on one page."""
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.plots.axes import PHASES
-from probe.plots.lines import curves
+from probe.plots.axes import DARK, PHASES, UNKNOWN, label_text, marker_colours
+from probe.plots.humps import draw_size, write_missing
+from probe.plots.lines import band_text, curves, of_layer
+from probe.plots.panels import PLANE, Panel, standard_panels, wanted_panels
 from probe.plots.plane import information_plane
 from probe.plots.shading import phases
+from probe.plots.strip import phase_strip
+
+_SIZE = 4.6, 3.5  # inches, of one panel
 
 
-def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Figure:
-    """Draw accuracy, loss, information, local complexity, linear mapping number and information plane on one page.
+def overview(
+    series: xr.Dataset,
+    detector: Any = None,
+    *,
+    title: str = "",
+    panels: Sequence[str | Sequence[str]] | str | None = None,
+) -> Figure:
+    """Draw the curves with their phases on one page, below the verdict.
 
-    Panels whose variables are missing from the series are omitted.
+    The text at the top is the sentence of ``verdict_``; for several runs, the number of runs of each class. One run
+    has its phases as shades. For several runs, the curves show medians of curves and markers, and one more panel has
+    the phases of each run (:func:`phase_strip`). An arrow shows the size of a hump, a small triangle a further top.
+    Markers without a step are named below their curve. The axis of losses ends at a thirtieth of the least test loss.
 
     Parameters
     ----------
     series : xarray.Dataset
     detector : PhaseDetector, optional
-        Fitted. Its phases are shaded, and its roles name the accuracies and losses.
+        Fitted. Its phases and markers are drawn, and its roles name the accuracies and losses.
     title : str
+        Name of the run or of the runs.
+    panels : sequence of str or of sequences of str, optional
+        One entry per panel: a variable or a role, or several of them for one pair of axes; "information_plane" is the
+        plane. By default accuracy, loss, information, local complexity, linear mapping number and information plane,
+        without those that are missing from the series. Of variables with layers, the layer of the detector or the
+        deepest measured one is drawn, and all splits.
 
     Returns
     -------
@@ -33,7 +57,7 @@ def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Fi
     Raises
     ------
     ValueError
-        If the series contains no variable of any panel.
+        If the series contains no variable of any panel, or not the variables asked for.
 
     See Also
     --------
@@ -44,53 +68,96 @@ def overview(series: xr.Dataset, detector: Any = None, *, title: str = "") -> Fi
     >>> import numpy as np
     >>> import xarray as xr
     >>> from probe import plots
-    >>> series = xr.Dataset({"train_loss": ("step", 1 / np.arange(1.0, 30))}, {"step": np.arange(1, 30)})
+    >>> steps = np.arange(1, 30)
+    >>> series = xr.Dataset({"train_loss": ("step", 1 / steps), "lr": ("step", 1.0 * steps)}, {"step": steps})
     >>> figure = plots.overview(series, title="one run")
     >>> [ax.get_ylabel() for ax in figure.axes]
     ['loss']
+    >>> [ax.get_ylabel() for ax in plots.overview(series, panels=["lr", ["train_loss", "lr"]]).axes]
+    ['lr', 'train_loss, lr']
     """
-    panels = _panels(series, detector)
-    plane = {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}
-    if not panels and not plane:
-        raise ValueError(
-            "Expected a variable of a panel (*_accuracy, *_loss, information_x, local_complexity_total or "
-            f"linear_mapping_number), got {', '.join(map(str, series.data_vars))}; use plots.curves for other variables"
-        )
-    count = len(panels) + plane
-    columns = min(3, count)
+    chosen = standard_panels(series, detector) if panels is None else wanted_panels(series, detector, panels)
+    several = detector is not None and detector.markers_.sizes["run"] > 1
+    count = len(chosen) + several
+    columns = min(3, count) if count != 4 else 2
     rows = -(-count // columns)
-    figure = plt.figure(figsize=(4.6 * columns, 3.5 * rows), layout="constrained")
-    for i, (names, ylabel, log) in enumerate(panels):
-        ax = figure.add_subplot(rows, columns, i + 1)
-        curves(series, names, ax=ax, log=log, ylabel=ylabel)
-        if detector is not None:
-            phases(detector, ax=ax)
-    if plane:
-        information_plane(series, detector=detector, ax=figure.add_subplot(rows, columns, count))
-    if detector is not None:
-        occurring = {int(phase) for phase in np.unique(detector.phases_)} & PHASES.keys()
-        shades = [Patch(color=PHASES[phase][1], label=PHASES[phase][0]) for phase in sorted(occurring)]
-        shades.append(Patch(color="#dddddd", label="interval of a marker"))
-        figure.legend(handles=shades, loc="outside lower center", ncols=len(shades), fontsize=9, frameon=False)
-    if title:
-        figure.suptitle(title)
+    figure = plt.figure(figsize=(max(_SIZE[0] * columns, 6), _SIZE[1] * rows + 0.6), layout="constrained")
+    places = iter(figure.add_subplot(rows, columns, i + 1) for i in range(count))
+    for panel, ax in zip([panel for panel in chosen if panel.names != PLANE], places, strict=False):
+        _draw_panel(ax, series, detector, panel)
+    if several:
+        phase_strip(detector, ax=next(places))
+    if any(panel.names == PLANE for panel in chosen):
+        information_plane(series, detector=detector, ax=next(places))
+    handles = _legend_of(figure, series, detector, several)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5, frameon=False)
+    _write_title(figure, detector, title)
     return figure
 
 
-def _panels(series: xr.Dataset, detector: Any) -> list[tuple[list[str], str | None, bool]]:
-    """Return (variables, label of the axis, logarithmic) of each panel with a variable."""
+def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, panel: Panel) -> None:
+    """Draw curves, markers and sizes, and name the markers without a step below the axes."""
+    curves(series, panel.names, ax=ax, log=panel.log, ylabel=panel.ylabel, layer=getattr(detector, "layer", None))
+    if panel.least is not None:
+        ax.set_ylim(bottom=max(panel.least, ax.get_ylim()[0]))
+    handles, labels = ax.get_legend_handles_labels()
+    if labels == [ax.get_ylabel()]:  # the legend would repeat the label of the axis
+        ax.legend([], frameon=False)
+    else:
+        ax.legend(handles, labels, fontsize=8)
+    if detector is not None:
+        phases(detector, ax=ax)
+        _draw_sizes(ax, series, detector, panel)
+        write_missing(ax, detector.markers_, panel.names)
 
-    def named(ending: str, *roles: str) -> list[str]:
-        wanted = [getattr(detector, role, None) for role in roles]
-        of_model = [name for name, array in series.data_vars.items() if "layer" not in array.dims]
-        chosen = {*wanted, *(name for name in of_model if str(name).endswith(ending))}
-        return [str(name) for name, array in series.data_vars.items() if name in chosen and array.dtype.kind == "f"]
 
-    information = getattr(detector, "information", "information_x")
-    single = [information if isinstance(information, str) else "information_x", "local_complexity_total"]
-    panels: list[tuple[list[str], str | None, bool]] = [
-        (named("_accuracy", "train_accuracy", "test_accuracy"), "accuracy", False),
-        (named("_loss", "test_loss"), "loss", True),
-        *(([name] if name in series else [], None, False) for name in [*single, "linear_mapping_number"]),
-    ]
-    return [panel for panel in panels if panel[0]]
+def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, panel: Panel) -> None:
+    """Draw the humps of one run."""
+    markers, colours = detector.markers_, marker_colours(detector.markers_)
+    if markers.sizes["run"] > 1 or "curve" not in markers.coords:
+        return
+    for name in markers["marker"].values[markers["status"].values[0] == "found"].tolist():
+        marker = markers.sel(marker=name).isel(run=0)
+        variable = marker["curve"].item()
+        if variable in panel.names:
+            curve = of_layer(series[variable], detector.layer).squeeze(drop=True)
+            if "split" in curve.dims:
+                curve = curve.sel(split=detector.split if detector.split in curve["split"] else curve["split"][0])
+            draw_size(ax, marker, curve, colours[name])
+
+
+def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool) -> list[Any]:
+    """Return the entries for phases, intervals, and the lines of several runs."""
+    handles: list[Any] = []
+    if detector is not None:
+        words = {**PHASES, -1: UNKNOWN} if several else PHASES
+        occurring = [phase for phase in words if (detector.phases_ == phase).any()]
+        handles += [Patch(color=words[phase][1], label=words[phase][0]) for phase in occurring]
+        if figure.findobj(lambda artist: artist.get_gid() == "interval"):
+            handles.append(Line2D([], [], color="#888888", lw=4, label="interval of a marker"))
+    if text := band_text(series.sizes.get("run", 1)):
+        handles.append(Line2D([], [], color="#888888", lw=2, label=text))
+    return handles
+
+
+def _write_title(figure: Figure, detector: Any, title: str) -> None:
+    """Write title and verdict at the top, left aligned, in lines as long as the figure is wide."""
+    verdict = _verdict(detector)
+    width = int(figure.get_size_inches()[0] * 72 / (11 * 0.5))
+    lines = textwrap.wrap(f"{title}: {verdict}" if title and verdict else title or verdict, width)
+    if lines:
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=DARK)
+
+
+def _verdict(detector: Any) -> str:
+    """Return the sentence of one run, or the number of runs of each class."""
+    if not hasattr(detector, "verdict_"):
+        return ""
+    if detector.verdict_.sizes["run"] == 1:
+        return label_text(detector.verdict_["sentence"].values[0], 2000)
+    names, counts = np.unique(detector.verdict_["class"].values.astype(str), return_counts=True)
+    if len(names) == 1:
+        return f"{'Both' if counts[0] == 2 else f'All {counts[0]}'} runs: {label_text(names[0])}"
+    order = np.argsort(-counts, kind="stable")
+    return f"{counts.sum()} runs: " + ", ".join(f"{counts[i]} {label_text(names[i])}" for i in order)

@@ -1,15 +1,43 @@
-"""Phases of one run, as shades behind its curves."""
+"""Phases and markers as shades and lines behind the curves: of one run, or the medians over runs."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
+from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import PHASES, log_steps, marker_labels, new_axes, step_axis
+from probe.plots.axes import (
+    PHASES,
+    axis_name,
+    darker,
+    log_steps,
+    marker_colours,
+    marker_labels,
+    new_axes,
+    run_name,
+    step_axis,
+)
+
+_SIZE = 8  # points, of the labels of markers
+_CHARACTER = 0.56  # mean width of a character over the size of the font
 
 
-def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool = True) -> Axes:
-    """Shade the phases of one run, and draw its found markers with their intervals.
+class _Line(NamedTuple):
+    """A marker as it is drawn."""
+
+    label: str
+    colour: str
+    step: float
+    lower: float
+    upper: float
+
+
+def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, names: bool = True) -> Axes:
+    """Shade the phases of one run and draw its found markers, or draw the medians of the markers over runs.
+
+    A marker is a dotted line; the bar at the upper edge of the axes is its interval. The interval of a median is drawn
+    from 5 runs on.
 
     Parameters
     ----------
@@ -17,14 +45,20 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool =
         Fitted.
     ax : matplotlib.axes.Axes, optional
         Axes to draw on, below the curves; by default a new figure.
-    run : int
-        Index of the run.
+    run : int, optional
+        Position of the run. By default the only run, or the medians of several runs, without shades; see
+        :func:`phase_strip` for the phases of each run.
     names : bool
         Write the labels of the markers above the axes.
 
     Returns
     -------
     matplotlib.axes.Axes
+        If there are several runs, the label of the x axis states which run is shown, or that medians are shown.
+
+    See Also
+    --------
+    phase_strip : The phases of all runs, one row per run.
 
     Examples
     --------
@@ -36,31 +70,87 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int = 0, names: bool =
     >>> [text.get_text() for text in ax.texts]
     ['above chance', 'fit']
     """
+    check_is_fitted(detector)
     new = ax is None
     ax = new_axes(ax)
-    found = detector.phases_.isel(run=run)
+    n_runs = detector.markers_.sizes["run"]
+    if run is None and n_runs > 1:
+        lines, shown = medians(detector), f"markers: median of {n_runs} runs"
+    else:
+        run = run or 0
+        name = run_name(detector.markers_["run"].values.tolist()[run])
+        lines, shown = _of_run(detector.markers_.isel(run=run)), f"phases and markers of run {name}"
+        _shade(ax, detector.phases_.isel(run=run), labels=new)
+    if new:
+        ax.set_yticks([])
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=8)
+    step_axis(ax, detector.phases_, detector.markers_)
+    if n_runs > 1:
+        ax.set_xlabel(f"{axis_name(detector.phases_)} ({shown})")
+    record = log_steps(detector.phases_)[[0, -1]]
+    ax.set_xlim(*record)
+    _draw_lines(ax, lines, record)
+    if names:
+        _write_labels(ax, lines)
+    return ax
+
+
+def medians(detector: Any) -> list[_Line]:
+    """Return the markers with a median over runs; an interval without two ends is NaN."""
+    across = detector.across_
+    labels, colours = marker_labels(detector.markers_), marker_colours(detector.markers_)
+    found = across.isel(marker=across["status"].values == "found").sortby("median")
+    rows = zip(*(found[name].values.tolist() for name in ("marker", "median", "lower", "upper")), strict=True)
+    return [
+        _Line(labels[name], colours[name], step, *((low, high) if np.isfinite(high) else (np.nan, np.nan)))
+        for name, step, low, high in rows
+    ]
+
+
+def _of_run(markers: xr.Dataset) -> list[_Line]:
+    labels, colours = marker_labels(markers), marker_colours(markers)
+    found = markers.isel(marker=markers["status"].values == "found").sortby("step")
+    rows = zip(*(found[name].values.tolist() for name in ("marker", "step", "lower", "upper")), strict=True)
+    return [_Line(labels[name], colours[name], *numbers) for name, *numbers in rows]
+
+
+def _shade(ax: Axes, found: xr.DataArray, *, labels: bool) -> None:
     steps = log_steps(found)
     edges = np.concatenate([[steps[0]], np.sqrt(steps[1:] * steps[:-1]), [steps[-1]]])
     for phase, (text, colour) in PHASES.items():
         inside = np.flatnonzero(found.values == phase)
         if len(inside):
-            ax.axvspan(
-                edges[inside[0]], edges[inside[-1] + 1], color=colour, zorder=-2, lw=0, label=text if new else None
-            )
-    _draw_markers(ax, detector, run, steps[0], names)
-    if new:
-        ax.set_yticks([])
-        ax.legend(fontsize=8)
-    step_axis(ax, found)
-    return ax
+            ends = edges[inside[0]], edges[inside[-1] + 1]
+            ax.axvspan(*ends, color=colour, zorder=-2, lw=0, label=text if labels else None)
 
 
-def _draw_markers(ax: Axes, detector: Any, run: int, first: float, names: bool) -> None:
-    markers = detector.markers_.isel(run=run)
-    markers = markers.isel(marker=np.flatnonzero(markers["status"].values == "found")).sortby("step")
-    for i, (name, label) in enumerate(marker_labels(markers).items()):
-        step, lower, upper = (float(markers[key].sel(marker=name)) for key in ("step", "lower", "upper"))
-        ax.axvline(step, color="#444444", lw=0.8, ls=":", zorder=-1)
-        ax.axvspan(max(lower, first), upper, color="#444444", alpha=0.08, lw=0, zorder=-1)
-        if names:  # in three rows, so that neighbours do not overlap
-            ax.text(step, 1.01 + 0.055 * (i % 3), label, transform=ax.get_xaxis_transform(), ha="center", fontsize=7)
+def _draw_lines(ax: Axes, lines: list[_Line], record: np.ndarray) -> None:
+    """Draw each marker with its interval: a faint band, and a bar at the upper edge."""
+    edge: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "solid_capstyle": "butt"}
+    for line in lines:
+        ax.axvline(line.step, color=line.colour, lw=1.1, ls=(0, (1, 1.5)), zorder=-1)
+        if np.isfinite(line.lower) and np.isfinite(line.upper):
+            low, high = np.clip([line.lower, line.upper], *record)
+            ax.axvspan(low, high, color=line.colour, alpha=0.1, lw=0, zorder=-1.5)
+            ax.plot([low, high], [1, 1], lw=4, color=line.colour, zorder=2.5, gid="interval", **edge)
+        ax.plot(line.step, 1, "v", ms=6, color=line.colour, mec="white", mew=0.7, zorder=2.6, gid="marker", **edge)
+
+
+def _write_labels(ax: Axes, lines: list[_Line]) -> None:
+    """Write the labels above the axes, in as many rows as needed, so that no labels overlap."""
+    width = ax.get_window_extent().width / ax.figure.dpi * 72  # points, before the layout
+    transform = ax.transData.transform
+    row_ends = list[float]()
+    first, last = (transform((end, ax.get_ylim()[0]))[0] for end in ax.get_xlim())
+    for line in lines:
+        at = (transform((line.step, ax.get_ylim()[0]))[0] - first) / (last - first) * width
+        length = (len(line.label) + 2) * _CHARACTER * _SIZE
+        centre = min(max(at, length / 2 - 18), width - length / 2 + 18)
+        row = next((k for k, end in enumerate(row_ends) if end <= centre - length / 2), len(row_ends))
+        row_ends[row : row + 1] = [centre + length / 2]
+        place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
+        ax.annotate(
+            line.label, (line.step, 1), (centre - at, 6 + 1.25 * _SIZE * row),
+            ha="center", va="bottom", fontsize=_SIZE, color=darker(line.colour), annotation_clip=False, **place,
+        )  # fmt: skip

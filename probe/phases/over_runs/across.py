@@ -124,7 +124,8 @@ def _of_steps(role: str, result: AcrossRuns) -> list[str]:
     """Return a note on a test that interpolated values."""
     if not result.interpolated:
         return []
+    share = f"{100 * result.interpolated:.0f} %"
     return [
-        f"{role}: the runs were observed at different steps; for the test over runs, {result.interpolated:.0%} of the "
-        "values were interpolated between neighbouring observations of a run, on log10(step + 1)"
+        f"{role}: the runs were observed at different steps; for the test over runs, {share} of the values were "
+        "interpolated between neighbouring observations of a run, on log10(step + 1)"
     ]

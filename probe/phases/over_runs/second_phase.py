@@ -14,8 +14,8 @@ from scipy import stats
 
 from probe.phases.markers.marker import Status, check_steps
 from probe.phases.over_runs.copies import equal_runs, name_groups
-from probe.phases.over_runs.grid import on_one_grid
 from probe.stats.noise import resolution_floor
+from probe.stats.one_grid import on_one_grid
 
 _LEAST_RUNS = 3  # with 2 runs the t-law has one degree of freedom
 _LEAST_FLIPS = 5  # runs; with fewer runs the smallest p-value of a sign flip is above .05

@@ -1,0 +1,115 @@
+"""The panels of an overview: which variables share a pair of axes."""
+
+from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from probe.plots.axes import label_text
+from probe.readers.names import role_of
+
+PLANE = ("information_plane",)
+_ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
+_LOG_RATIO = 30  # largest over smallest loss, from which on the axis is logarithmic
+
+
+class Panel(NamedTuple):
+    """Variables of one pair of axes; label (None: of the first variable), scale and least value of its y axis."""
+
+    names: Sequence[str]
+    ylabel: str | None = None
+    log: bool = False
+    least: float | None = None
+
+
+def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
+    """Return the panels of the usual measures that the series contains."""
+    information = getattr(detector, "information", "information_x")
+    single = [information if isinstance(information, str) else "information_x", "local_complexity_total"]
+    accuracies, losses = (_of_kind(series, detector, kind) for kind in ("accuracy", "loss"))
+    panels = [
+        *([Panel(accuracies, "accuracy")] if accuracies else []),
+        *([_of_losses(series, losses, "loss")] if losses else []),
+        *(Panel([name]) for name in [*single, "linear_mapping_number"] if name in series),
+    ]
+    if {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}:
+        panels.append(Panel(PLANE))
+    if not panels:
+        raise ValueError(
+            "Expected a variable of a panel (*_accuracy, *_loss, information_x, local_complexity_total or "
+            f"linear_mapping_number), got {', '.join(map(str, series.data_vars))}; pass panels= with their names"
+        )
+    return panels
+
+
+def wanted_panels(series: xr.Dataset, detector: Any, wanted: Sequence[str | Sequence[str]] | str) -> list[Panel]:
+    """Return the panels that a user asked for."""
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not wanted:
+        raise ValueError("Expected at least one panel, got none; pass names of variables, or None for the usual ones.")
+    panels = []
+    for entry in wanted:
+        if entry in (PLANE[0], PLANE, [*PLANE]):
+            panels.append(Panel(PLANE))
+            continue
+        names = [_variable(series, detector, name) for name in ([entry] if isinstance(entry, str) else entry)]
+        if not names:
+            raise ValueError("Expected names of variables in each panel, got an empty panel; remove it.")
+        kinds = [
+            kind for kind in ("accuracy", "loss") if all(name in _of_kind(series, detector, kind) for name in names)
+        ]
+        label = _label(series, names, kinds)
+        panels.append(_of_losses(series, names, label) if "loss" in kinds else Panel(names, label))
+    return panels
+
+
+def _variable(series: xr.Dataset, detector: Any, name: str) -> str:
+    """Return the variable with this name, with this name in the log, or with this role."""
+    curves = [
+        str(key) for key, array in series.data_vars.items() if "step" in array.dims and array.dtype.kind in "fiub"
+    ]
+    by_name = {name: name for name in curves}
+    in_log = {str(series[key].attrs["logged_as"]): key for key in curves if "logged_as" in series[key].attrs}
+    roles = {
+        role: value for role in _ROLES if isinstance(value := getattr(detector, role, None), str) and value in curves
+    }
+    found = (in_log | roles | by_name).get(str(name))
+    if found is not None:
+        return found
+    near = get_close_matches(str(name), {*curves, *in_log, *PLANE}, n=3, cutoff=0.5)
+    hint = f"near names: {', '.join(near)}" if near else f"there are: {', '.join(curves[:20])}"
+    raise ValueError(f"Expected a curve of the series as a panel, got {name!r}; {hint}")
+
+
+def _of_kind(series: xr.Dataset, detector: Any, kind: str) -> list[str]:
+    """Return the accuracies or the losses of the model, without those of layers."""
+    of_roles: list[Hashable] = [getattr(detector, role, None) for role in _ROLES if role.endswith(kind)]
+
+    def fits(name: str) -> bool:
+        role = role_of(name)
+        known = name in of_roles or name.endswith(f"_{kind}") or (role is not None and role.endswith(kind))
+        return known and "layer" not in series[name].dims and series[name].dtype.kind == "f"
+
+    return [str(name) for name in series.data_vars if "step" in series[name].dims and fits(str(name))]
+
+
+def _label(series: xr.Dataset, names: Sequence[str], kinds: Sequence[str]) -> str | None:
+    """Return the label of the y axis of several variables; None is that of the only one."""
+    if len(names) == 1:
+        return None
+    texts = [label_text(series[name].attrs.get("long_name", name)) for name in names]
+    return kinds[0] if kinds else label_text(", ".join(texts), 60)
+
+
+def _of_losses(series: xr.Dataset, names: Sequence[str], label: str | None) -> Panel:
+    """Return the panel of some losses, logarithmic if they differ much."""
+    ends = {
+        name: [float(f(series[name].where(np.isfinite(series[name])))) for f in (xr.DataArray.min, xr.DataArray.max)]
+        for name in names
+    }
+    low, high = np.array([*ends.values()]).T
+    log = bool(0 < np.nanmin([*low, np.inf]) < np.nanmax([*high, -np.inf]) / _LOG_RATIO)
+    test = [least for name, (least, _) in ends.items() if (role_of(name) or name).startswith("test")]
+    return Panel(names, label, log, min(test) / _LOG_RATIO if log and test else None)
