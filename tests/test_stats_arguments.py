@@ -12,9 +12,9 @@ X, Y = np.arange(1.0, 31), np.random.default_rng(0).random(30)
 OF_ONE = [
     stats.noise_model,
     stats.spikes,
-    stats.unimodal_minimum,
     stats.unimodal_splits,
     stats.prefix_isotonic,
+    stats.prominences,
     lambda values: stats.local_sd(values, window=5),
     lambda values: stats.mean_interval(values, 0.9),
 ]
@@ -29,6 +29,8 @@ OF_TWO = [
     stats.segmented_fit,
     stats.prefix_isotonic,
     stats.unimodal_splits,
+    stats.roughness,
+    stats.third_differences,
     lambda a, b: stats.change_correlation(X, a, b),
     lambda a, b: stats.median_interval(a, b, 0.9),
     lambda a, b: stats.order_interval(a, b, 0.9),
@@ -102,7 +104,6 @@ def test_steps_that_do_not_increase_are_an_error(steps: np.ndarray) -> None:
         lambda: stats.prefix_isotonic(np.full(3, np.inf)),
         lambda: stats.difference_noise(X[:2], Y[:2]),
         lambda: stats.difference_noise(X[::-1], Y),
-        lambda: stats.unimodal_minimum([]),
         lambda: stats.log_bounds(X, X, X, ["found"] * 3, 0, 40),
     ],
 )

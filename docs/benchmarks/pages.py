@@ -5,13 +5,11 @@ writes into docs/: the verdicts, settings and experiments of the results page, t
 markers of the published curves, and the figures of these pages. It takes about 1.5 minutes on one CPU core.
 
 `--check` writes nothing. It prints the lines that differ from the committed pages, and ends with exit code 1 if words
-differ, or numbers by more than rounding. `--null-law` also simulates the null law of the test of a second phase again
-(`second_phase_table.py`, minutes). This law depends on no recording.
+differ, or numbers by more than rounding.
 """
 
 import argparse
 import re
-import runpy
 import sys
 from pathlib import Path
 
@@ -69,11 +67,7 @@ def same(one: str, other: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the committed pages and write nothing")
-    parser.add_argument("--null-law", action="store_true", help="simulate the null law of the second phase first")
     args = parser.parse_args()
-    if args.null_law:
-        sys.argv = [sys.argv[0]]
-        runpy.run_path(str(Path(__file__).with_name("second_phase_table.py")), run_name="__main__")
     changed = False
     for page, text in pages().items():
         found = differences(page.read_text(encoding="utf-8"), text)

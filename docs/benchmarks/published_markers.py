@@ -23,7 +23,6 @@ from probe.phases import (
     sustained_crossing,
     unimodal_mode,
 )
-from probe.stats import second_phase_table
 from reference.claims import two_phases
 
 PAGE = Path(__file__).parents[1] / "published_markers.md"
@@ -173,9 +172,8 @@ def difference(marker: Marker, raw: Raw) -> float:
     return float(np.log10(marker.step + 1) - np.log10(raw.step + 1))
 
 
-def probability(p: float) -> str:
-    least = float(second_phase_table().p[-1])  # the smallest p-value of the table
-    return "-" if np.isnan(p) else f"<= {least:g}" if p <= least * 1.001 else f"{p:.3f}"
+def size(marker: Marker) -> str:
+    return "-" if np.isnan(marker.size_share) else f"{marker.size:.2g} ({marker.size_share:.0%})"
 
 
 def marker_row(task: str, name: str, curve: str, marker: Marker, raw: Raw) -> str:
@@ -190,7 +188,7 @@ def marker_row(task: str, name: str, curve: str, marker: Marker, raw: Raw) -> st
         f"{marker.step:,.0f}" if found else "-",
         f"{marker.lower:,.0f} to {marker.upper:,.0f}" if found else "-",
         marker.status,
-        probability(marker.p_value),
+        size(marker),
         raw.text,
         "same" if raw.same_rule else "other",
         "-" if np.isnan(dex) else f"{dex:+.2f}",

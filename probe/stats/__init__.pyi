@@ -22,7 +22,6 @@ from .inference import (
 )
 from .isotonic import (
     prefix_isotonic as prefix_isotonic,
-    unimodal_minimum as unimodal_minimum,
     unimodal_splits as unimodal_splits,
 )
 from .noise import (
@@ -41,10 +40,10 @@ from .paired import (
     concordance as concordance,
     orthogonal_line as orthogonal_line,
 )
-from .scan_statistic import (
-    NullTable as NullTable,
-    ScanStatistic as ScanStatistic,
-    second_phase_table as second_phase_table,
+from .prominence import (
+    prominences as prominences,
+    roughness as roughness,
+    third_differences as third_differences,
 )
 from .segmented import (
     SegmentedFit as SegmentedFit,

@@ -89,31 +89,6 @@ def unimodal_splits(values: ArrayLike, weights: ArrayLike | None = None) -> tupl
     return rss, np.arange(len(values)) + (right > left), np.maximum(left, right)
 
 
-def unimodal_minimum(values: np.ndarray) -> int:
-    """Return the index of the minimum of the best fit that decreases and then increases.
-
-    Parameters
-    ----------
-    values : array of shape (n,)
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from probe.stats import unimodal_minimum
-    >>> unimodal_minimum(np.array([5.0, 3.0, 1.0, 2.0, 6.0]))
-    2
-    """
-    (values,) = as_vectors(values=values)
-    if not len(values):
-        raise ValueError("Expected at least one value, got none; pass a curve")
-    rss, mode, _ = unimodal_splits(-values)
-    return int(mode[np.argmin(rss)])
-
-
 def _weighted(values: ArrayLike, weights: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
     """Return finite values and positive weights, (n,) each."""
     (found,) = as_vectors(values=values)

@@ -6,6 +6,8 @@ The fits are in :mod:`probe.stats.isotonic`, the noise in :mod:`probe.stats.nois
 import numpy as np
 from numpy.typing import ArrayLike
 
+from probe.phases.markers.cells import Cells
+from probe.phases.markers.humps import SHORTEST
 from probe.phases.markers.marker import Marker, Status, check_curve, check_share, too_few
 from probe.stats.isotonic import Splits, unimodal_splits
 from probe.stats.noise import Noise, noise_model
@@ -13,6 +15,10 @@ from probe.stats.noise import Noise, noise_model
 _LEAST = 4  # observations
 _RULE = "posterior mean of the unimodal mode"
 _SAME = 1e-9  # log10 steps: a mode this close to an observation coincides with it
+_WIDER = 1.25  # times the noise of a cell: chosen for the coverage of the interval (docs/phases_truth.md)
+_LAGS = 12  # at most, of the correlation of the noise
+_MOST_ROWS = 2000  # observations from which the noise of a hump is taken; more are averaged
+_CLEAR_CELL = 0.5  # weight of one cell from which the top is interpolated inside it
 
 
 def unimodal_mode(steps: ArrayLike, values: ArrayLike, *, level: float = 0.9) -> Marker:
@@ -119,6 +125,73 @@ def typical_sd(noise: Noise) -> float:
 def residual_unit(noise: Noise) -> np.ndarray:
     """Return the unit (n,) of the residuals of one curve."""
     return np.asarray(noise.white().sd[0] * (1 + float(noise.phi[0])) ** 0.5)
+
+
+def hump_top(cells: Cells, part: slice, x: np.ndarray, values: np.ndarray, level: float) -> tuple[float, float, float]:
+    """Return the top of a hump and its interval, in log time.
+
+    The weight of a cell is ``exp(-(RSS - min RSS) / 2)`` of the best fit that rises up to the cell and falls after it,
+    in units of the noise of a cell, times a bound on how far the cell lies below the highest one.
+
+    Parameters
+    ----------
+    cells : Cells
+        The curve in cells.
+    part : slice
+        Cells of the hump.
+    x, values : array of shape (n,)
+        Log time and values of all observations.
+    level : float
+        Coverage of the interval.
+    """
+    edges, medians = cells.edges[part.start : part.stop + 1], cells.values[part]
+    rows = slice(cells.first[part.start], cells.stop[part.stop - 1])
+    size = float(np.median(cells.stop[part] - cells.first[part]))
+    noise = max(_WIDER * _noise_of_mean(x[rows], values[rows], size), _SAME * float(np.ptp(medians)))
+    rss, mode, _ = unimodal_splits(medians / noise)
+    misfit = np.full(len(medians), np.inf)
+    np.minimum.at(misfit, mode, rss)
+    below = np.maximum((medians.max() - medians) / noise - 1.5, 0)
+    weight = np.exp(-(misfit - misfit.min()) / 2 - below**2 / 4) * np.diff(edges)
+    mass = np.concatenate([[0], np.cumsum(weight / weight.sum())])
+    tail = (1 - level) / 2
+    lower, top, upper = np.interp([tail, 0.5, 1 - tail], mass + _SAME * np.arange(len(mass)), edges)
+    best = int(np.argmax(weight))
+    if weight[best] > _CLEAR_CELL * weight.sum() and edges[best + 1] - edges[best] < SHORTEST:
+        top = _vertex(cells.x[part], medians, best, edges)
+    half = (edges[best + 1] - edges[best]) / 2
+    return float(top), float(min(lower, top - half)), float(max(upper, top + half))
+
+
+def _vertex(x: np.ndarray, values: np.ndarray, at: int, edges: np.ndarray) -> float:
+    """Return the vertex of the parabola through a cell and its neighbours, inside the cell."""
+    if not 0 < at < len(x) - 1:
+        return float(x[at])
+    (a, b, c), (u, v, w) = x[at - 1 : at + 2], values[at - 1 : at + 2]
+    left, right = (v - u) * (c - b), (w - v) * (b - a)  # slopes times the length of the other side
+    if not left > right:
+        return float(b)
+    vertex = (a + b) / 2 + (c - a) / 2 * left / (left - right)
+    return float(np.clip(vertex, edges[at], edges[at + 1]))
+
+
+def _noise_of_mean(x: np.ndarray, values: np.ndarray, size: float) -> float:
+    """Estimate the standard deviation of a mean of ``size`` observations, whose noise may be correlated."""
+    group = -(-len(x) // _MOST_ROWS)
+    if group > 1:
+        n = len(x) // group * group
+        x, values = (part[:n].reshape(-1, group).mean(axis=1) for part in (x, values))
+    n, degree = len(x), 5 if len(x) > 20 else 3 if len(x) > 8 else 2
+    if n <= 5:
+        return 0.0
+    at = (x - x.mean()) / max(np.ptp(x), _SAME)
+    powers = at[:, None] ** np.arange(degree + 1)
+    rest = values - powers @ np.linalg.lstsq(powers, values, rcond=None)[0]
+    lags = min(_LAGS, n // 5)
+    covariance = np.array([rest[: n - k] @ rest[k:] for k in range(lags + 1)]) / max(1, n - degree - 1)
+    long_run = covariance[0] + 2 * float((1 - np.arange(1, lags + 1) / (lags + 1)) @ covariance[1:])
+    white = float(np.median(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]))) / 0.6745 / 6**0.5
+    return float(np.sqrt(max(covariance[0], long_run, white**2) * group / max(size, group)))
 
 
 def posterior_mode(s: np.ndarray, splits: Splits, level: float) -> tuple[float, float, float]:

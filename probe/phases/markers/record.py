@@ -1,0 +1,72 @@
+"""A curve as it enters the search for humps: an exponential average undone, a long record reduced, spikes removed."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from probe.errors import ProbeWarning
+from probe.phases.markers.cells import cells_of, log_time
+from probe.phases.markers.humps import SHORTEST
+from probe.stats.outliers import spikes
+
+MAX_OBSERVATIONS = 20_000  # longer records are reduced to medians
+_PER_DECADE = 500  # such medians
+_NARROW = 2  # observations: a spike however far apart they are, since three can show a hump
+_EVEN = 0.5  # of the rows have the median distance: some rows may be missing values
+
+
+class Record(NamedTuple):
+    """Steps and values without spikes."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    n_spikes: int
+    notes: list[str]
+
+
+def prepared(s: np.ndarray, v: np.ndarray, spike_width: int, smoothing: float) -> Record:
+    """Undo an average, reduce a long record, and remove spikes."""
+    notes: list[str] = []
+    if smoothing:
+        v = _undone(s, v, smoothing, notes)
+    if (n := len(v)) > MAX_OBSERVATIONS:
+        cells = cells_of(log_time(s), v, _PER_DECADE)
+        s, v = 10**cells.x, cells.values
+        notes.append(f"{n:,} observations reduced to {len(v):,} medians")
+    inside, at_end = spikes(v, width=spike_width)
+    marked = _brief(log_time(s), v, inside | at_end)
+    if n_end := int((marked & at_end).sum()):
+        notes.append(f"the last {n_end} observations are excluded as a spike or the start of a rise")
+    return Record(s[~marked], v[~marked], int((marked & inside).sum()), notes)
+
+
+def _brief(x: np.ndarray, v: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """Keep the marks of spikes that last as briefly as no hump does, or would be spikes of two observations."""
+    if not marked.any():
+        return marked
+    narrow = np.logical_or(*spikes(v, width=_NARROW))
+    start = np.flatnonzero(marked & ~np.concatenate([[False], marked[:-1]]))
+    stop = np.flatnonzero(marked & ~np.concatenate([marked[1:], [False]])) + 1
+    brief = marked.copy()
+    for i, j in zip(start.tolist(), stop.tolist(), strict=True):
+        if x[min(j, len(x) - 1)] - x[max(i - 1, 0)] > SHORTEST:
+            brief[i:j] = narrow[i:j]
+    return brief
+
+
+def _undone(s: np.ndarray, v: np.ndarray, smoothing: float, notes: list[str]) -> np.ndarray:
+    """Undo an exponential average, unless unequal distances of the rows show that rows were dropped since."""
+    gaps = np.diff(s)
+    if np.isclose(gaps, np.median(gaps)).mean() > _EVEN:
+        notes.append(f"the exponential average of {smoothing:g} was undone")
+        return np.concatenate([v[:1], (v[1:] - smoothing * v[:-1]) / (1 - smoothing)])
+    note = f"the exponential average of {smoothing:g} was not undone; the top is that of the smoothed curve"
+    notes.append(note)
+    warnings.warn(
+        f"Expected all rows of the exponential average, got unevenly spaced rows, as if rows were dropped since; {note}. "
+        "Pass the full log.",
+        ProbeWarning,
+        stacklevel=4,
+    )
+    return v

@@ -1,0 +1,231 @@
+"""What a record shows: a hump, a rise that has not yet fallen, or neither. The decision of second_descent.
+
+The origin of the constants is that in :mod:`probe.phases.markers.humps`.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from probe.phases.markers.cells import Cells, cells_of, log_time, opened
+from probe.phases.markers.humps import (
+    LEAST_ROWS,
+    MOST_HUMPS,
+    SHORTEST,
+    Hump,
+    Wiggles,
+    humps_of,
+    is_spike,
+    record_range,
+)
+from probe.phases.markers.marker import Status
+from probe.stats.prominence import third_differences
+
+_RESOLUTIONS = ((24, SHORTEST), (12, 0.0))  # cells in a decade, width of the opening; the second one averages more
+_LEAST_CELLS = 5
+_SMOOTH_SHARE = 0.4  # of the least size, on a smooth curve: readers see a hump of 1.2 % of the range there
+_SMOOTH, _CLEAN = 10.0, 40.0  # clarity of a smooth curve, and of one without noise
+_STANDS_ALONE = 8.0  # standing of a hump on a smooth curve that may be smaller
+_SMALLEST = 0.25  # of the least size: the smallest wiggle that counts for the contrast
+_FIRST_DECADE, _FIRST_SHARE = 1.0, 0.12  # a smaller wiggle this early, without a fall before it, is the initial descent
+_LEAST_CLARITY = 4.5  # of a hump
+_RANDOM_WALK = (4.7, 26.0)  # contrast that .5 % of random walks reach; clarity from which less is needed
+_NO_WALK = (2.6, 15.0)  # the same for noise that is white, or a curve that is smooth
+_LEAST_CONTRAST = 1.5
+_MEMORY = (1.1, 3.2)  # growth of third differences: white noise below, smooth curves above
+_WINDOW = 24  # cells, at least, from which the growth is taken
+_COLLAPSE = (4.0, 0.75)  # times its rise: a hump that falls by more needs this share of the contrast, as in grokking
+_END_SHARE = 2 / 3  # of the least size, for a rise at the end of some clarity
+_MEMORY_CELLS = 60  # cells that such an estimate needs
+_EARLY = 1.2  # decades
+_EARLY_SHARE = 0.3  # of an early swing: a later rise of that size makes it a part of the rise
+_FLAT = 0.12  # of the final rise: the curve is flat within this band
+_PLATEAU = (0.85, 0.3)  # decades and share of the observations: readers call a rise that is flat for longer a plateau
+_END_CLARITY = (4.0, 8.0)  # of a rise at the end, at the finer and at the coarser resolution
+
+
+_PLATEAU_OR_RISE = {True: (Status.ABSENT, "plateau"), False: (Status.RIGHT_CENSORED, "rise")}
+
+
+@dataclass
+class End:
+    """The rise from the lowest value to the end of the record."""
+
+    low: int  # cell
+    size: float
+    share: float
+    clarity: float
+    standing: float
+    plateau: bool
+
+
+@dataclass
+class View:
+    """A record at one resolution."""
+
+    cells: Cells
+    end: End
+    humps: list[Hump] = field(default_factory=list)  # above the largest gap in the sorted sizes, the largest first
+
+    def needed(self, clarity: float, left: int, right: int) -> float:
+        """Return the contrast that a hump from ``left`` to ``right`` needs: less, the higher above the roughness."""
+        n = len(self.cells.x)
+        if clarity < _LEAST_CLARITY:
+            return np.inf
+        walk = n < _MEMORY_CELLS or _MEMORY[0] <= self._memory(left, right) <= _MEMORY[1]
+        most, enough = _RANDOM_WALK if walk else _NO_WALK
+        few = max(1, 1.4 - n / 100)  # the next largest wiggle of few cells is uncertain
+        return float(np.clip(most * (enough / clarity) ** 1.5, _LEAST_CONTRAST, most)) * few
+
+    def _memory(self, left: int, right: int) -> float:
+        """Return how third differences grow if they reach over twice the distance, around some cells.
+
+        1 for white noise, 1.4 and more for a random walk, up to 8 for a smooth curve.
+        """
+        m = len(self.cells.x)
+        start, stop = max(0, left - 8), min(m, right + 8)
+        if stop - start < _WINDOW:
+            start = max(0, min(start, m - _WINDOW))
+            stop = min(m, start + _WINDOW)
+        x, values = self.cells.x[start:stop], self.cells.values[start:stop]
+        near, far = (np.median(third_differences(x, values, lag)) for lag in (1, 2))
+        return float(far / near) if near > 0 else np.inf
+
+
+@dataclass
+class Shape:
+    """The decision about a record, and the hump or the rise at the end that it concerns."""
+
+    status: Status
+    reason: str
+    cells: Cells = field(default_factory=Cells.empty)
+    about: Hump | End | None = None
+    humps: list[Hump] = field(default_factory=list)  # that were found, in the order of their tops
+
+
+def shape_of(steps: np.ndarray, values: np.ndarray, least_size: float) -> Shape:
+    """Decide what a record shows."""
+    if np.ptp(values) == 0:
+        return Shape(Status.ABSENT, "constant")
+    x = log_time(steps)
+    views = [view for args in _RESOLUTIONS if (view := _view(x, values, *args, least_size)) is not None]
+    if not views:
+        return Shape(Status.UNDEFINED, "cells")
+    for view in views:
+        if (shape := _found(view, views[0], least_size)) is not None:
+            return shape
+    for view, least in zip(views, _END_CLARITY, strict=False):
+        if view.end.clarity >= least and _has_risen(view, least_size):
+            status, reason = _PLATEAU_OR_RISE[views[0].end.plateau]
+            return Shape(status, reason, view.cells, view.end)
+    return _not_found(views[0], least_size)
+
+
+def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, least_size: float) -> View | None:
+    """Return the record at one resolution, or None if it is constant or has too few cells."""
+    cells = cells_of(x, values, per_decade)
+    smooth = opened(cells, cells.values, width) if width else cells.values
+    if len(cells.x) < _LEAST_CELLS or np.ptp(smooth) == 0:
+        return None
+    rough = cells.roughness(values)
+    wiggles, humps = Wiggles(cells, rough), humps_of(cells, smooth, rough, values)
+    aside = [hump for hump in humps if _is_set_aside(hump, cells, smooth, x, values)]
+    candidates = [hump for hump in humps if hump not in aside and hump.share >= _SMOOTH_SHARE * least_size]
+    chosen = _above_the_gap(candidates, aside, wiggles, _SMALLEST * least_size)
+    return View(cells, _end(cells, smooth, rough, wiggles, len(x)), chosen)
+
+
+def _is_set_aside(hump: Hump, cells: Cells, smooth: np.ndarray, x: np.ndarray, values: np.ndarray) -> bool:
+    """Return whether a hump is the first wiggle of the initial descent, or a spike."""
+    from_start = smooth[: hump.left + 1].max() - smooth[: hump.top].min() < hump.size / 2
+    if from_start and hump.share < _FIRST_SHARE and cells.x[hump.top] - cells.x[0] < _FIRST_DECADE:
+        return True
+    return is_spike(x, values, int(cells.first[max(hump.left - 1, 0)]), int(cells.stop[hump.right - 1]))
+
+
+def _above_the_gap(candidates: list[Hump], aside: list[Hump], wiggles: Wiggles, smallest: float) -> list[Hump]:
+    """Return the humps above the largest gap in the sorted sizes, with what they exceed the other wiggles by."""
+    chosen: list[Hump] = []
+    for m in range(1, min(MOST_HUMPS, len(candidates)) + 1):
+        own = set().union(*(wiggles.of(hump) for hump in [*candidates[:m], *aside]))
+        last = candidates[m - 1]
+        contrast = last.size / max(wiggles.largest(own)[0], smallest * last.size / last.share)
+        if not chosen or contrast > chosen[-1].contrast:
+            chosen = [
+                replace(hump, contrast=contrast, standing=wiggles.standing(hump.size, hump.clarity, own))
+                for hump in candidates[:m]
+            ]
+    return chosen
+
+
+def _end(cells: Cells, smooth: np.ndarray, rough: np.ndarray, wiggles: Wiggles, n: int) -> End:
+    """Return the rise at the end, from a valley that lasts."""
+    closed = -opened(cells, -cells.values, SHORTEST)
+    low = int(np.argmin(closed[:-2]))
+    last = min(smooth[-2:].min(), np.median(smooth[-3:]))
+    size = float(last - closed[low])
+    clarity = size / float(max(np.median(rough[low:]), rough[-1]))
+    far = np.flatnonzero(np.abs(smooth - last) > _FLAT * size)
+    flat = min(int(far[-1]) + 1 if len(far) else 0, len(smooth) - 1)
+    plateau = cells.x[-1] - cells.x[flat] > _PLATEAU[0] and n - cells.first[flat] > _PLATEAU[1] * n
+    return End(low, size, size / record_range(smooth, low), clarity, wiggles.standing(size, clarity), bool(plateau))
+
+
+def _is_large(hump: Hump, least_size: float) -> bool:
+    smooth = hump.clarity >= _CLEAN or (hump.clarity >= _SMOOTH and hump.standing >= _STANDS_ALONE)
+    return hump.share >= least_size * (_SMOOTH_SHARE if smooth else 1)
+
+
+def _is_clear(hump: Hump, view: View, least_size: float) -> bool:
+    """Return whether a hump has the least size and exceeds the other wiggles by as much as it needs."""
+    if not _is_large(hump, least_size):
+        return False
+    collapse = _COLLAPSE[1] if hump.fall > _COLLAPSE[0] and len(view.cells.x) >= 35 else 1
+    return hump.standing >= view.needed(hump.clarity, hump.left, hump.right) * collapse
+
+
+def _has_risen(view: View, least_size: float) -> bool:
+    """Return whether the curve ends on a rise of the least size that exceeds all wiggles."""
+    end = view.end
+    share = least_size * (_SMOOTH_SHARE if end.clarity >= _CLEAN else _END_SHARE if end.clarity >= 5 else 1)
+    return end.share >= share and end.standing >= view.needed(end.clarity, end.low, len(view.cells.x))
+
+
+def _found(view: View, fine: View, least_size: float) -> Shape | None:
+    """Return the humps that are found at one resolution, or None."""
+    if not all(_is_clear(hump, view, least_size) for hump in view.humps):
+        return None
+    humps = sorted((h for h in view.humps if h.turned and h.n_rows >= LEAST_ROWS), key=lambda hump: hump.top)
+    if not humps or _is_early_swing(humps[-1], view, least_size):
+        return None
+    if view is not fine and not _confirms(humps[-1], fine):
+        return None
+    return Shape(Status.FOUND, "hump", view.cells, humps[-1], humps)
+
+
+def _is_early_swing(hump: Hump, view: View, least_size: float) -> bool:
+    """Return whether a hump at the start of the record is part of a rise to its end."""
+    end, x = view.end, view.cells.x
+    later = end.low > hump.top and end.size > _EARLY_SHARE * hump.size and x[hump.top] - x[0] < _EARLY
+    return bool(later and _has_risen(view, least_size))
+
+
+def _confirms(hump: Hump, fine: View) -> bool:
+    """Return whether a hump in coarse cells was visible in fine ones, and averaging makes it clearer."""
+    if not fine.humps:
+        return False
+    first = fine.humps[0]
+    visible = first.clarity >= 4 and first.standing > 1.7
+    return visible and hump.clarity >= max(7, 1.05 * first.clarity)
+
+
+def _not_found(view: View, least_size: float) -> Shape:
+    """Return "undecided" for a hump of the least size that is no clearer than other wiggles, else "absent"."""
+    hump = view.humps[0] if view.humps else None
+    if hump is None or not _is_large(hump, least_size):
+        return Shape(Status.ABSENT, "small", view.cells, hump)
+    if hump.n_rows < LEAST_ROWS and _is_clear(hump, view, least_size):
+        return Shape(Status.UNDECIDED, "rows", view.cells, hump)
+    if (hump.clarity >= 4 and hump.standing > 1.7) or (hump.clarity >= 10 and hump.standing > 0.6):
+        return Shape(Status.UNDECIDED, "wiggles" if hump.turned else "undone", view.cells, hump)
+    return Shape(Status.ABSENT, "noise", view.cells, hump)
