@@ -1,7 +1,6 @@
 """What happened in a run: curves made for each class, and its neighbours on the other side of each rule."""
 
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ import xarray as xr
 
 from probe import PhaseDetector
 from probe.errors import ProbeWarning
-from probe.phases.facts import LEAST_DELAY, LEAST_OBSERVATIONS
-from probe.phases.verdict import CLASSES, Verdict
+from probe.phases import Marker
+from probe.phases.facts import LEAST_DELAY, LEAST_OBSERVATIONS, facts_of_run
+from probe.phases.markers.chance import Chance
+from probe.phases.verdict import CLASSES, Verdict, judge
 
 NAMES = [kind.name for kind in CLASSES]
 N = 81
@@ -238,18 +239,18 @@ def random_curve(rng: np.random.Generator, n: int, accuracy: bool) -> np.ndarray
 def test_each_run_has_exactly_one_class(seed: int) -> None:
     rng = np.random.default_rng(seed)
     roles = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
-    for _ in range(15):
-        n = int(rng.choice([4, 9, 30, 100]))
-        kept = [role for role in roles if rng.uniform() < 0.7]
-        curves = {role: random_curve(rng, n, role.endswith("accuracy")) for role in kept}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ProbeWarning)
-            detector = PhaseDetector().fit({"step": np.arange(n), "x": np.zeros(n)} | curves)
-        one = detector.verdict_.isel(run=0)
-        assert one["class"].item() in NAMES
-        assert re.match(r"[A-Z].*\.$", one["sentence"].item())
-        assert "nan" not in one["sentence"].item()
-        assert detector.summary().startswith(one["sentence"].item())
+    humps = (Marker("absent", ""), Marker("found", "", 5, 4, 6, size=1.0, size_share=0.5))
+    for _ in range(60):
+        n = int(rng.choice([1, 4, 9, 30, 100]))
+        curves = {role: random_curve(rng, n, role.endswith("accuracy")) for role in roles if rng.uniform() < 0.7}
+        curves = dict.fromkeys(roles, "none") | curves
+        chance = Chance(*([None, np.inf], [0.1, 100])[rng.integers(2)])
+        facts = facts_of_run(np.arange(float(n)), curves, humps[rng.integers(2)], chance, alone=True, axis="step")
+        one = judge(facts)
+        assert one.name in NAMES
+        assert re.fullmatch(r"[A-Z].*\.", one.sentence)
+        assert "nan" not in one.sentence + one.evidence
+        assert one.name == next(kind.name for kind in CLASSES if kind.holds(facts))
 
 
 def test_the_last_rule_always_holds() -> None:

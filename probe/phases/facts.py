@@ -16,7 +16,7 @@ LEARNED = 0.5  # share of the way of a network that has learned its training dat
 GENERALISED = 0.2  # share of the way from which a network generalises at all
 AT_CHANCE = 0.1  # share of the way up to which a network is at chance
 ARRIVED = 0.9  # share of its own way at which the test curve has arrived
-LEAST_DELAY = 0.25  # dex between fitting and arriving, a factor of 1.8
+LEAST_DELAY = 0.3  # dex between fitting and arriving, a factor of 2
 _LEAST_TAIL = 3  # observations without a finite loss at the end
 
 
@@ -82,6 +82,11 @@ class Facts:
         if self.train is None:
             return np.nan
         return self.train.passes(FITTED * (1.0 if self.train.accuracy else max(self.train.final_share, AT_CHANCE)))
+
+    @property
+    def moves(self) -> bool:
+        """Whether the training data are not fitted, and their curve still improves at the end of the record."""
+        return self.train is not None and self.train.final_share < FITTED and self.train.improves
 
     @property
     def arrival_step(self) -> float:

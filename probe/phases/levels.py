@@ -14,6 +14,7 @@ _WIDTH = 5  # observations in a running median
 _LEAST_END = 3  # observations of the end; a tenth of the record if that is more
 LEAST_MOVE = 0.03  # smallest change that counts: share of the way of an accuracy, of the range of a loss
 _N_SD = 3.0  # standard deviations of an observation: about 5 of a running median
+_LATE = 0.5  # decades at the end of the record
 _MOST_CHANCE = 0.5  # a first accuracy above this is that of a trained network
 
 
@@ -62,10 +63,15 @@ class Levels:
         way = self.one - self.zero
         return (self.smooth - self.zero) / way if way else np.zeros(len(self.smooth))
 
+    @property
+    def n_end(self) -> int:
+        """Number of observations of the end: the last tenth, and at least three."""
+        return max(_LEAST_END, len(self.values) // 10)
+
     @cached_property
     def final(self) -> float:
-        """Median of the last tenth of the observations, and at least of three."""
-        return float(np.median(self.values[-max(_LEAST_END, len(self.values) // 10) :]))
+        """Median of the end."""
+        return float(np.median(self.values[-self.n_end :]))
 
     @property
     def final_share(self) -> float:
@@ -108,8 +114,9 @@ class Levels:
 
     @property
     def fall(self) -> float:
-        """By how much the end is worse than the best value, in units of the curve; at least 0."""
-        return max((self.best - self.final) * self._sign, 0.0)
+        """By how much the end is worse than a best value before it, in units of the curve; at least 0."""
+        at_end = self.best_at >= len(self.values) - self.n_end
+        return 0.0 if at_end else max((self.best - self.final) * self._sign, 0.0)
 
     @property
     def fell(self) -> bool:
@@ -118,18 +125,22 @@ class Levels:
 
     @property
     def gained(self) -> bool:
-        """Whether the best value is better than the first one by more than the least move."""
-        return (self.best - float(self.smooth[0])) * self._sign > self.least_move
+        """Whether the end is better than the start, by more than the least move and the spread of the second half."""
+        spread = float(np.std(self.values[len(self.values) // 2 :]))
+        return (self.final - float(self.smooth[0])) * self._sign > max(self.least_move, _N_SD * spread)
 
     @property
     def improves(self) -> bool:
-        """Whether the curve still improves over the last third of the record."""
-        n = len(self.values) // 3
-        if n < 4:
+        """Whether the curve still improves in the last half decade: its second half is better than its first."""
+        x, n = np.log10(self.steps + 1), len(self.values)
+        late, half = (
+            min(int(np.searchsorted(x, x[-1] - part)), n - least) for part, least in ((_LATE, 6), (_LATE / 2, 3))
+        )
+        if late < 0:
             return False
-        before, after = self.values[-n : -n // 2], self.values[-(n // 2) :]
-        gain = float(np.median(after) - np.median(before)) * self._sign
-        return gain > max(LEAST_MOVE / 3 * abs(self.one - self.zero), _N_SD * self.noise / np.sqrt(n / 2))
+        gain = float(np.median(self.values[half:]) - np.median(self.values[late:half])) * self._sign
+        error = self.noise * np.sqrt(np.pi / 2 * (1 / (n - half) + 1 / (half - late)))  # of two medians
+        return gain > max(LEAST_MOVE / 3 * abs(self.one - self.zero), _N_SD * error)
 
     def passes(self, share: float) -> float:
         """Return the first step at which the running median has come that share of the way; NaN if at none."""

@@ -43,7 +43,15 @@ def say_diverged(facts: Facts) -> str:
 
 
 def say_too_short(facts: Facts) -> str:
-    """Describe a record with too few observations."""
+    """Describe a record with too few observations, or one that ends too early."""
+    if facts.judged is not None:
+        train, test = facts.train, facts.test
+        assert train is not None
+        rest = f", and the {_end(test)}" if test else ""
+        return (
+            f"Too short to tell: the {train.name} still {_direction(train)} at the end of the record, to "
+            f"{value_of(train, train.final)}{rest}. Train for longer."
+        )
     curve = max(facts.curves.values(), key=lambda one: one.n_observations)
     counted = f"{curve.n_observations} observation{'s' * (curve.n_observations != 1)}"
     return (
@@ -77,12 +85,10 @@ def say_not_fitted(facts: Facts) -> str:
     curve = facts.judged
     assert curve is not None
     verb = "ends" if curve.gained else "stays"
-    rest = "train for longer" if curve.improves else "change the learning rate or the model"
-    change = f"still {_direction(curve)}" if curve.improves else f"does not {_direction(curve)[:-1]} any more"
-    if not curve.gained and not curve.improves:
-        change = f"never {_direction(curve)}"
+    change = f"does not {_direction(curve)[:-1]} any more" if curve.gained else f"never {_direction(curve)}"
     return (
-        f"Not fitted: the {curve.name} {verb} at {value_of(curve, curve.final)} ({_zero(curve)}). It {change}: {rest}."
+        f"Not fitted: the {curve.name} {verb} at {value_of(curve, curve.final)} ({_zero(curve)}). It {change}: change "
+        "the learning rate or the model."
     )
 
 

@@ -59,7 +59,9 @@ def _diverged(facts: Facts) -> bool:
 
 
 def _too_short(facts: Facts) -> bool:
-    return bool(facts.curves) and facts.judged is None
+    if facts.judged is None:
+        return bool(facts.curves)
+    return facts.moves and (_not_fitted(facts) or _memorised(facts))
 
 
 def _collapsed(facts: Facts) -> bool:
@@ -74,7 +76,8 @@ def _not_fitted(facts: Facts) -> bool:
     if facts.train is not None:
         generalises = test is not None and test.final_share >= LEARNED
         return not generalises and all(curve.best_share < LEARNED for curve in facts.train_curves)
-    return test is not None and not test.accuracy and not test.gained and abs(test.final_share) < AT_CHANCE
+    flat = test is not None and max(test.best_share, abs(test.final_share)) < AT_CHANCE
+    return flat and test is not None and not test.accuracy and not test.gained
 
 
 def _memorised(facts: Facts) -> bool:
@@ -109,7 +112,8 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="too short to tell",
-        rule=f"no curve has {LEAST_OBSERVATIONS} observations",
+        rule=f"no curve has {LEAST_OBSERVATIONS} observations; or the run would be `not fitted` or `memorised without "
+        f"generalising`, but the train curve is below {percent(FITTED)} of the way and still improves",
         losses="the same",
         holds=_too_short,
         sentence=sentences.say_too_short,
