@@ -147,7 +147,7 @@ def drawn(ax: Axes, shape: str) -> list[tuple[float, int]]:
 
 
 def test_alignment_shows_every_run_once() -> None:
-    ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([1, 7, 20, 1000, np.nan])))
+    ax = plots.alignment(PhaseDetector(chance=0.1, n_test=1000).fit(graded([1, 7, 20, 1000, np.nan])))
     ax.figure.draw_without_rendering()
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "fit end", "generalisation onset", "descent onset", "compression onset", "end",
@@ -161,7 +161,7 @@ def test_alignment_shows_every_run_once() -> None:
 
 
 def test_alignment_draws_the_median_and_its_interval() -> None:
-    detector = PhaseDetector(chance=0.1).fit(graded([5, 7, 20, 30, 40, 50, 60]))
+    detector = PhaseDetector(chance=0.1, n_test=1000).fit(graded([5, 7, 20, 30, 40, 50, 60]))
     ax = plots.alignment(detector)
     assert [row for _, row in drawn(ax, "|")] == [0, 1, 4]
     assert [x for x, _ in drawn(ax, "|")] == pytest.approx([30, 10, 10])
@@ -173,17 +173,17 @@ def test_alignment_draws_the_median_and_its_interval() -> None:
 
 def test_a_median_without_an_interval_has_no_bar() -> None:
     """Three runs have no interval; of seven runs, of which three end before the marker, it has no upper end."""
-    few = plots.alignment(PhaseDetector(chance=0.1).fit(graded([5, 7, 20])))
+    few = plots.alignment(PhaseDetector(chance=0.1, n_test=1000).fit(graded([5, 7, 20])))
     assert [row for _, row in drawn(few, "|")] == [0, 1, 4]
     assert not [bar for bar in few.collections if bar.get_gid() == "interval"]
-    open_ended = plots.alignment(PhaseDetector(chance=0.1).fit(graded([5, 7, 20, 30, 1000, 1000, 1000])))
+    open_ended = plots.alignment(PhaseDetector(chance=0.1, n_test=1000).fit(graded([5, 7, 20, 30, 1000, 1000, 1000])))
     first = next(bar for bar in open_ended.collections if bar.get_gid() == "interval")
     assert first.get_segments()[0][:, 0] == pytest.approx([5, 100], abs=1.1)
     assert (100, 0) in drawn(open_ended, ">")[3:]  # beside the three runs
 
 
 def test_alignment_of_one_run_names_the_missing_markers() -> None:
-    ax = plots.alignment(PhaseDetector(chance=0.1).fit(graded([7])))
+    ax = plots.alignment(PhaseDetector(chance=0.1, n_test=1000).fit(graded([7])))
     assert drawn(ax, "o") == [(7, 0), (10, 1), (10, 4)]
     assert not drawn(ax, "|")
     assert [text.get_text() for text in ax.texts] == ["", "", "undefined", "undefined", ""]
@@ -215,7 +215,7 @@ def several(n: int, **options: object) -> PhaseDetector:
     curves = graded([10.0 * (k + 1) for k in range(n)], ends=5.0 * n).assign_coords(run=[f"run-{k}" for k in range(n)])
     curves["test_loss"] = ("run", "step"), np.outer(np.arange(n) + 1.0, 1 / curves["step"].values) + 1
     odd = (curves["run"].str.slice(4).astype(int) % 2 == 1) & (curves["step"] % 2 == 0)
-    return PhaseDetector(chance=0.1, **options).fit(curves.where(~odd))
+    return PhaseDetector(chance=0.1, n_test=1000, **options).fit(curves.where(~odd))
 
 
 def test_the_strip_shows_the_phases_of_every_run() -> None:
@@ -304,7 +304,7 @@ def test_the_verdict_is_the_first_text() -> None:
     both = several(3)
     both.verdict_ = xr.Dataset({"class": ("run", ["grokking", "overfitting", "grokking"])})
     figure = plots.overview(both.curves_, both, title="runs", panels=["test_loss"])
-    assert figure._suptitle.get_text() == "runs: 3 runs: 2 grokking, 1 overfitting"
+    assert figure._suptitle.get_text() == "runs. 3 runs: 2 grokking, 1 overfitting"
     assert [text.get_text() for text in figure.axes[1].texts] == ["grokking", "overfitting", "grokking"]
 
 
@@ -336,7 +336,7 @@ def test_the_size_of_a_hump_and_its_tops_are_drawn_on_its_curve() -> None:
     figure = hump().plot(panels=["test_loss", "train_accuracy"])
     ax, other = figure.axes
     (size,) = [text for text in ax.texts if text.get_gid() == "size"]
-    assert size.get_text() == "size 2 (80 % of range)"
+    assert size.get_text() == "size 2 (80 %)"
     (arrow,) = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
     assert (arrow.xy, arrow.xyann) == ((100, 3), (100, 1))
     (top,) = [line for line in ax.lines if line.get_gid() == "top"]

@@ -1,7 +1,7 @@
 from .animation import animate_plane as animate_plane
 from .distances import alignment as alignment
 from .lines import curves as curves
-from .page import overview as overview
+from .page import overview as overview, panel as panel
 from .plane import (
     information_plane as information_plane,
     information_planes as information_planes,

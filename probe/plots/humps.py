@@ -14,7 +14,7 @@ _WORDS = {
     "right_censored": "not within the record",
     "not_reached": "not reached",
 }
-_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.5}
 
 
 def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) -> None:
@@ -44,11 +44,11 @@ def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) ->
     ax.annotate("", (step, top), (step, foot), arrowprops=arrow, zorder=3)
     inverse, to_axes = ax.transAxes.inverted().transform, ax.transData.transform
     left = inverse(to_axes((step, top)))[0] > 0.7
-    middle = inverse((to_axes((step, top)) + to_axes((step, foot))) / 2)[1]
-    share = f" ({100 * float(marker['size_share']):.0f} % of range)" if np.isfinite(marker["size_share"]) else ""
+    height = inverse(to_axes((step, foot)))[1]
+    share = f" ({100 * float(marker['size_share']):.0f} %)" if np.isfinite(marker["size_share"]) else ""
     ax.annotate(
-        f"size {size:.3g}{share}", (step, middle), (-6 if left else 6, 0), xycoords=ax.get_xaxis_transform(),
-        textcoords="offset points", ha="right" if left else "left", va="center", fontsize=8, color=darker(colour),
+        f"size {size:.2g}{share}", (step, height), (-5 if left else 5, 1), xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points", ha="right" if left else "left", va="bottom", fontsize=8, color=darker(colour),
         bbox=_HALO, zorder=4, gid="size",
     )  # fmt: skip
 

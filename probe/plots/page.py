@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.plots.axes import DARK, PHASES, UNKNOWN, label_text, marker_colours
+from probe.plots.axes import DARK, PHASES, UNKNOWN, label_text, marker_colours, new_axes
 from probe.plots.humps import draw_size, write_missing
 from probe.plots.lines import band_text, curves, of_layer
 from probe.plots.panels import PLANE, Panel, standard_panels, wanted_panels
@@ -61,7 +61,8 @@ def overview(
 
     See Also
     --------
-    curves : Any variables, on one pair of axes.
+    panel : One of the panels, on given axes.
+    curves : Any variables, without phases.
 
     Examples
     --------
@@ -83,11 +84,11 @@ def overview(
     rows = -(-count // columns)
     figure = plt.figure(figsize=(max(_SIZE[0] * columns, 6), _SIZE[1] * rows + 0.6), layout="constrained")
     places = iter(figure.add_subplot(rows, columns, i + 1) for i in range(count))
-    for panel, ax in zip([panel for panel in chosen if panel.names != PLANE], places, strict=False):
-        _draw_panel(ax, series, detector, panel)
+    for one, ax in zip([one for one in chosen if one.names != PLANE], places, strict=False):
+        _draw_panel(ax, series, detector, one)
     if several:
         phase_strip(detector, ax=next(places))
-    if any(panel.names == PLANE for panel in chosen):
+    if any(one.names == PLANE for one in chosen):
         information_plane(series, detector=detector, ax=next(places))
     handles = _legend_of(figure, series, detector, several)
     if handles:
@@ -96,11 +97,61 @@ def overview(
     return figure
 
 
-def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, panel: Panel) -> None:
+def panel(
+    series: xr.Dataset,
+    names: Sequence[str],
+    detector: Any = None,
+    *,
+    ax: Axes | None = None,
+    log: bool | None = None,
+) -> Axes:
+    """Draw one panel of an overview: curves, phases and markers, and the size of a hump.
+
+    Parameters
+    ----------
+    series, detector
+        As for :func:`overview`.
+    names : sequence of str
+        Variables or roles.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
+    log : bool, optional
+        Logarithmic y axis. By default that of losses that differ by a factor of more than 30.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        For an unknown variable.
+
+    See Also
+    --------
+    overview : All panels, the verdict and the phases of all runs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probe import PhaseDetector, plots
+    >>> steps = np.arange(1, 60)
+    >>> detector = PhaseDetector().fit({"step": steps, "train_accuracy": np.minimum(1, steps / 20)})
+    >>> ax = plots.panel(detector.curves_, ["train_accuracy"], detector)
+    >>> [text.get_text() for text in ax.texts]
+    ['fit']
+    """
+    (one,) = wanted_panels(series, detector, [names])
+    ax = new_axes(ax)
+    _draw_panel(ax, series, detector, one if log is None else Panel(one.names, one.ylabel, log))
+    return ax
+
+
+def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None:
     """Draw curves, markers and sizes, and name the markers without a step below the axes."""
-    curves(series, panel.names, ax=ax, log=panel.log, ylabel=panel.ylabel, layer=getattr(detector, "layer", None))
-    if panel.least is not None:
-        ax.set_ylim(bottom=max(panel.least, ax.get_ylim()[0]))
+    curves(series, one.names, ax=ax, log=one.log, ylabel=one.ylabel, layer=getattr(detector, "layer", None))
+    if one.least is not None:
+        ax.set_ylim(bottom=max(one.least, ax.get_ylim()[0]))
     handles, labels = ax.get_legend_handles_labels()
     if labels == [ax.get_ylabel()]:  # the legend would repeat the label of the axis
         ax.legend([], frameon=False)
@@ -108,11 +159,11 @@ def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, panel: Panel) -> No
         ax.legend(handles, labels, fontsize=8)
     if detector is not None:
         phases(detector, ax=ax)
-        _draw_sizes(ax, series, detector, panel)
-        write_missing(ax, detector.markers_, panel.names)
+        _draw_sizes(ax, series, detector, one)
+        write_missing(ax, detector.markers_, one.names)
 
 
-def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, panel: Panel) -> None:
+def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None:
     """Draw the humps of one run."""
     markers, colours = detector.markers_, marker_colours(detector.markers_)
     if markers.sizes["run"] > 1 or "curve" not in markers.coords:
@@ -120,7 +171,7 @@ def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, panel: Panel) -> No
     for name in markers["marker"].values[markers["status"].values[0] == "found"].tolist():
         marker = markers.sel(marker=name).isel(run=0)
         variable = marker["curve"].item()
-        if variable in panel.names:
+        if variable in one.names:
             curve = of_layer(series[variable], detector.layer).squeeze(drop=True)
             if "split" in curve.dims:
                 curve = curve.sel(split=detector.split if detector.split in curve["split"] else curve["split"][0])
@@ -145,7 +196,7 @@ def _write_title(figure: Figure, detector: Any, title: str) -> None:
     """Write title and verdict at the top, left aligned, in lines as long as the figure is wide."""
     verdict = _verdict(detector)
     width = int(figure.get_size_inches()[0] * 72 / (11 * 0.5))
-    lines = textwrap.wrap(f"{title}: {verdict}" if title and verdict else title or verdict, width)
+    lines = textwrap.wrap(f"{title}. {verdict}" if title and verdict else title or verdict, width)
     if lines:
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=DARK)
 

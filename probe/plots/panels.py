@@ -12,6 +12,7 @@ from probe.readers.names import role_of
 
 PLANE = ("information_plane",)
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
+_MOST_SHARE = 1 + 1e-6  # no share is larger, up to rounding
 _LOG_RATIO = 30  # largest over smallest loss, from which on the axis is logarithmic
 
 
@@ -30,7 +31,7 @@ def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
     single = [information if isinstance(information, str) else "information_x", "local_complexity_total"]
     accuracies, losses = (_of_kind(series, detector, kind) for kind in ("accuracy", "loss"))
     panels = [
-        *([Panel(accuracies, "accuracy")] if accuracies else []),
+        *([Panel(accuracies, _accuracy(series, accuracies))] if accuracies else []),
         *([_of_losses(series, losses, "loss")] if losses else []),
         *(Panel([name]) for name in [*single, "linear_mapping_number"] if name in series),
     ]
@@ -100,7 +101,14 @@ def _label(series: xr.Dataset, names: Sequence[str], kinds: Sequence[str]) -> st
     if len(names) == 1:
         return None
     texts = [label_text(series[name].attrs.get("long_name", name)) for name in names]
-    return kinds[0] if kinds else label_text(", ".join(texts), 60)
+    if kinds:
+        return _accuracy(series, names) if kinds[0] == "accuracy" else kinds[0]
+    return label_text(", ".join(texts), 60)
+
+
+def _accuracy(series: xr.Dataset, names: Sequence[str]) -> str:
+    """Return the label of accuracies, which are in percent if any is above 1."""
+    return "accuracy (%)" if any(bool((series[name] > _MOST_SHARE).any()) for name in names) else "accuracy"
 
 
 def _of_losses(series: xr.Dataset, names: Sequence[str], label: str | None) -> Panel:
