@@ -3,6 +3,7 @@
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -56,6 +57,7 @@ def steps_of(detector: PhaseDetector, marker: str) -> list[float]:
 # --- scikit-learn, tables --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Expected the steps as names of the columns")  # its columns are col0, col1, ...
 @parametrize_with_checks([PhaseDetector()])
 def test_scikit_learn_contract(estimator: PhaseDetector, check: Callable[[PhaseDetector], None]) -> None:
     check(estimator)
@@ -241,30 +243,140 @@ def test_jobs_in_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 LOSS = curves_of(1000)["test_loss"]
 
 
-@pytest.mark.parametrize(
-    ("curves", "message"),
-    [
-        ({}, "Expected 'step' in the curves"),
-        (xr.Dataset(), "Expected 'step' in the curves"),
-        (pd.DataFrame(), "Expected 'step' in the curves"),
-        (np.empty((0, 5)), "0 sample"),
-        ({"step": [7], "test_loss": [1.0]}, "at least 4 observations, got 1"),
-        ({"step": STEPS, "test_loss": np.empty((0, 61))}, "at least one run, got none"),
-        ({"step": STEPS[::-1], "test_loss": LOSS}, "strictly increasing steps .* sort by step"),
-        ({"step": np.r_[STEPS[:60], STEPS[59]], "test_loss": LOSS}, "repeated"),
-        ({"step": STEPS - 1, "test_loss": LOSS}, "negative"),
-        ({"step": np.r_[STEPS[:60], np.nan], "test_loss": LOSS}, "non-finite"),
-        ({"step": STEPS.astype(str), "test_loss": LOSS}, "numbers as steps, got <U"),
-        ({"step": STEPS, "test_loss": LOSS.astype(str)}, "numbers for test_loss, got <U"),
-        ({"step": STEPS, "test_loss": LOSS[:7]}, "arrays as long as step"),
-        ({"step": STEPS, "test_loss": [LOSS, LOSS[:7]]}, "test_loss as one array, got runs of different lengths"),
-        ({"step": STEPS, "test_loss": [LOSS] * 2, "train_loss": [LOSS] * 3}, r"as many runs in all arrays, got \[2, 3"),
-        ({"step": STEPS, "test_accuracy": STEPS}, "in \\[0, 1\\] or \\[0, 100\\], got 0 to 6000"),
-    ],
-)
+FRAME = pd.DataFrame(curves_of(1000))
+BAD: list[tuple[Any, str]] = [
+    ({}, "Expected 'step' in the curves"),
+    (xr.Dataset(), "Expected 'step' in the curves"),
+    (pd.DataFrame(), "Expected 'step' in the curves"),
+    (FRAME.head(0), "at least 4 observations, got 0"),
+    (pd.DataFrame(columns=["step", "test_loss"]), "at least 4 observations, got 0"),
+    (np.empty((0, 5)), "0 sample"),
+    ([], "got an empty list"),
+    ([FRAME, 3], "got a mixture"),
+    (None, "got NoneType; convert"),
+    (iter([1]), "got list_iterator"),
+    (FRAME["test_loss"], r"got one Series; pass the result of to_frame\('train_loss'\)"),
+    (as_runs(several())["test_loss"], r"got one DataArray; pass the result of to_dataset\(name='train_loss'\)"),
+    # the axis
+    (FRAME.set_index("step").rename_axis(None), r"if the index holds the steps, name it with rename_axis\('step'\)"),
+    (FRAME.drop(columns="step"), "Expected 'step' in the curves, got \\['train_accuracy'.* as axis="),
+    (FRAME.rename(columns={"step": "epoch"}), "pass its name as axis='epoch'"),
+    (pd.DataFrame({"a": ["x"] * 9, "b": 1}), "or numbers alone, got text in a"),
+    ({"step": [7], "test_loss": [1.0]}, "at least 4 observations, got 1"),
+    ({"step": 7, "test_loss": 1.0}, "arrays as long as step, .*'step': .., 'test_loss': .."),
+    ({"step": STEPS[::-1], "test_loss": LOSS}, "strictly increasing steps from 0 on, got 60 unsorted; sort by step"),
+    ({"step": np.r_[STEPS[:60], STEPS[59]], "test_loss": LOSS}, "got 1 repeated"),
+    (pd.concat([FRAME, FRAME]), "got 1 unsorted; .* Several runs need a column run"),
+    (FRAME.assign(step=5), "got 5 in all rows"),
+    ({"step": STEPS - 1, "test_loss": LOSS}, "got 1 negative"),
+    ({"step": np.r_[STEPS[:60], np.nan], "test_loss": LOSS}, "got 1 non-finite"),
+    ({"step": STEPS.astype(str), "test_loss": LOSS}, "numbers as steps, got <U.*, such as 0.0; convert them"),
+    (FRAME.assign(step=STEPS.astype(str)), "numbers as steps, got object"),
+    (FRAME.assign(step=STEPS > 0), "numbers as steps, got bool"),
+    (FRAME.assign(step=pd.date_range("2030", periods=61)), "numbers as steps, got datetime64"),
+    (FRAME.assign(step=pd.to_timedelta(STEPS, unit="s")), "numbers as steps, got timedelta64"),
+    ([FRAME.drop(columns="step")] * 2, "Expected 'step' in the curves"),
+    # the columns
+    (pd.concat({"a": FRAME, "b": FRAME}, axis=1), "columns with one name each, got 2 levels"),
+    (pd.concat([FRAME, FRAME[["test_loss"]]], axis=1), "columns of different names, got test_loss repeatedly"),
+    ({"step": STEPS, "test_loss": LOSS.astype(str)}, "numbers for test_loss, got <U"),
+    ({"step": STEPS, "test_loss": LOSS + 0j}, "numbers for test_loss, got complex"),
+    ({"step": STEPS, "test_loss": LOSS[:7]}, "arrays as long as step"),
+    ({"step": STEPS, "test_loss": [LOSS, LOSS[:7]]}, "test_loss as one array, got runs of different lengths"),
+    ({"step": STEPS, "test_loss": [LOSS] * 2, "train_loss": [LOSS] * 3}, r"as many runs in all arrays, got \[2, 3"),
+    ({"a": FRAME, "step": STEPS}, "arrays as long as step"),
+    # the runs
+    ({"step": STEPS, "test_loss": np.empty((0, 61))}, "at least one run, got none"),
+    ([FRAME.assign(run=1), FRAME], "one run in each element, got several in 0"),
+    # the roles
+    ({"step": STEPS, "reward": LOSS, "lr": LOSS}, "Expected a loss or an accuracy by its name, got reward, lr; pass"),
+    (FRAME[["step"]].assign(test_loss="a"), r"got no curves \(dropped columns that are not numeric: test_loss\)"),
+    ({"step": STEPS, "val_loss": LOSS, "eval_loss": LOSS}, "one name for test_loss in the curves, got val_loss and"),
+    ({"step": STEPS, "train_loss": LOSS, "acc": LOSS / 3}, "with its split in the curves, got 'acc'; .*test_accuracy="),
+    ({"step": STEPS, "test_accuracy": STEPS}, "in \\[0, 1\\] or \\[0, 100\\], got 0 to 6000"),
+]
+
+
+@pytest.mark.parametrize(("curves", "message"), BAD, ids=[message[:40] for _, message in BAD])
 def test_curves_that_cannot_be_read(curves: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         PhaseDetector().fit(curves)
+
+
+def rows() -> list[dict[str, Any]]:
+    return FRAME.to_dict("records")
+
+
+GOOD = {
+    "rows": rows,
+    "nested rows": lambda: [
+        {"step": row["step"], "train": {"acc": row["train_accuracy"]}}
+        | {"val": {"acc": row["test_accuracy"], "loss": row["test_loss"]}}
+        for row in rows()
+    ],
+    "usual names": lambda: FRAME.rename(columns={"train_accuracy": "train_acc", "test_accuracy": "valAcc"}),
+    "usual keys": lambda: {
+        "step": STEPS, "train_top1": FRAME["train_accuracy"], "eval_accuracy": FRAME["test_accuracy"], "eval/loss": LOSS
+    },
+    "fastai": lambda: FRAME.rename(columns={"test_loss": "valid_loss", "test_accuracy": "accuracy"}),
+    "percent": lambda: FRAME * [1, 100, 100, 1],
+    "error rates": lambda: FRAME.assign(test_accuracy=1 - FRAME["test_accuracy"]).rename(
+        columns={"test_accuracy": "val_error_rate"}
+    ),
+    "objects": lambda: FRAME.astype({"test_loss": object}),
+    "nullable": lambda: FRAME.convert_dtypes(),
+    "records": lambda: FRAME.to_records(index=False),
+    "one run": lambda: {"a": FRAME},
+    "range index": lambda: FRAME.set_index("step"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Expected accuracies in")
+@pytest.mark.parametrize("kind", GOOD)
+def test_the_same_curves_in_other_forms(kind: str) -> None:
+    truth, detector = PhaseDetector().fit(curves_of(1000)), PhaseDetector().fit(GOOD[kind]())
+    assert set(NAMES) - {"compression_onset"} == set(
+        truth.markers_["marker"].values[truth.markers_["status"][0] == "found"]
+    )
+    np.testing.assert_allclose(detector.markers_["step"], truth.markers_["step"])
+
+
+def test_each_name_that_is_recognised_is_noted() -> None:
+    frame = FRAME.rename(columns={"test_accuracy": "val_sparse_categorical_accuracy", "test_loss": "val_loss"})
+    notes = PhaseDetector().fit(frame).notes_
+    assert "test_loss: the variable 'val_loss', because there is no 'test_loss'" in notes
+    assert "test_accuracy: the variable 'val_sparse_categorical_accuracy', because there is no 'test_accuracy'" in notes
+
+
+@pytest.mark.parametrize("kind", ["frame", "keys", "Dataset", "path"])
+def test_a_name_that_is_not_there_is_an_error_with_near_names(kind: str, tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "log.csv", index=False)
+    dataset = FRAME.set_index("step").to_xarray()
+    curves: dict[str, Any] = {
+        "frame": FRAME, "keys": curves_of(1000), "Dataset": dataset, "path": tmp_path / "log.csv",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"got 'tst_los'.*near names: test_loss"):
+        PhaseDetector(test_loss="tst_los").fit(curves[kind])
+
+
+def test_runs_on_their_own_steps_are_a_list_or_a_mapping() -> None:
+    every, third = curves_of(1000), curves_of(2000)
+    third = {name: values[::3] for name, values in third.items()}
+    for runs, names in (([FRAME, pd.DataFrame(third)], [0, 1]), ({"a": every, "b": third}, ["a", "b"])):
+        detector = PhaseDetector().fit(runs)
+        assert detector.markers_["run"].values.tolist() == names
+        assert steps_of(detector, "fit_end") == [1000, 2100]
+        assert detector.markers_["lower"].sel(marker="fit_end").values.tolist() == [900, 1800]
+    width = [{"width" if name == "step" else name: values for name, values in run.items()} for run in (every, third)]
+    assert steps_of(PhaseDetector(axis="width").fit(width), "fit_end") == [1000, 2100]
+
+
+def test_columns_that_are_no_steps_are_a_table_with_a_warning() -> None:
+    frame = pd.DataFrame(np.ones((3, 4)), columns=list("abcd"))
+    with pytest.warns(
+        ProbeWarning, match="steps as names of the columns of a table, got a, b, c, d; each row is read as"
+    ):
+        PhaseDetector().fit(frame)
 
 
 @pytest.mark.parametrize(
@@ -276,11 +388,59 @@ def test_curves_that_cannot_be_read(curves: Any, message: str) -> None:
         ({"spike_width": -1}, "spike_width >= 0"),
         ({"delta": -1}, "delta > 0"),
         ({"chance": np.nan}, "chance as a share"),
+        ({"n_test": 0}, "n_test as a number of examples"),
     ],
 )
 def test_parameters_out_of_range(parameters: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PhaseDetector(**parameters).fit(curves_of(1000))
+
+
+@pytest.mark.parametrize("test", ["p97", "rises", "attribute"])
+def test_percent_is_one_unit_for_all_accuracies(test: str) -> None:
+    """A control at chance (1.03 %) never reaches .99, although its test accuracy lies between .9 and 1.3."""
+    draws = np.random.default_rng(0).binomial(4700, 1 / 97, 61) / 47
+    accuracy = {"p97": draws, "rises": np.linspace(0.02, 1.2, 61), "attribute": draws / 2}[test]
+    curves = FRAME.assign(test_accuracy=accuracy).set_index("step").to_xarray()
+    if test == "attribute":
+        curves = curves.drop_vars("train_accuracy")
+        curves["test_accuracy"].attrs["units"] = "%"
+    else:
+        curves["train_accuracy"] = 100 * curves["train_accuracy"]
+    with pytest.warns(ProbeWarning, match="accept that all accuracies are divided by 100"):
+        markers = PhaseDetector().fit(curves).markers_.isel(run=0)
+    for name in ("generalisation_onset", "end"):
+        assert markers["status"].sel(marker=name) in ("right_censored", "not_reached")
+
+
+def test_runs_that_stay_below_one_percent_are_named() -> None:
+    accuracy = np.stack([100 * curves_of(1000)["train_accuracy"], np.full(61, 0.9)])
+    with pytest.warns(ProbeWarning, match="runs that stay below 1 %: 1;"):
+        detector = PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy})
+    assert detector.markers_["status"].sel(marker="fit_end").values.tolist()[0] == "found"
+    rounded = PhaseDetector().fit({"step": STEPS, "train_accuracy": accuracy[0] * 1.0000001 / 100})
+    assert not any("percent" in note for note in rounded.notes_)
+
+
+@pytest.mark.parametrize("factor", [1, 100])
+def test_error_rates(factor: int) -> None:
+    curves = curves_of(1000)
+    truth = PhaseDetector().fit(curves).markers_["step"].values
+    wrong = factor * (1 - curves["test_accuracy"])
+    named = {name: values for name, values in curves.items() if name != "test_accuracy"} | {"test_err": wrong}
+    named["train_accuracy"] = factor * named["train_accuracy"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProbeWarning)  # percent
+        detector = PhaseDetector(test_accuracy="test_err").fit(named)
+        np.testing.assert_allclose(detector.markers_["step"].values, truth)
+        assert "test_accuracy: 1 - test_err, because 'test_err' is the name of an error rate" in detector.notes_
+        reason = str(PhaseDetector().fit(named).markers_["reason"].sel(marker="end").values[0])
+        assert "pass test_accuracy= with the name of yours, such as 'test_err'" in reason
+        hidden = curves | {"test_accuracy": wrong, "train_accuracy": named["train_accuracy"]}
+        with pytest.raises(ValueError, match=r"test_accuracy to rise while test_loss falls, got a fall from 0\.9 to 0"):
+            PhaseDetector().fit(hidden)
+        overfitting = hidden | {"test_loss": LOSS[::-1]}  # the loss rises
+        PhaseDetector().fit(overfitting)
 
 
 def test_percent_goes_with_its_chance() -> None:
@@ -361,7 +521,7 @@ def test_odd_curves_get_a_known_status_and_a_reason(kind: str) -> None:
         one = markers.sel(marker=name)
         assert (one["status"] == "found") == np.isfinite(one["step"])
         assert one["status"] == "found" or str(one["reason"].values)
-    assert detector.summary().startswith("One run. ")
+    assert detector.summary().count("\n- ") == len(NAMES)  # a sentence for each marker
     if kind in ("constant", "zero", "missing", "one value", "objects"):
         assert "found" not in markers["status"].values
 

@@ -63,8 +63,8 @@ def _from_percent(
     text += _low_runs(arrays)
     notes.append(f"accuracies are read as percent, and divided by 100: {text}")
     warn_user(
-        f"Expected accuracies in [0, 1], got percent: {text}; pass shares, or accept that all accuracies are divided by "
-        "100."
+        f"Expected accuracies in [0, 1], got percent: {text}; pass shares, or accept that all accuracies are divided "
+        "by 100."
     )
     return {
         role: (array / 100).assign_attrs(
@@ -80,7 +80,8 @@ def _low_runs(arrays: Mapping[str, xr.DataArray]) -> str:
     if len(tops) < len(arrays) or not tops:
         return ""
     most = np.max([top.values for top in tops], axis=0)
-    low = [str(run) for run in np.atleast_1d(tops[0]["run"].values[most <= 1])] if "run" in tops[0].coords else []
+    names = tops[0]["run"].values if "run" in tops[0].coords else np.arange(len(most))
+    low = [str(run) for run in names[most <= 1]]
     return f"; runs that stay below 1 %: {', '.join(low[:5])}{', ...' if len(low) > 5 else ''}" if low else ""
 
 
@@ -99,14 +100,15 @@ def _right(array: xr.DataArray, role: str, curves: Mapping[str, xr.DataArray], n
     if np.mean(wrong) > 0.5:
         raise ValueError(
             f"Expected {role} to rise while {role.replace('accuracy', 'loss')} falls, got a fall from "
-            f"{np.median(start):.3g} to {np.median(end):.3g}; this is an error rate. Pass 1 - error, or rename "
+            f"{np.nanmedian(start):.3g} to {np.nanmedian(end):.3g}; this is an error rate. Pass 1 - error, or rename "
             f"the variable to test_error and pass {role}='test_error'."
         )
     return array
 
 
 def _ends(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the median of the first and of the last tenth of the observations of each run."""
-    n = max(1, array.sizes["step"] // 10)
-    first, last = array.isel(step=slice(n)), array.isel(step=slice(-n, None))
-    return first.median("step").values, last.median("step").values
+    """Return the mean of the first and of the last observations of each run, a tenth or ten; NaN where all miss."""
+    n = min(10, max(1, array.sizes["step"] // 10))
+    ends = array.isel(step=slice(n)), array.isel(step=slice(-n, None))
+    first, last = (end.where(np.isfinite(end)).mean("step").values for end in ends)
+    return first, last

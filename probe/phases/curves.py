@@ -13,8 +13,8 @@ import pandas as pd
 import xarray as xr
 from scipy.sparse import issparse
 
+from probe.errors import warn_user
 from probe.phases.frames import from_frame, missing_axis
-from probe.phases.markers.marker import check_steps
 from probe.readers.names import like_accuracies, role_of
 from probe.readers.reading import read
 
@@ -50,7 +50,8 @@ def _dataset(curves: Any, axis: str) -> xr.Dataset:
     if isinstance(curves, np.ndarray) and curves.dtype.names:
         return _from_mapping({name: curves[name] for name in curves.dtype.names}, axis)
     if isinstance(curves, (list, tuple)) and curves and all(_is_row(one) for one in curves):
-        return from_frame(pd.DataFrame(curves), axis)
+        nested = any(isinstance(value, Mapping) for row in curves for value in row.values())
+        return from_frame(pd.json_normalize(list(curves), sep="/") if nested else pd.DataFrame(curves), axis)
     if isinstance(curves, (list, tuple)) and curves and all(_is_run(one) for one in curves):
         return _joined(list(curves), list(range(len(curves))), axis)
     if isinstance(curves, Mapping) and curves and all(_is_run(one) for one in curves.values()):
@@ -122,9 +123,21 @@ def _check_axis(steps: np.ndarray, axis: str) -> None:
             f"Expected at least {_LEAST} observations, got {len(steps)}; observe more often. If a probe observed "
             "nothing, pass the optimizer to attach, or call observe(step)."
         )
-    if len(steps) > 1 and (steps == steps[0]).all():
-        raise ValueError(f"Expected increasing {axis}s, got {steps[0]} in all rows; pass the true {axis}s.")
-    check_steps(steps, axis)
+    if fault := _fault(steps.astype(float)):
+        raise ValueError(
+            f"Expected finite, strictly increasing {axis}s from 0 on, got {fault}; sort by {axis} and keep one row per "
+            f"{axis}. Several runs need a column run."
+        )
+
+
+def _fault(steps: np.ndarray) -> str:
+    """Return what is wrong with the steps, or an empty string."""
+    increments = np.diff(steps)
+    if not increments.any():
+        return f"{steps[0]:g} in all rows"
+    counts = {"non-finite": ~np.isfinite(steps), "negative": steps < 0}
+    counts |= {"unsorted": increments < 0, "repeated": increments == 0}
+    return ", ".join(f"{wrong.sum()} {name}" for name, wrong in counts.items() if wrong.any())
 
 
 def is_table(curves: object, axis: str) -> bool:
@@ -133,9 +146,9 @@ def is_table(curves: object, axis: str) -> bool:
     Raises
     ------
     TypeError
-        For a single curve (Series or DataArray), which has no name.
+        For a single curve (Series or DataArray), and for objects that are no curves.
     ValueError
-        For a DataFrame without the axis that has named curves, or another usual axis.
+        For a DataFrame without the axis that has named curves or text.
     """
     if isinstance(curves, (pd.Series, xr.DataArray)):
         name = "to_frame('train_loss')" if isinstance(curves, pd.Series) else "to_dataset(name='train_loss')"
@@ -146,20 +159,47 @@ def is_table(curves: object, axis: str) -> bool:
             return False
         if any(role_of(name) or name == "information_x" for name in names):
             raise ValueError(missing_axis(axis, names, curves.index))
+        if text := [str(name) for name, dtype in curves.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]:
+            raise ValueError(
+                f"Expected {axis!r} among the columns, or numbers alone, got text in {_listed(text)}; rename the axis "
+                f"to {axis!r}, or pass its name as axis=."
+            )
         return True
     if isinstance(curves, (list, tuple)):
-        return not curves or not all(_is_run(one) for one in curves)
+        forms = {_is_run(one) for one in curves}
+        if len(forms) != 1:
+            raise TypeError(
+                f"Expected a list of curves, of rows or of numbers, got {'a mixture' if forms else 'an empty list'}; "
+                "pass one form."
+            )
+        return not forms.pop()
     if isinstance(curves, np.ndarray) and curves.dtype.names:
         return False
+    if not (hasattr(curves, "__array__") or hasattr(curves, "__dataframe__") or issparse(curves) or _is_run(curves)):
+        raise TypeError(
+            f"Expected a path, a Dataset, a DataFrame, a mapping, a list or an array, got {type(curves).__name__}; "
+            "convert the curves."
+        )
     return issparse(curves) or not isinstance(curves, (xr.Dataset, Mapping))  # some sparse matrices are mappings
 
 
 def table_steps(curves: object, n: int) -> np.ndarray:
-    """Return the steps of the columns of a table: their names if these are increasing numbers, else 0, 1, ..."""
+    """Return the steps of the columns of a table: their names if these are increasing numbers, else 0, 1, ...
+
+    Warns
+    -----
+    probe.errors.ProbeWarning
+        If a DataFrame names its columns otherwise, since it may be curves without the axis.
+    """
     if isinstance(curves, pd.DataFrame):
         names = pd.to_numeric(pd.Series(list(map(str, curves.columns))), errors="coerce").to_numpy(dtype=float)
         if np.isfinite(names).all() and (names >= 0).all() and (np.diff(names) > 0).all():
             return names
+        warn_user(
+            f"Expected the steps as names of the columns of a table, got {_listed(list(map(str, curves.columns)), 6)}; "
+            "each row is read as the train loss of one run. If the columns are curves, pass the name of their axis as "
+            "axis=, else pass to_numpy()."
+        )
     return np.arange(float(n))
 
 

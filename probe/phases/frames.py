@@ -29,11 +29,14 @@ def from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
         raise ValueError(f"Expected columns of different names, got {', '.join(repeated)} repeatedly; rename them.")
     if axis not in frame.columns:
         raise ValueError(missing_axis(axis, list(frame.columns), frame.index))
-    numbers = {name: column for name in frame.columns if (column := _numbers(frame[name])) is not None}
-    kept = {axis: frame[axis]} | ({"run": frame["run"]} if "run" in frame else {}) | numbers
+    kept = {
+        name: column
+        for name in frame.columns
+        if (column := frame[name] if name in (axis, "run") else _numbers(frame[name])) is not None
+    }
     dropped = [name for name in frame.columns if name not in kept]
     reading = {"reading": f"dropped columns that are not numeric: {', '.join(dropped)}"} if dropped else {}
-    frame = pd.DataFrame({name: kept[name] for name in frame.columns if name in kept})
+    frame = pd.DataFrame(kept)
     if "run" not in frame.columns:
         return _over_axis(frame, axis).assign_attrs(reading)
     _check_rows(frame, axis)

@@ -1,5 +1,6 @@
 """Where a test accuracy leaves chance: a rule that does not need to know the accuracy or the noise of guessing."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,11 @@ def leaves_chance(
     if threshold > 1:
         reason = f"chance is so high that the accuracy would have to reach {threshold:.3g}"
         return Marker(Status.UNDEFINED, "", reason=reason)
-    return sustained_crossing(s, v, threshold, n_sustained=n_sustained, name="test_accuracy")
+    marker = sustained_crossing(s, v, threshold, n_sustained=n_sustained, name="test_accuracy")
+    if marker.status != Status.NOT_REACHED:
+        return marker
+    reason = f"the accuracy is still that of guessing at the last observation, at {s[-1]:g}; train for longer"
+    return replace(marker, status=Status.RIGHT_CENSORED, reason=reason)  # it may still leave chance
 
 
 def _threshold(v: np.ndarray, n_sustained: int, chance: float | None, n_test: float) -> float:
