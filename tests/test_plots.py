@@ -346,6 +346,15 @@ def test_the_size_of_a_hump_and_its_tops_are_drawn_on_its_curve() -> None:
     assert list(bar.get_xdata()) == [90, 110]
 
 
+def test_a_role_that_is_a_function_has_no_curve_in_the_figure() -> None:
+    steps = np.arange(1, 60)
+    curves = {"step": steps, "val_loss": 1 / steps, "train_accuracy": np.minimum(1, steps / 20)}
+    named = PhaseDetector().fit(curves).markers_["curve"]
+    assert named.values.tolist() == ["train_accuracy", "", "val_loss", "", ""]
+    log = PhaseDetector(test_loss=lambda data: np.log(data["val_loss"])).fit(curves)
+    assert log.markers_["curve"].sel(marker="descent_onset") == ""
+
+
 def test_markers_without_a_step_are_named_below_their_curve() -> None:
     ax, other = hump().plot(panels=["train_accuracy", "test_loss"]).axes
     (text,) = [text.get_text() for text in ax.texts if text.get_gid() == "missing"]

@@ -45,8 +45,8 @@ ax = plots.information_plane(
 ax.set(xlim=(8.4, 9.8), ylim=(5.5, 6.7))
 
 # %%
-# The distance to (H(Y), H(Y)), a layer that keeps the labels and nothing else; bands are two standard errors, of Monte
-# Carlo alone. The shades are the phases of the first run.
+# The distance to (H(Y), H(Y)), a layer that keeps the labels and nothing else: each run thin, and the median of the runs.
+# The dotted lines are the medians of the markers over runs, the bars at the upper edge their intervals.
 ax = plots.curves(plots.plane_distance(series), ["plane_distance"])
 plots.phases(detector, ax=ax, names=False)
 

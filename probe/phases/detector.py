@@ -322,8 +322,16 @@ class PhaseDetector(BaseEstimator):
         found = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
         verdict = verdict_dataset([run.verdict for run in found], runs)
-        markers = markers_dataset(found, runs, self.axis).assign_coords(curve=("marker", _curves_of(roles)))
+        markers = markers_dataset(found, runs, self.axis).assign_coords(curve=("marker", self._curves_of(roles)))
         return _Found(markers, verdict, roles, list(dict.fromkeys(notes)))
+
+    def _curves_of(self, roles: Roles) -> list[str]:
+        """Return the name of the variable of each marker; empty without a curve, and for a role that is a function."""
+        names = []
+        for role in (kind.role_among(roles.found) for kind in table.MARKERS):
+            curve = roles.found[role]
+            names.append("" if isinstance(curve, str) or callable(getattr(self, role)) else str(curve.name))
+        return names
 
     def _settings(self, roles: Roles) -> Settings:
         for name in ("fit_threshold", "end_threshold"):
@@ -356,12 +364,6 @@ class PhaseDetector(BaseEstimator):
         if not n >= 1:
             raise ValueError(f"Expected n_test as a number of examples, at least 1, got {n}; pass None to estimate it.")
         return Chance(chance, n)
-
-
-def _curves_of(roles: Roles) -> list[str]:
-    """Return the name of the variable of each marker; empty without a curve, and for a function without a name."""
-    curves = (roles.found[kind.role_among(roles.found)] for kind in table.MARKERS)
-    return ["" if isinstance(curve, str) else str(curve.name or "") for curve in curves]
 
 
 class _Found(NamedTuple):
