@@ -45,7 +45,7 @@ ax = plots.information_plane(
 ax.set(xlim=(8.4, 9.8), ylim=(5.5, 6.7))
 
 # %%
-# The distance to (H(Y), H(Y)), a layer that keeps the labels and nothing else: each run thin, and the median of the runs.
+# The distance to (H(Y), H(Y)), a layer that keeps the labels and nothing else: each run thin, and their median thick.
 # The dotted lines are the medians of the markers over runs, the bars at the upper edge their intervals.
 ax = plots.curves(plots.plane_distance(series), ["plane_distance"])
 plots.phases(detector, ax=ax, names=False)
