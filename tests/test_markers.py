@@ -9,6 +9,7 @@ import pytest
 from probe import Marker, PhaseDetector
 from probe.phases import MARKERS, MarkerKind, Status, check_curve, sustained_crossing
 from probe.phases.markers import table
+from probe.stats import median_step
 
 STEPS = np.arange(0, 4000, 100.0)
 
@@ -125,6 +126,48 @@ def test_statuses_of_a_crossing_that_is_not_found(values: list[float], status: s
     assert marker.status == status
     assert reason in marker.reason
     assert np.isnan(marker.step)
+
+
+LOG_STEPS = np.geomspace(1, 1e4, 81)
+DECADES = np.log10(LOG_STEPS)
+WHITE = 0.005 * np.random.default_rng(0).standard_normal(81)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "status", "reason"),
+    [
+        (np.minimum(DECADES / 2, 1) * 0.8, "not_reached", "settled at 0.8; lower the threshold of 0.99"),
+        (np.minimum(DECADES / 2, 1) * 0.8 + WHITE, "not_reached", "settled at"),
+        (np.interp(DECADES, [0, 2, 4], [0, 0.9, 0.7]), "not_reached", "falls from its best value, 0.89 at 100, to 0.7"),
+        (DECADES / 5, "right_censored", "and still rises; train for longer"),
+        (np.interp(DECADES, [0, 1, 2, 4], [0, 0.8, 0.5, 0.9]), "right_censored", "and still rises"),  # after a dip
+        (0.1 + WHITE, "right_censored", "may still rise; train for longer"),  # as before delayed generalisation
+        (np.interp(DECADES, [0, 3.8, 4], [0, 0.8, 0.8]), "right_censored", "and still rises"),  # level for too short
+    ],
+)
+def test_a_threshold_that_is_not_reached_is_not_one_that_may_come(
+    accuracy: np.ndarray, status: str, reason: str
+) -> None:
+    marker = sustained_crossing(LOG_STEPS, accuracy, 0.99)
+    assert (marker.status, np.isnan(marker.step)) == (status, True)
+    assert reason in marker.reason
+    thinned = sustained_crossing(LOG_STEPS[::10], accuracy[::10], 0.99)
+    assert thinned.status == "right_censored"  # 9 observations do not show it
+
+
+def test_a_marker_that_is_not_reached_has_no_time() -> None:
+    """It counts as later than the record in a median, and has no order and no distance."""
+    times = {"step": [100, 300, 500, np.nan, np.nan], "status": ["found"] * 3 + ["not_reached"] * 2}
+    at = np.array(times["step"])
+    median = median_step(at, at, at, times["status"], first_step=1, last_step=1000)
+    assert (median.status, median.step) == ("found", pytest.approx(500))
+    reached = {"train_accuracy": np.minimum(DECADES / 2, 1), "test_accuracy": np.minimum(DECADES / 2, 1) * 0.8}
+    detector = PhaseDetector(chance=0.1).fit({"step": LOG_STEPS} | reached)
+    assert detector.markers_["status"].sel(run=0, marker="end") == "not_reached"
+    pair = detector.alignment_.sel(run=0, pair="fit_end - end")
+    assert (pair["order"], pair["verdict"], bool(np.isnan(pair["distance"]))) == ("open", "undecided", True)
+    assert detector.phases_[0, -1] == 1
+    assert "the test accuracy does not reach its threshold: the curve has settled at 0.8" in detector.summary()
 
 
 @pytest.mark.parametrize(

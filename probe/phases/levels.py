@@ -14,6 +14,7 @@ _WIDTH = 5  # observations in a running median
 _LEAST_END = 3  # observations of the end; a tenth of the record if that is more
 LEAST_MOVE = 0.03  # smallest change that counts: share of the way of an accuracy, of the range of a loss
 _N_SD = 3.0  # standard deviations of an observation: about 5 of a running median
+_MOST = 5_000  # observations; a longer record is reduced to the medians of blocks
 _LATE = 0.5  # decades at the end of the record
 _MOST_CHANCE = 0.5  # a first accuracy above this is that of a trained network
 
@@ -30,8 +31,12 @@ class Levels:
         The curve.
     zero, one : float
         Values at which the share of the way is 0 and 1.
+    n_observations : int
+        Observations of the record, before a long one is reduced.
     n_examples : float
         Examples that an accuracy is a mean over; infinite if unknown.
+    zero_name : str
+        What ``zero`` is called in sentences.
     """
 
     name: str
@@ -39,17 +44,14 @@ class Levels:
     values: np.ndarray
     zero: float
     one: float
+    n_observations: int
     n_examples: float = np.inf
+    zero_name: str = "its start"
 
     @property
     def accuracy(self) -> bool:
         """Whether the curve is an accuracy."""
         return self.name.endswith("accuracy")
-
-    @property
-    def n_observations(self) -> int:
-        """Number of observations."""
-        return len(self.values)
 
     @cached_property
     def smooth(self) -> np.ndarray:
@@ -173,8 +175,8 @@ def accuracy_levels(
     known = np.isfinite(values)
     if not known.any():
         return None
-    zero = min(float(values[known][0]), _MOST_CHANCE) if chance is None else chance
-    return Levels(name, steps[known], values[known], zero, 1.0, n_examples)
+    zero, called = (min(float(values[known][0]), _MOST_CHANCE), "its start") if chance is None else (chance, "chance")
+    return Levels(name, *_reduced(steps[known], values[known]), zero, 1.0, int(known.sum()), n_examples, called)
 
 
 def loss_levels(name: str, steps: np.ndarray, values: np.ndarray) -> Levels | None:
@@ -183,4 +185,14 @@ def loss_levels(name: str, steps: np.ndarray, values: np.ndarray) -> Levels | No
     if not known.any():
         return None
     v = values[known]
-    return Levels(name, steps[known], v, float(v[0]), min(0.0, float(v.min())))
+    return Levels(name, *_reduced(steps[known], v), float(v[0]), min(0.0, float(v.min())), len(v))
+
+
+def _reduced(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the medians of blocks of a long record, at the middle of each block."""
+    size = len(values) // _MOST
+    if size < 2:
+        return steps, values
+    n = len(values) // size
+    last = len(values) - n * size  # the first observations that fill no block are left out
+    return steps[last + size // 2 :: size][:n], np.median(values[last:].reshape(n, size), axis=1)

@@ -196,9 +196,9 @@ def evidence(facts: Facts) -> list[str]:
             best = f"{curve.name} best {value_of(curve, curve.best)} at {facts.at(curve.best_step)}"
             lines.append(f"{best}, now {value_of(curve, curve.final)}, {curve.n_observations} observations")
     if np.isfinite(facts.fit_step):
-        lines.append(f"training data fitted from {facts.at(facts.fit_step)} on")
+        lines.append(f"the training data are fitted from {facts.at(facts.fit_step)} on")
     if np.isfinite(facts.delay):
-        lines.append(f"distance of the test curve {facts.delay:+.2f} dex")
+        lines.append(f"the test curve follows {abs(facts.delay):.2f} dex {'later' if facts.delay > 0 else 'earlier'}")
     if facts.hump.n_spikes:
         lines.append(f"spikes of the test loss set aside: {facts.hump.n_spikes}")
     return lines
@@ -215,7 +215,7 @@ def _direction(curve: Levels) -> str:
 def _zero(curve: Levels) -> str:
     """Return the level without learning, such as "chance is 0.10"."""
     first = value_of(curve, curve.zero)
-    return f"chance is {first}" if curve.accuracy else f"its start is {first}"
+    return f"{curve.zero_name} is {first}"
 
 
 def _fits(facts: Facts) -> str:
@@ -230,4 +230,4 @@ def _continues(test: Levels) -> str:
     """Return the advice to train for longer, if the test curve still improves."""
     if not test.improves or test.final_share >= _COMPLETE:
         return ""
-    return f" It still {_direction(test)}: train for longer."
+    return f" The {test.name} still {_direction(test)}: train for longer."

@@ -141,7 +141,7 @@ def _hump(marker: xr.Dataset) -> str:
         return ""
     parts = [f"it is {level(size, accuracy=False)} high, {percent(share)} of the range of the curve"]
     if np.isfinite(contrast):
-        parts.append(f"{contrast:.2g} times the next largest wiggle")
+        parts.append(f"{level(contrast, accuracy=False)} times the next largest wiggle")
     if np.isfinite(fall):
         parts.append(f"{percent(min(fall, 1))} of its rise is undone later")
     spikes = int(marker["n_spikes"])

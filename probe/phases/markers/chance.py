@@ -79,7 +79,8 @@ def leaves_chance(
         return too_few(v, f"test_accuracy above chance at {n_sustained} observations in a row", n_sustained)
     threshold = _threshold(v, n_sustained, chance, n_test)
     if threshold > 1:
-        reason = f"chance is so high that the accuracy would have to reach {threshold:.3g}"
+        high = "the accuracy starts" if chance is None else "chance is"
+        reason = f"{high} so high that the accuracy would have to reach {threshold:.3g}"
         return Marker(Status.UNDEFINED, "", reason=reason)
     marker = sustained_crossing(s, v, threshold, n_sustained=n_sustained, name="test_accuracy")
     if marker.status != Status.NOT_REACHED:
@@ -109,6 +110,8 @@ def _threshold(v: np.ndarray, n_sustained: int, chance: float | None, n_test: fl
     error = 1.0 if chance is not None else 1 + np.minimum(1, _PRIOR / first)  # that of the level
     thresholds = level + np.maximum(_SDS * np.sqrt(variance * error) + skew, _MARGIN)
     above = np.flatnonzero(lows >= thresholds)
+    if not len(above) and chance is None and v[:n_sustained].min() >= thresholds[-1]:
+        return float(thresholds[0])  # a fall: the level at which it starts is not exceeded later
     return float(thresholds[above[0] if len(above) else -1])
 
 

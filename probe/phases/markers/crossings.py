@@ -13,6 +13,7 @@ _LATE = 0.5  # decades at the end of the record in which a curve must be level
 _LEAST_LATE = 8  # observations there
 _N_SE = 3.0  # standard errors of a change
 _LEAST_CHANGE = 0.03  # of the way from the start to the threshold
+_LEAST_FALL = 0.05  # of the same way: below, a curve wanders at the level of its start
 
 
 def sustained_crossing(
@@ -123,7 +124,7 @@ def _outlook(s: np.ndarray, v: np.ndarray, threshold: float) -> _Outlook | None:
     least = max(_N_SE * sd, _LEAST_CHANGE * (threshold - start))
     rises = gain > max(_N_SE * error, _LEAST_CHANGE * (threshold - final))
     best = int(smooth.argmax())
-    fell, risen = smooth[best] - final > least, final - start > least
+    fell, risen = smooth[best] - final > max(least, _LEAST_FALL * (threshold - start)), final - start > least
     level = risen and abs(gain) <= max(_N_SE * error, _LEAST_CHANGE * (threshold - start))
     return _Outlook(final, float(smooth[best]), float(s[best]), rises, bool(fell), bool(level))
 

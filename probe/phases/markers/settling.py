@@ -220,10 +220,10 @@ def _fall_end(s: np.ndarray, v: np.ndarray, share: float, n_sustained: int, rule
 
 def _no_floor(tail: _Tail, fall: float, rule: str) -> Marker:
     """Return the marker of a loss that still moves at the end of the record."""
-    part = f"by {abs(tail.drift) / fall:.2%} of its fall over the last fifth of the observations"
+    part = f"by {100 * abs(tail.drift) / fall:.2g} % of its fall over the last fifth of the observations"
     if tail.drift > 0:
-        return Marker(Status.UNDEFINED, rule, reason=f"the loss rises {part}, so that it has no floor")
-    return Marker(Status.RIGHT_CENSORED, rule, reason=f"the loss still falls {part}, so that no floor is visible")
+        return Marker(Status.UNDEFINED, rule, reason=f"the loss rises {part}, so that its fall has no end")
+    return Marker(Status.RIGHT_CENSORED, rule, reason=f"the loss still falls, {part}: no floor is visible")
 
 
 def _check_rows(steps: ArrayLike, values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
