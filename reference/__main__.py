@@ -55,7 +55,7 @@ def _add_demo(commands: Any) -> None:
     )
     demo.add_argument("--out", type=Path, default=Path("probe-demo"), help="folder to write to (default: probe-demo)")
     demo.add_argument("--seed", type=int, default=0, help="seed of model, split and batches (default: 0)")
-    demo.add_argument("--steps", type=int, default=None, help="training steps (default: 2000)")
+    demo.add_argument("--steps", type=int, default=None, help="training steps (default: 1520)")
     control = "permute the answers randomly: the control, which can only memorise them"
     demo.add_argument("--control", action="store_true", help=control)
     demo.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo")

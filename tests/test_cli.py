@@ -21,7 +21,7 @@ import torch
 import xarray as xr
 from helpers import seeded
 
-from probe import MutualInfoProbe, ProbeSet, load, save
+from probe import MutualInfoProbe, PhaseDetector, ProbeSet, load, save
 from probe.__main__ import main as probe_main
 from probe.readers import READERS
 from probe.recording import add_digest
@@ -192,7 +192,7 @@ def test_convert_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     target = tmp_path / "run.nc"
     assert probe_main(["convert", str(LOGS / "keras"), str(target)]) == 0
     save(load(target)[["train_loss"]].rename(train_loss="reward"), tmp_path / "other.nc")
-    assert probe_main(["detect", str(tmp_path / "other.nc")]) == 1  # no curve for any marker
+    assert probe_main(["detect", str(tmp_path / "other.nc")]) == 2  # no loss and no accuracy
     assert load(target)["train_loss"].attrs["logged_as"] == "train/loss"
     assert probe_main(["convert", str(LOGS / "keras"), str(target)]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -390,8 +390,22 @@ def test_demo_observes_log_spaced_and_then_often() -> None:
     schedule = Demo().schedule()
     observed = [step for step in range(3000) if schedule(step)]
     log = {0, *(round(10 ** (i / 24)) for i in range(80))}
-    assert observed == sorted(step for step in {*log, *range(400, 2001, 40)} if step <= 2000)
-    assert len(observed) == 106
+    assert observed == sorted(step for step in {*log, *range(400, 1521, 40)} if step <= 1520)
+    assert len(observed) == 91
+
+
+def test_all_markers_of_the_bundled_demo_are_found() -> None:
+    """The true steps were read off the curves."""
+    series = load(Path(__file__).parents[1] / "reference" / "results" / "demo.nc")
+    markers = PhaseDetector().fit(series).markers_.isel(run=0)
+    assert set(markers["status"].values) == {"found"}
+    first = {"fit_end": 133, "generalisation_onset": 600, "descent_onset": 383, "compression_onset": 75, "end": 1_200}
+    last = {"fit_end": 147, "generalisation_onset": 750, "descent_onset": 511, "compression_onset": 178, "end": 1_212}
+    for name, step in zip(markers["marker"].values, markers["step"].values, strict=True):
+        assert first[name] <= step <= last[name], name
+    for name, curve in (("test_loss", series["test_loss"]), ("information", series["information_x"][:, 0, -1])):
+        after = curve.sel(step=slice(75, None))
+        assert after.max() - after[-1] > 0.8 * (after.max() - after.min()), name
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut off", "empty"])

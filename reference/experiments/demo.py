@@ -34,7 +34,7 @@ class Demo:
         return self.training.task.make(self.seed).name
 
     def schedule(self) -> Schedule:
-        """Return log-spaced steps, the last one, and every 40 steps from 400 on, as spikes of the loss are short."""
+        """Return log-spaced steps, the last one, and every 40 steps from 400 on, to resolve the descent."""
         log = filter(log_spaced(per_decade=24), range(self.training.steps + 1))
         return at([*log, *range(400, self.training.steps + 1, 40), self.training.steps])
 
