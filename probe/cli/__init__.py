@@ -102,7 +102,8 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
 
 
 def _add_judging(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--chance", type=float, help="accuracy of guessing (default: the first test accuracy)")
+    command.add_argument("--chance", type=float, help="accuracy of guessing (default: the level at which it starts)")
+    command.add_argument("--n-test", type=int, help="number of test examples (default: as the accuracies show it)")
     command.add_argument("--split", default="train", help="split of the information (default: train)")
     command.add_argument("--layer", default=None, help="layer of the information (default: the deepest)")
 
@@ -111,7 +112,8 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--controls", type=Path, metavar="PATH", help="runs that do not generalise (default: chosen by test accuracy)")
     add("--measures", nargs="+", metavar="NAME", help="variables or single curves (default: all)")
-    add("--chance", type=float, help="accuracy of guessing (default: the first test accuracy)")
+    add("--chance", type=float, help="accuracy of guessing (default: the level at which it starts)")
+    add("--n-test", type=int, help="number of test examples (default: as the accuracies show it)")
     add(
         "--at",
         type=float,

@@ -97,7 +97,7 @@ def score(args: argparse.Namespace) -> int:
     if args.controls:
         groups["controls"] = _series(args, args.controls)
     axis = _axis(groups["runs"])
-    detector = PhaseDetector(chance=args.chance, axis=axis, **_roles(args, groups["runs"]))
+    detector = PhaseDetector(chance=args.chance, n_test=args.n_test, axis=axis, **_roles(args, groups["runs"]))
     card = ProgressScorecard(args.measures, detector=detector, at=args.at)
     curves = {name: one if axis == "step" else one.rename(step=axis) for name, one in groups.items()}
     card.fit(curves, {"controls": False} if args.controls else None)
@@ -146,7 +146,8 @@ def _axis(series: xr.Dataset) -> str:
 
 def _fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:
     axis, roles = _axis(series), _roles(args, series)
-    detector = PhaseDetector(split=args.split, layer=args.layer, chance=args.chance, axis=axis, **roles)
+    guessing = {"chance": args.chance, "n_test": args.n_test}
+    detector = PhaseDetector(split=args.split, layer=args.layer, axis=axis, **guessing, **roles)
     return detector.fit(series if axis == "step" else series.rename(step=axis))
 
 

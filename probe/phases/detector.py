@@ -37,10 +37,13 @@ class PhaseDetector(BaseEstimator):
 
     Parameters
     ----------
-    train_accuracy, train_loss, test_accuracy, test_loss, information : str or callable
-        Roles: the name of a variable, or a function (curves Dataset) -> DataArray over ``step``. A missing role makes
-        its markers "undefined". Accuracies are shares (1) or percent, information is in bits. The train loss
-        determines the end of fitting if there is no train accuracy.
+    train_accuracy, train_loss, test_accuracy, test_loss, information : str, callable or None
+        Roles: the name of a variable, a function (curves Dataset) -> DataArray over ``step``, or None for a role that
+        is not used. A variable that is missing under its default name is recognised by the usual names, such as
+        ``val_acc`` (:func:`probe.readers.guess_roles`), with a note. Without a curve the markers of a role are
+        "undefined". The train loss determines the end of fitting if there is no train accuracy. Information is in
+        bits. Accuracies are shares (1) or percent: one unit for all accuracies of all runs, percent if any value
+        exceeds 1. A name such as ``test_error`` or ``error_rate`` makes an accuracy 1 - error, with a note.
     layer : label, optional
         Layer of the information; None selects the deepest (last) measured layer.
     split : str
@@ -189,12 +192,14 @@ class PhaseDetector(BaseEstimator):
 
         Parameters
         ----------
-        X : path, xarray.Dataset, pandas.DataFrame, mapping of arrays, or array (rows are runs)
+        X : path, xarray.Dataset, pandas.DataFrame, mapping, list or array
             A log or a folder of logs (:func:`probe.readers.read`); roles then have their names in the log. Or curves
-            with the axis as dimension, column, index or key. A Dataset may also have the dimension ``run``, and
-            ``layer`` and ``split`` for the information. It may lie on disk (Dask): a few runs are loaded at a time. A
-            DataFrame may have a column ``run``. In a mapping, arrays of shape (run, step) are several runs. For a
-            table, see Notes.
+            with the axis as dimension, column, index, key or field of a structured array. A Dataset may also have the
+            dimension ``run``, and ``layer`` and ``split`` for the information. It may lie on disk (Dask): a few runs
+            are loaded at a time. A DataFrame may have a column ``run``. In a mapping, arrays of shape (run, step) are
+            several runs. A list of dicts has one dict for each step. A list, or a mapping by name, of DataFrames,
+            Datasets or mappings of arrays has one element for each run, each with its own steps. For a table (an
+            array: rows are runs), see Notes.
         y : ignored
             For compatibility with scikit-learn.
 
@@ -206,13 +211,14 @@ class PhaseDetector(BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            For curves of another kind, fewer than 4 observations, unsorted or repeated steps, different lengths, or
-            accuracies outside [0, 1] and [0, 100].
+            For curves of another kind, fewer than 4 observations, unsorted or repeated steps, different lengths, a
+            name that is not a variable, several variables for one role, no variable for any role, accuracies outside
+            [0, 1] and [0, 100], or accuracies that fall as error rates do.
 
         Warns
         -----
         probe.errors.ProbeWarning
-            If accuracies are read as percent.
+            If accuracies are read as percent, or a DataFrame without the axis as a table.
         """
         self.curves_ = self._read(X, reset=True)
         found = self._find(self.curves_)
