@@ -26,8 +26,8 @@ _DIVISION_59 = TrainConfig(
     per_decade=24,
 )
 
-# Without clipping, the loss jumps every few hundred steps. With it, the first jump comes after all pairs are learnt, and
-# the demo ends before.
+# Without clipping, the loss jumps every few hundred steps. With it, the first jump comes after all pairs are learnt.
+# The demo ends before.
 DEMO = replace(_DIVISION_59, clip_norm=0.25, steps=1_520)
 
 CONFIGS = {
