@@ -111,8 +111,8 @@ def test_curves_judged_by_readers(yardstick, tmp_path):
     section = yardstick.blind.section(
         always("found", 100), 1, 0, tmp_path, lambda runs: dict.fromkeys(runs, "overfitting")
     )
-    overall, each, classes = section.tables
-    assert [row["share"].value for row in overall.rows.values()] == [50, 50]
+    overall, each, _, classes = section.tables
+    assert [row["share"].value for row in overall.rows.values()] == [50, 50, 50]
     assert each.rows["dense",]["set aside"].value == 1
     assert each.rows["dense",]["95 % of right"] == "9.5 to 90.5"  # Wilson: 1 of 2
     assert classes.rows["overfitting",]["right"].value == 3

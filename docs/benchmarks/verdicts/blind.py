@@ -14,7 +14,7 @@ from curves.densities import DENSITIES
 from probe import PhaseDetector
 from probe.phases import Marker
 from verdicts.decisions import Bar, Cell, Number, Section, Table, wilson
-from verdicts.real import AVERAGES, CURVES
+from verdicts.real import AVERAGES, CURVES, Verdicts, contradictions_table
 from verdicts.records import Rule
 
 RIGHT, WRONGLY_FOUND = Bar(85, at_most=False), Bar(2)
@@ -53,18 +53,25 @@ def judge(marker: Marker, reading: str, tops: list[float | None], lag: float) ->
     return right, reading == "not" or (reading == "found" and not near)
 
 
-def judged(rule: Rule, runs: Mapping[str, Run], readings: Readings) -> np.ndarray:
+def verdicts_of(rule: Rule, runs: Mapping[str, Run]) -> Verdicts:
+    """Return marker and record of each run at each density."""
+    verdicts: Verdicts = {}
+    for name, run in runs.items():
+        records = {density: thin(run["step"], run["test_loss"]) for density, thin in DENSITIES.items()}
+        verdicts[name] = {density: (rule(*record), record) for density, record in records.items()}
+    return verdicts
+
+
+def judged(verdicts: Verdicts, readings: Readings) -> np.ndarray:
     """Return (right, wrongly found) of each run at each density, NaN where the readers differ: (runs, densities, 2)."""
-    results = np.full((len(runs), len(DENSITIES), 2), np.nan)
-    for i, (name, run) in enumerate(runs.items()):
-        for j, (density, thin) in enumerate(DENSITIES.items()):
+    results = np.full((len(verdicts), len(DENSITIES), 2), np.nan)
+    for i, (name, of) in enumerate(verdicts.items()):
+        for j, (density, (marker, (steps, _))) in enumerate(of.items()):
             first, second = readings[name][density]
             if first == second:
-                steps, values = thin(run["step"], run["test_loss"])
                 decay = AVERAGES.get(density, 0)
                 lag = 2 * decay / (1 - decay) * (steps[-1] - steps[-2])
-                tops = readings[name]["top"][density]
-                results[i, j] = judge(rule(steps, values), first, tops, lag)
+                results[i, j] = judge(marker, first, readings[name]["top"][density], lag)
     return results
 
 
@@ -102,11 +109,14 @@ def overall_table(results: np.ndarray, seed: int) -> Table:
     shares = np.array([np.nanmean(run, 0) for run in results if not np.isnan(run[:, 0]).all()])
     table = Table(
         "Each curve once", f"Mean over {len(shares)} curves of the share (%) of their densities on which the readers "
-        "agree, with 95 % intervals (bootstrap over curves).", ("verdict",), ("share", "95 %"),
+        "agree, with 95 % intervals (bootstrap over curves; Wilson for the last row).", ("verdict",), ("share", "95 %"),
     )  # fmt: skip
     for k, (name, bar) in enumerate({"right": RIGHT, "wrongly found": WRONGLY_FOUND}.items()):
         share = Number(100 * shares[:, k].mean(), bar, 1, "%")
         table.add((name,), {"share": share, "95 %": _interval(bootstrap(shares[:, k], seed))})
+    wrong, n = int((shares[:, 1] > 0).sum()), len(shares)
+    share = Number(100 * wrong / n, None, 1, "%")
+    table.add(("wrongly found at any density",), {"share": share, "95 %": _interval(wilson(wrong, n))})
     return table
 
 
@@ -149,6 +159,12 @@ def section(
     runs, readings = load(folder)
     tables = []
     if runs:
-        results = judged(rule, runs, readings)
-        tables = [overall_table(results, seed), density_table(results), class_table(classify(runs), readings)]
+        verdicts = verdicts_of(rule, runs)
+        results = judged(verdicts, readings)
+        tables = [
+            overall_table(results, seed),
+            density_table(results),
+            contradictions_table("Verdicts of one run that contradict each other", verdicts),
+            class_table(classify(runs), readings),
+        ]
     return Section("readers", "Curves judged by two readers", tables)

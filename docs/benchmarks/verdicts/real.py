@@ -13,6 +13,7 @@ from probe.phases import Marker
 from verdicts.decisions import Bar, Number, Section, Table
 from verdicts.records import Record, Rule
 
+Verdicts = dict[str, dict[str, tuple[Marker, Record]]]  # by curve and density
 CURVES = Path(__file__).parents[1] / "curves"
 LEAST_SIZE = 0.03  # a thinned record whose interior rise is smaller, as a share of its range, has no hump to find
 AVERAGES = {"average6": 0.6, "average9": 0.9}
@@ -120,7 +121,7 @@ def contradict(one: tuple[Marker, Record], other: tuple[Marker, Record]) -> bool
 
 def given_section(rule: Rule, draws: int, seed: int) -> Section:
     """Return the verdicts on the given curves at each density, and how often they are right."""
-    verdicts: dict[str, dict[str, tuple[Marker, Record]]] = {}
+    verdicts: Verdicts = {}
     table = Table(
         "Verdicts", "Wrong ones in bold. Of the last curve, the statuses of generalisation onset and end.",
         ("curve", "right"), tuple(DENSITIES),
@@ -144,7 +145,11 @@ def given_section(rule: Rule, draws: int, seed: int) -> Section:
         right[density] += good
         cells[density] = ", ".join(statuses) if good else f"**{', '.join(statuses)}**"
     table.add((CHANCE, " or ".join(EXPERT[CHANCE].right)), cells)
-    return Section("given", "Given curves", [_counts(right, wrongly_found), table, contradictions_table(verdicts)])
+    return Section(
+        "given",
+        "Given curves",
+        [_counts(right, wrongly_found), table, contradictions_table("Verdicts that contradict each other", verdicts)],
+    )
 
 
 def _counts(right: Mapping[str, int], wrongly_found: Mapping[str, int]) -> Table:
@@ -159,7 +164,7 @@ def _counts(right: Mapping[str, int], wrongly_found: Mapping[str, int]) -> Table
     return table
 
 
-def contradictions_table(verdicts: Mapping[str, Mapping[str, tuple[Marker, Record]]]) -> Table:
+def contradictions_table(title: str, verdicts: Verdicts) -> Table:
     """Return the number of curves and of pairs of densities whose verdicts contradict each other."""
     pairs = {
         name: [f"{a}/{b}" for a, b in combinations(of, 2) if contradict(of[a], of[b])] for name, of in verdicts.items()
@@ -169,7 +174,7 @@ def contradictions_table(verdicts: Mapping[str, Mapping[str, tuple[Marker, Recor
         "`found` against `absent` or `right_censored` at another density, while at least three of its rows show the "
         "hump: on its upper half." + "".join(f" {name}: {', '.join(found)}." for name, found in wrong.items())
     )
-    table = Table("Verdicts that contradict each other", caption, ("count",), ("number",))
+    table = Table(title, caption, ("count",), ("number",))
     table.add(("curves",), {"number": Number(len(wrong), Bar(0))})
     table.add(("pairs of densities",), {"number": Number(sum(map(len, wrong.values())), Bar(0))})
     return table
