@@ -180,6 +180,8 @@ def test_a_median_without_an_interval_has_no_bar() -> None:
     first = next(bar for bar in open_ended.collections if bar.get_gid() == "interval")
     assert first.get_segments()[0][:, 0] == pytest.approx([5, 100], abs=1.1)
     assert (100, 0) in drawn(open_ended, ">")[3:]  # beside the three runs
+    open_ended.figure.draw_without_rendering()
+    assert open_ended.get_position().width > 0.5, "the layout makes no room for lines without points"
 
 
 def test_alignment_of_one_run_names_the_missing_markers() -> None:

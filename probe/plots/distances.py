@@ -76,22 +76,17 @@ def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.n
     found = status == "found"
     step, lower, upper = (np.maximum(marker[name].values[found], record[0]) for name in ("step", "lower", "upper"))
     ax.hlines(heights[found], lower, upper, color=colour, lw=1.2, alpha=0.6)
-    ax.plot(step, heights[found], "o", ms=size, color=colour, mec="white", mew=0.5, clip_on=False)
+    # The layout would make room at (0, 0) for a line without points that is not clipped.
+    if found.any():
+        ax.plot(step, heights[found], "o", ms=size, color=colour, mec="white", mew=0.5, clip_on=False)
     for word, (end, shape) in _ARROWS.items():
         at = heights[status == word]
-        ax.plot(
-            np.full(len(at), record[end]),
-            at,
-            shape,
-            ms=size + 1,
-            mfc="white",
-            mec=colour,
-            mew=1.2,
-            zorder=3,
-            clip_on=False,
-        )
+        style: dict[str, Any] = {"ms": size + 1, "mfc": "white", "mec": colour, "mew": 1.2, "zorder": 3}
+        if len(at):
+            ax.plot(np.full(len(at), record[end]), at, shape, clip_on=False, **style)
     words, counts = np.unique(status[~found & ~np.isin(status, list(_ARROWS))], return_counts=True)
-    text = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(words, counts, strict=True))
+    texts = [str(word).replace("_", " ") for word in words]
+    text = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(texts, counts, strict=True))
     ax.text(1.015, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
 
 
