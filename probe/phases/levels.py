@@ -35,8 +35,8 @@ class Levels:
         Observations of the record, before a long one is reduced.
     n_examples : float
         Examples that an accuracy is a mean over; infinite if unknown.
-    zero_name : str
-        What ``zero`` is called in sentences.
+    knows_chance : bool
+        Whether ``zero`` is the accuracy of guessing, and not the first observation.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Levels:
     one: float
     n_observations: int
     n_examples: float = np.inf
-    zero_name: str = "its start"
+    knows_chance: bool = False
 
     @property
     def accuracy(self) -> bool:
@@ -175,8 +175,9 @@ def accuracy_levels(
     known = np.isfinite(values)
     if not known.any():
         return None
-    zero, called = (min(float(values[known][0]), _MOST_CHANCE), "its start") if chance is None else (chance, "chance")
-    return Levels(name, *_reduced(steps[known], values[known]), zero, 1.0, int(known.sum()), n_examples, called)
+    zero = min(float(values[known][0]), _MOST_CHANCE) if chance is None else chance
+    curve = _reduced(steps[known], values[known])
+    return Levels(name, *curve, zero, 1.0, int(known.sum()), n_examples, chance is not None)
 
 
 def loss_levels(name: str, steps: np.ndarray, values: np.ndarray) -> Levels | None:

@@ -143,7 +143,8 @@ def say_plain(facts: Facts) -> str:
         return f"Plain learning: the {test.name} {_direction(test)} from {first} to {last}.{_continues(test)}"
     if train.accuracy == test.accuracy:
         kind = "accuracy" if test.accuracy else "loss"
-        text = f"train and test {kind} improve together, to {value_of(train, train.final)} and {last} at the end"
+        verb = "improve together, to" if train.gained or test.gained else "stay at"
+        text = f"train and test {kind} {verb} {value_of(train, train.final)} and {last} at the end"
     else:
         text = f"the {train.name} ends at {value_of(train, train.final)}, and the {test.name} at {last}"
     gap = train.final - test.final if train.accuracy and test.accuracy else 0.0
@@ -198,7 +199,10 @@ def evidence(facts: Facts) -> list[str]:
     if np.isfinite(facts.fit_step):
         lines.append(f"the training data are fitted from {facts.at(facts.fit_step)} on")
     if np.isfinite(facts.delay):
-        lines.append(f"the test curve follows {abs(facts.delay):.2f} dex {'later' if facts.delay > 0 else 'earlier'}")
+        side = "later" if facts.delay > 0 else "earlier"
+        lines.append(
+            f"the test curve arrives {abs(facts.delay):.2f} dex {side}, a factor of {10 ** abs(facts.delay):.2g}"
+        )
     if facts.hump.n_spikes:
         lines.append(f"spikes of the test loss set aside: {facts.hump.n_spikes}")
     return lines
@@ -213,9 +217,9 @@ def _direction(curve: Levels) -> str:
 
 
 def _zero(curve: Levels) -> str:
-    """Return the level without learning, such as "chance is 0.10"."""
+    """Return the level without learning, "chance is 0.10" or "0.10 at the start"."""
     first = value_of(curve, curve.zero)
-    return f"{curve.zero_name} is {first}"
+    return f"chance is {first}" if curve.knows_chance else f"{first} at the start"
 
 
 def _fits(facts: Facts) -> str:
