@@ -348,6 +348,17 @@ def test_the_size_of_a_hump_and_its_tops_are_drawn_on_its_curve() -> None:
     assert list(bar.get_xdata()) == [90, 110]
 
 
+def test_losses_are_logarithmic_unless_a_hump_is_large() -> None:
+    detector = hump()
+    series = detector.curves_.assign(train_loss=("step", np.geomspace(3, 1e-4, 1000)))
+    names = ["test_loss", "train_loss"]
+    assert plots.panel(series, names, detector).get_yscale() == "linear"
+    detector.markers_["size"][0, NAMES.index("descent_onset")] = 0.2
+    ax = plots.panel(series, names, detector)
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] == pytest.approx(0.5 / 30)
+
+
 def test_a_role_that_is_a_function_has_no_curve_in_the_figure() -> None:
     steps = np.arange(1, 60)
     curves = {"step": steps, "val_loss": 1 / steps, "train_accuracy": np.minimum(1, steps / 20)}

@@ -14,6 +14,7 @@ _WORDS = {
     "right_censored": "not within the record",
     "not_reached": "not reached",
 }
+_LOWEST, _EDGE = 0.1, 0.15  # fractions of the axes: least height of the label, and where it is not centred
 _HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.5}
 
 
@@ -43,13 +44,12 @@ def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) ->
     arrow = {"arrowstyle": "<->", "color": colour, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", (step, top), (step, foot), arrowprops=arrow, zorder=3)
     inverse, to_axes = ax.transAxes.inverted().transform, ax.transData.transform
-    left = inverse(to_axes((step, top)))[0] > 0.7
-    height = inverse(to_axes((step, foot)))[1]
+    x, y = inverse(to_axes((step, foot)))
     share = f" ({100 * float(marker['size_share']):.0f} %)" if np.isfinite(marker["size_share"]) else ""
     ax.annotate(
-        f"size {size:.2g}{share}", (step, height), (-5 if left else 5, 1), xycoords=ax.get_xaxis_transform(),
-        textcoords="offset points", ha="right" if left else "left", va="bottom", fontsize=8, color=darker(colour),
-        bbox=_HALO, zorder=4, gid="size",
+        f"size {size:.2g}{share}", (step, max(y, _LOWEST)), (0, -3), xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points", ha="left" if x < _EDGE else "right" if x > 1 - _EDGE else "center", va="top",
+        fontsize=8, color=darker(colour), bbox=_HALO, zorder=4, gid="size",
     )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ def overview(
     The text at the top is the sentence of ``verdict_``; for several runs, the number of runs of each class. One run
     has its phases as shades. For several runs, the curves show medians of curves and markers, and one more panel has
     the phases of each run (:func:`phase_strip`). An arrow shows the size of a hump, a small triangle a further top.
-    Markers without a step are named below their curve. The axis of losses ends at a thirtieth of the least test loss.
+    Markers without a step are named below their curve. The axis of losses is logarithmic if they differ by a factor
+    above 30, unless a hump has a tenth of their range. It then ends at a thirtieth of the least test loss.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def panel(
     ax : matplotlib.axes.Axes, optional
         Axes to draw on; by default a new figure.
     log : bool, optional
-        Logarithmic y axis. By default that of losses that differ by a factor of more than 30.
+        Logarithmic y axis; by default as in an overview.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from probe.readers.names import role_of
 PLANE = ("information_plane",)
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
 _MOST_SHARE = 1 + 1e-6  # no share is larger, up to rounding
+_LARGE = 0.1  # size of a hump over the range of all losses, from which on a linear axis shows it well
 _LOG_RATIO = 30  # largest over smallest loss, from which on the axis is logarithmic
 
 
@@ -32,7 +33,7 @@ def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
     accuracies, losses = (_of_kind(series, detector, kind) for kind in ("accuracy", "loss"))
     panels = [
         *([Panel(accuracies, _accuracy(series, accuracies))] if accuracies else []),
-        *([_of_losses(series, losses, "loss")] if losses else []),
+        *([_of_losses(series, detector, losses, "loss")] if losses else []),
         *(Panel([name]) for name in [*single, "linear_mapping_number"] if name in series),
     ]
     if {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}:
@@ -62,7 +63,7 @@ def wanted_panels(series: xr.Dataset, detector: Any, wanted: Sequence[str | Sequ
             kind for kind in ("accuracy", "loss") if all(name in _of_kind(series, detector, kind) for name in names)
         ]
         label = _label(series, names, kinds)
-        panels.append(_of_losses(series, names, label) if "loss" in kinds else Panel(names, label))
+        panels.append(_of_losses(series, detector, names, label) if "loss" in kinds else Panel(names, label))
     return panels
 
 
@@ -111,13 +112,21 @@ def _accuracy(series: xr.Dataset, names: Sequence[str]) -> str:
     return "accuracy (%)" if any(bool((series[name] > _MOST_SHARE).any()) for name in names) else "accuracy"
 
 
-def _of_losses(series: xr.Dataset, names: Sequence[str], label: str | None) -> Panel:
-    """Return the panel of some losses, logarithmic if they differ much."""
-    ends = {
-        name: [float(f(series[name].where(np.isfinite(series[name])))) for f in (xr.DataArray.min, xr.DataArray.max)]
-        for name in names
-    }
-    low, high = np.array([*ends.values()]).T
-    log = bool(0 < np.nanmin([*low, np.inf]) < np.nanmax([*high, -np.inf]) / _LOG_RATIO)
-    test = [least for name, (least, _) in ends.items() if (role_of(name) or name).startswith("test")]
-    return Panel(names, label, log, min(test) / _LOG_RATIO if log and test else None)
+def _of_losses(series: xr.Dataset, detector: Any, names: Sequence[str], label: str | None) -> Panel:
+    """Return the panel of some losses, logarithmic if they differ much, and no hump is large on a linear axis."""
+    finite = {name: series[name].where(np.isfinite(series[name])) for name in names}
+    least = {name: float(array.min()) for name, array in finite.items()}
+    low, high = np.nanmin([*least.values(), np.inf]), np.nanmax([*(float(a.max()) for a in finite.values()), -np.inf])
+    if not 0 < low < high / _LOG_RATIO or _hump(detector, names) > _LARGE * (high - low):
+        return Panel(names, label)
+    test = [one for name, one in least.items() if (role_of(name) or name).startswith("test")]
+    return Panel(names, label, True, min(test) / _LOG_RATIO if test else None)
+
+
+def _hump(detector: Any, names: Sequence[str]) -> float:
+    """Return the median size of the humps of these variables over runs; 0 without a hump."""
+    if detector is None or "curve" not in detector.markers_.coords or "size" not in detector.markers_:
+        return 0.0
+    markers = detector.markers_
+    sizes = markers["size"].where(markers["status"] == "found").values[:, np.isin(markers["curve"].values, list(names))]
+    return float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0
