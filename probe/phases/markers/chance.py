@@ -1,6 +1,7 @@
 """Where a test accuracy leaves chance: a rule that does not need to know the accuracy or the noise of guessing."""
 
 from dataclasses import replace
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from probe.phases.markers.marker import Marker, Status, check_curve, check_susta
 
 _SDS = 3.0  # of an accuracy by guessing
 _MARGIN = 0.05
-_MAX_EXAMPLES = 20_000  # a finer grid than 1 / this cannot be distinguished from rounding
+_EXAMPLES = np.arange(1, 2001)  # 3 sd of more of them are below 5 %
+_BLOCK = 4096  # thresholds that are computed at a time
 _MAX_VALUES = 64  # that are compared with a grid
 _PRIOR = 4  # weight of what is known about the noise before the first observation, in observations
 
@@ -91,34 +93,57 @@ def leaves_chance(
 
 def _threshold(v: np.ndarray, n_sustained: int, chance: float | None, n_test: float) -> float:
     """Return the threshold of the first observations that exceed their own, else that of the last observation."""
-    lows = np.min([v[i : len(v) - n_sustained + 1 + i] for i in range(n_sustained)], axis=0)[1:]
-    if not len(lows):
+    lows = reduce(np.minimum, [v[i : len(v) - n_sustained + 1 + i] for i in range(n_sustained)])
+    if len(lows) < 2:
         return np.inf
-    k = np.arange(1, len(lows) + 1)  # observations before
-    first = (k + 1) // 2  # observations that show the level: the others may belong to the rise
-    level = (np.cumsum(v)[first - 1] / first) if chance is None else np.full(len(k), float(chance))
-    n, rounded = _grid(v) if np.isinf(n_test) else (n_test, False)
-    # Two right and two wrong answers are added (Agresti and Coull 1998), since a level of 0 or 1 has noise, too.
-    p = level if chance is not None or np.isinf(n) else (n * first * level + 2) / (n * first + 4)
-    variance = p * (1 - p) / n
-    if np.isinf(n_test):
-        variance = np.minimum(variance, (_PRIOR * variance + _squares(v, k, level)) / (_PRIOR + k))
-    # What a binomial variable exceeds as rarely as a normal one exceeds 3 sd (Cornish and Fisher 1938).
-    skew = (_SDS**2 - 1) / 6 * (1 - 2 * p) * variance / np.maximum(p * (1 - p), np.finfo(float).tiny)
-    if rounded:
-        variance = np.maximum(variance, _of_differences(v)[k])
-    error = 1.0 if chance is not None else 1 + np.minimum(1, _PRIOR / first)  # that of the level
-    thresholds = level + np.maximum(_SDS * np.sqrt(variance * error) + skew, _MARGIN)
-    above = np.flatnonzero(lows >= thresholds)
-    if not len(above) and chance is None and v[:n_sustained].min() >= thresholds[-1]:
-        return float(thresholds[0])  # a fall: the level at which it starts is not exceeded later
-    return float(thresholds[above[0] if len(above) else -1])
+    level = _levels(v, np.arange(1, len(lows)), chance)
+    thresholds = _Thresholds(v, chance, n_test)
+    high = 1 + np.flatnonzero(lows[1:] >= level + _MARGIN)  # number of observations before
+    for block in (high[i : i + _BLOCK] for i in range(0, len(high), _BLOCK)):
+        values = thresholds.after(block)
+        if len(above := np.flatnonzero(lows[block] >= values)):
+            return float(values[above[0]])
+    last = float(thresholds.after(np.array([len(lows) - 1]))[0])
+    if chance is None and lows[0] >= last:  # a fall: the level at which it starts is not exceeded later
+        return float(thresholds.after(np.ones(1, int))[0])
+    return last
 
 
-def _squares(v: np.ndarray, k: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Return the sums of squared distances of the first ``k`` observations from each level."""
-    v, level = v - v[0], level - v[0]  # equal values leave exactly 0
-    return np.asarray(np.cumsum(v**2)[k - 1] - 2 * level * np.cumsum(v)[k - 1] + k * level**2)
+def _levels(v: np.ndarray, k: np.ndarray, chance: float | None) -> np.ndarray:
+    """Return chance, or the mean of the first half of the ``k`` observations before: the others may be a rise."""
+    first = (k + 1) // 2
+    return np.cumsum(v)[first - 1] / first if chance is None else np.full(len(k), float(chance))
+
+
+class _Thresholds:
+    """Thresholds from the first observations of a curve."""
+
+    def __init__(self, v: np.ndarray, chance: float | None, n_test: float) -> None:
+        self.chance, self.is_given = chance, np.isfinite(n_test)
+        self.n, rounded = (n_test, False) if self.is_given else _grid(v)
+        self.start, around = v[0], v - v[0]  # equal values leave exactly 0
+        self.sums, self.squares = np.cumsum(around), np.cumsum(around**2)
+        self.white = _of_differences(v) if rounded else None
+
+    def after(self, k: np.ndarray) -> np.ndarray:
+        """Return the thresholds after ``k`` observations."""
+        first = (k + 1) // 2
+        level = self.start + self.sums[first - 1] / first if self.chance is None else np.full(len(k), self.chance)
+        p = level
+        if self.chance is None and np.isfinite(self.n):
+            # Two right and two wrong answers are added (Agresti and Coull 1998): a level of 0 or 1 has noise, too.
+            p = (self.n * first * level + 2) / (self.n * first + 4)
+        variance = p * (1 - p) / self.n
+        if not self.is_given:
+            shift = level - self.start
+            squares = self.squares[k - 1] - 2 * shift * self.sums[k - 1] + k * shift**2  # about the level
+            variance = np.minimum(variance, (_PRIOR * variance + squares) / (_PRIOR + k))
+        # What a binomial variable exceeds as rarely as a normal one exceeds 3 sd (Cornish and Fisher 1938).
+        skew = (_SDS**2 - 1) / 6 * (1 - 2 * p) * variance / np.maximum(p * (1 - p), np.finfo(float).tiny)
+        if self.white is not None:
+            variance = np.maximum(variance, self.white[k])
+        error = 1.0 if self.chance is not None else 1 + np.minimum(1, _PRIOR / first)  # that of the level
+        return np.asarray(level + np.maximum(_SDS * np.sqrt(variance * error) + skew, _MARGIN))
 
 
 def _of_differences(v: np.ndarray) -> np.ndarray:
@@ -137,15 +162,16 @@ def _grid(v: np.ndarray) -> tuple[float, bool]:
     """
     values = np.unique(v)
     values = values[:: 1 + len(values) // _MAX_VALUES]
-    digits = next((d for d in range(7) if np.abs(values - np.round(values, d)).max() < 1e-9), None)
-    if digits is not None:
-        unit = 10**digits
-        if (divisor := np.gcd.reduce([unit, *np.round(values * unit).astype(np.int64)])) > 1:
-            return float(unit // divisor), False
-    error = 0.5001 * 10.0**-digits if digits else 1e-7  # of rounding: to decimals, or to single precision
-    n = np.arange(1, min(_MAX_EXAMPLES, int(0.1 / error)) + 1)  # by chance alone one value in five agrees
-    for value in values:
-        n = n[np.abs(value * n - np.round(value * n)) <= n * error]
+    millionths, unit = np.rint(values * 10**6), 0
+    if np.abs(values * 10**6 - millionths).max() < 1e-3:  # decimals
+        divisor = int(np.gcd.reduce(millionths.astype(np.int64), initial=10**6))
+        unit = next(10**digits for digits in range(7) if divisor % 10 ** (6 - digits) == 0)
+        if 10**6 // divisor < unit:
+            return 10**6 / divisor, False
+    error = 0.5001 / unit if unit > 1 else 1e-7  # of rounding: to decimals, or to single precision
+    n = _EXAMPLES[: int(0.1 / error)]  # by chance alone one value in five agrees
+    for value in values[::-1]:
+        n = n[np.abs(value * n - np.rint(value * n)) <= n * error]
     if len(n):
         return float(n[0]), False
-    return (10.0**digits if digits else np.inf), True
+    return (float(unit) if unit else np.inf), True
