@@ -95,7 +95,7 @@ def _tested(kind: MarkerKind, one: xr.Dataset) -> str:
     """Describe the test over runs of one marker."""
     status, n_runs, p = one["test_status"].item(), int(one["n_runs"]), float(one["p_value"])
     if status == Status.UNDEFINED:
-        return f"All runs together were not tested whether {kind.sentence}: {one['test_reason'].item()}."
+        return f"It was not tested over all runs whether {kind.sentence}: {one['test_reason'].item()}."
     if status != Status.FOUND:
         return f"All {n_runs} runs together do not show that {kind.sentence} (p {p:.2g})."
     fall, lower, upper = (level(float(one[name]), accuracy=False) for name in ("fall", "fall_lower", "fall_upper"))
