@@ -16,6 +16,7 @@ COVERAGE = Bar(0.85, at_most=False)
 COVERAGE_WANDERING = Bar(0.75, at_most=False)
 WIDTH = Bar(0.4)
 FAST_GROKKING = Bar(95, at_most=False)
+PLACE_HEIGHTS = (6, 10, 20)
 POWER_NOISES = ("white", "AR(.8)", "AR(.95) + white", "t3", "lognormal")
 PLACE_NOISES = ("white", "AR(.5)", "AR(.8)", "AR(.95) + white", "Laplace")
 
@@ -35,7 +36,7 @@ EVEN_SHAPES = ("bell, 0.5 decade",)  # wider ones do not end within the record
 
 
 @cache
-def height_of(noise: str, n: int, seed: int) -> float:
+def wiggle_of(noise: str, n: int, seed: int) -> float:
     """Return the median largest wiggle of the noise alone."""
     return typical_wiggle(NOISES[noise], n, seed)
 
@@ -68,7 +69,7 @@ def power_table(rule: Rule, draws: int, seed: int) -> Table:
         row: dict[str, Cell] = {}
         for n in LENGTHS if height == 6 else LENGTHS[2:]:
             generator, steps = generator_of(seed, "power", height, shape, spacing, noise, n), SPACINGS[spacing](n)
-            size = height * height_of(noise, n, seed)
+            size = height * wiggle_of(noise, n, seed)
             hits = sum(
                 rule(steps, planted(generator, steps, SHAPES[shape], size, spacing)[0] + noise_row).status == "found"
                 for noise_row in NOISES[noise](generator, draws, n)
@@ -91,7 +92,7 @@ def two_humps_table(rule: Rule, draws: int, seed: int) -> Table:
         row: dict[str, Cell] = {}
         for n in lengths:
             steps = SPACINGS["log"](n)
-            curve = sum(bell(0.3)(np.log10(steps) - place) for place in places) * 10 * height_of(noise, n, seed)
+            curve = sum(bell(0.3)(np.log10(steps) - place) for place in places) * 10 * wiggle_of(noise, n, seed)
             generator = generator_of(seed, "two humps", noise, n)
             markers = [rule(steps, curve + noise_row) for noise_row in NOISES[noise](generator, draws, n)]
             row[f"{n:,}"] = Share(sum(both_found(marker, places) for marker in markers), draws, POWER)
@@ -110,7 +111,7 @@ def place_tables(
     name: str, rule: Rule, draws: int, seed: int, lengths: tuple[int, ...], *, descent: float = 1.5, barred: bool = True
 ) -> list[Table]:
     """Return coverage and width of the intervals and error of the tops, of the humps that are found."""
-    what = "Humps of 10 times the median largest wiggle, of all shapes of the table of power in turn."
+    what = "Humps of 6, 10 and 20 times the median largest wiggle and of all shapes of the table of power, in turn."
     captions = {
         "Coverage": f"Share (%) of 90 % intervals that hold the top. {what}",
         "Width": "Median width of the same intervals in decades.",
@@ -135,9 +136,10 @@ def place_tables(
 def place_errors(rule: Rule, draws: int, seed: int, noise: str, spacing: str, n: int, descent: float) -> np.ndarray:
     """Return (covered, width, absolute error) of each hump that is found, (found, 3)."""
     generator, steps, found = generator_of(seed, "place", noise, spacing, n), SPACINGS[spacing](n), []
-    shapes, height = cycle(SHAPES if spacing == "log" else EVEN_SHAPES), 10 * height_of(noise, n, seed)
+    kinds = cycle(product(SHAPES if spacing == "log" else EVEN_SHAPES, PLACE_HEIGHTS))
     for noise_row in NOISES[noise](generator, draws, n):
-        values, top = planted(generator, steps, SHAPES[next(shapes)], height, spacing, descent)
+        shape, height = next(kinds)
+        values, top = planted(generator, steps, SHAPES[shape], height * wiggle_of(noise, n, seed), spacing, descent)
         marker = rule(steps, values + noise_row)
         if marker.status == "found":
             lower, step, upper = np.log10(np.maximum([marker.lower, marker.step, marker.upper], 0.5))

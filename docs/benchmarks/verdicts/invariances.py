@@ -6,7 +6,7 @@ import numpy as np
 from curves.densities import DENSITIES
 
 from verdicts.decisions import Bar, Cell, Number, Section, Table
-from verdicts.humps import SHAPES, height_of, planted
+from verdicts.humps import SHAPES, wiggle_of, planted
 from verdicts.real import EXPERT, contradict, given
 from verdicts.records import NOISES, SPACINGS, Record, Rule, generator_of
 
@@ -41,7 +41,7 @@ def records_of(draws: int, seed: int) -> Iterator[tuple[str, Record, bool]]:
     for k in range(draws // 4):
         generator = generator_of(seed, "invariance", k)
         n, noise = (60, 200, 1000)[k % 3], ("white", "AR(.5)", "AR(.8)")[k // 3 % 3]
-        steps, size = SPACINGS["log"](n), 8 * height_of(noise, n, seed)
+        steps, size = SPACINGS["log"](n), 8 * wiggle_of(noise, n, seed)
         hump = planted(generator, steps, SHAPES["bell, 0.5 decade"], size, "log")[0]
         curve = hump if k % 2 else 3 * size * np.exp(-steps / 10)
         yield "simulated", (steps, curve + NOISES[noise](generator, 1, n)[0]), True
