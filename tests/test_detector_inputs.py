@@ -434,6 +434,8 @@ def test_error_rates(factor: int) -> None:
         detector = PhaseDetector(test_accuracy="test_err").fit(named)
         np.testing.assert_allclose(detector.markers_["step"].values, truth)
         assert "test_accuracy: 1 - test_err, because 'test_err' is the name of an error rate" in detector.notes_
+        right = PhaseDetector(test_accuracy=lambda curves: factor - curves["test_err"]).fit(named)
+        np.testing.assert_allclose(right.markers_["step"].values, truth)  # although xarray keeps the name
         reason = str(PhaseDetector().fit(named).markers_["reason"].sel(marker="end").values[0])
         assert "pass test_accuracy= with the name of yours, such as 'test_err'" in reason
         hidden = curves | {"test_accuracy": wrong, "train_accuracy": named["train_accuracy"]}

@@ -12,7 +12,9 @@ _ROUNDING = 1e-3  # half precision rounds a share of 1 to 1.001 at most
 _PERCENT = ("%", "percent", "per cent")  # attribute units
 
 
-def as_shares(curves: Mapping[str, xr.DataArray], notes: list[str]) -> dict[str, xr.DataArray]:
+def as_shares(
+    curves: Mapping[str, xr.DataArray], names: Mapping[str, str], notes: list[str]
+) -> dict[str, xr.DataArray]:
     """Return the accuracies among the curves as shares of right answers, and add a note for each change.
 
     The unit is one for all accuracies of all runs, since one program wrote them: percent if any value exceeds 1. A
@@ -23,6 +25,8 @@ def as_shares(curves: Mapping[str, xr.DataArray], notes: list[str]) -> dict[str,
     ----------
     curves : mapping of str to DataArray
         By role, (step) or (run, step). Losses show whether falling accuracies are error rates.
+    names : mapping of str to str
+        By role, the name of the variable, in its log if it is from one. Roles without a name are functions of the user.
     notes : list of str
         Changes are added.
 
@@ -50,7 +54,7 @@ def as_shares(curves: Mapping[str, xr.DataArray], notes: list[str]) -> dict[str,
     units = {str(array.attrs.get("units", "")).lower() for array in arrays.values()}
     if any(top > 1 + _ROUNDING for top in tops.values()) or units & {*_PERCENT}:
         arrays = _from_percent(arrays, tops, notes)
-    return {role: _right(array, role, curves, notes) for role, array in arrays.items()}
+    return {role: _right(array, role, names.get(role, ""), curves, notes) for role, array in arrays.items()}
 
 
 def _from_percent(
@@ -85,9 +89,10 @@ def _low_runs(arrays: Mapping[str, xr.DataArray]) -> str:
     return f"; runs that stay below 1 %: {', '.join(low[:5])}{', ...' if len(low) > 5 else ''}" if low else ""
 
 
-def _right(array: xr.DataArray, role: str, curves: Mapping[str, xr.DataArray], notes: list[str]) -> xr.DataArray:
+def _right(
+    array: xr.DataArray, role: str, name: str, curves: Mapping[str, xr.DataArray], notes: list[str]
+) -> xr.DataArray:
     """Return the share of right answers: 1 - error if the name is that of an error rate."""
-    name = str(array.attrs.get("logged_as", array.name))
     if is_error_rate(name):
         notes.append(f"{role}: 1 - {name}, because {name!r} is the name of an error rate")
         chance = {"chance": 1 - array.attrs["chance"]} if "chance" in array.attrs else {}

@@ -307,9 +307,10 @@ class PhaseDetector(BaseEstimator):
         if isinstance(X, xr.Dataset) or not is_table(X, self.axis):
             return as_dataset(X, self.axis)
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
-        if callable(self.train_loss):
+        if not isinstance(self.train_loss, str):
             raise ValueError(
-                "Expected a name as train_loss for a table, got a function; pass a Dataset or a mapping as curves."
+                f"Expected a name as train_loss for a table, got {type(self.train_loss).__name__}; pass a Dataset or a "
+                "mapping as curves."
             )
         return from_table(values.astype(float), table_steps(X, values.shape[1]), self.train_loss)
 

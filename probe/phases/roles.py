@@ -61,7 +61,8 @@ class Roles:
         if all(isinstance(curve, str) for curve in self.found.values()):
             raise ValueError(no_curve(curves))
         arrays = {role: curve for role, curve in self.found.items() if isinstance(curve, xr.DataArray)}
-        self.found |= as_shares(arrays, self.notes)
+        logged = {role: str(curves[name].attrs.get("logged_as", name)) for role, name in self.names.items()}
+        self.found |= as_shares(arrays, logged, self.notes)
         self.found = {role: self._without_infinite(self.found[role], role) for role in wanted}
 
     def _names(self, curves: xr.Dataset, wanted: Mapping[str, Role]) -> dict[str, str]:
