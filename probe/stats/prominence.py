@@ -80,12 +80,12 @@ def third_differences(x: np.ndarray, values: np.ndarray, lag: int = 1) -> np.nda
     """
     x, values = as_vectors(x=x, values=values)
     check_count("lag", lag, 1)
-    rows = np.arange(max(len(x) - 3 * lag, 0))[:, None] + lag * np.arange(4)
-    at, v = x[rows], values[rows]  # (n - 3 lag, 4)
-    distance = at[:, :, None] - at[:, None, :]
-    distance[:, np.arange(4), np.arange(4)] = 1
-    weight = 1 / distance.prod(axis=2)
-    return np.abs((weight * v).sum(axis=1)) / np.sqrt((weight**2).sum(axis=1))
+    n = max(len(x) - 3 * lag, 0)
+    (a, b, c, d), v = ([part[k * lag : k * lag + n] for k in range(4)] for part in (x, values))
+    ab, ac, ad, bc, bd, cd = b - a, c - a, d - a, c - b, d - b, d - c
+    weight = [1 / (ab * ac * ad), -1 / (ab * bc * bd), 1 / (ac * bc * cd), -1 / (ad * bd * cd)]  # of the cubic term
+    total = sum(w * part for w, part in zip(weight, v, strict=True))
+    return np.asarray(np.abs(total) / np.sqrt(sum(w * w for w in weight)))
 
 
 def roughness(x: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ _ON_HUMP = 0.6  # of the hump: the largest such wiggle
 _JUMP = 0.7  # of the rise of a spike happens at once
 _JUMP_NOISE = 0.15  # of the jump: with more noise, a spike is not recognised
 _AT_ONCE = 0.08  # decades
+_SUDDEN = 0.2  # decades between two observations in which no hump of training rises
 _SLOWLY = 2.0  # times the duration of the jump: a spike takes longer to fall by half
 
 
@@ -107,7 +108,8 @@ def humps_of(cells: Cells, smooth: np.ndarray, rough: np.ndarray, values: np.nda
     found = []
     for peak, size in zip(*(part[: MOST_HUMPS + 1].tolist() for part in prominences(smooth)), strict=True):
         left, right = _above(smooth, peak, smooth[peak] - size)
-        flat = np.flatnonzero(smooth[left:right] == smooth[peak]) + left
+        inner = max(left, 1)  # an opened curve may start as high
+        flat = np.flatnonzero(smooth[inner:right] == smooth[peak]) + inner
         top = int(flat[np.argmax(cells.values[flat])])
         height, rise = float(smooth[top]), float(smooth[top] - smooth[:top].min())
         noise = float(max(rough[max(left - 1, 0)], rough[top], rough[min(right, len(smooth) - 1)]))
@@ -141,13 +143,15 @@ def is_spike(x: np.ndarray, values: np.ndarray, start: int, stop: int) -> bool:
         return False
     jump = values[top] - values[first:top].min()
     low = np.flatnonzero(values[first:top] < values[top] - _JUMP * jump)
-    if not len(low) or _noise(values[max(0, start - 8) : stop + 8]) > _JUMP_NOISE * jump:
+    if not len(low):
         return False
     n_rows, lasts = top - (first + low[-1]), x[top] - x[first + low[-1]]
+    if n_rows > LEAST_ROWS or _noise(values[max(0, start - 8) : stop + 8]) > _JUMP_NOISE * jump:
+        return False
     after = np.flatnonzero(values[top:] < values[top] - _HALF * jump)
     falls = x[top + after[0]] - x[top] if len(after) else np.inf
     slowly = np.median(values[top + 1 : top + 4]) > values[top] - _JUMP * jump
-    return bool((slowly and n_rows <= LEAST_ROWS and lasts < _AT_ONCE) or (n_rows == 1 and falls > _SLOWLY * lasts))
+    return bool((slowly and lasts < _AT_ONCE) or (n_rows == 1 and (falls > _SLOWLY * lasts or lasts < _SUDDEN)))
 
 
 def _noise(values: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from probe.stats.outliers import spikes
 MAX_OBSERVATIONS = 20_000  # longer records are reduced to medians
 _PER_DECADE = 500  # such medians
 _NARROW = 2  # observations: a spike however far apart they are, since three can show a hump
+_FLANK = 0.1  # of the height of a spike: down to there, the observations that fall after it belong to it
 _EVEN = 0.5  # of the rows have the median distance: some rows may be missing values
 
 
@@ -46,13 +47,27 @@ def _brief(x: np.ndarray, v: np.ndarray, marked: np.ndarray) -> np.ndarray:
     if not marked.any():
         return marked
     narrow = np.logical_or(*spikes(v, width=_NARROW))
-    start = np.flatnonzero(marked & ~np.concatenate([[False], marked[:-1]]))
-    stop = np.flatnonzero(marked & ~np.concatenate([marked[1:], [False]])) + 1
     brief = marked.copy()
-    for i, j in zip(start.tolist(), stop.tolist(), strict=True):
+    for i, j in _runs(marked):
         if x[min(j, len(x) - 1)] - x[max(i - 1, 0)] > SHORTEST:
             brief[i:j] = narrow[i:j]
+    for i, j in _runs(brief):
+        brief[j : _end_of_flank(v, max(i - 1, 0), j)] = True
     return brief
+
+
+def _runs(marked: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first index of each run of true values, and the one behind it."""
+    edge = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
+    return list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
+
+
+def _end_of_flank(v: np.ndarray, before: int, stop: int) -> int:
+    """Return the index behind a spike whose values still fall to the level before it."""
+    level = v[before] + _FLANK * (v[before + 1 : stop].max() - v[before])
+    while stop < len(v) and level < v[stop] < v[stop - 1]:
+        stop += 1
+    return stop
 
 
 def _undone(s: np.ndarray, v: np.ndarray, smoothing: float, notes: list[str]) -> np.ndarray:
@@ -64,7 +79,7 @@ def _undone(s: np.ndarray, v: np.ndarray, smoothing: float, notes: list[str]) ->
     note = f"the exponential average of {smoothing:g} was not undone; the top is that of the smoothed curve"
     notes.append(note)
     warnings.warn(
-        f"Expected all rows of the exponential average, got unevenly spaced rows, as if rows were dropped since; {note}. "
+        f"Expected all rows of the exponential average, got unevenly spaced rows, as if some were dropped; {note}. "
         "Pass the full log.",
         ProbeWarning,
         stacklevel=4,

@@ -28,7 +28,8 @@ _SMOOTH, _CLEAN = 10.0, 40.0  # clarity of a smooth curve, and of one without no
 _STANDS_ALONE = 8.0  # standing of a hump on a smooth curve that may be smaller
 _SMALLEST = 0.25  # of the least size: the smallest wiggle that counts for the contrast
 _FIRST_DECADE, _FIRST_SHARE = 1.0, 0.12  # a smaller wiggle this early, without a fall before it, is the initial descent
-_LEAST_CLARITY = 4.5  # of a hump
+_LEAST_CLARITY = 4.5  # of a hump; more in records of few observations, by up to the second of the next numbers
+_FEW_ROWS, _FEW_MOST = 60, 1.6
 _RANDOM_WALK = (4.7, 26.0)  # contrast that .5 % of random walks reach; clarity from which less is needed
 _NO_WALK = (2.6, 15.0)  # the same for noise that is white, or a curve that is smooth
 _LEAST_CONTRAST = 1.5
@@ -70,7 +71,7 @@ class View:
     def needed(self, clarity: float, left: int, right: int) -> float:
         """Return the contrast that a hump from ``left`` to ``right`` needs: less, the higher above the roughness."""
         n = len(self.cells.x)
-        if clarity < _LEAST_CLARITY:
+        if clarity < _LEAST_CLARITY * np.clip(_FEW_ROWS / self.cells.stop[-1], 1, _FEW_MOST):
             return np.inf
         walk = n < _MEMORY_CELLS or _MEMORY[0] <= self._memory(left, right) <= _MEMORY[1]
         most, enough = _RANDOM_WALK if walk else _NO_WALK
@@ -108,17 +109,18 @@ def shape_of(steps: np.ndarray, values: np.ndarray, least_size: float) -> Shape:
     if np.ptp(values) == 0:
         return Shape(Status.ABSENT, "constant")
     x = log_time(steps)
-    views = [view for args in _RESOLUTIONS if (view := _view(x, values, *args, least_size)) is not None]
-    if not views:
+    fine = _view(x, values, *_RESOLUTIONS[0], least_size)
+    if fine is None:
         return Shape(Status.UNDEFINED, "cells")
-    for view in views:
-        if (shape := _found(view, views[0], least_size)) is not None:
-            return shape
-    for view, least in zip(views, _END_CLARITY, strict=False):
+    if (found := _found(fine, fine, least_size)) is not None:
+        return found
+    coarse = _view(x, values, *_RESOLUTIONS[1], least_size) or fine
+    if (found := _found(coarse, fine, least_size)) is not None:
+        return found
+    for view, least in zip((fine, coarse), _END_CLARITY, strict=True):
         if view.end.clarity >= least and _has_risen(view, least_size):
-            status, reason = _PLATEAU_OR_RISE[views[0].end.plateau]
-            return Shape(status, reason, view.cells, view.end)
-    return _not_found(views[0], least_size)
+            return Shape(*_PLATEAU_OR_RISE[fine.end.plateau], view.cells, view.end)
+    return _not_found(fine, least_size)
 
 
 def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, least_size: float) -> View | None:
@@ -129,8 +131,9 @@ def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, leas
         return None
     rough = cells.roughness(values)
     wiggles, humps = Wiggles(cells, rough), humps_of(cells, smooth, rough, values)
+    humps = [hump for hump in humps if hump.share >= _SMOOTH_SHARE * least_size]
     aside = [hump for hump in humps if _is_set_aside(hump, cells, smooth, x, values)]
-    candidates = [hump for hump in humps if hump not in aside and hump.share >= _SMOOTH_SHARE * least_size]
+    candidates = [hump for hump in humps if hump not in aside]
     chosen = _above_the_gap(candidates, aside, wiggles, _SMALLEST * least_size)
     return View(cells, _end(cells, smooth, rough, wiggles, len(x)), chosen)
 
@@ -140,7 +143,7 @@ def _is_set_aside(hump: Hump, cells: Cells, smooth: np.ndarray, x: np.ndarray, v
     from_start = smooth[: hump.left + 1].max() - smooth[: hump.top].min() < hump.size / 2
     if from_start and hump.share < _FIRST_SHARE and cells.x[hump.top] - cells.x[0] < _FIRST_DECADE:
         return True
-    return is_spike(x, values, int(cells.first[max(hump.left - 1, 0)]), int(cells.stop[hump.right - 1]))
+    return is_spike(x, values, int(cells.first[hump.valley]), int(cells.stop[hump.right - 1]))
 
 
 def _above_the_gap(candidates: list[Hump], aside: list[Hump], wiggles: Wiggles, smallest: float) -> list[Hump]:
