@@ -179,7 +179,7 @@ def size(marker: Marker) -> str:
 def marker_row(task: str, name: str, curve: str, marker: Marker, raw: Raw) -> str:
     found, dex = marker.status == "found", difference(marker, raw)
     remarks = [raw.why] if raw.why else []
-    remarks += [marker.reason] if marker.status in ("absent", "right_censored") else []
+    remarks += [marker.reason] if marker.status in ("absent", "right_censored", "not_reached") else []
     cells = [
         task,
         name,
