@@ -20,7 +20,7 @@ import scipy
 
 from probe.errors import ProbeWarning
 from probe.phases import second_descent
-from verdicts import blind, cost, false_findings, humps, invariances, real
+from verdicts import blind, cost, false_findings, humps, invariances, real, recorded
 from verdicts.decisions import SUMMARY_HEAD, Section
 from verdicts.records import Rule
 
@@ -35,6 +35,7 @@ SECTIONS: dict[str, Callable[[Rule, int, int], Section]] = {
     "place": humps.place_section,
     "grokking": humps.grokking_section,
     "invariances": invariances.section,
+    "recorded": recorded.section,
     "readers": blind.section,
     "cost": cost.cost_section,
 }
