@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 import xarray as xr
 from scipy import stats
+from scipy.signal import lfilter
 
 from probe.phases import second_phase_across
 from probe.phases import align
@@ -70,6 +71,38 @@ def second_phase(n: int, generator: np.random.Generator) -> None:
         shares = [found.mean(), flips.mean() if n_runs >= 6 else np.nan, naive.mean(), covered.mean()]
         cells = ["-" if np.isnan(share) else f"{share:.3f}" for share in shares]  # 5 runs: at least 1/32
         print(f"| {name} | {'walk' if phi == 1 else phi} | {n_runs} | {' | '.join(cells)} |", flush=True)
+
+
+def own_steps(generator: np.random.Generator, run: int) -> np.ndarray:
+    """Steps of one run: every 50th, 60 log-spaced, or 80 at random on the logarithmic axis, in turn."""
+    kinds = (
+        np.arange(0, 10001, 50.0),
+        np.geomspace(1, 1e4, 60).round(),
+        10 ** generator.uniform(0, 4, 80).round(4),
+    )
+    return np.unique(kinds[run % 3])
+
+
+def different_steps(n: int, generator: np.random.Generator) -> None:
+    print(f"\nRuns on different steps, {n} sets; share with a verdict `found`, alpha = {ALPHA}\n")
+    print("| trend | correlation | runs | found |")
+    print("|---|---|---|---|")
+    trends = {
+        "flat": lambda x: 0 * x,
+        "rise, plateau": lambda x: 20 / (1 + np.exp(-(x - 1) * 10)),
+        "hump of 2": lambda x: 2 * np.exp(-(((x - 2.5) / 0.3) ** 2)),
+    }
+    for (name, trend), (n_runs, phi) in product(trends.items(), ((3, 0.5), (5, 0.0), (5, 0.8), (8, 0.5))):
+        found = 0
+        for _ in range(n):
+            runs = [own_steps(generator, run) for run in range(n_runs)]
+            grid = np.unique(np.concatenate(runs))
+            values = np.full((n_runs, len(grid)), np.nan)
+            for row, steps in zip(values, runs, strict=True):
+                error = lfilter([np.sqrt(1 - phi**2)], [1, -phi], generator.standard_normal(len(steps) + 50))[50:]
+                row[np.searchsorted(grid, steps)] = trend(np.log10(steps + 1)) + error
+            found += second_phase_across(grid, values, n_null=999).status == "found"
+        print(f"| {name} | {phi} | {n_runs} | {found / n:.3f} |", flush=True)
 
 
 def markers(x: np.ndarray, arms: np.ndarray, last: float = np.inf) -> xr.Dataset:
@@ -144,7 +177,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     generator = np.random.default_rng(args.seed)
-    for part in (second_phase, alignment, over_runs, medians):
+    for part in (second_phase, different_steps, alignment, over_runs, medians):
         part(args.simulations, generator)
 
 

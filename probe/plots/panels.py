@@ -86,7 +86,7 @@ def _variable(series: xr.Dataset, detector: Any, name: str) -> str:
 
 
 def _of_kind(series: xr.Dataset, detector: Any, kind: str) -> list[str]:
-    """Return the accuracies or the losses of the model, without those of layers."""
+    """Return the accuracies or the losses of the model, without those of layers, those of training first."""
     of_roles: list[Hashable] = [getattr(detector, role, None) for role in _ROLES if role.endswith(kind)]
 
     def fits(name: str) -> bool:
@@ -94,7 +94,8 @@ def _of_kind(series: xr.Dataset, detector: Any, kind: str) -> list[str]:
         known = name in of_roles or name.endswith(f"_{kind}") or (role is not None and role.endswith(kind))
         return known and "layer" not in series[name].dims and series[name].dtype.kind == "f"
 
-    return [str(name) for name in series.data_vars if "step" in series[name].dims and fits(str(name))]
+    names = [str(name) for name in series.data_vars if "step" in series[name].dims and fits(str(name))]
+    return sorted(names, key=lambda name: not (role_of(name) or name).startswith("train"))  # train first
 
 
 def _label(series: xr.Dataset, names: Sequence[str], kinds: Sequence[str]) -> str | None:
