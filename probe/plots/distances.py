@@ -20,7 +20,7 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
     There is one row per marker. A point is a run, with the interval of the marker; an arrow at an end of the record
     is a run whose marker lies outside the record. The other runs (absent, undecided, undefined) are counted at the
     right. The tick below the runs is their median, the bar its 90 % interval. A median of fewer than 5 runs has no
-    interval, and no bar; an arrow at the end of a bar is an interval without an upper end.
+    interval, and no bar; an arrow at the end of a bar is an interval that extends beyond the record.
 
     Parameters
     ----------
@@ -91,13 +91,14 @@ def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.n
 
 
 def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, record: np.ndarray) -> None:
-    """Draw the median, and its interval if it has a lower end; an arrow at the end of the record has no upper end."""
+    """Draw the median, and its interval unless it has no ends; an arrow is an end beyond the record."""
     low, middle, high = (float(median[name]) for name in ("lower", "median", "upper"))
     if low > 0 or np.isfinite(high):
         ends = np.clip([low, high], *record)
         ax.hlines(height, *ends, color=colour, lw=5, alpha=0.45, gid="interval")
-        if np.isinf(high):
-            ax.plot(ends[1], height, ">", ms=8, color=colour, alpha=0.6, mew=0)
+        for end, shape, is_open in zip(ends, "<>", (low < record[0], high > record[1]), strict=True):
+            if is_open:
+                ax.plot(end, height, shape, ms=8, color=colour, alpha=0.6, mew=0, clip_on=False)
     ax.plot(middle, height, "|", ms=11, mew=2.5, color=colour)
 
 

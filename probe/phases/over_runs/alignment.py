@@ -19,7 +19,8 @@ from scipy import stats
 from probe.phases.markers.marker import Status
 from probe.stats.censored import log_bounds
 
-_UNBOUNDED = (Status.ABSENT, Status.NOT_REACHED, Status.UNDEFINED, Status.UNDECIDED)  # a marker without a time, or with an unknown time
+# A marker without a time, or with an unknown time.
+_UNBOUNDED = (Status.ABSENT, Status.NOT_REACHED, Status.UNDEFINED, Status.UNDECIDED)
 _ROUNDING = 1e-9  # dex; 10**x - 1 and its inverse are exact to 1e-15
 
 
