@@ -121,6 +121,17 @@ def test_both_curves_fall_together_without_overfitting() -> None:
     assert name_of(train_accuracy=ended(FITTED, -0.3), test_accuracy=ended(rise(1.5, top=0.9), -0.3)) == "undecided"
 
 
+def test_a_train_curve_that_falls_alone_is_no_plain_learning() -> None:
+    assert name_of(train_accuracy=ended(FITTED, -0.4), test_accuracy=rise(1.5, top=0.9)) == "undecided"
+
+
+def test_a_run_that_still_learns_at_its_end_is_too_short() -> None:
+    for train, test in ((rise(3.9), rise(3.9)), (rise(4.2), CHANCE), (rise(3.9, top=0.7), CHANCE)):
+        assert name_of(train_accuracy=train, test_accuracy=test) == "too short to tell"
+    assert name_of(train_accuracy=rise(3), test_accuracy=CHANCE) == "memorised without generalising"
+    assert name_of(train_accuracy=rise(3.9)) == "undecided"  # no test curve
+
+
 def test_the_level_of_memorising() -> None:
     assert name_of(train_accuracy=FITTED, test_accuracy=rise(1.5, top=0.25)) == "memorised without generalising"
     assert name_of(train_accuracy=FITTED, test_accuracy=rise(1.5, top=0.35)) == "plain learning"

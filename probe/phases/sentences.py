@@ -24,7 +24,7 @@ def level(value: float, *, accuracy: bool) -> str:
     """Return an accuracy with two digits, or with three just below 1; a loss with two significant digits."""
     if accuracy:
         return f"{value:.3f}" if 0.995 <= value < 0.9995 else f"{value:.2f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.2g}".rstrip(".")
 
 
 def value_of(curve: Levels, value: float) -> str:
@@ -97,7 +97,8 @@ def say_memorised(facts: Facts) -> str:
     test = facts.test
     assert test is not None
     if test.accuracy:
-        rest = f"the test accuracy stays near chance: {value_of(test, test.final)} at the end, {_zero(test)}"
+        low = "chance" if test.knows_chance else "its start"
+        rest = f"the test accuracy never comes far above {low}: {value_of(test, test.final)} at the end, {_zero(test)}"
     else:
         rest = f"the test loss never falls far below its start: {value_of(test, test.zero)} there, "
         rest += f"{value_of(test, test.final)} at the end"
@@ -140,7 +141,8 @@ def say_plain(facts: Facts) -> str:
     last = value_of(test, test.final)
     if train is None:
         first = value_of(test, float(test.smooth[0]))
-        return f"Plain learning: the {test.name} {_direction(test)} from {first} to {last}.{_continues(test)}"
+        text = f"the {test.name} {_direction(test)} from {first} to {last}; no train curve is recorded"
+        return f"Plain learning: {text}.{_continues(test)}"
     if train.accuracy == test.accuracy:
         kind = "accuracy" if test.accuracy else "loss"
         verb = "improve together, to" if train.gained or test.gained else "stay at"
@@ -165,11 +167,14 @@ def _why_undecided(facts: Facts) -> str:
         assert train is not None
         return f"the {_end(train)} at the end, but no test curve is recorded. Log the test loss or accuracy."
     if train is None:
-        text = "test loss rises and falls" if facts.has_hump else f"{_end(test)} at the end"
+        text = "test loss rises and falls" if facts.has_hump else f"{_end(test)} at the end ({_zero(test)})"
         return (
             f"the {text}, but no train curve is recorded. The record does not show whether the network memorised its "
             "training data first. Log the train loss or accuracy."
         )
+    if train.fell and not test.fell:
+        lost = f"the {train.name} becomes worse, from {value_of(train, train.best)} to {value_of(train, train.final)}"
+        return f"{lost}, but the {test.name} does not. Check whether both are of the same network."
     if train.fell:
         ends = " and ".join(f"the {c.name} from {value_of(c, c.best)} to {value_of(c, c.final)}" for c in (train, test))
         return f"both curves become worse, {ends}. Lower the learning rate, or log more often."

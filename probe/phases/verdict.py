@@ -61,7 +61,8 @@ def _diverged(facts: Facts) -> bool:
 def _too_short(facts: Facts) -> bool:
     if facts.judged is None:
         return bool(facts.curves)
-    return facts.moves and (_not_fitted(facts) or _memorised(facts))
+    named = facts.test is None or _delayed(facts) or _overfitting(facts) or _plain(facts)
+    return facts.moves and (_not_fitted(facts) or not named)
 
 
 def _collapsed(facts: Facts) -> bool:
@@ -99,6 +100,8 @@ def _plain(facts: Facts) -> bool:
         return False
     if facts.train is None:
         return not facts.has_hump
+    if facts.train.fell and facts.train.best_share - facts.train.final_share >= GENERALISED:
+        return False
     return facts.learned or test.final_share >= LEARNED
 
 
@@ -112,8 +115,8 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="too short to tell",
-        rule=f"no curve has {LEAST_OBSERVATIONS} observations; or the run would be `not fitted` or `memorised without "
-        f"generalising`, but the train curve is below {percent(FITTED)} of the way and still improves",
+        rule=f"no curve has {LEAST_OBSERVATIONS} observations; or the train curve is below {percent(FITTED)} of the "
+        "way and still improves, and there is no delayed generalisation, overfitting or plain learning so far",
         losses="the same",
         holds=_too_short,
         sentence=sentences.say_too_short,
@@ -162,7 +165,7 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="plain learning",
-        rule="the training data are learned, and the test accuracy ends near its best, above "
+        rule="the training data are learned, and train and test accuracy end near their best, the test accuracy above "
         f"{percent(GENERALISED)} of the way",
         losses=f"the test loss ends near its lowest value, at least {percent(GENERALISED)} below its start; without a "
         "train curve only if the test loss has no hump",
