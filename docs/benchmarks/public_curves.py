@@ -119,20 +119,21 @@ def row(name: str, runs: list[dict[str, Any]], licence: str) -> str:
 
 
 def disagreement(run: Mapping[str, Any]) -> str:
-    """Return the sentences on a run whose verdict differs from the reading, or an empty string."""
+    """Return one sentence on a run whose verdict differs from the reading, or an empty string."""
     reading, detector = run["reading"], run["detector"]
-    text = []
+    read, made = [], []
     if hump(run) is False:
-        read = f"a hump at {reading['top']:,}" if reading["test_loss"] == "found" else "no hump"
-        made = f"found at {detector['top']:,}" if detector["top"] is not None else f"`{detector['test_loss']}`"
+        read.append(f"a hump at {reading['top']:,}" if reading["test_loss"] == "found" else "no hump")
         why = f" ({detector['reason'].split(';')[0]})" if detector["top"] is None and detector["reason"] else ""
-        text.append(f"Read: {read}. Detector: {made}{why}.")
+        made.append(f"found at {detector['top']:,}" if detector["top"] else f"`{detector['test_loss']}`{why}")
     if same_class(run, second=True) is False:
-        text.append(f"Read: {reading['class']}. Detector: {detector['class']}.")
-    if not text:
+        read.append(reading["class"])
+        made.append(detector["class"])
+    if not read:
         return ""
-    remark = f" Remark of the reader: {reading['remark']}." if reading["remark"] else ""
-    return f"- {run['run']}: {run['what']}, {run['observations']} observations. {' '.join(text)}{remark}"
+    remark = f"; remark: {reading['remark']}" if reading["remark"] else ""
+    name = f"{run['repository'].split('/')[0]}, {run['what']}, {run['observations']} observations"
+    return f"- {run['run']} ({name}): the reader saw {' and '.join(read)}, the detector {' and '.join(made)}{remark}."
 
 
 def section(data: Mapping[str, Any]) -> str:
