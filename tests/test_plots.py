@@ -357,6 +357,8 @@ def test_losses_are_logarithmic_unless_a_hump_is_large() -> None:
     ax = plots.panel(series, names, detector)
     assert ax.get_yscale() == "log"
     assert ax.get_ylim()[0] == pytest.approx(0.5 / 30)
+    unmeasured = series.assign(test_loss=np.nan * series["test_loss"])
+    assert plots.panel(unmeasured, names, PhaseDetector().fit(unmeasured)).get_ylim()[0] < 1e-4
 
 
 def test_a_role_that_is_a_function_has_no_curve_in_the_figure() -> None:

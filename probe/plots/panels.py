@@ -120,7 +120,8 @@ def _of_losses(series: xr.Dataset, detector: Any, names: Sequence[str], label: s
     low, high = np.nanmin([*least.values(), np.inf]), np.nanmax([*(float(a.max()) for a in finite.values()), -np.inf])
     if not 0 < low < high / _LOG_RATIO or _hump(detector, names) > _LARGE * (high - low):
         return Panel(names, label)
-    test = [one for name, one in least.items() if (role_of(name) or name).startswith("test")]
+    of_test = [one for name, one in least.items() if (role_of(name) or name).startswith("test")]
+    test = [one for one in of_test if np.isfinite(one)]
     return Panel(names, label, True, min(test) / _LOG_RATIO if test else None)
 
 
