@@ -43,14 +43,14 @@ def as_shares(
     arrays = {role: array for role, array in curves.items() if role.endswith("accuracy")}
     if not arrays:
         return {}
-    finite = {role: array.where(np.isfinite(array)) for role, array in arrays.items()}
-    tops = {role: float(array.max()) for role, array in finite.items()}  # NaN if there is no value
-    for role, array in finite.items():
-        if (least := float(array.min())) < 0 or tops[role] > 100 * (1 + _ROUNDING):
+    ranges = {role: _range(array) for role, array in arrays.items()}
+    for role, (least, most) in ranges.items():
+        if least < 0 or most > 100 * (1 + _ROUNDING):
             raise ValueError(
-                f"Expected {role} in [0, 1] or [0, 100], got {least:g} to {tops[role]:g}; pass an accuracy, not a loss "
-                "or an error in other units."
+                f"Expected {role} in [0, 1] or [0, 100], got {least:g} to {most:g}; pass an accuracy, not a loss or an "
+                "error in other units."
             )
+    tops = {role: most for role, (_, most) in ranges.items()}
     units = {str(array.attrs.get("units", "")).lower() for array in arrays.values()}
     if any(top > 1 + _ROUNDING for top in tops.values()) or units & {*_PERCENT}:
         arrays = _from_percent(arrays, tops, notes)
@@ -111,9 +111,23 @@ def _right(
     return array
 
 
+def _range(array: xr.DataArray) -> tuple[float, float]:
+    """Return the smallest and the largest finite value; infinite if there is none. The values may lie on disk."""
+    values = array.variable.data
+    finite = np.isfinite(values)
+    return float(np.where(finite, values, np.inf).min()), float(np.where(finite, values, -np.inf).max())
+
+
 def _ends(array: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean of the first and of the last observations of each run, a tenth or ten; NaN where all miss."""
     n = min(10, max(1, array.sizes["step"] // 10))
-    ends = array.isel(step=slice(n)), array.isel(step=slice(-n, None))
-    first, last = (end.where(np.isfinite(end)).mean("step").values for end in ends)
+    rows = array.variable.transpose(..., "step")
+    first, last = (_mean(rows.isel(step=part).values) for part in (slice(n), slice(-n, None)))
     return first, last
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """Return the mean of the finite values of each row."""
+    finite = np.isfinite(rows)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in a row without values
+        return np.asarray(np.where(finite, rows, 0).sum(-1) / finite.sum(-1))

@@ -109,13 +109,15 @@ class Roles:
     def _without_infinite(self, array: xr.DataArray | str, role: str) -> xr.DataArray | str:
         if isinstance(array, str):
             return array
-        finite = array.where(np.isfinite(array))
-        missing = int(finite.isnull().sum())
+        values = array.variable.data
+        finite = np.isfinite(values)
+        missing = array.size - int(finite.sum())
+        infinite = missing - int(np.isnan(values).sum()) if missing else 0
         if missing and "run" not in array.dims:
             self.notes.append(f"{role}: {missing} of {array.size} observations are missing or infinite, and skipped")
-        elif infinite := missing - int(array.isnull().sum()):
+        elif infinite:
             self.notes.append(f"{role}: {infinite} of {array.size} observations are infinite, and skipped")
-        return finite
+        return array.copy(data=np.where(finite, values, np.nan)) if infinite else array
 
     def _without_saturated(self, array: xr.DataArray, saturated: xr.DataArray) -> xr.DataArray:
         """Drop information at its ceiling, where it shows only that the noise is too small."""
