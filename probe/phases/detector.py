@@ -79,7 +79,7 @@ class PhaseDetector(BaseEstimator):
     Attributes
     ----------
     markers_ : xarray.Dataset
-        Dimensions (run, marker): step, lower, upper (on the axis), status, p_value, fall, fall_noise, n_spikes, noise,
+        Dimensions (run, marker): step, lower, upper (on the axis), status, fall, fall_noise, n_spikes, noise,
         correlation, size, size_share, contrast, rule, interval, reason; see :class:`probe.Marker`. Dimensions (run,
         marker, top): ``tops``, filled with NaN. Coordinates over marker: ``curve``, the variable on which the marker
         was searched, ``label`` and ``colour`` for plots. Dimension run: first_step and last_step of the curves of the

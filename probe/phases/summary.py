@@ -182,7 +182,7 @@ def _why_no_median(across: xr.Dataset, axis: str) -> str:
 
 def _table(markers: xr.Dataset, axis: str) -> list[str]:
     """Return the table of markers, with at most `_MAX_ROWS` rows."""
-    rows: list[tuple[str, ...]] = [("run", "marker", axis, "interval", "status", "p", "rule or reason")]
+    rows: list[tuple[str, ...]] = [("run", "marker", axis, "interval", "status", "size", "rule or reason")]
     n_runs, n_markers = markers.sizes["run"], markers.sizes["marker"]
     n_shown = min(n_runs, _MAX_ROWS // n_markers)
     for run in range(n_shown):
@@ -193,7 +193,7 @@ def _table(markers: xr.Dataset, axis: str) -> list[str]:
 
 
 def _row(marker: xr.Dataset) -> tuple[str, ...]:
-    p, found = float(marker["p_value"]), marker["status"] == Status.FOUND
+    size, found = float(marker["size_share"]), marker["status"] == Status.FOUND
     interval = f"{_step(float(marker['lower']))} to {_step(float(marker['upper']))}" if found else "-"
     return (
         _run_name(marker["run"].item()),
@@ -201,7 +201,7 @@ def _row(marker: xr.Dataset) -> tuple[str, ...]:
         _step(float(marker["step"])),
         interval,
         str(marker["status"].item()),
-        "-" if np.isnan(p) else f"{p:.3f}",
+        "-" if np.isnan(size) else f"{size:.0%}",
         str(marker["rule"].item() if found else marker["reason"].item() or marker["rule"].item()),
     )
 

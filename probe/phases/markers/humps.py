@@ -108,15 +108,15 @@ def humps_of(cells: Cells, smooth: np.ndarray, rough: np.ndarray, values: np.nda
     found = []
     for peak, size in zip(*(part[: MOST_HUMPS + 1].tolist() for part in prominences(smooth)), strict=True):
         left, right = _above(smooth, peak, smooth[peak] - size)
-        inner = max(left, 1)  # an opened curve may start as high
-        flat = np.flatnonzero(smooth[inner:right] == smooth[peak]) + inner
+        start = max(left - 1, 0)
+        valley = start + int(np.argmin(smooth[start:peak]))
+        flat = np.flatnonzero(smooth[valley:right] == smooth[peak]) + valley
         top = int(flat[np.argmax(cells.values[flat])])
         height, rise = float(smooth[top]), float(smooth[top] - smooth[:top].min())
         noise = float(max(rough[max(left - 1, 0)], rough[top], rough[min(right, len(smooth) - 1)]))
-        start = max(left - 1, 0)
         inside = values[cells.first[left] : cells.stop[right - 1]]
         found.append(Hump(
-            top=top, valley=start + int(np.argmin(smooth[start:top])),
+            top=top, valley=valley,
             left=left, right=right, half=slice(*_above(smooth, top, height - size / 2)), size=size,
             share=size / record_range(smooth, top), clarity=size / noise, rise=rise, fall=(height - last) / rise,
             best_fall=(height - float(smooth[top:].min())) / rise, n_rows=int((inside > height - _SHOWN * size).sum()),
@@ -146,7 +146,7 @@ def is_spike(x: np.ndarray, values: np.ndarray, start: int, stop: int) -> bool:
     if not len(low):
         return False
     n_rows, lasts = top - (first + low[-1]), x[top] - x[first + low[-1]]
-    if n_rows > LEAST_ROWS or _noise(values[max(0, start - 8) : stop + 8]) > _JUMP_NOISE * jump:
+    if n_rows > LEAST_ROWS or observation_noise(values[max(0, start - 8) : stop + 8]) > _JUMP_NOISE * jump:
         return False
     after = np.flatnonzero(values[top:] < values[top] - _HALF * jump)
     falls = x[top + after[0]] - x[top] if len(after) else np.inf
@@ -154,7 +154,7 @@ def is_spike(x: np.ndarray, values: np.ndarray, start: int, stop: int) -> bool:
     return bool((slowly and lasts < _AT_ONCE) or (n_rows == 1 and (falls > _SLOWLY * lasts or lasts < _SUDDEN)))
 
 
-def _noise(values: np.ndarray) -> float:
+def observation_noise(values: np.ndarray) -> float:
     """Return the standard deviation of what is independent from one observation to the next."""
     second = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
     return float(np.median(second) / 0.6745 / 6**0.5) if len(second) > 2 else 0.0

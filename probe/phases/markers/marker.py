@@ -25,7 +25,7 @@ class Status(StrEnum):
     NOT_REACHED = "not_reached"
     """The curve has settled below the threshold, or turned away from it."""
     UNDECIDED = "undecided"
-    """The curve may have the shape, but a random walk may look the same."""
+    """The curve may have the shape, but other wiggles of the record are as clear."""
     UNDEFINED = "undefined"
     """There is no such curve, or it has too few observations."""
 
@@ -44,21 +44,22 @@ class Marker:
         Step and ends of the interval, in optimiser steps; NaN unless ``status`` is "found".
     interval : str
         Kind of the interval.
-    p_value : float
-        p-value of the test, NaN for a rule without a test.
     fall, fall_noise : float
-        Fall after a peak, relative to the rise before it (1) and in standard deviations of the noise (1).
+        Fall after a peak, at the end of the record or, if it is undone there, at most: relative to the rise before the
+        peak (1), and in standard deviations of the noise (1).
     n_spikes : int
         Number of observations that were excluded as spikes.
     reason : str
         Why there is no step, or remarks on the record.
     noise : float
-        Median standard deviation of the noise, in units of the curve.
+        Median standard deviation of the noise, in units of the curve; for a hump, of what is independent from one
+        observation to the next.
     correlation : float
-        Correlation of the noise between neighbouring observations.
+        Correlation of the noise between neighbouring observations; NaN for a rule that does not need it.
     size, size_share, contrast : float
         Height of a hump: its top minus the higher of its two valleys, in units of the curve. The same over the range
-        of the curve (1), and over the next largest wiggle of the record (1). NaN for a rule without a hump.
+        of the curve (1; :func:`probe.phases.second_descent` defines it), and over the next largest wiggle of the
+        record (1). For a rise at the end of the record, its height. NaN for a rule without a hump.
     tops : tuple of float
         Steps of all humps that were found, ascending; the last one is ``step``.
 
@@ -85,7 +86,6 @@ class Marker:
     lower: float = np.nan
     upper: float = np.nan
     interval: str = ""
-    p_value: float = np.nan
     fall: float = np.nan
     fall_noise: float = np.nan
     n_spikes: int = 0

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probe.phases.markers.cells import Cells
-from probe.phases.markers.humps import SHORTEST
+from probe.phases.markers.humps import SHORTEST, observation_noise
 from probe.phases.markers.marker import Marker, Status, check_curve, check_share, too_few
 from probe.stats.isotonic import Splits, unimodal_splits
 from probe.stats.noise import Noise, noise_model
@@ -190,8 +190,7 @@ def _noise_of_mean(x: np.ndarray, values: np.ndarray, size: float) -> float:
     lags = min(_LAGS, n // 5)
     covariance = np.array([rest[: n - k] @ rest[k:] for k in range(lags + 1)]) / max(1, n - degree - 1)
     long_run = covariance[0] + 2 * float((1 - np.arange(1, lags + 1) / (lags + 1)) @ covariance[1:])
-    white = float(np.median(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]))) / 0.6745 / 6**0.5
-    return float(np.sqrt(max(covariance[0], long_run, white**2) * group / max(size, group)))
+    return float(np.sqrt(max(covariance[0], long_run, observation_noise(values) ** 2) * group / max(size, group)))
 
 
 def posterior_mode(s: np.ndarray, splits: Splits, level: float) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probe.phases.markers.cells import log_time
-from probe.phases.markers.humps import LEAST_ROWS, Hump
+from probe.phases.markers.humps import LEAST_ROWS, Hump, observation_noise
 from probe.phases.markers.marker import Marker, Status, check_curve, check_share, too_few
 from probe.phases.markers.modes import hump_top, interval_kind
 from probe.phases.markers.record import Record, prepared
@@ -115,7 +115,7 @@ def second_descent(
     marker = Marker(shape.status, rule, n_spikes=record.n_spikes, reason=_reason(record, shape, least_size))
     if shape.about is not None:
         hump = shape.about
-        marker = replace(marker, size=hump.size, size_share=hump.share, noise=hump.size / hump.clarity)
+        marker = replace(marker, size=hump.size, size_share=hump.share, noise=observation_noise(record.values))
     if isinstance(shape.about, Hump):
         marker = _of_hump(marker, shape.about)
     return _placed(marker, record, shape) if shape.status == Status.FOUND else marker
@@ -124,7 +124,13 @@ def second_descent(
 def _of_hump(marker: Marker, hump: Hump) -> Marker:
     """Add the contrast and the fall of a hump."""
     fall = hump.fall if hump.fall_holds else hump.best_fall
-    return replace(marker, contrast=hump.contrast, fall=fall, fall_noise=fall * hump.rise / marker.noise)
+    noise = max(marker.noise, np.finfo(float).tiny)
+    return replace(
+        marker,
+        contrast=hump.contrast,
+        fall=fall,
+        fall_noise=fall * hump.rise / noise,
+    )
 
 
 def _placed(marker: Marker, record: Record, shape: Shape) -> Marker:

@@ -29,7 +29,11 @@ _STANDS_ALONE = 8.0  # standing of a hump on a smooth curve that may be smaller
 _SMALLEST = 0.25  # of the least size: the smallest wiggle that counts for the contrast
 _FIRST_DECADE, _FIRST_SHARE = 1.0, 0.12  # a smaller wiggle this early, without a fall before it, is the initial descent
 _LEAST_CLARITY = 4.5  # of a hump; more in records of few observations, by up to the second of the next numbers
-_FEW_ROWS, _FEW_MOST = 60, 1.6
+_FEW_ROWS, _FEW_MOST = 50, 1.6
+_VISIBLE = (4.0, 1.7)  # clarity and standing of a hump that is visible in fine cells
+_ONE_OF_SEVERAL = 0.6  # standing of a hump on a smooth curve that has another one as large
+_CLEARER = 7.0  # clarity that it has in coarse cells, if averaging makes it clearer
+_MANY_ROWS = (3.0, 15)  # standing in fine cells, and observations, of a hump that coarse cells decide
 _RANDOM_WALK = (4.7, 26.0)  # contrast that .5 % of random walks reach; clarity from which less is needed
 _NO_WALK = (2.6, 15.0)  # the same for noise that is white, or a curve that is smooth
 _LEAST_CONTRAST = 1.5
@@ -214,12 +218,12 @@ def _is_early_swing(hump: Hump, view: View, least_size: float) -> bool:
 
 
 def _confirms(hump: Hump, fine: View) -> bool:
-    """Return whether a hump in coarse cells was visible in fine ones, and averaging makes it clearer."""
-    if not fine.humps:
+    """Return whether a hump in coarse cells was visible in fine ones, and is clearer there or has many observations."""
+    if not fine.humps or fine.humps[0].clarity < _VISIBLE[0]:
         return False
     first = fine.humps[0]
-    visible = first.clarity >= 4 and first.standing > 1.7
-    return visible and hump.clarity >= max(7, 1.05 * first.clarity)
+    clearer = first.standing > _VISIBLE[1] and hump.clarity >= max(_CLEARER, 1.05 * first.clarity)
+    return clearer or (first.standing >= _MANY_ROWS[0] and hump.n_rows >= _MANY_ROWS[1])
 
 
 def _not_found(view: View, least_size: float) -> Shape:
@@ -229,6 +233,7 @@ def _not_found(view: View, least_size: float) -> Shape:
         return Shape(Status.ABSENT, "small", view.cells, hump)
     if hump.n_rows < LEAST_ROWS and _is_clear(hump, view, least_size):
         return Shape(Status.UNDECIDED, "rows", view.cells, hump)
-    if (hump.clarity >= 4 and hump.standing > 1.7) or (hump.clarity >= 10 and hump.standing > 0.6):
+    visible = hump.clarity >= _VISIBLE[0] and hump.standing > _VISIBLE[1]
+    if visible or (hump.clarity >= _SMOOTH and hump.standing > _ONE_OF_SEVERAL):
         return Shape(Status.UNDECIDED, "wiggles" if hump.turned else "undone", view.cells, hump)
     return Shape(Status.ABSENT, "noise", view.cells, hump)
