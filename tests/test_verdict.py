@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.signal import lfilter
 
 from probe import PhaseDetector
 from probe.errors import ProbeWarning
@@ -115,6 +116,20 @@ def test_a_fall_counts_beyond_the_noise() -> None:
     dataset = xr.Dataset({k: ("step", v) for k, v in one.items() if k != "step"}, {"step": STEPS})
     dataset["test_accuracy"].attrs["n"] = 40  # the standard deviation of counting is .06
     assert PhaseDetector(chance=0.1).fit(dataset).verdict_["class"] == "plain learning"
+
+
+def test_slow_noise_is_no_overfitting() -> None:
+    """Noise of correlation .8 between neighbours: its largest fall exceeds three standard deviations in most runs."""
+    rng, steps = np.random.default_rng(2), np.linspace(0, 1e4, 300)
+    train, best = (low / (1 + np.exp(-(steps - 500) / 50)) for low in (1.0, 0.9))
+    noise = lfilter([0.6], [1, -0.8], rng.standard_normal((40, 400)), axis=1)[:, 100:]
+    curves = {"step": steps, "train_accuracy": np.tile(train, (40, 1)), "test_accuracy": best + 0.02 * noise}
+    curves["test_accuracy"] = np.clip(curves["test_accuracy"], 0, 1)
+    named = PhaseDetector(chance=0.0).fit(curves).verdict_["class"].values.tolist()
+    assert named.count("plain learning") >= 38
+    curves["test_accuracy"] = np.clip(curves["test_accuracy"] - 0.15 * steps / 1e4, 0, 1)
+    named = PhaseDetector(chance=0.0).fit(curves).verdict_["class"].values.tolist()
+    assert named.count("overfitting") >= 36
 
 
 def test_both_curves_fall_together_without_overfitting() -> None:

@@ -102,11 +102,11 @@ class Facts:
 
     @property
     def gained_late(self) -> bool:
-        """Whether the test curve improves after fitting by more than its least move."""
+        """Whether the test curve improves after fitting by a move that stands out."""
         if self.test is None or np.isnan(self.fit_step):
             return False
         gain = self.test.final - self.test.at(self.fit_step)
-        return (gain if self.test.accuracy else -gain) > self.test.least_move
+        return self.test.stands_out(gain if self.test.accuracy else -gain, 1.0)
 
     @property
     def both_fell(self) -> bool:

@@ -12,9 +12,14 @@ from scipy.ndimage import median_filter
 
 _WIDTH = 5  # observations in a running median
 _LEAST_END = 3  # observations of the end; a tenth of the record if that is more
-LEAST_MOVE = 0.03  # smallest change that counts: share of the way of an accuracy, of the range of a loss
+LEAST_OF_WAY = 0.05  # smallest change of an accuracy that counts, share of the way
+LEAST_OF_RANGE = 0.03  # smallest change of a loss that counts, share of its range
+_LEAST_GAIN = 0.01  # share of the way in a quarter of a decade, by which a curve still improves
 _N_SD = 3.0  # standard deviations of an observation: about 5 of a running median
 _MOST = 5_000  # observations; a longer record is reduced to the medians of blocks
+_NEAR = 0.9  # share of the best share from which a curve is near its best value
+_BLOCKS = 20  # of the record near the best value
+_CONTRAST = 2.0  # of a fall to the wiggles that are undone
 _LATE = 0.5  # decades at the end of the record
 _MOST_CHANCE = 0.5  # a first accuracy above this is that of a trained network
 
@@ -109,10 +114,16 @@ class Levels:
         return max(spread, float(np.sqrt(share * (1 - share) / self.n_examples)))
 
     @property
+    def least_size(self) -> float:
+        """Smallest change that matters, in units of the curve."""
+        if self.accuracy:
+            return LEAST_OF_WAY * abs(self.one - self.zero)
+        return LEAST_OF_RANGE * float(np.ptp(self.smooth))
+
+    @property
     def least_move(self) -> float:
         """Smallest change that is neither noise nor too small to matter, in units of the curve."""
-        scale = abs(self.one - self.zero) if self.accuracy else float(np.ptp(self.smooth))
-        return max(LEAST_MOVE * scale, _N_SD * self.noise)
+        return max(self.least_size, _N_SD * self.noise)
 
     @property
     def fall(self) -> float:
@@ -120,10 +131,33 @@ class Levels:
         at_end = self.best_at >= len(self.values) - self.n_end
         return 0.0 if at_end else max((self.best - self.final) * self._sign, 0.0)
 
+    @cached_property
+    def _late_blocks(self) -> np.ndarray:
+        """Medians of up to 20 blocks from the first value near the best one on; larger is better."""
+        late = self.values[int((self.shares >= _NEAR * self.best_share).argmax()) :]
+        size = max(len(late) // _BLOCKS, 1)
+        n = len(late) // size
+        return self._sign * np.median(late[len(late) - n * size :].reshape(n, size), axis=1)
+
+    @cached_property
+    def wiggle(self) -> float:
+        """Largest move that is undone near the best value: a fall before the best block, a recovery after it."""
+        best = int(self._late_blocks.argmax())
+        before, after = self._late_blocks[: best + 1], self._late_blocks[best:]
+        falls, recoveries = np.maximum.accumulate(before) - before, after - np.minimum.accumulate(after)
+        return float(max(falls.max(), recoveries.max()))
+
+    def stands_out(self, move: float, contrast: float) -> bool:
+        """Return whether a move exceeds its least size, the error of two block medians, and the wiggle by a factor."""
+        size = max(len(self.values) // len(self._late_blocks), 1)
+        error = self.noise * min(1.0, float(np.sqrt(np.pi / size)))
+        return move > max(self.least_size, _N_SD * error, contrast * self.wiggle)
+
     @property
     def fell(self) -> bool:
-        """Whether the end is worse than the best value by more than the least move."""
-        return self.fall > self.least_move
+        """Whether the end is worse than the best block before it by a move that stands out."""
+        fall = float(self._late_blocks.max()) - self._sign * self.final
+        return self.fall > 0 and self.stands_out(fall, _CONTRAST)
 
     @property
     def gained(self) -> bool:
@@ -142,7 +176,7 @@ class Levels:
             return False
         gain = float(np.median(self.values[half:]) - np.median(self.values[late:half])) * self._sign
         error = self.noise * np.sqrt(np.pi / 2 * (1 / (n - half) + 1 / (half - late)))  # of two medians
-        return gain > max(LEAST_MOVE / 3 * abs(self.one - self.zero), _N_SD * error)
+        return gain > max(_LEAST_GAIN * abs(self.one - self.zero), _N_SD * error)
 
     def passes(self, share: float) -> float:
         """Return the first step at which the running median has come that share of the way; NaN if at none."""

@@ -21,7 +21,7 @@ from probe.phases.facts import (
     LEAST_OBSERVATIONS,
     Facts,
 )
-from probe.phases.levels import LEAST_MOVE
+from probe.phases.levels import LEAST_OF_RANGE, LEAST_OF_WAY
 from probe.phases.sentences import percent
 
 _BLOWN_UP = -1.0  # share of the way of a loss of twice its first value
@@ -156,10 +156,10 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="overfitting",
-        rule=f"the test accuracy ends below its best by more than {percent(LEAST_MOVE)} of the way and more than its "
-        "noise; the train accuracy does not fall with it",
-        losses=f"the test loss ends above its lowest value by more than {percent(LEAST_MOVE)} of its range and more "
-        "than its noise",
+        rule=f"the test accuracy ends below its best by more than {percent(LEAST_OF_WAY)} of the way, its noise, and "
+        "twice the moves that are undone near the best; the train accuracy does not fall with it",
+        losses=f"the test loss ends above its lowest value by more than {percent(LEAST_OF_RANGE)} of its range, its "
+        "noise, and twice the moves that are undone near the lowest value",
         holds=_overfitting,
         sentence=sentences.say_overfitting,
     ),
