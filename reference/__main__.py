@@ -55,7 +55,7 @@ def _add_demo(commands: Any) -> None:
     )
     demo.add_argument("--out", type=Path, default=Path("probe-demo"), help="folder to write to (default: probe-demo)")
     demo.add_argument("--seed", type=int, default=0, help="seed of model, split and batches (default: 0)")
-    demo.add_argument("--steps", type=int, default=None, help="training steps (default: 1520)")
+    demo.add_argument("--steps", type=int, default=None, help="most training steps (default: 2000)")
     control = "permute the answers randomly: the control, which can only memorise them"
     demo.add_argument("--control", action="store_true", help=control)
     demo.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo")
@@ -147,17 +147,17 @@ def _demo(out: Path, seed: int, steps: int | None, control: bool, overwrite: boo
     training = replace(training, task=replace(training.task, shuffled=control))
     demo = Demo(seed=seed, training=training)
     out.mkdir(parents=True, exist_ok=True)
-    print(f"{demo.name}, seed {seed}: {training.steps} training steps with three probes", flush=True)
-    series, done = run_demo(demo, path, mode="overwrite" if overwrite else None, progress=sys.stderr.isatty())
-    if done < training.steps:
-        print(f"interrupted after step {done}; the recorded steps are saved")
+    print(f"{demo.name}, seed {seed}: at most {training.steps} training steps with three probes", flush=True)
+    series, completed = run_demo(demo, path, mode="overwrite" if overwrite else None, progress=sys.stderr.isatty())
+    if not completed:
+        print(f"interrupted; recorded until step {series['step'].values[-1]:,.0f}")
     written = f"written: {path} (series)"
     if series.sizes["step"] < 4:
         print(f"{series.sizes['step']} observations are too few to find phases\n\n{written}")
     else:
         detector = find_phases(series, figure, title=f"{demo.name}, seed {seed}")
         print(f"\n{detector.summary()}\n\n{written}, {figure} (figure)")
-    return 0 if done == training.steps else 130
+    return 0 if completed else 130
 
 
 def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options: Any) -> int:

@@ -359,7 +359,7 @@ def test_demo_keeps_what_was_recorded_when_interrupted(
 ) -> None:
     folder, code, printed = interrupted
     assert code == 130
-    assert "interrupted after step 3; the recorded steps are saved" in printed
+    assert "interrupted; recorded until step 3" in printed
     assert "fit_end" in printed
     assert load(folder / "run.nc")["step"].values.tolist() == [0, 1, 2, 3]
     assert (folder / "phases.png").exists()
@@ -371,8 +371,8 @@ def test_demo_is_the_same_for_a_seed_and_another_for_another(
     interrupted: tuple[Path, int, str], tmp_path: Path
 ) -> None:
     first = load(interrupted[0] / "run.nc").drop_vars("seconds")
-    same, done = run_demo(Demo(seed=3, training=replace(SMALL, steps=1)), tmp_path / "same.nc", progress=False)
-    assert done == 1
+    same, completed = run_demo(Demo(seed=3, training=replace(SMALL, steps=1)), tmp_path / "same.nc", progress=False)
+    assert completed
     xr.testing.assert_equal(same.drop_vars("seconds"), first.isel(step=[0, 1]))
     other, _ = run_demo(Demo(seed=4, training=replace(SMALL, steps=0)), tmp_path / "other.nc", progress=False)
     assert not other["train_loss"].equals(first["train_loss"].isel(step=[0]))
@@ -383,22 +383,38 @@ def test_the_control_of_the_demo_has_permuted_answers(
 ) -> None:
     configs: list[TrainConfig] = []
 
-    def without_training(demo: Demo, *_: Any, **options: Any) -> tuple[xr.Dataset, int]:
+    def without_training(demo: Demo, *_: Any, **options: Any) -> tuple[xr.Dataset, bool]:
         configs.append(demo.training)
-        return xr.Dataset(coords={"step": [0]}), demo.training.steps
+        return xr.Dataset(coords={"step": [0]}), True
 
     monkeypatch.setattr("reference.experiments.run_demo", without_training)
     assert reference_main(["demo", "--out", str(tmp_path), "--control"]) == 0
     assert configs == [CONFIGS["control-demo"]] == [replace(DEMO, task=replace(DEMO.task, shuffled=True))]
-    assert "division modulo 59, answers shuffled, seed 0: 1520 training steps" in capsys.readouterr().out
+    assert "division modulo 59, answers shuffled, seed 0: at most 2000 training steps" in capsys.readouterr().out
+
+
+def test_demo_ends_once_the_training_loss_stays_low(tmp_path: Path) -> None:
+    losses = [0.5, 2.0, 0.5, 0.5, 0.5, 0.5]
+    trained = []
+
+    def fake(trainer: Trainer, n: int) -> None:
+        trainer.loss = losses[len(trained)]
+        trained.append(n)
+
+    probes = ProbeSet([])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "advance", fake)
+        demo = Demo(training=replace(SMALL, steps=6), threshold=1.0, n_steps=3)
+        assert run_demo(demo, tmp_path / "run.nc", progress=False, probes=probes)[1]
+    assert len(trained) == 5
 
 
 def test_demo_observes_log_spaced_and_then_often() -> None:
     schedule = Demo().schedule()
     observed = [step for step in range(3000) if schedule(step)]
     log = {0, *(round(10 ** (i / 24)) for i in range(80))}
-    assert observed == sorted(step for step in {*log, *range(400, 1521, 40)} if step <= 1520)
-    assert len(observed) == 91
+    assert observed == sorted(step for step in {*log, *range(400, 2001, 40)} if step <= 2000)
+    assert len(observed) == 106
 
 
 def test_all_markers_of_the_bundled_demo_are_found() -> None:

@@ -23,10 +23,16 @@ class Demo:
         Seed of the run.
     training : TrainConfig
         Configuration of the run, by default `reference.training.DEMO`.
+    threshold, n_steps : float, int
+        The demo ends early once the loss of the training batch (nats) has stayed below the threshold for this number of
+        steps. Some 290 steps after all pairs are learnt, weight decay has made the training unstable, and the loss
+        jumps.
     """
 
     seed: int = 0
     training: TrainConfig = DEMO
+    threshold: float = 1e-3
+    n_steps: int = 240
 
     @property
     def name(self) -> str:
@@ -47,7 +53,7 @@ def run_demo(
     progress: bool = True,
     probes: ProbeSet | None = None,
     on_step: Callable[[Trainer], None] | None = None,
-) -> tuple[xr.Dataset, int]:
+) -> tuple[xr.Dataset, bool]:
     """Train with probes and record to ``path``.
 
     Parameters
@@ -67,9 +73,9 @@ def run_demo(
 
     Returns
     -------
-    xarray.Dataset, int
-        The series, and the number of training steps. An interruption by Ctrl-C ends the training early, and the
-        recorded series stays complete until then.
+    xarray.Dataset, bool
+        The series, and whether the training was completed. An interruption by Ctrl-C ends it early, and the recorded
+        series stays complete until then.
     """
     trainer = Trainer(demo.training, demo.seed)
     if probes is None:
@@ -82,18 +88,22 @@ def run_demo(
         path=path,
         mode=mode,
     )
-    interval = 0.1 if progress else 15
+    interval, n_below, completed = 0.1 if progress else 15, 0, False
     with tqdm(range(demo.training.steps), mininterval=interval, unit="step", desc="training") as bar:
         try:
             for _ in bar:
                 trainer.advance(1)
                 if on_step is not None:
                     on_step(trainer)
+                n_below = n_below + 1 if trainer.loss < demo.threshold else 0
+                if n_below == demo.n_steps:
+                    break
+            completed = True
         except KeyboardInterrupt:
             pass
         finally:
             probes.detach()
-    return probe.load(path), trainer.step
+    return probe.load(path), completed
 
 
 def find_phases(series: xr.Dataset, figure: Path, *, title: str = "") -> PhaseDetector:
