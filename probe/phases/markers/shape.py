@@ -29,7 +29,8 @@ _STANDS_ALONE = 8.0  # standing of a hump on a smooth curve that may be smaller
 _SMALLEST = 0.25  # of the least size: the smallest wiggle that counts for the contrast
 _FIRST_DECADE, _FIRST_SHARE = 1.0, 0.12  # a smaller wiggle this early, without a fall before it, is the initial descent
 _LEAST_CLARITY = 4.5  # of a hump; more in records of few observations, by up to the second of the next numbers
-_FEW_ROWS, _FEW_MOST = 50, 1.6
+_FEW_WIGGLES = 1.3  # less one hundredth of the cells: the next largest wiggle of few cells is uncertain
+_FEW_ROWS, _FEW_MOST = 50, 1.65
 _VISIBLE = (4.0, 1.7)  # clarity and standing of a hump that is visible in fine cells
 _ONE_OF_SEVERAL = 0.6  # standing of a hump on a smooth curve that has another one as large
 _CLEARER = 7.0  # clarity that it has in coarse cells, if averaging makes it clearer
@@ -75,11 +76,11 @@ class View:
     def needed(self, clarity: float, left: int, right: int) -> float:
         """Return the contrast that a hump from ``left`` to ``right`` needs: less, the higher above the roughness."""
         n = len(self.cells.x)
-        if clarity < _LEAST_CLARITY * np.clip(_FEW_ROWS / self.cells.stop[-1], 1, _FEW_MOST):
+        if clarity < _least_clarity(self.cells):
             return np.inf
         walk = n < _MEMORY_CELLS or _MEMORY[0] <= self._memory(left, right) <= _MEMORY[1]
         most, enough = _RANDOM_WALK if walk else _NO_WALK
-        few = max(1, 1.4 - n / 100)  # the next largest wiggle of few cells is uncertain
+        few = max(1, _FEW_WIGGLES - n / 100)
         return float(np.clip(most * (enough / clarity) ** 1.5, _LEAST_CONTRAST, most)) * few
 
     def _memory(self, left: int, right: int) -> float:
@@ -138,8 +139,14 @@ def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, leas
     humps = [hump for hump in humps if hump.share >= _SMOOTH_SHARE * least_size]
     aside = [hump for hump in humps if _is_set_aside(hump, cells, smooth, x, values)]
     candidates = [hump for hump in humps if hump not in aside]
-    chosen = _above_the_gap(candidates, aside, wiggles, _SMALLEST * least_size)
+    clear = [hump for hump in candidates if hump.clarity >= _least_clarity(cells)]
+    chosen = _above_the_gap(clear or candidates[:1], aside, wiggles, _SMALLEST * least_size)
     return View(cells, _end(cells, smooth, rough, wiggles, len(x)), chosen)
+
+
+def _least_clarity(cells: Cells) -> float:
+    """Return the clarity that a hump needs: more in a record of few observations."""
+    return _LEAST_CLARITY * float(np.clip(_FEW_ROWS / cells.stop[-1], 1, _FEW_MOST))
 
 
 def _is_set_aside(hump: Hump, cells: Cells, smooth: np.ndarray, x: np.ndarray, values: np.ndarray) -> bool:
