@@ -139,7 +139,7 @@ def _hump(marker: xr.Dataset) -> str:
     size, share, contrast, fall = (float(marker[name]) for name in ("size", "size_share", "contrast", "fall"))
     if not np.isfinite(size):
         return ""
-    parts = [f"it is {level(size, accuracy=False)} high, {percent(share)} of the range of the curve"]
+    parts = [f"the hump is {level(size, accuracy=False)} high, {percent(share)} of the range of the curve"]
     if np.isfinite(contrast):
         parts.append(f"{level(contrast, accuracy=False)} times the next largest wiggle")
     if np.isfinite(fall):
@@ -201,7 +201,7 @@ def _row(marker: xr.Dataset) -> tuple[str, ...]:
         _step(float(marker["step"])),
         interval,
         str(marker["status"].item()),
-        "-" if np.isnan(size) else f"{size:.0%}",
+        "-" if np.isnan(size) else percent(size),
         str(marker["rule"].item() if found else marker["reason"].item() or marker["rule"].item()),
     )
 

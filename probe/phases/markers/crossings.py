@@ -10,7 +10,7 @@ from probe.phases.markers.marker import Marker, Status, check_curve, check_susta
 
 GRID_INTERVAL = "grid: last observation before the run, first observation of the run"
 _LATE = 0.5  # decades at the end of the record in which a curve must be level
-_LEAST_LATE = 8  # observations there
+_LEAST_LATE = 6  # observations there
 _N_SE = 3.0  # standard errors of a change
 _LEAST_CHANGE = 0.03  # of the way from the start to the threshold
 _LEAST_FALL = 0.05  # of the same way: below, a curve wanders at the level of its start
@@ -39,7 +39,7 @@ def sustained_crossing(
         The interval lies between the last observation before the run and its first observation. "left_censored" if
         the run starts at the first observation, "undefined" with fewer than ``n_sustained`` values. If there is no run
         of this length: "not_reached" if the curve has fallen from its best value, or has risen and then been level for
-        the last half decade of the record (8 observations or more); else "right_censored". A curve that has never
+        the last half decade of the record (6 observations or more); else "right_censored". A curve that has never
         risen is "right_censored", because it may still rise.
 
     Raises
@@ -92,7 +92,8 @@ def _without_run(
     """Return the marker of a curve that does not reach its threshold: not reached, or not yet."""
     end = None if above[-1] else _outlook(s, v, threshold)
     if end is None:
-        reason = not_sustained(s, above, n_sustained)
+        below = f"the curve ends at {v[-1]:.3g}, below {threshold:.4g}, at the last observation, at {s[-1]:g}"
+        reason = not_sustained(s, above, n_sustained) if above[-1] else below
         return Marker(Status.RIGHT_CENSORED, rule, reason=f"{reason}; train for longer")
     if end.rises:
         reason = f"the curve ends at {end.final:.3g}, below {threshold:.4g}, and still rises; train for longer"
