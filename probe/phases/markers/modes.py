@@ -15,7 +15,7 @@ from probe.stats.noise import Noise, noise_model
 _LEAST = 4  # observations
 _RULE = "posterior mean of the unimodal mode"
 _SAME = 1e-9  # log10 steps: a mode this close to an observation coincides with it
-_WIDER = 1.25  # times the noise of a cell: chosen for the coverage of the interval (docs/phases_truth.md)
+_WIDER = 1.1  # times the noise of a cell: chosen for the coverage of the interval (docs/phases_truth.md)
 _LAGS = 12  # at most, of the correlation of the noise
 _MOST_ROWS = 2000  # observations from which the noise of a hump is taken; more are averaged
 _CLEAR_CELL = 0.5  # weight of one cell from which the top is interpolated inside it
@@ -181,7 +181,7 @@ def _noise_of_mean(x: np.ndarray, values: np.ndarray, size: float) -> float:
     if group > 1:
         n = len(x) // group * group
         x, values = (part[:n].reshape(-1, group).mean(axis=1) for part in (x, values))
-    n, degree = len(x), 5 if len(x) > 20 else 3 if len(x) > 8 else 2
+    n, degree = len(x), 5 if len(x) > 12 else 4 if len(x) > 7 else 2
     if n <= 5:
         return 0.0
     at = (x - x.mean()) / max(np.ptp(x), _SAME)
