@@ -187,7 +187,7 @@ def test_several_runs() -> None:
     assert detector.phases_[:, -1].values.tolist() == [2, 2, 1]
     assert detector.phase_at([6000], run=2).tolist() == [1]
     text = detector.summary()
-    assert text.startswith("2 of 3 runs (run 0, 1): delayed generalisation. Run 0: the network fits its training data")
+    assert text.startswith("2 of 3 runs (runs 0, 1): delayed generalisation. Run 0: the network fits its training data")
     assert "\n1 of 3 runs (run 2): memorised without generalising. Run 2: the network fits its training data" in text
     # the middle one of three
     assert "the test accuracy reaches its threshold at step 5,800 (2 found, 1 not yet)" in text

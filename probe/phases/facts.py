@@ -60,47 +60,47 @@ class Facts:
         """Curve of the test data."""
         return self.side("test")
 
-    @property
+    @cached_property
     def train_curves(self) -> list[Levels]:
         """Accuracy and loss of the training data, if they have enough observations."""
         pair = (self.curves.get("train_accuracy"), self.curves.get("train_loss"))
         return [curve for curve in pair if curve and curve.n_observations >= LEAST_OBSERVATIONS]
 
-    @property
+    @cached_property
     def judged(self) -> Levels | None:
         """The curve that shows whether the network has learned: of the training data, or else of the test data."""
         return self.train or self.test
 
-    @property
+    @cached_property
     def learned(self) -> bool:
         """Whether the accuracy or the loss of the training data has come half of the way at its end."""
         return any(curve.final_share >= LEARNED for curve in self.train_curves)
 
-    @property
+    @cached_property
     def fit_step(self) -> float:
         """First step at which the training data are fitted; NaN if at none."""
         if self.train is None:
             return np.nan
         return self.train.passes(FITTED * (1.0 if self.train.accuracy else max(self.train.final_share, AT_CHANCE)))
 
-    @property
+    @cached_property
     def moves(self) -> bool:
         """Whether the training data are not fitted, and their curve still improves at the end of the record."""
         return self.train is not None and self.train.final_share < FITTED and self.train.improves
 
-    @property
+    @cached_property
     def arrival_step(self) -> float:
         """First step at which the test curve has come most of its own way; NaN if it does not generalise."""
         if self.test is None or self.test.final_share < GENERALISED:
             return np.nan
         return self.test.passes(ARRIVED * self.test.final_share)
 
-    @property
+    @cached_property
     def delay(self) -> float:
         """Distance from fitting to arriving (dex); negative if the test curve arrives first."""
         return float(np.log10((self.arrival_step + 1) / (self.fit_step + 1)))
 
-    @property
+    @cached_property
     def gained_late(self) -> bool:
         """Whether the test curve improves after fitting by a move that stands out."""
         if self.test is None or np.isnan(self.fit_step):
@@ -108,7 +108,7 @@ class Facts:
         gain = self.test.final - self.test.at(self.fit_step)
         return self.test.stands_out(gain if self.test.accuracy else -gain, 1.0)
 
-    @property
+    @cached_property
     def both_fell(self) -> bool:
         """Whether the train curve loses at least half of what the test curve loses, as shares of the way."""
         if self.train is None or self.test is None or not (self.train.fell and self.test.fell):

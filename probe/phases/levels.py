@@ -16,7 +16,7 @@ LEAST_OF_WAY = 0.05  # smallest change of an accuracy that counts, share of the 
 LEAST_OF_RANGE = 0.03  # smallest change of a loss that counts, share of its range
 _LEAST_GAIN = 0.01  # share of the way in a quarter of a decade, by which a curve still improves
 _N_SD = 3.0  # standard deviations of an observation: about 5 of a running median
-_MOST = 5_000  # observations; a longer record is reduced to the medians of blocks
+_MOST = 5_000  # observations; of a longer record, every second, third, ... is read
 _NEAR = 0.9  # share of the best share from which a curve is near its best value
 _BLOCKS = 20  # of the record near the best value
 _CONTRAST = 2.0  # of a fall to the wiggles that are undone
@@ -70,7 +70,7 @@ class Levels:
         way = self.one - self.zero
         return (self.smooth - self.zero) / way if way else np.zeros(len(self.smooth))
 
-    @property
+    @cached_property
     def n_end(self) -> int:
         """Number of observations of the end: the last tenth, and at least three."""
         return max(_LEAST_END, len(self.values) // 10)
@@ -80,7 +80,7 @@ class Levels:
         """Median of the end."""
         return float(np.median(self.values[-self.n_end :]))
 
-    @property
+    @cached_property
     def final_share(self) -> float:
         """Share of the way at the end."""
         return self._share(self.final)
@@ -113,7 +113,7 @@ class Levels:
         share = min(max(self.final, 0.0), 1.0) if self.accuracy else 0.0
         return max(spread, float(np.sqrt(share * (1 - share) / self.n_examples)))
 
-    @property
+    @cached_property
     def least_size(self) -> float:
         """Smallest change that matters, in units of the curve."""
         if self.accuracy:
@@ -153,19 +153,19 @@ class Levels:
         error = self.noise * min(1.0, float(np.sqrt(np.pi / size)))
         return move > max(self.least_size, _N_SD * error, contrast * self.wiggle)
 
-    @property
+    @cached_property
     def fell(self) -> bool:
         """Whether the end is worse than the best block before it by a move that stands out."""
         fall = float(self._late_blocks.max()) - self._sign * self.final
         return self.fall > 0 and self.stands_out(fall, _CONTRAST)
 
-    @property
+    @cached_property
     def gained(self) -> bool:
         """Whether the end is better than the start, by more than the least move and the spread of the second half."""
         spread = float(np.std(self.values[len(self.values) // 2 :]))
         return (self.final - float(self.smooth[0])) * self._sign > max(self.least_move, _N_SD * spread)
 
-    @property
+    @cached_property
     def improves(self) -> bool:
         """Whether the curve still improves in the last half decade: its second half is better than its first."""
         x, n = np.log10(self.steps + 1), len(self.values)
@@ -224,10 +224,7 @@ def loss_levels(name: str, steps: np.ndarray, values: np.ndarray) -> Levels | No
 
 
 def _reduced(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the medians of blocks of a long record, at the middle of each block."""
-    size = len(values) // _MOST
-    if size < 2:
-        return steps, values
-    n = len(values) // size
-    last = len(values) - n * size  # the first observations that fill no block are left out
-    return steps[last + size // 2 :: size][:n], np.median(values[last:].reshape(n, size), axis=1)
+    """Return every k-th observation of a long record, the last one among them."""
+    every = max(len(values) // _MOST, 1)
+    kept = slice((len(values) - 1) % every, None, every)
+    return steps[kept], values[kept]

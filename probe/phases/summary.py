@@ -73,7 +73,11 @@ def _classes(verdict: xr.Dataset) -> list[str]:
     lines = []
     for i in np.argsort(-counts, kind="stable"):
         runs = verdict.isel(run=np.flatnonzero(verdict["class"].values == names[i]))
-        listed = f" (run {_names(runs)})" if counts[i] < n_runs and counts[i] <= _MAX_NAMES else ""
+        listed = (
+            f" (run{'s' if counts[i] > 1 else ''} {_names(runs)})"
+            if counts[i] < n_runs and counts[i] <= _MAX_NAMES
+            else ""
+        )
         first = runs.isel(run=0)
         _, _, text = str(first["sentence"].item()).partition(": ")
         example = f"Run {_run_name(first['run'].item())}: {text}"
