@@ -124,13 +124,9 @@ def second_descent(
 def _of_hump(marker: Marker, hump: Hump) -> Marker:
     """Add the contrast and the fall of a hump."""
     fall = hump.fall if hump.fall_holds else hump.best_fall
-    noise = max(marker.noise, np.finfo(float).tiny)
-    return replace(
-        marker,
-        contrast=hump.contrast,
-        fall=fall,
-        fall_noise=fall * hump.rise / noise,
-    )
+    size = fall * hump.rise
+    in_noise = size / marker.noise if marker.noise > abs(size) * np.finfo(float).eps else np.inf
+    return replace(marker, contrast=hump.contrast, fall=fall, fall_noise=in_noise)
 
 
 def _placed(marker: Marker, record: Record, shape: Shape) -> Marker:
