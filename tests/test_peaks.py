@@ -325,12 +325,15 @@ def test_least_size_is_a_share_of_the_range() -> None:
         second_descent(STEPS, values, least_size=5)
 
 
-def test_a_wiggle_no_clearer_than_others_is_undecided_and_the_reason_states_what_to_do() -> None:
-    steps = np.arange(0, 2400, 60)
-    values = np.interp(np.log10(steps + 10), [1, 1.9, 2.3, 2.6, 2.75, 2.95, 3.4], [3, 1, 1.6, 1.2, 1.5, 0.8, 0.7])
-    values += 0.02 * np.random.default_rng(0).standard_normal(len(steps))
-    marker = second_descent(steps, values)
-    assert marker.status in ("undecided", "found")
+def test_random_walks_are_undecided_at_most_and_the_reason_states_what_to_do() -> None:
+    steps = np.unique(np.round(np.geomspace(1, 1e5, 70)))
+    walks = np.cumsum(np.random.default_rng(2).standard_normal((SEEDS, len(steps))), axis=1)
+    markers = [second_descent(steps, walk) for walk in walks]
+    assert sum(marker.status == "found" for marker in markers) <= MOST
+    reasons = [marker.reason for marker in markers if marker.status == "undecided"]
+    assert len(reasons) >= 5
+    assert all(f"{len(steps)} observations, " in reason for reason in reasons if "excluded" not in reason)
+    assert all("log every" in reason or "record more seeds" in reason for reason in reasons)
 
 
 def test_a_late_rise_is_not_the_top() -> None:
