@@ -104,7 +104,8 @@ def published_hump(evidence: Evidence) -> Iterator[Finding]:
     for task, markers in evidence.published_markers.items():
         one = markers.sel(marker="descent_onset")
         word = {"found": CONFIRMED, "absent": NOT_CONFIRMED}.get(one["status"].item(), UNDECIDED)
-        yield Finding(task, Verdict(word, f"top at {one['step'].item():,.0f}, {100 * one['size_share'].item():.0f} % of the range"))
+        numbers = f"top at {one['step'].item():,.0f}, {100 * one['size_share'].item():.0f} % of the range"
+        yield Finding(task, Verdict(word, numbers))
 
 
 def our_hump(evidence: Evidence) -> Iterator[Finding]:
