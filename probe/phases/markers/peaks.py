@@ -172,6 +172,7 @@ def _about(record: Record, shape: Shape) -> str:
     why = {
         "rows": f"fewer than {LEAST_ROWS} observations show this",
         "wiggles": f"this is only {about.contrast:.2g} times the next largest wiggle",
+        "scatter": "neighbouring observations scatter too much, or are too few, to be sure",
         "undone": "the curve rises as high again",
         "noise": "other wiggles of the record are as large",
     }[shape.reason]

@@ -240,7 +240,11 @@ def _not_found(view: View, least_size: float) -> Shape:
         return Shape(Status.ABSENT, "small", view.cells, hump)
     if hump.n_rows < LEAST_ROWS and _is_clear(hump, view, least_size):
         return Shape(Status.UNDECIDED, "rows", view.cells, hump)
+    one_of_several = hump.clarity >= _SMOOTH and hump.standing > _ONE_OF_SEVERAL
     visible = hump.clarity >= _VISIBLE[0] and hump.standing > _VISIBLE[1]
-    if visible or (hump.clarity >= _SMOOTH and hump.standing > _ONE_OF_SEVERAL):
+    scattered = hump.n_rows >= LEAST_ROWS and hump.contrast > _VISIBLE[1]
+    if visible or one_of_several:
         return Shape(Status.UNDECIDED, "wiggles" if hump.turned else "undone", view.cells, hump)
+    if scattered:
+        return Shape(Status.UNDECIDED, "scatter" if hump.turned else "undone", view.cells, hump)
     return Shape(Status.ABSENT, "noise", view.cells, hump)
