@@ -40,7 +40,12 @@ def test_markers_agree_with_readings_by_the_same_rule(script: dict[str, Any], ta
         assert raw.why or abs(script["difference"](marker, raw)) <= 0.02, name
 
 
-def test_the_code_of_the_page_on_phases_runs() -> None:
+def test_the_code_of_the_page_on_phases_runs_and_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    exec("\n".join(re.findall(r"```python\n(.*?)```", (DOCS / "phases.md").read_text(), re.S)), names)
+    page = (DOCS / "phases.md").read_text()
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.S)), names)
     assert (names["detector"].across_["test_status"].sel(marker="descent_onset") == "found").all()
+    printed = NUMBER.sub("#", capsys.readouterr().out)
+    shown = re.findall(r"```text\n(.*?)\n```", page, re.S)
+    assert len(shown) == 2
+    assert all(NUMBER.sub("#", text) in printed for text in shown)
