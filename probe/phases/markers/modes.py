@@ -16,6 +16,7 @@ _LEAST = 4  # observations
 _RULE = "posterior mean of the unimodal mode"
 _SAME = 1e-9  # log10 steps: a mode this close to an observation coincides with it
 _WIDER = 1.1  # times the noise of a cell: chosen for the coverage of the interval (docs/phases_truth.md)
+_WIDE_CELLS = 0.55  # the same for cells longer than a hump may be short: their length is most of the interval already
 _LAGS = 12  # at most, of the correlation of the noise
 _MOST_ROWS = 2000  # observations from which the noise of a hump is taken; more are averaged
 _CLEAR_CELL = 0.5  # weight of one cell from which the top is interpolated inside it
@@ -147,7 +148,8 @@ def hump_top(cells: Cells, part: slice, x: np.ndarray, values: np.ndarray, level
     edges, medians = cells.edges[part.start : part.stop + 1], cells.values[part]
     rows = slice(cells.first[part.start], cells.stop[part.stop - 1])
     size = float(np.median(cells.stop[part] - cells.first[part]))
-    noise = max(_WIDER * _noise_of_mean(x[rows], values[rows], size), _SAME * float(np.ptp(medians)))
+    factor = _WIDE_CELLS if np.ptp(edges) > SHORTEST * len(medians) else _WIDER
+    noise = max(factor * _noise_of_mean(x[rows], values[rows], size), _SAME * float(np.ptp(medians)))
     rss, mode, _ = unimodal_splits(medians / noise)
     misfit = np.full(len(medians), np.inf)
     np.minimum.at(misfit, mode, rss)
