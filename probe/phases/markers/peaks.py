@@ -173,6 +173,7 @@ def _about(record: Record, shape: Shape) -> str:
         "rows": f"fewer than {LEAST_ROWS} observations show this",
         "wiggles": f"this is only {about.contrast:.2g} times the next largest wiggle",
         "scatter": "neighbouring observations scatter too much, or are too few, to be sure",
+        "sudden": "it rises at once, as after a bad update",
         "undone": "the curve rises as high again",
         "noise": "other wiggles of the record are as large",
     }[shape.reason]

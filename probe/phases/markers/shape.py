@@ -72,6 +72,7 @@ class View:
     cells: Cells
     end: End
     humps: list[Hump] = field(default_factory=list)  # above the largest gap in the sorted sizes, the largest first
+    sudden: list[Hump] = field(default_factory=list)  # set aside, because they rise as a spike does
 
     def needed(self, clarity: float, left: int, right: int) -> float:
         """Return the contrast that a hump from ``left`` to ``right`` needs: less, the higher above the roughness."""
@@ -137,11 +138,13 @@ def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, leas
     rough = cells.roughness(values)
     wiggles, humps = Wiggles(cells, rough), humps_of(cells, smooth, rough, values)
     humps = [hump for hump in humps if hump.share >= _SMOOTH_SHARE * least_size]
-    aside = [hump for hump in humps if _is_set_aside(hump, cells, smooth, x, values)]
+    first = [hump for hump in humps if _is_first_wiggle(hump, cells, smooth)]
+    sudden = [hump for hump in humps if hump not in first and _is_sudden(hump, cells, x, values)]
+    aside = first + sudden
     candidates = [hump for hump in humps if hump not in aside]
     clear = [hump for hump in candidates if hump.clarity >= _least_clarity(cells)]
     chosen = _above_the_gap(clear or candidates[:1], aside, wiggles, _SMALLEST * least_size)
-    return View(cells, _end(cells, smooth, rough, wiggles, len(x)), chosen)
+    return View(cells, _end(cells, smooth, rough, wiggles, len(x)), chosen, sudden)
 
 
 def _least_clarity(cells: Cells) -> float:
@@ -149,11 +152,14 @@ def _least_clarity(cells: Cells) -> float:
     return _LEAST_CLARITY * float(np.clip(_FEW_ROWS / cells.stop[-1], 1, _FEW_MOST))
 
 
-def _is_set_aside(hump: Hump, cells: Cells, smooth: np.ndarray, x: np.ndarray, values: np.ndarray) -> bool:
-    """Return whether a hump is the first wiggle of the initial descent, or a spike."""
+def _is_first_wiggle(hump: Hump, cells: Cells, smooth: np.ndarray) -> bool:
+    """Return whether a hump is the first wiggle of the initial descent."""
     from_start = smooth[: hump.left + 1].max() - smooth[: hump.top].min() < hump.size / 2
-    if from_start and hump.share < _FIRST_SHARE and cells.x[hump.top] - cells.x[0] < _FIRST_DECADE:
-        return True
+    return bool(from_start and hump.share < _FIRST_SHARE and cells.x[hump.top] - cells.x[0] < _FIRST_DECADE)
+
+
+def _is_sudden(hump: Hump, cells: Cells, x: np.ndarray, values: np.ndarray) -> bool:
+    """Return whether a hump rises as a spike does."""
     return is_spike(x, values, int(cells.first[hump.valley]), int(cells.stop[hump.right - 1]))
 
 
@@ -236,6 +242,9 @@ def _confirms(hump: Hump, fine: View) -> bool:
 def _not_found(view: View, least_size: float) -> Shape:
     """Return "undecided" for a hump of the least size that is no clearer than other wiggles, else "absent"."""
     hump = view.humps[0] if view.humps else None
+    sudden = next((h for h in view.sudden if h.share >= least_size and h.turned and h.n_rows >= LEAST_ROWS), None)
+    if sudden is not None and (hump is None or sudden.size > hump.size):
+        return Shape(Status.UNDECIDED, "sudden", view.cells, sudden)
     if hump is None or not _is_large(hump, least_size):
         return Shape(Status.ABSENT, "small", view.cells, hump)
     if hump.n_rows < LEAST_ROWS and _is_clear(hump, view, least_size):
