@@ -1,8 +1,8 @@
-"""How often `PhaseDetector.verdict_` names the class that a person saw: `python docs/benchmarks/classes_truth.py`.
+"""How often `PhaseDetector.verdict_` names the class that a reader saw: `python docs/benchmarks/classes_truth.py`.
 
 Without an argument: the recordings of the project, the digitised curves of the paper, and the given curves, whose
-labels one person wrote from pictures before any rule existed. The levels of the rules were chosen on these runs.
-`--blind`: the runs of curves/blind.npz, with the readings of two persons in curves/readings.json. A run on which they
+labels one reader wrote from pictures before any rule existed. The levels of the rules were chosen on these runs.
+`--blind`: the runs of curves/blind.npz, with two readings of each run in curves/readings.json. A run on which they
 differ is set aside. `--densities` repeats either at the seven densities of curves/densities.py.
 
 The script prints a table for docs/phases_truth.md and each disagreement. It takes 20 CPU seconds, and 2 CPU minutes
@@ -34,7 +34,7 @@ REFERENCE = Path(__file__).parents[2] / "reference"
 ROLES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 DELAYED, PLAIN = "delayed generalisation", "plain learning"
 OVERFITTING, MEMORISED = "overfitting", "memorised without generalising"
-# The label comes first. A second class is one that the person would also sign.
+# The label comes first. A second class is one that the reader would also sign.
 GIVEN = {
     **dict.fromkeys(("convex_softmax_const_seed12", "convex_softmax_cos_seed7", "convex_softmax_step_seed5"), PLAIN),
     **dict.fromkeys(("linreg_dd", "steplr", "tiny_test50"), PLAIN),
@@ -145,7 +145,7 @@ def by_class(found: list[tuple[Labelled, str]]) -> Iterator[str]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description="Compare the classes of the detector with those that people saw.")
+    parser = argparse.ArgumentParser(description="Compare the classes of the detector with those of readers.")
     parser.add_argument("--blind", action="store_true", help="the blind runs")
     parser.add_argument("--densities", action="store_true", help="all densities")
     args = parser.parse_args(arguments)

@@ -30,7 +30,7 @@ INTRODUCTION = """## Published training curves
 
 `python docs/benchmarks/public_curves.py --write` writes this section. It compares `PhaseDetector()` with readings of 97
 training runs from nine public repositories: modular arithmetic, products in finite groups, sparse parity, linear
-teachers, and CIFAR-10 with label noise. One person read the pictures of the full records, without names and settings,
+teachers, and CIFAR-10 with label noise. One reader judged the pictures of the full records, without names and settings,
 before a detector ran on them. Runs were drawn at random within each kind of experiment. The detector reads at most 200
 rows of a run. `docs/benchmarks/public_curves.json` lists each file with its commit, reading and verdict.
 
@@ -119,21 +119,20 @@ def row(name: str, runs: list[dict[str, Any]], licence: str) -> str:
 
 
 def disagreement(run: Mapping[str, Any]) -> str:
-    """Return one sentence on a run whose verdict differs from the reading, or an empty string."""
+    """Return one line on a run whose verdict differs from the reading, or an empty string."""
     reading, detector = run["reading"], run["detector"]
     read, made = [], []
     if hump(run) is False:
         read.append(f"a hump at {reading['top']:,}" if reading["test_loss"] == "found" else "no hump")
-        why = f" ({detector['reason'].split(';')[0]})" if detector["top"] is None and detector["reason"] else ""
-        made.append(f"found at {detector['top']:,}" if detector["top"] else f"`{detector['test_loss']}`{why}")
+        made.append(f"found at {detector['top']:,}" if detector["top"] else f"`{detector['test_loss']}`")
     if same_class(run, second=True) is False:
         read.append(reading["class"])
         made.append(detector["class"])
     if not read:
         return ""
-    remark = f"; remark: {reading['remark']}" if reading["remark"] else ""
-    name = f"{run['repository'].split('/')[0]}, {run['what']}, {run['observations']} observations"
-    return f"- {run['run']} ({name}): the reader saw {' and '.join(read)}, the detector {' and '.join(made)}{remark}."
+    remark = f" ({reading['remark']})" if reading["remark"] else ""
+    name = f"run {run['run']}, {run['repository'].split('/')[0]}, {run['observations']:,} observations"
+    return f"- {name}: read as {' and '.join(read)}{remark}; the detector: {' and '.join(made)}."
 
 
 def section(data: Mapping[str, Any]) -> str:
