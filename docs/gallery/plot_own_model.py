@@ -34,7 +34,7 @@ probes.detach()
 probes.series_
 
 # %%
-# The phases. Fitting ends, but there is no second phase here, and the detector says so.
+# The phases. Fitting ends, but there is no second phase here, and the summary states this.
 detector = PhaseDetector().fit(probes.series_)
 print(detector.summary())
 detector.plot()
