@@ -1,4 +1,5 @@
 import pickle
+import re
 import warnings
 from pathlib import Path
 
@@ -187,18 +188,39 @@ def test_several_runs() -> None:
     assert detector.phases_[:, -1].values.tolist() == [2, 2, 1]
     assert detector.phase_at([6000], run=2).tolist() == [1]
     text = detector.summary()
-    assert text.startswith("2 of 3 runs (runs 0, 1): delayed generalisation. Run 0: the network fits its training data")
-    assert "\n1 of 3 runs (run 2): memorised without generalising. Run 2: the network fits its training data" in text
+    assert text.startswith("2 of 3 runs (runs 0, 1): delayed generalisation. Run 0: the train accuracy passes 0.95")
+    assert "\n1 of 3 runs (run 2): memorised without generalising. Run 2: the train accuracy passes 0.95" in text
     # the middle one of three
     assert "the test accuracy reaches its threshold at step 5,800 (2 found, 1 not yet)" in text
 
 
 def test_summary_begins_with_a_sentence_for_each_marker() -> None:
     text = PhaseDetector(chance=0.1).fit(planted()).summary()
-    assert text.startswith("Delayed generalisation (grokking): the network fits its training data by step 1,000, but ")
-    assert "\nOne run; another seed may give other steps.\n- fitting ends at step 1,000 (900 to 1,000)\n- the" in text
+    assert text.startswith("Delayed generalisation (grokking): the train accuracy passes 0.95 at step 1,000, but ")
+    assert "\nOne run; another seed may give other steps.\n- fitting ends at step 1,000 (900 to 1,000): train_" in text
     assert all(marker in text for marker in NAMES)
     assert "Traceback" not in text
+
+
+def test_missing_curves_share_one_line_that_names_similar_curves() -> None:
+    curves = planted()
+    curves = {"step": STEPS, "train_accuracy": curves["train_accuracy"], "accuracy_holdout": curves["test_accuracy"]}
+    text = PhaseDetector().fit(curves).summary()
+    wanted = "pass test_accuracy='accuracy_holdout', test_loss=, information= with the names of yours"
+    assert f"\n- not recorded: test accuracy, test loss, information; {wanted}\n\nrun " in text
+    assert text.count("recorded") == 2  # "no test curve is recorded" in the verdict
+
+
+def test_bounds_large_contrasts_and_single_spikes_in_words() -> None:
+    curves = planted() | {"test_accuracy": np.full(N, 0.1)}
+    text = PhaseDetector(chance=0.1).fit(curves).summary()
+    assert "inf" not in text.replace("information", "")
+    assert re.search(r"\nfit_end - end: above \+0\.\d\d dex, misaligned\n", text)
+    spiky = planted() | {"test_loss": np.where(STEPS == 5000, 50.0, planted()["test_loss"])}
+    text = PhaseDetector().fit(spiky).summary()
+    assert "more than 100 times the next largest wiggle" in text
+    assert "; 1 spike is set aside\n" in text
+    assert "\n\nNote: " in text
 
 
 def test_estimator_contract() -> None:
@@ -401,11 +423,15 @@ def test_phase_at_keeps_the_shape_of_the_steps() -> None:
 def test_a_long_table_is_cut_with_a_note() -> None:
     text = fitted_at(*[1000] * 25).summary()
     assert text.startswith("25 of 25 runs: undecided. Run 0: the train accuracy is 1.00 at the end, but no test curve")
-    assert "\nEach step is a median over runs, with a 90 % interval.\n- " in text
+    assert "\nMedians over runs, with 90 % intervals:\n- " in text
     assert "- fitting ends at step 1,000 (900 to 1,000; 25 found)" in text
     assert "... and 5 more runs: see markers_" in text
     assert "more runs" not in fitted_at(*[1000] * 20).summary()
-    assert "it is not recorded whether the test loss has a hump (25 not recorded): " in text
+    assert text.count("not recorded") == 1
+    assert (
+        "\n- not recorded: test accuracy, test loss, information; pass test_accuracy=, test_loss=, information=" in text
+    )
+    assert "  no variable for test_loss\n" in text
 
 
 # --- recorded runs ---------------------------------------------------------------------------------------------------

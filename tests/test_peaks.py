@@ -421,7 +421,7 @@ def test_a_spike_at_the_end_does_not_hide_the_hump() -> None:
     values[-1] += 150
     marker = second_descent(STEPS, values)
     assert (marker.status, marker.n_spikes) == ("found", 0)
-    assert "the last 1 observations are excluded" in marker.reason
+    assert "the last observation is excluded" in marker.reason
     assert marker.step == pytest.approx(whole.step, rel=0.05)
     flat = np.random.default_rng(1).standard_normal(N)
     flat[-1] += 50
@@ -481,3 +481,27 @@ def test_parameters_out_of_range_are_an_error() -> None:
         unimodal_mode([1, 2], [0, 1], level=1)
     assert unimodal_mode([1, 2, 3], [0, 1, 0]).status == "undefined"
     assert unimodal_mode([1, 2, 3, 4], [0, 1, 2, 0]).status == "found"
+
+
+# --- places and records that were wrong ------------------------------------------------------------------------------
+
+
+def _early_hump(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a loss that falls within the first of n even rows, with a hump at 1,000 steps."""
+    steps = np.linspace(0, 1e5, n)
+    x = np.log10(np.maximum(steps, 1))
+    return steps, 2 * np.exp(-3 * x) + np.exp(-(((x - 3) / 0.3) ** 2))
+
+
+@pytest.mark.parametrize("n", range(180, 280, 5))
+def test_the_top_of_an_early_hump_is_not_the_first_observation(n: int) -> None:
+    """The valley before the hump is as low as the level above which the hump lies, up to rounding."""
+    marker = second_descent(*_early_hump(n))
+    assert marker.status == "found"
+    assert abs(np.log10(marker.step / 1000)) < 0.2
+
+
+def test_a_constant_with_a_brief_excursion_has_no_hump() -> None:
+    values = np.full(30, 2.0)
+    values[15:18] = 250
+    assert second_descent(np.arange(30), values).status == "absent"

@@ -303,10 +303,15 @@ def test_the_verdict_is_the_first_text() -> None:
     detector.verdict_ = xr.Dataset({"class": ("run", ["a"]), "sentence": ("run", ["It learns $x_{ " + 20 * "word "])})
     assert detector.plot()._suptitle.get_text().replace("\n", " ").startswith("It learns \\$x_{ word word")
     assert "\n" in detector.plot()._suptitle.get_text()
+    sentence = "Collapsed: the test loss had reached 0.94 at step 300, but returns to the level of its start "
+    detector.verdict_["sentence"] = ("run", [sentence + "from step 920 on and ends at 2.5. Lower the learning rate."])
+    narrow = plots.overview(detector.curves_, detector, title="a long name of a run", panels=["train_accuracy"])
+    narrow.canvas.draw()
+    assert narrow._suptitle.get_window_extent().x1 <= narrow.bbox.x1
     both = several(3)
     both.verdict_ = xr.Dataset({"class": ("run", ["grokking", "overfitting", "grokking"])})
     figure = plots.overview(both.curves_, both, title="runs", panels=["test_loss"])
-    assert figure._suptitle.get_text() == "runs. 3 runs: 2 grokking, 1 overfitting"
+    assert figure._suptitle.get_text() == "runs: 3 runs: 2 grokking, 1 overfitting"
     assert [text.get_text() for text in figure.axes[1].texts] == ["grokking", "overfitting", "grokking"]
 
 

@@ -62,7 +62,7 @@ def _from_percent(
 ) -> dict[str, xr.DataArray]:
     """Divide accuracies, and their attribute chance, by 100."""
     chances = {role: array.attrs["chance"] for role, array in arrays.items() if "chance" in array.attrs}
-    text = ", ".join(f"{role} has a maximum of {top:g}" for role, top in tops.items())
+    text = ", ".join(f"{role} has a maximum of {top:.4g}" for role, top in tops.items())
     text += "".join(f"; the chance of {role}, {chance:g}, is divided, too" for role, chance in chances.items())
     text += _low_runs(arrays)
     notes.append(f"accuracies are read as percent, and divided by 100: {text}")

@@ -79,9 +79,12 @@ class Facts:
     @cached_property
     def fit_step(self) -> float:
         """First step at which the training data are fitted; NaN if at none."""
-        if self.train is None:
-            return np.nan
-        return self.train.passes(FITTED * (1.0 if self.train.accuracy else max(self.train.final_share, AT_CHANCE)))
+        return np.nan if self.train is None else self.train.passes(self.fit_share)
+
+    @property
+    def fit_share(self) -> float:
+        """Share of the way at which the training data are fitted."""
+        return FITTED * (1.0 if self.train is None or self.train.accuracy else max(self.train.final_share, AT_CHANCE))
 
     @cached_property
     def moves(self) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from probe.phases.facts import LEARNED, LEAST_OBSERVATIONS, Facts
+from probe.phases.facts import ARRIVED, FITTED, LEARNED, LEAST_OBSERVATIONS, Facts
 from probe.phases.levels import Levels
 
 _WANTED = 50  # observations of a record that is long enough for all rules
@@ -102,7 +102,7 @@ def say_memorised(facts: Facts) -> str:
     else:
         rest = f"the test loss never falls far below its start: {value_of(test, test.zero)} there, "
         rest += f"{value_of(test, test.final)} at the end"
-    return f"Memorised without generalising: the network {_fits(facts)}, but {rest}.{_continues(test)}"
+    return f"Memorised without generalising: {_fits(facts)}, but {rest}.{_continues(test)}"
 
 
 def say_delayed(facts: Facts) -> str:
@@ -113,10 +113,10 @@ def say_delayed(facts: Facts) -> str:
     before, later, end = (
         value_of(test, value) for value in (test.at(facts.fit_step), test.at(facts.arrival_step), test.final)
     )
-    late = number(times) if times >= 10 else f"{times:.1f}"
+    late = _factor(times)
     best = f" Its best was {value_of(test, test.best)}, at {facts.at(test.best_step)}." if test.fell else ""
     return (
-        f"Delayed generalisation (grokking): the network {_fits(facts)}, but the {test.name} is still {before} there. "
+        f"Delayed generalisation (grokking): {_fits(facts)}, but the {test.name} is still {before} there. "
         f"It {_direction(test)} later, to {later} at {facts.at(facts.arrival_step)}, {late} times as late, and is "
         f"{end} at the end.{best}{_continues(test)}"
     )
@@ -201,12 +201,14 @@ def evidence(facts: Facts) -> list[str]:
         if curve is not None:
             best = f"{curve.name} best {value_of(curve, curve.best)} at {facts.at(curve.best_step)}"
             lines.append(f"{best}, now {value_of(curve, curve.final)}, {curve.n_observations} observations")
-    if np.isfinite(facts.fit_step):
-        lines.append(f"the training data are fitted from {facts.at(facts.fit_step)} on")
-    if np.isfinite(facts.delay):
-        side = "later" if facts.delay > 0 else "earlier"
+    if facts.train is not None and np.isfinite(facts.fit_step):
+        whose = "the" if facts.train.accuracy else "its own"
+        lines.append(f"{facts.train.name} passes {percent(FITTED)} of {whose} way at {facts.at(facts.fit_step)}")
+    if facts.test is not None and np.isfinite(facts.delay):
+        side = f", a factor of {_factor(10 ** abs(facts.delay))} {'later' if facts.delay > 0 else 'earlier'}"
         lines.append(
-            f"the test curve arrives {abs(facts.delay):.2f} dex {side}, a factor of {10 ** abs(facts.delay):.2g}"
+            f"{facts.test.name} passes {percent(ARRIVED)} of its own way at {facts.at(facts.arrival_step)}"
+            + (side if facts.delay else "")
         )
     if facts.hump.n_spikes:
         lines.append(f"spikes of the test loss set aside: {facts.hump.n_spikes}")
@@ -228,11 +230,21 @@ def _zero(curve: Levels) -> str:
 
 
 def _fits(facts: Facts) -> str:
-    """Return "fits its training data by step 46", or how far it comes."""
-    if np.isfinite(facts.fit_step):
-        return f"fits its training data by {facts.at(facts.fit_step)}"
-    assert facts.train is not None
-    return f"learns its training data ({facts.train.name} {value_of(facts.train, facts.train.final)} at the end)"
+    """Return "the train accuracy passes 0.96 at step 46", or how far it comes.
+
+    The marker `fit_end` has a higher threshold and thus a later step, so that the sentence names this one.
+    """
+    train = facts.train
+    assert train is not None
+    if np.isnan(facts.fit_step):
+        return f"the {_end(train)} at the end"
+    threshold = value_of(train, train.zero + facts.fit_share * (train.one - train.zero))
+    verb = "passes" if train.accuracy else "falls below"
+    return f"the {train.name} {verb} {threshold} at {facts.at(facts.fit_step)}"
+
+
+def _factor(times: float) -> str:
+    return number(times) if times >= 10 else f"{times:.1f}"
 
 
 def _continues(test: Levels) -> str:

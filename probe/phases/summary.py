@@ -1,5 +1,6 @@
 """Describe the results of a PhaseDetector: what happened, a sentence for each marker, tables, tests and notes."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,15 +18,16 @@ _NOT_FOUND = {
     Status.RIGHT_CENSORED: "{negation} within the record",
     Status.NOT_REACHED: "{negation}",
     Status.UNDECIDED: "it is undecided whether {sentence}",
-    Status.UNDEFINED: "it is not recorded whether {sentence}",
+    Status.UNDEFINED: "it is unknown whether {sentence}",
 }
 # What the counts of runs are called.
 _COUNTED = {
     Status.LEFT_CENSORED: "before the record",
     Status.RIGHT_CENSORED: "not yet",
     Status.NOT_REACHED: "not reached",
-    Status.UNDEFINED: "not recorded",
 }
+_NO_VARIABLE = re.compile(r"no variable for (\w+); (.*)")  # the reason of a marker without a curve
+_MOST_CONTRAST = 100  # times the next largest wiggle; above this, the number depends on the noise alone
 _MAX_ROWS = 100
 _MAX_NAMES = 5  # runs that are listed by name
 _LEAST_RUNS = 5  # for an interval of the median
@@ -52,18 +54,45 @@ def describe(
     """
     if across is None:
         one = verdict.isel(run=0)
-        head = [one["sentence"].item(), f"Evidence: {one['evidence'].item() or 'none'}.", *_of_one_run(markers, axis)]
+        evidence = [f"Evidence: {text}."] if (text := one["evidence"].item()) else []
+        head = [one["sentence"].item(), *evidence, *_of_one_run(markers, axis)]
     else:
         head = [*_classes(verdict), *_tests(across), *_of_all_runs(markers, across, axis)]
-    lines = [*head, "", *_table(markers, axis), *_distances(aligned)]
-    return "\n".join([*lines, *(f"Note: {note}" for note in notes)])
+    parts = ["\n".join(head), "\n".join(_table(markers, axis)), "\n".join(_distances(aligned))]
+    parts.append("\n".join(f"Note: {note}" for note in notes))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _of_one_run(markers: xr.Dataset, axis: str) -> list[str]:
     """Return one line for each marker of a single run."""
     one = markers.isel(run=0)
-    lines = [_of_run(kind, one.sel(marker=kind.name), axis) for kind in table.MARKERS]
+    missing = _without_curve(markers)
+    lines = [_of_run(kind, one.sel(marker=kind.name), axis) for kind in table.MARKERS if kind.name not in missing]
+    lines += _not_recorded(missing.values())
     return ["One run; another seed may give other steps.", *(f"- {line}" for line in lines)]
+
+
+def _without_curve(markers: xr.Dataset) -> dict[str, re.Match[str]]:
+    """Return the role and the advice for each marker that has a curve in no run."""
+    reasons = {kind.name: str(markers["reason"].sel(marker=kind.name).values[0]) for kind in table.MARKERS}
+    return {name: found for name, reason in reasons.items() if (found := _NO_VARIABLE.fullmatch(reason))}
+
+
+def _not_recorded(missing: Iterable[re.Match[str]]) -> list[str]:
+    """Return one line for all curves that are not recorded, with one advice for those that may have another name."""
+    advice = {found[1]: found[2] for found in missing}
+    text = f"not recorded: {', '.join(role.replace('_', ' ') for role in advice)}"
+    wanted = [_as_keyword(role, hint) for role, hint in advice.items() if hint.startswith(f"pass {role}=")]
+    others = dict.fromkeys(hint for role, hint in advice.items() if not hint.startswith(f"pass {role}="))
+    if len(advice) <= 1:
+        return [f"{text}; {hint}" for hint in advice.values()]
+    return ["; ".join([text, *([f"pass {', '.join(wanted)} with the names of yours"] if wanted else []), *others])]
+
+
+def _as_keyword(role: str, hint: str) -> str:
+    """Return "test_accuracy=", with the name of a similar curve if the hint has one."""
+    similar = re.search(r"such as ('.*')", hint)
+    return f"{role}={similar[1] if similar else ''}"
 
 
 def _classes(verdict: xr.Dataset) -> list[str]:
@@ -112,11 +141,12 @@ def _tested(kind: MarkerKind, one: xr.Dataset) -> str:
 def _of_all_runs(markers: xr.Dataset, across: xr.Dataset, axis: str) -> list[str]:
     """Return one line for each marker over all runs."""
     n_runs = markers.sizes["run"]
-    lines = [
-        _of_runs(kind, markers.sel(marker=kind.name), across.sel(marker=kind.name), axis) for kind in table.MARKERS
-    ]
-    interval = ", with a 90 % interval" if n_runs >= _LEAST_RUNS else ""
-    return [f"Each {axis} is a median over runs{interval}.", *(f"- {line}" for line in lines)]
+    missing = _without_curve(markers)
+    recorded = [kind for kind in table.MARKERS if kind.name not in missing]
+    lines = [_of_runs(kind, markers.sel(marker=kind.name), across.sel(marker=kind.name), axis) for kind in recorded]
+    lines += _not_recorded(missing.values())
+    interval = ", with 90 % intervals" if n_runs >= _LEAST_RUNS else ""
+    return [f"Medians over runs{interval}:", *(f"- {line}" for line in lines)]
 
 
 def _step(value: float) -> str:
@@ -135,7 +165,7 @@ def _of_run(kind: MarkerKind, marker: xr.Dataset, axis: str) -> str:
         text = _NOT_FOUND[status].format(sentence=kind.sentence, negation=kind.negation)
         return f"{text}: {marker['reason'].item()}"
     step, lower, upper = (_step(marker[name].item()) for name in ("step", "lower", "upper"))
-    return f"{kind.sentence} at {axis} {step} ({lower} to {upper}){_hump(marker)}"
+    return f"{kind.sentence} at {axis} {step} ({lower} to {upper}): {_hump(marker) or marker['rule'].item()}"
 
 
 def _hump(marker: xr.Dataset) -> str:
@@ -145,11 +175,13 @@ def _hump(marker: xr.Dataset) -> str:
         return ""
     parts = [f"the hump is {level(size, accuracy=False)} high, {percent(share)} of the range of the curve"]
     if np.isfinite(contrast):
-        parts.append(f"{level(contrast, accuracy=False)} times the next largest wiggle")
+        times = level(contrast, accuracy=False) if contrast <= _MOST_CONTRAST else f"more than {_MOST_CONTRAST}"
+        parts.append(f"{times} times the next largest wiggle")
     if np.isfinite(fall):
         parts.append(f"{percent(min(fall, 1))} of its rise is undone later")
     spikes = int(marker["n_spikes"])
-    return ": " + ", ".join(parts) + (f"; {spikes} spikes are set aside" if spikes else "")
+    aside = f"; {spikes} spikes are set aside" if spikes > 1 else "; 1 spike is set aside"
+    return ", ".join(parts) + (aside if spikes else "")
 
 
 def _of_runs(kind: MarkerKind, marker: xr.Dataset, across: xr.Dataset, axis: str) -> str:
@@ -164,15 +196,11 @@ def _of_runs(kind: MarkerKind, marker: xr.Dataset, across: xr.Dataset, axis: str
     if not n_found:
         status = Status(names[np.argmax(counts)])
         text = _NOT_FOUND[status].format(sentence=kind.sentence, negation=kind.negation)
-        reasons = _most_frequent(marker["reason"].values[marker["status"].values == status])
-        return f"{text} ({tally}): {reasons}"
+        reasons = [str(reason) for reason in marker["reason"].values[marker["status"].values == status]]
+        example = "" if len({*reasons}) == 1 and len(reasons) == n_runs else "for example, "
+        return f"{text} ({tally}): {example}{reasons[0]}"
     at = f"at {axis} {_step(float(across['median_found']))} in the median of these"
     return f"{kind.sentence} in {n_found} of {n_runs} runs, {at} ({tally}); {_why_no_median(across, axis)}"
-
-
-def _most_frequent(reasons: Iterable[str]) -> str:
-    texts, counts = np.unique([str(reason) for reason in reasons], return_counts=True)
-    return str(texts[np.argmax(counts)])
 
 
 def _why_no_median(across: xr.Dataset, axis: str) -> str:
@@ -181,16 +209,18 @@ def _why_no_median(across: xr.Dataset, axis: str) -> str:
     bounds = [f"after {axis} {number(low)}"] if low > 0 else []
     bounds += [f"up to {axis} {number(high)}"] if np.isfinite(high) else []
     known = f" and lies {' and '.join(bounds)}" if bounds else ""
-    return f"the median of all runs depends on the others{known}"
+    return f"the median of all runs is unknown{known}"
 
 
 def _table(markers: xr.Dataset, axis: str) -> list[str]:
-    """Return the table of markers, with at most `_MAX_ROWS` rows."""
+    """Return the table of markers, with at most `_MAX_ROWS` rows. Those of one run have their reasons above."""
     rows: list[tuple[str, ...]] = [("run", "marker", axis, "interval", "status", "size", "rule or reason")]
     n_runs, n_markers = markers.sizes["run"], markers.sizes["marker"]
     n_shown = min(n_runs, _MAX_ROWS // n_markers)
     for run in range(n_shown):
         rows += [_row(markers.isel(run=run, marker=i)) for i in range(n_markers)]
+    if n_runs == 1:
+        rows = [row[:-1] for row in rows]
     width = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, width, strict=True)).rstrip() for row in rows]
     return [*lines, f"... and {n_runs - n_shown} more runs: see markers_"] if n_shown < n_runs else lines
@@ -206,8 +236,13 @@ def _row(marker: xr.Dataset) -> tuple[str, ...]:
         interval,
         str(marker["status"].item()),
         "-" if np.isnan(size) else percent(size),
-        str(marker["rule"].item() if found else marker["reason"].item() or marker["rule"].item()),
+        str(marker["rule"].item() if found else _short(marker["reason"].item()) or marker["rule"].item()),
     )
+
+
+def _short(reason: str) -> str:
+    """Return a reason without the advice on a missing curve, which stands above the table."""
+    return reason.partition(";")[0] if _NO_VARIABLE.fullmatch(reason) else reason
 
 
 def _distances(aligned: xr.Dataset) -> list[str]:
@@ -217,10 +252,10 @@ def _distances(aligned: xr.Dataset) -> list[str]:
         return []
     delta = float(aligned.attrs["delta"])
     heading = (
-        "Distances in dex: log10 of the second marker over the first. Two markers are aligned if the 90 % interval of "
-        f"their distance lies within {delta:g} dex of 0."
+        "Distances in dex: log10 of the second marker over the first, 1 dex is a factor of 10. Two markers are aligned "
+        f"if the 90 % interval of their distance lies within {delta:g} dex of 0."
     )
-    return ["", heading, *lines, ""]
+    return [heading, *lines]
 
 
 def _distance(pair: xr.Dataset) -> str:
@@ -231,8 +266,15 @@ def _distance(pair: xr.Dataset) -> str:
     name = pair["pair"].item()
     if pair.sizes["run"] == 1:
         distance, low, high = (float(pair[k].isel(run=0)) for k in ("distance", "lower", "upper"))
-        text = f"{distance:+.2f} dex " if np.isfinite(distance) else ""
-        return f"{name}: {text}({low:+.2f} to {high:+.2f}), {names[0]}"
+        return f"{name}: {_between(distance, low, high)}, {names[0]}"
     median = float(pair["distance"].median("run"))
     text = f"median {median:+.2f} dex, " if np.isfinite(median) else ""
     return f"{name}: {text}" + ", ".join(f"{name} in {n}" for name, n in zip(names, counts, strict=True))
+
+
+def _between(distance: float, low: float, high: float) -> str:
+    """Describe a distance with its interval, or the bound that a censored marker gives."""
+    if np.isfinite(distance):
+        return f"{distance:+.2f} dex ({low:+.2f} to {high:+.2f})"
+    bounds = [f"{side} {bound:+.2f}" for side, bound in (("above", low), ("below", high)) if np.isfinite(bound)]
+    return f"{' and '.join(bounds)} dex" if bounds else "unknown"

@@ -21,6 +21,7 @@ from probe.plots.shading import phases
 from probe.plots.strip import phase_strip
 
 _SIZE = 4.6, 3.5  # inches, of one panel
+_CHARACTER = 0.6  # mean width of a character over its size
 
 
 def overview(
@@ -196,8 +197,8 @@ def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool)
 def _write_title(figure: Figure, detector: Any, title: str) -> None:
     """Write title and verdict at the top, left aligned, in lines as long as the figure is wide."""
     verdict = _verdict(detector)
-    width = int(figure.get_size_inches()[0] * 72 / (11 * 0.5))
-    lines = textwrap.wrap(f"{title}. {verdict}" if title and verdict else title or verdict, width)
+    width = int(figure.get_size_inches()[0] * 72 / (11 * _CHARACTER))
+    lines = textwrap.wrap(f"{title}: {verdict}" if title and verdict else title or verdict, width)
     if lines:
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=DARK)
 

@@ -38,7 +38,8 @@ def prepared(s: np.ndarray, v: np.ndarray, spike_width: int, smoothing: float) -
     inside, at_end = spikes(v, width=spike_width)
     marked = _brief(log_time(s), v, inside | at_end)
     if n_end := int((marked & at_end).sum()):
-        notes.append(f"the last {n_end} observations are excluded as a spike or the start of a rise")
+        last = "the last observation is" if n_end == 1 else f"the last {n_end} observations are"
+        notes.append(f"{last} excluded as a spike or the start of a rise")
     return Record(s[~marked], v[~marked], int((marked & inside).sum()), notes)
 
 
