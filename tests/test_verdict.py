@@ -283,3 +283,24 @@ def test_the_last_rule_always_holds() -> None:
     assert len({kind.name for kind in CLASSES}) == len(CLASSES) == 9
     assert CLASSES[-1].holds(None)  # type: ignore[arg-type]
     assert {"name", "sentence", "evidence", "numbers"} == set(Verdict.__dataclass_fields__)
+
+
+# --- the same run, recorded in another way ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_overfitting_does_not_depend_on_how_long_the_end_is_recorded(length: int) -> None:
+    """The best value lasts for less than a twentieth of a long record."""
+    steps = np.arange(0, 1000 * length, 2.0)
+    train, best = np.exp(-steps / 30), 0.3 + 0.7 * np.exp(-steps / 15)
+    curves = {"step": steps, "train_loss": train, "test_loss": best + 0.15 * (1 - np.exp(-steps / 200))}
+    assert PhaseDetector().fit(curves).verdict_["class"].item() == "overfitting"
+
+
+def test_swings_of_the_initial_descent_are_no_noise_of_the_rest() -> None:
+    """A linear model trained with momentum, 26 observations: it swings at first, and then rises smoothly."""
+    steps = [0, 1, 2, 3, 4, 5, 7, 11, 16, 23, 33, 49, 72, 106, 157, 231, 340, 501, 739, 1089, 1606, 2368, 3492, 5150]
+    first = [1.02, 0.426, 0.363, 0.766, 0.731, 0.390, 0.613, 0.571, 0.474, 0.345, 0.181, 0.143, 0.128, 0.115]
+    later = [0.120, 0.130, 0.144, 0.165, 0.195, 0.234, 0.280, 0.332, 0.394, 0.473, 0.576, 0.705]
+    curves = {"step": [*steps, 7594, 11199], "train_loss": 1 / (1 + np.arange(26.0)) ** 2, "test_loss": first + later}
+    assert PhaseDetector().fit(curves).verdict_["class"].item() == "overfitting"

@@ -6,9 +6,12 @@ possible value. The share of a loss is its fall over the first loss; a loss with
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import median_filter
+
+from probe.phases.markers.cells import log_time
 
 _WIDTH = 5  # observations in a running median
 _LEAST_END = 3  # observations of the end; a tenth of the record if that is more
@@ -22,6 +25,25 @@ _BLOCKS = 20  # of the record near the best value
 _CONTRAST = 2.0  # of a fall to the wiggles that are undone
 _LATE = 0.5  # decades at the end of the record
 _MOST_CHANCE = 0.5  # a first accuracy above this is that of a trained network
+
+
+class _Blocks(NamedTuple):
+    """Medians of a curve near its best value; larger is better."""
+
+    values: np.ndarray  # (n,)
+    sizes: np.ndarray  # (n,), observations
+
+    @property
+    def best(self) -> int:
+        """Index of the best block."""
+        return int(self.values.argmax())
+
+    @property
+    def wiggle(self) -> float:
+        """Largest move that is undone: a fall before the best block, a recovery after it."""
+        before, after = self.values[: self.best + 1], self.values[self.best :]
+        falls, recoveries = np.maximum.accumulate(before) - before, after - np.minimum.accumulate(after)
+        return float(max(falls.max(), recoveries.max()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +128,20 @@ class Levels:
         return float(self.steps[self.best_at])
 
     @cached_property
+    def _late(self) -> int:
+        """Index of the first value near the best one."""
+        return int((self.shares >= _NEAR * self.best_share).argmax())
+
+    @cached_property
     def noise(self) -> float:
-        """Standard deviation of one observation about the running median, or that of counting, if that is larger."""
-        residuals = np.abs(self.values - self.smooth)[self.values != self.smooth]
-        spread = 1.4826 * float(np.median(residuals)) if len(residuals) > len(self.values) // 4 else 0.0
+        """Standard deviation of one observation about the running median, or that of counting, if that is larger.
+
+        Only observations from the first one near the best value count, if they are enough: a curve often swings before.
+        """
+        first = self._late if len(self.values) - self._late >= 2 * _WIDTH else 0
+        values, smooth = self.values[first:], self.smooth[first:]
+        residuals = np.abs(values - smooth)[values != smooth]
+        spread = 1.4826 * float(np.median(residuals)) if len(residuals) > len(values) // 4 else 0.0
         share = min(max(self.final, 0.0), 1.0) if self.accuracy else 0.0
         return max(spread, float(np.sqrt(share * (1 - share) / self.n_examples)))
 
@@ -132,32 +164,37 @@ class Levels:
         return 0.0 if at_end else max((self.best - self.final) * self._sign, 0.0)
 
     @cached_property
-    def _late_blocks(self) -> np.ndarray:
-        """Medians of up to 20 blocks from the first value near the best one on; larger is better."""
-        late = self.values[int((self.shares >= _NEAR * self.best_share).argmax()) :]
+    def _in_rows(self) -> _Blocks:
+        """Up to 20 blocks of equal numbers of observations near the best value."""
+        late = self.values[self._late :]
         size = max(len(late) // _BLOCKS, 1)
         n = len(late) // size
-        return self._sign * np.median(late[len(late) - n * size :].reshape(n, size), axis=1)
+        medians = np.median(late[len(late) - n * size :].reshape(n, size), axis=1)
+        return _Blocks(self._sign * medians, np.full(n, size))
 
     @cached_property
-    def wiggle(self) -> float:
-        """Largest move that is undone near the best value: a fall before the best block, a recovery after it."""
-        best = int(self._late_blocks.argmax())
-        before, after = self._late_blocks[: best + 1], self._late_blocks[best:]
-        falls, recoveries = np.maximum.accumulate(before) - before, after - np.minimum.accumulate(after)
-        return float(max(falls.max(), recoveries.max()))
+    def _in_time(self) -> _Blocks:
+        """Up to 20 blocks of equal length in log time near the best value, which may be short beside the record."""
+        x, late = log_time(self.steps)[self._late :], self.smooth[self._late :]
+        block = np.minimum((x - x[0]) / max(x[-1] - x[0], 1e-9) * _BLOCKS, _BLOCKS - 1).astype(int)
+        first = np.flatnonzero(np.diff(block, prepend=-1))
+        medians = np.array([np.median(part) for part in np.split(late, first[1:])])
+        return _Blocks(self._sign * medians, np.diff(first, append=len(late)))
 
-    def stands_out(self, move: float, contrast: float) -> bool:
+    def stands_out(self, move: float, contrast: float, blocks: _Blocks | None = None) -> bool:
         """Return whether a move exceeds its least size, the error of two block medians, and the wiggle by a factor."""
-        size = max(len(self.values) // len(self._late_blocks), 1)
-        error = self.noise * min(1.0, float(np.sqrt(np.pi / size)))
-        return move > max(self.least_size, _N_SD * error, contrast * self.wiggle)
+        blocks = blocks or self._in_rows
+        error = self.noise * min(1.0, float(np.sqrt(np.pi / blocks.sizes[blocks.best])))
+        return move > max(self.least_size, _N_SD * error, contrast * blocks.wiggle)
 
     @cached_property
     def fell(self) -> bool:
         """Whether the end is worse than the best block before it by a move that stands out."""
-        fall = float(self._late_blocks.max()) - self._sign * self.final
-        return self.fall > 0 and self.stands_out(fall, _CONTRAST)
+        if self.fall == 0:
+            return False
+        both = (self._in_rows, self._in_time)
+        falls = [float(blocks.values.max()) - self._sign * self.final for blocks in both]
+        return any(self.stands_out(fall, _CONTRAST, blocks) for fall, blocks in zip(falls, both, strict=True))
 
     @cached_property
     def gained(self) -> bool:

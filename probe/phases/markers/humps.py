@@ -22,6 +22,7 @@ _TURNED = 0.06  # of the rise: readers call a fall of 10 % a turn, one of 3 % no
 _HALF = 0.5  # of the rise: a fall of this much counts, even if a later rise undoes it
 _NEAR = 7  # cells: the roughness beside a wiggle is the largest within these
 _LOCAL = 0.7  # weight of a contrast in units of the local roughness, which is less certain
+_SAME = 1e-9  # of a height; values that differ by less differ by rounding
 _TINY = 1e-6  # of a size: the least wiggle with which it is compared
 _WIDE = 15.0  # clarity from which a wiggle on a hump belongs to the hump
 _ON_HUMP = 0.6  # of the hump: the largest such wiggle
@@ -125,8 +126,8 @@ def humps_of(cells: Cells, smooth: np.ndarray, rough: np.ndarray, values: np.nda
 
 
 def _above(values: np.ndarray, at: int, level: float) -> tuple[int, int]:
-    """Return the ends of the run of values above a level around ``at``."""
-    low = values <= level
+    """Return the ends of the run of values above a level around ``at``; the level itself is below, up to rounding."""
+    low = values <= level + _SAME * (values[at] - level)
     before, after = np.flatnonzero(low[:at]), np.flatnonzero(low[at:])
     return (int(before[-1]) + 1 if len(before) else 0), (at + int(after[0]) if len(after) else len(values))
 

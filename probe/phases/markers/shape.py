@@ -117,7 +117,8 @@ def shape_of(steps: np.ndarray, values: np.ndarray, least_size: float) -> Shape:
     x = log_time(steps)
     fine = _view(x, values, *_RESOLUTIONS[0], least_size)
     if fine is None:
-        return Shape(Status.UNDEFINED, "cells")
+        too_few = len(cells_of(x, values, _RESOLUTIONS[0][0]).x) < _LEAST_CELLS
+        return Shape(Status.UNDEFINED, "cells") if too_few else Shape(Status.ABSENT, "small")
     if (found := _found(fine, fine, least_size)) is not None:
         return found
     coarse = _view(x, values, *_RESOLUTIONS[1], least_size) or fine
