@@ -297,6 +297,24 @@ def test_overfitting_does_not_depend_on_how_long_the_end_is_recorded(length: int
     assert PhaseDetector().fit(curves).verdict_["class"].item() == "overfitting"
 
 
+def test_the_verdict_does_not_depend_on_the_unit_of_the_steps() -> None:
+    """The same run over steps, thousands of steps, and its share of the training."""
+    for factor in (1, 1e-3, 1e-5):
+        curves = {"step": factor * STEPS, "train_accuracy": rise(1.5), "test_accuracy": rise(3)}
+        one = PhaseDetector(chance=0.1).fit(curves).verdict_.isel(run=0)
+        assert one["class"] == "delayed generalisation"
+        assert "step 0 " not in one["sentence"].item()
+
+
+def test_a_record_that_starts_late_has_a_verdict() -> None:
+    """All steps lie within a quarter of a decade, as after a restart."""
+    for first in (1e6, 1e9):
+        one = PhaseDetector(chance=0.1).fit(
+            {"step": first + STEPS, "train_accuracy": rise(1.5), "test_accuracy": rise(1.5)}
+        )
+        assert one.verdict_["class"].item() == "plain learning"
+
+
 def test_swings_of_the_initial_descent_are_no_noise_of_the_rest() -> None:
     """A linear model trained with momentum, 26 observations: it swings at first, and then rises smoothly."""
     steps = [0, 1, 2, 3, 4, 5, 7, 11, 16, 23, 33, 49, 72, 106, 157, 231, 340, 501, 739, 1089, 1606, 2368, 3492, 5150]

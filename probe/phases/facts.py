@@ -43,7 +43,7 @@ class Facts:
 
     def at(self, step: float) -> str:
         """Return a step in words, such as "step 1,230"."""
-        return f"{self.axis} {step:,.0f}"
+        return f"{self.axis} {step:,.0f}" if step >= 100 or step == round(step) else f"{self.axis} {step:.3g}"
 
     def side(self, split: str) -> Levels | None:
         """Return the accuracy of a split, or its loss if there is no accuracy of enough observations."""
@@ -100,8 +100,14 @@ class Facts:
 
     @cached_property
     def delay(self) -> float:
-        """Distance from fitting to arriving (dex); negative if the test curve arrives first."""
-        return float(np.log10((self.arrival_step + 1) / (self.fit_step + 1)))
+        """Distance from fitting to arriving (dex); negative if the test curve arrives first.
+
+        One step is added to both, since the first steps are not resolved; on an axis of fractions, the first of them.
+        """
+        if self.test is None:
+            return np.nan
+        one = min(1.0, float(self.test.steps[self.test.steps > 0].min(initial=1.0)))
+        return float(np.log10((self.arrival_step + one) / (self.fit_step + one)))
 
     @cached_property
     def gained_late(self) -> bool:

@@ -205,12 +205,14 @@ class Levels:
     @cached_property
     def improves(self) -> bool:
         """Whether the curve still improves in the last half decade: its second half is better than its first."""
-        x, n = np.log10(self.steps + 1), len(self.values)
+        x, n = log_time(self.steps), len(self.values)
         late, half = (
             min(int(np.searchsorted(x, x[-1] - part)), n - least) for part, least in ((_LATE, 6), (_LATE / 2, 3))
         )
         if late < 0:
             return False
+        if half - late < _LEAST_END:  # the record is shorter, as after a late restart
+            half = (late + n) // 2
         gain = float(np.median(self.values[half:]) - np.median(self.values[late:half])) * self._sign
         error = self.noise * np.sqrt(np.pi / 2 * (1 / (n - half) + 1 / (half - late)))  # of two medians
         return gain > max(_LEAST_GAIN * abs(self.one - self.zero), _N_SD * error)

@@ -109,7 +109,7 @@ def say_delayed(facts: Facts) -> str:
     """Describe a test curve that follows long after the train curve."""
     test = facts.test
     assert test is not None
-    times = (facts.arrival_step + 1) / (facts.fit_step + 1)
+    times = 10**facts.delay
     before, later, end = (
         value_of(test, value) for value in (test.at(facts.fit_step), test.at(facts.arrival_step), test.final)
     )
