@@ -344,8 +344,19 @@ def test_the_same_curves_in_other_forms(kind: str) -> None:
 def test_each_name_that_is_recognised_is_noted() -> None:
     frame = FRAME.rename(columns={"test_accuracy": "val_sparse_categorical_accuracy", "test_loss": "val_loss"})
     notes = PhaseDetector().fit(frame).notes_
-    assert "test_loss: the variable 'val_loss', because there is no 'test_loss'" in notes
-    assert "test_accuracy: the variable 'val_sparse_categorical_accuracy', because there is no 'test_accuracy'" in notes
+    assert "in the curves, test_accuracy is 'val_sparse_categorical_accuracy', test_loss is 'val_loss'" in notes
+
+
+def test_a_log_and_its_table_have_the_same_roles(tmp_path: Path) -> None:
+    """A name that the reader left without a role, because another fits better, gets none in the detector either."""
+    names = {"train_accuracy": "acc", "test_accuracy": "top1", "test_loss": "val_loss"}
+    for frame in (FRAME.rename(columns=names), FRAME.rename(columns=names).assign(loss=FRAME["test_loss"])):
+        frame.to_csv(tmp_path / "log.csv", index=False)
+        table, log = PhaseDetector().fit(frame), PhaseDetector().fit(tmp_path / "log.csv")
+        assert table.verdict_.identical(log.verdict_)
+        assert "top1" not in str(log.notes_)
+    other = PhaseDetector(test_loss="acc").fit(tmp_path / "log.csv")  # a name has one role
+    assert "train_accuracy is 'acc'" not in str(other.notes_)
 
 
 @pytest.mark.parametrize("kind", ["frame", "keys", "Dataset", "path"])
@@ -471,7 +482,7 @@ def test_the_split_of_the_test_curves_may_have_another_usual_name(split: str) ->
     renamed = {key.replace("test", split): values for key, values in curves.items()}
     detector, usual = PhaseDetector().fit(pd.DataFrame(renamed)), PhaseDetector().fit(pd.DataFrame(curves))
     assert detector.markers_["step"].drop_vars("curve").equals(usual.markers_["step"].drop_vars("curve"))
-    assert f"test_loss: the variable '{split}_loss', because there is no 'test_loss'" in detector.summary()
+    assert f", test_loss is '{split}_loss'" in detector.summary()
     both = pd.DataFrame(renamed | {"testing_loss": curves["test_loss"]})
     with pytest.raises(ValueError, match=f"one name for test_loss in the curves, got {split}_loss and testing_loss"):
         PhaseDetector().fit(both)

@@ -76,13 +76,21 @@ class Roles:
                 )
         if all(role in names or role not in given for role in ROLES):
             return names
-        taken = {role: name for role, name in names.items() if role in ROLES}
+        logged = {  # the reader names curves by their roles
+            name: str(array.attrs.get("logged_as", name)) if name in ROLES else name
+            for name, array in ((str(key), array) for key, array in curves.data_vars.items())
+        }
+        # The choices of the reader are made again here, so that a name that it left out is not chosen for a free role.
+        taken = {role: logged[name] for role, name in names.items() if role in ROLES and logged[name] == name}
         taken |= {role: role for role in ROLES if role not in given}  # a function, or not used
-        lengths = {str(name): _length(array) for name, array in curves.data_vars.items() if _is_curve(str(name), array)}
+        lengths = {name: _length(curves[key]) for key, name in logged.items() if _is_curve(name, curves[key])}
         chosen, unclear = guess_roles(lengths | dict.fromkeys(taken.values(), 4), taken)
-        check_clear([(role, names) for role, names in unclear if role in given], "the curves")
-        guessed = {role: name for role, name in chosen.items() if role not in taken and role in given}
-        self.notes += [f"{role}: the variable {name!r}, because there is no {role!r}" for role, name in guessed.items()]
+        check_clear([(role, fit) for role, fit in unclear if role in given and role not in names], "the curves")
+        variables = {name: key for key, name in logged.items()}
+        free = {role: variables[name] for role, name in chosen.items() if role not in names and role in given}
+        guessed = {role: name for role, name in free.items() if name not in names.values()}
+        if guessed:
+            self.notes.append("in the curves, " + ", ".join(f"{role} is {name!r}" for role, name in guessed.items()))
         return names | guessed
 
     def of_runs(self, block: slice) -> dict[str, xr.DataArray | str]:

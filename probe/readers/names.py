@@ -147,7 +147,8 @@ def guess_roles(
     curves = [name for name, n in lengths.items() if n >= least and name not in given.values()]
     parts = {name: found for name in curves if (found := _parts(name))}
     bare = [name for name, (split, measure, _) in parts.items() if not split and measure == "accuracy"]
-    if any(not split and measure == "loss" for split, measure, _ in parts.values()):
+    losses = [*parts.values(), _parts(given.get("train_loss", ""))]
+    if any(found and not found.split and found.measure == "loss" for found in losses):
         bare = []  # losses without a split belong to training, and accuracies too
     chosen, unclear = dict(given), list[tuple[str, list[str]]]()
     for role in (role for role in ROLES if role not in given):
