@@ -177,7 +177,7 @@ def test_phases_are_found_in_what_was_recorded(tmp_path: Path, capsys: pytest.Ca
     run(TINY, [3, 4], out=tmp_path, device="cpu", n_jobs=1)
     path = tmp_path / "custom" / "seed-3" / "run.nc"
     assert probe_main(["detect", str(path)]) == 0
-    assert "fitting ends" in capsys.readouterr().out
+    assert "fitting does not end within the record" in capsys.readouterr().out
     assert PhaseDetector().fit(load(path)).n_runs_ == 1
     assert PhaseDetector().fit(collect(tmp_path / "custom")).n_runs_ == 2
 
