@@ -343,7 +343,7 @@ def test_the_size_of_a_hump_and_its_tops_are_drawn_on_its_curve() -> None:
     figure = hump().plot(panels=["test_loss", "train_accuracy"])
     ax, other = figure.axes
     (size,) = [text for text in ax.texts if text.get_gid() == "size"]
-    assert size.get_text() == "size 2 (80 %)"
+    assert size.get_text() == "size 2.0 (80 %)"
     (arrow,) = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
     assert (arrow.xy, arrow.xyann) == ((100, 3), (100, 1))
     (top,) = [line for line in ax.lines if line.get_gid() == "top"]

@@ -46,8 +46,9 @@ def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) ->
     inverse, to_axes = ax.transAxes.inverted().transform, ax.transData.transform
     x, y = inverse(to_axes((step, foot)))
     share = f" ({100 * float(marker['size_share']):.0f} %)" if np.isfinite(marker["size_share"]) else ""
+    number = f"{size:,.0f}" if size >= 100 else f"{size:#.2g}".rstrip(".")  # as in the sentence above the plot
     ax.annotate(
-        f"size {size:.2g}{share}", (step, max(y, _LOWEST)), (0, -3), xycoords=ax.get_xaxis_transform(),
+        f"size {number}{share}", (step, max(y, _LOWEST)), (0, -3), xycoords=ax.get_xaxis_transform(),
         textcoords="offset points", ha="left" if x < _EDGE else "right" if x > 1 - _EDGE else "center", va="top",
         fontsize=8, color=darker(colour), bbox=_HALO, zorder=4, gid="size",
     )  # fmt: skip
