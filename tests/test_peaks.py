@@ -407,6 +407,20 @@ def test_a_spike_with_a_slow_decay_is_not_a_hump(n: int) -> None:
     assert found <= MOST
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_spikes_that_overlap_are_not_a_hump(first: int) -> None:
+    """A second bad update follows the first one after one or two observations; each decays by a third at each row."""
+    steps, i, found = np.geomspace(1, 1e5, 40), np.arange(40), 0
+    for seed in range(SEEDS):
+        generator = np.random.default_rng(seed)
+        at = int(generator.integers(10, 28))
+        values = 30 * np.exp(-i / 6) + generator.standard_normal(40)
+        for k, size in ((at, generator.uniform(20, 40)), (at + first, generator.uniform(20, 40))):
+            values[k:] += size * (2 / 3) ** (i[k:] - k)
+        found += second_descent(steps, values).status == "found"
+    assert found <= MOST
+
+
 def test_three_observations_of_a_hump_are_not_a_spike() -> None:
     steps = np.arange(30) * 100.0
     values = np.full(30, 1.0)

@@ -30,6 +30,7 @@ _JUMP = 0.7  # of the rise of a spike happens at once
 _JUMP_NOISE = 0.15  # of the jump: with more noise, a spike is not recognised
 _AT_ONCE = 0.08  # decades
 _SUDDEN = 0.2  # decades between two observations in which no hump of training rises
+_KINK = 0.12  # of the jump: the first fall of a decay, and what has risen two observations before its top, at most
 _SLOWLY = 2.0  # times the duration of the jump: a spike takes longer to fall by half
 
 
@@ -152,7 +153,16 @@ def is_spike(x: np.ndarray, values: np.ndarray, start: int, stop: int) -> bool:
     after = np.flatnonzero(values[top:] < values[top] - _HALF * jump)
     falls = x[top + after[0]] - x[top] if len(after) else np.inf
     slowly = np.median(values[top + 1 : top + 4]) > values[top] - _JUMP * jump
-    return bool((slowly and lasts < _AT_ONCE) or (n_rows == 1 and (falls > _SLOWLY * lasts or lasts < _SUDDEN)))
+    sudden = n_rows == 1 and (falls > _SLOWLY * lasts or lasts < _SUDDEN)
+    return bool((slowly and lasts < _AT_ONCE) or sudden or _has_kink(x[first:], values[first:], top - first, jump))
+
+
+def _has_kink(x: np.ndarray, values: np.ndarray, top: int, jump: float) -> bool:
+    """Return whether a curve rises within two observations, and then falls fastest at first, as a decay does."""
+    before = values[max(top - 2, 0)] - values[:top].min()
+    falls = -np.diff(values[top : top + 3])
+    first, second = falls / np.diff(x[top : top + 3])
+    return bool(before < _KINK * jump < falls[0] and second < first)
 
 
 def observation_noise(values: np.ndarray) -> float:

@@ -33,8 +33,9 @@ def second_descent(
     superlevel sets: the height above the higher of its two valleys. A hump is found if
 
     - its size is at least ``least_size`` of the range of the curve, or .4 of that on a curve without noise;
-    - its contrast, the size over the largest other wiggle of the record, is large enough. A random walk reaches the
-      contrast 4.7 rarely. A hump far above the roughness of the curve needs less, down to 1.5;
+    - its contrast, the size over the largest other wiggle of the record, is large enough. A random walk rarely
+      reaches the contrast 5.4, or 4.7 with fewer than 100 observations. A hump far above the roughness of the curve
+      needs less, down to 1.5;
     - it falls by 6 % of the rise up to the end, or by half of the rise at any time;
     - three observations show it, and it is neither a spike nor the first wiggle of the initial descent.
 
@@ -187,5 +188,6 @@ def _advice(steps: np.ndarray, first: float, last: float) -> str:
     """Return what would decide about a hump between two steps: more observations, or more runs."""
     n = int(((steps >= first) & (steps <= last)).sum())
     every = max(1.0, float(f"{(last - first) / _ROWS_WANTED:.0e}"))
-    more = f"log every {every:g} steps" if n < _ROWS_WANTED and every < (last - first) / n else "record more seeds"
+    often = f"log every {every:g} steps" if every > 1 else "log every step"
+    more = often if n < _ROWS_WANTED and every < (last - first) / n else "record more seeds"
     return f"{len(steps):,} observations, {n} of them here: {more}"

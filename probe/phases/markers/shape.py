@@ -30,12 +30,13 @@ _SMALLEST = 0.25  # of the least size: the smallest wiggle that counts for the c
 _FIRST_DECADE, _FIRST_SHARE = 1.0, 0.12  # a smaller wiggle this early, without a fall before it, is the initial descent
 _LEAST_CLARITY = 4.5  # of a hump; more in records of few observations, by up to the second of the next numbers
 _FEW_WIGGLES = 1.3  # less one hundredth of the cells: the next largest wiggle of few cells is uncertain
-_FEW_ROWS, _FEW_MOST = 50, 1.65
+_FEW_ROWS, _FEW_MOST = 50, 1.3
 _VISIBLE = (4.0, 1.7)  # clarity and standing of a hump that is visible in fine cells
 _ONE_OF_SEVERAL = 0.6  # standing of a hump on a smooth curve that has another one as large
 _CLEARER = 7.0  # clarity that it has in coarse cells, if averaging makes it clearer
-_MANY_ROWS = (3.0, 15)  # standing in fine cells, and observations, of a hump that coarse cells decide
-_RANDOM_WALK = (4.7, 26.0)  # contrast that .5 % of random walks reach; clarity from which less is needed
+_MANY_ROWS = (4.0, 15)  # standing in fine cells, and observations, of a hump that coarse cells decide
+_RANDOM_WALK = (5.4, 26.0)  # contrast that a random walk reaches rarely; clarity from which less is needed
+_SHORT, _SHORT_WALK = 100, (4.7, 26.0)  # the same in a record of fewer observations
 _NO_WALK = (2.6, 15.0)  # the same for noise that is white, or a curve that is smooth
 _LEAST_CONTRAST = 1.5
 _MEMORY = (1.1, 3.2)  # growth of third differences: white noise below, smooth curves above
@@ -80,7 +81,8 @@ class View:
         if clarity < _least_clarity(self.cells):
             return np.inf
         walk = n < _MEMORY_CELLS or _MEMORY[0] <= self._memory(left, right) <= _MEMORY[1]
-        most, enough = _RANDOM_WALK if walk else _NO_WALK
+        of_walk = _RANDOM_WALK if self.cells.stop[-1] >= _SHORT else _SHORT_WALK
+        most, enough = of_walk if walk else _NO_WALK
         few = max(1, _FEW_WIGGLES - n / 100)
         return float(np.clip(most * (enough / clarity) ** 1.5, _LEAST_CONTRAST, most)) * few
 
