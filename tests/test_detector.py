@@ -223,6 +223,13 @@ def test_bounds_large_contrasts_and_single_spikes_in_words() -> None:
     assert "\n\nNote: " in text
 
 
+def test_fractions_of_an_epoch_keep_their_digits() -> None:
+    curves = {"epoch": STEPS / 500, **{name: curve for name, curve in planted().items() if name != "step"}}
+    text = PhaseDetector(axis="epoch", chance=0.1).fit(curves).summary()
+    assert "passes 0.95 at epoch 2, but" in text
+    assert "- the test accuracy leaves chance at epoch 4.4 (4.2 to 4.4): " in text
+
+
 def test_estimator_contract() -> None:
     detector = PhaseDetector(layer="b", n_jobs=2)
     assert clone(detector).get_params() == detector.get_params()

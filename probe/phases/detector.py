@@ -89,9 +89,10 @@ class PhaseDetector(BaseEstimator):
         delayed generalisation, overfitting, plain learning, memorised without generalising, not fitted, collapsed,
         diverged, undecided, too short to tell. ``sentence`` states it with its numbers, ``evidence`` adds those of each
         curve. The numbers themselves: ``train_final``, ``test_final``, ``test_best`` (1 for accuracies, else units of
-        the loss), ``test_best_step``, ``fit_step``, ``arrival_step`` (on the axis), ``delay`` between these two (dex),
-        ``hump_size`` (units of the test loss), ``hump_share`` (of its range, 1), ``n_observations`` (of the longest
-        curve).
+        the loss), ``test_best_step`` (on the axis), ``fit_step`` and ``arrival_step`` (where the train curve has come
+        95 % of the way, and the test curve 90 % of its own; ``fit_end`` has a higher threshold), ``delay`` between
+        these two (dex), ``hump_size`` (units of the test loss), ``hump_share`` (of its range, 1), ``n_observations``
+        (of the longest curve).
     phases_ : xarray.DataArray
         int8 (run, step): 0 before fit_end, 1 until end, 2 after, -1 if fit_end is undefined or undecided.
     alignment_ : xarray.Dataset

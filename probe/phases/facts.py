@@ -17,7 +17,13 @@ GENERALISED = 0.2  # share of the way from which a network generalises at all
 AT_CHANCE = 0.1  # share of the way up to which a network is at chance
 ARRIVED = 0.9  # share of its own way at which the test curve has arrived
 LEAST_DELAY = 0.3  # dex between fitting and arriving, a factor of 2
+_WHOLE = 10  # least step that is written without decimals, for epochs and other fractions
 _LEAST_TAIL = 3  # observations without a finite loss at the end
+
+
+def number(value: float) -> str:
+    """Return a step or a count: whole, with thousands separators, or with three digits if it is a small fraction."""
+    return f"{value:,.0f}" if abs(value) >= _WHOLE or value == round(value) else f"{value:.3g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class Facts:
 
     def at(self, step: float) -> str:
         """Return a step in words, such as "step 1,230"."""
-        return f"{self.axis} {step:,.0f}" if step >= 100 or step == round(step) else f"{self.axis} {step:.3g}"
+        return f"{self.axis} {number(step)}"
 
     def side(self, split: str) -> Levels | None:
         """Return the accuracy of a split, or its loss if there is no accuracy of enough observations."""

@@ -2,17 +2,12 @@
 
 import numpy as np
 
-from probe.phases.facts import ARRIVED, FITTED, LEARNED, LEAST_OBSERVATIONS, Facts
+from probe.phases.facts import ARRIVED, FITTED, LEARNED, LEAST_OBSERVATIONS, Facts, number
 from probe.phases.levels import Levels
 
 _WANTED = 50  # observations of a record that is long enough for all rules
 _GAP = 0.1  # difference of train and test accuracy that a sentence mentions
 _COMPLETE = 0.99  # share of the way from which more training gains nothing
-
-
-def number(value: float) -> str:
-    """Return a step or a count with thousands separators."""
-    return f"{value:,.0f}"
 
 
 def percent(share: float) -> str:

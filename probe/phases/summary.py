@@ -6,10 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
+from probe.phases.facts import number
 from probe.phases.markers import table
 from probe.phases.markers.marker import Status
 from probe.phases.markers.table import MarkerKind
-from probe.phases.sentences import level, number, percent
+from probe.phases.sentences import level, percent
 
 # The sentence of a marker that was not found; `{sentence}` and `{negation}` are those of its entry in the table.
 _NOT_FOUND = {
