@@ -19,8 +19,8 @@ N = 120
 X = np.linspace(0, 1, N)
 STEPS = np.round(10 ** (1 + 4 * X))
 HUMP = np.exp(-(((X - 0.5) / 0.2) ** 2))
-# Upper bound of false positives in 40 curves if the true rate is 5 %: P(Binomial(40, .05) > 6) = 0.0034.
-SEEDS, MOST = 40, 6
+# Upper bound of false positives in 20 curves if the true rate is 5 %: P(Binomial(20, .05) > 4) = 0.0026.
+SEEDS, MOST = 20, 4
 
 
 def ar1(generator: np.random.Generator, n: int, phi: float) -> np.ndarray:
@@ -52,7 +52,7 @@ def isotonic_rss(values: np.ndarray, weights: np.ndarray, increasing: bool) -> f
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_prefix_and_splits_agree_with_isotonic_regression(weighted: bool) -> None:
-    for seed in range(5):
+    for seed in range(2):
         generator = np.random.default_rng(seed)
         values = np.round(generator.normal(size=25), 1)  # rounded: ties
         weights = generator.uniform(0.1, 3, 25) if weighted else np.ones(25)
@@ -125,7 +125,7 @@ def test_noise_scales_with_the_curve() -> None:
     assert rounding.phi == 0
 
 
-@pytest.mark.parametrize("phi", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("phi", [0.0, pytest.param(0.5, marks=pytest.mark.slow), 0.8])
 @pytest.mark.parametrize(
     "trend",
     [
@@ -146,7 +146,7 @@ def test_curves_without_a_second_descent_are_not_found(trend: Callable[[np.ndarr
 @pytest.mark.parametrize("noise", ["laplace", "t3", "lognormal", "ar95 and white", "random walk"])
 @pytest.mark.parametrize("n", [60, 400])
 def test_noise_of_any_kind_is_not_a_hump(noise: str, n: int) -> None:
-    """Laplace noise was a hump in 22 of 40 curves, the sum of slow and white noise in 39, with p-values for AR(1)."""
+    """Laplace noise was a hump in 55 % of curves, the sum of slow and white noise in 98 %, with p-values for AR(1)."""
     found = 0
     for seed in range(SEEDS):
         generator = np.random.default_rng(seed)
@@ -192,7 +192,7 @@ def test_a_hump_of_six_wiggles_is_found(n: int, rows: str) -> None:
         noise = np.random.default_rng(seed).standard_normal(len(x))
         markers.append(second_descent(steps, 6 * 4.5 * np.exp(-0.5 * ((x - x[-1] + 0.9) / 0.3) ** 2) + noise))
     found = [marker for marker in markers if marker.status == "found"]
-    assert len(found) >= 34  # P(Binomial(40, .95) < 34) = 0.003
+    assert len(found) >= 16  # P(Binomial(20, .95) < 16) = 0.003
     top = x[-1] - 0.9
     assert np.median([abs(np.log10(m.step + 1) - top) for m in found]) < 0.05
     assert np.mean([m.lower <= 10**top - 1 <= m.upper for m in found]) > 0.75
@@ -331,7 +331,7 @@ def test_random_walks_are_undecided_at_most_and_the_reason_states_what_to_do() -
     markers = [second_descent(steps, walk) for walk in walks]
     assert sum(marker.status == "found" for marker in markers) <= MOST
     reasons = [marker.reason for marker in markers if marker.status == "undecided"]
-    assert len(reasons) >= 5
+    assert len(reasons) >= 3
     assert all(f"{len(steps)} observations, " in reason for reason in reasons if "excluded" not in reason)
     assert all("log every" in reason or "record more seeds" in reason for reason in reasons)
 
