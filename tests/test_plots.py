@@ -65,7 +65,9 @@ def test_overview_has_a_panel_for_each_measure() -> None:
     assert figure.axes[0].get_xscale() == "log"
 
 
-@pytest.mark.parametrize("data", [series.concat([run(), run(saturated=True, seed=1)]), run().isel(step=[0])])
+@pytest.mark.parametrize("data", [
+    pytest.param(series.concat([run(), run(saturated=True, seed=1)]), marks=pytest.mark.slow), run().isel(step=[0]),
+])  # fmt: skip
 def test_overview_of_several_runs_with_saturated_ones_and_of_one_point(data: xr.Dataset) -> None:
     detector = PhaseDetector().fit(data) if data.sizes["step"] > 4 else None
     figure = plots.overview(data, detector)
@@ -427,7 +429,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("which", ["curves", "plane", pytest.param("page", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "which", ["curves", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plane", "page"))]
+)
 def test_names_of_the_data_are_drawn_as_they_are(which: str) -> None:
     series = run(8)
     data = series.isel(layer=[0] * len(HOSTILE)).assign_coords(layer=HOSTILE, split=["$s_{", "test"])

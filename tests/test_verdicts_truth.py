@@ -19,9 +19,12 @@ def yardstick():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         made = runpy.run_path(str(BENCHMARKS / "verdicts_truth.py"))
-        from verdicts import convex, decisions, real, records
+        from verdicts import convex, decisions, false_findings, humps, real, records
 
-        modules = {"convex": convex, "decisions": decisions, "real": real, "records": records}
+        modules = {
+            "convex": convex, "decisions": decisions, "false_findings": false_findings, "humps": humps, "real": real,
+            "records": records,
+        }  # fmt: skip
         yield SimpleNamespace(**{**made, **modules})
 
 
@@ -63,11 +66,15 @@ def test_a_rule_that_always_finds_a_hump_misses_every_bar_of_false_findings(yard
         missed = [cell.missed(section.n_cells) for _, cell in table.cells()]
         assert all(missed) == (table.title != "Constant curves called right-censored"), table.title
     assert "MISS" in section.weak_cells()[0]
-    rising = yardstick.SECTIONS["false findings"](always("right_censored"), 6, 0)
+    findings = yardstick.false_findings
+    counts = findings.counts_of(findings.NOISE, always("right_censored"), 6, 0)
+    tables = [findings.found_table(findings.NOISE, counts, 6), findings.censored_table(counts, 6)]
+    rising = yardstick.decisions.Section("rising", "", tables)
     assert {line.split(": ")[2] for line in rising.weak_cells()} == {"Constant curves called right-censored"}
 
 
-def test_a_rule_that_never_finds_a_hump_misses_every_bar_of_power(yardstick):
+def test_a_rule_that_never_finds_a_hump_misses_every_bar_of_power(yardstick, monkeypatch):
+    monkeypatch.setattr(yardstick.humps, "wiggle_of", lambda *_: 1.0)
     for name in ("power", "grokking"):
         section = yardstick.SECTIONS[name](always("absent"), 6, 0)
         assert all(cell.missed(section.n_cells) for table in section.tables for _, cell in table.cells())
