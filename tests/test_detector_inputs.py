@@ -355,6 +355,7 @@ def test_a_log_and_its_table_have_the_same_roles(tmp_path: Path) -> None:
         table, log = PhaseDetector().fit(frame), PhaseDetector().fit(tmp_path / "log.csv")
         assert table.verdict_.identical(log.verdict_)
         assert "top1" not in str(log.notes_)
+        assert "='top1'" in log.summary()  # a name that may fit
     other = PhaseDetector(test_loss="acc").fit(tmp_path / "log.csv")  # a name has one role
     assert "train_accuracy is 'acc'" not in str(other.notes_)
 

@@ -4,7 +4,7 @@ The Dataset has the dimension ``step``. :mod:`probe.phases.frames` reads DataFra
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
@@ -237,8 +237,8 @@ def _array(name: Any, values: Any) -> np.ndarray:
         ) from error
 
 
-def hint(curves: xr.Dataset, role: str) -> str:
-    """Explain why there is no variable for a role, and what to pass."""
+def hint(curves: xr.Dataset, role: str, taken: Collection[str] = ()) -> str:
+    """Explain why there is no variable for a role, and what to pass; ``taken`` are the variables of other roles."""
     names = [str(name) for name in curves.data_vars]
     loss = f"{role.split('_')[0]}_loss"
     if role == "information":
@@ -248,7 +248,7 @@ def hint(curves: xr.Dataset, role: str) -> str:
     if role.endswith("_accuracy") and loss in names and "provenance" in curves.attrs and _is_recorded(curves[loss]):
         return "there is a loss, and only targets that are class labels have an accuracy"
     similar = like_accuracies(names) if role.endswith("_accuracy") else [name for name in names if "loss" in name]
-    similar = [name for name in similar if role_of(name) is None]
+    similar = [name for name in similar if name not in taken]
     return f"pass {role}= with the name of yours{f', such as {similar[0]!r}' if similar else ''}"
 
 

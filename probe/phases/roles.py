@@ -106,7 +106,7 @@ class Roles:
         elif role in self.names:
             array = curves[self.names[role]]
         else:
-            return f"no variable for {role}; {hint(curves, role)}"
+            return f"no variable for {role}; {hint(curves, role, self.names.values())}"
         chosen = {**self._split_of(array, role), **self._layer_of(array, role)}
         saturated = curves.get("saturated") if self.names.get(role) == "information_x" else None
         array = _as_numbers(array.sel(chosen, drop=True), role)
