@@ -64,5 +64,9 @@ def _stand_out(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _narrow(values: np.ndarray, sd: np.ndarray, width: int) -> np.ndarray:
-    below, far = (grey_opening(values, size=k * (width + 1), mode="constant", cval=-np.inf) for k in (1, 2))
-    return values - below > np.maximum(_MIN_SD * sd, _MIN_FLANK_RATIO * (below - far))
+    below = grey_opening(values, size=width + 1, mode="constant", cval=-np.inf)
+    high = values - below > _MIN_SD * sd
+    if not high.any():  # most curves
+        return high
+    far = grey_opening(values, size=2 * (width + 1), mode="constant", cval=-np.inf)
+    return high & (values - below > _MIN_FLANK_RATIO * (below - far))

@@ -106,7 +106,7 @@ def record_range(values: np.ndarray, top: int) -> float:
 
 def humps_of(cells: Cells, smooth: np.ndarray, rough: np.ndarray, values: np.ndarray) -> list[Hump]:
     """Return the humps of the opened curve ``smooth`` (m,), the largest first, at most one more than may be found."""
-    last = float(min(np.median(smooth[-3:]), smooth[-2:].max()))
+    last = min(median(smooth[-3:]), float(smooth[-2:].max()))
     found = []
     for peak, size in zip(*(part[: MOST_HUMPS + 1].tolist() for part in prominences(smooth)), strict=True):
         left, right = _above(smooth, peak, smooth[peak] - size)
@@ -150,11 +150,12 @@ def is_spike(x: np.ndarray, values: np.ndarray, start: int, stop: int) -> bool:
     n_rows, lasts = top - (first + low[-1]), x[top] - x[first + low[-1]]
     if n_rows > LEAST_ROWS or observation_noise(values[max(0, start - 8) : stop + 8]) > _JUMP_NOISE * jump:
         return False
+    if lasts < _AT_ONCE and median(values[top + 1 : top + 4]) > values[top] - _JUMP * jump:
+        return True
     after = np.flatnonzero(values[top:] < values[top] - _HALF * jump)
     falls = x[top + after[0]] - x[top] if len(after) else np.inf
-    slowly = np.median(values[top + 1 : top + 4]) > values[top] - _JUMP * jump
     sudden = n_rows == 1 and (falls > _SLOWLY * lasts or lasts < _SUDDEN)
-    return bool((slowly and lasts < _AT_ONCE) or sudden or _has_kink(x[first:], values[first:], top - first, jump))
+    return bool(sudden or _has_kink(x[first:], values[first:], top - first, jump))
 
 
 def _has_kink(x: np.ndarray, values: np.ndarray, top: int, jump: float) -> bool:
@@ -168,4 +169,11 @@ def _has_kink(x: np.ndarray, values: np.ndarray, top: int, jump: float) -> bool:
 def observation_noise(values: np.ndarray) -> float:
     """Return the standard deviation of what is independent from one observation to the next."""
     second = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
-    return float(np.median(second) / 0.6745 / 6**0.5) if len(second) > 2 else 0.0
+    return median(second) / 0.6745 / 6**0.5 if len(second) > 2 else 0.0
+
+
+def median(values: np.ndarray) -> float:
+    """Return the median of finite values, (n,), as numpy.median, which takes several times as long for few values."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    ordered = np.partition(values, (low, high))
+    return float((ordered[low] + ordered[high]) / 2)

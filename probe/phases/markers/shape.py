@@ -16,6 +16,7 @@ from probe.phases.markers.humps import (
     Wiggles,
     humps_of,
     is_spike,
+    median,
     record_range,
 )
 from probe.phases.markers.marker import Status
@@ -97,7 +98,7 @@ class View:
             start = max(0, min(start, m - _WINDOW))
             stop = min(m, start + _WINDOW)
         x, values = self.cells.x[start:stop], self.cells.values[start:stop]
-        near, far = (np.median(third_differences(x, values, lag)) for lag in (1, 2))
+        near, far = (median(third_differences(x, values, lag)) for lag in (1, 2))
         return float(far / near) if near > 0 else np.inf
 
 
@@ -185,9 +186,9 @@ def _end(cells: Cells, smooth: np.ndarray, rough: np.ndarray, wiggles: Wiggles, 
     """Return the rise at the end, from a valley that lasts."""
     closed = -opened(cells, -cells.values, SHORTEST)
     low = int(np.argmin(closed[:-2]))
-    last = min(smooth[-2:].min(), np.median(smooth[-3:]))
+    last = min(float(smooth[-2:].min()), median(smooth[-3:]))
     size = float(last - closed[low])
-    clarity = size / float(max(np.median(rough[low:]), rough[-1]))
+    clarity = size / max(median(rough[low:]), float(rough[-1]))
     far = np.flatnonzero(np.abs(smooth - last) > _FLAT * size)
     flat = min(int(far[-1]) + 1 if len(far) else 0, len(smooth) - 1)
     plateau = cells.x[-1] - cells.x[flat] > _PLATEAU[0] and n - cells.first[flat] > _PLATEAU[1] * n
