@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from probe import Marker, PhaseDetector
-from probe.phases import MARKERS, MarkerKind, Status, check_curve, sustained_crossing
+from probe.phases import MARKERS, MarkerKind, Status, check_curve, second_descent, sustained_crossing
 from probe.phases.markers import table
 from probe.stats import median_step
 
@@ -192,3 +192,11 @@ def test_parameters_out_of_range_are_an_error() -> None:
         sustained_crossing([1, 2], [0, 1], 0.5, n_sustained=0)
     with pytest.raises(ValueError, match="finite threshold"):
         sustained_crossing([1, 2], [0, 1], np.nan)
+
+
+@pytest.mark.parametrize("n", [44, 45])
+def test_a_fall_of_three_observations_at_the_end_is_no_spike(n: int) -> None:
+    """The test loss of a grokking run that is recorded until it generalises."""
+    steps = 100.0 * np.arange(n)
+    loss = np.interp(steps, (0, 200, 1500, 4000, 4400), (5, 5.2, 9, 9.3, 0.1))
+    assert second_descent(steps, loss).status == "found"

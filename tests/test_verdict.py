@@ -322,3 +322,11 @@ def test_swings_of_the_initial_descent_are_no_noise_of_the_rest() -> None:
     later = [0.120, 0.130, 0.144, 0.165, 0.195, 0.234, 0.280, 0.332, 0.394, 0.473, 0.576, 0.705]
     curves = {"step": [*steps, 7594, 11199], "train_loss": 1 / (1 + np.arange(26.0)) ** 2, "test_loss": first + later}
     assert PhaseDetector().fit(curves).verdict_["class"].item() == "overfitting"
+
+
+def test_a_delay_of_one_test_observation_is_no_delay() -> None:
+    """Test rows lie .4 dex apart, and the test accuracy arrives at the first of them after fitting."""
+    train, rows = rise(1.5, width=0.1), np.arange(len(X)) % 8 == 0
+    for at, name in ((1.55, "plain learning"), (2.7, "delayed generalisation")):
+        sparse = np.where(rows, rise(at, width=0.1), np.nan)
+        assert name_of(train_accuracy=train, test_accuracy=sparse) == name

@@ -115,6 +115,12 @@ class Facts:
         one = min(1.0, float(self.test.steps[self.test.steps > 0].min(initial=1.0)))
         return float(np.log10((self.arrival_step + one) / (self.fit_step + one)))
 
+    @property
+    def waits(self) -> bool:
+        """Whether the test curve has an observation between fitting and arriving; else it is too sparse for a delay."""
+        test = self.test
+        return test is not None and bool(((test.steps > self.fit_step) & (test.steps < self.arrival_step)).any())
+
     @cached_property
     def gained_late(self) -> bool:
         """Whether the test curve improves after fitting by a move that stands out."""

@@ -86,7 +86,7 @@ def _memorised(facts: Facts) -> bool:
 
 
 def _delayed(facts: Facts) -> bool:
-    return facts.delay >= LEAST_DELAY and facts.gained_late
+    return facts.delay >= LEAST_DELAY and facts.waits and facts.gained_late
 
 
 def _overfitting(facts: Facts) -> bool:

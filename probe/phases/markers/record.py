@@ -7,7 +7,7 @@ import numpy as np
 
 from probe.errors import ProbeWarning
 from probe.phases.markers.cells import cells_of, log_time
-from probe.phases.markers.humps import SHORTEST
+from probe.phases.markers.humps import LEAST_ROWS, SHORTEST
 from probe.stats.outliers import spikes
 
 MAX_OBSERVATIONS = 20_000  # longer records are reduced to medians
@@ -36,11 +36,19 @@ def prepared(s: np.ndarray, v: np.ndarray, spike_width: int, smoothing: float) -
         s, v = 10**cells.x, cells.values
         notes.append(f"{n:,} observations reduced to {len(v):,} medians")
     inside, at_end = spikes(v, width=spike_width)
+    if _falls(v, at_end):
+        at_end = np.zeros_like(at_end)
     marked = _brief(log_time(s), v, inside | at_end)
     if n_end := int((marked & at_end).sum()):
         last = "the last observation is" if n_end == 1 else f"the last {n_end} observations are"
         notes.append(f"{last} excluded as a spike or the start of a rise")
     return Record(s[~marked], v[~marked], int((marked & inside).sum()), notes)
+
+
+def _falls(v: np.ndarray, at_end: np.ndarray) -> bool:
+    """Return whether the observations that stand out at the end show a fall, and not a spike."""
+    n = int(at_end.sum())
+    return n >= LEAST_ROWS and float(v[-n:].max()) < v[-n - 1]
 
 
 def _brief(x: np.ndarray, v: np.ndarray, marked: np.ndarray) -> np.ndarray:
