@@ -44,7 +44,7 @@ class Hump:
     right: int  # cell behind the last one above it
     half: slice  # cells of more than half its height
     size: float  # height above the higher valley, in units of the curve
-    share: float  # size over record_range
+    share: float  # size over record_ranges
     clarity: float  # size over the roughness
     rise: float  # height above the lowest value before
     fall: float  # share of the rise that is undone at the end of the record
@@ -96,17 +96,19 @@ class Wiggles:
         return max(size / max(largest, _TINY * size), _LOCAL * clarity / max(local, _TINY * clarity))
 
 
-def record_range(values: np.ndarray, top: int) -> float:
-    """Return the range of a curve for a hump: from the lowest value up to its top to the highest one of the record.
+def record_ranges(values: np.ndarray) -> np.ndarray:
+    """Return the range (m,) of a curve for a hump at each place: from the lowest value up to there to the highest one.
 
     A final fall to zero therefore does not make an earlier hump small. The range is at least .4 of the whole range.
     """
-    return float(max(values.max() - values[: top + 1].min(), _LEAST_RANGE * np.ptp(values)))
+    return np.maximum(values.max() - np.minimum.accumulate(values), _LEAST_RANGE * np.ptp(values))
 
 
 def humps_of(cells: Cells, smooth: np.ndarray, rough: np.ndarray, values: np.ndarray) -> list[Hump]:
     """Return the humps of the opened curve ``smooth`` (m,), the largest first, at most one more than may be found."""
     last = min(median(smooth[-3:]), float(smooth[-2:].max()))
+    ranges, lowest = record_ranges(smooth), np.minimum.accumulate(smooth)
+    lowest_after = np.minimum.accumulate(smooth[::-1])[::-1]
     found = []
     for peak, size in zip(*(part[: MOST_HUMPS + 1].tolist() for part in prominences(smooth)), strict=True):
         left, right = _above(smooth, peak, smooth[peak] - size)
@@ -114,14 +116,14 @@ def humps_of(cells: Cells, smooth: np.ndarray, rough: np.ndarray, values: np.nda
         valley = start + int(np.argmin(smooth[start:peak]))
         flat = np.flatnonzero(smooth[valley:right] == smooth[peak]) + valley
         top = int(flat[np.argmax(cells.values[flat])])
-        height, rise = float(smooth[top]), float(smooth[top] - smooth[:top].min())
+        height, rise = float(smooth[top]), float(smooth[top] - lowest[top - 1])
         noise = float(max(rough[max(left - 1, 0)], rough[top], rough[min(right, len(smooth) - 1)]))
         inside = values[cells.first[left] : cells.stop[right - 1]]
         found.append(Hump(
             top=top, valley=valley,
             left=left, right=right, half=slice(*_above(smooth, top, height - size / 2)), size=size,
-            share=size / record_range(smooth, top), clarity=size / noise, rise=rise, fall=(height - last) / rise,
-            best_fall=(height - float(smooth[top:].min())) / rise, n_rows=int((inside > height - _SHOWN * size).sum()),
+            share=size / float(ranges[top]), clarity=size / noise, rise=rise, fall=(height - last) / rise,
+            best_fall=(height - float(lowest_after[top])) / rise, n_rows=int((inside > height - _SHOWN * size).sum()),
         ))  # fmt: skip
     return found
 

@@ -17,7 +17,7 @@ from probe.phases.markers.humps import (
     humps_of,
     is_spike,
     median,
-    record_range,
+    record_ranges,
 )
 from probe.phases.markers.marker import Status
 from probe.stats.prominence import third_differences
@@ -85,7 +85,7 @@ class View:
         of_walk = _RANDOM_WALK if self.cells.stop[-1] >= _SHORT else _SHORT_WALK
         most, enough = of_walk if walk else _NO_WALK
         few = max(1, _FEW_WIGGLES - n / 100)
-        return float(np.clip(most * (enough / clarity) ** 1.5, _LEAST_CONTRAST, most)) * few
+        return min(max(most * (enough / clarity) ** 1.5, _LEAST_CONTRAST), most) * few
 
     def _memory(self, left: int, right: int) -> float:
         """Return how third differences grow if they reach over twice the distance, around some cells.
@@ -153,7 +153,7 @@ def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, leas
 
 def _least_clarity(cells: Cells) -> float:
     """Return the clarity that a hump needs: more in a record of few observations."""
-    return _LEAST_CLARITY * float(np.clip(_FEW_ROWS / cells.stop[-1], 1, _FEW_MOST))
+    return _LEAST_CLARITY * min(max(_FEW_ROWS / int(cells.stop[-1]), 1), _FEW_MOST)
 
 
 def _is_first_wiggle(hump: Hump, cells: Cells, smooth: np.ndarray) -> bool:
@@ -192,7 +192,7 @@ def _end(cells: Cells, smooth: np.ndarray, rough: np.ndarray, wiggles: Wiggles, 
     far = np.flatnonzero(np.abs(smooth - last) > _FLAT * size)
     flat = min(int(far[-1]) + 1 if len(far) else 0, len(smooth) - 1)
     plateau = cells.x[-1] - cells.x[flat] > _PLATEAU[0] and n - cells.first[flat] > _PLATEAU[1] * n
-    return End(low, size, size / record_range(smooth, low), clarity, wiggles.standing(size, clarity), bool(plateau))
+    return End(low, size, size / float(record_ranges(smooth)[low]), clarity, wiggles.standing(size, clarity), bool(plateau))
 
 
 def _is_large(hump: Hump, least_size: float) -> bool:
