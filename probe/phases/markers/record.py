@@ -36,9 +36,9 @@ def prepared(s: np.ndarray, v: np.ndarray, spike_width: int, smoothing: float) -
         s, v = 10**cells.x, cells.values
         notes.append(f"{n:,} observations reduced to {len(v):,} medians")
     inside, at_end = spikes(v, width=spike_width)
-    if _falls(v, at_end):
-        at_end = np.zeros_like(at_end)
     marked = _brief(log_time(s), v, inside | at_end)
+    if _falls(v, marked & at_end):
+        marked &= ~at_end
     if n_end := int((marked & at_end).sum()):
         last = "the last observation is" if n_end == 1 else f"the last {n_end} observations are"
         notes.append(f"{last} excluded as a spike or the start of a rise")
