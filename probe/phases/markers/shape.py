@@ -192,7 +192,8 @@ def _end(cells: Cells, smooth: np.ndarray, rough: np.ndarray, wiggles: Wiggles, 
     far = np.flatnonzero(np.abs(smooth - last) > _FLAT * size)
     flat = min(int(far[-1]) + 1 if len(far) else 0, len(smooth) - 1)
     plateau = cells.x[-1] - cells.x[flat] > _PLATEAU[0] and n - cells.first[flat] > _PLATEAU[1] * n
-    return End(low, size, size / float(record_ranges(smooth)[low]), clarity, wiggles.standing(size, clarity), bool(plateau))
+    share = size / float(record_ranges(smooth)[low])
+    return End(low, size, share, clarity, wiggles.standing(size, clarity), bool(plateau))
 
 
 def _is_large(hump: Hump, least_size: float) -> bool:
