@@ -375,6 +375,9 @@ def test_an_exponential_average_is_undone_exactly() -> None:
     assert undone.step == pytest.approx(whole.step, rel=1e-6)
     assert "the exponential average of 0.9 was undone" in undone.reason
     assert left.step > 1.05 * whole.step
+    kept = np.flatnonzero(np.random.default_rng(2).random(400) < 0.7)  # rows are missing
+    gaps = second_descent(kept, smoothed[kept], smoothing=0.9)
+    assert gaps.step == pytest.approx(whole.step, rel=0.05)
     steps, smoothed = np.arange(2000), lfilter([0.1], [1, -0.9], np.random.default_rng(1).standard_normal(2000))
     log_spaced = np.unique(np.round(np.geomspace(1, 1999, 80)).astype(int))
     with pytest.warns(ProbeWarning, match="top is that of the smoothed curve"):

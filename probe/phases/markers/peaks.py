@@ -54,8 +54,9 @@ def second_descent(
         record, and at least .4 of the whole range. A final fall to zero therefore does not make a hump small.
     smoothing : float
         Decay a of an exponential average ``y_t = a y_{t-1} + (1 - a) x_t`` that was applied to the curve row by row,
-        0 <= a < 1. The average is undone exactly. If the rows are unevenly spaced, they were thinned since, and a
-        warning states that the top is that of the smoothed curve.
+        0 <= a < 1. The average is undone exactly, up to the mean over rows that are missing. If most rows are unevenly
+        spaced, they were thinned since, and a warning states that the top is that of the smoothed curve. If every k-th
+        row was kept, pass a**k.
 
     Returns
     -------

@@ -84,7 +84,8 @@ def _undone(s: np.ndarray, v: np.ndarray, smoothing: float, notes: list[str]) ->
     gaps = np.diff(s)
     if np.isclose(gaps, np.median(gaps)).mean() > _EVEN:
         notes.append(f"the exponential average of {smoothing:g} was undone")
-        return np.concatenate([v[:1], (v[1:] - smoothing * v[:-1]) / (1 - smoothing)])
+        decay = smoothing ** np.maximum(np.round(gaps / np.median(gaps)), 1)  # over rows that are missing, too
+        return np.concatenate([v[:1], (v[1:] - decay * v[:-1]) / (1 - decay)])
     note = f"the exponential average of {smoothing:g} was not undone; the top is that of the smoothed curve"
     notes.append(note)
     warnings.warn(
