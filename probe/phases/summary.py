@@ -28,6 +28,7 @@ _COUNTED = {
     Status.NOT_REACHED: "not reached",
 }
 _NO_VARIABLE = re.compile(r"no variable for (\w+); (.*)")  # the reason of a marker without a curve
+_AS_LARGE = "where the curve is smoother than around wiggles as large"
 _MOST_CONTRAST = 100  # times the next largest wiggle; above this, the number depends on the noise alone
 _MAX_ROWS = 100
 _MAX_NAMES = 5  # runs that are listed by name
@@ -177,7 +178,7 @@ def _hump(marker: xr.Dataset) -> str:
     parts = [f"the hump is {level(size, accuracy=False)} high, {percent(share)} of the range of the curve"]
     if np.isfinite(contrast):
         times = level(contrast, accuracy=False) if contrast <= _MOST_CONTRAST else f"more than {_MOST_CONTRAST}"
-        parts.append(f"{times} times the next largest wiggle")
+        parts.append(f"{times} times the next largest wiggle" if contrast > 1 else _AS_LARGE)
     if np.isfinite(fall):
         parts.append(f"{percent(min(fall, 1))} of its rise is undone later")
     spikes = int(marker["n_spikes"])

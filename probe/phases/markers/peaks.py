@@ -169,8 +169,9 @@ def _about(record: Record, shape: Shape) -> str:
         return f"the curve has risen by {size} since {at[about.low]:g}, {end}"
     if shape.reason == "hump":
         several = f"; {len(shape.humps)} humps, the last one is the marker" if len(shape.humps) > 1 else ""
-        times = f"{about.contrast:.2g}" if about.contrast < 100 else "more than 100"
-        return f"a hump of {size}, {times} times the next largest wiggle; valley at {at[about.valley]:g}{several}"
+        number = f"{about.contrast:.2g}" if about.contrast < 100 else "more than 100"
+        clear = f"{number} times the next largest wiggle" if about.contrast > 1 else "where the curve is smooth"
+        return f"a hump of {size}, {clear}; valley at {at[about.valley]:g}{several}"
     why = {
         "rows": f"fewer than {LEAST_ROWS} observations show this",
         "wiggles": f"this is only {about.contrast:.2g} times the next largest wiggle",

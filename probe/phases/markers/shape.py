@@ -256,9 +256,8 @@ def _not_found(view: View, least_size: float) -> Shape:
         return Shape(Status.UNDECIDED, "rows", view.cells, hump)
     one_of_several = hump.clarity >= _SMOOTH and hump.standing > _ONE_OF_SEVERAL
     visible = hump.clarity >= _VISIBLE[0] and hump.standing > _VISIBLE[1]
-    scattered = hump.n_rows >= LEAST_ROWS and hump.contrast > _VISIBLE[1]
-    if visible or one_of_several:
-        return Shape(Status.UNDECIDED, "wiggles" if hump.turned else "undone", view.cells, hump)
-    if scattered:
-        return Shape(Status.UNDECIDED, "scatter" if hump.turned else "undone", view.cells, hump)
-    return Shape(Status.ABSENT, "noise", view.cells, hump)
+    shown = hump.n_rows >= LEAST_ROWS and hump.contrast > _VISIBLE[1]
+    if not (visible or one_of_several or shown):
+        return Shape(Status.ABSENT, "noise", view.cells, hump)
+    why = "scatter" if hump.contrast >= _RANDOM_WALK[0] else "wiggles"
+    return Shape(Status.UNDECIDED, why if hump.turned else "undone", view.cells, hump)
