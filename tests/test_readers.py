@@ -357,7 +357,8 @@ def test_which_name_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("names", "split"),
     [
-        ("train_loss valid_loss accuracy", "test"), ("val_loss acc", "test"), ("train_loss valid_loss error_rate", "test"),
+        ("train_loss valid_loss accuracy", "test"), ("val_loss acc", "test"),
+        ("train_loss valid_loss error_rate", "test"),
         ("loss accuracy", "train"), ("loss val_loss accuracy", "train"), ("accuracy val_accuracy", "train"),
         ("train_loss accuracy", None), ("accuracy", None),
     ],

@@ -36,6 +36,7 @@ _VISIBLE = (4.0, 1.7)  # clarity and standing of a hump that is visible in fine 
 _ONE_OF_SEVERAL = 0.6  # standing of a hump on a smooth curve that has another one as large
 _CLEARER = 7.0  # clarity that it has in coarse cells, if averaging makes it clearer
 _MANY_ROWS = (4.0, 15)  # standing in fine cells, and observations, of a hump that coarse cells decide
+_SHORT_STANDING = 3.4  # the same standing in a record of fewer than _SHORT observations
 _RANDOM_WALK = (5.4, 26.0)  # contrast that a random walk reaches rarely; clarity from which less is needed
 _SHORT, _SHORT_WALK = 100, (4.7, 26.0)  # the same in a record of fewer observations
 _NO_WALK = (2.6, 15.0)  # the same for noise that is white, or a curve that is smooth
@@ -241,7 +242,8 @@ def _confirms(hump: Hump, fine: View) -> bool:
         return False
     first = fine.humps[0]
     clearer = first.standing > _VISIBLE[1] and hump.clarity >= max(_CLEARER, 1.05 * first.clarity)
-    return clearer or (first.standing >= _MANY_ROWS[0] and hump.n_rows >= _MANY_ROWS[1])
+    least = _MANY_ROWS[0] if fine.cells.stop[-1] >= _SHORT else _SHORT_STANDING
+    return clearer or (first.standing >= least and hump.n_rows >= _MANY_ROWS[1])
 
 
 def _not_found(view: View, least_size: float) -> Shape:
