@@ -104,7 +104,9 @@ def published_hump(evidence: Evidence) -> Iterator[Finding]:
     for task, markers in evidence.published_markers.items():
         one = markers.sel(marker="descent_onset")
         word = {"found": CONFIRMED, "absent": NOT_CONFIRMED}.get(one["status"].item(), UNDECIDED)
-        numbers = f"top at {one['step'].item():,.0f}, {100 * one['size_share'].item():.0f} % of the range"
+        share = f"{100 * one['size_share'].item():.0f} % of the range"
+        step = one["step"].item()
+        numbers = f"top at {step:,.0f}, {share}" if np.isfinite(step) else f"rise and fall of {share}"
         yield Finding(task, Verdict(word, numbers))
 
 
@@ -179,12 +181,12 @@ def reproduced(evidence: Evidence) -> Iterator[Finding]:
         thinned = at_published_steps(evidence.ours(name).curves, evidence.published[task])
         ours = PhaseDetector(train_accuracy="train_batch_accuracy").fit(thinned).markers_
         for marker in ("fit_end", "descent_onset", "end"):
-            value = published.sel(marker=marker)["step"].item()
+            value, *ends = (published.sel(marker=marker)[name].item() for name in ("step", "lower", "upper"))
             if not np.isfinite(value):
                 yield Finding(f"{name}, {marker}", Verdict(UNDECIDED, "not within the published record"))
                 continue
             logs = log_times(ours, marker) - np.log10(value + 1)
-            yield Finding(f"{name}, {marker}", _same_run(logs))
+            yield Finding(f"{name}, {marker}", _same_run(logs, np.log10((np.array(ends) + 1) / (value + 1))))
 
 
 def at_published_steps(curves: xr.Dataset, points: xr.Dataset) -> xr.Dataset:
@@ -200,8 +202,12 @@ def at_published_steps(curves: xr.Dataset, points: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(found)
 
 
-def _same_run(logs: np.ndarray) -> Verdict:
-    """Judge whether the published time lies in the prediction interval of ours, and whether this is narrow."""
+def _same_run(logs: np.ndarray, published: np.ndarray) -> Verdict:
+    """Judge whether the published time lies in the prediction interval of ours, and whether this is narrow.
+
+    ``logs`` are our times over the published one (dex), ``published`` the ends of its interval. A distance that this
+    interval explains is undecided.
+    """
     known = logs[np.isfinite(logs)]
     lost = len(logs) - len(known)
     if len(known) < 3:
@@ -209,6 +215,7 @@ def _same_run(logs: np.ndarray) -> Verdict:
     half = t.ppf(0.95, len(known) - 1) * known.std(ddof=1) * np.sqrt(1 + 1 / len(known))
     numbers = f"ours over published: {known.mean():+.2f} dex, a further seed within {half:.2f} ({len(known)} seeds)"
     numbers += f", {lost} without a value" if lost else ""
-    if abs(known.mean()) > half:
+    lower, upper = known.mean() - half, known.mean() + half
+    if upper < published[0] or lower > published[1]:
         return Verdict(NOT_CONFIRMED, numbers)
-    return Verdict(CONFIRMED if half <= 0.3 and not lost else UNDECIDED, numbers)
+    return Verdict(CONFIRMED if lower <= 0 <= upper and half <= 0.3 and not lost else UNDECIDED, numbers)
