@@ -330,3 +330,10 @@ def test_a_delay_of_one_test_observation_is_no_delay() -> None:
     for at, name in ((1.55, "plain learning"), (2.7, "delayed generalisation")):
         sparse = np.where(rows, rise(at, width=0.1), np.nan)
         assert name_of(train_accuracy=train, test_accuracy=sparse) == name
+
+
+def test_a_test_loss_alone_that_returns_to_its_start_is_no_collapse() -> None:
+    """It may have collapsed or overfitted: without a train curve, the page names the second."""
+    loss = ended(fall(1.5, end=0.9), 1.45)
+    assert name_of(test_loss=loss) == "overfitting"
+    assert name_of(test_loss=loss, train_loss=fall(1.5)) == "overfitting"

@@ -69,7 +69,7 @@ def _collapsed(facts: Facts) -> bool:
     curve = facts.judged
     if curve is None or curve.best_share < LEARNED or curve.final_share >= AT_CHANCE:
         return False
-    return curve.accuracy or facts.train is not None or curve.final_share > -AT_CHANCE
+    return curve.accuracy or facts.train is not None
 
 
 def _not_fitted(facts: Facts) -> bool:
