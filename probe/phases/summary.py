@@ -10,6 +10,7 @@ from probe.phases.facts import number
 from probe.phases.markers import table
 from probe.phases.markers.marker import Status
 from probe.phases.markers.table import MarkerKind
+from probe.phases.over_runs.copies import run_name
 from probe.phases.sentences import level, percent
 
 # The sentence of a marker that was not found; `{sentence}` and `{negation}` are those of its entry in the table.
@@ -111,13 +112,13 @@ def _classes(verdict: xr.Dataset) -> list[str]:
         )
         first = runs.isel(run=0)
         _, _, text = str(first["sentence"].item()).partition(": ")
-        example = f"Run {_run_name(first['run'].item())}: {text}"
+        example = f"Run {run_name(first['run'].item())}: {text}"
         lines.append(f"{counts[i]} of {n_runs} runs{listed}: {names[i]}. {example}")
     return lines
 
 
 def _names(runs: xr.Dataset) -> str:
-    return ", ".join(map(_run_name, runs["run"].values.tolist()))
+    return ", ".join(map(run_name, runs["run"].values.tolist()))
 
 
 def _tests(across: xr.Dataset) -> list[str]:
@@ -153,11 +154,6 @@ def _of_all_runs(markers: xr.Dataset, across: xr.Dataset, axis: str) -> list[str
 
 def _step(value: float) -> str:
     return number(value) if np.isfinite(value) else "-"
-
-
-def _run_name(run: object) -> str:
-    """Return the name of a run; recordings store numbers as floats."""
-    return f"{run:g}" if isinstance(run, float) else str(run)
 
 
 def _of_run(kind: MarkerKind, marker: xr.Dataset, axis: str) -> str:
@@ -232,7 +228,7 @@ def _row(marker: xr.Dataset) -> tuple[str, ...]:
     size, found = float(marker["size_share"]), marker["status"] == Status.FOUND
     interval = f"{_step(float(marker['lower']))} to {_step(float(marker['upper']))}" if found else "-"
     return (
-        _run_name(marker["run"].item()),
+        run_name(marker["run"].item()),
         str(marker["marker"].item()),
         _step(float(marker["step"])),
         interval,

@@ -77,8 +77,9 @@ def _not_fitted(facts: Facts) -> bool:
     if facts.train is not None:
         generalises = test is not None and test.final_share >= LEARNED
         return not generalises and all(curve.best_share < LEARNED for curve in facts.train_curves)
-    flat = test is not None and max(test.best_share, abs(test.final_share)) < AT_CHANCE
-    return flat and test is not None and not test.accuracy and not test.gained
+    if test is None or test.accuracy or test.gained:
+        return False
+    return max(test.best_share, abs(test.final_share)) < AT_CHANCE
 
 
 def _memorised(facts: Facts) -> bool:

@@ -66,9 +66,18 @@ def new_axes(ax: Axes | None) -> Axes:
 
 
 def log_steps(series: xr.Dataset | xr.DataArray) -> np.ndarray:
-    """Return the steps for a logarithmic axis, where step 0 is drawn at one half."""
-    steps = series["step"].values.astype(float)
+    """Return the steps of a series for a logarithmic axis."""
+    return drawn_steps(series["step"].values.astype(float))
+
+
+def drawn_steps(steps: np.ndarray) -> np.ndarray:
+    """Return steps for a logarithmic axis, where step 0 is drawn at one half."""
     return np.where(steps == 0, 0.5, steps)
+
+
+def step_edges(steps: np.ndarray) -> np.ndarray:
+    """Return the ends (n + 1,) of the intervals that steps (n,) have on a logarithmic axis."""
+    return np.concatenate([[steps[0]], np.sqrt(steps[1:] * steps[:-1]), [steps[-1]]])
 
 
 def axis_name(series: xr.Dataset | xr.DataArray) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import COLOURS, label_text, new_axes, step_axis
-from probe.readers.names import role_of
+from probe.plots.axes import COLOURS, drawn_steps, label_text, new_axes, step_axis
+from probe.readers.names import SPLITS, role_of
 from probe.stats.one_grid import on_one_grid
 
 MAX_THIN = 12  # runs that are drawn one by one; more runs are drawn as a band
@@ -119,7 +119,7 @@ def _colour(name: str) -> str | None:
     """Return the colour of a split, of a name that begins with a split, or of a logged name such as ``val/loss``."""
     role = role_of(name)
     split = role.split("_")[0] if role else name.split("_")[0]
-    split = "test" if split in ("val", "valid", "validation", "eval", "dev") else split
+    split = "test" if split in SPLITS["test"] else split
     return COLOURS.get(name, COLOURS.get(split))
 
 
@@ -135,7 +135,7 @@ def _draw_runs(
         if errors is not None and len(errors) == 1:
             low, high = runs[0] - 2 * errors[0], runs[0] + 2 * errors[0]
             seen = ~np.isnan(low)
-            ax.fill_between(_drawn(steps[seen]), low[seen], high[seen], color=colour, alpha=0.2, lw=0)
+            ax.fill_between(drawn_steps(steps[seen]), low[seen], high[seen], color=colour, alpha=0.2, lw=0)
         return colour
     grid = on_one_grid(np.log10(steps + 1.0), runs)[0]
     shared = ~np.isnan(grid).any(axis=0)
@@ -149,20 +149,15 @@ def _draw_runs(
             _line(ax, steps, run, ls=style, lw=0.8, alpha=0.5, color=colour, zorder=1.5)
     else:
         low, high = np.quantile(grid[:, shared], _QUANTILES, axis=0)
-        ax.fill_between(_drawn(steps[shared]), low, high, color=colour, alpha=0.22, lw=0)
+        ax.fill_between(drawn_steps(steps[shared]), low, high, color=colour, alpha=0.22, lw=0)
     return colour
 
 
 def _line(ax: Axes, steps: np.ndarray, values: np.ndarray, **style: Any) -> Any:
     """Draw the observations without the missing ones, and return the colour."""
     seen = ~np.isnan(values)
-    (drawn,) = ax.plot(_drawn(steps[seen]), values[seen], **style)
+    (drawn,) = ax.plot(drawn_steps(steps[seen]), values[seen], **style)
     return drawn.get_color()
-
-
-def _drawn(steps: np.ndarray) -> np.ndarray:
-    """Return steps for a logarithmic axis, where step 0 is drawn at one half."""
-    return np.where(steps == 0, 0.5, steps)
 
 
 def _groups(array: xr.DataArray) -> list[tuple[str, np.ndarray]]:

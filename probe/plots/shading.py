@@ -17,6 +17,7 @@ from probe.plots.axes import (
     new_axes,
     run_name,
     step_axis,
+    step_edges,
 )
 
 _SIZE = 8  # points, of the labels of markers
@@ -116,8 +117,7 @@ def _of_run(markers: xr.Dataset) -> list[_Line]:
 
 
 def _shade(ax: Axes, found: xr.DataArray, *, labels: bool) -> None:
-    steps = log_steps(found)
-    edges = np.concatenate([[steps[0]], np.sqrt(steps[1:] * steps[:-1]), [steps[-1]]])
+    edges = step_edges(log_steps(found))
     for phase, (text, colour) in PHASES.items():
         inside = np.flatnonzero(found.values == phase)
         if len(inside):

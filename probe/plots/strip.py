@@ -13,6 +13,7 @@ from probe.plots.axes import (
     DARK,
     PHASES,
     UNKNOWN,
+    drawn_steps,
     label_text,
     log_steps,
     marker_colours,
@@ -20,6 +21,7 @@ from probe.plots.axes import (
     new_axes,
     run_name,
     step_axis,
+    step_edges,
 )
 
 _MAX_NAMED = 16  # rows with a name of their own
@@ -81,9 +83,9 @@ def _draw_rows(ax: Axes, detector: Any) -> None:
     """Draw the phases between the ends of each run."""
     found, steps = detector.phases_, log_steps(detector.phases_)
     ends = (detector.markers_[name].values[:, None] for name in ("first_step", "last_step"))
-    first, last = (np.where(end == 0, 0.5, end) for end in ends)
+    first, last = map(drawn_steps, ends)
     shown = np.ma.masked_where((steps < first) | (steps > last), found.values)
-    edges = np.concatenate([[steps[0]], np.sqrt(steps[1:] * steps[:-1]), [steps[-1]]])
+    edges = step_edges(steps)
     colours = ListedColormap([UNKNOWN[1], *(colour for _, colour in PHASES.values())])
     rows = np.arange(len(shown) + 1) - 0.5
     ax.pcolormesh(edges, rows, shown, cmap=colours, vmin=-1.5, vmax=2.5, zorder=-2, rasterized=True)

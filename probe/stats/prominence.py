@@ -6,6 +6,7 @@ The prominence of a peak is the persistence of its component in the superlevel s
 import numpy as np
 from scipy.signal import find_peaks, peak_prominences
 
+from probe.stats.noise import NORMAL_MAD
 from probe.stats.validation import as_vectors, check_count
 
 _WINDOW = 12  # third differences in a running median
@@ -122,5 +123,5 @@ def roughness(x: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.full(n, np.ptp(values) if n else 0.0)
     third = third_differences(x, values)
     window = min(_WINDOW, len(third))
-    local = np.median(np.lib.stride_tricks.sliding_window_view(third, window), axis=1) / 0.6745
+    local = np.median(np.lib.stride_tricks.sliding_window_view(third, window), axis=1) / NORMAL_MAD
     return local[np.clip(np.arange(n) - window // 2 - 1, 0, len(local) - 1)]

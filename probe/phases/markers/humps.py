@@ -11,6 +11,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d
 
 from probe.phases.markers.cells import Cells
+from probe.stats.noise import NORMAL_MAD
 from probe.stats.prominence import prominences
 
 MOST_HUMPS = 4  # humps of one record
@@ -171,7 +172,7 @@ def _has_kink(x: np.ndarray, values: np.ndarray, top: int, jump: float) -> bool:
 def observation_noise(values: np.ndarray) -> float:
     """Return the standard deviation of what is independent from one observation to the next."""
     second = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
-    return median(second) / 0.6745 / 6**0.5 if len(second) > 2 else 0.0
+    return median(second) / NORMAL_MAD / 6**0.5 if len(second) > 2 else 0.0
 
 
 def median(values: np.ndarray) -> float:

@@ -1,11 +1,10 @@
 """A curve as it enters the search for humps: an exponential average undone, a long record reduced, spikes removed."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
-from probe.errors import ProbeWarning
+from probe.errors import warn_user
 from probe.phases.markers.cells import cells_of, log_time
 from probe.phases.markers.humps import LEAST_ROWS, SHORTEST
 from probe.stats.outliers import spikes
@@ -88,10 +87,8 @@ def _undone(s: np.ndarray, v: np.ndarray, smoothing: float, notes: list[str]) ->
         return np.concatenate([v[:1], (v[1:] - decay * v[:-1]) / (1 - decay)])
     note = f"the exponential average of {smoothing:g} was not undone; the top is that of the smoothed curve"
     notes.append(note)
-    warnings.warn(
+    warn_user(
         f"Expected all rows of the exponential average, got unevenly spaced rows, as if some were dropped; {note}. "
-        "Pass the full log.",
-        ProbeWarning,
-        stacklevel=4,
+        "Pass the full log."
     )
     return v

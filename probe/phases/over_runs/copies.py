@@ -38,9 +38,14 @@ def equal_runs(values: np.ndarray) -> list[list[int]]:
 
 def name_groups(groups: Iterable[Iterable[object]]) -> str:
     """Describe groups of equal runs: "runs a, b and c are equal; keep one of them"."""
-    texts = [[f"{run:g}" if isinstance(run, float) else str(run) for run in group] for group in groups]
+    texts = [[run_name(run) for run in group] for group in groups]
     parts = [f"{', '.join(text[:-1])} and {text[-1]} are equal" for text in texts]
     return f"runs {'; runs '.join(parts)}: they are not independent; keep one of them" if parts else ""
+
+
+def run_name(run: object) -> str:
+    """Return the name of a run; recordings store numbers as floats."""
+    return f"{run:g}" if isinstance(run, float) else str(run)
 
 
 def _near(values: np.ndarray) -> np.ndarray:
