@@ -1,17 +1,13 @@
 """State of a model that nothing restores: global variables, closures, iterators, objects without attributes."""
 
-import random
 import warnings
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from probe.attach.data_checks import agree
-from probe.forward.isolation import set_training, user_defaults
+from probe.forward.isolation import restored_random_states, set_training, user_defaults
 from probe.forward.layers import named_modules
 from probe.forward.model_state import ModelState
 from probe.forward.outputs import Select, tensor_of
@@ -40,10 +36,7 @@ def hidden_state_warnings(state: ModelState, model: nn.Module, inputs: Any, outp
 def _pass(state: ModelState, model: nn.Module, inputs: Any, output: Select, training: bool) -> Tensor | None:
     """Return the output of a pass, and restore the model. Return None for a pass without one tensor."""
     modules = named_modules(model).values()
-    held = chain(model.parameters(), model.buffers())
-    devices = sorted({tensor.device.index for tensor in held if tensor.is_cuda})
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices), warnings.catch_warnings(), user_defaults():
+    with restored_random_states(model), warnings.catch_warnings(), user_defaults():
         warnings.simplefilter("ignore")
         try:
             set_training(modules, training)
@@ -53,5 +46,3 @@ def _pass(state: ModelState, model: nn.Module, inputs: Any, output: Select, trai
         finally:
             set_training(modules, False)
             state.restore()
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002

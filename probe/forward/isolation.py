@@ -115,7 +115,7 @@ def _isolate(
     stack: ExitStack, model: nn.Module, copied: Collection[Place] | None, structure: Structure | None
 ) -> ModelState:
     """Switch the model and PyTorch for forward passes, and let the stack undo it."""
-    stack.enter_context(_random_states(_cuda_devices(model)))
+    stack.enter_context(restored_random_states(model))
     stack.enter_context(_torch_settings())
     structure = _evaluated(stack, model, copied, structure)
     state = ModelState(structure)
@@ -215,9 +215,9 @@ def set_training(modules: Iterable[nn.Module], flag: bool) -> None:
 
 
 @contextmanager
-def _random_states(devices: Iterable[torch.device]) -> Iterator[None]:
-    """Context manager that restores the random states at the end."""
-    states = {device: torch.cuda.get_rng_state(device) for device in devices}
+def restored_random_states(model: nn.Module) -> Iterator[None]:
+    """Context manager that restores the random states at the end, those of the GPUs of the model among them."""
+    states = {device: torch.cuda.get_rng_state(device) for device in _cuda_devices(model)}
     state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
