@@ -14,6 +14,13 @@ from .lines import (
     linearity as linearity,
     pairwise_linearity as pairwise_linearity,
 )
+from .networks import (
+    Affine as Affine,
+    Bend as Bend,
+    Maximum as Maximum,
+    PiecewiseLinear as PiecewiseLinear,
+    perceptron as perceptron,
+)
 from .spectra import (
     effective_rank as effective_rank,
     spectral_entropy as spectral_entropy,
