@@ -21,6 +21,12 @@ from .networks import (
     PiecewiseLinear as PiecewiseLinear,
     perceptron as perceptron,
 )
+from .segments import (
+    LineBreakpoints as LineBreakpoints,
+    SegmentRegions as SegmentRegions,
+    line_breakpoints as line_breakpoints,
+    segment_regions as segment_regions,
+)
 from .spectra import (
     effective_rank as effective_rank,
     spectral_entropy as spectral_entropy,
