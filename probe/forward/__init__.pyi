@@ -16,6 +16,7 @@ from .passes import (
     Scored as Scored,
     Tap as Tap,
 )
+from .piecewise import piecewise_linear as piecewise_linear
 from .scores import score_rows as score_rows
 from .sites import Trace as Trace
 from .snapshot import (

@@ -60,7 +60,7 @@ def shared(value: Any) -> Shared:
     >>> series["information_x"].item()  # all signals are equal
     0.0
     """
-    return Shared(_to_tensor(value))
+    return Shared(to_tensor(value))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Batch:
     def digest(self) -> str:
         """Return a fingerprint of the numbers, with which a resumed recording checks that the data is the same."""
         found = hashlib.blake2b(digest_size=8)
-        for leaf in [*_leaves(self.inputs), self.targets]:
+        for leaf in [*leaves_of(self.inputs), self.targets]:
             if isinstance(leaf, Shared):
                 found.update(b"shared")
                 leaf = leaf.value
@@ -134,7 +134,7 @@ class Batch:
     @cached_property
     def keys(self) -> RowKeys:
         """Keys of the inputs, by which equal inputs are found."""
-        return RowKeys([leaf for leaf in _leaves(self.inputs) if isinstance(leaf, Tensor) and leaf.ndim])
+        return RowKeys([leaf for leaf in leaves_of(self.inputs) if isinstance(leaf, Tensor) and leaf.ndim])
 
     @property
     def n_positions(self) -> int | None:
@@ -171,7 +171,7 @@ class Batch:
     @property
     def n_shared(self) -> int:
         """Number of arguments that all inputs share."""
-        return sum(isinstance(leaf, Shared) for leaf in _leaves(self.inputs))
+        return sum(isinstance(leaf, Shared) for leaf in leaves_of(self.inputs))
 
     def with_targets(self, targets: Tensor | None, shift: int = 0) -> "Batch":
         """Return the same inputs with targets (n, T) of which position t receives the one at t + shift."""
@@ -182,7 +182,7 @@ class Batch:
     def take(self, rows: Tensor, device: torch.device) -> tuple[Any, Tensor | None]:
         """Return the inputs and targets of these rows on a device, as the model takes them."""
         part = self.subset(rows, device)
-        return _map_leaves(part.inputs, lambda leaf: leaf.value if isinstance(leaf, Shared) else leaf), part.targets
+        return map_leaves(part.inputs, lambda leaf: leaf.value if isinstance(leaf, Shared) else leaf), part.targets
 
     def subset(self, rows: Tensor, device: torch.device) -> "Batch":
         """Return the batch of these rows on a device, with the marks of shared arguments."""
@@ -194,7 +194,7 @@ class Batch:
                 return leaf
             return (leaf[rows.to(leaf.device)] if leaf.ndim else leaf).to(device)
 
-        return Batch(_map_leaves(self.inputs, pick), self.targets_of(rows, device), self.names)
+        return Batch(map_leaves(self.inputs, pick), self.targets_of(rows, device), self.names)
 
     def targets_of(self, rows: Tensor, device: torch.device) -> Tensor | None:
         """Return the targets of these rows on a device."""
@@ -274,7 +274,7 @@ def _batch(pair: Any, where: str) -> Batch:
             "is small, for several inputs pass ((a, b), targets) or ({'a': a}, targets)"
         )
     try:
-        inputs, targets = _map_leaves(pair[0], _to_tensor), _to_tensor(pair[1])
+        inputs, targets = map_leaves(pair[0], to_tensor), to_tensor(pair[1])
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of mappings
         raise TypeError(
             f"Expected numbers in {where}, got a list or an array that cannot become a tensor ({error}); "
@@ -326,20 +326,20 @@ def _check_targets(targets: Any, n: int, where: str) -> None:
         )
 
 
-def _to_tensor(leaf: Any) -> Any:
+def to_tensor(leaf: Any) -> Any:
     return torch.as_tensor(leaf) if isinstance(leaf, (np.ndarray, list)) else leaf
 
 
-def _map_leaves(inputs: Any, function: Callable[[Any], Any]) -> Any:
+def map_leaves(inputs: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(inputs, Mapping):
-        return {key: _map_leaves(value, function) for key, value in inputs.items()}
+        return {key: map_leaves(value, function) for key, value in inputs.items()}
     if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence):
-        items = [_map_leaves(value, function) for value in inputs]
+        items = [map_leaves(value, function) for value in inputs]
         return type(inputs)(*items) if hasattr(inputs, "_fields") else tuple(items)
     return function(inputs)
 
 
-def _leaves(inputs: Any) -> list[Any]:
+def leaves_of(inputs: Any) -> list[Any]:
     return [leaf for _, leaf in _named_leaves(inputs)]
 
 
@@ -357,7 +357,7 @@ def _named_leaves(inputs: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _length(inputs: Any) -> int:
-    leaves = _leaves(inputs)
+    leaves = leaves_of(inputs)
     if any(isinstance(leaf, PackedSequence) for leaf in leaves):
         raise TypeError(
             "Expected inputs with one row for each input, got a packed sequence; pass the padded sequences and their "

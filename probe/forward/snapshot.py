@@ -15,12 +15,14 @@ from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_g
 from probe.forward.operations import MAX_ROWS, PASSES, default_rows
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
+from probe.forward.piecewise import piecewise_linear
 from probe.forward.routing import partial_layers
 from probe.forward.runner import Runner
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues
 from probe.forward.suffix_check import SuffixCheck
 from probe.forward.training import TrainingContext
+from probe.geometry.networks import PiecewiseLinear
 
 MAX_DEFAULT_CALLS = 16  # of one layer
 
@@ -251,6 +253,27 @@ class Snapshot:
                 f"{self.trace.describe(name)}; pass stem={first!r}"
             )
         return first
+
+    def network(self, split: str | None = None, stem: str | None = None) -> PiecewiseLinear:
+        """Return the piecewise-linear network of the model from a stem to the output.
+
+        Parameters
+        ----------
+        split : str, optional
+            What does not depend on the stem is as for the first input of this split. Default: the first split.
+        stem : str, optional
+            See :meth:`stem`.
+
+        Returns
+        -------
+        PiecewiseLinear
+
+        See Also
+        --------
+        probe.forward.piecewise_linear : Describes the operations that it reads, and the errors.
+        """
+        inputs, _ = self.data[split or self.splits[0]].take(torch.zeros(1, dtype=torch.long), self.device)
+        return piecewise_linear(self.model, inputs, stem=self.stem(stem), output=self.trace.output)
 
     def run_shared_pass(self) -> None:
         """Run the shared pass over each split once. If it fails, raise its error again at each later call."""
