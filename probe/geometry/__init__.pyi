@@ -1,3 +1,6 @@
+from .arrangement import (
+    Arrangement as Arrangement,
+)
 from .boundaries import (
     boundary_density as boundary_density,
     boundary_distance as boundary_distance,
@@ -21,11 +24,22 @@ from .networks import (
     PiecewiseLinear as PiecewiseLinear,
     perceptron as perceptron,
 )
+from .partition import (
+    Partition as Partition,
+    counts_by_width as counts_by_width,
+    partition_slice as partition_slice,
+)
 from .segments import (
     LineBreakpoints as LineBreakpoints,
     SegmentRegions as SegmentRegions,
     line_breakpoints as line_breakpoints,
     segment_regions as segment_regions,
+)
+from .slices import (
+    Slice as Slice,
+    input_plane as input_plane,
+    slice_through as slice_through,
+    square as square,
 )
 from .spectra import (
     effective_rank as effective_rank,

@@ -1,0 +1,184 @@
+"""Convex polygons of a plane, cut by the zeros of functions that are affine in each of them, all at once.
+
+Polygons are one ragged array of numbers of vertices. Every quantity that is affine in each polygon is stored by its
+values at the vertices. A new vertex lies on an edge, so its values are exact interpolations of those at the two ends.
+Polygons that share an edge share the new vertex.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+Numbers: TypeAlias = NDArray[Any]
+
+PLACE = -1  # key of the coordinates among the values at vertices
+
+
+class LimitReached(Exception):  # noqa: N818 - control flow: the partition is returned, incomplete
+    """Raised when a cut would make more polygons or bytes than allowed."""
+
+
+class Buffer:
+    """Array that grows at its end."""
+
+    def __init__(self, content: Numbers) -> None:
+        self._data, self._size = content, len(content)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def content(self) -> Numbers:
+        """The numbers, without those reserved for growth."""
+        return self._data[: self._size]
+
+    def append(self, new: Numbers) -> None:
+        """Write numbers behind the last."""
+        size = self._size + len(new)
+        if size > len(self._data):
+            grown = np.empty((max(size, 3 * len(self._data) // 2), *self._data.shape[1:]), self._data.dtype)
+            grown[: self._size] = self.content
+            self._data = grown
+        self._data[self._size : size] = new
+        self._size = size
+
+
+class Polygons:
+    """Convex polygons, counterclockwise, with values at their vertices.
+
+    Attributes
+    ----------
+    values : dict of Buffer
+        Values at the vertices, (V, ...) each. :data:`PLACE` is the key of the coordinates.
+    loops, start, count : Buffer
+        The vertices of polygon i are ``loops[start[i] : start[i] + count[i]]``.
+    parent : Buffer
+        Number of the polygon of the last :meth:`settle` that contains each polygon.
+    """
+
+    def __init__(self, window: Floats, max_polygons: int, max_bytes: int) -> None:
+        self.values: dict[int, Buffer] = {PLACE: Buffer(window)}
+        self.loops = Buffer(np.arange(len(window)))
+        self.start, self.count, self.parent = (
+            Buffer(np.array([0])),
+            Buffer(np.array([len(window)])),
+            Buffer(np.zeros(1, int)),
+        )
+        self.max_polygons, self.max_bytes = max_polygons, max_bytes
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def n_vertices(self) -> int:
+        """Number of vertices."""
+        return len(self.values[PLACE])
+
+    def corners(self, polygons: Integers) -> tuple[Integers, Integers]:
+        """Return the vertices of polygons as one array, and where each polygon starts in it."""
+        count = self.count.content[polygons]
+        start = np.cumsum(count) - count
+        steps = np.repeat(self.start.content[polygons] - start, count)
+        return self.loops.content[steps + np.arange(len(steps))], start
+
+    def cut(self, polygons: Integers, field: Callable[[Integers], Floats], width: float) -> tuple[Integers, Integers]:
+        """Cut polygons where a field is zero. The field takes numbers of vertices.
+
+        Values up to ``width`` count as zero. The part above zero keeps the number of the polygon, the part below zero
+        is appended. Returns the polygons that now lie above zero, and those that were cut.
+        """
+        vertices, start = self.corners(polygons)
+        heights = field(vertices)
+        signs = (heights > width).astype(np.int8) - (heights < -width)
+        has_above = np.maximum.reduceat(signs, start) > 0
+        crossed = has_above & (np.minimum.reduceat(signs, start) < 0)
+        found = polygons[crossed]
+        if len(found):
+            self._check(len(found))
+            inside = np.repeat(crossed, self.count.content[polygons])
+            self._split(found, vertices[inside], heights[inside], signs[inside])
+        return polygons[has_above], found
+
+    def _split(self, polygons: Integers, vertices: Integers, heights: Floats, signs: NDArray[np.int8]) -> None:
+        """Split polygons with vertices of both signs along their zeros."""
+        count = self.count.content[polygons]
+        start = np.cumsum(count) - count
+        after = following(start, count)
+        crossing = signs * signs[after] < 0
+        slots = np.full((len(vertices), 2), -1)  # each vertex, then the new vertex on the edge that it starts
+        slots[:, 0] = vertices
+        slots[crossing, 1] = self._add(vertices, after, heights, crossing)
+        sides = np.zeros(slots.shape, np.int8)
+        sides[:, 0] = signs
+        is_corner = slots.ravel() >= 0
+        ring, side = slots.ravel()[is_corner], sides.ravel()[is_corner]
+        count = np.add.reduceat(is_corner, 2 * start, dtype=np.int64)
+        start = np.cumsum(count) - count
+        self._replace(polygons, ring, start, *halves(side, start, count))
+
+    def _add(self, vertices: Integers, after: Integers, heights: Floats, crossing: Bools) -> Integers:
+        """Append the vertices at which edges cross zero, one for each edge, and return their numbers."""
+        low, high = vertices[crossing], vertices[after[crossing]]
+        size = self.n_vertices
+        keys = np.minimum(low, high) * size + np.maximum(low, high)
+        _, first, edge = np.unique(keys, return_index=True, return_inverse=True)
+        low, high = low[first], high[first]
+        at_low, at_high = heights[crossing][first], heights[after[crossing]][first]
+        part = at_low / (at_low - at_high)
+        for value in self.values.values():
+            content, weight = value.content, part.reshape(-1, *[1] * (value.content.ndim - 1))
+            value.append(content[low] * (1 - weight) + content[high] * weight)
+        return size + edge
+
+    def _replace(self, polygons: Integers, ring: Integers, start: Integers, above: Bools, below: Bools) -> None:
+        """Replace polygons by their parts above and below zero."""
+        for part in (above, below):
+            count = np.add.reduceat(part, start, dtype=np.int64)
+            begin = len(self.loops) + np.cumsum(count) - count
+            self.loops.append(ring[part])
+            if part is above:
+                self.start.content[polygons], self.count.content[polygons] = begin, count
+            else:
+                self.start.append(begin)
+                self.count.append(count)
+                self.parent.append(self.parent.content[polygons])
+
+    def _check(self, n_new: int) -> None:
+        """Raise LimitReached if that many more polygons, and as many vertices, are too many."""
+        size = sum(value.content[:1].nbytes for value in self.values.values())
+        if len(self) + n_new > self.max_polygons or size * (self.n_vertices + n_new) > self.max_bytes:
+            raise LimitReached
+
+    def settle(self) -> Integers:
+        """Sort polygons by parent, number parents anew, and return the old parent of each polygon."""
+        order = np.argsort(self.parent.content, kind="stable")
+        loops, start = self.corners(order)
+        parent = self.parent.content[order]
+        self.loops, self.start, self.count = Buffer(loops), Buffer(start), Buffer(self.count.content[order])
+        self.parent = Buffer(np.arange(len(order)))
+        return parent
+
+
+def following(start: Integers, count: Integers) -> Integers:
+    """Return the place of the next corner of the same polygon for each corner of a ragged array."""
+    after = np.arange(1, count.sum() + 1)
+    after[start + count - 1] = start
+    return after
+
+
+def halves(side: NDArray[np.int8], start: Integers, count: Integers) -> tuple[Bools, Bools]:
+    """Return which corners belong to the part above zero, and which to the part below.
+
+    Both parts have exactly two zeros in common, those next to a corner above zero. Other zeros belong to one part.
+    """
+    after = following(start, count)
+    is_above = side > 0
+    next_above, last_above = is_above[after], np.empty(len(side), bool)
+    last_above[after] = is_above
+    above = is_above | (side == 0) & (next_above | last_above)
+    return above, ~is_above & ~(next_above & last_above)

@@ -1,0 +1,310 @@
+"""The exact partition of a two-dimensional slice into the linear regions of a network.
+
+The operations of the network are executed once, on all vertices of the partition together. A site cuts the polygons,
+and all values that a later operation reads are extended to the new vertices by interpolation. Inside a region each of
+these values is affine, so interpolation is exact.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.errors import warn_user
+from probe.geometry.arrangement import Arrangement, bend_site
+from probe.geometry.cuts import PLACE, Buffer, Floats, Integers, LimitReached, Polygons, following
+from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+from probe.geometry.slices import Slice
+
+WIDTHS = (1e-7, 1e-9, 1e-11)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The linear regions of a network in a slice.
+
+    Attributes
+    ----------
+    network, slice : PiecewiseLinear, Slice
+    snap : float
+        Part of the largest absolute value of a unit in the window that counts as zero.
+    complete : bool
+        False if a limit stopped the partition. All counts are lower bounds then.
+    vertices : float64 array of shape (V, 2)
+        In coordinates of the slice.
+    loops, starts : int64 arrays of shapes (E,) and (R,)
+        The vertices of region i, counterclockwise, start at ``loops[starts[i]]``.
+    arrangements : tuple of Arrangement
+        One for each site, in the order of execution.
+    outputs : float64 array of shape (V, n_out)
+        Outputs of the network at the vertices.
+    """
+
+    network: PiecewiseLinear
+    slice: Slice
+    snap: float
+    complete: bool
+    vertices: Floats
+    loops: Integers
+    starts: Integers
+    arrangements: tuple[Arrangement, ...]
+    outputs: Floats
+
+    @property
+    def n_regions(self) -> int:
+        """Number of regions."""
+        return len(self.starts)
+
+    @property
+    def counts(self) -> Integers:
+        """Number of corners of each region, shape (R,)."""
+        return np.diff(np.append(self.starts, len(self.loops)))
+
+    def polygon(self, region: int) -> Floats:
+        """Return the corners (k, 2) of a region, counterclockwise."""
+        first = self.starts[region]
+        return self.vertices[self.loops[first : first + self.counts[region]]]
+
+    @property
+    def areas(self) -> Floats:
+        """Area of each region in squared units of the input, shape (R,)."""
+        return np.add.reduceat(self._triangles()[0], self.starts)
+
+    @property
+    def centroids(self) -> Floats:
+        """Mean of the corners of each region, shape (R, 2)."""
+        return np.add.reduceat(self.vertices[self.loops], self.starts) / self.counts[:, None]
+
+    def _triangles(self) -> tuple[Floats]:
+        """Signed areas of the triangles of the first corner of the region and each edge, (E,)."""
+        here = self.vertices[self.loops] - np.repeat(self.vertices[self.loops[self.starts]], self.counts, axis=0)
+        there = here[following(self.starts, self.counts)]
+        return ((here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0]) / 2,)
+
+    def neighbours(self) -> tuple[Integers, Integers]:
+        """Return the pairs (P, 2) of regions that share an edge, and the ends (P, 2) of that edge, as vertices."""
+        after = self.loops[following(self.starts, self.counts)]
+        low, high = np.minimum(self.loops, after), np.maximum(self.loops, after)
+        order = np.lexsort((high, low))
+        low, high, owner = low[order], high[order], np.repeat(np.arange(self.n_regions), self.counts)[order]
+        same = np.flatnonzero((low[1:] == low[:-1]) & (high[1:] == high[:-1]))
+        return np.stack([owner[same], owner[same + 1]], 1), np.stack([low[same], high[same]], 1)
+
+    def patterns(self) -> dict[str, NDArray[np.int8]]:
+        """Return the piece of each unit in each region, (R, units) by site.
+
+        Pieces are numbered from 0, below the first breakpoint. For maxima it is the number of the winner.
+        """
+        return _patterns(self, 0, self.n_regions)
+
+    def affine_maps(self) -> tuple[Floats, Floats]:
+        """Return the affine map of each region: matrices (R, n_out, 2) and offsets (R, n_out).
+
+        In region i, f(slice.points(c)) = matrix[i] @ c + offset[i].
+        """
+        parts = [_maps(self, first, min(first + _CHUNK, self.n_regions)) for first in range(0, self.n_regions, _CHUNK)]
+        matrix, offset = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return matrix, offset
+
+
+_CHUNK = 2048
+
+
+def _patterns(partition: Partition, first: int, last: int) -> dict[str, NDArray[np.int8]]:
+    """Patterns of the regions from first to last."""
+    counts = partition.counts[first:last]
+    begin = partition.starts[first]
+    used, loops = np.unique(partition.loops[begin : begin + counts.sum()], return_inverse=True)
+    starts = partition.starts[first:last] - begin
+    values = {0: partition.slice.points(partition.vertices[used])}
+    found = {}
+    for operation, unused in partition.network.steps():
+        if isinstance(operation, Bend):
+            flat = values[operation.inputs[0]].flatten(1).numpy()
+            width = partition.snap * np.abs(flat).max(0)
+            piece = np.zeros((last - first, flat.shape[1]), np.int8)
+            levels = np.broadcast_to(operation.breakpoints.numpy(), (len(operation.breakpoints), flat.shape[1]))
+            corner = flat[loops]
+            high, low = np.maximum.reduceat(corner, starts), np.minimum.reduceat(corner, starts)
+            for level in levels:
+                above = (high - level > width) & (high - level > level - low)
+                piece += above
+            found[operation.site] = piece
+        values[operation.output] = operation.function(*(values[place] for place in operation.inputs))
+        for place in unused:
+            del values[place]
+    return found
+
+
+def _maps(partition: Partition, first: int, last: int) -> tuple[Floats, Floats]:
+    """Affine maps of the regions from first to last."""
+    patterns = _patterns(partition, first, last)
+    plane = torch.cat([partition.slice.origin[None], partition.slice.axes])
+    n = last - first
+    values = {0: plane.expand(n, *plane.shape).flatten(0, 1)}  # rows: origin, axis, axis of each region
+    for operation, unused in partition.network.steps():
+        read = [values[place] for place in operation.inputs]
+        if isinstance(operation, Affine):
+            made = operation.function(*read)
+            zero = operation.function(*(torch.zeros_like(value[:1]) for value in read))
+            made = made.unflatten(0, (n, 3))
+            made[:, 1:] -= zero
+            made = made.flatten(0, 1)
+        elif isinstance(operation, Bend):
+            piece = torch.from_numpy(patterns[operation.site]).long()
+            flat = read[0].flatten(1).unflatten(0, (n, 3))
+            units = flat.shape[2]
+            levels = operation.breakpoints.expand(-1, units)
+            heights = operation.function(levels.unflatten(1, read[0].shape[1:])).flatten(1)
+            slope = operation.slopes.expand(-1, units).gather(0, piece)
+            anchor = (piece - 1).clamp(min=0)
+            made = flat * slope[:, None]
+            made[:, 0] = heights.gather(0, anchor) + slope * (flat[:, 0] - levels.gather(0, anchor))
+            made = made.flatten(0, 1).unflatten(1, read[0].shape[1:])
+        values[operation.output] = made
+        for place in unused:
+            del values[place]
+    out = values[partition.network.output].flatten(1).unflatten(0, (n, 3)).numpy()
+    return out[:, 1:].transpose(0, 2, 1), out[:, 0]
+
+
+def partition_slice(
+    network: PiecewiseLinear,
+    slice: Slice,
+    *,
+    snap: float = 1e-9,
+    max_regions: int = 1_000_000,
+    max_bytes: int = 2**31,
+    incidence: bool = True,
+) -> Partition:
+    """Return the exact partition of a slice into the linear regions of a network.
+
+    Parameters
+    ----------
+    network : PiecewiseLinear
+    slice : Slice
+        Of the input space of the network.
+    snap : float
+        A value of a unit counts as zero up to this part of the largest absolute value of the unit in the window.
+    max_regions : int
+        The partition stops before it has more regions.
+    max_bytes : int
+        The partition stops before the values at its vertices need more: vertices x numbers x 8 bytes. Numbers are the
+        units of a site and all other values that a later operation reads. The peak is about three times as large.
+    incidence : bool
+        Whether to store which boundaries cut which regions and meet at which points. False saves time and memory.
+
+    Returns
+    -------
+    Partition
+
+    See Also
+    --------
+    slice_through, input_plane : Slices.
+    counts_by_width : The number of regions for several values of ``snap``.
+
+    Examples
+    --------
+    >>> from probe.geometry import input_plane, partition_slice, perceptron, square
+    >>> network = perceptron([([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])], last=True)
+    >>> found = partition_slice(network, input_plane(square(1.0)))
+    >>> [site.n_regions for site in found.arrangements]
+    [4, 5]
+    """
+    run = _Run(network, slice, snap, max_regions, max_bytes, incidence)
+    try:
+        run.execute()
+    except LimitReached:
+        warn_user(
+            f"Expected at most {max_regions} regions and {max_bytes} bytes, stopped at {len(run.polygons)} regions; "
+            "all counts are lower bounds. Pass a larger max_regions or max_bytes, or a smaller window"
+        )
+        run.polygons.settle()
+        return run.result(complete=False)
+    return run.result(complete=True)
+
+
+def counts_by_width(
+    network: PiecewiseLinear, slice: Slice, *, widths: Iterable[float] = WIDTHS, max_regions: int = 1_000_000
+) -> dict[float, int]:
+    """Return the number of regions for several values of ``snap``.
+
+    Parameters
+    ----------
+    network, slice, max_regions
+        As in :func:`partition_slice`.
+    widths : iterable of float
+        Values of ``snap``.
+
+    Returns
+    -------
+    dict of float to int
+
+    See Also
+    --------
+    partition_slice : The partition for one value.
+
+    Examples
+    --------
+    Two units that agree up to 1e-8 are one boundary at 1e-7, and two at 1e-9.
+
+    >>> from probe.geometry import counts_by_width, input_plane, perceptron, square
+    >>> network = perceptron([([[1.0, 0.0], [1.0, 0.0]], [0.0, 1e-8])], last=True)
+    >>> counts_by_width(network, input_plane(square(1.0)))
+    {1e-07: 2, 1e-09: 3, 1e-11: 3}
+    """
+    return {
+        width: partition_slice(network, slice, snap=width, max_regions=max_regions, incidence=False).n_regions
+        for width in widths
+    }
+
+
+class _Run:
+    """Execution of the operations of a network on the vertices of its partition."""
+
+    def __init__(
+        self, network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int, incidence: bool
+    ) -> None:
+        self.network, self.slice, self.snap, self.incidence = network, slice, snap, incidence
+        self.polygons = Polygons(slice.window.numpy(), max_regions, max_bytes)
+        self.shapes: dict[int, torch.Size] = {}
+        self.arrangements: list[Arrangement] = []
+        self._write(0, slice.points(slice.window))
+
+    def execute(self) -> None:
+        for operation, unused in self.network.steps():
+            if isinstance(operation, Bend):
+                self.arrangements.append(bend_site(self.polygons, operation, self.snap, self.incidence))
+            elif isinstance(operation, Maximum):
+                raise NotImplementedError(operation.site)
+            self._write(operation.output, operation.function(*map(self._read, operation.inputs)))
+            for place in unused:
+                del self.polygons.values[place]
+
+    def result(self, complete: bool) -> Partition:
+        polygons, vertices = self.polygons, self.polygons.values[PLACE].content
+        if complete:
+            outputs = polygons.values[self.network.output].content
+        else:
+            outputs = self.network(self.slice.points(vertices)).flatten(1).numpy()
+        return Partition(
+            self.network,
+            self.slice,
+            self.snap,
+            complete,
+            vertices,
+            polygons.loops.content,
+            polygons.start.content,
+            tuple(self.arrangements),
+            outputs,
+        )
+
+    def _read(self, place: int) -> Tensor:
+        return torch.from_numpy(self.polygons.values[place].content).reshape(-1, *self.shapes[place])
+
+    def _write(self, place: int, value: Tensor) -> None:
+        self.shapes[place] = value.shape[1:]
+        self.polygons.values[place] = Buffer(value.flatten(1).contiguous().numpy())
