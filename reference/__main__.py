@@ -30,9 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "run": _run,
         "collect": _collect,
         "measure": _measure,
+        "perceptrons": _perceptrons,
         "accept": _accept,
     }
-    for add in (_add_demo, _add_run, _add_collect, _add_measure, _add_accept):
+    for add in (_add_demo, _add_run, _add_collect, _add_measure, _add_perceptrons, _add_accept):
         add(commands)
     args = vars(parser.parse_args(argv))
     function = functions[args.pop("command")]
@@ -114,6 +115,24 @@ def _add_measure(commands: Any) -> None:
     measure.add_argument("--seeds", help=f"seeds to measure: {_SEEDS} (default: all)")
     measure.add_argument("--jobs", type=int, help="seeds that are measured in parallel (default: the number of cores)")
     measure.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER-probes.nc)")
+
+
+def _add_perceptrons(commands: Any) -> None:
+    perceptrons = commands.add_parser(
+        "perceptrons",
+        help="train ReLU perceptrons with probes of linear regions, circuits and robustness",
+        description="Train ReLU perceptrons for some seeds, and measure their linear regions, circuits, local "
+        "complexity, linear mapping number and robustness. Write OUT/perceptrons-TASK/seed-N.nc for each seed at its "
+        "end, and all seeds into OUT/perceptrons-TASK.nc. The same command resumes: finished seeds are only read.",
+    )
+    tasks = ("division", "digits")
+    perceptrons.add_argument("--task", choices=tasks, required=True, help="division modulo 59, or images of digits")
+    perceptrons.add_argument("--seeds", default="6", help=f"seeds to train: {_SEEDS} (default: 6)")
+    control = "permute the answers randomly: the control, which can only memorise them"
+    perceptrons.add_argument("--control", action="store_true", help=control)
+    perceptrons.add_argument("--steps", type=int, help="training steps (default: those of the recipe)")
+    perceptrons.add_argument("--jobs", type=int, help="number of parallel jobs (default: the number of cores)")
+    perceptrons.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
 
 
 def _add_accept(commands: Any) -> None:
@@ -209,6 +228,19 @@ def _measure(folder: Path, seeds: str | None, jobs: int | None, out: Path | None
     measured = measure(folder, seeds=None if seeds is None else parse_seeds(seeds), n_jobs=jobs)
     path = save(measured, out or folder.absolute().with_name(f"{folder.absolute().name}-probes.nc"))
     print(f"written: {path} ({measured.sizes['run']} runs, {measured.sizes['step']} steps)")
+    return 0
+
+
+def _perceptrons(task: str, seeds: str, control: bool, steps: int | None, jobs: int | None, out: Path) -> int:
+    from probe import save
+    from reference.experiments import perceptron_config, perceptron_name, perceptron_probes, record_perceptrons
+    from reference.runs import parse_seeds
+
+    name, config = perceptron_name(task, control=control), perceptron_config(task, control=control, steps=steps)
+    chosen = parse_seeds(seeds)
+    recorded = record_perceptrons(config, chosen, out / name, probes=perceptron_probes, n_jobs=jobs)
+    path = save(recorded, out / f"{name}.nc")
+    print(f"written: {path} ({recorded.sizes['run']} runs, {recorded.sizes['step']} steps)")
     return 0
 
 

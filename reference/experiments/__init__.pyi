@@ -12,5 +12,14 @@ from .measuring import (
     measure as measure,
     measure_run as measure_run,
 )
+from .perceptrons import (
+    observed_data as observed_data,
+    observed_steps as observed_steps,
+    perceptron_config as perceptron_config,
+    perceptron_name as perceptron_name,
+    perceptron_probes as perceptron_probes,
+    record_perceptron as record_perceptron,
+    record_perceptrons as record_perceptrons,
+)
 
 __all__: list[str]

@@ -7,6 +7,11 @@ from .model import (
     ModelConfig as ModelConfig,
     Transformer as Transformer,
 )
+from .perceptron import (
+    PERCEPTRONS as PERCEPTRONS,
+    PerceptronConfig as PerceptronConfig,
+    train_perceptron as train_perceptron,
+)
 from .randomness import (
     Draws as Draws,
     hashed_masks as hashed_masks,
