@@ -17,3 +17,9 @@ COMPARED = (
 TASKS = ((("paper-division",), ("control-shuffled",)), (DIVISION_RUNS, (*CONTROLS, UNITS)))
 DEMO = "demo"  # one seed, the only recording with random points of the input space
 HISTOGRAM, EMBEDDING = "weight_histogram_entropy", "tokens.weight"  # the x coordinate of the published plane
+PERCEPTRONS = ("perceptrons-division", "perceptrons-digits")  # ReLU networks, with exact regions
+
+
+def control_of(name: str) -> str:
+    """Return the name of the control of perceptrons: the same recipe with randomly permuted answers."""
+    return f"{name}-control"
