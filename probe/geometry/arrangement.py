@@ -1,21 +1,13 @@
 """What one site adds to a partition: its boundaries, the regions that they cut, and how lines and points count."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.cuts import Bools, Floats, Integers, Polygons, following
-from probe.geometry.networks import Bend
+from probe.geometry.cuts import Bools, Integers, Polygons, following
 
-_ROUNDING = 1e-13  # units below this part of the largest unit of a site are zero up to rounding errors
-_BLOCK = 256  # units whose signs are looked at together
 ZERO, OFF, ON, CROSSING = range(4)  # states of a unit over the window
-
-
-def _empty() -> Integers:
-    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -57,12 +49,12 @@ class Arrangement:
     crossings: int
     merged: int
     parents: Integers = field(repr=False)
-    chord_parent: Integers = field(default_factory=_empty, repr=False)
-    chord_boundary: Integers = field(default_factory=_empty, repr=False)
-    chord_class: Integers = field(default_factory=_empty, repr=False)
-    point_parent: Integers = field(default_factory=_empty, repr=False)
-    point_start: Integers = field(default_factory=lambda: np.zeros(1, np.int64), repr=False)
-    point_boundaries: Integers = field(default_factory=_empty, repr=False)
+    chord_parent: Integers = field(repr=False)
+    chord_boundary: Integers = field(repr=False)
+    chord_class: Integers = field(repr=False)
+    point_parent: Integers = field(repr=False)
+    point_start: Integers = field(repr=False)
+    point_boundaries: Integers = field(repr=False)
 
     @property
     def units(self) -> int:
@@ -91,116 +83,44 @@ class Arrangement:
 
 
 @dataclass(frozen=True)
-class Boundaries:
-    """The boundaries of a site that bend its units, as fields that are zero on them.
+class Lines:
+    """Lines and points of a site, counted on the edges of the final regions.
 
     Attributes
     ----------
-    numbers, units : int64 arrays of shape (B,)
-        Numbers of the boundaries, see :class:`Arrangement`, and of their units.
-    levels, widths : arrays of shape (B,)
-        Breakpoints, and the distance from them that counts as zero.
-    states : int8 array of shape (units,)
+    segments, crossings : int
+        See :class:`Arrangement`. At a point where an odd number of edges meet, one line ends.
+    points, point_parents : int64 arrays of shape (P,)
+        Vertices inside parents, and the parents.
     """
 
-    numbers: Integers
-    units: Integers
-    levels: Floats
-    widths: Floats
-    states: NDArray[np.int8]
-
-    def blocks(self) -> Iterator[slice]:
-        """Yield slices of boundaries whose signs fit into memory together."""
-        for first in range(0, len(self.numbers), _BLOCK):
-            yield slice(first, first + _BLOCK)
+    segments: int
+    crossings: int
+    points: Integers
+    point_parents: Integers
 
 
-def boundaries(operation: Bend, values: Floats, snap: float) -> Boundaries:
-    """Return the boundaries of a bend, from the values (V, units) of its input at all vertices."""
-    low, high = values.min(0), values.max(0)
-    scale = np.maximum(-low, high)
-    is_zero = scale <= _ROUNDING * scale.max(initial=0)
-    slopes = operation.slopes.numpy()
-    bends = np.broadcast_to(slopes[1:] != slopes[:-1], (len(slopes) - 1, len(low))).T  # (units, k)
-    units, place = np.nonzero(bends & ~is_zero[:, None])
-    levels = np.broadcast_to(operation.breakpoints.numpy(), bends.T.shape).T[units, place]
-    widths = snap * scale[units]
-    above, below = high[units] > levels + widths, low[units] < levels - widths
-    states = np.where(bends.any(1), OFF, ON).astype(np.int8)
-    states[units[above]] = ON
-    states[units[above & below]] = CROSSING
-    states[is_zero] = ZERO
-    keep = above & below
-    return Boundaries((units * bends.shape[1] + place)[keep], units[keep], levels[keep], widths[keep], states)
-
-
-def bend_site(polygons: Polygons, operation: Bend, snap: float, incidence: bool) -> Arrangement:
-    """Cut polygons along the boundaries of a bend."""
-    place, n_before = operation.inputs[0], len(polygons)
-    found = boundaries(operation, polygons.values[place].content, snap)
-    cut = np.zeros(len(found.numbers), bool)
-    n_cut = []
-    for number, parents in crossings(polygons, place, found):
-        unit, level, width = found.units[number], found.levels[number], found.widths[number]
-        inside = np.zeros(n_before, bool)
-        inside[parents] = True
-        pieces = np.flatnonzero(inside[polygons.parent.content])
-        size = polygons.n_vertices
-        values = polygons.values[place]
-        _, pieces = polygons.cut(pieces, lambda vertices: values.content[vertices, unit] - level, width)  # noqa: B023
-        values.content[size:, unit] = level
-        cut[number] = len(pieces) > 0
-        n_cut.append(len(pieces))
-    parents = polygons.settle()
-    segments, points = count_lines(polygons, parents)
-    return Arrangement(
-        operation.site, n_before, len(polygons), found.states, segments, points, int((~cut).sum()), parents
-    )
-
-
-def crossings(polygons: Polygons, place: int, found: Boundaries) -> Iterator[tuple[int, Integers]]:
-    """Yield each boundary that cuts polygons, and the polygons that it cuts before any other cut is made."""
-    values, loops, start = polygons.values[place].content, polygons.loops.content, polygons.start.content
-    pairs = []
-    for block in found.blocks():
-        heights = values[:, found.units[block]] - found.levels[block]
-        both: NDArray[np.uint8] = np.full(1, 255, np.uint8)
-        for signs in (heights > found.widths[block], heights < -found.widths[block]):
-            both = both & np.bitwise_or.reduceat(np.packbits(signs, axis=1)[loops], start, axis=0)
-        cut, polygon = np.nonzero(np.unpackbits(both, axis=1, count=heights.shape[1]).T)
-        pairs.append((cut + block.start, polygon))
-    for cut, polygon in pairs:
-        edges = np.flatnonzero(np.diff(cut)) + 1
-        for part, which in zip(np.split(cut, edges), np.split(polygon, edges), strict=True):
-            if len(part):
-                yield int(part[0]), which
-
-
-def count_lines(polygons: Polygons, parents: Integers) -> tuple[int, int]:
-    """Return the number of lines that cut the parents, and the sum over points of the lines through it, less 1.
-
-    At a point where an odd number of edges meet, one line ends.
-    """
-    low, high, inner = edges_of(polygons, parents)
-    degree = np.bincount(low[inner], minlength=polygons.n_vertices)
-    degree += np.bincount(high[inner], minlength=polygons.n_vertices)
-    outer = np.zeros(polygons.n_vertices, bool)
-    outer[low[~inner]] = outer[high[~inner]] = True
-    at_points = degree[~outer & (degree > 0)]
-    ends = degree[outer].sum() + (at_points % 2).sum()
-    return int(ends) // 2, int((at_points // 2 - 1).sum())
+def count_lines(polygons: Polygons, parents: Integers) -> Lines:
+    """Count the lines that divide parents into polygons, and the points where they meet."""
+    ends, owner, inner = edges_of(polygons, parents)
+    degree = np.bincount(ends[:, inner].ravel(), minlength=polygons.n_vertices)
+    is_outer, parent = np.zeros(len(degree), bool), np.empty(len(degree), np.int64)
+    is_outer[ends[:, ~inner]] = True
+    parent[ends[:, inner]] = owner[inner]
+    points = np.flatnonzero(~is_outer & (degree > 0))
+    ending = degree[is_outer].sum() + (degree[points] % 2).sum()
+    return Lines(int(ending) // 2, int((degree[points] // 2 - 1).sum()), points, parent[points])
 
 
 def edges_of(polygons: Polygons, parents: Integers) -> tuple[Integers, Integers, Bools]:
-    """Return the ends (low, high) of the edges of polygons with siblings, and whether they divide siblings."""
-    has_sibling = np.bincount(parents)[parents] > 1
-    chosen = np.flatnonzero(has_sibling)
+    """Return the ends (2, E) of the edges of polygons with siblings, their parents, and if they divide siblings."""
+    chosen = np.flatnonzero(np.bincount(parents)[parents] > 1)
     corners, start = polygons.corners(chosen)
     count = polygons.count.content[chosen]
-    others = corners[following(start, count)] if len(corners) else corners
-    low, high, owner = np.minimum(corners, others), np.maximum(corners, others), np.repeat(parents[chosen], count)
-    order = np.argsort(low * polygons.n_vertices + high, kind="stable")
-    low, high, owner = low[order], high[order], owner[order]
-    same = (low[1:] == low[:-1]) & (high[1:] == high[:-1]) & (owner[1:] == owner[:-1])
-    first, second = np.r_[same, False][: len(low)], np.r_[False, same][: len(low)]
-    return low[~second], high[~second], first[~second]
+    pairs = np.sort([corners, corners[following(start, count)]], axis=0)
+    owner = np.repeat(parents[chosen], count)
+    order = np.argsort(pairs[0] * polygons.n_vertices + pairs[1], kind="stable")
+    pairs, owner = pairs[:, order], owner[order]
+    is_same = (pairs[:, 1:] == pairs[:, :-1]).all(0) & (owner[1:] == owner[:-1])
+    is_first, is_second = np.append(is_same, False), np.append([False], is_same)
+    return pairs[:, ~is_second], owner[~is_second], is_first[~is_second]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.errors import warn_user
-from probe.geometry.arrangement import Arrangement, bend_site
+from probe.geometry.arrangement import Arrangement
+from probe.geometry.bends import bend_site
 from probe.geometry.cuts import PLACE, Buffer, Floats, Integers, LimitReached, Polygons, following
 from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
 from probe.geometry.slices import Slice

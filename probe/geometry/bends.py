@@ -1,0 +1,92 @@
+"""Functions that bend at breakpoints: their boundaries, and the polygons that these cut."""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.geometry.arrangement import CROSSING, OFF, ON, ZERO, Arrangement, count_lines
+from probe.geometry.cuts import Bools, Buffer, Floats, Integers, Polygons
+from probe.geometry.incidence import Boundaries, Chords, Incidence, incidence
+from probe.geometry.networks import Bend
+
+_ROUNDING = 1e-13  # units below this part of the largest unit of a site are zero up to rounding errors
+_BLOCK = 256  # boundaries whose signs are in memory together
+
+
+def boundaries(operation: Bend, values: Floats, snap: float) -> Boundaries:
+    """Return the boundaries of a bend, from the values (V, units) of its input at all vertices."""
+    low, high = values.min(0), values.max(0)
+    scale = np.maximum(-low, high)
+    is_zero = scale <= _ROUNDING * scale.max(initial=0)
+    slopes = operation.slopes.numpy()
+    bends = np.broadcast_to(slopes[1:] != slopes[:-1], (len(slopes) - 1, len(low))).T  # (units, k)
+    units, place = np.nonzero(bends & ~is_zero[:, None])
+    levels = np.broadcast_to(operation.breakpoints.numpy(), bends.T.shape).T[units, place]
+    widths = snap * scale[units]
+    above, below = high[units] > levels + widths, low[units] < levels - widths
+    states = np.where(bends.any(1), OFF, ON).astype(np.int8)
+    states[units[above]] = ON
+    states[units[above & below]] = CROSSING
+    states[is_zero] = ZERO
+    keep = above & below
+    return Boundaries((units * bends.shape[1] + place)[keep], units[keep], levels[keep], widths[keep], states)
+
+
+def bend_site(polygons: Polygons, operation: Bend, snap: float, with_incidence: bool) -> Arrangement:
+    """Cut polygons along the boundaries of a bend."""
+    place, n_before = operation.inputs[0], len(polygons)
+    found = boundaries(operation, polygons.values[place].content, snap)
+    boundary, parent = chords(polygons, place, found)
+    has_cut = cut_chords(polygons, place, found, boundary, parent)
+    n_cutting = len(np.unique(boundary[has_cut]))
+    parents = polygons.settle()
+    lines = count_lines(polygons, parents)
+    arrays = Incidence()
+    if with_incidence:
+        order = np.lexsort((boundary, parent))
+        cuts = Chords(parent[order], boundary[order], has_cut[order])
+        arrays = incidence(found, cuts, polygons, place, parents, lines.points)
+    merged = len(found.numbers) - n_cutting
+    counts = (n_before, len(polygons), found.states, lines.segments, lines.crossings, merged)
+    return Arrangement(operation.site, *counts, parents, *arrays)
+
+
+def cut_chords(polygons: Polygons, place: int, found: Boundaries, boundary: Integers, parent: Integers) -> Bools:
+    """Cut the pieces of parents along boundaries, one boundary at a time. Return which pairs have made a cut."""
+    values = polygons.values[place]
+    n_parents, has_cut = len(polygons), np.zeros(len(boundary), bool)
+    numbers, begin = np.unique(boundary, return_index=True)
+    for number, first, last in zip(numbers, begin, np.append(begin, len(boundary))[1:], strict=True):
+        inside = np.zeros(n_parents, bool)
+        inside[parent[first:last]] = True
+        pieces, size = np.flatnonzero(inside[polygons.parent.content]), polygons.n_vertices
+        unit, level = found.units[number], found.levels[number]
+        field = partial(height, values, unit, level)
+        _, cut = polygons.cut(pieces, field, found.widths[number])
+        values.content[size:, unit] = level
+        inside[parent[first:last]] = False
+        inside[polygons.parent.content[cut]] = True
+        has_cut[first:last] = inside[parent[first:last]]
+    return has_cut
+
+
+def height(values: Buffer, unit: int, level: float, vertices: Integers) -> Floats:
+    """Return the values of a unit at vertices, from a level."""
+    return values.content[vertices, unit] - level
+
+
+def chords(polygons: Polygons, place: int, found: Boundaries) -> tuple[Integers, Integers]:
+    """Return the pairs of a boundary and a polygon that it cuts, as two arrays in the order of boundaries."""
+    values, loops, start = polygons.values[place].content, polygons.loops.content, polygons.start.content
+    pairs = [np.empty((2, 0), np.int64)]
+    for first in range(0, len(found.numbers), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        heights = values[:, found.units[block]] - found.levels[block]
+        both: NDArray[np.uint8] = np.full(1, 255, np.uint8)
+        for signs in (heights > found.widths[block], heights < -found.widths[block]):
+            both = both & np.bitwise_or.reduceat(np.packbits(signs, axis=1)[loops], start, axis=0)
+        boundary, polygon = np.nonzero(np.unpackbits(both, axis=1, count=heights.shape[1]).T)
+        pairs.append(np.stack([boundary + first, polygon]))
+    boundary, polygon = np.concatenate(pairs, axis=1)
+    return boundary, polygon
