@@ -1,0 +1,201 @@
+"""The circuit of one input: which units are active, and the weights between them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from probe.plots.axes import label_text
+
+_POSITIVE, _NEGATIVE = "#c4552d", "#2b6ca3"
+_ACTIVE, _INACTIVE, _SWITCHED = "#e6a817", "#ffffff", "#009e73"
+_INK, _FAINT, _EMPTY = "#333333", "#bdbdbd", "#f3f3f3"
+_MOST_UNITS = 16  # of a layer that is drawn as a column of circles
+_CELLS = 32  # in one row of a strip
+_WIDEST, _THINNEST = 3.5, 0.3  # points, of the weights
+_LOOK: dict[str, Any] = {"frameon": False, "columnspacing": 1.2, "handletextpad": 0.4}
+
+
+def circuit(
+    circuits: Any,
+    row: int = 0,
+    *,
+    neighbour: int | None = None,
+    weights: Sequence[Any] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the circuit of one input: the active units, and the weights between them.
+
+    Filled circles are active units, crossed-out ones inactive units. A line is a weight between two active units, its
+    width the size of the weight and its colour the sign. A network with a layer, input or output of more than 16
+    numbers, or whose layers are no chain, is drawn as rows of cells, one cell for each unit, without weights.
+
+    Parameters
+    ----------
+    circuits : Circuit or mapping of str to array of shape (n, units)
+        Circuits of n inputs, see :func:`probe.measures.circuit`; or which units are active, by site in the order of
+        execution.
+    row : int
+        Number of the input.
+    neighbour : int, optional
+        Number of another input. A ring is drawn around each unit that is active for one of both inputs only.
+    weights : sequence of arrays of shape (out, in), optional
+        Matrices between the input, the sites and the output. By default those of the circuits.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the shapes of the weights do not fit.
+
+    See Also
+    --------
+    partition : The regions of a slice, one for each circuit.
+
+    Examples
+    --------
+    >>> from probe import plots
+    >>> ax = plots.circuit({"0": [[True, False, True]]}, weights=[[[1, 2], [3, 4], [5, 6]], [[1, -1, 1]]])
+    >>> ax.get_title()
+    '2 of 3 units active'
+    """
+    active = _active(circuits)
+    patterns = {site: units[row] for site, units in active.items()}
+    switched = {site: units[row] != units[row if neighbour is None else neighbour] for site, units in active.items()}
+    matrices = _weights(circuits, weights, [len(units) for units in patterns.values()])
+    if matrices is None:
+        ax = ax or plt.subplots(figsize=(6, 3), layout="constrained")[1]
+        _draw_strip(ax, patterns, switched)
+    else:
+        ax = ax or plt.subplots(figsize=(6, 3.6), layout="constrained")[1]
+        _draw_network(ax, patterns, switched, matrices)
+    on, change = (np.concatenate([*parts.values(), np.zeros(0, bool)]) for parts in (patterns, switched))
+    text = "" if neighbour is None else f", {change.sum():,} switch{'es' if change.sum() == 1 else ''}"
+    ax.set_title(f"{on.sum():,} of {len(on):,} units active{text}", fontsize=9)
+    handles = _legend(matrices is not None, neighbour is not None)
+    ax.legend(
+        handles=handles, fontsize=7.5, ncols=len(handles), loc="upper center", bbox_to_anchor=(0.5, -0.1), **_LOOK
+    )
+    return ax
+
+
+def _active(circuits: Any) -> dict[str, np.ndarray]:
+    """Return the active units, bool (n, units) by site."""
+    found = circuits if isinstance(circuits, Mapping) else circuits.active
+    return {str(site): _array(units) > 0 for site, units in found.items()}
+
+
+def _array(values: Any) -> np.ndarray:
+    """Return numbers as an array, also those of parameters with a gradient."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def _weights(circuits: Any, given: Sequence[Any] | None, sizes: list[int]) -> list[np.ndarray] | None:
+    """Return the weights if they are to be drawn."""
+    if max(sizes, default=0) > _MOST_UNITS:
+        return None
+    if given is None:
+        if isinstance(circuits, Mapping) or circuits.network is None or math.prod(circuits.network.shape) > _MOST_UNITS:
+            return None
+        try:
+            given = circuits.weights()
+        except ValueError:  # no chain of layers
+            return None
+    weights = [_array(weight) for weight in given]
+    shapes = [weight.shape for weight in weights]
+    inner = list(pairwise([shapes[0][1], *sizes, shapes[-1][0]]))
+    if shapes != [(after, before) for before, after in inner]:
+        raise ValueError(
+            f"Expected {len(sizes) + 1} matrices of shape (out, in) around sites of {sizes} units, got the shapes "
+            f"{shapes}; pass the weights from the input to the output"
+        )
+    return weights if max(inner[0][0], inner[-1][1]) <= _MOST_UNITS else None
+
+
+def _draw_network(
+    ax: Axes, patterns: Mapping[str, np.ndarray], switched: Mapping[str, np.ndarray], weights: list[np.ndarray]
+) -> None:
+    """Draw layers as columns of circles, and weights as lines."""
+    first, last = np.ones(weights[0].shape[1], bool), np.ones(len(weights[-1]), bool)
+    states, changes = [first, *patterns.values(), last], [~first, *switched.values(), ~last]
+    heights = [(len(state) - 1) / 2 - np.arange(len(state)) for state in states]
+    places = [np.stack([np.full(len(height), k), height], 1) for k, height in enumerate(heights)]
+    for k, weight in enumerate(weights):
+        _draw_weights(ax, weight, places[k], places[k + 1], states[k], states[k + 1])
+    size = float(np.clip(100 / max(map(len, states)), 6, 13))
+    for k, (on, place, change) in enumerate(zip(states, places, changes, strict=True)):
+        inner = 0 < k < len(states) - 1
+        style: dict[str, Any] = {"ls": "", "marker": "o" if inner else "s", "ms": size, "mew": 1.1, "zorder": 3}
+        ax.plot(*place[on].T, mfc=_ACTIVE if inner else "#e4e4e4", mec=_INK, gid="active" if inner else "end", **style)
+        ax.plot(*place[~on].T, mfc=_INACTIVE, mec=_FAINT, gid="inactive", **style)
+        ax.plot(*place[~on].T, "x", color=_FAINT, ms=size / 2, mew=1.1, zorder=3.1)
+        ring = {"ms": 1.6 * size, "zorder": 2.9, "mew": 1.6}
+        ax.plot(*place[change].T, **(style | ring), mfc="none", mec=_SWITCHED, gid="switched")
+    tallest = max(map(len, states)) / 2
+    names = ["input", *map(label_text, patterns), "output"]
+    ax.set(xlim=(-0.5, len(states) - 0.5), ylim=(-tallest - 0.25, tallest + 0.25), yticks=[])
+    ax.set_xticks(range(len(names)), names, fontsize=8)
+    _remove_frame(ax)
+
+
+def _remove_frame(ax: Axes) -> None:
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _draw_weights(
+    ax: Axes, weight: np.ndarray, start: np.ndarray, end: np.ndarray, source: np.ndarray, target: np.ndarray
+) -> None:
+    """Draw the weights (out, in) between active units. The largest weight of the matrix has the widest line."""
+    rows, columns = np.nonzero((weight != 0) & target[:, None] & source)
+    values = weight[rows, columns]
+    order = np.abs(values).argsort()
+    lines = np.stack([start[columns], end[rows]], 1)[order]
+    widths = np.maximum(_WIDEST * np.abs(values[order]) / np.abs(weight).max(initial=1e-300), _THINNEST)
+    colours = np.where(values[order] > 0, _POSITIVE, _NEGATIVE).tolist()
+    ax.add_collection(LineCollection(list(lines), linewidths=widths, colors=colours, zorder=1, gid="weights"))
+
+
+def _legend(drawn: bool, compared: bool) -> list[Line2D]:
+    """Return the entries of the legend: with weights if they are drawn, and with switches if circuits are compared."""
+    dot: dict[str, Any] = {"ls": "", "marker": "o" if drawn else "s", "ms": 8}
+    found = [
+        Line2D([], [], mfc=_ACTIVE, mec=_INK if drawn else _FAINT, label="active unit", **dot),
+        Line2D([], [], mfc=_INACTIVE if drawn else _EMPTY, mec=_FAINT, label="inactive unit", **dot),
+    ]
+    if drawn:
+        found.append(Line2D([], [], color=_POSITIVE, lw=2, label="positive weight"))
+        found.append(Line2D([], [], color=_NEGATIVE, lw=2, label="negative weight"))
+    switch = Line2D([], [], mfc="none", mec=_SWITCHED, mew=1.8, label="unit that switches", **dot)
+    return found + [switch] * compared
+
+
+def _draw_strip(ax: Axes, patterns: Mapping[str, np.ndarray], switched: Mapping[str, np.ndarray]) -> None:
+    """Draw each layer as rows of cells."""
+    top, ticks = 0.0, list[float]()
+    for on, change in zip(patterns.values(), switched.values(), strict=True):
+        row, column = np.divmod(np.arange(len(on)), _CELLS)
+        cells = [Rectangle((x, -top - y - 1), 0.86, 0.86) for x, y in zip(column, row, strict=True)]
+        style: dict[str, Any] = {"facecolors": np.where(on, _ACTIVE, _EMPTY).tolist(), "gid": "cells"}
+        style |= {"edgecolors": np.where(change, _SWITCHED, _FAINT).tolist(), "linewidths": np.where(change, 1.8, 0.4)}
+        ax.add_collection(PatchCollection(cells, **style))
+        rows = row.max(initial=0) + 1
+        ticks.append(-top - rows / 2)
+        top += rows + 0.7
+    names = [f"{label_text(site)}\n{on.sum():,} of {len(on):,}" for site, on in patterns.items()]
+    ax.set_yticks(ticks, names, fontsize=8)
+    widest = min(_CELLS, max(map(len, patterns.values())))
+    ax.set(xlim=(-0.3, widest + 0.2), ylim=(-top + 0.4, 0.3), xticks=[], aspect="equal")
+    _remove_frame(ax)

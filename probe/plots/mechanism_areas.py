@@ -1,0 +1,145 @@
+"""What changed the number of linear regions over training, as stacked areas."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from probe.plots.axes import DARK, drawn_steps, label_text, step_axis
+from probe.plots.changes import MECHANISM_COLOURS
+from probe.plots.lines import curves
+from probe.plots.region_colours import tint
+from probe.stats.one_grid import on_one_grid
+
+_LOSSES, _GAINS = ("disappearance", "merging", "alignment"), ("appearance", "splitting", "crossing")
+_NEEDED = ("linear_regions_total", "linear_regions_change")
+_LEFT_OVER = "not attributed"
+
+
+def mechanisms(
+    series: xr.Dataset,
+    controls: xr.Dataset | None = None,
+    *,
+    split: str | None = None,
+    names: tuple[str, str] = ("runs", "controls"),
+) -> Figure:
+    """Draw the number of linear regions over training, and below it what changed the number.
+
+    The areas are sums since the first observation, over all layers, means over slices and runs: losses below zero,
+    gains above. The black line is their sum, which is the change of the number of regions.
+
+    Parameters
+    ----------
+    series : xarray.Dataset
+        Of :class:`probe.LinearRegionsProbe`, with or without ``run``.
+    controls : xarray.Dataset, optional
+        Series of control runs, drawn beside on the same axes.
+    split : str, optional
+        Split whose slices are drawn; by default "train" if there is such a split, else the first.
+    names : pair of str
+        Titles of both columns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the series lacks the variables or the split.
+
+    See Also
+    --------
+    region_changes : The lines that were lost between two observations.
+    curves : Single variables, such as ``linear_regions_lines``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe import plots
+    >>> dims = ("step", "split", "slice")
+    >>> change = np.array([[np.nan, np.nan], [-3.0, 1.0]]).reshape(2, 1, 1, 1, 2)
+    >>> series = xr.Dataset(
+    ...     {
+    ...         "linear_regions_total": (dims, np.array([9.0, 7.0]).reshape(2, 1, 1)),
+    ...         "linear_regions_change": ((*dims, "layer", "mechanism"), change),
+    ...     },
+    ...     {"step": [0, 100], "split": ["train"], "mechanism": ["merging", "crossing"]},
+    ... )
+    >>> [ax.get_ylabel() for ax in plots.mechanisms(series).axes]
+    ['linear regions', 'change since step 0']
+    """
+    columns = [_of_split(one, split) for one in (series, controls) if one is not None]
+    size = 5.2 * len(columns) + 0.6, 5.6
+    figure, axes = plt.subplots(
+        2, len(columns), figsize=size, layout="constrained", squeeze=False, sharex="col", sharey="row",
+        height_ratios=[1, 1.4],
+    )  # fmt: skip
+    for (top, below), one, name in zip(axes.T, columns, names, strict=False):
+        total = one[["linear_regions_total"]].mean("slice", keep_attrs=True)
+        curves(total, _NEEDED[:1], ax=top, ylabel="linear regions")
+        top.set_title(f"{label_text(name)}\n" if controls is not None else "", fontsize=10, pad=-2)
+        _draw_areas(below, one)
+        top.set_xlabel("")
+    for ax in axes[:, 1:].flat:
+        ax.set_ylabel("")
+    entries = {label: handle for ax in axes[1] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
+    if lost := [name for name in _NEEDED if name not in series]:
+        raise ValueError(
+            f"Expected {', '.join(_NEEDED)}, got a series without {', '.join(lost)}; record them with "
+            "LinearRegionsProbe"
+        )
+    splits = [str(name) for name in series["split"].values]
+    split = split or ("train" if "train" in splits else splits[0])
+    if split not in splits:
+        raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
+    one = series[list(_NEEDED)].sel(split=split, drop=True)
+    return one if "run" in one.dims else one.expand_dims("run")
+
+
+def cumulated(series: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return the change (step,) since the first observation by each mechanism, and what was not attributed.
+
+    Changes are sums over layers, means over slices and over runs. Runs on different steps are interpolated.
+    """
+    total = series["linear_regions_total"].mean("slice").transpose("run", "step").values
+    change = series["linear_regions_change"].sum("layer", skipna=False)  # (..., slice, mechanism)
+    names = [str(name) for name in series["mechanism"].values]
+    parts = change.mean("slice", skipna=False).transpose("mechanism", "run", "step").values
+    seen = ~np.isnan(total)
+    sums = np.where(seen, np.nancumsum(parts, axis=2), np.nan)  # 0 where nothing was attributed
+    first = np.array([run[there][:1].sum() for run, there in zip(total, seen, strict=True)])
+    left = total - first[:, None] - sums.sum(0)
+    place = np.log10(series["step"].values + 1.0)
+    found = {
+        name: on_one_grid(place, rows)[0].mean(0)
+        for name, rows in zip([*names, _LEFT_OVER], [*sums, left], strict=True)
+    }
+    return found
+
+
+def _draw_areas(ax: Axes, series: xr.Dataset) -> None:
+    """Draw the sums since the first observation as areas, and their sum as a line."""
+    found, steps = cumulated(series), drawn_steps(series["step"].values.astype(float))
+    above, below = np.zeros(len(steps)), np.zeros(len(steps))
+    for name, values in found.items():
+        colour: Any = MECHANISM_COLOURS.get(name, "#d9d9d9")
+        colour = tint([colour], 0.5)[0] if name in _GAINS else colour
+        for part, base in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):
+            if np.nanmax(np.abs(part), initial=0) > 1e-6:
+                text = f"_{name}" if name in ax.get_legend_handles_labels()[1] else name
+                ax.fill_between(steps, base, base + part, color=colour, lw=0, label=text)
+                base += part
+    ax.plot(steps, sum(found.values()), color=DARK, lw=2, label="sum: change of the number")
+    ax.axhline(0, color=DARK, lw=0.6)
+    ax.set_ylabel(f"change since step {series['step'].values[0]:,g}")
+    step_axis(ax, series)

@@ -1,0 +1,52 @@
+"""Shared by the plots of regions: coordinates, the window, the number of regions, lines of given widths."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+
+_WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 16.0, 0.08, 1.0  # points: width times the root of the number of regions
+_MARGIN = 0.02  # of the side of the window
+
+
+def coordinates(partition: Any, points: Any) -> np.ndarray:
+    """Return where points (n, 2) of the slice are drawn: inputs of two numbers at their own place."""
+    points = np.asarray(points, float)
+    axes, origin = np.asarray(partition.slice.axes), np.asarray(partition.slice.origin)
+    return points if origin.size != 2 else origin.reshape(2) + points @ axes.reshape(2, 2)
+
+
+def set_window(ax: Axes, partition: Any) -> None:
+    """Set the limits to the window, equal units on both axes, and their labels."""
+    window = coordinates(partition, partition.slice.window)
+    low, high = window.min(0), window.max(0)
+    margin = _MARGIN * (high - low)
+    ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+    ax.set_aspect("equal", adjustable="box")
+    own = np.asarray(partition.slice.origin).size == 2
+    ax.set_xlabel("input 1" if own else "direction 1 of the slice (units of the input)", fontsize=8)
+    ax.set_ylabel("input 2" if own else "direction 2 of the slice (units of the input)", fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.spines[:].set_visible(False)
+    outline = np.concatenate([window, window[:1]])
+    ax.plot(*outline.T, color="#1d1d1d", lw=0.8, gid="window", solid_joinstyle="miter")
+
+
+def count_text(partition: Any, depth: int | None = None) -> str:
+    """Return the number of regions after some sites in words: "27 regions", or "at least 27 regions"."""
+    found = partition.arrangements[:depth]
+    count = found[-1].n_regions if found else 1
+    return f"{'' if partition.complete else 'at least '}{count:,} region{'' if count == 1 else 's'}"
+
+
+def line_width(partition: Any) -> float:
+    """Return a width in points at which the lines of this number of regions do not cover the regions."""
+    return float(np.clip(_WIDTH / partition.n_regions**0.5, _LEAST_WIDTH, _MOST_WIDTH))
+
+
+def add_lines(ax: Axes, segments: np.ndarray, *, gid: str, **style: Any) -> None:
+    """Draw segments (S, 2, 2), as pixels in files of vector graphics."""
+    if len(segments):
+        lines = LineCollection(list(segments), rasterized=len(segments) > 1000, gid=gid, **style)
+        ax.add_collection(lines, autolim=False)

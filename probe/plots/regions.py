@@ -1,0 +1,295 @@
+"""The partition of a slice of the input space into linear regions."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
+
+from probe.plots.axes import label_text, new_axes
+from probe.plots.region_axes import add_lines, coordinates, count_text, line_width, set_window
+from probe.plots.region_colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
+from probe.plots.region_lines import borders, class_parts, decision_lines, region_of, switches
+
+Colour = Literal["circuit", "output", "hamming", "none"]
+_INK, _EARLIER, _DECISION = "#1d1d1d", "#7a7a7a", "#c4006a"
+_MAX_NAMED = 12  # points with a label beside them
+_MAX_LARGE = 200  # points above which their dots are smaller
+_OFF_PLANE = 1e-6  # of the side of the window: distance from which on a point is not in the plane
+_PANEL, _MOST_COLUMNS = 3.1, 4  # inches, panels in a row
+_LEGEND: dict[str, Any] = {"fontsize": 7.5, "frameon": False}
+
+
+class _Drawn(NamedTuple):
+    """Arrays of a partition that all panels share."""
+
+    positions: np.ndarray  # (V, 2), of the vertices in the plot
+    shapes: Any  # array (R, most corners, 2)
+    edges: np.ndarray  # (P, 2, 2)
+    switching: np.ndarray  # (P, sites): units that switch at an edge
+    patterns: dict[str, np.ndarray]
+    dots: np.ndarray | None  # (n, 2), coordinates in the slice
+
+
+def partition(
+    partition: Any,
+    *,
+    site: str | None = None,
+    ax: Axes | None = None,
+    colour: Colour = "circuit",
+    points: Any = None,
+    labels: Sequence[Any] | None = None,
+    decision: bool = True,
+) -> Axes:
+    r"""Draw the linear regions of a slice, after all sites or after one site.
+
+    Black lines are the boundaries of the last drawn site, grey lines those of earlier sites. A wide line is a composite
+    boundary, where several units switch at once. The title has the number of regions, "at least" if the partition is
+    not complete.
+
+    Parameters
+    ----------
+    partition : Partition
+    site : str, optional
+        Draw the regions after this site; by default after all sites.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
+    colour : {"circuit", "output", "hamming", "none"}
+        "circuit": one colour for each circuit. Regions that the first site separates have different hues; a later
+        site divides a region into lighter and darker shades of its hue. "output": the predicted class at the centre
+        of the region. "hamming": the number of units in which the circuit differs from that of the first point, or
+        without points from that in the middle of the window.
+    points : Tensor of shape (n, ...), optional
+        Inputs in the plane of the slice, drawn as dots.
+    labels : sequence, optional
+        Labels of the points. They are written beside up to 12 points, and listed in the legend for more points.
+    decision : bool
+        Draw the decision boundary: where the largest output changes, or where a single output changes its sign.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes have the units of the input. Inputs of two numbers are drawn at their own coordinates, others at
+        their coordinates in the slice.
+
+    Raises
+    ------
+    ValueError
+        If there is no such site, or a point is not in the plane.
+
+    See Also
+    --------
+    partitions : One panel for each site.
+    region_changes : Which lines two partitions do not share.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import plots
+    >>> from probe.geometry import input_plane, partition_slice, perceptron, square
+    >>> network = perceptron([(torch.eye(2), [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])])
+    >>> found = partition_slice(network, input_plane(square(1.0)))
+    >>> plots.partition(found).get_title()
+    'after site 0\n4 regions'
+    """
+    ax = new_axes(ax)
+    arrays = _arrays(partition, points)
+    if handles := _draw(ax, partition, arrays, site, colour, labels, decision):
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, **_LEGEND)
+    return ax
+
+
+def partitions(
+    partition: Any,
+    *,
+    sites: Sequence[str] | None = None,
+    colour: Colour = "circuit",
+    points: Any = None,
+    labels: Sequence[Any] | None = None,
+    decision: bool = True,
+) -> Figure:
+    r"""Draw the linear regions of a slice layer by layer: one panel for each site, in the order of execution.
+
+    Parameters
+    ----------
+    partition, colour, points, labels, decision
+        As for :func:`partition`. The decision boundary is drawn after the last site alone.
+    sites : sequence of str, optional
+        Draw these sites; by default all sites.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no such site, or a point is not in the plane.
+
+    See Also
+    --------
+    partition : One panel, on given axes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import plots
+    >>> from probe.geometry import input_plane, partition_slice, perceptron, square
+    >>> network = perceptron([(torch.eye(2), [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])], last=True)
+    >>> found = partition_slice(network, input_plane(square(1.0)))
+    >>> [ax.get_title() for ax in plots.partitions(found).axes]
+    ['after site 0\n4 regions', 'after site 1\n5 regions']
+    """
+    names = [one.site for one in partition.arrangements] if sites is None else list(sites)
+    if not names:
+        raise ValueError("Expected at least one site, got none; use plots.partition for a network without bends.")
+    columns = min(_MOST_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    size = _PANEL * columns, (_PANEL + 0.8) * rows
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
+    arrays = _arrays(partition, points)
+    handles = dict[str, Any]()
+    for name, ax in zip(names, axes.flat, strict=False):
+        last = name == partition.arrangements[-1].site
+        drawn = _draw(ax, partition, arrays, name, colour, labels, decision and last)
+        handles |= {handle.get_label(): handle for handle in drawn}
+    for ax in axes.flat[len(names) :]:
+        ax.remove()
+    if handles:
+        figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 * columns, **_LEGEND)
+    return figure
+
+
+def _arrays(partition: Any, points: Any) -> _Drawn:
+    graph = borders(partition)
+    positions = coordinates(partition, partition.vertices)
+    sizes = np.diff(partition.starts, append=len(partition.loops))
+    corners = np.minimum(np.arange(sizes.max()), sizes[:, None] - 1)  # the last corner is repeated: one array
+    return _Drawn(
+        positions,
+        positions[partition.loops[partition.starts[:, None] + corners]],
+        positions[graph.edges],
+        switches(graph),
+        partition.patterns(),
+        None if points is None else _on_plane(partition, points),
+    )
+
+
+def _on_plane(partition: Any, points: Any) -> np.ndarray:
+    """Return the coordinates (n, 2) of inputs in the plane."""
+    found = partition.slice.coordinates(points)
+    distance = np.abs(np.asarray(partition.slice.points(found)) - np.asarray(points)).reshape(len(points), -1).max(1)
+    outside = distance > _OFF_PLANE * np.ptp(np.asarray(partition.slice.window), axis=0).max()
+    if outside.any():
+        raise ValueError(
+            f"Expected points in the plane of the slice, got {outside.sum()} of {len(points)} outside it, at a "
+            f"distance of up to {distance.max():.3g}; pass the points through which the slice goes"
+        )
+    return np.asarray(found)
+
+
+def _draw(
+    ax: Axes, partition: Any, arrays: _Drawn, site: str | None, colour: Colour, labels: Any, decision: bool
+) -> list[Any]:
+    """Draw one panel, and return the entries of its legend."""
+    sites = [one.site for one in partition.arrangements]
+    if site is not None and site not in sites:
+        raise ValueError(f"Expected a site among {', '.join(sites)}, got {site!r}; pass one of them")
+    depth = len(sites) if site is None else sites.index(site) + 1
+    handles = _fill(ax, partition, arrays, depth, colour)
+    handles += _draw_lines(ax, arrays, depth, line_width(partition))
+    if decision:
+        lines = decision_lines(partition)
+        segments = coordinates(partition, lines.reshape(-1, 2)).reshape(-1, 2, 2)
+        add_lines(ax, segments, gid="decision", color=_DECISION, lw=1.6, zorder=3)
+        handles += [Line2D([], [], color=_DECISION, lw=1.6, label="decision boundary")] * bool(len(lines))
+    if arrays.dots is not None:
+        handles += _draw_points(ax, coordinates(partition, arrays.dots), labels)
+    set_window(ax, partition)
+    name = f"after site {label_text(sites[depth - 1])}" if depth else "no site"
+    ax.set_title(f"{name}\n{count_text(partition, depth)}", fontsize=9)
+    return handles
+
+
+def _fill(ax: Axes, partition: Any, arrays: _Drawn, depth: int, colour: Colour) -> list[Any]:
+    """Fill the regions, and return the entries of the legend."""
+    patterns = dict(list(arrays.patterns.items())[:depth])
+    style: dict[str, Any] = {"lw": 0, "antialiased": False, "rasterized": len(arrays.shapes) > 1000}
+    fill = PolyCollection(arrays.shapes, gid="regions", zorder=0.5, **style)
+    handles = list[Any]()
+    if colour == "circuit":
+        colours: Any = circuit_colours(patterns) if depth else tint(CLASSES[:1])
+        fill.set_facecolor(colours)
+    elif colour == "output":
+        handles = _fill_classes(ax, partition, arrays, fill, style)
+    elif colour == "hamming":
+        place = np.asarray(partition.slice.window).mean(0) if arrays.dots is None else arrays.dots[0]
+        distances = hamming_distances(patterns, region_of(partition, place)) if depth else np.zeros(1)
+        fill.set(array=distances, cmap=LinearSegmentedColormap.from_list("tints", TINTS), clim=(0, max(1, *distances)))
+        bar = ax.figure.colorbar(fill, ax=ax, pad=0.02, shrink=0.8)
+        bar.set_label("units that differ from the circuit at the cross", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+        ax.plot(*coordinates(partition, place[None]).T, "+", color=_INK, ms=9, mew=1.6, zorder=5)
+    elif colour != "none":
+        raise ValueError(f"Expected colour='circuit', 'output', 'hamming' or 'none', got {colour!r}; pass one of them")
+    if colour != "none":
+        ax.add_collection(fill, autolim=False)
+    return handles
+
+
+def _fill_classes(ax: Axes, partition: Any, arrays: _Drawn, fill: PolyCollection, style: dict[str, Any]) -> list[Any]:
+    """Colour regions by their class, and draw the parts of regions that the decision boundary divides."""
+    tints: Any = tint(CLASSES)
+    classes, parts, of_parts = class_parts(partition, arrays.positions)
+    fill.set_facecolor(tints[classes % len(tints)])
+    if parts:
+        colours = tints[np.array(of_parts) % len(tints)]
+        ax.add_collection(PolyCollection(parts, facecolors=colours, gid="parts", zorder=0.6, **style), autolim=False)
+    shown = sorted({*classes[classes >= 0].tolist(), *of_parts})
+    return [Patch(color=tints[c % len(tints)], label=f"class {c}") for c in shown] if len(shown) <= 10 else []
+
+
+def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]:
+    """Draw the boundaries of the first sites, and return the entries of the legend."""
+    switching = arrays.switching[:, :depth]
+    units, first = switching.sum(1), (switching > 0).argmax(1)
+    handles = []
+    for text, chosen, colour, wide in (
+        ("boundaries of earlier sites", (units == 1) & (first < depth - 1), _EARLIER, 1.0),
+        ("boundaries of this site", (units == 1) & (first == depth - 1), _INK, 1.0),
+        ("composite boundaries", units > 1, _INK, 2.5),
+    ):
+        add_lines(ax, arrays.edges[chosen], gid=text, zorder=2, color=colour, lw=wide * width)
+        handles += [Line2D([], [], label=text, color=colour, lw=wide * max(width, 0.6))] * bool(chosen.any())
+    return handles if len(handles) > 1 else []
+
+
+def _draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
+    """Draw points, and return the entries of the legend."""
+    size = 6 if len(positions) <= _MAX_NAMED else 3.5 if len(positions) <= _MAX_LARGE else 2
+    style: dict[str, Any] = {"marker": "o", "lw": 0, "ms": size, "mec": "white", "mew": size / 10}
+    style |= {"zorder": 4, "gid": "points"}
+    if labels is None:
+        ax.plot(*positions.T, color=_INK, **style)
+        return []
+    texts = np.array([label_text(label) for label in np.asarray(labels).tolist()])
+    handles = []
+    for number, text in enumerate(sorted(set(texts), key=lambda text: (len(text), text))):
+        place = int(text) if text.isdecimal() else number
+        colour = CLASSES[place % len(CLASSES)]
+        (drawn,) = ax.plot(*positions[texts == text].T, color=colour, label=f"label {text}", **style)
+        handles.append(drawn)
+    if len(positions) > _MAX_NAMED:
+        return handles
+    for (x, y), text in zip(positions, texts, strict=True):
+        outline = [Stroke(linewidth=2.5, foreground="white"), Normal()]
+        style = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 9, "fontweight": "bold", "zorder": 4}
+        ax.annotate(text, (x, y), color=_INK, path_effects=outline, **style)
+    return []
