@@ -122,5 +122,6 @@ def edges_of(polygons: Polygons, parents: Integers) -> tuple[Integers, Integers,
     order = np.argsort(pairs[0] * polygons.n_vertices + pairs[1], kind="stable")
     pairs, owner = pairs[:, order], owner[order]
     is_same = (pairs[:, 1:] == pairs[:, :-1]).all(0) & (owner[1:] == owner[:-1])
-    is_first, is_second = np.append(is_same, False), np.append([False], is_same)
+    is_first, is_second = np.zeros((2, len(owner)), bool)
+    is_first[:-1], is_second[1:] = is_same, is_same
     return pairs[:, ~is_second], owner[~is_second], is_first[~is_second]
