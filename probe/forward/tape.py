@@ -1,8 +1,7 @@
-"""Record the operations of a forward pass: which numbers each one reads, and what it returns.
+"""Recordings of forward passes: the ATen operations that run, what each one reads, and what it returns.
 
-:func:`record` runs a model in evaluation mode on a few rows, and lists the calls of ATen operations below it. Writes in
-place are replaced by functions that return new values, so each value has one origin. The model runs twice, on 2 and on
-3 rows. From the two recordings follow the sizes that depend on the number of rows, and where the rows of a value are.
+:func:`record` runs a model in evaluation mode, with given values at one site. Writes in place become functions that
+return new values, so that each value has one origin.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from probe.forward.passes import Pass
 
 
 class Value(NamedTuple):
-    """Number of a tensor of a recording, in the place of the tensor among the arguments of a call."""
+    """Number of a tensor of a recording. It stands for the tensor among the arguments of a call."""
 
     number: int
 
@@ -33,24 +32,41 @@ class Call:
 
     Attributes
     ----------
-    function
-        The ATen operation.
+    operation : OpOverload
     args, kwargs
-        Its arguments, with a :class:`Value` in the place of each tensor.
+        Its arguments, with a :class:`Value` for each tensor. Lists are tuples.
     outputs : tuple of Value or None
         The tensors that it returns.
     module : str
         Name of the module that runs.
+    function : str
+        Name of the function of ``torch`` that runs, such as ``"layer_norm"``.
     site : str
-        Name of the input of the activation function that runs, or an empty string.
+        Name of the site of the activation function that runs. Empty if there is none.
     """
 
-    function: Any
+    operation: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     outputs: tuple[Value | None, ...]
     module: str
+    function: str
     site: str
+
+    @property
+    def name(self) -> str:
+        """Name of the operation, without the underscore of a write in place."""
+        return str(self.operation._schema.name).split("::")[1].removesuffix("_")
+
+    @property
+    def reads(self) -> list[int]:
+        """Numbers of all tensors among the arguments."""
+        return [value.number for value in values_in((self.args, dict(self.kwargs)))]
+
+    @property
+    def writes(self) -> list[int]:
+        """Numbers of all tensors that it returns."""
+        return [value.number for value in self.outputs if value is not None]
 
 
 @dataclass
@@ -75,44 +91,50 @@ class Tape:
 class _Recorder(TorchDispatchMode):
     """Mode that adds each operation to a tape."""
 
-    def __init__(self, tape: Tape, where: Callable[[], tuple[str, str]]) -> None:
+    def __init__(self, tape: Tape, forward: "_StartedPass") -> None:
         super().__init__()
-        self.tape = tape
-        self._where = where
+        self._tape, self._forward = tape, forward
         self._numbers: dict[int, int] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False
+        return False  # else the first use imports the compiler, which takes a second
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = _replaced(args, self._read), _replaced(kwargs or {}, self._read)
+        given = replaced(args, self._read), replaced(kwargs or {}, self._read)
         result = func(*args, **(kwargs or {}))
         outputs = result if isinstance(result, (tuple, list)) else (result,)
         made = tuple(self._write(item) if isinstance(item, Tensor) else None for item in outputs)
-        self.tape.calls.append(Call(func, *given, made, *self._where()))
+        self._tape.calls.append(Call(func, *given, made, *self._forward.where()))
         return result
 
     def number(self, tensor: Tensor) -> int:
-        """Return the number of a tensor. One that no call has returned gets a new number."""
-        return self._read(tensor).number if isinstance(tensor, Tensor) else -1
+        """Return the number of a tensor, a new one for a tensor that no operation has read or returned."""
+        known = self._numbers.get(id(tensor))
+        return self._write(tensor).number if known is None else known
 
     def _read(self, item: Any) -> Any:
-        if not isinstance(item, Tensor):
-            return item
-        known = self._numbers.get(id(item))
-        return self._write(item) if known is None else Value(known)
+        return Value(self.number(item)) if isinstance(item, Tensor) else item
 
     def _write(self, tensor: Tensor) -> Value:
-        self.tape.tensors.append(tensor)
-        self._numbers[id(tensor)] = len(self.tape.tensors) - 1
-        return Value(len(self.tape.tensors) - 1)
+        self._tape.tensors.append(tensor)  # also keeps it alive, so that its id stays its own
+        self._numbers[id(tensor)] = len(self._tape.tensors) - 1
+        return Value(len(self._tape.tensors) - 1)
 
 
-class _TapedActivations(ActivationMode):
-    """Mode that notes the activation function that runs."""
+class _NamingMode(ActivationMode):
+    """Mode that notes which function of ``torch`` runs, and its site if it is an activation function."""
 
+    function = ""
     site = ""
+    _callers = ("",)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.function = getattr(func, "__name__", "")
+        try:
+            return super().__torch_function__(func, types, args, kwargs)
+        finally:
+            self.function = ""
 
     def _finish(self, func: Any, site: str, x: Tensor, new: Tensor, args: Any, kwargs: Any) -> Any:
         self.site = site
@@ -121,94 +143,100 @@ class _TapedActivations(ActivationMode):
         finally:
             self.site = ""
 
-    @property
-    def caller(self) -> str:
-        """Name of the module that runs."""
-        return self._callers[-1]
+    def where(self) -> tuple[str, str, str]:
+        """Return the names of the module, the function and the site that run."""
+        return self._callers[-1], self.function, self.site
 
 
-class _TapedPass(Pass):
-    """Forward pass whose value at one site is a given tensor."""
+class _StartedPass(Pass):
+    """Forward pass in which ``replace(value)`` replaces the value of one site.
 
-    def __init__(self, model: nn.Module, start: str, values: Callable[[Tensor], Tensor], output: Select) -> None:
+    The value of :data:`~probe.INPUT` is that of the first floating-point input.
+    """
+
+    def __init__(self, model: nn.Module, start: str, replace: Callable[[Tensor], Tensor], output: Select) -> None:
         super().__init__(model, (), output=output)
-        self._start, self._values = start, values
+        self._start, self._replace = start, replace
         self._hooked |= {start, *self.modules}
-        self._mode = _TapedActivations(self.modules, self._visit, lambda: self._in_callback, self._calls)
-        self._activations = self._mode
+        self._activations = mode = _NamingMode(self.modules, self._visit, lambda: False, self._calls)
+        self.where = mode.where
         self.returned: Tensor | None = None
-
-    def where(self) -> tuple[str, str]:
-        """Return the module and the site of the activation function that run."""
-        return self._mode.caller, self._mode.site
 
     def _visit_input(self, inputs: Any) -> Any:
         if self._start != INPUT:
             return inputs
-        first = first_floating(inputs)
-        new = self._values(first)
+        first = next(leaf for leaf in leaves_of(inputs) if has_floating_rows(leaf))
+        new = self._replace(first)
         return map_leaves(inputs, lambda leaf: new if leaf is first else leaf)
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
-        return self._values(tensor) if site == self._start else tensor
+        return self._replace(tensor) if site == self._start else tensor
 
     def _visit_output(self, output: Any) -> None:
         self.returned = tensor_of(output, "the model", self._output)
 
+    def output_for(self, inputs: Any) -> Tensor:
+        """Run the model, and return its output."""
+        with self:
+            self.run_inputs(inputs)
+        assert self.returned is not None
+        return self.returned
 
-def first_floating(inputs: Any) -> Tensor:
-    """Return the first tensor with rows of floating-point numbers."""
-    leaves = (leaf for leaf in leaves_of(inputs) if isinstance(leaf, Tensor) and leaf.ndim)
-    return next(leaf for leaf in leaves if leaf.is_floating_point())
+
+def has_floating_rows(leaf: Any) -> bool:
+    """Return whether a part of the inputs holds rows of floating-point numbers."""
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.is_floating_point()
 
 
-def value_at(model: nn.Module, inputs: Any, site: str) -> Tensor:
-    """Return the value of a site for inputs."""
+def value_at(model: nn.Module, inputs: Any, site: str, output: Select = None) -> Tensor | None:
+    """Return the value of a site for inputs. Return None if the pass does not visit it."""
     found: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
         found.append(tensor.detach().clone())
         return tensor
 
-    with isolated(model), _TapedPass(model, site, keep, None) as forward:
-        forward.run_inputs(inputs)
-    return found[0]
+    with isolated(model):
+        _StartedPass(model, site, keep, output).output_for(inputs)
+    return found[0] if found else None
 
 
-def output_of(model: nn.Module, inputs: Any, site: str, rows: Tensor, output: Select) -> Tensor:
-    """Return the output of the model if a site has these values."""
-    with isolated(model), _TapedPass(model, site, lambda _: rows.clone(), output) as forward:
-        forward.run_inputs(inputs)
-    assert forward.returned is not None
-    return forward.returned
+def output_of(model: nn.Module, inputs: Any, site: str, rows: Tensor, output: Select = None) -> Tensor:
+    """Return the output of a model if a site has these values."""
+    with isolated(model):
+        return _StartedPass(model, site, lambda _: rows.clone(), output).output_for(inputs).detach()
 
 
 def record(model: nn.Module, inputs: Any, site: str, rows: Tensor, output: Select = None) -> Tape:
-    """Record the forward pass of a model on inputs, with these values at a site."""
+    """Record the forward pass of a model on inputs, if a site has these values."""
     tape, start = Tape(), rows.clone()
     given = [leaf.clone() for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
+    started: list[Tensor] = []
+    forward = _StartedPass(model, site, lambda _: started[0], output)
+    recorder = _Recorder(tape, forward)
+    tape.start = recorder.number(start)
 
     def run(values: Tensor, *tensors: Tensor) -> Tensor:
+        started.append(values)
         items = iter(tensors)
-        forward = _TapedPass(model, site, lambda _: values, output)
-        recorder._where = forward.where
-        with forward:
-            forward.run_inputs(map_leaves(inputs, lambda leaf: next(items) if isinstance(leaf, Tensor) else leaf))
-        assert forward.returned is not None
-        return forward.returned
+        return forward.output_for(map_leaves(inputs, lambda leaf: next(items) if isinstance(leaf, Tensor) else leaf))
 
-    recorder = _Recorder(tape, lambda: ("", ""))
-    tape.start = recorder.number(start)
     with isolated(model), recorder:
-        returned = torch.func.functionalize(run, remove="mutations")(start, *given)
-    tape.output = recorder.number(returned)
+        tape.output = recorder.number(torch.func.functionalize(run, remove="mutations")(start, *given))
     return tape
 
 
-def _replaced(item: Any, function: Callable[[Any], Any]) -> Any:
-    """Return arguments with their tensors replaced, also those in lists."""
-    if isinstance(item, dict):
-        return {key: _replaced(value, function) for key, value in item.items()}
-    if isinstance(item, (tuple, list)):
-        return tuple(_replaced(part, function) for part in item)
-    return function(item)
+def replaced(part: Any, function: Callable[[Any], Any]) -> Any:
+    """Return arguments of a call with each item replaced, also those in lists and mappings."""
+    if isinstance(part, dict):
+        return {key: replaced(each, function) for key, each in part.items()}
+    if type(part) in (tuple, list):
+        return tuple([replaced(each, function) for each in part])
+    return function(part)
+
+
+def values_in(part: Any) -> list[Value]:
+    """Return the values among the arguments of a call."""
+    found: list[Value] = []
+    replaced(part, lambda item: found.append(item) if isinstance(item, Value) else None)
+    return found

@@ -9,8 +9,8 @@ maps with several inputs, so any graph of such operations is a list. All numbers
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -144,6 +144,39 @@ class PiecewiseLinear:
     def sites(self) -> list[str]:
         """Names of the operations that are not affine, in the order of execution."""
         return [operation.site for operation in self.operations if not isinstance(operation, Affine)]
+
+
+def fused(network: PiecewiseLinear) -> PiecewiseLinear:
+    """Return the same network, in which each affine map that only one affine map reads is a part of that map."""
+    readers: dict[int, list[Operation | None]] = {network.output: [None]}
+    for operation in network.operations:
+        for place in operation.inputs:
+            readers.setdefault(place, []).append(operation)
+    joined: dict[int, Affine] = {}  # parts of later maps
+    places, kept = {0: 0}, list[Operation]()
+    for operation in network.operations:
+        for place in operation.inputs:
+            if place in joined:
+                operation = _composed(cast(Affine, operation), joined.pop(place))
+        single = len(reading := readers.get(operation.output, [])) == 1 and isinstance(reading[0], Affine)
+        if isinstance(operation, Affine) and single:
+            joined[operation.output] = operation
+        else:
+            places[operation.output] = len(kept) + 1
+            kept.append(
+                replace(operation, inputs=tuple(places[place] for place in operation.inputs), output=len(kept) + 1)
+            )
+    return PiecewiseLinear(tuple(kept), network.shape, places[network.output])
+
+
+def _composed(later: Affine, first: Affine) -> Affine:
+    """Return an affine map that computes one of its inputs itself."""
+    at, many = later.inputs.index(first.output), len(first.inputs)
+
+    def function(*rows: Tensor) -> Tensor:
+        return later.function(*rows[:at], first.function(*rows[at : at + many]), *rows[at + many :])
+
+    return Affine((*later.inputs[:at], *first.inputs, *later.inputs[at + 1 :]), later.output, function)
 
 
 def perceptron(layers: Iterable[tuple[Any, Any]], *, last: bool = False) -> PiecewiseLinear:

@@ -1,0 +1,381 @@
+"""Build piecewise-linear networks from recordings of a forward pass on 2 and on 3 rows.
+
+What does not depend on the stem is computed once, in float64, on the CPU. Each other operation is an affine map, a bend
+or a maximum, see :mod:`probe.forward.piecewise_operations`.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probe.forward.calls import CallCounter
+from probe.forward.layers import named_layers
+from probe.forward.piecewise_operations import (
+    BENDS,
+    FILLS,
+    MAXIMA,
+    MINIMA,
+    PAIRWISE,
+    READS,
+    REPLACED,
+    RESHAPES,
+    Number,
+    why_not_affine,
+)
+from probe.forward.row_layouts import RowLayout, agree, row_layout
+from probe.forward.tape import Call, Tape, Value, replaced, values_in
+from probe.geometry.networks import Affine, Bend, Maximum, Operation, PiecewiseLinear, fused
+
+_CPU = torch.device("cpu")
+
+
+class NotPiecewiseLinearError(ValueError):
+    """The model computes something that is no continuous piecewise-linear function of each row of its input."""
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A value that does not depend on the stem. If it has rows, they are equal, and one is kept."""
+
+    value: Tensor
+    layout: RowLayout | None = None
+
+    def at(self, n: int) -> Tensor:
+        """Return the value for n rows."""
+        if self.layout is None:
+            return self.value
+        return self.layout.from_rows(self.value.expand(n, *self.value.shape[1:]))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A value that an operation reads: its number in the recording, its place in the network, and its layout."""
+
+    number: int
+    place: int
+    layout: RowLayout
+
+
+class NetworkBuilder:
+    """Builder of the network of a model.
+
+    Parameters
+    ----------
+    model
+    two, three
+        Recordings on 2 and on 3 rows, of which the first two agree.
+    """
+
+    def __init__(self, model: nn.Module, two: Tape, three: Tape) -> None:
+        self._model, self._modules = model, named_layers(model)
+        self._two, self._three = two, three
+        self._needed: set[int] = set()  # values on which the output depends
+        self._values: dict[int, Tensor] = {}  # constants, for 2 rows
+        self._sources = {two.start: _Source(two.start, 0, RowLayout(tuple(two.tensors[two.start].shape), 0, 1))}
+        self._operations: list[Operation] = []
+        self._calls = CallCounter(self._modules)
+
+    def network(self) -> PiecewiseLinear:
+        """Return the network.
+
+        Raises
+        ------
+        NotPiecewiseLinearError
+            If there is none.
+        """
+        for call, other in self._needed_calls():
+            if self._depends.isdisjoint(call.writes):
+                self._compute(call)
+            else:
+                self._add(*_replaced_calls(call, other))
+        if self._two.output not in self._sources:
+            raise NotPiecewiseLinearError(
+                "Expected an output that depends on the stem, got a constant one; choose another stem= or output="
+            )
+        shape = tuple(self._two.tensors[self._two.start].shape[1:])
+        return fused(PiecewiseLinear(tuple(self._operations), shape, self._sources[self._two.output].place))
+
+    # -- which calls matter -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _depends(self) -> set[int]:
+        """Numbers of the values that depend on the stem."""
+        found = {self._two.start}
+        for call in self._two.calls:
+            if call.name not in FILLS and not found.isdisjoint(call.reads):
+                if call.name in READS:
+                    raise self._refusal(call, "a decision or a number of Python that depends on the input")
+                found.update(call.writes)
+        return found
+
+    def _needed_calls(self) -> list[tuple[Call, Call]]:
+        """Return the calls of both recordings on which the output depends."""
+        two, three = self._two, self._three
+        if [call.operation for call in two.calls] != [call.operation for call in three.calls]:
+            raise NotPiecewiseLinearError(
+                "Expected the same operations for any number of rows, got others for 2 and for 3 rows; leave out this "
+                "probe, or change the model so that the size of a batch does not decide which operations run"
+            )
+        memory = {self._memory(two.output)}
+        self._needed, found = {two.output}, []
+        for call, other in zip(reversed(two.calls), reversed(three.calls), strict=True):
+            in_place = call.operation._schema.is_mutable and any(self._memory(each) in memory for each in call.writes)
+            if in_place or not self._needed.isdisjoint(call.writes):
+                self._needed.update(call.reads)
+                memory.update(map(self._memory, call.reads))
+                found.append((call, other))
+        return found[::-1]
+
+    def _memory(self, number: int) -> int:
+        return self._two.tensors[number].untyped_storage().data_ptr()
+
+    # -- constants --------------------------------------------------------------------------------------------------
+
+    def _value(self, number: int) -> Tensor:
+        """Return a constant for 2 rows."""
+        if number not in self._values:
+            tensor = self._two.tensors[number].detach()
+            self._values[number] = tensor.to(_CPU, _promoted(tensor.dtype), copy=True)
+        return self._values[number]
+
+    def _resolved(self, part: Any) -> Any:
+        return replaced(part, lambda item: self._value(item.number) if isinstance(item, Value) else item)
+
+    def _compute(self, call: Call) -> None:
+        """Compute constants."""
+        self._check_random(call)
+        result = call.operation(*self._resolved(call.args), **_on_cpu(self._resolved(call.kwargs)))
+        for value, tensor in zip(call.outputs, _listed(result), strict=True):
+            if value is not None:
+                self._values[value.number] = tensor.to(_promoted(tensor.dtype))
+
+    def _check_random(self, call: Call) -> None:
+        if torch.Tag.nondeterministic_seeded in call.operation.tags:
+            raise self._refusal(call, "random numbers")
+
+    def _constant(self, call: Call, two: int, three: int) -> _Constant:
+        """Return a constant for any number of rows, from its numbers in the two recordings."""
+        small, large = self._two.tensors[two], self._three.tensors[three]
+        if small.shape == large.shape:
+            return _Constant(self._value(two))
+        layout = row_layout(small, large)
+        if layout is None or not agree(*layout.to_rows(small)):
+            raise self._refusal(call, "a constant that depends on the number or the order of the rows")
+        return _Constant(layout.to_rows(self._value(two))[:1], layout)
+
+    # -- operations -------------------------------------------------------------------------------------------------
+
+    def _add(self, call: Call, other: Call) -> None:
+        """Add the operations that compute the values of a call."""
+        self._check_random(call)
+        read = [self._sources[number] for number in dict.fromkeys(call.reads) if number in self._depends]
+        for item, (value, again) in enumerate(zip(call.outputs, other.outputs, strict=True)):
+            if value is not None and again is not None and value.number in self._needed:
+                layout = self._layout(call, value.number, again.number)
+                place = self._add_value(call, other, item, read, layout)
+                self._sources[value.number] = _Source(value.number, place, layout)
+
+    def _add_value(self, call: Call, other: Call, item: int, read: list[_Source], out: RowLayout) -> int:
+        """Add the operations that compute one value of a call, and return its place."""
+        name, positions = call.name, {i for i, arg in enumerate(call.args) if self._reads(arg)}
+        pair = name in PAIRWISE and positions == {0, 1}
+        bends = name in BENDS and (positions == {0} or (name in PAIRWISE and positions == {1}))
+        if pair or bends:
+            read = [self._broadcast(source, out) for source in read]
+        function = self._function(call, other, item, read, out)
+        if bends:
+            return self._add_bend(call, read, out, function)
+        if pair or name in MAXIMA or name in MINIMA:
+            return self._add_maximum(call, read, out, function)
+        if reason := why_not_affine(name, call.args, positions):
+            raise self._refusal(call, reason)
+        return self._append(Affine, read, function)
+
+    def _reads(self, argument: Any) -> bool:
+        return any(value.number in self._depends for value in values_in(argument))
+
+    def _append(self, kind: Callable[..., Operation], read: Sequence[_Source], *described: Any) -> int:
+        place = len(self._operations) + 1
+        self._operations.append(kind(tuple(source.place for source in read), place, *described))
+        return place
+
+    def _layout(self, call: Call, two: int, three: int) -> RowLayout:
+        small, large = self._two.tensors[two], self._three.tensors[three]
+        if not small.is_floating_point():
+            raise self._refusal(call, f"{str(small.dtype).removeprefix('torch.')} numbers that depend on the input")
+        layout = row_layout(small, large)
+        if layout is None:
+            raise self._refusal(call, "a function of several rows together")
+        return layout
+
+    def _broadcast(self, source: _Source, out: RowLayout) -> _Source:
+        """Return a source in the shape of a result."""
+        if source.layout.shape == out.shape:
+            return source
+        layout = source.layout
+
+        def expand(rows: Tensor) -> Tensor:
+            return out.to_rows(layout.from_rows(rows).expand(out.size(len(rows))))
+
+        return _Source(source.number, self._append(Affine, [source], expand), out)
+
+    def _function(
+        self, call: Call, other: Call, item: int, read: Sequence[_Source], out: RowLayout
+    ) -> Callable[..., Tensor]:
+        """Return the function of a call, on rows."""
+        layouts = [source.layout for source in read]
+        if call.name in RESHAPES:
+            (layout,) = layouts
+            return lambda rows: out.to_rows(layout.from_rows(rows).reshape(out.size(len(rows))))
+        operation, places = _without_writes(call.operation), {source.number: i for i, source in enumerate(read)}
+        args = [self._plan(call, *pair, places) for pair in zip(call.args, other.args, strict=True)]
+        kwargs = _on_cpu(call.kwargs)
+        several = len(call.outputs) > 1
+
+        def run(*rows: Tensor) -> Tensor:
+            n = len(rows[0])
+            values = [layout.from_rows(each) for layout, each in zip(layouts, rows, strict=True)]
+            result = operation(*(arg(n, values) if callable(arg) else arg for arg in args), **kwargs)
+            return out.to_rows(result[item] if several else result)
+
+        return run
+
+    def _plan(self, call: Call, two: Any, three: Any, places: Mapping[int, int]) -> Any:
+        """Return an argument, or else a function (n, values) that returns it for n rows and the values read."""
+        if isinstance(two, Value):
+            if two.number in places:
+                place = places[two.number]
+                return lambda n, values: values[place]
+            constant = self._constant(call, two.number, three.number)
+            return constant.value if constant.layout is None else lambda n, values: constant.at(n)
+        if type(two) is tuple:
+            parts = [self._plan(call, *pair, places) for pair in zip(two, three, strict=True)]
+            if not any(map(callable, parts)):
+                return tuple(parts)
+            return lambda n, values: tuple([part(n, values) if callable(part) else part for part in parts])
+        if type(two) is int and two != three:
+            return lambda n, values: two + (three - two) * (n - 2)
+        return two
+
+    # -- bends and maxima -------------------------------------------------------------------------------------------
+
+    def _add_bend(self, call: Call, read: Sequence[_Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
+        others = [self._resolved(arg) for arg in call.args if not self._reads(arg)]
+        breakpoints, slopes = BENDS[call.name](*others)
+        if call.name == "threshold" and others[0] != others[1]:
+            raise self._refusal(call, "not continuous")
+        while breakpoints and _all_equal(breakpoints[0], -torch.inf):
+            breakpoints, slopes = breakpoints[1:], slopes[1:]
+        while breakpoints and _all_equal(breakpoints[-1], torch.inf):
+            breakpoints, slopes = breakpoints[:-1], slopes[:-1]
+        if not breakpoints:
+            return self._append(Affine, read, function)
+        site = self._site(call, len(breakpoints))
+        return self._append(Bend, read, function, site, _by_unit(breakpoints, out), _by_unit(slopes, out))
+
+    def _add_maximum(self, call: Call, read: Sequence[_Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
+        """Add a maximum, or a minimum min(x) = -max(-x)."""
+        site = self._site(call)
+        if call.name in PAIRWISE:
+            candidates: Callable[..., Tensor] = _stacked
+        else:
+            name = MINIMA.get(call.name, call.name)
+            places = MAXIMA[name](read[0].layout.size(1), out.size(1), *self._resolved(call.args[1:]))
+            candidates = _gathered(_rowwise(places, read[0].layout, out))
+        if call.name not in MINIMA:
+            return self._append(Maximum, read, function, candidates, site)
+        negative = [_Source(source.number, self._append(Affine, [source], torch.neg), out) for source in read]
+        largest = self._append(Maximum, negative, lambda *rows: -function(*map(torch.neg, rows)), candidates, site)
+        return self._append(Affine, [_Source(-1, largest, out)], torch.neg)
+
+    def _site(self, call: Call, bends: int = 1) -> str:
+        """Return the name of a site. A trace has one site for each bend of a function, a network one for all."""
+        if not call.site:
+            function = call.function.strip("_") or call.name.strip("_")
+            return self._calls.next(f"{call.module}:{function}")
+        return re.sub(r"_(min|max)(?=\.\d+$|$)", "", call.site) if bends > 1 else call.site
+
+    # -- errors -----------------------------------------------------------------------------------------------------
+
+    def _refusal(self, call: Call, reason: str) -> NotPiecewiseLinearError:
+        module = self._modules.get(call.module, self._model)
+        where = f"module {call.module!r} ({type(module).__name__})" if call.module else f"{type(module).__name__}"
+        name = call.name.strip("_").removeprefix("native_")
+        function = name if call.function.strip("_") in ("", name) else f"{call.function.strip('_')} ({name})"
+        return NotPiecewiseLinearError(
+            f"Expected a continuous piecewise-linear function of each row, got {function} in {where}: {reason}; "
+            "replace it, start after it with stem=, select an output before it, or leave out this probe"
+        )
+
+
+def _replaced_calls(*calls: Call) -> Iterator[Call]:
+    """Yield calls with another form of their operation, see :data:`REPLACED`."""
+    for call in calls:
+        if call.name in REPLACED:
+            operation, args = REPLACED[call.name](*call.args)
+            yield replace(call, operation=operation, args=args)
+        else:
+            yield call
+
+
+def _without_writes(operation: Any) -> Any:
+    """Return the form of an operation that does not write in place."""
+    if not operation._schema.is_mutable:
+        return operation
+    packet = getattr(torch.ops.aten, operation._schema.name.split("::")[1].removesuffix("_"))
+    return getattr(packet, operation._schema.overload_name or "default")
+
+
+def _promoted(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
+def _on_cpu(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of an operation for float64 on the CPU."""
+    found = {key: value for key, value in kwargs.items() if key not in ("pin_memory", "layout")}
+    if found.get("device") is not None:
+        found["device"] = _CPU
+    if found.get("dtype") is not None:
+        found["dtype"] = _promoted(found["dtype"])
+    return found
+
+
+def _listed(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, (tuple, list)) else (result,)
+
+
+def _all_equal(number: Number, other: float) -> bool:
+    return bool((torch.as_tensor(number) == other).all())
+
+
+def _by_unit(numbers: Sequence[Number], out: RowLayout) -> Tensor:
+    """Return the numbers of each unit (k, units), or (k, 1) if all units have the same."""
+    tensors = [torch.as_tensor(number, dtype=torch.float64) for number in numbers]
+    if all(tensor.numel() == 1 for tensor in tensors):
+        return torch.stack([tensor.reshape(1) for tensor in tensors])
+    return torch.stack([out.to_rows(tensor.expand(out.shape))[0].flatten() for tensor in tensors])
+
+
+def _rowwise(places: Tensor, layout: RowLayout, out: RowLayout) -> Tensor:
+    """Return places (units, k) of one row in their own layouts as places and units in the layout by rows."""
+    order = layout.to_rows(torch.arange(math.prod(layout.size(1))).reshape(layout.size(1))).flatten()
+    units = out.to_rows(torch.arange(len(places)).reshape(out.size(1))).flatten()
+    inverse = torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
+    return torch.where(places < 0, -1, inverse[places])[units]
+
+
+def _gathered(places: Tensor) -> Callable[[Tensor], Tensor]:
+    outside = places < 0
+    if not outside.any():
+        return lambda rows: rows.flatten(1)[:, places]
+    return lambda rows: rows.flatten(1)[:, places].masked_fill(outside, -torch.inf)
+
+
+def _stacked(one: Tensor, other: Tensor) -> Tensor:
+    return torch.stack([one.flatten(1), other.flatten(1)], -1)
