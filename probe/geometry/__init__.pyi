@@ -1,11 +1,19 @@
 from .arrangement import (
     Arrangement as Arrangement,
 )
+from .borders import (
+    BoundaryGraph as BoundaryGraph,
+    boundary_graph as boundary_graph,
+)
 from .boundaries import (
     boundary_density as boundary_density,
     boundary_distance as boundary_distance,
     sign_changes as sign_changes,
     slice_slope as slice_slope,
+)
+from .decision import (
+    decision_segments as decision_segments,
+    distance_to_segments as distance_to_segments,
 )
 from .frames import (
     effective_share as effective_share,
@@ -17,6 +25,11 @@ from .lines import (
     linearity as linearity,
     pairwise_linearity as pairwise_linearity,
 )
+from .mechanisms import (
+    RegionChanges as RegionChanges,
+    region_changes as region_changes,
+)
+from .merging import merged_boundaries as merged_boundaries
 from .networks import (
     Affine as Affine,
     Bend as Bend,

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.cuts import Bools, Integers, Polygons, following
+from probe.geometry.cuts import Bools, Floats, Integers, Polygons, following
 
+ROUNDING = 1e-13  # units below this part of the largest unit of a site are zero up to rounding errors
 ZERO, OFF, ON, CROSSING = range(4)  # states of a unit over the window
 
 
@@ -26,6 +27,8 @@ class Arrangement:
     states : int8 array of shape (units,)
         0: zero everywhere in the window. 1: on the lowest piece everywhere. 2: on one other piece everywhere.
         3: a boundary of the unit meets the window.
+    widths : float64 array of shape (units,)
+        Distance from a breakpoint, or between candidates, that counts as zero.
     segments, crossings : int
         Number of different chords, and the sum over points of the number of chords through the point, less 1. Counted
         on the edges of the final regions.
@@ -45,6 +48,7 @@ class Arrangement:
     n_before: int
     n_regions: int
     states: NDArray[np.int8]
+    widths: Floats
     segments: int
     crossings: int
     merged: int

@@ -5,38 +5,38 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.arrangement import CROSSING, OFF, ON, ZERO, Arrangement, count_lines
+from probe.geometry.arrangement import CROSSING, OFF, ON, ROUNDING, ZERO, Arrangement, count_lines
 from probe.geometry.cuts import Bools, Buffer, Floats, Integers, Polygons
 from probe.geometry.incidence import Boundaries, Chords, Incidence, incidence
 from probe.geometry.networks import Bend
 
-_ROUNDING = 1e-13  # units below this part of the largest unit of a site are zero up to rounding errors
 _BLOCK = 256  # boundaries whose signs are in memory together
 
 
-def boundaries(operation: Bend, values: Floats, snap: float) -> Boundaries:
-    """Return the boundaries of a bend, from the values (V, units) of its input at all vertices."""
+def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries, NDArray[np.int8], Floats]:
+    """Return the boundaries that meet the window, and states and widths of units.
+
+    ``values`` (V, units) are those of the input at all vertices.
+    """
     low, high = values.min(0), values.max(0)
     scale = np.maximum(-low, high)
-    is_zero = scale <= _ROUNDING * scale.max(initial=0)
+    rounding = ROUNDING * scale.max(initial=0)
+    width = np.where(scale <= rounding, rounding, snap * scale)
     slopes = operation.slopes.numpy()
     bends = np.broadcast_to(slopes[1:] != slopes[:-1], (len(slopes) - 1, len(low))).T  # (units, k)
-    units, place = np.nonzero(bends & ~is_zero[:, None])
-    levels = np.broadcast_to(operation.breakpoints.numpy(), bends.T.shape).T[units, place]
-    widths = snap * scale[units]
-    above, below = high[units] > levels + widths, low[units] < levels - widths
-    states = np.where(bends.any(1), OFF, ON).astype(np.int8)
-    states[units[above]] = ON
-    states[units[above & below]] = CROSSING
-    states[is_zero] = ZERO
-    keep = above & below
-    return Boundaries((units * bends.shape[1] + place)[keep], units[keep], levels[keep], widths[keep], states)
+    levels = np.broadcast_to(operation.breakpoints.numpy(), bends.T.shape).T
+    is_above = bends & (high[:, None] > levels + width[:, None])
+    crosses = is_above & (low[:, None] < levels - width[:, None])
+    states = np.select([crosses.any(1), scale <= rounding, is_above.any(1) | ~bends.any(1)], [CROSSING, ZERO, ON], OFF)
+    units, place = np.nonzero(crosses)
+    found = Boundaries(units * bends.shape[1] + place, units, levels[crosses], width[units])
+    return found, states.astype(np.int8), width
 
 
 def bend_site(polygons: Polygons, operation: Bend, snap: float, with_incidence: bool) -> Arrangement:
     """Cut polygons along the boundaries of a bend."""
     place, n_before = operation.inputs[0], len(polygons)
-    found = boundaries(operation, polygons.values[place].content, snap)
+    found, states, widths = boundaries(operation, polygons.values[place].content, snap)
     boundary, parent = chords(polygons, place, found)
     has_cut = cut_chords(polygons, place, found, boundary, parent)
     n_cutting = len(np.unique(boundary[has_cut]))
@@ -48,7 +48,7 @@ def bend_site(polygons: Polygons, operation: Bend, snap: float, with_incidence: 
         cuts = Chords(parent[order], boundary[order], has_cut[order])
         arrays = incidence(found, cuts, polygons, place, parents, lines.points)
     merged = len(found.numbers) - n_cutting
-    counts = (n_before, len(polygons), found.states, lines.segments, lines.crossings, merged)
+    counts = (n_before, len(polygons), states, widths, lines.segments, lines.crossings, merged)
     return Arrangement(operation.site, *counts, parents, *arrays)
 
 

@@ -47,6 +47,10 @@ class Buffer:
         self._data[self._size : size] = new
         self._size = size
 
+    def replace(self, content: Numbers) -> None:
+        """Write other numbers in place of all."""
+        self._data, self._size = content, len(content)
+
 
 class Polygons:
     """Convex polygons, counterclockwise, with values at their vertices.
@@ -137,16 +141,18 @@ class Polygons:
 
     def _replace(self, polygons: Integers, ring: Integers, start: Integers, above: Bools, below: Bools) -> None:
         """Replace polygons by their parts above and below zero."""
-        for part in (above, below):
-            count = np.add.reduceat(part, start, dtype=np.int64)
-            begin = len(self.loops) + np.cumsum(count) - count
-            self.loops.append(ring[part])
-            if part is above:
-                self.start.content[polygons], self.count.content[polygons] = begin, count
-            else:
-                self.start.append(begin)
-                self.count.append(count)
-                self.parent.append(self.parent.content[polygons])
+        self.start.append(self.start.content[polygons])
+        self.count.append(self.count.content[polygons])
+        self.parent.append(self.parent.content[polygons])
+        self.write(polygons, ring[above], np.add.reduceat(above, start, dtype=np.int64))
+        added = np.arange(len(self) - len(polygons), len(self))
+        self.write(added, ring[below], np.add.reduceat(below, start, dtype=np.int64))
+
+    def write(self, polygons: Integers, ring: Integers, count: Integers) -> None:
+        """Give polygons other corners: the next ``count[i]`` of ``ring`` for the i-th."""
+        self.start.content[polygons] = len(self.loops) + np.cumsum(count) - count
+        self.count.content[polygons] = count
+        self.loops.append(ring)
 
     def _check(self, n_new: int) -> None:
         """Raise LimitReached if that many more polygons, and as many vertices, are too many."""
@@ -154,11 +160,21 @@ class Polygons:
         if len(self) + n_new > self.max_polygons or size * (self.n_vertices + n_new) > self.max_bytes:
             raise LimitReached
 
+    def remove(self, polygons: Integers) -> None:
+        """Remove polygons. Those behind them get smaller numbers."""
+        for table in (self.start, self.count, self.parent):
+            table.replace(np.delete(table.content, polygons))
+
     def settle(self) -> Integers:
-        """Sort polygons by parent, number parents anew, and return the old parent of each polygon."""
+        """Sort polygons by parent, drop unused vertices, make each its own parent, and return the old parents."""
         order = np.argsort(self.parent.content, kind="stable")
         loops, start = self.corners(order)
         parent = self.parent.content[order]
+        is_used = np.zeros(self.n_vertices, bool)
+        is_used[loops] = True
+        if not is_used.all():  # unions of polygons leave vertices inside
+            self.values = {key: Buffer(value.content[is_used]) for key, value in self.values.items()}
+            loops = (np.cumsum(is_used) - 1)[loops]
         self.loops, self.start, self.count = Buffer(loops), Buffer(start), Buffer(self.count.content[order])
         self.parent = Buffer(np.arange(len(order)))
         return parent

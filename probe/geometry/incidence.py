@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.geometry.cuts import Bools, Floats, Integers, Polygons
 
@@ -21,14 +20,12 @@ class Boundaries(NamedTuple):
         Numbers of the boundaries that meet the window, see :class:`Arrangement`, and of their units.
     levels, widths : arrays of shape (B,)
         Breakpoints, and the distance from them that counts as zero.
-    states : int8 array of shape (units,)
     """
 
     numbers: Integers
     units: Integers
     levels: Floats
     widths: Floats
-    states: NDArray[np.int8]
 
 
 class Chords(NamedTuple):

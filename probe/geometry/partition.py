@@ -5,22 +5,24 @@ and all values that a later operation reads are extended to the new vertices by 
 these values is affine, so interpolation is exact.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.errors import warn_user
 from probe.geometry.arrangement import Arrangement
 from probe.geometry.bends import bend_site
 from probe.geometry.cuts import PLACE, Buffer, Floats, Integers, LimitReached, Polygons, following
-from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+from probe.geometry.maxima import maximum_site
+from probe.geometry.networks import Bend, Maximum, PiecewiseLinear
+from probe.geometry.region_maps import Patterns, affine_maps, patterns
 from probe.geometry.slices import Slice
 
 WIDTHS = (1e-7, 1e-9, 1e-11)
+_CHUNK = 1024  # regions whose patterns are in memory together
 
 
 @dataclass(frozen=True)
@@ -94,82 +96,45 @@ class Partition:
         same = np.flatnonzero((low[1:] == low[:-1]) & (high[1:] == high[:-1]))
         return np.stack([owner[same], owner[same + 1]], 1), np.stack([low[same], high[same]], 1)
 
-    def patterns(self) -> dict[str, NDArray[np.int8]]:
+    def patterns(self) -> Patterns:
         """Return the piece of each unit in each region, (R, units) by site.
 
-        Pieces are numbered from 0, below the first breakpoint. For maxima it is the number of the winner.
+        Pieces are numbered from 0, the piece below the first breakpoint. A unit that is at a breakpoint in the whole
+        region, up to the snapping width, has the lower piece. For maxima it is the number of the winner, the lowest
+        one of winners that are equal in the whole region.
         """
-        return _patterns(self, 0, self.n_regions)
+        parts = [found for _, found in self._patterns()]
+        return {site: np.concatenate([part[site] for part in parts]) for site in self.network.sites}
 
     def affine_maps(self) -> tuple[Floats, Floats]:
         """Return the affine map of each region: matrices (R, n_out, 2) and offsets (R, n_out).
 
         In region i, f(slice.points(c)) = matrix[i] @ c + offset[i].
+
+        Raises
+        ------
+        ValueError
+            If the partition is not complete.
         """
-        parts = [_maps(self, first, min(first + _CHUNK, self.n_regions)) for first in range(0, self.n_regions, _CHUNK)]
-        matrix, offset = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not self.complete:
+            raise ValueError(
+                "Expected a complete partition, got one that a limit stopped, so the network is not affine in its "
+                "regions; pass larger limits or a smaller window to partition_slice"
+            )
+        plane = torch.cat([self.slice.origin[None], self.slice.axes])
+        found = [affine_maps(self.network, plane, pieces, n) for n, pieces in self._patterns()]
+        matrix, offset = (np.concatenate(part) for part in zip(*found, strict=True))
         return matrix, offset
 
-
-_CHUNK = 2048
-
-
-def _patterns(partition: Partition, first: int, last: int) -> dict[str, NDArray[np.int8]]:
-    """Patterns of the regions from first to last."""
-    counts = partition.counts[first:last]
-    begin = partition.starts[first]
-    used, loops = np.unique(partition.loops[begin : begin + counts.sum()], return_inverse=True)
-    starts = partition.starts[first:last] - begin
-    values = {0: partition.slice.points(partition.vertices[used])}
-    found = {}
-    for operation, unused in partition.network.steps():
-        if isinstance(operation, Bend):
-            flat = values[operation.inputs[0]].flatten(1).numpy()
-            width = partition.snap * np.abs(flat).max(0)
-            piece = np.zeros((last - first, flat.shape[1]), np.int8)
-            levels = np.broadcast_to(operation.breakpoints.numpy(), (len(operation.breakpoints), flat.shape[1]))
-            corner = flat[loops]
-            high, low = np.maximum.reduceat(corner, starts), np.minimum.reduceat(corner, starts)
-            for level in levels:
-                above = (high - level > width) & (high - level > level - low)
-                piece += above
-            found[operation.site] = piece
-        values[operation.output] = operation.function(*(values[place] for place in operation.inputs))
-        for place in unused:
-            del values[place]
-    return found
-
-
-def _maps(partition: Partition, first: int, last: int) -> tuple[Floats, Floats]:
-    """Affine maps of the regions from first to last."""
-    patterns = _patterns(partition, first, last)
-    plane = torch.cat([partition.slice.origin[None], partition.slice.axes])
-    n = last - first
-    values = {0: plane.expand(n, *plane.shape).flatten(0, 1)}  # rows: origin, axis, axis of each region
-    for operation, unused in partition.network.steps():
-        read = [values[place] for place in operation.inputs]
-        if isinstance(operation, Affine):
-            made = operation.function(*read)
-            zero = operation.function(*(torch.zeros_like(value[:1]) for value in read))
-            made = made.unflatten(0, (n, 3))
-            made[:, 1:] -= zero
-            made = made.flatten(0, 1)
-        elif isinstance(operation, Bend):
-            piece = torch.from_numpy(patterns[operation.site]).long()
-            flat = read[0].flatten(1).unflatten(0, (n, 3))
-            units = flat.shape[2]
-            levels = operation.breakpoints.expand(-1, units)
-            heights = operation.function(levels.unflatten(1, read[0].shape[1:])).flatten(1)
-            slope = operation.slopes.expand(-1, units).gather(0, piece)
-            anchor = (piece - 1).clamp(min=0)
-            made = flat * slope[:, None]
-            made[:, 0] = heights.gather(0, anchor) + slope * (flat[:, 0] - levels.gather(0, anchor))
-            made = made.flatten(0, 1).unflatten(1, read[0].shape[1:])
-        values[operation.output] = made
-        for place in unused:
-            del values[place]
-    out = values[partition.network.output].flatten(1).unflatten(0, (n, 3)).numpy()
-    return out[:, 1:].transpose(0, 2, 1), out[:, 0]
+    def _patterns(self) -> Iterator[tuple[int, Patterns]]:
+        """Yield the patterns of some regions at a time, and the number of the regions."""
+        widths = {site.site: site.widths for site in self.arrangements}
+        bounds = np.append(self.starts, len(self.loops))
+        for first in range(0, self.n_regions, _CHUNK):
+            starts = bounds[first : first + _CHUNK + 1]
+            vertices, loops = np.unique(self.loops[starts[0] : starts[-1]], return_inverse=True)
+            inputs = self.slice.points(self.vertices[vertices])
+            yield len(starts) - 1, patterns(self.network, widths, inputs, loops, starts[:-1] - starts[0])
 
 
 def partition_slice(
@@ -215,9 +180,9 @@ def partition_slice(
     >>> [site.n_regions for site in found.arrangements]
     [4, 5]
     """
-    run = _Run(network, slice, snap, max_regions, max_bytes, incidence)
+    run = _Run(network, slice, snap, max_regions, max_bytes)
     try:
-        run.execute()
+        run.execute(incidence)
     except LimitReached:
         warn_user(
             f"Expected at most {max_regions} regions and {max_bytes} bytes, stopped at {len(run.polygons)} regions; "
@@ -266,42 +231,34 @@ def counts_by_width(
 class _Run:
     """Execution of the operations of a network on the vertices of its partition."""
 
-    def __init__(
-        self, network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int, incidence: bool
-    ) -> None:
-        self.network, self.slice, self.snap, self.incidence = network, slice, snap, incidence
+    def __init__(self, network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int) -> None:
+        self.network, self.slice, self.snap = network, slice, snap
         self.polygons = Polygons(slice.window.numpy(), max_regions, max_bytes)
         self.shapes: dict[int, torch.Size] = {}
         self.arrangements: list[Arrangement] = []
-        self._write(0, slice.points(slice.window))
 
-    def execute(self) -> None:
+    def execute(self, incidence: bool) -> None:
+        """Execute all operations. A limit stops them."""
+        self._write(0, self.slice.points(self.slice.window))
         for operation, unused in self.network.steps():
             if isinstance(operation, Bend):
-                self.arrangements.append(bend_site(self.polygons, operation, self.snap, self.incidence))
+                self.arrangements.append(bend_site(self.polygons, operation, self.snap, incidence))
             elif isinstance(operation, Maximum):
-                raise NotImplementedError(operation.site)
+                read = [self._read(place) for place in operation.inputs]
+                self.arrangements.append(maximum_site(self.polygons, operation, read, self.snap))
             self._write(operation.output, operation.function(*map(self._read, operation.inputs)))
             for place in unused:
                 del self.polygons.values[place]
 
     def result(self, complete: bool) -> Partition:
+        """Return the partition. The outputs of an incomplete one are those of the network at its vertices."""
         polygons, vertices = self.polygons, self.polygons.values[PLACE].content
         if complete:
             outputs = polygons.values[self.network.output].content
         else:
             outputs = self.network(self.slice.points(vertices)).flatten(1).numpy()
-        return Partition(
-            self.network,
-            self.slice,
-            self.snap,
-            complete,
-            vertices,
-            polygons.loops.content,
-            polygons.start.content,
-            tuple(self.arrangements),
-            outputs,
-        )
+        loops, starts, sites = polygons.loops.content, polygons.start.content, tuple(self.arrangements)
+        return Partition(self.network, self.slice, self.snap, complete, vertices, loops, starts, sites, outputs)
 
     def _read(self, place: int) -> Tensor:
         return torch.from_numpy(self.polygons.values[place].content).reshape(-1, *self.shapes[place])

@@ -1,0 +1,104 @@
+"""The pattern of each region, and the affine map that the network is there."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.geometry.cuts import Floats, Integers
+from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+
+Patterns: TypeAlias = dict[str, NDArray[np.signedinteger[Any]]]  # int8 for bends, int16 for maxima
+
+
+def patterns(
+    network: PiecewiseLinear, widths: Mapping[str, Floats], inputs: Tensor, loops: Integers, starts: Integers
+) -> Patterns:
+    """Return the piece of each unit in each region, (R, units) by site.
+
+    The corners of region i are ``inputs[loops[starts[i]]]`` and following. ``widths`` has those of the units by site.
+    """
+    values = {0: inputs}
+    found: Patterns = {}
+    for operation, unused in network.steps():
+        read = [values[place] for place in operation.inputs]
+        if isinstance(operation, Bend):
+            found[operation.site] = _pieces(operation, read[0], widths[operation.site], loops, starts)
+        elif isinstance(operation, Maximum):
+            found[operation.site] = _winners(operation, read, widths[operation.site], loops, starts)
+        values[operation.output] = operation.function(*read)
+        for place in unused:
+            del values[place]
+    return found
+
+
+def _pieces(operation: Bend, rows: Tensor, widths: Floats, loops: Integers, starts: Integers) -> NDArray[np.int8]:
+    """Number of breakpoints below each unit in each region: the corner farthest from a breakpoint decides."""
+    corners = rows.flatten(1).numpy()[loops]
+    high, low = np.maximum.reduceat(corners, starts), np.minimum.reduceat(corners, starts)
+    found = np.zeros(high.shape, np.int8)
+    for level in operation.breakpoints.numpy():
+        found += (high - level > widths) & (high - level > level - low)
+    return found
+
+
+def _winners(
+    operation: Maximum, rows: list[Tensor], widths: Floats, loops: Integers, starts: Integers
+) -> NDArray[np.int16]:
+    """Number of the first candidate that is the largest at all corners of a region."""
+    candidates = operation.candidates(*rows)
+    gaps = (candidates.amax(2, keepdim=True) - candidates).numpy()[loops]
+    farthest = np.maximum.reduceat(gaps, starts)  # (R, units, k)
+    wins = farthest <= np.maximum(widths[:, None], farthest.min(2, keepdims=True))
+    return wins.argmax(2).astype(np.int16)
+
+
+def affine_maps(network: PiecewiseLinear, plane: Tensor, pieces: Patterns, n_regions: int) -> tuple[Floats, Floats]:
+    """Return matrices (R, n_out, 2) and offsets (R, n_out) of the maps from coordinates of a plane to outputs.
+
+    ``plane`` (3, *shape) has the origin and both axes. All three pass through the same pieces.
+    """
+    values = {0: plane.repeat(n_regions, *[1] * (plane.ndim - 1))}
+    for operation, unused in network.steps():
+        read = [values[place] for place in operation.inputs]
+        if isinstance(operation, Affine):
+            made = _affine(operation, read)
+        else:
+            piece = torch.from_numpy(pieces[operation.site]).long()
+            made = _bend(operation, read[0], piece) if isinstance(operation, Bend) else _winner(operation, read, piece)
+        values[operation.output] = made
+        for place in unused:
+            del values[place]
+    outputs = values[network.output].reshape(n_regions, 3, -1).numpy()
+    return outputs[:, 1:].transpose(0, 2, 1), outputs[:, 0]
+
+
+def _affine(operation: Affine, rows: list[Tensor]) -> Tensor:
+    """Apply the map to origins, and its linear part to axes."""
+    made = operation.function(*rows)
+    constant = operation.function(*(torch.zeros_like(part[:1]) for part in rows))
+    axes = torch.arange(len(made)) % 3 > 0
+    made[axes] -= constant
+    return made
+
+
+def _bend(operation: Bend, rows: Tensor, piece: Tensor) -> Tensor:
+    """Apply the affine function of a piece (R, units), which has a breakpoint at one of its ends."""
+    flat = rows.reshape(len(piece), 3, -1)
+    levels = operation.breakpoints.expand(-1, flat.shape[2])
+    heights = operation.function(levels.reshape(-1, *rows.shape[1:])).flatten(1)
+    end = (piece - 1).clamp(min=0)
+    slope = operation.slopes.expand(-1, flat.shape[2]).gather(0, piece)
+    made = slope[:, None] * flat
+    made[:, 0] = heights.gather(0, end) + slope * (flat[:, 0] - levels.gather(0, end))
+    return made.reshape(rows.shape)
+
+
+def _winner(operation: Maximum, rows: list[Tensor], winner: Tensor) -> Tensor:
+    """Select the candidate that wins, for winners (R, units)."""
+    candidates = operation.candidates(*rows)
+    chosen = candidates.gather(2, winner.repeat_interleave(3, 0)[..., None])
+    return chosen.reshape(len(candidates), *operation.function(*(part[:1] for part in rows)).shape[1:])
