@@ -29,8 +29,10 @@ from .forward.snapshot import (
 )
 from .layer_probe import LayerProbe as LayerProbe
 from .measures.activations import ActivationsProbe as ActivationsProbe
+from .measures.circuits.probe import CircuitsProbe as CircuitsProbe
 from .measures.fourier import FourierProbe as FourierProbe
 from .measures.linear_mapping.probe import LMNProbe as LMNProbe
+from .measures.linear_regions.probe import LinearRegionsProbe as LinearRegionsProbe
 from .measures.local_complexity.probe import LocalComplexityProbe as LocalComplexityProbe
 from .measures.mutual_info.probe import MutualInfoProbe as MutualInfoProbe
 from .measures.neural_collapse import NeuralCollapseProbe as NeuralCollapseProbe

@@ -1,7 +1,7 @@
 """The view of a probe: a model at one step, fixed data, and forward passes with edits."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from probe.errors import warn_user
 from probe.forward.activations import is_hidden_value
 from probe.forward.calls import spread_calls
 from probe.forward.data import Batch
+from probe.forward.gradients import summed_gradient
 from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_groups, default_layers, select_layers
 from probe.forward.operations import MAX_ROWS, PASSES, default_rows
 from probe.forward.outputs import Reduce
@@ -25,6 +26,7 @@ from probe.forward.training import TrainingContext
 from probe.geometry.networks import PiecewiseLinear
 
 MAX_DEFAULT_CALLS = 16  # of one layer
+_GRAPH = 1 << 25  # numbers at the sites of a pass with derivatives: 128 MiB in float32
 
 
 class Snapshot:
@@ -434,6 +436,20 @@ class Snapshot:
         The values of ``sites`` then depend on the value of ``site`` alone.
         """
         return self._check.suffix(split, site, sites) is not None
+
+    def gradients(self, split: str, site: str, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the values of a site and the gradients there of the sum of all outputs, in blocks of rows.
+
+        Raises
+        ------
+        RuntimeError
+            If the outputs do not depend on the value by operations with derivatives.
+        """
+        numbers = sum(math.prod(shape) for shape in self.trace.shapes.values()) // TRACE_ROWS
+        for part in rows.split(max(1, min(self.batch_size, _GRAPH // max(1, numbers)))):
+            inputs, _ = self.data[split].take(part, self.device)
+            self._runner.rows += len(part)
+            yield summed_gradient(self.model, inputs, site, self.trace.output)
 
     def is_deterministic(self, split: str, sites: Sequence[str]) -> bool:
         """Return whether two passes over the same rows agree. They differ if the model draws random numbers."""

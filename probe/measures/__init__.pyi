@@ -2,12 +2,18 @@ from .activations import (
     ActivationsProbe as ActivationsProbe,
     activation_summary as activation_summary,
 )
+from .circuits.circuit import (
+    Circuit as Circuit,
+    circuit as circuit,
+)
+from .circuits.probe import CircuitsProbe as CircuitsProbe
 from .fourier import (
     FourierProbe as FourierProbe,
     fourier_norms as fourier_norms,
     gini as gini,
 )
 from .linear_mapping.probe import LMNProbe as LMNProbe
+from .linear_regions.probe import LinearRegionsProbe as LinearRegionsProbe
 from .local_complexity.probe import LocalComplexityProbe as LocalComplexityProbe
 from .mutual_info.estimators import ESTIMATORS as ESTIMATORS
 from .mutual_info.probe import MutualInfoProbe as MutualInfoProbe

@@ -1,0 +1,1 @@
+"""Circuits: the active units of an input, and the affine map that they make."""
