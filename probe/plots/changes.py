@@ -1,6 +1,6 @@
 """Lines and crossings that two partitions of one slice do not share, by mechanism."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from probe.plots.axes import label_text
-from probe.plots.region_axes import add_lines, coordinates, count_text, line_width, set_window
+from probe.plots.region_axes import (
+    add_lines,
+    add_regions,
+    coordinates,
+    count_text,
+    line_width,
+    region_shapes,
+    set_window,
+)
+from probe.plots.region_colours import circuit_colours
 from probe.plots.region_lines import borders, switches
 
 # Okabe and Ito. A mechanism and its reverse have one colour.
@@ -24,7 +33,8 @@ MECHANISM_COLOURS = {
     "crossing": "#009e73",
     "folding": "#8a8a8a",
 }
-_KEPT = "#b9b9b9"
+_KEPT = "#8f8f8f"
+_PALE = 0.45  # share of the colours of circuits
 _MAX_MARKS = 400  # crossings above which their marks are smaller
 
 
@@ -51,12 +61,20 @@ _AFTER = (
 )
 
 
-def region_changes(before: Any, after: Any, changes: Any, *, site: str | None = None, names: Any = None) -> Figure:
+def region_changes(
+    before: Any,
+    after: Any,
+    changes: Any,
+    *,
+    site: str | None = None,
+    names: tuple[str, str] = ("before", "after"),
+    axes: Sequence[Axes] | None = None,
+) -> Figure:
     """Draw the lines of a slice at two observations, and mark what the changes of the number of regions are due to.
 
     At the left are the lines before. Lines that leave the window or that merge with another one are coloured. Rings
     are crossings that are lost although both lines are still there (alignment). At the right are the lines after, with
-    the new lines and crossings. Grey lines are unchanged or only moved.
+    the new lines and crossings. Grey lines are unchanged or only moved. A circuit has the same pale colour at both.
 
     Parameters
     ----------
@@ -66,14 +84,17 @@ def region_changes(before: Any, after: Any, changes: Any, *, site: str | None = 
         ``region_changes(before, after)`` of :mod:`probe.geometry`.
     site : str, optional
         Mark the changes of this site alone, and draw the lines of the sites up to it; by default those of all sites.
-    names : pair of str, optional
-        Names of the two observations, such as their steps; by default "before" and "after".
+    names : pair of str
+        Names of the two observations, such as their steps.
+    axes : pair of matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Two panels. The title has the change of the number of regions by each mechanism, and the legend the number of
-        lines and crossings.
+        Two panels. The title of the figure, or on given axes that of the second panel, has the change of the number of
+        regions by each mechanism, and the legend the number of lines and crossings. A point where several lines cross
+        adds several regions, so both numbers can differ.
 
     Raises
     ------
@@ -100,17 +121,23 @@ def region_changes(before: Any, after: Any, changes: Any, *, site: str | None = 
     sites = list(changes.sites)
     if site is not None and site not in sites:
         raise ValueError(f"Expected a site among {', '.join(sites)}, got {site!r}; pass one of them")
-    figure, axes = plt.subplots(1, 2, figsize=(9, 5.6), layout="compressed")
+    summary, new = _summary(changes, site), axes is None
+    if axes is None:
+        axes = plt.subplots(1, 2, figsize=(9, 5.6), layout="compressed")[1]
     depth = len(sites) if site is None else sites.index(site) + 1
-    sides = zip(axes, (before, after), (_BEFORE, _AFTER), names or ("before", "after"), strict=True)
+    sides = zip(axes, (before, after), (_BEFORE, _AFTER), names, strict=True)
     for ax, partition, parts, name in sides:
         handles = _draw_side(ax, partition, parts, changes, depth, site)
         set_window(ax, partition)
         ax.set_title(f"{label_text(name)}: {count_text(partition, depth)}", fontsize=10)
         ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=7.5, frameon=False
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=7.5, frameon=False
         )
-    figure.suptitle(_summary(changes, site), fontsize=10)
+    figure: Any = axes[0].figure
+    if new:
+        figure.suptitle(summary, fontsize=10)
+    else:
+        axes[1].set_title(f"{axes[1].get_title()}\n{summary}", fontsize=8)
     return figure
 
 
@@ -120,6 +147,8 @@ def _draw_side(
     """Draw one observation, and return the entries of its legend."""
     positions, width = coordinates(partition, partition.vertices), line_width(partition)
     graph = borders(partition)
+    colours = circuit_colours(dict(list(partition.patterns().items())[:depth]))
+    add_regions(ax, region_shapes(partition, positions), 1 - _PALE * (1 - colours))
     drawn = switches(graph)[:, :depth].any(1)
     add_lines(ax, positions[graph.edges[drawn]], gid="kept", color=_KEPT, lw=max(width, 0.3), zorder=1)
     handles = [Line2D([], [], color=_KEPT, label="line that remains")]

@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.axes import DARK, drawn_steps, label_text, step_axis
 from probe.plots.changes import MECHANISM_COLOURS
-from probe.plots.lines import curves
+from probe.plots.lines import band_text, curves
 from probe.plots.region_colours import tint
 from probe.stats.one_grid import on_one_grid
 
@@ -29,7 +30,9 @@ def mechanisms(
     """Draw the number of linear regions over training, and below it what changed the number.
 
     The areas are sums since the first observation, over all layers, means over slices and runs: losses below zero,
-    gains above. The black line is their sum, which is the change of the number of regions.
+    gains above. The black line is their sum, which is the change of the number of regions. A line that leaves the
+    window between two observations and returns before the next one counts twice, so the size of the areas depends on
+    how often the network is observed. Their sum does not.
 
     Parameters
     ----------
@@ -82,7 +85,9 @@ def mechanisms(
     for (top, below), one, name in zip(axes.T, columns, names, strict=False):
         total = one[["linear_regions_total"]].mean("slice", keep_attrs=True)
         curves(total, _NEEDED[:1], ax=top, ylabel="linear regions")
-        top.set_title(f"{label_text(name)}\n" if controls is not None else "", fontsize=10, pad=-2)
+        top.set_title(label_text(name) if controls is not None else "", fontsize=10)
+        top.get_legend().remove()
+        _note(top, band_text(one.sizes["run"]))
         _draw_areas(below, one)
         top.set_xlabel("")
     for ax in axes[:, 1:].flat:
@@ -90,6 +95,12 @@ def mechanisms(
     entries = {label: handle for ax in axes[1] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
+
+
+def _note(ax: Axes, text: str | None) -> None:
+    """Write a note into the upper right corner."""
+    if text is not None:
+        ax.text(0.99, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=8)
 
 
 def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
@@ -139,7 +150,8 @@ def _draw_areas(ax: Axes, series: xr.Dataset) -> None:
                 text = f"_{name}" if name in ax.get_legend_handles_labels()[1] else name
                 ax.fill_between(steps, base, base + part, color=colour, lw=0, label=text)
                 base += part
-    ax.plot(steps, sum(found.values()), color=DARK, lw=2, label="sum: change of the number")
+    outline = [Stroke(linewidth=4, foreground="white"), Normal()]
+    ax.plot(steps, sum(found.values()), color=DARK, lw=2, label="change of the number (sum)", path_effects=outline)
     ax.axhline(0, color=DARK, lw=0.6)
     ax.set_ylabel(f"change since step {series['step'].values[0]:,g}")
     step_axis(ax, series)

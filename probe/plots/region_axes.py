@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 
 _WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 16.0, 0.08, 1.0  # points: width times the root of the number of regions
+_MOST_SHAPES = 1000  # lines or regions that remain shapes in files of vector graphics
 _MARGIN = 0.02  # of the side of the window
 
 
@@ -15,6 +16,21 @@ def coordinates(partition: Any, points: Any) -> np.ndarray:
     points = np.asarray(points, float)
     axes, origin = np.asarray(partition.slice.axes), np.asarray(partition.slice.origin)
     return points if origin.size != 2 else origin.reshape(2) + points @ axes.reshape(2, 2)
+
+
+def region_shapes(partition: Any, positions: np.ndarray) -> Any:
+    """Return the corners (R, most corners, 2) of all regions at positions (V, 2); the last corner is repeated."""
+    sizes = np.diff(partition.starts, append=len(partition.loops))
+    corners = np.minimum(np.arange(sizes.max()), sizes[:, None] - 1)
+    return positions[partition.loops[partition.starts[:, None] + corners]]
+
+
+def add_regions(ax: Axes, shapes: Any, colours: Any, *, gid: str = "regions", **style: Any) -> PolyCollection:
+    """Fill polygons, as pixels in files of vector graphics."""
+    look: dict[str, Any] = {"lw": 0, "antialiased": False, "rasterized": len(shapes) > _MOST_SHAPES, "zorder": 0.5}
+    fill = PolyCollection(shapes, facecolors=colours, gid=gid, **(look | style))
+    ax.add_collection(fill, autolim=False)
+    return fill
 
 
 def set_window(ax: Axes, partition: Any) -> None:
@@ -48,5 +64,5 @@ def line_width(partition: Any) -> float:
 def add_lines(ax: Axes, segments: np.ndarray, *, gid: str, **style: Any) -> None:
     """Draw segments (S, 2, 2), as pixels in files of vector graphics."""
     if len(segments):
-        lines = LineCollection(list(segments), rasterized=len(segments) > 1000, gid=gid, **style)
+        lines = LineCollection(list(segments), rasterized=len(segments) > _MOST_SHAPES, gid=gid, **style)
         ax.add_collection(lines, autolim=False)

@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,15 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.axes import label_text, new_axes
-from probe.plots.region_axes import add_lines, coordinates, count_text, line_width, set_window
+from probe.plots.region_axes import (
+    add_lines,
+    add_regions,
+    coordinates,
+    count_text,
+    line_width,
+    region_shapes,
+    set_window,
+)
 from probe.plots.region_colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
 from probe.plots.region_lines import borders, class_parts, decision_lines, region_of, switches
 
@@ -102,7 +109,7 @@ def partition(
     ax = new_axes(ax)
     arrays = _arrays(partition, points)
     if handles := _draw(ax, partition, arrays, site, colour, labels, decision):
-        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, **_LEGEND)
+        ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, **_LEGEND)
     return ax
 
 
@@ -170,11 +177,9 @@ def partitions(
 def _arrays(partition: Any, points: Any) -> _Drawn:
     graph = borders(partition)
     positions = coordinates(partition, partition.vertices)
-    sizes = np.diff(partition.starts, append=len(partition.loops))
-    corners = np.minimum(np.arange(sizes.max()), sizes[:, None] - 1)  # the last corner is repeated: one array
     return _Drawn(
         positions,
-        positions[partition.loops[partition.starts[:, None] + corners]],
+        region_shapes(partition, positions),
         positions[graph.edges],
         switches(graph),
         partition.patterns(),
@@ -221,17 +226,14 @@ def _draw(
 def _fill(ax: Axes, partition: Any, arrays: _Drawn, depth: int, colour: Colour) -> list[Any]:
     """Fill the regions, and return the entries of the legend."""
     patterns = dict(list(arrays.patterns.items())[:depth])
-    style: dict[str, Any] = {"lw": 0, "antialiased": False, "rasterized": len(arrays.shapes) > 1000}
-    fill = PolyCollection(arrays.shapes, gid="regions", zorder=0.5, **style)
-    handles = list[Any]()
     if colour == "circuit":
-        colours: Any = circuit_colours(patterns) if depth else tint(CLASSES[:1])
-        fill.set_facecolor(colours)
+        add_regions(ax, arrays.shapes, circuit_colours(patterns) if depth else tint(CLASSES[:1]))
     elif colour == "output":
-        handles = _fill_classes(ax, partition, arrays, fill, style)
+        return _fill_classes(ax, partition, arrays)
     elif colour == "hamming":
         place = np.asarray(partition.slice.window).mean(0) if arrays.dots is None else arrays.dots[0]
         distances = hamming_distances(patterns, region_of(partition, place)) if depth else np.zeros(1)
+        fill = add_regions(ax, arrays.shapes, "white")
         fill.set(array=distances, cmap=LinearSegmentedColormap.from_list("tints", TINTS), clim=(0, max(1, *distances)))
         bar = ax.figure.colorbar(fill, ax=ax, pad=0.02, shrink=0.8)
         bar.set_label("units that differ from the circuit at the cross", fontsize=8)
@@ -239,21 +241,19 @@ def _fill(ax: Axes, partition: Any, arrays: _Drawn, depth: int, colour: Colour) 
         ax.plot(*coordinates(partition, place[None]).T, "+", color=_INK, ms=9, mew=1.6, zorder=5)
     elif colour != "none":
         raise ValueError(f"Expected colour='circuit', 'output', 'hamming' or 'none', got {colour!r}; pass one of them")
-    if colour != "none":
-        ax.add_collection(fill, autolim=False)
-    return handles
+    return []
 
 
-def _fill_classes(ax: Axes, partition: Any, arrays: _Drawn, fill: PolyCollection, style: dict[str, Any]) -> list[Any]:
+def _fill_classes(ax: Axes, partition: Any, arrays: _Drawn) -> list[Any]:
     """Colour regions by their class, and draw the parts of regions that the decision boundary divides."""
-    tints: Any = tint(CLASSES)
+    tints = tint(CLASSES)
     classes, parts, of_parts = class_parts(partition, arrays.positions)
-    fill.set_facecolor(tints[classes % len(tints)])
+    add_regions(ax, arrays.shapes, tints[classes % len(tints)])
     if parts:
-        colours = tints[np.array(of_parts) % len(tints)]
-        ax.add_collection(PolyCollection(parts, facecolors=colours, gid="parts", zorder=0.6, **style), autolim=False)
+        add_regions(ax, parts, tints[np.array(of_parts) % len(tints)], gid="parts", zorder=0.6)
     shown = sorted({*classes[classes >= 0].tolist(), *of_parts})
-    return [Patch(color=tints[c % len(tints)], label=f"class {c}") for c in shown] if len(shown) <= 10 else []
+    colours = tints.tolist()
+    return [Patch(color=colours[c % len(tints)], label=f"class {c}") for c in shown] if len(shown) <= 10 else []
 
 
 def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]:
