@@ -1,0 +1,1 @@
+"""Exact linear regions of slices over training, and what changes their number."""

@@ -1,0 +1,218 @@
+"""Exact linear regions of two-dimensional slices over training, and what changes their number (arXiv:2504.12700, 4.4).
+
+A slice is a square window in the plane through three inputs of a split, or through three random points. The network is
+copied to the CPU in float64, and partitioned exactly, see :mod:`probe.geometry.partition`. The change of the number of
+regions since the last observation is attributed to mechanisms, see :mod:`probe.geometry.mechanisms`.
+
+A slice is a sample of the input space. Between its three points lies no data where inputs are discrete: tokens, whose
+slices lie at the stem, or one-hot vectors. Segments between random pairs of inputs count regions without a plane.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from probe.attach.contract import Measured
+from probe.base import Probe, Snapshot
+from probe.forward.passes import Tap
+from probe.forward.snapshot import generator
+from probe.geometry.borders import graph_of
+from probe.geometry.mechanisms import MECHANISMS, region_changes
+from probe.geometry.merging import TOLERANCES
+from probe.geometry.networks import PiecewiseLinear
+from probe.geometry.partition import counts_by_width, partition_slice
+from probe.geometry.segments import SegmentRegions, segment_regions
+from probe.geometry.slices import Slice
+from probe.measures.linear_regions.earlier import Earlier, kept_graphs
+from probe.measures.linear_regions.numbers import border_numbers, change_numbers, region_numbers
+from probe.measures.linear_regions.places import RANDOM, selected, slices_through, stem_points, with_box
+from probe.measures.linear_regions.variables import segment_variables, slice_variables
+
+
+class LinearRegionsProbe(Probe):
+    """Measure the linear regions of fixed slices, by layer, and attribute their changes to mechanisms.
+
+    Parameters
+    ----------
+    splits : sequence of str, optional
+        Splits whose inputs define slices, and ``"random"`` for points that are uniform in the box around the inputs of
+        all splits. Default: all of them.
+    n_slices : int
+        Number of slices of each split. With 0, only segments are measured.
+    stem : str, optional
+        Site of the slices. Default: the input if it is floating-point, else the first layer with floating-point output
+        (the embedding of a token model). A slice at a layer moves with its three inputs.
+    margin, half_side : float
+        Half side of the window: ``1 + margin`` times the largest distance of the three points from their mean, or
+        ``half_side`` in units of the stem.
+    n_segments : int
+        Number of segments between random pairs of inputs of a split, at most half its inputs. With 0, none is measured.
+    snap : float
+        Width of zero in a partition, see :func:`probe.geometry.partition_slice`.
+    snaps : sequence of float
+        Further widths at which the regions are counted. Each takes as long as the partition itself.
+    tolerances : sequence of float
+        Tolerances of ``linear_regions_alike``, see :func:`probe.geometry.merged_boundaries`.
+    max_regions : int
+        Number of regions of a slice at which its partition stops.
+    random_state : int
+        Seed of the choice of inputs, pairs and random points.
+
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, split, slice), and those marked * by ``layer`` (site of the activation function or maximum) too:
+
+        - ``linear_regions`` *: regions after this layer. ``linear_regions_total``: all. ``linear_regions_mean`` and
+          ``_se``: mean over slices of a split, with its standard error. ``linear_regions_by_snap``: the total at other
+          snapping widths (dimension ``snap``).
+        - ``linear_regions_lines`` *: units that bend within the window. ``_on``, ``_off`` *: units that do not.
+        - ``linear_regions_segments``, ``_points`` *: pieces of boundaries and crossings within the regions before the
+          layer. The regions after it are those before plus both.
+        - ``linear_regions_merged`` *: boundaries that lie on others. ``linear_regions_alike`` *: the same up to
+          ``tolerance``, by the area between them.
+        - ``linear_regions_change`` *: change of the number of regions that the layer adds since the step
+          ``linear_regions_since``, by ``mechanism``: see :class:`probe.geometry.RegionChanges`. The sum over
+          mechanisms is exact.
+        - ``linear_regions_composite``: share of the length of borders on which two or more boundaries lie.
+          ``linear_regions_hamming``: mean number of boundaries on a border.
+        - ``linear_regions_composite_distance``, ``linear_regions_ordinary_distance``: mean distance of such borders
+          and of the others to the decision boundary, in units of the stem, weighted by length.
+        - ``linear_regions_area``: area of the window.
+
+        By (step, split): ``linear_regions_knots``, the mean number of knots on a segment between two inputs, with the
+        95 % interval ``_lower``, ``_upper``; ``linear_regions_knots_added`` * what each layer adds;
+        ``linear_regions_density``, knots per unit of length.
+
+        Flags: ``linear_regions_incomplete`` (stopped at ``max_regions``: counts are lower bounds),
+        ``linear_regions_unattributed`` (-1 at the first observation; 1 if one of both partitions is incomplete or was
+        not kept), ``linear_regions_undivided`` (no decision boundary in the window; -1 if the output is no vector),
+        ``linear_regions_knots_incomplete``. The attribute ``stem`` names the site of the slices.
+
+    Raises
+    ------
+    ValueError
+        At ``attach``, if the model is not piecewise linear, as with GELU or LayerNorm. The message names the site. Use
+        :class:`probe.LocalComplexityProbe` instead.
+
+    See Also
+    --------
+    probe.LocalComplexityProbe : Counts boundaries near points, for any network.
+    probe.geometry.partition_slice : The partition of one slice.
+
+    Notes
+    -----
+    Distances to the decision boundary are those of the middle of each border. A network with one output decides at 0.
+    The cost is CPU time, and follows the number of regions. The borders of the last observation are kept for the
+    attribution, 30 bytes for each region. If those of all slices exceed 32 MiB, none are kept.
+
+    Examples
+    --------
+    The axes divide each window around the origin into four regions.
+
+    >>> import torch
+    >>> from probe import LinearRegionsProbe
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+    >>> _ = model[0].weight.data.copy_(torch.eye(2)), model[0].bias.data.zero_()
+    >>> x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [0.0, -2.0]])
+    >>> series = LinearRegionsProbe(splits=["all"], n_segments=0).fit(model, (x, None)).series_
+    >>> series["linear_regions_total"].item()
+    4.0
+    """
+
+    def __init__(
+        self,
+        *,
+        splits: Sequence[str] | None = None,
+        n_slices: int = 1,
+        stem: str | None = None,
+        margin: float = 0.0,
+        half_side: float | None = None,
+        n_segments: int = 64,
+        snap: float = 1e-9,
+        snaps: Sequence[float] = (1e-7, 1e-11),
+        tolerances: Sequence[float] = TOLERANCES,
+        max_regions: int = 100_000,
+        random_state: int = 0,
+    ) -> None:
+        self.splits = splits
+        self.n_slices = n_slices
+        self.stem = stem
+        self.margin = margin
+        self.half_side = half_side
+        self.n_segments = n_segments
+        self.snap = snap
+        self.snaps = snaps
+        self.tolerances = tolerances
+        self.max_regions = max_regions
+        self.random_state = random_state
+
+    def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
+        """Raise ValueError if the model is not piecewise linear, and take nothing from the shared pass."""
+        snapshot.network(stem=self.stem)
+        return ()
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        """Partition all slices, and count along all segments."""
+        if RANDOM in snapshot.splits:
+            raise ValueError(f"Expected no split {RANDOM!r}, got {', '.join(snapshot.splits)}; rename the split")
+        if self.n_slices < 0 or self.n_segments < 0 or not (self.n_slices or self.n_segments):
+            raise ValueError(
+                f"Expected slices or segments, got n_slices={self.n_slices} and n_segments={self.n_segments}; raise one"
+            )
+        network, stem = snapshot.network(stem=self.stem), snapshot.stem(self.stem)
+        points = with_box(stem_points(snapshot, stem, self.random_state), self.random_state)
+        points = {split: points[split] for split in selected(self.splits, list(points))}
+        attrs = {"stem": stem, "snap": self.snap, "max_regions": self.max_regions}
+        found: dict[str, Measured] = {}
+        if self.n_slices:
+            slices = {
+                split: slices_through(values, self.n_slices, self.margin, self.half_side, split)
+                for split, values in points.items()
+            }
+            found |= self._slices(snapshot, network, slices, attrs)
+        if self.n_segments:
+            segments = {split: self._segments(network, values) for split, values in points.items()}
+            found |= segment_variables(segments, network.sites, attrs)
+        return found
+
+    def _slices(
+        self,
+        snapshot: Snapshot,
+        network: PiecewiseLinear,
+        slices: Mapping[str, Sequence[Slice]],
+        attrs: Mapping[str, Any],
+    ) -> dict[str, Measured]:
+        """Return the variables of all slices."""
+        flat = [each for group in slices.values() for each in group]
+        earlier = Earlier.of(snapshot, len(flat), network.sites)
+        numbers, graphs, limit = [], [], {"max_regions": self.max_regions}
+        for one, before in zip(flat, earlier.graphs, strict=True):
+            partition = partition_slice(network, one, snap=self.snap, **limit)
+            patterns = partition.patterns()
+            graph = graph_of(partition, patterns)
+            comparable = partition.complete and before is not None
+            changes = region_changes(before, graph) if comparable else None
+            numbers.append(
+                {
+                    **region_numbers(partition, patterns, self.tolerances),
+                    **border_numbers(partition, graph, is_vector=len(network(one.origin[None]).shape) == 2),
+                    **change_numbers(changes, len(network.sites), first=earlier.first),
+                    "_by_snap": list(counts_by_width(network, one, widths=self.snaps, **limit).values()),
+                }
+            )
+            graphs.append(graph if partition.complete else None)
+        coords = {
+            "split": list(slices),
+            "slice": list(range(self.n_slices)),
+            "layer": network.sites,
+            "snap": list(self.snaps),
+            "tolerance": list(self.tolerances),
+            "mechanism": list(MECHANISMS),
+        }
+        return {**slice_variables(numbers, coords, attrs), **earlier.since(), **kept_graphs(graphs, snapshot.step)}
+
+    def _segments(self, network: PiecewiseLinear, points: torch.Tensor) -> SegmentRegions:
+        n = min(self.n_segments, len(points) // 2)
+        return segment_regions(network, points, n_segments=n, generator=generator(self.random_state), snap=self.snap)
