@@ -11,6 +11,7 @@ from probe.geometry.incidence import Boundaries, Chords, Incidence, incidence
 from probe.geometry.networks import Bend
 
 _BLOCK = 256  # boundaries whose signs are in memory together
+_ROWS = 1024  # vertices at a time, so that their values stay in the cache of the processor
 
 
 def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries, NDArray[np.int8], Floats]:
@@ -38,6 +39,8 @@ def bend_site(polygons: Polygons, operation: Bend, snap: float, with_incidence: 
     place, n_before = operation.inputs[0], len(polygons)
     found, states, widths = boundaries(operation, polygons.values[place].content, snap)
     boundary, parent = chords(polygons, place, found)
+    per_parent = np.bincount(parent)
+    polygons.reserve(2 * len(parent) + int((per_parent * (per_parent - 1) // 2).sum()))
     has_cut = cut_chords(polygons, place, found, boundary, parent)
     n_cutting = len(np.unique(boundary[has_cut]))
     parents = polygons.settle()
@@ -78,15 +81,26 @@ def height(values: Buffer, unit: int, level: float, vertices: Integers) -> Float
 
 def chords(polygons: Polygons, place: int, found: Boundaries) -> tuple[Integers, Integers]:
     """Return the pairs of a boundary and a polygon that it cuts, as two arrays in the order of boundaries."""
-    values, loops, start = polygons.values[place].content, polygons.loops.content, polygons.start.content
+    loops, start = polygons.loops.content, polygons.start.content
     pairs = [np.empty((2, 0), np.int64)]
     for first in range(0, len(found.numbers), _BLOCK):
         block = slice(first, first + _BLOCK)
-        heights = values[:, found.units[block]] - found.levels[block]
-        both: NDArray[np.uint8] = np.full(1, 255, np.uint8)
-        for signs in (heights > found.widths[block], heights < -found.widths[block]):
-            both = both & np.bitwise_or.reduceat(np.packbits(signs, axis=1)[loops], start, axis=0)
-        boundary, polygon = np.nonzero(np.unpackbits(both, axis=1, count=heights.shape[1]).T)
+        units, levels, widths = found.units[block], found.levels[block], found.widths[block]
+        above, below = signs(polygons.values[place].content, units, levels - widths, levels + widths)
+        both: NDArray[np.uint8] = np.bitwise_or.reduceat(above[loops], start)
+        both &= np.bitwise_or.reduceat(below[loops], start)
+        boundary, polygon = np.nonzero(np.unpackbits(both, axis=1, count=len(units)).T)
         pairs.append(np.stack([boundary + first, polygon]))
     boundary, polygon = np.concatenate(pairs, axis=1)
     return boundary, polygon
+
+
+def signs(values: Floats, units: Integers, low: Floats, high: Floats) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return which units are above ``high``, and which below ``low``, at each vertex, as bits (V, bytes)."""
+    above = np.empty((len(values), -(-len(units) // 8)), np.uint8)
+    below = np.empty_like(above)
+    for first in range(0, len(values), _ROWS):
+        rows = slice(first, first + _ROWS)
+        part = values[rows, units]
+        above[rows], below[rows] = np.packbits(part > high, axis=1), np.packbits(part < low, axis=1)
+    return above, below

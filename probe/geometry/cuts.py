@@ -37,15 +37,23 @@ class Buffer:
         """The numbers, without those reserved for growth."""
         return self._data[: self._size]
 
-    def append(self, new: Numbers) -> None:
-        """Write numbers behind the last."""
-        size = self._size + len(new)
-        if size > len(self._data):
-            grown = np.empty((max(size, 3 * len(self._data) // 2), *self._data.shape[1:]), self._data.dtype)
+    def reserve(self, n_more: int) -> None:
+        """Make room for that many more numbers. Room that is never used costs no time."""
+        if self._size + n_more > len(self._data):
+            grown = np.empty((self._size + n_more, *self._data.shape[1:]), self._data.dtype)
             grown[: self._size] = self.content
             self._data = grown
-        self._data[self._size : size] = new
-        self._size = size
+
+    def extend(self, n_more: int) -> Numbers:
+        """Add numbers at the end, and return them for writing."""
+        if self._size + n_more > len(self._data):
+            self.reserve(max(n_more, self._size // 2))
+        self._size += n_more
+        return self._data[self._size - n_more : self._size]
+
+    def append(self, new: Numbers) -> None:
+        """Write numbers behind the last."""
+        self.extend(len(new))[:] = new
 
     def replace(self, content: Numbers) -> None:
         """Write other numbers in place of all."""
@@ -58,7 +66,7 @@ class Polygons:
     Attributes
     ----------
     values : dict of Buffer
-        Values at the vertices, (V, ...) each. :data:`PLACE` is the key of the coordinates.
+        Values at the vertices, (V, n) each. :data:`PLACE` is the key of the coordinates.
     loops, start, count : Buffer
         The vertices of polygon i are ``loops[start[i] : start[i] + count[i]]``.
     parent : Buffer
@@ -89,6 +97,11 @@ class Polygons:
         start = np.cumsum(count) - count
         steps = np.repeat(self.start.content[polygons] - start, count)
         return self.loops.content[steps + np.arange(len(steps))], start
+
+    def reserve(self, n_vertices: int) -> None:
+        """Make room for more vertices, as far as the limits allow."""
+        for value in self.values.values():
+            value.reserve(min(n_vertices, self.max_bytes // max(1, value.content[:1].nbytes)))
 
     def cut(self, polygons: Integers, field: Callable[[Integers], Floats], width: float) -> tuple[Integers, Integers]:
         """Cut polygons where a field is zero. The field takes numbers of vertices.
@@ -135,8 +148,11 @@ class Polygons:
         at_low, at_high = heights[crossing][first], heights[after[crossing]][first]
         part = at_low / (at_low - at_high)
         for value in self.values.values():
-            content, weight = value.content, part.reshape(-1, *[1] * (value.content.ndim - 1))
-            value.append(content[low] * (1 - weight) + content[high] * weight)
+            at_low, added = value.content[low], value.extend(len(low))
+            np.take(value.content, high, axis=0, out=added, mode="clip")
+            added -= at_low
+            added *= part[:, None]
+            added += at_low
         return size + edge
 
     def _replace(self, polygons: Integers, ring: Integers, start: Integers, above: Bools, below: Bools) -> None:
