@@ -152,8 +152,9 @@ def circuit(
     model, batch = unwrap(model), Batch(map_leaves(inputs, to_tensor), None)
     with torch_defaults():
         snapshot, rows = _observed(model, batch, output)
+        given, _ = snapshot.data["all"].take(rows[:1], snapshot.device)
         try:
-            network = piecewise_linear(model, inputs, stem=stem, output=output)
+            network = piecewise_linear(model, given, stem=stem, output=output)
         except NotPiecewiseLinearError as error:
             found = _signs(snapshot, rows, snap, str(error))
             return _with_jacobian(found, snapshot, rows, stem) if jacobian else found
@@ -161,12 +162,17 @@ def circuit(
 
 
 def _observed(model: nn.Module, batch: Batch, output: Select) -> tuple[Snapshot, Tensor]:
-    """Return a snapshot with these inputs, and their rows. A single input is there twice, since data have two rows."""
+    """Return a snapshot with these inputs as numbers of the model, and their rows. A single input is there twice."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+
+    def converted(leaf: Any) -> Any:
+        return leaf.to(dtype) if dtype and isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
     rows = torch.arange(len(batch))
     both = rows.repeat(TRACE_ROWS)[: max(TRACE_ROWS, len(rows))]
-    data = {"all": batch.subset(both, device_of(model)).with_names(model)}
-    recorded = trace(model, data["all"].take(both[:TRACE_ROWS], device_of(model))[0], output=output)
-    return Snapshot(model, 0, data, recorded), rows
+    numbers = Batch(map_leaves(batch.inputs, converted), None).subset(both, device_of(model)).with_names(model)
+    recorded = trace(model, numbers.take(both[:TRACE_ROWS], device_of(model))[0], output=output)
+    return Snapshot(model, 0, {"all": numbers}, recorded), rows
 
 
 def _values(snapshot: Snapshot, batch: Batch, rows: Tensor, stem: str | None) -> Tensor:
