@@ -99,7 +99,7 @@ def test_steps_of_the_observations() -> None:
     steps = observed_steps(perceptron_config("division"))
     assert steps[:4] == [0, 1, 2, 3]
     assert steps[-1] == 4_000
-    assert max(np.diff(steps)) <= 250
+    assert max(np.diff(steps)) <= 334
 
 
 def test_a_finished_run_is_only_read(tmp_path: Path) -> None:

@@ -14,7 +14,17 @@ import numpy as np
 import xarray as xr
 
 import probe
-from probe import INPUT, LMNProbe, LocalComplexityProbe, ProbeSet, RobustnessProbe, concat, log_spaced
+from probe import (
+    INPUT,
+    CircuitsProbe,
+    LinearRegionsProbe,
+    LMNProbe,
+    LocalComplexityProbe,
+    ProbeSet,
+    RobustnessProbe,
+    concat,
+    log_spaced,
+)
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
 from reference.runs.storage import describe_differences, provenance_of
@@ -22,7 +32,8 @@ from reference.training.perceptron import PERCEPTRONS, PerceptronConfig, train_p
 
 MIDPOINT = "midpoint"
 _N_MIDPOINTS = 512
-_LATE = 16  # equal distances over the training, besides the log-spaced steps
+_LATE = 12  # equal distances over the training, besides the log-spaced steps
+_SLICES = ("train", "test", "random")
 
 
 def perceptron_name(task: str, *, control: bool = False) -> str:
@@ -39,8 +50,8 @@ def perceptron_config(task: str, *, control: bool = False, steps: int | None = N
 
 
 def observed_steps(config: PerceptronConfig) -> list[int]:
-    """Return the steps of the observations: 8 in each factor of ten, and 16 at equal distances."""
-    log = filter(log_spaced(per_decade=8), range(config.steps + 1))
+    """Return the steps of the observations: 4 in each factor of ten, and 12 at equal distances."""
+    log = filter(log_spaced(per_decade=4), range(config.steps + 1))
     return sorted({*log, *(round(k * config.steps / _LATE) for k in range(_LATE + 1))})
 
 
@@ -54,9 +65,11 @@ def observed_data(config: PerceptronConfig, seed: int) -> dict[str, Any]:
 
 
 def perceptron_probes() -> ProbeSet:
-    """Return the probes of regions, local complexity, linear mapping number and robustness."""
+    """Return the probes of regions, circuits, local complexity, linear mapping number and robustness."""
     return ProbeSet(
         [
+            LinearRegionsProbe(splits=_SLICES, snaps=(1e-7,)),
+            CircuitsProbe(),
             LMNProbe(layers=INPUT, max_samples=48, max_rows=16_384),
             LocalComplexityProbe(n_random=256, max_rows=32_768),
             RobustnessProbe(epsilon=0.3, max_rows=16_384),

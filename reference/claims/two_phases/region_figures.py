@@ -34,7 +34,8 @@ def draw_regions(evidence: Evidence) -> Figure:
             _seeds(row[4], accuracy, colour, label)
         _seeds(row[0], runs.curves["train_accuracy"], _FITTED, "train, runs")
         for split, colour in _PLACES.items():
-            _seeds(row[2], runs.measured("linear_regions_mean", split=split), colour, split)
+            if split != "midpoint":
+                _seeds(row[2], runs.measured("linear_regions_mean", split=split), colour, split)
             _seeds(row[3], runs.measured("local_complexity_total", split=split), colour, split)
         _mechanisms(row[5], runs)
         for ax in row:

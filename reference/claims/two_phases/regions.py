@@ -20,7 +20,8 @@ ALIKE = 0.8  # rank correlation of measures that are "closely related"
 MORE_ROBUST = 0.05  # accuracy under perturbations
 LESS = -0.01  # of the regions at the end of fitting, by a mechanism
 AUC = 0.9  # of a progress measure
-_PLACES = ("train", "test", "midpoint", "random")
+_SLICES = ("train", "test", "random")
+_ELSEWHERE = ("midpoint", "test", "random")
 _LMN, _INTEGRAL, _REGIONS = "linear mapping number", "integral of local complexity", "regions"
 _MECHANISMS = {  # a mechanism and its reverse
     "disappearance": ("disappearance", "appearance"),
@@ -41,7 +42,7 @@ def regions_fall(evidence: Evidence) -> Iterator[Finding]:
     """Judge the change of the number of regions of slices after fitting."""
     for name in PERCEPTRONS:
         one = evidence.ours(name)
-        for split in _PLACES:
+        for split in _SLICES:
             found = change_after_fit(_logs(one, "linear_regions_mean", split), one.fitted)
             what = f"log10 of the change to step {found.at}"
             yield Finding(f"{name}, slices at {split}", by_prediction(found.values, -np.inf, 0, what))
@@ -51,7 +52,7 @@ def circuits_fall(evidence: Evidence) -> Iterator[Finding]:
     """Judge the change of the number of circuits on segments between two inputs after fitting."""
     for name in PERCEPTRONS:
         one = evidence.ours(name)
-        for split in _PLACES:
+        for split in _SLICES:
             found = change_after_fit(_circuits(one, split), one.fitted)
             what = f"log10 of the change to step {found.at}"
             yield Finding(f"{name}, segments at {split}", by_prediction(found.values, -np.inf, 0, what))
@@ -66,7 +67,7 @@ def regions_separate(evidence: Evidence) -> Iterator[Finding]:
     """Compare the change of regions and circuits after fitting with that in the controls."""
     for name in PERCEPTRONS:
         for label, curves in {"slices": _regions, "segments": _circuits}.items():
-            for split in _PLACES:
+            for split in _SLICES:
                 runs, controls = (_after_fit(evidence.ours(one), curves, split) for one in (name, control_of(name)))
                 what = f"log10 change to step {runs.at}, control against runs"
                 yield Finding(f"{name}, {label} at {split}", by_separation(controls, runs, what, auc=AUC))
@@ -171,7 +172,7 @@ def migrates(evidence: Evidence) -> Iterator[Finding]:
     for name in PERCEPTRONS:
         one = evidence.ours(name)
         train = _logs(one, "local_complexity_total", "train")
-        for split in _PLACES[1:]:
+        for split in _ELSEWHERE:
             found = change_after_fit(train - _logs(one, "local_complexity_total", split), one.fitted)
             what = f"log10 of the change to step {found.at}"
             yield Finding(f"{name}, train over {split}", by_prediction(found.values, -np.inf, 0, what))
@@ -201,7 +202,7 @@ def net_changes(one: RecordedRuns, split: str) -> dict[str, Reading]:
 def mechanisms_reduce(evidence: Evidence) -> Iterator[Finding]:
     """Judge whether each mechanism removes more regions after fitting than its reverse adds."""
     for name in PERCEPTRONS:
-        for split in _PLACES:
+        for split in _SLICES:
             found = net_changes(evidence.ours(name), split)
             for mechanism in _MECHANISMS:
                 what = f"share of the regions at the end of fitting, to step {found[mechanism].at}"
@@ -212,7 +213,7 @@ def mechanisms_reduce(evidence: Evidence) -> Iterator[Finding]:
 def mechanisms_separate(evidence: Evidence) -> Iterator[Finding]:
     """Compare the change by each mechanism with that in the controls."""
     for name in PERCEPTRONS:
-        for split in _PLACES:
+        for split in _SLICES:
             runs, controls = (net_changes(evidence.ours(one), split) for one in (name, control_of(name)))
             for mechanism in _MECHANISMS:
                 what = f"share of the regions to step {runs[mechanism].at}, control against runs"
@@ -224,7 +225,7 @@ def composite_near_decision(evidence: Evidence) -> Iterator[Finding]:
     """Judge whether composite borders are nearer to the decision boundary than others, at the end of the record."""
     for name in PERCEPTRONS:
         one = evidence.ours(name)
-        for split in _PLACES:
+        for split in _SLICES:
             composite, ordinary = (
                 one.probes[f"linear_regions_{kind}_distance"].sel(split=split) for kind in ("composite", "ordinary")
             )
