@@ -91,6 +91,11 @@ class Polygons:
         """Number of vertices."""
         return len(self.values[PLACE])
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the values at all vertices."""
+        return sum(value.content.nbytes for value in self.values.values())
+
     def corners(self, polygons: Integers) -> tuple[Integers, Integers]:
         """Return the vertices of polygons as one array, and where each polygon starts in it."""
         count = self.count.content[polygons]
@@ -172,8 +177,8 @@ class Polygons:
 
     def _check(self, n_new: int) -> None:
         """Raise LimitReached if that many more polygons, and as many vertices, are too many."""
-        size = sum(value.content[:1].nbytes for value in self.values.values())
-        if len(self) + n_new > self.max_polygons or size * (self.n_vertices + n_new) > self.max_bytes:
+        n_bytes = self.n_bytes * (1 + n_new / self.n_vertices)
+        if len(self) + n_new > self.max_polygons or n_bytes > self.max_bytes:
             raise LimitReached
 
     def remove(self, polygons: Integers) -> None:

@@ -7,17 +7,16 @@ these values is affine, so interpolation is exact.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from probe.errors import warn_user
 from probe.geometry.arrangement import Arrangement
-from probe.geometry.bends import bend_site
-from probe.geometry.cuts import PLACE, Buffer, Floats, Integers, LimitReached, Polygons, following
-from probe.geometry.maxima import maximum_site
-from probe.geometry.networks import Bend, Maximum, PiecewiseLinear
+from probe.geometry.cuts import Floats, Integers, LimitReached, following
+from probe.geometry.networks import PiecewiseLinear
+from probe.geometry.partition_run import Run, check_arguments
 from probe.geometry.region_maps import Patterns, affine_maps, patterns
 from probe.geometry.slices import Slice
 
@@ -61,50 +60,49 @@ class Partition:
         """Number of regions."""
         return len(self.starts)
 
-    @property
+    @cached_property
     def counts(self) -> Integers:
         """Number of corners of each region, shape (R,)."""
         return np.diff(np.append(self.starts, len(self.loops)))
+
+    @cached_property
+    def areas(self) -> Floats:
+        """Area of each region in squared units of the input, shape (R,)."""
+        first = np.repeat(self.vertices[self.loops[self.starts]], self.counts, axis=0)
+        here = self.vertices[self.loops] - first
+        there = here[following(self.starts, self.counts)]
+        return np.add.reduceat(here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0], self.starts) / 2
+
+    @cached_property
+    def centroids(self) -> Floats:
+        """Mean of the corners of each region, shape (R, 2). It lies inside the region."""
+        return np.add.reduceat(self.vertices[self.loops], self.starts) / self.counts[:, None]
 
     def polygon(self, region: int) -> Floats:
         """Return the corners (k, 2) of a region, counterclockwise."""
         first = self.starts[region]
         return self.vertices[self.loops[first : first + self.counts[region]]]
 
-    @property
-    def areas(self) -> Floats:
-        """Area of each region in squared units of the input, shape (R,)."""
-        return np.add.reduceat(self._triangles()[0], self.starts)
-
-    @property
-    def centroids(self) -> Floats:
-        """Mean of the corners of each region, shape (R, 2)."""
-        return np.add.reduceat(self.vertices[self.loops], self.starts) / self.counts[:, None]
-
-    def _triangles(self) -> tuple[Floats]:
-        """Signed areas of the triangles of the first corner of the region and each edge, (E,)."""
-        here = self.vertices[self.loops] - np.repeat(self.vertices[self.loops[self.starts]], self.counts, axis=0)
-        there = here[following(self.starts, self.counts)]
-        return ((here[:, 0] * there[:, 1] - here[:, 1] * there[:, 0]) / 2,)
-
     def neighbours(self) -> tuple[Integers, Integers]:
-        """Return the pairs (P, 2) of regions that share an edge, and the ends (P, 2) of that edge, as vertices."""
-        after = self.loops[following(self.starts, self.counts)]
-        low, high = np.minimum(self.loops, after), np.maximum(self.loops, after)
-        order = np.lexsort((high, low))
-        low, high, owner = low[order], high[order], np.repeat(np.arange(self.n_regions), self.counts)[order]
-        same = np.flatnonzero((low[1:] == low[:-1]) & (high[1:] == high[:-1]))
-        return np.stack([owner[same], owner[same + 1]], 1), np.stack([low[same], high[same]], 1)
+        """Return the pairs (P, 2) of regions that share an edge, and the ends (P, 2) of that edge, as vertices.
+
+        A corner of another region can divide the border of two regions into several edges.
+        """
+        ends = np.sort([self.loops, self.loops[following(self.starts, self.counts)]], axis=0)
+        order = np.lexsort(ends[::-1])
+        ends, owner = ends[:, order], np.repeat(np.arange(self.n_regions), self.counts)[order]
+        same = np.flatnonzero((ends[:, 1:] == ends[:, :-1]).all(0))
+        return np.stack([owner[same], owner[same + 1]], 1), ends[:, same].T
 
     def patterns(self) -> Patterns:
         """Return the piece of each unit in each region, (R, units) by site.
 
         Pieces are numbered from 0, the piece below the first breakpoint. A unit that is at a breakpoint in the whole
         region, up to the snapping width, has the lower piece. For maxima it is the number of the winner, the lowest
-        one of winners that are equal in the whole region.
+        one of winners that are equal in the whole region. Sites behind a limit that was reached are missing.
         """
         parts = [found for _, found in self._patterns()]
-        return {site: np.concatenate([part[site] for part in parts]) for site in self.network.sites}
+        return {site: np.concatenate([part[site] for part in parts]) for site in parts[0]}
 
     def affine_maps(self) -> tuple[Floats, Floats]:
         """Return the affine map of each region: matrices (R, n_out, 2) and offsets (R, n_out).
@@ -159,13 +157,20 @@ def partition_slice(
         The partition stops before it has more regions.
     max_bytes : int
         The partition stops before the values at its vertices need more: vertices x numbers x 8 bytes. Numbers are the
-        units of a site and all other values that a later operation reads. The peak is about three times as large.
+        units of the widest site and all others that a later operation reads. The peak is two to three times as large.
     incidence : bool
         Whether to store which boundaries cut which regions and meet at which points. False saves time and memory.
 
     Returns
     -------
     Partition
+        If a limit was reached, ``complete`` is False, and a :class:`probe.errors.ProbeWarning` is issued.
+
+    Raises
+    ------
+    ValueError
+        If the slice is not one of the inputs of the network, if a parameter of the network or a limit is not a finite
+        number, or if ``snap`` is not between 0 and 0.01.
 
     See Also
     --------
@@ -180,17 +185,20 @@ def partition_slice(
     >>> [site.n_regions for site in found.arrangements]
     [4, 5]
     """
-    run = _Run(network, slice, snap, max_regions, max_bytes)
+    check_arguments(network, slice, snap, max_regions, max_bytes)
+    run = Run(slice.window.numpy(), max_regions, max_bytes)
     try:
-        run.execute(incidence)
+        run.execute(network, slice.points(slice.window), snap, incidence)
+        outputs, complete = run.outputs(network), True
     except LimitReached:
-        warn_user(
-            f"Expected at most {max_regions} regions and {max_bytes} bytes, stopped at {len(run.polygons)} regions; "
-            "all counts are lower bounds. Pass a larger max_regions or max_bytes, or a smaller window"
-        )
         run.polygons.settle()
-        return run.result(complete=False)
-    return run.result(complete=True)
+        outputs, complete = network(slice.points(run.vertices)).flatten(1).numpy(), False
+        warn_user(
+            f"Expected at most {max_regions:,} regions and {max_bytes:,} bytes, stopped at {len(run.polygons):,} "
+            "regions; all counts are lower bounds. Pass larger max_regions or max_bytes, or a smaller window"
+        )
+    loops, starts, sites = run.polygons.loops.content, run.polygons.start.content, tuple(run.arrangements)
+    return Partition(network, slice, snap, complete, run.vertices, loops, starts, sites, outputs)
 
 
 def counts_by_width(
@@ -226,43 +234,3 @@ def counts_by_width(
         width: partition_slice(network, slice, snap=width, max_regions=max_regions, incidence=False).n_regions
         for width in widths
     }
-
-
-class _Run:
-    """Execution of the operations of a network on the vertices of its partition."""
-
-    def __init__(self, network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int) -> None:
-        self.network, self.slice, self.snap = network, slice, snap
-        self.polygons = Polygons(slice.window.numpy(), max_regions, max_bytes)
-        self.shapes: dict[int, torch.Size] = {}
-        self.arrangements: list[Arrangement] = []
-
-    def execute(self, incidence: bool) -> None:
-        """Execute all operations. A limit stops them."""
-        self._write(0, self.slice.points(self.slice.window))
-        for operation, unused in self.network.steps():
-            if isinstance(operation, Bend):
-                self.arrangements.append(bend_site(self.polygons, operation, self.snap, incidence))
-            elif isinstance(operation, Maximum):
-                read = [self._read(place) for place in operation.inputs]
-                self.arrangements.append(maximum_site(self.polygons, operation, read, self.snap))
-            self._write(operation.output, operation.function(*map(self._read, operation.inputs)))
-            for place in unused:
-                del self.polygons.values[place]
-
-    def result(self, complete: bool) -> Partition:
-        """Return the partition. The outputs of an incomplete one are those of the network at its vertices."""
-        polygons, vertices = self.polygons, self.polygons.values[PLACE].content
-        if complete:
-            outputs = polygons.values[self.network.output].content
-        else:
-            outputs = self.network(self.slice.points(vertices)).flatten(1).numpy()
-        loops, starts, sites = polygons.loops.content, polygons.start.content, tuple(self.arrangements)
-        return Partition(self.network, self.slice, self.snap, complete, vertices, loops, starts, sites, outputs)
-
-    def _read(self, place: int) -> Tensor:
-        return torch.from_numpy(self.polygons.values[place].content).reshape(-1, *self.shapes[place])
-
-    def _write(self, place: int, value: Tensor) -> None:
-        self.shapes[place] = value.shape[1:]
-        self.polygons.values[place] = Buffer(value.flatten(1).contiguous().numpy())

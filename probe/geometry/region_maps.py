@@ -13,18 +13,23 @@ from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
 
 Patterns: TypeAlias = dict[str, NDArray[np.signedinteger[Any]]]  # int8 for bends, int16 for maxima
 
+_NO_WIDTH = np.zeros(1)  # of sites that an incomplete partition did not reach
+
 
 def patterns(
     network: PiecewiseLinear, widths: Mapping[str, Floats], inputs: Tensor, loops: Integers, starts: Integers
 ) -> Patterns:
     """Return the piece of each unit in each region, (R, units) by site.
 
-    The corners of region i are ``inputs[loops[starts[i]]]`` and following. ``widths`` has those of the units by site.
+    The corners of region i are ``inputs[loops[starts[i]]]`` and following. ``widths`` has those of the units by site;
+    later sites are left out.
     """
     values = {0: inputs}
     found: Patterns = {}
     for operation, unused in network.steps():
         read = [values[place] for place in operation.inputs]
+        if not isinstance(operation, Affine) and operation.site not in widths:
+            break
         if isinstance(operation, Bend):
             found[operation.site] = _pieces(operation, read[0], widths[operation.site], loops, starts)
         elif isinstance(operation, Maximum):

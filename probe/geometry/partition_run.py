@@ -1,0 +1,77 @@
+"""The execution of a network on all vertices of its partition together."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.geometry.arrangement import Arrangement
+from probe.geometry.bends import bend_site
+from probe.geometry.cuts import PLACE, Buffer, Floats, LimitReached, Polygons
+from probe.geometry.maxima import maximum_site
+from probe.geometry.networks import Bend, Maximum, PiecewiseLinear
+from probe.geometry.slices import Slice
+from probe.information.arguments import check_count
+
+_MOST = 2**62
+
+
+class Run:
+    """The polygons of a partition, and what each site has added to them."""
+
+    def __init__(self, window: Floats, max_regions: int, max_bytes: int) -> None:
+        self.polygons = Polygons(window, max_regions, max_bytes)
+        self.arrangements: list[Arrangement] = []
+        self._shapes: dict[int, torch.Size] = {}
+
+    def execute(self, network: PiecewiseLinear, corners: Tensor, snap: float, incidence: bool) -> None:
+        """Execute all operations, from the inputs at the corners of the window. Raise LimitReached at a limit."""
+        self._write(0, corners)
+        for operation, unused in network.steps():
+            if isinstance(operation, Bend):
+                self.arrangements.append(bend_site(self.polygons, operation, snap, incidence))
+            elif isinstance(operation, Maximum):
+                read = [self._read(place) for place in operation.inputs]
+                self.arrangements.append(maximum_site(self.polygons, operation, read, snap))
+            self._write(operation.output, operation.function(*map(self._read, operation.inputs)))
+            for place in unused:
+                del self.polygons.values[place]
+
+    @property
+    def vertices(self) -> Floats:
+        """Coordinates of the vertices, (V, 2)."""
+        return np.array(self.polygons.values[PLACE].content)
+
+    def outputs(self, network: PiecewiseLinear) -> Floats:
+        """Return the outputs (V, n_out) of an executed network at the vertices."""
+        return self.polygons.values[network.output].content
+
+    def _read(self, place: int) -> Tensor:
+        return torch.from_numpy(self.polygons.values[place].content).reshape(-1, *self._shapes[place])
+
+    def _write(self, place: int, value: Tensor) -> None:
+        if not value.sum().isfinite() and not value.isfinite().all():
+            behind = f"behind site {self.arrangements[-1].site!r}" if self.arrangements else "before the first site"
+            raise ValueError(f"Expected finite numbers, got NaN or infinity {behind}; check the parameters there")
+        self._shapes[place] = value.shape[1:]
+        self.polygons.values[place] = Buffer(value.flatten(1).contiguous().numpy())
+        if self.polygons.n_bytes > self.polygons.max_bytes:
+            raise LimitReached
+
+
+def check_arguments(network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int) -> None:
+    """Raise ValueError or TypeError unless a partition can be made of these."""
+    for value, expected in ((network, PiecewiseLinear), (slice, Slice)):
+        if not isinstance(value, expected):
+            raise TypeError(
+                f"Expected a {expected.__name__}, got {type(value).__name__}; make it with "
+                f"{'piecewise_linear or perceptron' if expected is PiecewiseLinear else 'slice_through or input_plane'}"
+            )
+    if network.shape != tuple(slice.origin.shape):
+        raise ValueError(
+            f"Expected a slice of inputs of shape {network.shape}, got {tuple(slice.origin.shape)}; pass points of the "
+            "shape of one input of the network, without rows"
+        )
+    if not 0 < snap <= 0.01:
+        raise ValueError(f"Expected a snap between 0 and 0.01, got {snap!r}; pass a small number such as 1e-9")
+    check_count(max_regions, "max_regions", 1, _MOST)
+    check_count(max_bytes, "max_bytes", 1, _MOST)
