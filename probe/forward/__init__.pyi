@@ -11,6 +11,7 @@ from .layers import (
     named_layers as named_layers,
     select_layers as select_layers,
 )
+from .network_builder import NotPiecewiseLinearError as NotPiecewiseLinearError
 from .outputs import reduce_output as reduce_output
 from .passes import (
     Scored as Scored,

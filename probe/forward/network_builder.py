@@ -79,7 +79,7 @@ class NetworkBuilder:
         self._values: dict[int, Tensor] = {}  # constants, for 2 rows
         self._sources = {two.start: _Source(two.start, 0, RowLayout(tuple(two.tensors[two.start].shape), 0, 1))}
         self._operations: list[Operation] = []
-        self._calls = CallCounter(self._modules)
+        self._calls, self._known = CallCounter(self._modules), {call.site for call in two.calls}
 
     def network(self) -> PiecewiseLinear:
         """Return the network.
@@ -133,7 +133,9 @@ class NetworkBuilder:
         return found[::-1]
 
     def _memory(self, number: int) -> int:
-        return self._two.tensors[number].untyped_storage().data_ptr()
+        """Return the address of a value, by which writes to parts of it are found."""
+        tensor = self._two.tensors[number]
+        return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else -number
 
     # -- constants --------------------------------------------------------------------------------------------------
 
@@ -156,7 +158,7 @@ class NetworkBuilder:
                 self._values[value.number] = tensor.to(_promoted(tensor.dtype))
 
     def _check_random(self, call: Call) -> None:
-        if torch.Tag.nondeterministic_seeded in call.operation.tags:
+        if torch.Tag.nondeterministic_seeded in call.operation.tags and "attention" not in call.name:
             raise self._refusal(call, "random numbers")
 
     def _constant(self, call: Call, two: int, three: int) -> _Constant:
@@ -165,37 +167,37 @@ class NetworkBuilder:
         if small.shape == large.shape:
             return _Constant(self._value(two))
         layout = row_layout(small, large)
-        if layout is None or not agree(*layout.to_rows(small)):
+        rows = None if layout is None else layout.to_rows(self._value(two))
+        if rows is None or not agree(rows[0], rows[1]):
             raise self._refusal(call, "a constant that depends on the number or the order of the rows")
-        return _Constant(layout.to_rows(self._value(two))[:1], layout)
+        return _Constant(rows[:1], layout)
 
     # -- operations -------------------------------------------------------------------------------------------------
 
     def _add(self, call: Call, other: Call) -> None:
         """Add the operations that compute the values of a call."""
-        self._check_random(call)
+        add = self._kind(call)
         read = [self._sources[number] for number in dict.fromkeys(call.reads) if number in self._depends]
         for item, (value, again) in enumerate(zip(call.outputs, other.outputs, strict=True)):
             if value is not None and again is not None and value.number in self._needed:
-                layout = self._layout(call, value.number, again.number)
-                place = self._add_value(call, other, item, read, layout)
-                self._sources[value.number] = _Source(value.number, place, layout)
+                out = self._layout(call, value.number, again.number)
+                same = [self._broadcast(source, out) for source in read] if call.name in BENDS else read
+                function = self._function(call, other, item, same, out)
+                self._sources[value.number] = _Source(value.number, add(call, same, out, function), out)
 
-    def _add_value(self, call: Call, other: Call, item: int, read: list[_Source], out: RowLayout) -> int:
-        """Add the operations that compute one value of a call, and return its place."""
+    def _kind(self, call: Call) -> Callable[..., int]:
+        """Return the method that adds a call, or refuse the call."""
         name, positions = call.name, {i for i, arg in enumerate(call.args) if self._reads(arg)}
-        pair = name in PAIRWISE and positions == {0, 1}
-        bends = name in BENDS and (positions == {0} or (name in PAIRWISE and positions == {1}))
-        if pair or bends:
-            read = [self._broadcast(source, out) for source in read]
-        function = self._function(call, other, item, read, out)
-        if bends:
-            return self._add_bend(call, read, out, function)
-        if pair or name in MAXIMA or name in MINIMA:
-            return self._add_maximum(call, read, out, function)
-        if reason := why_not_affine(name, call.args, positions):
+        self._check_random(call)
+        if name in PAIRWISE and positions == {0, 1}:
+            return self._add_maximum
+        if name in BENDS and (positions == {0} or (name in PAIRWISE and positions == {1})):
+            return self._add_bend
+        if name in MAXIMA or name in MINIMA:
+            return self._add_maximum
+        if reason := why_not_affine(name, call.args, call.kwargs, positions):
             raise self._refusal(call, reason)
-        return self._append(Affine, read, function)
+        return self._add_affine
 
     def _reads(self, argument: Any) -> bool:
         return any(value.number in self._depends for value in values_in(argument))
@@ -204,6 +206,9 @@ class NetworkBuilder:
         place = len(self._operations) + 1
         self._operations.append(kind(tuple(source.place for source in read), place, *described))
         return place
+
+    def _add_affine(self, call: Call, read: Sequence[_Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
+        return self._append(Affine, read, function)
 
     def _layout(self, call: Call, two: int, three: int) -> RowLayout:
         small, large = self._two.tensors[two], self._three.tensors[three]
@@ -297,8 +302,11 @@ class NetworkBuilder:
     def _site(self, call: Call, bends: int = 1) -> str:
         """Return the name of a site. A trace has one site for each bend of a function, a network one for all."""
         if not call.site:
-            function = call.function.strip("_") or call.name.strip("_")
-            return self._calls.next(f"{call.module}:{function}")
+            name = f"{call.module}:{call.function.strip('_') or call.name.strip('_')}"
+            site = self._calls.next(name)
+            while site in self._known:
+                site = self._calls.next(name)
+            return site
         return re.sub(r"_(min|max)(?=\.\d+$|$)", "", call.site) if bends > 1 else call.site
 
     # -- errors -----------------------------------------------------------------------------------------------------
@@ -328,8 +336,7 @@ def _without_writes(operation: Any) -> Any:
     """Return the form of an operation that does not write in place."""
     if not operation._schema.is_mutable:
         return operation
-    packet = getattr(torch.ops.aten, operation._schema.name.split("::")[1].removesuffix("_"))
-    return getattr(packet, operation._schema.overload_name or "default")
+    return getattr(torch.ops.aten, operation._schema.name.split("::")[1].removesuffix("_"))
 
 
 def _promoted(dtype: torch.dtype) -> torch.dtype:

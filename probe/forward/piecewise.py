@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.forward.data import Batch, leaves_of, map_leaves, to_tensor
-from probe.forward.isolation import device_of, torch_defaults
+from probe.forward.isolation import device_of, isolated, torch_defaults
 from probe.forward.layers import INPUT, advised_names, unwrap
 from probe.forward.network_builder import NetworkBuilder, NotPiecewiseLinearError
 from probe.forward.outputs import Select
@@ -70,7 +70,7 @@ def piecewise_linear(
     """
     model = unwrap(model)
     batch = Batch(map_leaves(inputs, to_tensor), None)
-    with torch_defaults():
+    with isolated(model), torch_defaults():
         repeated = {n: batch.take(torch.zeros(n).long(), device_of(model))[0] for n in (*ROWS, _CHECKED_ROWS)}
         few = repeated[ROWS[0]]
         stem = stem or _default_stem(model, few)
@@ -122,9 +122,11 @@ def _recorded(model: nn.Module, inputs: Any, stem: str, rows: Tensor, output: Se
     try:
         return record(model, inputs, stem, rows, output)
     except RuntimeError as error:
+        writes = "non-functional" in str(error)
+        found = "a write in place to a tensor that does not depend on the input" if writes else str(error)
         raise NotPiecewiseLinearError(
-            f"Expected a forward pass that torch.func.functionalize can follow, got {error}; start after this place "
-            "with stem=, or leave out this probe"
+            f"Expected a forward pass that torch.func.functionalize can follow, got {found}; let the model make a new "
+            "tensor (torch.cat, torch.stack, torch.where), start after this place with stem=, or leave out this probe"
         ) from error
 
 

@@ -27,7 +27,7 @@ _SHAPES = [
     "tril", "triu",
 ]  # fmt: skip
 _SUMS = [
-    "add", "sub", "rsub", "neg", "sum", "mean", "cumsum", "trace", "diff",
+    "add", "sub", "rsub", "neg", "fill", "zero", "sum", "mean", "cumsum", "trace", "diff",
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
     "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
@@ -50,8 +50,10 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
-def why_not_affine(name: str, args: Sequence[Any], depends: set[int]) -> str:
+def why_not_affine(name: str, args: Sequence[Any], kwargs: Mapping[str, Any], depends: set[int]) -> str:
     """Return why an operation is not affine in the arguments at these positions, which depend on the input."""
+    if kwargs.get("rounding_mode") or kwargs.get("reduce"):
+        return "not piecewise linear"
     if name in _PRODUCTS:
         return "a product of values that all depend on the input" if len(depends & set(_PRODUCTS[name])) > 1 else ""
     if name == "native_batch_norm" and args[5]:
@@ -73,7 +75,8 @@ def _clamp(low: Number | None = None, high: Number | None = None) -> Pieces:
         return ([], [1.0]) if high is None else ([high], [1.0, 0.0])
     if high is None:
         return [low], [0.0, 1.0]
-    low = torch.minimum(torch.as_tensor(low), torch.as_tensor(high))
+    low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in (low, high))  # floats are float32 else
+    low = torch.minimum(low, high)
     return [low, high], [0.0, 1.0, 0.0]
 
 

@@ -127,7 +127,6 @@ class _NamingMode(ActivationMode):
 
     function = ""
     site = ""
-    _callers = ("",)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.function = getattr(func, "__name__", "")
@@ -145,7 +144,7 @@ class _NamingMode(ActivationMode):
 
     def where(self) -> tuple[str, str, str]:
         """Return the names of the module, the function and the site that run."""
-        return self._callers[-1], self.function, self.site
+        return getattr(self, "_callers", [""])[-1], self.function, self.site
 
 
 class _StartedPass(Pass):
