@@ -56,6 +56,7 @@ __all__ = [
     "check_series",
     "check_training_untouched",
     "example",
+    "relu_example",
     "state_of",
     "token_example",
 ]
@@ -75,7 +76,7 @@ class ExampleNet(nn.Module):
         self.norm = nn.BatchNorm1d(12)
         self.frozen = nn.Sequential(nn.Linear(12, 12), nn.Dropout(0.5)).eval()
         self.drop = nn.Dropout(0.2)
-        self.act = nn.GELU()
+        self.act: nn.Module = nn.GELU()
         self.head = nn.Linear(12, 3)
         self.fail = False
 
@@ -146,6 +147,30 @@ def token_example(seed: int = 0) -> tuple[ExampleNet, dict[str, tuple[Tensor, Te
         torch.manual_seed(seed)
         model.first = nn.Embedding(7, 12)
         return model, {split: (torch.randint(7, (len(y),)), y) for split, (_, y) in data.items()}
+
+
+def relu_example(seed: int = 0) -> tuple[ExampleNet, dict[str, tuple[Tensor, Tensor]]]:
+    """Return a model and data as :func:`example`, but with ReLU, so that the model is piecewise linear.
+
+    Parameters
+    ----------
+    seed
+        Seed of the weights and inputs. The global random state stays unchanged.
+
+    See Also
+    --------
+    example : The same with GELU.
+
+    Examples
+    --------
+    >>> from probe.testing import relu_example
+    >>> model, data = relu_example()
+    >>> model.act
+    ReLU()
+    """
+    model, data = example(seed)
+    model.act = nn.ReLU()
+    return model, data
 
 
 def check_probe(probe: Observer, example: Example = example) -> None:

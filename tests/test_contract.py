@@ -18,6 +18,7 @@ from torch import nn
 import probe.measures
 from probe import (
     FourierProbe,
+    LinearRegionsProbe,
     LMNProbe,
     Measured,
     MutualInfoProbe,
@@ -39,7 +40,10 @@ def every_probe() -> list[type[Probe]]:
     return sorted(probes, key=lambda cls: cls.__name__)
 
 
-EXAMPLES = {FourierProbe: contract.token_example}  # other models than the usual one
+EXAMPLES = {  # other models than the usual one
+    FourierProbe: contract.token_example,
+    LinearRegionsProbe: contract.relu_example,
+}
 
 
 @pytest.mark.usefixtures("global_random_state_untouched")

@@ -135,7 +135,7 @@ def region_changes(before: Partition | BoundaryGraph, after: Partition | Boundar
     (lost, gained), pairs = _crossings(one, two, distinct)
     found = (-losses[0], gains[0], -losses[1], gains[1], -lost, gained, end - start - (gained - lost))
     parts = {name: part.round(_DIGITS) + 0.0 for name, part in zip(MECHANISMS, found, strict=True)}
-    whole = [graph.added(np.ones_like(common)) for graph in (one, two)]
+    all_of_one, all_of_two = (graph.added(np.ones_like(common)) for graph in (one, two))
     named = {
         "disappearance": in_one & ~in_two,
         "appearance": in_two & ~in_one,
@@ -144,7 +144,7 @@ def region_changes(before: Partition | BoundaryGraph, after: Partition | Boundar
     }
     names = one.names
     boundaries = {key: tuple(names[number] for number in np.flatnonzero(mask)) for key, mask in named.items()}
-    return RegionChanges(one.sites, *whole, parts, boundaries, pairs)
+    return RegionChanges(one.sites, all_of_one, all_of_two, parts, boundaries, pairs)
 
 
 def _check_same(before: Partition | BoundaryGraph, after: Partition | BoundaryGraph) -> None:

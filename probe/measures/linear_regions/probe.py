@@ -27,7 +27,7 @@ from probe.geometry.slices import Slice
 from probe.measures.linear_regions.earlier import Earlier, kept_graphs
 from probe.measures.linear_regions.numbers import border_numbers, change_numbers, region_numbers
 from probe.measures.linear_regions.places import RANDOM, selected, slices_through, stem_points, with_box
-from probe.measures.linear_regions.variables import segment_variables, slice_variables
+from probe.measures.linear_regions.variables import NAME, segment_variables, slice_variables
 
 
 class LinearRegionsProbe(Probe):
@@ -72,9 +72,9 @@ class LinearRegionsProbe(Probe):
           layer. The regions after it are those before plus both.
         - ``linear_regions_merged`` *: boundaries that lie on others. ``linear_regions_alike`` *: the same up to
           ``tolerance``, by the area between them.
-        - ``linear_regions_change`` *: change of the number of regions that the layer adds since the step
-          ``linear_regions_since``, by ``mechanism``: see :class:`probe.geometry.RegionChanges`. The sum over
-          mechanisms is exact.
+        - ``linear_regions_change`` *: change of the number of regions that the layer adds since the last observation,
+          by ``mechanism``, see :class:`probe.geometry.RegionChanges`. The sum over mechanisms is exact.
+          ``linear_regions_skipped``: number of failed observations in between.
         - ``linear_regions_composite``: share of the length of borders on which two or more boundaries lie.
           ``linear_regions_hamming``: mean number of boundaries on a border.
         - ``linear_regions_composite_distance``, ``linear_regions_ordinary_distance``: mean distance of such borders
@@ -187,23 +187,22 @@ class LinearRegionsProbe(Probe):
         """Return the variables of all slices."""
         flat = [each for group in slices.values() for each in group]
         earlier = Earlier.of(snapshot, len(flat), network.sites)
-        numbers, graphs, limit = [], [], {"max_regions": self.max_regions}
+        numbers, graphs, most = [], [], self.max_regions
         for one, before in zip(flat, earlier.graphs, strict=True):
-            partition = partition_slice(network, one, snap=self.snap, **limit)
+            partition = partition_slice(network, one, snap=self.snap, max_regions=most)
             patterns = partition.patterns()
             graph = graph_of(partition, patterns)
-            comparable = partition.complete and before is not None
-            changes = region_changes(before, graph) if comparable else None
+            changes = region_changes(before, graph) if before is not None and partition.complete else None
             numbers.append(
                 {
                     **region_numbers(partition, patterns, self.tolerances),
                     **border_numbers(partition, graph, is_vector=len(network(one.origin[None]).shape) == 2),
                     **change_numbers(changes, len(network.sites), first=earlier.first),
-                    "_by_snap": list(counts_by_width(network, one, widths=self.snaps, **limit).values()),
+                    "_by_snap": list(counts_by_width(network, one, widths=self.snaps, max_regions=most).values()),
                 }
             )
             graphs.append(graph if partition.complete else None)
-        coords = {
+        coords: dict[str, Sequence[Any]] = {
             "split": list(slices),
             "slice": list(range(self.n_slices)),
             "layer": network.sites,
@@ -211,7 +210,8 @@ class LinearRegionsProbe(Probe):
             "tolerance": list(self.tolerances),
             "mechanism": list(MECHANISMS),
         }
-        return {**slice_variables(numbers, coords, attrs), **earlier.since(), **kept_graphs(graphs, snapshot.step)}
+        skipped = Measured(earlier.skipped, long_name="failed observations since the one that is compared with")
+        return {**slice_variables(numbers, coords, attrs), f"{NAME}_skipped": skipped, **kept_graphs(graphs)}
 
     def _segments(self, network: PiecewiseLinear, points: torch.Tensor) -> SegmentRegions:
         n = min(self.n_segments, len(points) // 2)
