@@ -1,17 +1,19 @@
 """Counts of linear regions by other algorithms than those of ``probe.geometry``.
 
-There are four. ``arrangement`` has the closed form of one layer. ``exact`` clips polygons in rational numbers, without
-rounding. ``walk`` crosses the edges of regions, one after the other, with derivatives of any torch model. ``quadtree``
-looks at the signs of any torch model at points. ``knots`` walks along a line.
+``arrangement`` has the closed form of one layer. ``exact`` clips polygons in rational numbers, without rounding, and
+``exact_knots`` does so along a line. ``walk`` crosses the edges of regions, one after the other, with derivatives of
+any torch model, and ``knots`` goes along a line. ``quadtree`` looks at the signs of any torch model at points.
 """
 
 import copy
 import itertools
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -56,7 +58,7 @@ def area(corners: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Lines:
-    """Counts of the lines of one layer in a window."""
+    """Counts of the lines of one layer in a window. Units that are zero everywhere are always off, too."""
 
     regions: int
     segments: int
@@ -139,31 +141,86 @@ class Counts:
     crossings: int
 
 
-def exact(layers: Layers, window: Any, slopes: tuple[Any, Any] = (0, 1)) -> list[Counts]:
-    """Return the counts of a perceptron by layer, in rational numbers, a bend at 0 after every layer.
+@dataclass(frozen=True)
+class Bends:
+    """A function of single numbers: its breakpoints, and (slope, intercept) between them."""
+
+    at: tuple[Any, ...]
+    pieces: tuple[tuple[Any, Any], ...]
+
+
+RELU = Bends((0,), ((0, 0), (1, 0)))
+ABS = Bends((0,), ((-1, 0), (1, 0)))
+LEAKY_HALF = Bends((0,), ((0.5, 0), (1, 0)))
+HARDTANH = Bends((-1, 1), ((0, -1), (1, 0), (0, 1)))
+
+
+def exact(layers: Layers, window: Any, *functions: Bends) -> list[Counts]:
+    """Return the counts of a perceptron by layer, in rational numbers. The default is a ReLU after every layer.
 
     Numbers are taken as they are: use whole numbers, fractions or short binary fractions.
     """
-    one, none = Fraction(1), Fraction(0)
-    corners: list[Point] = [(Fraction(x), Fraction(y)) for x, y in np.asarray(window).tolist()]
-    regions: list[tuple[list[Point], list[Row]]] = [(corners, [(one, none, none), (none, one, none)])]
+    regions = _start(window)
     found = []
-    for weight, bias in layers:
-        weight = [[Fraction(entry) for entry in row] for row in np.asarray(weight).tolist()]
-        bias = [Fraction(entry) for entry in np.asarray(bias).tolist()]
+    for (weight, bias), function in itertools.zip_longest(layers, functions, fillvalue=RELU):
         segments = crossings = 0
         after = []
         for place, inputs in regions:
-            rows = [_combine(row, shift, inputs) for row, shift in zip(weight, bias, strict=True)]
-            lines = {_normal(row) for row in rows if _cut(place, row)}
+            rows = _affine(weight, bias, inputs)
+            levels = [(a, b, c - Fraction(level)) for a, b, c in rows for level in function.at]
+            lines = {_normal(row) for row in levels if _cut(place, row)}
             segments += len(lines)
             crossings += _count_crossings(lines, place)
             for piece in _split(place, lines):
-                after.append((piece, [_bend(row, piece, slopes) for row in rows]))
+                after.append((piece, [_bend(row, piece, function) for row in rows]))
         assert len(after) == len(regions) + segments + crossings  # Euler's formula against the clipped polygons
         regions = after
         found.append(Counts(len(regions), segments, crossings))
     return found
+
+
+def exact_maxima(layers: Layers, window: Any, width: int) -> list[int]:
+    """Return the numbers of regions after each layer of maxima of ``width`` numbers in a row, in rational numbers."""
+    regions = _start(window)
+    found = []
+    for weight, bias in layers:
+        after = []
+        for place, inputs in regions:
+            rows = _affine(weight, bias, inputs)
+            pieces: list[tuple[list[Point], list[Row]]] = [(place, [])]
+            for start in range(0, len(rows), width):
+                group = list(dict.fromkeys(rows[start : start + width]))
+                pieces = [
+                    (won, [*kept, row]) for part, kept in pieces for row in group for won in _won(part, row, group)
+                ]
+            after += pieces
+        regions = after
+        found.append(len(regions))
+    return found
+
+
+def _won(place: list[Point], row: Row, group: list[Row]) -> list[list[Point]]:
+    """Return the part of a polygon where a row is the largest of its group, or nothing."""
+    for other in group:
+        difference = row[0] - other[0], row[1] - other[1], row[2] - other[2]
+        values = [_at(difference, point) for point in place]
+        if other != row and max(values) <= 0:
+            return []
+        if min(values) < 0:
+            place = _halves(place, difference)[0]
+    return [place]
+
+
+def _start(window: Any) -> list[tuple[list[Point], list[Row]]]:
+    one, none = Fraction(1), Fraction(0)
+    corners = [(Fraction(x), Fraction(y)) for x, y in np.asarray(window).tolist()]
+    return [(corners, [(one, none, none), (none, one, none)])]
+
+
+def _affine(weight: Any, bias: Any, inputs: list[Row]) -> list[Row]:
+    table = [[Fraction(entry) for entry in row] for row in np.asarray(weight).tolist()]
+    shifts = [Fraction(entry) for entry in np.asarray(bias).tolist()]
+    return [_combine(row, shift, inputs) for row, shift in zip(table, shifts, strict=True)]
 
 
 def _combine(row: list[Fraction], shift: Fraction, inputs: list[Row]) -> Row:
@@ -226,10 +283,37 @@ def _halves(place: list[Point], line: Row) -> list[list[Point]]:
     return list(halves)
 
 
-def _bend(row: Row, piece: list[Point], slopes: tuple[Any, Any]) -> Row:
-    total = sum((_at(row, point) for point in piece), Fraction(0))
-    slope = Fraction(slopes[1] if total > 0 else slopes[0])
-    return row[0] * slope, row[1] * slope, row[2] * slope
+def _bend(row: Row, piece: list[Point], function: Bends) -> Row:
+    mean = sum((_at(row, point) for point in piece), Fraction(0)) / len(piece)
+    slope, intercept = map(Fraction, function.pieces[sum(mean > level for level in function.at)])
+    return row[0] * slope, row[1] * slope, row[2] * slope + intercept
+
+
+def exact_knots(layers: Layers, start: Sequence[Any], end: Sequence[Any]) -> list[Fraction]:
+    """Return the places t in (0, 1) at which a ReLU perceptron bends between two points, in rational numbers."""
+    ends = [(Fraction(a), Fraction(b)) for a, b in zip(start, end, strict=True)]
+    rows: list[list[tuple[Fraction, Fraction]]] = [[(a, b - a) for a, b in ends]]  # value at 0 and slope, by interval
+    at = [Fraction(0), Fraction(1)]
+    for weight, bias in layers:
+        table = [([Fraction(w) for w in row], Fraction(c)) for row, c in zip(weight, bias, strict=True)]
+        new_at, new_rows = [Fraction(0)], []
+        for low, high, inputs in zip(at[:-1], at[1:], rows, strict=True):
+            forms = [
+                (
+                    c + sum((w * x[0] for w, x in zip(row, inputs, strict=True)), Fraction(0)),
+                    sum((w * x[1] for w, x in zip(row, inputs, strict=True)), Fraction(0)),
+                )
+                for row, c in table
+            ]
+            zeros = {-value / slope for value, slope in forms if slope}
+            cuts = [low, *sorted(t for t in zeros if low < t < high), high]
+            for a, b in itertools.pairwise(cuts):
+                middle = (a + b) / 2
+                on = [(v, k) if v + k * middle > 0 else (Fraction(0), Fraction(0)) for v, k in forms]
+                new_rows.append(on)
+                new_at.append(b)
+        at, rows = new_at, new_rows
+    return at[1:-1]
 
 
 # -- any torch model ---------------------------------------------------------------------------------------------------
@@ -322,6 +406,91 @@ def _pieces(values: Tensor, breaks: list[float] | None) -> np.ndarray:
     return sum(((values.detach() > bound).numpy().astype(np.int8) for bound in breaks), np.int8(0))
 
 
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    """Two branches that are added, with functional activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.outer = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        hidden = torch.relu(self.first(rows))
+        hidden = hidden + self.outer(F.relu(self.inner(hidden)))
+        return self.head(F.leaky_relu(hidden, 0.2))
+
+
+class Concatenation(nn.Module):
+    """Every layer reads all that came before; the second activation is the absolute value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(5, 6), nn.Linear(11, 6), nn.Linear(17, 3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        rows = torch.cat([rows, torch.relu(self.first(rows))], 1)
+        return self.head(torch.cat([rows, self.second(rows).abs()], 1))
+
+
+def with_statistics(model: nn.Module, shape: Sequence[int]) -> nn.Module:
+    """Return the model after batches that move the statistics of its batch norms."""
+    with torch.no_grad():
+        for _ in range(20):
+            model.train()(torch.randn(32, *shape) * 1.5 + 0.3)
+    return model
+
+
+def _batch_norm() -> nn.Module:
+    parts = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten()
+    return with_statistics(nn.Sequential(*parts, nn.Linear(12, 6), nn.BatchNorm1d(6), nn.ReLU()), (1, 6, 6))
+
+
+def _convolution() -> nn.Module:
+    parts = nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 2, stride=2), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*parts, nn.Linear(8, 3))
+
+
+def _pool() -> nn.Module:
+    parts = nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*parts, nn.Linear(8, 4), nn.ReLU())
+
+
+def _pool_of_zeros() -> nn.Module:
+    parts = nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), nn.Flatten()
+    return nn.Sequential(*parts, nn.Linear(8, 4), nn.ReLU())
+
+
+def _bounded() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU6(), nn.Linear(6, 6), nn.Hardtanh(-0.3, 0.4), nn.Linear(6, 2))
+
+
+def _slopes() -> nn.Module:
+    first = nn.Linear(4, 7), nn.PReLU(7), nn.Dropout(0.5)
+    return nn.Sequential(*first, nn.Linear(7, 6), nn.LeakyReLU(-0.5), nn.Linear(6, 2))
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "convolution": (_convolution, (1, 6, 6)),
+    "max-pool": (_pool, (1, 4, 4)),
+    "max-pool after ReLU": (_pool_of_zeros, (1, 4, 4)),
+    "batch norm, average pool": (_batch_norm, (1, 6, 6)),
+    "residual": (Residual, (5,)),
+    "concatenation, absolute value": (Concatenation, (5,)),
+    "ReLU6, Hardtanh": (_bounded, (4,)),
+    "PReLU, LeakyReLU, dropout": (_slopes, (4,)),
+}
+
+
+def made(name: str, seed: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a model of MODELS with weights of the seed, in evaluation, and the shape of one input."""
+    make, shape = MODELS[name]
+    torch.manual_seed(seed)
+    return make().eval(), shape
+
+
 # -- quadtree ----------------------------------------------------------------------------------------------------------
 
 
@@ -361,9 +530,11 @@ class Walk:
     """The regions of a window, found by crossing their edges.
 
     ``pieces`` (regions, units), ``polygons``, ``units`` by site; ``edges`` holds pairs of regions that share an edge.
+    ``values`` (regions, units) are pre-activations at one point of each region, NaN for maxima.
     """
 
     pieces: np.ndarray
+    values: np.ndarray
     polygons: list[np.ndarray]
     units: list[int]
     breaks: list[list[float] | None]
@@ -418,18 +589,30 @@ class Walk:
         return found
 
     def merged(self, site: int) -> int:
-        """Return the number of boundaries that cross minus that of distinct ones over the whole window."""
-        edges = defaultdict(set)
-        for number, (_, boundaries) in enumerate(self.flips(site)):
-            for boundary in boundaries:
-                edges[boundary].add(number)
-        return len(edges) - len({frozenset(at) for at in edges.values()})
+        """Return the number of boundaries that lie, wherever they are, on one of an earlier unit or site."""
+        first, last = sum(self.units[:site]), sum(self.units[: site + 1])
+        alone = set()
+        for i, j in self.edges:
+            changed = np.flatnonzero(self.pieces[i, :last] != self.pieces[j, :last])
+            if len(changed) and changed[0] >= first:
+                alone.add((int(changed[0]), int(min(self.pieces[[i, j], changed[0]])) if self.breaks[site] else 0))
+        return len(self._passed(site) - alone)
 
     def crossing(self, site: int) -> int:
-        """Return the number of units with more than one piece in the window."""
-        start = sum(self.units[:site])
-        part = self.pieces[:, start : start + self.units[site]]
-        return int((part != part[:1]).any(0).sum())
+        """Return the number of units with a boundary in the window."""
+        return len({unit for unit, _ in self._passed(site)})
+
+    def _passed(self, site: int) -> set[tuple[int, int]]:
+        """Return the boundaries with the window on both sides of them, not only on one side and on the boundary."""
+        first = sum(self.units[:site])
+        found = set()
+        for unit in range(first, first + self.units[site]):
+            values, pieces = self.values[:, unit], self.pieces[:, unit]
+            for place, bound in enumerate(self.breaks[site] or [None]):
+                passes = (pieces != pieces[0]).any() if bound is None else values.min() < bound < values.max()
+                if passes:
+                    found.add((unit, place))
+        return found
 
 
 def walk(model: nn.Module, plane: Plane, step: float = 1e-7) -> Walk:
@@ -441,6 +624,7 @@ def walk(model: nn.Module, plane: Plane, step: float = 1e-7) -> Walk:
     size = np.abs(plane.window - plane.window.mean(0)).max()
     known: dict[bytes, int] = {}
     pieces: list[np.ndarray] = []
+    values: list[np.ndarray] = []
     polygons: list[np.ndarray] = []
     maps: list[tuple[np.ndarray, np.ndarray]] = []
     pairs: set[tuple[int, int]] = set()
@@ -449,13 +633,16 @@ def walk(model: nn.Module, plane: Plane, step: float = 1e-7) -> Walk:
     breaks: list[list[float] | None] = []
     while frontier:
         places = np.array([place for _, place in frontier])
-        units, breaks, at, planes, outputs = _half_planes(model, plane, places)
+        units, breaks, at, numbers, planes, outputs = _half_planes(model, plane, places)
         following = []
-        for (came_from, place), row, forms, (matrix, offset) in zip(frontier, at, planes, outputs, strict=True):
+        for (came_from, place), row, value, forms, (matrix, offset) in zip(
+            frontier, at, numbers, planes, outputs, strict=True
+        ):
             name = row.tobytes()
             if name not in known:
                 known[name] = len(known)
                 pieces.append(row)
+                values.append(value)
                 maps.append((matrix, offset))
                 corners, inner = _clip(plane.window, forms, place, size)
                 polygons.append(corners)
@@ -463,7 +650,15 @@ def walk(model: nn.Module, plane: Plane, step: float = 1e-7) -> Walk:
             if came_from >= 0 and came_from != known[name]:
                 pairs.add((min(came_from, known[name]), max(came_from, known[name])))
         frontier = following
-    found = Walk(np.array(pieces), polygons, units, breaks, sorted(pairs), *map(np.array, zip(*maps, strict=True)))
+    found = Walk(
+        np.array(pieces),
+        np.array(values),
+        polygons,
+        units,
+        breaks,
+        sorted(pairs),
+        *map(np.array, zip(*maps, strict=True)),
+    )
     total = area(plane.window)
     if abs(found.areas.sum() - total) > 1e-5 * total:
         raise AssertionError(f"the regions fill {found.areas.sum() / total:.9f} of the window")
@@ -471,11 +666,12 @@ def walk(model: nn.Module, plane: Plane, step: float = 1e-7) -> Walk:
 
 
 def _half_planes(model: nn.Module, plane: Plane, places: np.ndarray) -> Any:
-    """Return units and breakpoints by site, and for each place: pieces, half-planes (m, 3) and the affine output."""
+    """Return units and breakpoints by site; for each place: pieces, values, half-planes (m, 3), the affine output."""
     n = len(places)
     inputs = plane.points(places).repeat_interleave(2, 0)
     directions = plane.axes.repeat(n, *[1] * (plane.axes.ndim - 1))
-    with torch.no_grad(), forward_ad.dual_level(), Recorder() as recorder:
+    no_import = mock.patch.dict(os.environ, PYTORCH_JIT="0")  # of decompositions, which takes 2 s and warns
+    with no_import, torch.no_grad(), forward_ad.dual_level(), Recorder() as recorder:
         output = model(forward_ad.make_dual(inputs, directions)).flatten(1)
         steps = [(*_value_and_slope(values, n), breaks) for values, breaks in recorder.steps]
         value, slope = _value_and_slope(output, n)
@@ -492,7 +688,9 @@ def _half_planes(model: nn.Module, plane: Plane, places: np.ndarray) -> Any:
     offset = value - np.einsum("nod,nd->no", matrix, places)
     joined = np.concatenate(forms, 1) if forms else np.zeros((n, 0, 3))
     at = np.concatenate(pieces, 1) if pieces else np.zeros((n, 0), np.int8)
-    return units, [breaks for *_, breaks in steps], at, joined, zip(matrix, offset, strict=True)
+    numbers = [np.full(piece.shape, np.nan) if b is None else v for (v, _, b), piece in zip(steps, pieces, strict=True)]
+    values = np.concatenate(numbers, 1) if numbers else np.zeros((n, 0))
+    return units, [breaks for *_, breaks in steps], at, values, joined, zip(matrix, offset, strict=True)
 
 
 def _value_and_slope(values: Tensor, n: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
@@ -562,7 +760,7 @@ def knots(model: nn.Module, start: Tensor, end: Tensor, step: float = 1e-9) -> l
     plane = Plane(start, torch.stack([end - start, torch.zeros_like(start)]), square())
     found: list[tuple[float, set[tuple[int, int]]]] = []
     t = step
-    units, _, before, forms, _ = _half_planes(model, plane, np.array([[t, 0.0]]))
+    units, _, before, _, forms, _ = _half_planes(model, plane, np.array([[t, 0.0]]))
     while True:
         values, slopes = forms[0][:, 2], forms[0][:, 0]
         falls = slopes < 0
@@ -572,7 +770,7 @@ def knots(model: nn.Module, start: Tensor, end: Tensor, step: float = 1e-9) -> l
         if next_t >= 1 - step:
             return found
         t = next_t + step
-        _, _, after, forms, _ = _half_planes(model, plane, np.array([[t, 0.0]]))
+        _, _, after, _, forms, _ = _half_planes(model, plane, np.array([[t, 0.0]]))
         changed = np.flatnonzero((after != before)[0])
         bounds = np.cumsum([0, *units])
         sites = np.searchsorted(bounds, changed, side="right") - 1
