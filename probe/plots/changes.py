@@ -146,8 +146,9 @@ def _draw_side(
 ) -> list[Line2D]:
     """Draw one observation, and return the entries of its legend."""
     positions, width = coordinates(partition, partition.vertices), line_width(partition)
-    graph = borders(partition)
-    colours = circuit_colours(dict(list(partition.patterns().items())[:depth]))
+    patterns = partition.patterns()
+    graph = borders(partition, patterns)
+    colours = circuit_colours(dict(list(patterns.items())[:depth]))
     add_regions(ax, region_shapes(partition, positions), 1 - _PALE * (1 - colours))
     drawn = switches(graph)[:, :depth].any(1)
     add_lines(ax, positions[graph.edges[drawn]], gid="kept", color=_KEPT, lw=max(width, 0.3), zorder=1)

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import PathCollection, PolyCollection
+from matplotlib.path import Path
 
 _WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 16.0, 0.08, 1.0  # points: width times the root of the number of regions
 _MOST_SHAPES = 1000  # lines or regions that remain shapes in files of vector graphics
+_SEGMENTS = 500  # of one path: matplotlib needs 30 us for each path
 _MARGIN = 0.02  # of the side of the window
 
 
@@ -49,11 +51,17 @@ def set_window(ax: Axes, partition: Any) -> None:
     ax.plot(*outline.T, color="#1d1d1d", lw=0.8, gid="window", solid_joinstyle="miter")
 
 
-def count_text(partition: Any, depth: int | None = None) -> str:
+def drawn_sites(partition: Any) -> list[str]:
+    """Return the names of the sites, up to the one at which an incomplete partition stopped."""
+    return list(partition.network.sites)[: len(partition.arrangements) + (not partition.complete)]
+
+
+def count_text(partition: Any, depth: int) -> str:
     """Return the number of regions after some sites in words: "27 regions", or "at least 27 regions"."""
-    found = partition.arrangements[:depth]
-    count = found[-1].n_regions if found else 1
-    return f"{'' if partition.complete else 'at least '}{count:,} region{'' if count == 1 else 's'}"
+    found = partition.arrangements
+    exact = depth <= len(found)
+    count = partition.n_regions if not exact else found[depth - 1].n_regions if depth else 1
+    return f"{'' if exact else 'at least '}{count:,} region{'' if count == 1 else 's'}"
 
 
 def line_width(partition: Any) -> float:
@@ -61,8 +69,11 @@ def line_width(partition: Any) -> float:
     return float(np.clip(_WIDTH / partition.n_regions**0.5, _LEAST_WIDTH, _MOST_WIDTH))
 
 
-def add_lines(ax: Axes, segments: np.ndarray, *, gid: str, **style: Any) -> None:
+def add_lines(ax: Axes, segments: np.ndarray, *, gid: str, color: Any, lw: float, zorder: float) -> None:
     """Draw segments (S, 2, 2), as pixels in files of vector graphics."""
-    if len(segments):
-        lines = LineCollection(list(segments), rasterized=len(segments) > _MOST_SHAPES, gid=gid, **style)
+    parts = [segments[first : first + _SEGMENTS] for first in range(0, len(segments), _SEGMENTS)]
+    paths = [Path(part.reshape(-1, 2), np.tile([Path.MOVETO, Path.LINETO], len(part))) for part in parts]
+    style: dict[str, Any] = {"facecolors": "none", "edgecolors": color, "linewidths": lw, "zorder": zorder, "gid": gid}
+    if paths:
+        lines = PathCollection(paths, rasterized=len(segments) > _MOST_SHAPES, **style)
         ax.add_collection(lines, autolim=False)

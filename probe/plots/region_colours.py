@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.colors import to_rgba_array
 
 _BLOCK = 20_000  # regions whose patterns are converted at a time
-_GOLDEN = (5**0.5 - 1) / 2
 _FIRST_HUE = 0.68  # of the circle: blue
-_LIGHTNESS, _CHROMA = 0.86, 0.075  # of OKLCH: tints on which black lines are readable
+_LIGHTNESS, _CHROMA = 0.84, 0.075  # of OKLCH: tints on which black lines are readable
 _CHECKER = 0.045  # lightness between circuits of the first site that differ in one unit
 _HUE_STEP, _LIGHT_STEP = 0.02, 0.06  # largest shifts within a family, at the second site
 _DECAY = 0.62  # of these shifts from one site to the next
@@ -36,16 +35,16 @@ def circuit_colours(patterns: Mapping[str, np.ndarray]) -> np.ndarray:
         else:
             scale = _DECAY ** (depth - 1)
             hue = hue + scale * _HUE_STEP * np.cos(2 * np.pi * turn)
-            lightness = lightness + scale * _LIGHT_STEP * (0.6 * np.sin(2 * np.pi * turn) + 0.4 * (2 * parity - 1))
+            lightness = lightness + scale * _LIGHT_STEP * (0.35 * np.sin(2 * np.pi * turn) + 0.65 * (2 * parity - 1))
     return _rgb(lightness, np.full_like(hue, _CHROMA), hue)
 
 
 def _turns(pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a part of the circle and a parity for each pattern; both change with each single unit."""
-    parts = 0.25 + 0.5 * (_GOLDEN * np.arange(pattern.shape[1]) % 1)  # no shift is near a full turn
+    parts = np.random.default_rng(0).uniform(0.25, 0.75, pattern.shape[1])  # no shift is near a full turn
     turn, parity = np.empty(len(pattern)), np.empty(len(pattern))
     for first in range(0, len(pattern), _BLOCK):
-        block = pattern[first : first + _BLOCK].astype(np.float32)
+        block = pattern[first : first + _BLOCK].astype(float)
         turn[first : first + _BLOCK] = block @ parts
         parity[first : first + _BLOCK] = block.sum(1) % 2
     return turn % 1, parity

@@ -1,15 +1,16 @@
 """Lines of a partition: the borders of its regions by site, the decision boundary, and regions cut by it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 
-def borders(partition: Any) -> Any:
-    """Return the BoundaryGraph of a partition."""
-    from probe.geometry.borders import boundary_graph  # with torch, which a partition has loaded already
+def borders(partition: Any, patterns: Mapping[str, np.ndarray]) -> Any:
+    """Return the BoundaryGraph of a partition with these patterns."""
+    from probe.geometry.borders import graph_of  # imports torch, as a partition did before
 
-    return boundary_graph(partition)
+    return graph_of(partition, patterns)
 
 
 def switches(graph: Any) -> np.ndarray:

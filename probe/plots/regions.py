@@ -18,6 +18,7 @@ from probe.plots.region_axes import (
     add_regions,
     coordinates,
     count_text,
+    drawn_sites,
     line_width,
     region_shapes,
     set_window,
@@ -58,8 +59,8 @@ def partition(
     r"""Draw the linear regions of a slice, after all sites or after one site.
 
     Black lines are the boundaries of the last drawn site, grey lines those of earlier sites. A wide line is a composite
-    boundary, where several units switch at once. The title has the number of regions, "at least" if the partition is
-    not complete.
+    boundary, where several units switch at once. The title has the number of regions, "at least" if the partition
+    stopped at this site.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def partitions(
     >>> [ax.get_title() for ax in plots.partitions(found).axes]
     ['after site 0\n4 regions', 'after site 1\n5 regions']
     """
-    names = [one.site for one in partition.arrangements] if sites is None else list(sites)
+    names = drawn_sites(partition) if sites is None else list(sites)
     if not names:
         raise ValueError("Expected at least one site, got none; use plots.partition for a network without bends.")
     columns = min(_MOST_COLUMNS, len(names))
@@ -164,7 +165,7 @@ def partitions(
     arrays = _arrays(partition, points)
     handles = dict[str, Any]()
     for name, ax in zip(names, axes.flat, strict=False):
-        last = name == partition.arrangements[-1].site
+        last = name == drawn_sites(partition)[-1]
         drawn = _draw(ax, partition, arrays, name, colour, labels, decision and last)
         handles |= {handle.get_label(): handle for handle in drawn}
     for ax in axes.flat[len(names) :]:
@@ -175,14 +176,15 @@ def partitions(
 
 
 def _arrays(partition: Any, points: Any) -> _Drawn:
-    graph = borders(partition)
+    patterns = partition.patterns()
+    graph = borders(partition, patterns)
     positions = coordinates(partition, partition.vertices)
     return _Drawn(
         positions,
         region_shapes(partition, positions),
         positions[graph.edges],
         switches(graph),
-        partition.patterns(),
+        patterns,
         None if points is None else _on_plane(partition, points),
     )
 
@@ -204,7 +206,7 @@ def _draw(
     ax: Axes, partition: Any, arrays: _Drawn, site: str | None, colour: Colour, labels: Any, decision: bool
 ) -> list[Any]:
     """Draw one panel, and return the entries of its legend."""
-    sites = [one.site for one in partition.arrangements]
+    sites = drawn_sites(partition)
     if site is not None and site not in sites:
         raise ValueError(f"Expected a site among {', '.join(sites)}, got {site!r}; pass one of them")
     depth = len(sites) if site is None else sites.index(site) + 1
@@ -259,6 +261,10 @@ def _fill_classes(ax: Axes, partition: Any, arrays: _Drawn) -> list[Any]:
 def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]:
     """Draw the boundaries of the first sites, and return the entries of the legend."""
     switching = arrays.switching[:, :depth]
+    if depth > switching.shape[1]:  # the cuts of the site at which the partition stopped
+        switching = np.concatenate([switching, switching.sum(1, keepdims=True) == 0], axis=1)
+    if not depth:
+        return []
     units, first = switching.sum(1), (switching > 0).argmax(1)
     handles = []
     for text, chosen, colour, wide in (
