@@ -101,6 +101,11 @@ class NetworkBuilder:
         shape = tuple(self._two.tensors[self._two.start].shape[1:])
         return fused(PiecewiseLinear(tuple(self._operations), shape, self._sources[self._two.output].place))
 
+    @property
+    def output(self) -> RowLayout:
+        """Layout of the output of the model, once the network is built."""
+        return self._sources[self._two.output].layout
+
     # -- which calls matter -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -127,8 +132,9 @@ class NetworkBuilder:
         for call, other in zip(reversed(two.calls), reversed(three.calls), strict=True):
             in_place = call.operation._schema.is_mutable and any(self._memory(each) in memory for each in call.writes)
             if in_place or not self._needed.isdisjoint(call.writes):
-                self._needed.update(call.reads)
-                memory.update(map(self._memory, call.reads))
+                if call.name not in FILLS:
+                    self._needed.update(call.reads)
+                    memory.update(map(self._memory, call.reads))
                 found.append((call, other))
         return found[::-1]
 
@@ -384,5 +390,5 @@ def _gathered(places: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda rows: rows.flatten(1)[:, places].masked_fill(outside, -torch.inf)
 
 
-def _stacked(one: Tensor, other: Tensor) -> Tensor:
-    return torch.stack([one.flatten(1), other.flatten(1)], -1)
+def _stacked(*rows: Tensor) -> Tensor:
+    return torch.stack([each.flatten(1) for each in rows], -1)

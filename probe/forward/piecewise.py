@@ -15,7 +15,7 @@ from probe.forward.layers import INPUT, advised_names, unwrap
 from probe.forward.network_builder import NetworkBuilder, NotPiecewiseLinearError
 from probe.forward.outputs import Select
 from probe.forward.row_layouts import ROWS, agree
-from probe.forward.tape import Tape, has_floating_rows, output_of, record, value_at
+from probe.forward.tape import StartedPasses, Tape
 from probe.forward.tracing import trace
 from probe.geometry.networks import PiecewiseLinear
 
@@ -72,35 +72,42 @@ def piecewise_linear(
     batch = Batch(map_leaves(inputs, to_tensor), None)
     with isolated(model), torch_defaults():
         repeated = {n: batch.take(torch.zeros(n).long(), device_of(model))[0] for n in (*ROWS, _CHECKED_ROWS)}
-        few = repeated[ROWS[0]]
-        stem = stem or _default_stem(model, few)
-        rows = _rows_near(_first_value(model, few, stem, output), _CHECKED_ROWS)
-        tapes = [_recorded(model, repeated[n], stem, rows[:n], output) for n in ROWS]
-        network = NetworkBuilder(model, *tapes).network()
-        _check(network, output_of(model, repeated[_CHECKED_ROWS], stem, rows, output), rows)
+        passes = StartedPasses(model, _start(model, batch, repeated[ROWS[0]], stem), output)
+        rows = _rows_near(_first_value(model, passes, repeated[ROWS[0]], stem), _CHECKED_ROWS)
+        builder = NetworkBuilder(model, *(_recorded(passes, repeated[n], rows[:n]) for n in ROWS))
+        network = builder.network()
+        _check(network, builder.output.to_rows(passes.output(repeated[_CHECKED_ROWS], rows)), rows)
     return network
 
 
 # -- stem, recordings and check --------------------------------------------------------------------------------------
 
 
-def _default_stem(model: nn.Module, inputs: Any) -> str:
-    if any(map(has_floating_rows, leaves_of(inputs))):
-        return INPUT
+def _start(model: nn.Module, batch: Batch, inputs: Any, stem: str | None) -> str | int:
+    """Return the site at which the network starts, or the number of a part of the inputs."""
+    if stem not in (None, INPUT):
+        return stem
+    parts = (
+        i
+        for i, leaf in enumerate(leaves_of(batch.inputs))
+        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.is_floating_point()
+    )
+    if (part := next(parts, None)) is not None:
+        return part
     sites = trace(model, inputs)
     layers = (site for site in sites.order if ":" not in site and sites.is_floating(site) and sites.has_rows(site))
-    if (first := next(layers, None)) is None:
+    if (layer := next(layers, None)) is None:
         raise ValueError(
-            "Expected a layer with floating-point outputs, got a model with none; this model has no linear regions"
+            "Expected inputs or a layer with floating-point numbers, got a model with none; leave out this probe"
         )
-    return first
+    return layer
 
 
-def _first_value(model: nn.Module, inputs: Any, stem: str, output: Select) -> Tensor:
-    """Return the value of the stem for the first row."""
-    value = value_at(model, inputs, stem, output)
+def _first_value(model: nn.Module, passes: StartedPasses, inputs: Any, stem: str | None) -> Tensor:
+    """Return the value at the start for the first row."""
+    value = passes.value(inputs)
     if value is None:
-        advice = advised_names(stem, trace(model, inputs).order)
+        advice = advised_names(str(stem), trace(model, inputs).order)
         raise ValueError(f"Expected stem= to name a site that the forward pass visits, got {stem!r}; {advice}")
     if not value.is_floating_point() or value.shape[:1] != ROWS[:1]:
         raise ValueError(
@@ -118,9 +125,9 @@ def _rows_near(first: Tensor, n: int) -> Tensor:
     return first + scale.to(first) * distances * noise
 
 
-def _recorded(model: nn.Module, inputs: Any, stem: str, rows: Tensor, output: Select) -> Tape:
+def _recorded(passes: StartedPasses, inputs: Any, rows: Tensor) -> Tape:
     try:
-        return record(model, inputs, stem, rows, output)
+        return passes.record(inputs, rows)
     except RuntimeError as error:
         writes = "non-functional" in str(error)
         found = "a write in place to a tensor that does not depend on the input" if writes else str(error)
@@ -134,7 +141,6 @@ def _check(network: PiecewiseLinear, expected: Tensor, rows: Tensor) -> None:
     """Raise unless the network, on other blocks of rows and in another order, has the outputs of the model."""
     blocks = rows.flip(0).split([1, len(rows) - 1])
     found = torch.cat([network(block) for block in blocks]).flip(0).to(expected)
-    expected = expected.reshape(found.shape) if expected.numel() == found.numel() else expected
     if not agree(expected, found):
         raise NotPiecewiseLinearError(
             "Expected the same outputs from the model and from its operations on other rows, got others; the model "

@@ -259,23 +259,30 @@ class Snapshot:
     def network(self, split: str | None = None, stem: str | None = None) -> PiecewiseLinear:
         """Return the piecewise-linear network of the model from a stem to the output.
 
+        Each call reads the parameters anew. It takes a few forward passes of at most 8 rows.
+
         Parameters
         ----------
         split : str, optional
             What does not depend on the stem is as for the first input of this split. Default: the first split.
         stem : str, optional
-            See :meth:`stem`.
+            Site at which the network starts. Default: that of :meth:`stem`.
 
         Returns
         -------
         PiecewiseLinear
 
+        Raises
+        ------
+        NotPiecewiseLinearError
+            If the model computes something else. The message names the function and the module.
+
         See Also
         --------
-        probe.forward.piecewise_linear : Describes the operations that it reads, and the errors.
+        probe.forward.piecewise_linear : The same for a model outside a recording.
         """
-        inputs, _ = self.data[split or self.splits[0]].take(torch.zeros(1, dtype=torch.long), self.device)
-        return piecewise_linear(self.model, inputs, stem=self.stem(stem), output=self.trace.output)
+        batch = self.data[split or self.splits[0]].subset(torch.zeros(1, dtype=torch.long), self.device)
+        return piecewise_linear(self.model, batch.inputs, stem=self.stem(stem), output=self.trace.output)
 
     def run_shared_pass(self) -> None:
         """Run the shared pass over each split once. If it fails, raise its error again at each later call."""

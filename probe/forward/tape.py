@@ -1,11 +1,12 @@
 """Recordings of forward passes: the ATen operations that run, what each one reads, and what it returns.
 
-:func:`record` runs a model in evaluation mode, with given values at one site. Writes in place become functions that
-return new values, so that each value has one origin.
+:class:`StartedPasses` runs a model in evaluation mode, with given values at one site. A recording has functions that return
+new values in the place of writes in place, so that each value has one origin.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from probe.forward.activations import ActivationMode
 from probe.forward.data import leaves_of, map_leaves
 from probe.forward.isolation import isolated
-from probe.forward.layers import INPUT
 from probe.forward.outputs import Select, tensor_of
 from probe.forward.passes import Pass
 
@@ -148,25 +148,23 @@ class _NamingMode(ActivationMode):
 
 
 class _StartedPass(Pass):
-    """Forward pass in which ``replace(value)`` replaces the value of one site.
+    """Forward pass in which ``replace(value)`` replaces the value of one site, or of one part of the inputs."""
 
-    The value of :data:`~probe.INPUT` is that of the first floating-point input.
-    """
-
-    def __init__(self, model: nn.Module, start: str, replace: Callable[[Tensor], Tensor], output: Select) -> None:
+    def __init__(
+        self, model: nn.Module, start: str | int, replace: Callable[[Tensor], Tensor], output: Select = None
+    ) -> None:
         super().__init__(model, (), output=output)
         self._start, self._replace = start, replace
-        self._hooked |= {start, *self.modules}
+        self._hooked |= {*self.modules} | ({start} if isinstance(start, str) else set())
         self._activations = mode = _NamingMode(self.modules, self._visit, lambda: False, self._calls)
         self.where = mode.where
         self.returned: Tensor | None = None
 
     def _visit_input(self, inputs: Any) -> Any:
-        if self._start != INPUT:
+        if isinstance(self._start, str):
             return inputs
-        first = next(leaf for leaf in leaves_of(inputs) if has_floating_rows(leaf))
-        new = self._replace(first)
-        return map_leaves(inputs, lambda leaf: new if leaf is first else leaf)
+        places = count()
+        return map_leaves(inputs, lambda leaf: self._replace(leaf) if next(places) == self._start else leaf)
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         return self._replace(tensor) if site == self._start else tensor
@@ -182,47 +180,58 @@ class _StartedPass(Pass):
         return self.returned
 
 
-def has_floating_rows(leaf: Any) -> bool:
-    """Return whether a part of the inputs holds rows of floating-point numbers."""
-    return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.is_floating_point()
+class StartedPasses:
+    """Forward passes that start with given values at one place.
 
+    Parameters
+    ----------
+    model : torch.nn.Module
+    start : str or int
+        A site, or the number of a part of the inputs.
+    output
+        See :func:`probe.forward.outputs.tensor_of`.
+    """
 
-def value_at(model: nn.Module, inputs: Any, site: str, output: Select = None) -> Tensor | None:
-    """Return the value of a site for inputs. Return None if the pass does not visit it."""
-    found: list[Tensor] = []
+    def __init__(self, model: nn.Module, start: str | int, output: Select) -> None:
+        self._model, self._start, self._select = model, start, output
 
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor.detach().clone())
-        return tensor
+    def value(self, inputs: Any) -> Tensor | None:
+        """Return the value at the start of an unchanged pass. Return None if the pass does not visit it."""
+        found: list[Tensor] = []
 
-    with isolated(model):
-        _StartedPass(model, site, keep, output).output_for(inputs)
-    return found[0] if found else None
+        def keep(tensor: Tensor) -> Tensor:
+            found.append(tensor.detach().clone())
+            return tensor
 
+        with isolated(self._model):
+            _StartedPass(self._model, self._start, keep).output_for(inputs)
+        return found[0] if found else None
 
-def output_of(model: nn.Module, inputs: Any, site: str, rows: Tensor, output: Select = None) -> Tensor:
-    """Return the output of a model if a site has these values."""
-    with isolated(model):
-        return _StartedPass(model, site, lambda _: rows.clone(), output).output_for(inputs).detach()
+    def output(self, inputs: Any, rows: Tensor) -> Tensor:
+        """Return the output of the model for these rows at the start."""
+        with isolated(self._model):
+            passed = _StartedPass(self._model, self._start, lambda _: rows.clone(), self._select)
+            return passed.output_for(inputs).detach()
 
+    def record(self, inputs: Any, rows: Tensor) -> Tape:
+        """Record a pass with these rows at the start."""
+        tape, values = Tape(), rows.clone()
+        given = [leaf.clone() for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
+        started: list[Tensor] = []
+        forward = _StartedPass(self._model, self._start, lambda _: started[0], self._select)
+        recorder = _Recorder(tape, forward)
+        tape.start = recorder.number(values)
 
-def record(model: nn.Module, inputs: Any, site: str, rows: Tensor, output: Select = None) -> Tape:
-    """Record the forward pass of a model on inputs, if a site has these values."""
-    tape, start = Tape(), rows.clone()
-    given = [leaf.clone() for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
-    started: list[Tensor] = []
-    forward = _StartedPass(model, site, lambda _: started[0], output)
-    recorder = _Recorder(tape, forward)
-    tape.start = recorder.number(start)
+        def run(first: Tensor, *tensors: Tensor) -> Tensor:
+            started.append(first)
+            items = iter(tensors)
+            return forward.output_for(
+                map_leaves(inputs, lambda leaf: next(items) if isinstance(leaf, Tensor) else leaf)
+            )
 
-    def run(values: Tensor, *tensors: Tensor) -> Tensor:
-        started.append(values)
-        items = iter(tensors)
-        return forward.output_for(map_leaves(inputs, lambda leaf: next(items) if isinstance(leaf, Tensor) else leaf))
-
-    with isolated(model), recorder:
-        tape.output = recorder.number(torch.func.functionalize(run, remove="mutations")(start, *given))
-    return tape
+        with isolated(self._model), recorder:
+            tape.output = recorder.number(torch.func.functionalize(run, remove="mutations")(values, *given))
+        return tape
 
 
 def replaced(part: Any, function: Callable[[Any], Any]) -> Any:
