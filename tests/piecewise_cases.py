@@ -17,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -108,22 +109,21 @@ def _distinct(rows: np.ndarray, tolerance: float) -> np.ndarray:
 
 def _points_inside(lines: np.ndarray, window: np.ndarray, tolerance: float) -> list[set[int]]:
     """Return, for each distinct crossing in the interior of the window, the lines through it."""
+    i, j = np.triu_indices(len(lines), 1)
+    p, q = lines[i], lines[j]
+    determinant = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
+    meet = np.abs(determinant) > 1e-12
+    i, j, p, q, determinant = i[meet], j[meet], p[meet], q[meet], determinant[meet]
+    x, y = p[:, 1] * q[:, 2] - q[:, 1] * p[:, 2], q[:, 0] * p[:, 2] - p[:, 0] * q[:, 2]
+    points = np.stack([x, y], 1) / determinant[:, None]
     edges = np.roll(window, -1, 0) - window
     inward = np.stack([-edges[:, 1], edges[:, 0]], 1) / np.linalg.norm(edges, axis=1, keepdims=True)
-    places: list[np.ndarray] = []
-    through: list[set[int]] = []
-    for i, j in itertools.combinations(range(len(lines)), 2):
-        if abs(np.linalg.det(lines[[i, j], :2])) < 1e-12:
-            continue
-        point = np.linalg.solve(lines[[i, j], :2], -lines[[i, j], 2])
-        if (np.einsum("ed,ed->e", inward, point - window) <= 100 * tolerance).any():
-            continue
-        near = [n for n, place in enumerate(places) if np.abs(place - point).max() <= 1e-7]
-        if not near:
-            places.append(point)
-            through.append(set())
-        through[near[0] if near else -1] |= {i, j}
-    return through
+    away = np.einsum("ed,ned->ne", inward, points[:, None] - window)
+    inside = (away > 100 * tolerance).all(1)
+    through: dict[int, set[int]] = {}
+    for place, near in enumerate(KDTree(points[inside]).query_ball_point(points[inside], 1e-7) if inside.any() else []):
+        through.setdefault(min(near), set()).update((int(i[inside][place]), int(j[inside][place])))
+    return list(through.values())
 
 
 # -- perceptrons in rational numbers -----------------------------------------------------------------------------------

@@ -126,7 +126,9 @@ ONE_LAYER = {
 WINDOWS = {"square": SQUARE, "triangle": polygon(3, 1.2), "pentagon": polygon(5, 1.5), "40 corners": polygon(40)}
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize(
+    "window", ["square", *[pytest.param(name, marks=pytest.mark.slow) for name in list(WINDOWS)[1:]]]
+)
 @pytest.mark.parametrize("name", ONE_LAYER)
 def test_one_layer_has_the_counts_of_the_closed_form(name, window):
     found = cut([ONE_LAYER[name]], WINDOWS[window])
@@ -385,7 +387,11 @@ LARGE = {  # seeds with which the smallest region is much larger than the last c
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+SHORT = ["max-pool", "residual"]
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in SHORT]
+
+
+@pytest.mark.parametrize("name", [*SHORT, *LONG])
 def test_models_have_the_patterns_of_a_fine_grid(name):
     model, shape = made(name, LARGE[name])
     plane = Plane.random(shape, 1.0, seed=LARGE[name])
@@ -397,12 +403,12 @@ def test_models_have_the_patterns_of_a_fine_grid(name):
     assert {row.tobytes() for row in here} == grid
 
 
-@pytest.mark.parametrize("name", ["convolution", "residual"])
+@pytest.mark.parametrize("name", ["residual", pytest.param("convolution", marks=pytest.mark.slow)])
 def test_areas_are_shares_of_random_points(name):
     model, shape = made(name, LARGE[name])
     plane = Plane.random(shape, 1.0, seed=LARGE[name])
     found, _, double = found_and_walked(model, plane)
-    points = np.random.default_rng(0).uniform(-1, 1, (20_000, 2))
+    points = np.random.default_rng(0).uniform(-1, 1, (10_000, 2))
     here, _ = patterns(double, plane.points(points))
     names, drawn = np.unique(here, axis=0, return_counts=True)
     number = {row.tobytes(): n for row, n in zip(names, drawn, strict=True)}
