@@ -1,11 +1,12 @@
 """The numbers of one slice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.geometry.arrangement import Arrangement
 from probe.geometry.borders import BoundaryGraph
 from probe.geometry.decision import decision_segments, distance_to_segments
 from probe.geometry.mechanisms import MECHANISMS, RegionChanges
@@ -15,23 +16,36 @@ from probe.geometry.partition import Partition
 Numbers = Mapping[str, Any]
 
 
-def region_numbers(partition: Partition, patterns: Mapping[str, NDArray[Any]], tolerances: Sequence[float]) -> Numbers:
-    """Return the counts of a partition, by site."""
-    sites = partition.arrangements
-    alike = merged_in(partition, patterns, tolerances)
+def counts(partition: Partition) -> Numbers:
+    """Return the counts of a partition, by site. Sites that a stopped partition has not reached are NaN."""
+    reached = {site.site: site for site in partition.arrangements}
+
+    def by_site(count: Callable[[Arrangement], int]) -> list[float]:
+        return [count(reached[name]) if name in reached else np.nan for name in partition.network.sites]
+
     return {
-        "": [site.n_regions for site in sites],
+        "": by_site(lambda site: site.n_regions),
         "_total": partition.n_regions,
         "_area": partition.slice.area,
-        "_lines": [site.crossing for site in sites],
-        "_segments": [site.segments for site in sites],
-        "_points": [site.crossings for site in sites],
-        "_merged": [site.merged for site in sites],
-        "_alike": [alike[site.site] for site in sites],
-        "_on": [site.always_on for site in sites],
-        "_off": [site.always_off for site in sites],
+        "_lines": by_site(lambda site: site.crossing),
+        "_segments": by_site(lambda site: site.segments),
+        "_points": by_site(lambda site: site.crossings),
+        "_merged": by_site(lambda site: site.merged),
+        "_on": by_site(lambda site: site.always_on),
+        "_off": by_site(lambda site: site.always_off),
         "_incomplete": not partition.complete,
     }
+
+
+def alike_numbers(partition: Partition, patterns: Mapping[str, NDArray[Any]], tolerances: Sequence[float]) -> Numbers:
+    """Return how many boundaries of each site merge up to a tolerance."""
+    return {"_alike": list(merged_in(partition, patterns, tolerances).values())}
+
+
+def missing_numbers(n_sites: int, n_tolerances: int) -> Numbers:
+    """Return the numbers of a stopped partition in place of :func:`alike_numbers` and :func:`border_numbers`."""
+    names = ("_hamming", "_composite", "_composite_distance", "_ordinary_distance")
+    return {"_alike": np.full((n_sites, n_tolerances), np.nan), "_undivided": -1, **dict.fromkeys(names, np.nan)}
 
 
 def border_numbers(partition: Partition, graph: BoundaryGraph, *, is_vector: bool) -> Numbers:
@@ -54,7 +68,7 @@ def border_numbers(partition: Partition, graph: BoundaryGraph, *, is_vector: boo
     }
 
 
-def change_numbers(changes: RegionChanges | None, n_sites: int, *, first: bool) -> Numbers:
+def change_numbers(changes: RegionChanges | None, n_sites: int, first: bool) -> Numbers:
     """Return what changed the number of regions. None: there is nothing to compare with, or it cannot be compared."""
     if changes is None:
         return {"_change": np.full((n_sites, len(MECHANISMS)), np.nan), "_unattributed": -1 if first else 1}

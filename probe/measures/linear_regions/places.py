@@ -1,7 +1,9 @@
 """Where slices and segments lie: inputs of each split, and random points in the box around them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,21 +43,20 @@ def with_box(points: Mapping[str, Tensor], random_state: int) -> dict[str, Tenso
 
 
 def slices_through(points: Tensor, n_slices: int, margin: float, half_side: float | None, split: str) -> list[Slice]:
-    """Return slices through three points each. Points that fix no plane, such as equal ones, are passed over."""
+    """Return slices through three different points each. Points of one line are passed over."""
+    groups = torch.unique(points.flatten(1), dim=0, return_inverse=True)[1].numpy()
+    points = points[np.sort(np.unique(groups, return_index=True)[1])]
     found: list[Slice] = []
-    last: Exception | None = None
     for start in range(0, min(len(points) - 2, 3 * (n_slices + _ATTEMPTS)), 3 if len(points) >= 6 else 1):
         if len(found) == n_slices:
             break
-        try:
+        with suppress(ValueError):
             found.append(slice_through(points[start : start + 3], margin=margin, half_side=half_side))
-        except ValueError as error:
-            last = error
     if len(found) < n_slices:
         raise ValueError(
             f"Expected three different points that fix a plane for each of {n_slices} slices of split {split!r}, got "
-            f"{len(found)} such triples among {len(points)} points ({last or 'too few points'}); pass more data, or "
-            "LinearRegionsProbe(n_slices=0), which measures segments only"
+            f"{len(found)} such triples among {len(points)} different points of shape {tuple(points.shape[1:])}; pass "
+            "more data, or LinearRegionsProbe(n_slices=0), which measures segments only"
         )
     return found
 

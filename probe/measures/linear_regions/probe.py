@@ -8,6 +8,7 @@ A slice is a sample of the input space. Between its three points lies no data wh
 slices lie at the stem, or one-hot vectors. Segments between random pairs of inputs count regions without a plane.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ import torch
 
 from probe.attach.contract import Measured
 from probe.base import Probe, Snapshot
+from probe.forward.network_builder import NotPiecewiseLinearError
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
-from probe.geometry.borders import graph_of
+from probe.geometry.borders import BoundaryGraph, graph_of
 from probe.geometry.mechanisms import MECHANISMS, region_changes
 from probe.geometry.merging import TOLERANCES
 from probe.geometry.networks import PiecewiseLinear
@@ -25,7 +27,7 @@ from probe.geometry.partition import counts_by_width, partition_slice
 from probe.geometry.segments import SegmentRegions, segment_regions
 from probe.geometry.slices import Slice
 from probe.measures.linear_regions.earlier import Earlier, kept_graphs
-from probe.measures.linear_regions.numbers import border_numbers, change_numbers, region_numbers
+from probe.measures.linear_regions.numbers import alike_numbers, border_numbers, change_numbers, counts, missing_numbers
 from probe.measures.linear_regions.places import RANDOM, selected, slices_through, stem_points, with_box
 from probe.measures.linear_regions.variables import NAME, segment_variables, slice_variables
 
@@ -93,8 +95,8 @@ class LinearRegionsProbe(Probe):
     Raises
     ------
     ValueError
-        At ``attach``, if the model is not piecewise linear, as with GELU or LayerNorm. The message names the site. Use
-        :class:`probe.LocalComplexityProbe` instead.
+        At ``attach``, if the model is not piecewise linear, as with GELU or LayerNorm. The message names the function
+        and its module. Use :class:`probe.LocalComplexityProbe` instead.
 
     See Also
     --------
@@ -150,7 +152,12 @@ class LinearRegionsProbe(Probe):
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
         """Raise ValueError if the model is not piecewise linear, and take nothing from the shared pass."""
-        snapshot.network(stem=self.stem)
+        try:
+            snapshot.network(stem=self.stem)
+        except NotPiecewiseLinearError as error:
+            raise NotPiecewiseLinearError(
+                f"{error}. LocalComplexityProbe counts boundaries near points of any network"
+            ) from error
         return ()
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
@@ -160,6 +167,10 @@ class LinearRegionsProbe(Probe):
         if self.n_slices < 0 or self.n_segments < 0 or not (self.n_slices or self.n_segments):
             raise ValueError(
                 f"Expected slices or segments, got n_slices={self.n_slices} and n_segments={self.n_segments}; raise one"
+            )
+        if not self.margin > -1 or (self.half_side is not None and not 0 < self.half_side < math.inf):
+            raise ValueError(
+                f"Expected margin > -1 and a positive half_side, got {self.margin} and {self.half_side}; correct them"
             )
         network, stem = snapshot.network(stem=self.stem), snapshot.stem(self.stem)
         points = with_box(stem_points(snapshot, stem, self.random_state), self.random_state)
@@ -187,21 +198,8 @@ class LinearRegionsProbe(Probe):
         """Return the variables of all slices."""
         flat = [each for group in slices.values() for each in group]
         earlier = Earlier.of(snapshot, len(flat), network.sites)
-        numbers, graphs, most = [], [], self.max_regions
-        for one, before in zip(flat, earlier.graphs, strict=True):
-            partition = partition_slice(network, one, snap=self.snap, max_regions=most)
-            patterns = partition.patterns()
-            graph = graph_of(partition, patterns)
-            changes = region_changes(before, graph) if before is not None and partition.complete else None
-            numbers.append(
-                {
-                    **region_numbers(partition, patterns, self.tolerances),
-                    **border_numbers(partition, graph, is_vector=len(network(one.origin[None]).shape) == 2),
-                    **change_numbers(changes, len(network.sites), first=earlier.first),
-                    "_by_snap": list(counts_by_width(network, one, widths=self.snaps, max_regions=most).values()),
-                }
-            )
-            graphs.append(graph if partition.complete else None)
+        pairs = [self._slice(network, *pair, first=earlier.first) for pair in zip(flat, earlier.graphs, strict=True)]
+        numbers, graphs = zip(*pairs, strict=True)
         coords: dict[str, Sequence[Any]] = {
             "split": list(slices),
             "slice": list(range(self.n_slices)),
@@ -212,6 +210,29 @@ class LinearRegionsProbe(Probe):
         }
         skipped = Measured(earlier.skipped, long_name="failed observations since the one that is compared with")
         return {**slice_variables(numbers, coords, attrs), f"{NAME}_skipped": skipped, **kept_graphs(graphs)}
+
+    def _slice(
+        self, network: PiecewiseLinear, place: Slice, before: BoundaryGraph | None, *, first: bool
+    ) -> tuple[Mapping[str, Any], BoundaryGraph | None]:
+        """Return the numbers of one slice, and its borders for the next observation."""
+        most = self.max_regions
+        partition = partition_slice(network, place, snap=self.snap, max_regions=most)
+        found = {
+            **counts(partition),
+            "_by_snap": list(counts_by_width(network, place, widths=self.snaps, max_regions=most).values()),
+        }
+        sites = len(network.sites)
+        if not partition.complete:
+            return {**found, **missing_numbers(sites, len(self.tolerances)), **change_numbers(None, sites, first)}, None
+        patterns = partition.patterns()
+        graph = graph_of(partition, patterns)
+        is_vector = network(place.origin[None]).ndim == 2
+        return {
+            **found,
+            **alike_numbers(partition, patterns, self.tolerances),
+            **border_numbers(partition, graph, is_vector=is_vector),
+            **change_numbers(None if before is None else region_changes(before, graph), sites, first),
+        }, graph
 
     def _segments(self, network: PiecewiseLinear, points: torch.Tensor) -> SegmentRegions:
         n = min(self.n_segments, len(points) // 2)

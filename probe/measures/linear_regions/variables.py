@@ -41,7 +41,7 @@ def slice_variables(
     shape = len(coords["split"]), len(coords["slice"])
     found = {}
     for name, (dims, unit, text, flag) in VARIABLES.items():
-        if not all(len(coords[dim]) for dim in dims):  # no further snapping widths, or no tolerances
+        if not all(len(coords[dim]) for dim in dims):  # no layer that bends, no further snapping widths
             continue
         values = np.array([each[name] for each in numbers], float)
         values = values.reshape(*shape, *(len(coords[dim]) for dim in dims))
@@ -69,13 +69,14 @@ def segment_variables(
     each = list(segments.values())
     added = [[one.by_site[site].value for site in sites] for one in each]
     text = "mean number of knots on a segment"
-    return {
+    found = {
         f"{NAME}_knots": by([one.knots.value for one in each], text),
         f"{NAME}_knots_lower": by([one.knots.lower for one in each], f"{text}, lower end of the 95 % interval"),
         f"{NAME}_knots_upper": by([one.knots.upper for one in each], f"{text}, upper end of the 95 % interval"),
-        f"{NAME}_knots_added": Measured(
-            added, ("split", "layer"), {**split, "layer": sites}, "1", f"{text} that this layer adds", attrs=attrs
-        ),
         f"{NAME}_density": by([one.density.value for one in each], "knots per unit of length at the stem"),
         f"{NAME}_knots_incomplete": by([not one.complete for one in each], "a segment was stopped", flag=True),
     }
+    if sites:
+        dims, coords = ("split", "layer"), {**split, "layer": sites}
+        found[f"{NAME}_knots_added"] = Measured(added, dims, coords, "1", f"{text} that this layer adds", attrs=attrs)
+    return found
