@@ -110,6 +110,13 @@ def constants(m: Any, x: Tensor) -> Tensor:
     return m.b(torch.cat([F.relu(m.a(x)), torch.zeros(len(x), 2, dtype=x.dtype), m.token.expand(len(x), -1)], 1))
 
 
+def constant_writes(m: Any, x: Tensor) -> Tensor:
+    """A buffer that is copied, and written in place through a view."""
+    z = m.w.clone()
+    z[1:3].mul_(2).add_(1)
+    return F.relu(m.a(x) + z)
+
+
 def lora(m: Any, x: Tensor) -> Tensor:
     return m.c(F.relu(m.a(x) + 0.5 * m.up(m.down(x))))
 
@@ -212,6 +219,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "parts": (lambda: Model(pieces, a=nn.Linear(3, 6)), (3,)),
     "constants": (lambda: Model(constants, token=torch.rand(1, 2), **linear(3, 4), b=nn.Linear(8, 2)), (3,)),
+    "constant writes": (lambda: Model(constant_writes, w=torch.rand(4), **linear(3, 4)), (3,)),
     "additive": (
         lambda: Model(lora, down=nn.Linear(3, 1), up=nn.Linear(1, 4), a=nn.Linear(3, 4), c=nn.Linear(4, 2)),
         (3,),

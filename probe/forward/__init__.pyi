@@ -11,13 +11,13 @@ from .layers import (
     named_layers as named_layers,
     select_layers as select_layers,
 )
-from .network_builder import NotPiecewiseLinearError as NotPiecewiseLinearError
 from .outputs import reduce_output as reduce_output
 from .passes import (
     Scored as Scored,
     Tap as Tap,
 )
 from .piecewise import piecewise_linear as piecewise_linear
+from .refusals import NotPiecewiseLinearError as NotPiecewiseLinearError
 from .scores import score_rows as score_rows
 from .sites import Trace as Trace
 from .snapshot import (

@@ -4,10 +4,9 @@ What does not depend on the stem is computed once, in float64, on the CPU. Each 
 or a maximum, see :mod:`probe.forward.piecewise_operations`.
 """
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.forward.calls import CallCounter
+from probe.forward.constants import Constants
 from probe.forward.layers import named_layers
 from probe.forward.piecewise_operations import (
     BENDS,
@@ -24,42 +24,14 @@ from probe.forward.piecewise_operations import (
     PAIRWISE,
     READS,
     REPLACED,
-    RESHAPES,
     Number,
     why_not_affine,
 )
-from probe.forward.row_layouts import RowLayout, agree, row_layout
-from probe.forward.tape import Call, Tape, Value, replaced, values_in
+from probe.forward.refusals import NotPiecewiseLinearError, Refusal
+from probe.forward.row_functions import Source, row_function
+from probe.forward.row_layouts import RowLayout, row_layout
+from probe.forward.tape import Call, Tape, values_in
 from probe.geometry.networks import Affine, Bend, Maximum, Operation, PiecewiseLinear, fused
-
-_CPU = torch.device("cpu")
-
-
-class NotPiecewiseLinearError(ValueError):
-    """The model computes something that is no continuous piecewise-linear function of each row of its input."""
-
-
-@dataclass(frozen=True)
-class _Constant:
-    """A value that does not depend on the stem. If it has rows, they are equal, and one is kept."""
-
-    value: Tensor
-    layout: RowLayout | None = None
-
-    def at(self, n: int) -> Tensor:
-        """Return the value for n rows."""
-        if self.layout is None:
-            return self.value
-        return self.layout.from_rows(self.value.expand(n, *self.value.shape[1:]))
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A value that an operation reads: its number in the recording, its place in the network, and its layout."""
-
-    number: int
-    place: int
-    layout: RowLayout
 
 
 class NetworkBuilder:
@@ -73,13 +45,13 @@ class NetworkBuilder:
     """
 
     def __init__(self, model: nn.Module, two: Tape, three: Tape) -> None:
-        self._model, self._modules = model, named_layers(model)
         self._two, self._three = two, three
+        self._refusal = Refusal(model)
+        self._constants = Constants(two, three, self._refusal)
         self._needed: set[int] = set()  # values on which the output depends
-        self._values: dict[int, Tensor] = {}  # constants, for 2 rows
-        self._sources = {two.start: _Source(two.start, 0, RowLayout(tuple(two.tensors[two.start].shape), 0, 1))}
+        self._sources = {two.start: Source(two.start, 0, RowLayout(tuple(two.tensors[two.start].shape), 0, 1))}
         self._operations: list[Operation] = []
-        self._calls, self._known = CallCounter(self._modules), {call.site for call in two.calls}
+        self._calls, self._known = CallCounter(named_layers(model)), {call.site for call in two.calls}
 
     def network(self) -> PiecewiseLinear:
         """Return the network.
@@ -91,7 +63,7 @@ class NetworkBuilder:
         """
         for call, other in self._needed_calls():
             if self._depends.isdisjoint(call.writes):
-                self._compute(call)
+                self._constants.compute(call)
             else:
                 self._add(*_replaced_calls(call, other))
         if self._two.output not in self._sources:
@@ -143,41 +115,6 @@ class NetworkBuilder:
         tensor = self._two.tensors[number]
         return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else -number
 
-    # -- constants --------------------------------------------------------------------------------------------------
-
-    def _value(self, number: int) -> Tensor:
-        """Return a constant for 2 rows."""
-        if number not in self._values:
-            tensor = self._two.tensors[number].detach()
-            self._values[number] = tensor.to(_CPU, _promoted(tensor.dtype), copy=True)
-        return self._values[number]
-
-    def _resolved(self, part: Any) -> Any:
-        return replaced(part, lambda item: self._value(item.number) if isinstance(item, Value) else item)
-
-    def _compute(self, call: Call) -> None:
-        """Compute constants."""
-        self._check_random(call)
-        result = call.operation(*self._resolved(call.args), **_on_cpu(self._resolved(call.kwargs)))
-        for value, tensor in zip(call.outputs, _listed(result), strict=True):
-            if value is not None:
-                self._values[value.number] = tensor.to(_promoted(tensor.dtype))
-
-    def _check_random(self, call: Call) -> None:
-        if torch.Tag.nondeterministic_seeded in call.operation.tags and "attention" not in call.name:
-            raise self._refusal(call, "random numbers")
-
-    def _constant(self, call: Call, two: int, three: int) -> _Constant:
-        """Return a constant for any number of rows, from its numbers in the two recordings."""
-        small, large = self._two.tensors[two], self._three.tensors[three]
-        if small.shape == large.shape:
-            return _Constant(self._value(two))
-        layout = row_layout(small, large)
-        rows = None if layout is None else layout.to_rows(self._value(two))
-        if rows is None or not agree(rows[0], rows[1]):
-            raise self._refusal(call, "a constant that depends on the number or the order of the rows")
-        return _Constant(rows[:1], layout)
-
     # -- operations -------------------------------------------------------------------------------------------------
 
     def _add(self, call: Call, other: Call) -> None:
@@ -188,13 +125,13 @@ class NetworkBuilder:
             if value is not None and again is not None and value.number in self._needed:
                 out = self._layout(call, value.number, again.number)
                 same = [self._broadcast(source, out) for source in read] if call.name in BENDS else read
-                function = self._function(call, other, item, same, out)
-                self._sources[value.number] = _Source(value.number, add(call, same, out, function), out)
+                function = row_function((call, other), item, same, out, self._constants)
+                self._sources[value.number] = Source(value.number, add(call, same, out, function), out)
 
     def _kind(self, call: Call) -> Callable[..., int]:
         """Return the method that adds a call, or refuse the call."""
         name, positions = call.name, {i for i, arg in enumerate(call.args) if self._reads(arg)}
-        self._check_random(call)
+        self._refusal.check_random(call)
         if name in PAIRWISE and positions == {0, 1}:
             return self._add_maximum
         if name in BENDS and (positions == {0} or (name in PAIRWISE and positions == {1})):
@@ -208,12 +145,12 @@ class NetworkBuilder:
     def _reads(self, argument: Any) -> bool:
         return any(value.number in self._depends for value in values_in(argument))
 
-    def _append(self, kind: Callable[..., Operation], read: Sequence[_Source], *described: Any) -> int:
+    def _append(self, kind: Callable[..., Operation], read: Sequence[Source], *described: Any) -> int:
         place = len(self._operations) + 1
         self._operations.append(kind(tuple(source.place for source in read), place, *described))
         return place
 
-    def _add_affine(self, call: Call, read: Sequence[_Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
+    def _add_affine(self, call: Call, read: Sequence[Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
         return self._append(Affine, read, function)
 
     def _layout(self, call: Call, two: int, three: int) -> RowLayout:
@@ -225,7 +162,7 @@ class NetworkBuilder:
             raise self._refusal(call, "a function of several rows together")
         return layout
 
-    def _broadcast(self, source: _Source, out: RowLayout) -> _Source:
+    def _broadcast(self, source: Source, out: RowLayout) -> Source:
         """Return a source in the shape of a result."""
         if source.layout.shape == out.shape:
             return source
@@ -234,50 +171,12 @@ class NetworkBuilder:
         def expand(rows: Tensor) -> Tensor:
             return out.to_rows(layout.from_rows(rows).expand(out.size(len(rows))))
 
-        return _Source(source.number, self._append(Affine, [source], expand), out)
-
-    def _function(
-        self, call: Call, other: Call, item: int, read: Sequence[_Source], out: RowLayout
-    ) -> Callable[..., Tensor]:
-        """Return the function of a call, on rows."""
-        layouts = [source.layout for source in read]
-        if call.name in RESHAPES:
-            (layout,) = layouts
-            return lambda rows: out.to_rows(layout.from_rows(rows).reshape(out.size(len(rows))))
-        operation, places = _without_writes(call.operation), {source.number: i for i, source in enumerate(read)}
-        args = [self._plan(call, *pair, places) for pair in zip(call.args, other.args, strict=True)]
-        kwargs = _on_cpu(call.kwargs)
-        several = len(call.outputs) > 1
-
-        def run(*rows: Tensor) -> Tensor:
-            n = len(rows[0])
-            values = [layout.from_rows(each) for layout, each in zip(layouts, rows, strict=True)]
-            result = operation(*(arg(n, values) if callable(arg) else arg for arg in args), **kwargs)
-            return out.to_rows(result[item] if several else result)
-
-        return run
-
-    def _plan(self, call: Call, two: Any, three: Any, places: Mapping[int, int]) -> Any:
-        """Return an argument, or else a function (n, values) that returns it for n rows and the values read."""
-        if isinstance(two, Value):
-            if two.number in places:
-                place = places[two.number]
-                return lambda n, values: values[place]
-            constant = self._constant(call, two.number, three.number)
-            return constant.value if constant.layout is None else lambda n, values: constant.at(n)
-        if type(two) is tuple:
-            parts = [self._plan(call, *pair, places) for pair in zip(two, three, strict=True)]
-            if not any(map(callable, parts)):
-                return tuple(parts)
-            return lambda n, values: tuple([part(n, values) if callable(part) else part for part in parts])
-        if type(two) is int and two != three:
-            return lambda n, values: two + (three - two) * (n - 2)
-        return two
+        return Source(source.number, self._append(Affine, [source], expand), out)
 
     # -- bends and maxima -------------------------------------------------------------------------------------------
 
-    def _add_bend(self, call: Call, read: Sequence[_Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
-        others = [self._resolved(arg) for arg in call.args if not self._reads(arg)]
+    def _add_bend(self, call: Call, read: Sequence[Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
+        others = [self._constants.resolved(arg) for arg in call.args if not self._reads(arg)]
         breakpoints, slopes = BENDS[call.name](*others)
         if call.name == "threshold" and others[0] != others[1]:
             raise self._refusal(call, "not continuous")
@@ -290,20 +189,20 @@ class NetworkBuilder:
         site = self._site(call, len(breakpoints))
         return self._append(Bend, read, function, site, _by_unit(breakpoints, out), _by_unit(slopes, out))
 
-    def _add_maximum(self, call: Call, read: Sequence[_Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
+    def _add_maximum(self, call: Call, read: Sequence[Source], out: RowLayout, function: Callable[..., Tensor]) -> int:
         """Add a maximum, or a minimum min(x) = -max(-x)."""
         site = self._site(call)
         if call.name in PAIRWISE:
             candidates: Callable[..., Tensor] = _stacked
         else:
             name = MINIMA.get(call.name, call.name)
-            places = MAXIMA[name](read[0].layout.size(1), out.size(1), *self._resolved(call.args[1:]))
-            candidates = _gathered(_rowwise(places, read[0].layout, out))
+            places = MAXIMA[name](read[0].layout.size(1), out.size(1), *self._constants.resolved(call.args[1:]))
+            candidates = _gathered(_by_rows(places, read[0].layout, out))
         if call.name not in MINIMA:
             return self._append(Maximum, read, function, candidates, site)
-        negative = [_Source(source.number, self._append(Affine, [source], torch.neg), out) for source in read]
+        negative = [Source(source.number, self._append(Affine, [source], torch.neg), out) for source in read]
         largest = self._append(Maximum, negative, lambda *rows: -function(*map(torch.neg, rows)), candidates, site)
-        return self._append(Affine, [_Source(-1, largest, out)], torch.neg)
+        return self._append(Affine, [Source(-1, largest, out)], torch.neg)
 
     def _site(self, call: Call, bends: int = 1) -> str:
         """Return the name of a site. A trace has one site for each bend of a function, a network one for all."""
@@ -315,18 +214,6 @@ class NetworkBuilder:
             return site
         return re.sub(r"_(min|max)(?=\.\d+$|$)", "", call.site) if bends > 1 else call.site
 
-    # -- errors -----------------------------------------------------------------------------------------------------
-
-    def _refusal(self, call: Call, reason: str) -> NotPiecewiseLinearError:
-        module = self._modules.get(call.module, self._model)
-        where = f"module {call.module!r} ({type(module).__name__})" if call.module else f"{type(module).__name__}"
-        name = call.name.strip("_").removeprefix("native_")
-        function = name if call.function.strip("_") in ("", name) else f"{call.function.strip('_')} ({name})"
-        return NotPiecewiseLinearError(
-            f"Expected a continuous piecewise-linear function of each row, got {function} in {where}: {reason}; "
-            "replace it, start after it with stem=, select an output before it, or leave out this probe"
-        )
-
 
 def _replaced_calls(*calls: Call) -> Iterator[Call]:
     """Yield calls with another form of their operation, see :data:`REPLACED`."""
@@ -336,31 +223,6 @@ def _replaced_calls(*calls: Call) -> Iterator[Call]:
             yield replace(call, operation=operation, args=args)
         else:
             yield call
-
-
-def _without_writes(operation: Any) -> Any:
-    """Return the form of an operation that does not write in place."""
-    if not operation._schema.is_mutable:
-        return operation
-    return getattr(torch.ops.aten, operation._schema.name.split("::")[1].removesuffix("_"))
-
-
-def _promoted(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype.is_floating_point else dtype
-
-
-def _on_cpu(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of an operation for float64 on the CPU."""
-    found = {key: value for key, value in kwargs.items() if key not in ("pin_memory", "layout")}
-    if found.get("device") is not None:
-        found["device"] = _CPU
-    if found.get("dtype") is not None:
-        found["dtype"] = _promoted(found["dtype"])
-    return found
-
-
-def _listed(result: Any) -> Sequence[Any]:
-    return result if isinstance(result, (tuple, list)) else (result,)
 
 
 def _all_equal(number: Number, other: float) -> bool:
@@ -375,12 +237,10 @@ def _by_unit(numbers: Sequence[Number], out: RowLayout) -> Tensor:
     return torch.stack([out.to_rows(tensor.expand(out.shape))[0].flatten() for tensor in tensors])
 
 
-def _rowwise(places: Tensor, layout: RowLayout, out: RowLayout) -> Tensor:
-    """Return places (units, k) of one row in their own layouts as places and units in the layout by rows."""
-    order = layout.to_rows(torch.arange(math.prod(layout.size(1))).reshape(layout.size(1))).flatten()
-    units = out.to_rows(torch.arange(len(places)).reshape(out.size(1))).flatten()
-    inverse = torch.empty_like(order).scatter(0, order, torch.arange(len(order)))
-    return torch.where(places < 0, -1, inverse[places])[units]
+def _by_rows(places: Tensor, layout: RowLayout, out: RowLayout) -> Tensor:
+    """Return places (units, k) among the numbers of one row, in the order of a value whose rows come first."""
+    inverse = layout.order().argsort()
+    return torch.where(places < 0, -1, inverse[places])[out.order()]
 
 
 def _gathered(places: Tensor) -> Callable[[Tensor], Tensor]:

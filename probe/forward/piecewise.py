@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from probe.forward.data import Batch, leaves_of, map_leaves, to_tensor
 from probe.forward.isolation import device_of, isolated, torch_defaults
 from probe.forward.layers import INPUT, advised_names, unwrap
-from probe.forward.network_builder import NetworkBuilder, NotPiecewiseLinearError
+from probe.forward.network_builder import NetworkBuilder
 from probe.forward.outputs import Select
+from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.row_layouts import ROWS, agree
 from probe.forward.tape import StartedPasses, Tape
 from probe.forward.tracing import trace

@@ -1,5 +1,6 @@
 """Where the rows of a value are. From two recordings, of 2 and of 3 rows, follows the shape for any number of rows."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,11 @@ class RowLayout:
     def size(self, n: int) -> tuple[int, ...]:
         """Return the shape for n rows."""
         return (*self.shape[: self.axis], self.block * n, *self.shape[self.axis + 1 :])
+
+    def order(self) -> Tensor:
+        """Return the places of the numbers of one row, in the order of a value whose rows come first."""
+        size = self.size(1)
+        return self.to_rows(torch.arange(math.prod(size)).reshape(size)).flatten()
 
     def to_rows(self, value: Tensor) -> Tensor:
         """Return a value with its rows first, as a view if possible."""

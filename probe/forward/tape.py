@@ -1,7 +1,7 @@
 """Recordings of forward passes: the ATen operations that run, what each one reads, and what it returns.
 
-:class:`StartedPasses` runs a model in evaluation mode, with given values at one site. A recording has functions that return
-new values in the place of writes in place, so that each value has one origin.
+:class:`StartedPasses` runs a model in evaluation mode, with given values at one site. In a recording, each operation
+returns new values: writes in place are replaced, so that each value has one origin.
 """
 
 from collections.abc import Callable, Mapping

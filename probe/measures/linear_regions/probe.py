@@ -16,7 +16,7 @@ import torch
 
 from probe.attach.contract import Measured
 from probe.base import Probe, Snapshot
-from probe.forward.network_builder import NotPiecewiseLinearError
+from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
 from probe.geometry.borders import BoundaryGraph, graph_of
