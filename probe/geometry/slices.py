@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_PARALLEL = 1e-8  # triangles lower than this part of their longest side do not fix a plane in float64
+_PARALLEL = 1e-6  # float32 points do not fix a plane if their triangle is lower than this part of its longest side
 _ORTHONORMAL = 1e-9
 
 
