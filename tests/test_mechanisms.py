@@ -218,6 +218,29 @@ def test_a_unit_of_the_last_layer_is_all_that_changes(unit: int) -> None:
     assert parts(found) == {"merging": expected}
 
 
+def test_order_and_copies_of_units_do_not_matter() -> None:
+    """Both networks with their units in another order, and with scaled copies of every unit of the first layer."""
+    before, after = deep(6), deep(6, 0.2)
+    before[0][0][3], before[0][1][3] = before[0][0][5], before[0][1][5]  # so that a pair splits
+    expected = {name: part.tolist() for name, part in changes(before, after).parts.items()}
+    assert expected["splitting"][0] > 0
+    order, scale = np.random.default_rng(0).permutation(9), np.linspace(0.5, 2, 9)
+
+    def permuted(layers: Layers) -> Layers:
+        (w1, b1), (w2, b2), *rest = layers
+        return [(w1[order], b1[order]), (w2[:, order], b2), *rest]
+
+    def doubled(layers: Layers) -> Layers:
+        (w1, b1), (w2, b2), *rest = layers
+        copies = np.vstack([w1, w1 * scale[:, None]]), np.r_[b1, b1 * scale]
+        return [copies, (np.hstack([w2 / 2, w2 / 2 / scale]), b2), *rest]
+
+    for change in (permuted, doubled):
+        found = changes(change(before), change(after))
+        for name, part in expected.items():
+            np.testing.assert_allclose(found.parts[name], part, atol=1e-9)
+
+
 def test_a_line_of_the_first_layer_that_leaves_takes_its_crossings_with_later_layers() -> None:
     """The second layer is zero on x + y = 0.2 whatever the first unit does, as long as the unit does not feed it."""
     first = np.array([[1, 0], [1, 0], [-1, 0], [0, 1], [0, -1.0]])

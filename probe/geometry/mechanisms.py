@@ -53,9 +53,10 @@ class RegionChanges:
     before, after : int64 arrays of shape (sites,)
         Number of regions that each site adds. With the window itself, 1, the sum is the number of regions.
     parts : {mechanism: float64 array of shape (sites,)}
-        Change of the number of regions by each of :data:`MECHANISMS`. Disappearance, merging and alignment are at
-        most 0, appearance, splitting and crossing at least 0, folding is of either sign. Their sum is
-        ``after - before``.
+        Change of the number of regions by each of :data:`MECHANISMS`. Their sum is ``after - before``. Summed over
+        sites, disappearance, merging and alignment are at most 0, appearance, splitting and crossing at least 0, and
+        folding has either sign. At one site, the first four can have the other sign if boundaries of different sites
+        coincide.
     boundaries : {mechanism: tuple of (site, unit, breakpoint)}
         The boundaries that left the window, entered it, came to coincide with another one, or ceased to. Of a group
         that coincides, the one that stays is not among them.
