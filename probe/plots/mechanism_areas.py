@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
@@ -152,6 +153,6 @@ def _draw_areas(ax: Axes, series: xr.Dataset) -> None:
                 base += part
     outline = [Stroke(linewidth=4, foreground="white"), Normal()]
     ax.plot(steps, sum(found.values()), color=DARK, lw=2, label="change of the number (sum)", path_effects=outline)
-    ax.axhline(0, color=DARK, lw=0.6)
+    ax.axhline(0, color=mpl.rcParams["axes.edgecolor"], lw=0.6)
     ax.set_ylabel(f"change since step {series['step'].values[0]:,g}")
     step_axis(ax, series)

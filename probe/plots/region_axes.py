@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
@@ -46,9 +47,10 @@ def set_window(ax: Axes, partition: Any) -> None:
     ax.set_xlabel("input 1" if own else "direction 1 of the slice (units of the input)", fontsize=8)
     ax.set_ylabel("input 2" if own else "direction 2 of the slice (units of the input)", fontsize=8)
     ax.tick_params(labelsize=7)
+    ax.locator_params(nbins=5)
     ax.spines[:].set_visible(False)
     outline = np.concatenate([window, window[:1]])
-    ax.plot(*outline.T, color="#1d1d1d", lw=0.8, gid="window", solid_joinstyle="miter")
+    ax.plot(*outline.T, color=mpl.rcParams["axes.edgecolor"], lw=0.8, gid="window", solid_joinstyle="miter")
 
 
 def drawn_sites(partition: Any) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgba_array
 
 _BLOCK = 20_000  # regions whose patterns are converted at a time
+_EVEN = 1909  # of 3,000 seeds, the one with the most even hues for circuits of two to four units
 _FIRST_HUE = 0.68  # of the circle: blue
 _LIGHTNESS, _CHROMA = 0.84, 0.075  # of OKLCH: tints on which black lines are readable
 _CHECKER = 0.045  # lightness between circuits of the first site that differ in one unit
@@ -41,13 +42,13 @@ def circuit_colours(patterns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _turns(pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a part of the circle and a parity for each pattern; both change with each single unit."""
-    parts = np.random.default_rng(0).uniform(0.25, 0.75, pattern.shape[1])  # no shift is near a full turn
+    parts = np.random.default_rng(_EVEN).uniform(0.25, 0.75, pattern.shape[1])  # far from a full turn
     turn, parity = np.empty(len(pattern)), np.empty(len(pattern))
     for first in range(0, len(pattern), _BLOCK):
         block = pattern[first : first + _BLOCK].astype(float)
         turn[first : first + _BLOCK] = block @ parts
         parity[first : first + _BLOCK] = block.sum(1) % 2
-    return turn % 1, parity
+    return turn.round(9) % 1, parity  # products of equal rows can differ by rounding
 
 
 def _rgb(lightness: np.ndarray, chroma: np.ndarray, hue: np.ndarray) -> np.ndarray:

@@ -279,7 +279,7 @@ def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]
 
 def _draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
     """Draw points, and return the entries of the legend."""
-    size = 6 if len(positions) <= _MAX_NAMED else 3.5 if len(positions) <= _MAX_LARGE else 2
+    size = 6 if len(positions) <= _MAX_NAMED else 3.5 if len(positions) <= _MAX_LARGE else 2.6
     style: dict[str, Any] = {"marker": "o", "lw": 0, "ms": size, "mec": "white", "mew": size / 10}
     style |= {"zorder": 4, "gid": "points"}
     if labels is None:
@@ -290,8 +290,8 @@ def _draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
     for number, text in enumerate(sorted(set(texts), key=lambda text: (len(text), text))):
         place = int(text) if text.isdecimal() else number
         colour = CLASSES[place % len(CLASSES)]
-        (drawn,) = ax.plot(*positions[texts == text].T, color=colour, label=f"label {text}", **style)
-        handles.append(drawn)
+        ax.plot(*positions[texts == text].T, color=colour, **style)
+        handles.append(Line2D([], [], color=colour, label=f"label {text}", **(style | {"ms": 6})))
     if len(positions) > _MAX_NAMED:
         return handles
     for (x, y), text in zip(positions, texts, strict=True):
