@@ -19,8 +19,10 @@ from probe.geometry import (
     Maximum,
     PiecewiseLinear,
     line_breakpoints,
+    partition_slice,
     perceptron,
     segment_regions,
+    slice_through,
 )
 
 
@@ -252,6 +254,34 @@ def test_pairs_are_disjoint_and_sites_add_up() -> None:
     alike = segment_regions(network, torch.ones(6, 3))
     assert alike.knots[:3] == (0, 0, 0)
     assert np.isnan(alike.density.value)  # no length
+
+
+def clipped(polygon: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[float, float]:
+    """Return the part of a segment inside a convex polygon, as positions from 0 to 1; empty if the first is larger."""
+    edges = np.roll(polygon, -1, 0) - polygon
+    inward = np.stack([-edges[:, 1], edges[:, 0]], 1)
+    low, high = ((inward * (point - polygon)).sum(1) for point in (start, end))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = low / (low - high)
+    entering, leaving = crossing[high > low], crossing[high < low]
+    return max(0.0, *entering), min(1.0, *leaving)
+
+
+@pytest.mark.parametrize("name", ["residual", "max-pool", "PReLU, LeakyReLU, dropout"])
+def test_knots_are_the_edges_of_the_polygons_of_a_slice(name: str) -> None:
+    model, shape = made(name, 3)
+    window = slice_through(torch.randn(3, *shape, generator=seeded()), half_side=3.0)
+    network = piecewise_linear(model, torch.zeros(1, *shape))
+    partition = partition_slice(network, window)
+    ends = torch.tensor([[[-2.0, 1.3], [1.7, -2.5]], [[-2.9, -2.1], [2.2, 2.6]]]).double()
+    found = line_breakpoints(network, window.points(ends[:, 0]), window.points(ends[:, 1]))
+    for number, (start, end) in enumerate(ends.numpy()):
+        parts = np.array([clipped(partition.polygon(region), start, end) for region in range(partition.n_regions)])
+        inside = parts[parts[:, 1] - parts[:, 0] > 1e-9]
+        inside = inside[np.argsort(inside[:, 0])]
+        assert len(inside) == found.n_regions[number] > 5
+        mine = found.position[found.starts[number] : found.starts[number + 1]]
+        np.testing.assert_allclose(inside[1:, 0], mine, rtol=0, atol=1e-9)
 
 
 @pytest.mark.slow

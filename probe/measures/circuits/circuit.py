@@ -16,7 +16,7 @@ from probe.forward.data import Batch, map_leaves, to_tensor
 from probe.forward.gradients import differentiable
 from probe.forward.isolation import device_of, torch_defaults
 from probe.forward.layers import INPUT, OUTPUT, unwrap
-from probe.forward.network_builder import NotPiecewiseLinearError
+from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.outputs import Select
 from probe.forward.piecewise import piecewise_linear
 from probe.forward.sites import TRACE_ROWS

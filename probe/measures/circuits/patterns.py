@@ -32,11 +32,12 @@ class PackedSigns:
     def __call__(self, z: Tensor) -> Tensor:
         """Return the bytes of the rows of z (n, ...)."""
         flat = z.reshape(len(z), -1)
-        finite = flat.isfinite().all(1)
         units = flat.shape[1]
         if self.max_units is not None and units > self.max_units:
             random = torch.randperm(units, generator=torch.Generator().manual_seed(int(self.random_state)))
             flat = flat[:, random[: self.max_units].sort().values.to(flat.device)]
+        dtype = torch.promote_types(flat.dtype, torch.float32)
+        finite = flat.sum(1, dtype=dtype).isfinite()  # faster than a test of each number
         signs = np.packbits((flat > 0).cpu().numpy(), axis=1)
         tail = np.empty((len(z), _TAIL), np.uint8)
         tail[:, 0] = finite.cpu().numpy()
