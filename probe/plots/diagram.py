@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 from probe.plots.axes import label_text
 
 _POSITIVE, _NEGATIVE = "#c4552d", "#2b6ca3"
-_ACTIVE, _INACTIVE, _SWITCHED = "#e6a817", "#ffffff", "#009e73"
-_INK, _FAINT, _EMPTY = "#333333", "#bdbdbd", "#f3f3f3"
+_ACTIVE, _SWITCHED = "#e6a817", "#009e73"
+_INK, _FAINT = "#333333", "#b0b0b0"
 _MOST_UNITS = 16  # of a layer that is drawn as a column of circles
 _CELLS = 32  # in one row of a strip
 _WIDEST, _THINNEST = 3.5, 0.3  # points, of the weights
@@ -139,7 +139,7 @@ def _draw_network(
         inner = 0 < k < len(states) - 1
         style: dict[str, Any] = {"ls": "", "marker": "o" if inner else "s", "ms": size, "mew": 1.1, "zorder": 3}
         ax.plot(*place[on].T, mfc=_ACTIVE if inner else "#e4e4e4", mec=_INK, gid="active" if inner else "end", **style)
-        ax.plot(*place[~on].T, mfc=_INACTIVE, mec=_FAINT, gid="inactive", **style)
+        ax.plot(*place[~on].T, mfc="none", mec=_FAINT, gid="inactive", **style)
         ax.plot(*place[~on].T, "x", color=_FAINT, ms=size / 2, mew=1.1, zorder=3.1)
         ring = {"ms": 1.6 * size, "zorder": 2.9, "mew": 1.6}
         ax.plot(*place[change].T, **(style | ring), mfc="none", mec=_SWITCHED, gid="switched")
@@ -173,7 +173,7 @@ def _legend(drawn: bool, compared: bool) -> list[Line2D]:
     dot: dict[str, Any] = {"ls": "", "marker": "o" if drawn else "s", "ms": 8}
     found = [
         Line2D([], [], mfc=_ACTIVE, mec=_INK if drawn else _FAINT, label="active unit", **dot),
-        Line2D([], [], mfc=_INACTIVE if drawn else _EMPTY, mec=_FAINT, label="inactive unit", **dot),
+        Line2D([], [], mfc="none", mec=_FAINT, label="inactive unit", **dot),
     ]
     if drawn:
         found.append(Line2D([], [], color=_POSITIVE, lw=2, label="positive weight"))
@@ -188,7 +188,7 @@ def _draw_strip(ax: Axes, patterns: Mapping[str, np.ndarray], switched: Mapping[
     for on, change in zip(patterns.values(), switched.values(), strict=True):
         row, column = np.divmod(np.arange(len(on)), _CELLS)
         cells = [Rectangle((x, -top - y - 1), 0.86, 0.86) for x, y in zip(column, row, strict=True)]
-        style: dict[str, Any] = {"facecolors": np.where(on, _ACTIVE, _EMPTY).tolist(), "gid": "cells"}
+        style: dict[str, Any] = {"facecolors": np.where(on, _ACTIVE, "none").tolist(), "gid": "cells"}
         style |= {"edgecolors": np.where(change, _SWITCHED, _FAINT).tolist(), "linewidths": np.where(change, 1.8, 0.4)}
         ax.add_collection(PatchCollection(cells, **style))
         rows = row.max(initial=0) + 1

@@ -41,13 +41,14 @@ def circuit_colours(patterns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _turns(pattern: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a part of the circle and a parity for each pattern; both change with each single unit."""
-    parts = np.random.default_rng(_EVEN).uniform(0.25, 0.75, pattern.shape[1])  # far from a full turn
-    turn, parity = np.empty(len(pattern)), np.empty(len(pattern))
+    """Return a part of the circle and a parity for each pattern; both change with each step of a single unit."""
+    draw, most = np.random.default_rng(_EVEN), int(pattern.max(initial=1))
+    parts = draw.uniform(0.25, 0.75, (most, pattern.shape[1]))  # of each unit and step, far from a full turn
+    turn, parity = np.zeros(len(pattern)), np.zeros(len(pattern))
     for first in range(0, len(pattern), _BLOCK):
-        block = pattern[first : first + _BLOCK].astype(float)
-        turn[first : first + _BLOCK] = block @ parts
-        parity[first : first + _BLOCK] = block.sum(1) % 2
+        rows = slice(first, first + _BLOCK)
+        turn[rows] = sum((pattern[rows] > step) @ parts[step] for step in range(most))
+        parity[rows] = pattern[rows].sum(1) % 2
     return turn.round(9) % 1, parity  # products of equal rows can differ by rounding
 
 

@@ -273,7 +273,8 @@ def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]
         ("composite boundaries", units > 1, _INK, 2.5),
     ):
         add_lines(ax, arrays.edges[chosen], gid=text, zorder=2, color=colour, lw=wide * width)
-        handles += [Line2D([], [], label=text, color=colour, lw=wide * max(width, 0.6))] * bool(chosen.any())
+        look: dict[str, Any] = {"color": colour, "lw": wide * max(width, 0.6), "path_effects": _outlined(4)}
+        handles += [Line2D([], [], label=text, **look)] * bool(chosen.any())
     return handles if len(handles) > 1 else []
 
 
@@ -295,7 +296,11 @@ def _draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
     if len(positions) > _MAX_NAMED:
         return handles
     for (x, y), text in zip(positions, texts, strict=True):
-        outline = [Stroke(linewidth=2.5, foreground="white"), Normal()]
         style = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 9, "fontweight": "bold", "zorder": 4}
-        ax.annotate(text, (x, y), color=_INK, path_effects=outline, **style)
+        ax.annotate(text, (x, y), color=_INK, path_effects=_outlined(2.5), **style)
     return []
+
+
+def _outlined(width: float) -> list[Any]:
+    """Return an outline on which dark lines and letters are readable on dark pages."""
+    return [Stroke(linewidth=width, foreground="white"), Normal()]
