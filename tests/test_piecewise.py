@@ -16,7 +16,7 @@ from helpers import built, seeded
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from probe import Measured, Probe
+from probe import Measured, Probe, shared
 from probe.forward import NotPiecewiseLinearError, Snapshot, piecewise_linear, read_data, trace
 from probe.geometry import Affine, Bend, Maximum, PiecewiseLinear, perceptron
 
@@ -357,6 +357,47 @@ def test_any_precision_is_promoted(dtype: torch.dtype) -> None:
         torch.testing.assert_close(piecewise_linear(model, x)(x), in_float64(model)(x.double()), rtol=0, atol=1e-14)
 
 
+class Clipped(torch.autograd.Function):
+    """A custom function of an older form."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient
+
+
+def test_custom_functions_and_counters() -> None:
+    """What the pass writes to buffers does not matter unless the output depends on it."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.count += 1
+        m.last.copy_(x[0])
+        return m.b(Clipped.apply(m.a(x)))
+
+    model = built(lambda: Model(forward, count=torch.zeros(()), last=torch.zeros(3), **linear(3, 4, 2)))
+    network, x = piecewise_linear(model, torch.ones(1, 3)), torch.randn(5, 3, generator=seeded())
+    with torch.no_grad():
+        expected = perceptron([(layer.weight, layer.bias) for layer in (model.a, model.b)])(x)
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-14)
+    assert (model.count, model.last.any()) == (0, False)
+
+
+def test_the_pass_may_compute_derivatives() -> None:
+    """The derivative of a piecewise-linear function is not continuous, but that of a linear one is affine."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = m.a(x).detach().requires_grad_()
+            (slope,) = torch.autograd.grad((3 * z).sum(), z)
+        return F.relu(z.detach() + slope)
+
+    network = piecewise_linear(built(lambda: Model(forward, **linear(3, 4))), torch.ones(1, 3))
+    assert network.sites == [":relu"]
+
+
 def test_any_number_of_rows() -> None:
     network = piecewise_linear(*ready("positions"))
     for n in (0, 1, 5):
@@ -429,6 +470,24 @@ def test_a_wrong_stem_is_an_error(stem: str, message: str) -> None:
     model = built(lambda: Model(lambda m, x: m.a(x) + m.c(x), c=Long(), **linear(3, 3)))
     with pytest.raises(ValueError, match=re.escape(message)):
         piecewise_linear(model, torch.ones(2, 3), stem=stem)
+
+
+@pytest.mark.parametrize("inputs", [torch.zeros(0, 3), "text"])
+def test_inputs_without_rows_are_an_error(inputs: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=r"Expected (at least one row|inputs to be)"):
+        piecewise_linear(nn.Identity(), inputs)
+
+
+def test_shared_arguments_are_no_stem() -> None:
+    model = built(lambda: Model(lambda m, w, x: F.relu(w @ m.a(x)).sum(1), **linear(3, 4)))
+    w, x = torch.rand(5, 5, generator=seeded()), torch.randn(3, 5, 3, generator=seeded(1))
+    network = piecewise_linear(model, (shared(w), x))
+    with torch.no_grad():
+        expected = in_float64(model)(w.double(), x.double())
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-13)
+    with torch.no_grad():
+        found = snapshot(model, ((shared(w), x), None)).network(stem="a")(model.a(x))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_integers_alone_are_an_error() -> None:

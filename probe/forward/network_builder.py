@@ -61,7 +61,7 @@ class NetworkBuilder:
         NotPiecewiseLinearError
             If there is none.
         """
-        for call, other in self._needed_calls():
+        for call, other in self._needed_calls:
             if self._depends.isdisjoint(call.writes):
                 self._constants.compute(call)
             else:
@@ -72,6 +72,12 @@ class NetworkBuilder:
             )
         shape = tuple(self._two.tensors[self._two.start].shape[1:])
         return fused(PiecewiseLinear(tuple(self._operations), shape, self._sources[self._two.output].place))
+
+    @property
+    def writes_in_place(self) -> bool:
+        """Whether the output depends on a value that the pass writes in place, so that the value has two origins."""
+        calls = [call for call, _ in self._needed_calls if call.operation._schema.is_mutable]
+        return any(not self._depends.isdisjoint(call.writes) for call in calls)
 
     @property
     def output(self) -> RowLayout:
@@ -91,6 +97,7 @@ class NetworkBuilder:
                 found.update(call.writes)
         return found
 
+    @cached_property
     def _needed_calls(self) -> list[tuple[Call, Call]]:
         """Return the calls of both recordings on which the output depends."""
         two, three = self._two, self._three

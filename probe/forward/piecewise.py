@@ -71,11 +71,15 @@ def piecewise_linear(
     """
     model = unwrap(model)
     batch = Batch(map_leaves(inputs, to_tensor), None)
+    if len(batch) == 0:
+        raise ValueError("Expected at least one row of inputs, got none; pass a row of the data")
     with isolated(model), torch_defaults():
         repeated = {n: batch.take(torch.zeros(n).long(), device_of(model))[0] for n in (*ROWS, _CHECKED_ROWS)}
         passes = StartedPasses(model, _start(model, batch, repeated[ROWS[0]], stem), output)
         rows = _rows_near(_first_value(model, passes, repeated[ROWS[0]], stem), _CHECKED_ROWS)
-        builder = NetworkBuilder(model, *(_recorded(passes, repeated[n], rows[:n]) for n in ROWS))
+        builder = NetworkBuilder(model, *(passes.record(repeated[n], rows[:n]) for n in ROWS))
+        if builder.writes_in_place:
+            builder = NetworkBuilder(model, *(_without_writes(passes, repeated[n], rows[:n]) for n in ROWS))
         network = builder.network()
         _check(network, builder.output.to_rows(passes.output(repeated[_CHECKED_ROWS], rows)), rows)
     return network
@@ -126,12 +130,12 @@ def _rows_near(first: Tensor, n: int) -> Tensor:
     return first + scale.to(first) * distances * noise
 
 
-def _recorded(passes: StartedPasses, inputs: Any, rows: Tensor) -> Tape:
+def _without_writes(passes: StartedPasses, inputs: Any, rows: Tensor) -> Tape:
     try:
-        return passes.record(inputs, rows)
+        return passes.record(inputs, rows, without_writes=True)
     except RuntimeError as error:
-        writes = "non-functional" in str(error)
-        found = "a write in place to a tensor that does not depend on the input" if writes else str(error)
+        constant = "non-functional" in str(error)
+        found = "a write in place to a tensor that does not depend on the input" if constant else str(error)
         raise NotPiecewiseLinearError(
             f"Expected a forward pass that torch.func.functionalize can follow, got {found}; let the model make a new "
             "tensor (torch.cat, torch.stack, torch.where), start after this place with stem=, or leave out this probe"

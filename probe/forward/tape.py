@@ -1,7 +1,6 @@
 """Recordings of forward passes: the ATen operations that run, what each one reads, and what it returns.
 
-:class:`StartedPasses` runs a model in evaluation mode, with given values at one site. In a recording, each operation
-returns new values: writes in place are replaced, so that each value has one origin.
+:class:`StartedPasses` runs a model in evaluation mode, with given values at one site.
 """
 
 from collections.abc import Callable, Mapping
@@ -213,8 +212,8 @@ class StartedPasses:
             passed = _StartedPass(self._model, self._start, lambda _: rows.clone(), self._select)
             return passed.output_for(inputs).detach()
 
-    def record(self, inputs: Any, rows: Tensor) -> Tape:
-        """Record a pass with these rows at the start."""
+    def record(self, inputs: Any, rows: Tensor, *, without_writes: bool = False) -> Tape:
+        """Record a pass with these rows at the start. Writes in place can be replaced by new values."""
         tape, values = Tape(), rows.clone()
         given = [leaf.clone() for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
         started: list[Tensor] = []
@@ -230,7 +229,8 @@ class StartedPasses:
             )
 
         with isolated(self._model), recorder:
-            tape.output = recorder.number(torch.func.functionalize(run, remove="mutations")(values, *given))
+            function = torch.func.functionalize(run, remove="mutations") if without_writes else run
+            tape.output = recorder.number(function(values, *given))
         return tape
 
 
