@@ -42,7 +42,7 @@ def counts(found: Partition):
 
 
 def check(found: Partition):
-    """Areas fill the window, and three counts of each site agree: regions, edges and points, incidence."""
+    """Areas fill the window, and both counts of each site agree: regions, and edges with their points."""
     assert found.complete
     assert math.isclose(found.areas.sum(), found.slice.area, rel_tol=1e-12)
     assert found.areas.min() > 0
@@ -52,24 +52,8 @@ def check(found: Partition):
         assert site.n_regions == before + site.segments + site.crossings
         assert site.crossing + site.always_on + site.always_off == site.units
         assert np.bincount(site.parents, minlength=before).min() >= 1
-        if len(site.chord_parent):
-            check_incidence(site)
         before = site.n_regions
     assert before == found.n_regions
-
-
-def check_incidence(site):
-    """Segments are different chords, crossings the chords through each point, less 1."""
-    kind = {}
-    for parent, boundary, line in zip(site.chord_parent, site.chord_boundary, site.chord_class, strict=True):
-        kind[parent, boundary] = line
-    assert len({(parent, line) for (parent, _), line in kind.items()}) == site.segments
-    crossings = 0
-    for parent, first, last in zip(site.point_parent, site.point_start[:-1], site.point_start[1:], strict=True):
-        through = site.point_boundaries[first:last]
-        assert len(set(through)) == len(through)
-        crossings += len({kind[parent, boundary] for boundary in through}) - 1
-    assert crossings == site.crossings
 
 
 # -- counts ------------------------------------------------------------------------------------------------------------
@@ -98,7 +82,7 @@ def test_known_counts_in_a_plane_through_three_images(half_side, known):
     points = torch.rand(3, 784)
     made = [nn.Linear(*sizes) for sizes in ((784, 200), (200, 200), (200, 200))]
     images = perceptron([(layer.weight.detach(), layer.bias.detach()) for layer in made], last=True)
-    found = partition_slice(images, slice_through(points, half_side=half_side), incidence=False)
+    found = partition_slice(images, slice_through(points, half_side=half_side))
     assert found.n_regions == known
     check(found)
 
@@ -115,8 +99,6 @@ def test_copies_of_units_add_no_region(factors):
     site = found.arrangements[0]
     assert (site.segments, site.crossings, site.merged, site.crossing) == (27, 138, 27, 54)
     check(found)
-    assert len(site.chord_class) == 54
-    assert np.unique(site.chord_class, return_counts=True)[1].tolist() == [2] * 27
 
 
 def test_copies_in_the_first_of_two_layers():
@@ -135,7 +117,6 @@ def test_concurrent_lines(point):
     found = partition_slice(perceptron([(weight, -weight @ torch.tensor(point).double())], last=True), SQUARE)
     site = found.arrangements[0]
     assert (site.n_regions, site.segments, site.crossings) == (64, 32, 31)
-    assert np.diff(site.point_start).tolist() == [32]
     check(found)
 
 
@@ -199,7 +180,7 @@ def test_several_breakpoints():
     assert sorted(found.patterns()["bend"][:, 0].tolist()) == [0, 1, 2]
     np.testing.assert_allclose(sorted(found.areas), [0.8, 1.2, 2.0])
     site = found.arrangements[0]
-    assert (site.crossing, site.segments, site.crossings, sorted(site.chord_boundary)) == (1, 2, 0, [0, 1])
+    assert (site.crossing, site.segments, site.crossings) == (1, 2, 0)
     check(found)
 
 

@@ -53,9 +53,9 @@ def case(name: str) -> tuple[list[nn.Linear], Slice, int]:
 
 
 def ours(layers: Sequence[nn.Linear], plane: Slice) -> int:
-    """Number of regions, with polygons and outputs, without the incidence of boundaries."""
+    """Number of regions, with polygons and outputs."""
     network = perceptron([(layer.weight.detach(), layer.bias.detach()) for layer in layers], last=True)
-    return partition_slice(network, plane, incidence=False).n_regions
+    return partition_slice(network, plane).n_regions
 
 
 def theirs(layers: Sequence[nn.Linear], plane: Slice) -> int:

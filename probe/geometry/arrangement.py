@@ -15,9 +15,8 @@ ZERO, OFF, ON, CROSSING = range(4)  # states of a unit over the window
 class Arrangement:
     """What one site adds to a partition.
 
-    A *boundary* is the zero set of a unit minus a breakpoint. It has the number unit * k + breakpoint, for k
-    breakpoints. A *parent* is a region before the site, a *chord* the part of a boundary that cuts one parent, and a
-    *point* a place inside a parent where different chords meet.
+    A *boundary* is the set where a unit is at a breakpoint. A *parent* is a region before the site, a *chord* the part
+    of a boundary that cuts one parent, and a *point* a place inside a parent where different chords meet.
 
     Attributes
     ----------
@@ -36,12 +35,6 @@ class Arrangement:
         Boundaries that meet the window but cut no region, since they lie on boundaries of earlier units or sites.
     parents : int64 array of shape (n_regions,)
         Region before the site that contains each region. Ascending.
-    chord_parent, chord_boundary, chord_class : int64 arrays of shape (C,)
-        One entry for each parent and boundary that cuts it. Chords of a parent that coincide have one class.
-    point_parent : int64 array of shape (P,)
-    point_start : int64 array of shape (P + 1,)
-    point_boundaries : int64 array
-        The boundaries through point i are ``point_boundaries[point_start[i] : point_start[i + 1]]``.
     """
 
     site: str
@@ -53,12 +46,6 @@ class Arrangement:
     crossings: int
     merged: int
     parents: Integers = field(repr=False)
-    chord_parent: Integers = field(repr=False)
-    chord_boundary: Integers = field(repr=False)
-    chord_class: Integers = field(repr=False)
-    point_parent: Integers = field(repr=False)
-    point_start: Integers = field(repr=False)
-    point_boundaries: Integers = field(repr=False)
 
     @property
     def units(self) -> int:
@@ -86,38 +73,22 @@ class Arrangement:
         return int((self.states == ZERO).sum())
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Lines and points of a site, counted on the edges of the final regions.
+def count_lines(polygons: Polygons, parents: Integers) -> tuple[int, int]:
+    """Return the number of lines that divide parents into polygons, and the sum over points of (lines - 1).
 
-    Attributes
-    ----------
-    segments, crossings : int
-        See :class:`Arrangement`. At a point where an odd number of edges meet, one line ends.
-    points, point_parents : int64 arrays of shape (P,)
-        Vertices inside parents, and the parents.
+    At a point where an odd number of edges meet, one line ends.
     """
-
-    segments: int
-    crossings: int
-    points: Integers
-    point_parents: Integers
-
-
-def count_lines(polygons: Polygons, parents: Integers) -> Lines:
-    """Count the lines that divide parents into polygons, and the points where they meet."""
-    ends, owner, inner = edges_of(polygons, parents)
-    degree = np.bincount(ends[:, inner].ravel(), minlength=polygons.n_vertices)
-    is_outer, parent = np.zeros(len(degree), bool), np.empty(len(degree), np.int64)
-    is_outer[ends[:, ~inner]] = True
-    parent[ends[:, inner]] = owner[inner]
-    points = np.flatnonzero(~is_outer & (degree > 0))
-    ending = degree[is_outer].sum() + (degree[points] % 2).sum()
-    return Lines(int(ending) // 2, int((degree[points] // 2 - 1).sum()), points, parent[points])
+    ends, is_inner = edges_of(polygons, parents)
+    degree = np.bincount(ends[:, is_inner].ravel(), minlength=polygons.n_vertices)
+    is_outer = np.zeros(len(degree), bool)
+    is_outer[ends[:, ~is_inner]] = True
+    at_points = degree[~is_outer & (degree > 0)]
+    n_ends = degree[is_outer].sum() + (at_points % 2).sum()
+    return int(n_ends) // 2, int((at_points // 2 - 1).sum())
 
 
-def edges_of(polygons: Polygons, parents: Integers) -> tuple[Integers, Integers, Bools]:
-    """Return the ends (2, E) of the edges of polygons with siblings, their parents, and if they divide siblings."""
+def edges_of(polygons: Polygons, parents: Integers) -> tuple[Integers, Bools]:
+    """Return the ends (2, E) of the edges of polygons with siblings, and whether they divide siblings."""
     chosen = np.flatnonzero(np.bincount(parents)[parents] > 1)
     corners, start = polygons.corners(chosen)
     count = polygons.count.content[chosen]
@@ -128,4 +99,4 @@ def edges_of(polygons: Polygons, parents: Integers) -> tuple[Integers, Integers,
     is_same = (pairs[:, 1:] == pairs[:, :-1]).all(0) & (owner[1:] == owner[:-1])
     is_first, is_second = np.zeros((2, len(owner)), bool)
     is_first[:-1], is_second[1:] = is_same, is_same
-    return pairs[:, ~is_second], owner[~is_second], is_first[~is_second]
+    return pairs[:, ~is_second], is_first[~is_second]

@@ -1,17 +1,32 @@
 """Functions that bend at breakpoints: their boundaries, and the polygons that these cut."""
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.geometry.arrangement import CROSSING, OFF, ON, ROUNDING, ZERO, Arrangement, count_lines
-from probe.geometry.cuts import Bools, Buffer, Floats, Integers, Polygons
-from probe.geometry.incidence import Boundaries, Chords, Incidence, incidence
+from probe.geometry.cuts import Buffer, Floats, Integers, Polygons
 from probe.geometry.networks import Bend
 
 _BLOCK = 256  # boundaries whose signs are in memory together
 _ROWS = 1024  # vertices at a time, so that their values stay in the cache of the processor
+
+
+class Boundaries(NamedTuple):
+    """The boundaries of a site that meet the window.
+
+    Attributes
+    ----------
+    units : int64 array of shape (B,)
+    levels, widths : float64 arrays of shape (B,)
+        Breakpoints, and the distance from them that counts as zero.
+    """
+
+    units: Integers
+    levels: Floats
+    widths: Floats
 
 
 def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries, NDArray[np.int8], Floats]:
@@ -29,49 +44,37 @@ def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries
     is_above = bends & (high[:, None] > levels + width[:, None])
     crosses = is_above & (low[:, None] < levels - width[:, None])
     states = np.select([crosses.any(1), scale <= rounding, is_above.any(1) | ~bends.any(1)], [CROSSING, ZERO, ON], OFF)
-    units, place = np.nonzero(crosses)
-    found = Boundaries(units * bends.shape[1] + place, units, levels[crosses], width[units])
+    units = np.nonzero(crosses)[0]
+    found = Boundaries(units, levels[crosses], width[units])
     return found, states.astype(np.int8), width
 
 
-def bend_site(polygons: Polygons, operation: Bend, snap: float, with_incidence: bool) -> Arrangement:
+def bend_site(polygons: Polygons, operation: Bend, snap: float) -> Arrangement:
     """Cut polygons along the boundaries of a bend."""
-    place, n_before = operation.inputs[0], len(polygons)
-    found, states, widths = boundaries(operation, polygons.values[place].content, snap)
-    boundary, parent = chords(polygons, place, found)
+    key, n_before = operation.inputs[0], len(polygons)
+    found, states, widths = boundaries(operation, polygons.values[key].content, snap)
+    boundary, parent = chords(polygons, key, found)
     per_parent = np.bincount(parent)
     polygons.reserve(2 * len(parent) + int((per_parent * (per_parent - 1) // 2).sum()))
-    has_cut = cut_chords(polygons, place, found, boundary, parent)
-    n_cutting = len(np.unique(boundary[has_cut]))
+    merged = len(found.units) - cut_chords(polygons, key, found, boundary, parent)
     parents = polygons.settle()
-    lines = count_lines(polygons, parents)
-    arrays = Incidence()
-    if with_incidence:
-        order = np.lexsort((boundary, parent))
-        cuts = Chords(parent[order], boundary[order], has_cut[order])
-        arrays = incidence(found, cuts, polygons, place, parents, lines.points)
-    merged = len(found.numbers) - n_cutting
-    counts = (n_before, len(polygons), states, widths, lines.segments, lines.crossings, merged)
-    return Arrangement(operation.site, *counts, parents, *arrays)
+    counts = count_lines(polygons, parents)
+    return Arrangement(operation.site, n_before, len(polygons), states, widths, *counts, merged, parents)
 
 
-def cut_chords(polygons: Polygons, place: int, found: Boundaries, boundary: Integers, parent: Integers) -> Bools:
-    """Cut the pieces of parents along boundaries, one boundary at a time. Return which pairs have made a cut."""
-    values = polygons.values[place]
-    n_parents, has_cut = len(polygons), np.zeros(len(boundary), bool)
+def cut_chords(polygons: Polygons, key: int, found: Boundaries, boundary: Integers, parent: Integers) -> int:
+    """Cut the pieces of parents along boundaries, one boundary at a time. Return how many have made a cut."""
+    values, n_parents, n_cutting = polygons.values[key], len(polygons), 0
     numbers, begin = np.unique(boundary, return_index=True)
     for number, first, last in zip(numbers, begin, np.append(begin, len(boundary))[1:], strict=True):
         inside = np.zeros(n_parents, bool)
         inside[parent[first:last]] = True
         pieces, size = np.flatnonzero(inside[polygons.parent.content]), polygons.n_vertices
         unit, level = found.units[number], found.levels[number]
-        field = partial(height, values, unit, level)
-        _, cut = polygons.cut(pieces, field, found.widths[number])
+        _, cut = polygons.cut(pieces, partial(height, values, unit, level), found.widths[number])
         values.content[size:, unit] = level
-        inside[parent[first:last]] = False
-        inside[polygons.parent.content[cut]] = True
-        has_cut[first:last] = inside[parent[first:last]]
-    return has_cut
+        n_cutting += len(cut) > 0
+    return n_cutting
 
 
 def height(values: Buffer, unit: int, level: float, vertices: Integers) -> Floats:
@@ -79,14 +82,14 @@ def height(values: Buffer, unit: int, level: float, vertices: Integers) -> Float
     return values.content[vertices, unit] - level
 
 
-def chords(polygons: Polygons, place: int, found: Boundaries) -> tuple[Integers, Integers]:
+def chords(polygons: Polygons, key: int, found: Boundaries) -> tuple[Integers, Integers]:
     """Return the pairs of a boundary and a polygon that it cuts, as two arrays in the order of boundaries."""
     loops, start = polygons.loops.content, polygons.start.content
     pairs = [np.empty((2, 0), np.int64)]
-    for first in range(0, len(found.numbers), _BLOCK):
+    for first in range(0, len(found.units), _BLOCK):
         block = slice(first, first + _BLOCK)
         units, levels, widths = found.units[block], found.levels[block], found.widths[block]
-        above, below = signs(polygons.values[place].content, units, levels - widths, levels + widths)
+        above, below = signs(polygons.values[key].content, units, levels - widths, levels + widths)
         both: NDArray[np.uint8] = np.bitwise_or.reduceat(above[loops], start)
         both &= np.bitwise_or.reduceat(below[loops], start)
         boundary, polygon = np.nonzero(np.unpackbits(both, axis=1, count=len(units)).T)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from probe.geometry.arrangement import CROSSING, ON, ROUNDING, ZERO, Arrangement, count_lines
 from probe.geometry.cuts import Bools, Buffer, Floats, Integers, LimitReached, Polygons
-from probe.geometry.incidence import Incidence
 from probe.geometry.networks import Maximum
 from probe.geometry.unions import unite
 
@@ -20,10 +19,7 @@ _NUMBERS = 1 << 24  # candidates at vertices that are compared together
 
 
 def maximum_site(polygons: Polygons, operation: Maximum, inputs: list[Tensor], snap: float) -> Arrangement:
-    """Cut polygons into the cells of the winners. Candidates that are equal in a whole polygon count as one.
-
-    The arrangement has no incidence: the boundaries of cells are no chords.
-    """
+    """Cut polygons into the cells of the winners. Candidates that are equal in a whole polygon count as one."""
     candidates, widths, is_zero = finite_candidates(operation, inputs, snap)
     n_before, units = len(polygons), len(widths)
     polygons.values[_CANDIDATES] = Buffer(candidates.reshape(len(candidates), -1))
@@ -39,10 +35,9 @@ def maximum_site(polygons: Polygons, operation: Maximum, inputs: list[Tensor], s
     del polygons.values[_CANDIDATES]
     states = np.select([is_crossing, is_zero], [CROSSING, ZERO], ON).astype(np.int8)
     parents = polygons.settle()
-    lines = count_lines(polygons, parents)
     merged = int((is_crossing & ~has_cut).sum())
-    counts = (n_before, len(polygons), states, widths, lines.segments, lines.crossings, merged)
-    return Arrangement(operation.site, *counts, parents, *Incidence())
+    counts = count_lines(polygons, parents)
+    return Arrangement(operation.site, n_before, len(polygons), states, widths, *counts, merged, parents)
 
 
 def finite_candidates(operation: Maximum, inputs: list[Tensor], snap: float) -> tuple[Floats, Floats, Bools]:

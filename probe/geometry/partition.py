@@ -142,7 +142,6 @@ def partition_slice(
     snap: float = 1e-9,
     max_regions: int = 1_000_000,
     max_bytes: int = 2**31,
-    incidence: bool = True,
 ) -> Partition:
     """Return the exact partition of a slice into the linear regions of a network.
 
@@ -158,8 +157,6 @@ def partition_slice(
     max_bytes : int
         The partition stops before the values at its vertices need more: vertices x numbers x 8 bytes. Numbers are the
         units of the widest site and all others that a later operation reads. The peak is two to three times as large.
-    incidence : bool
-        Whether to store which boundaries cut which regions and meet at which points. False saves time and memory.
 
     Returns
     -------
@@ -188,7 +185,7 @@ def partition_slice(
     check_arguments(network, slice, snap, max_regions, max_bytes)
     run = Run(slice.window.numpy(), max_regions, max_bytes)
     try:
-        run.execute(network, slice.points(slice.window), snap, incidence)
+        run.execute(network, slice.points(slice.window), snap)
         outputs, complete = run.outputs(network), True
     except LimitReached:
         run.polygons.settle()
@@ -230,7 +227,4 @@ def counts_by_width(
     >>> counts_by_width(network, input_plane(square(1.0)))
     {1e-07: 2, 1e-09: 3, 1e-11: 3}
     """
-    return {
-        width: partition_slice(network, slice, snap=width, max_regions=max_regions, incidence=False).n_regions
-        for width in widths
-    }
+    return {width: partition_slice(network, slice, snap=width, max_regions=max_regions).n_regions for width in widths}

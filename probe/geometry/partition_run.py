@@ -23,12 +23,12 @@ class Run:
         self.arrangements: list[Arrangement] = []
         self._shapes: dict[int, torch.Size] = {}
 
-    def execute(self, network: PiecewiseLinear, corners: Tensor, snap: float, incidence: bool) -> None:
+    def execute(self, network: PiecewiseLinear, corners: Tensor, snap: float) -> None:
         """Execute all operations, from the inputs at the corners of the window. Raise LimitReached at a limit."""
         self._write(0, corners)
         for operation, unused in network.steps():
             if isinstance(operation, Bend):
-                self.arrangements.append(bend_site(self.polygons, operation, snap, incidence))
+                self.arrangements.append(bend_site(self.polygons, operation, snap))
             elif isinstance(operation, Maximum):
                 read = [self._read(place) for place in operation.inputs]
                 self.arrangements.append(maximum_site(self.polygons, operation, read, snap))
