@@ -404,6 +404,20 @@ def test_any_number_of_rows() -> None:
         assert network(torch.zeros(n, 5, 3)).shape == (n, 2)
 
 
+def test_long_chains_of_affine_maps_are_one() -> None:
+    """A linear recurrence of 400 steps, h = 0.9 h + x, which are 800 maps."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        h = x
+        for _ in range(400):
+            h = 0.9 * h + x
+        return h
+
+    network, x = piecewise_linear(Model(forward), torch.ones(1, 2)), torch.randn(3, 2, generator=seeded()).double()
+    assert len(network.operations) == 1
+    torch.testing.assert_close(network(x), 10 * x, rtol=0, atol=1e-12)
+
+
 # -- inputs, stem and output ---------------------------------------------------------------------------------------
 
 

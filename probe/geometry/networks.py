@@ -10,7 +10,7 @@ maps with several inputs, so any graph of such operations is a list. All numbers
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,31 +152,36 @@ def fused(network: PiecewiseLinear) -> PiecewiseLinear:
     for operation in network.operations:
         for place in operation.inputs:
             readers.setdefault(place, []).append(operation)
-    joined: dict[int, Affine] = {}  # parts of later maps
+    waiting: dict[int, list[Affine]] = {}  # maps that are part of a later one
     places, kept = {0: 0}, list[Operation]()
     for operation in network.operations:
-        for place in operation.inputs:
-            if place in joined:
-                operation = _composed(cast(Affine, operation), joined.pop(place))
-        single = len(reading := readers.get(operation.output, [])) == 1 and isinstance(reading[0], Affine)
-        if isinstance(operation, Affine) and single:
-            joined[operation.output] = operation
-        else:
-            places[operation.output] = len(kept) + 1
-            kept.append(
-                replace(operation, inputs=tuple(places[place] for place in operation.inputs), output=len(kept) + 1)
-            )
+        if isinstance(operation, Affine):
+            steps = [step for place in operation.inputs for step in waiting.pop(place, [])]
+            reading = readers.get(operation.output, [])
+            if len(reading) == 1 and isinstance(reading[0], Affine):
+                waiting[operation.output] = [*steps, operation]
+                continue
+            operation = _composed([*steps, operation])
+        places[operation.output] = place = len(kept) + 1
+        kept.append(replace(operation, inputs=tuple(places[each] for each in operation.inputs), output=place))
     return PiecewiseLinear(tuple(kept), network.shape, places[network.output])
 
 
-def _composed(later: Affine, first: Affine) -> Affine:
-    """Return an affine map that computes one of its inputs itself."""
-    at, many = later.inputs.index(first.output), len(first.inputs)
+def _composed(steps: Sequence[Affine]) -> Affine:
+    """Return the affine map of several ones, each of which only a later one reads."""
+    if len(steps) == 1:
+        return steps[0]
+    made, last = {step.output for step in steps}, steps[-1].output
+    inputs = tuple(dict.fromkeys(place for step in steps for place in step.inputs if place not in made))
 
     def function(*rows: Tensor) -> Tensor:
-        return later.function(*rows[:at], first.function(*rows[at : at + many]), *rows[at + many :])
+        values = dict(zip(inputs, rows, strict=True))
+        for step in steps:
+            read = [values.pop(place) if place in made else values[place] for place in step.inputs]
+            values[step.output] = step.function(*read)
+        return values[last]
 
-    return Affine((*later.inputs[:at], *first.inputs, *later.inputs[at + 1 :]), later.output, function)
+    return Affine(inputs, last, function)
 
 
 def perceptron(layers: Iterable[tuple[Any, Any]], *, last: bool = False) -> PiecewiseLinear:
