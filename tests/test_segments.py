@@ -10,7 +10,7 @@ from helpers import seeded
 from piecewise_cases import MODELS, arrays, in_float64, knots, linears, made, patterns
 from torch import Tensor
 
-import probe.geometry.segments as blocks
+import probe.geometry.line_blocks as blocks
 from probe.forward import piecewise_linear
 from probe.geometry import (
     Affine,
@@ -204,14 +204,21 @@ def test_outputs_at_knots_are_those_of_the_model() -> None:
 
 
 def test_blocks_do_not_change_the_knots(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = perceptron(arrays(linears([4, 16, 16, 2])))
+    (first, bias), second, third = arrays(linears([4, 16, 16, 2]))
+    both = np.concatenate([first, -first]), np.concatenate([bias, -bias])
+    same = np.concatenate(
+        [np.eye(16), -np.eye(16)], 1
+    )  # gives back what the first layer reads: 2 more units at its knots
+    layers = [both, (np.concatenate([second[0] @ same, same]), np.concatenate([second[1], np.zeros(16)]))]
+    network = perceptron([*layers, (np.concatenate([third[0], third[0]], 1), third[1])])
     start, end = random_ends((4,), 17)
     whole = line_breakpoints(network, start, end)
-    monkeypatch.setattr(blocks, "_NUMBERS", 100)
+    monkeypatch.setattr(blocks, "_NUMBERS", 100)  # a few segments, then parts of segments
     parts = line_breakpoints(network, start, end)
     assert len(whole.position) > 100
+    assert set(whole.multiplicity.tolist()) == {1, 3}
     for name in ("segment", "position", "site", "event_knot", "event_site", "event_unit", "starts", "outputs"):
-        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-12)
 
 
 def test_segments_with_too_many_knots_are_flagged_and_stopped() -> None:

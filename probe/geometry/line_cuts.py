@@ -43,6 +43,42 @@ class Cuts:
         return np.flatnonzero(np.diff(self.knot, prepend=-1))
 
 
+@dataclass(frozen=True)
+class _Segments:
+    """Rows of the segments, and their widths of zero."""
+
+    first: np.ndarray  # (segments + 1,): rows first[i] to first[i + 1] belong to segment i
+    band: np.ndarray  # (segments, units)
+
+    @classmethod
+    def of(cls, first: np.ndarray, sizes: np.ndarray, largest: np.ndarray, snap: float) -> "_Segments":
+        """Return the widths from the largest distance (segments, units) and the largest number (segments,)."""
+        return cls(first, np.maximum(snap * sizes, _ROUNDING * largest[:, None]))
+
+    def rows(self) -> np.ndarray:
+        """Return the widths by row, (rows, units) or (1, units)."""
+        if len(self.band) == 1:
+            return self.band
+        return self.band[np.repeat(np.arange(len(self.band)), np.diff(self.first))]
+
+    def of_row(self, row: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        """Return the widths of units in rows."""
+        return self.band[np.searchsorted(self.first, row, side="right") - 1, unit]
+
+    def is_last(self, row: np.ndarray) -> np.ndarray:
+        """Return which rows are the last of a segment: no interval begins there."""
+        return self._flags(self.first[1:] - 1)[row]
+
+    def is_end(self, row: np.ndarray) -> np.ndarray:
+        """Return which rows are the first or the last of a segment."""
+        return (self._flags(self.first[1:] - 1) | self._flags(self.first[:-1]))[row]
+
+    def _flags(self, rows: np.ndarray) -> np.ndarray:
+        flags = np.zeros(self.first[-1], bool)
+        flags[rows] = True
+        return flags
+
+
 def bend_cuts(operation: Bend, inputs: Tensor, first: np.ndarray, snap: float) -> Cuts:
     """Return where the inputs of a bend cross its breakpoints.
 
@@ -59,45 +95,70 @@ def bend_cuts(operation: Bend, inputs: Tensor, first: np.ndarray, snap: float) -
     slopes = np.broadcast_to(operation.slopes.numpy(), (len(operation.slopes), z.shape[1]))
     found, touched = [], []
     for piece, threshold in enumerate(operation.breakpoints.numpy()):
-        d = z - threshold
-        band = _band(np.abs(d), np.maximum(np.abs(d), np.abs(z)), first, snap)  # (segments, units)
-        signs = _signs(d, band, first)
-        signs[:, slopes[piece] == slopes[piece + 1]] = 0  # no bend
-        left, unit = np.nonzero(signs[:-1] * signs[1:] < 0)
-        kept = ~np.isin(left + 1, first)  # both rows belong to one segment
-        left, unit = left[kept], unit[kept]
+        d = z - threshold if threshold.any() else z
+        sizes = _sizes(d, first)
+        segments = _Segments.of(first, sizes, (sizes + np.abs(threshold)).max(1), snap)
+        rows = segments.rows()
+        bends = slopes[piece] != slopes[piece + 1]
+        above, below = (d > rows) & bends, (d < -rows) & bends
+        left, unit = np.nonzero((above[:-1] & below[1:]) | (below[:-1] & above[1:]))
+        left, unit = _kept(~segments.is_last(left), left, unit)
         drop = d[left, unit] - d[left + 1, unit]
-        width = band[_segments(left, first), unit] / np.abs(drop)
+        width = segments.of_row(left, unit) / np.abs(drop)
         found.append((left, d[left, unit] / drop, width, unit, np.full(len(left), piece)))
-        row, unit = _crossed(signs, first)
+        row, unit = np.nonzero(above[:-2] != above[2:])  # positive on one side only
+        row, unit = _kept(~(above[row + 1, unit] | below[row + 1, unit]) & ~segments.is_end(row + 1), row + 1, unit)
         touched.append((row, unit, np.full(len(row), piece)))
     return _cuts(found, touched)
 
 
-def maximum_cuts(operation: Maximum, inputs: list[Tensor], first: np.ndarray, snap: float) -> Cuts:
+def maximum_cuts(operation: Maximum, inputs: Sequence[Tensor], first: np.ndarray, snap: float) -> Cuts:
     """Return where another candidate becomes the maximum; parameters as in :func:`bend_cuts`."""
     v = operation.candidates(*inputs).numpy()  # (rows, units, k)
-    finite = np.isfinite(v)
-    spread = v.max(2) - np.where(finite, v, np.inf).min(2)
-    band = _band(spread, np.abs(np.where(finite, v, 0)).max(2), first, snap)
-    rows = band[np.repeat(np.arange(len(first) - 1), np.diff(first))][..., None]  # (rows, units, 1)
-    tied = v >= v.max(2, keepdims=True) - rows
-    ahead = _best(tied[:-1], v[1:], rows[:-1])  # (rows - 1, units, k): the maxima just after the row
-    behind = _best(tied[1:], v[:-1], rows[1:])  # just before the next row
-    inside = ~np.isin(np.arange(1, len(v)), first)
-    changes = inside[:, None] & ~(ahead & behind).any(2)  # no candidate is the maximum on the whole interval
-    left, unit = np.nonzero(changes)
-    low, high = v[left, unit], v[left + 1, unit]
-    which, share, width = _envelope(low, high, ahead[left, unit].argmax(1), band[_segments(left, first), unit])
-    found = [(left[which], share, width, unit[which], np.zeros(len(which), dtype=int))]
-    passed = inside[:-1] & inside[1:]
-    row, at = np.nonzero(passed[:, None] & ~(behind[:-1] & ahead[1:]).any(2))
-    return _cuts(found, [(row + 1, at, np.zeros(len(row), dtype=int))])
+    winner, best, sizes, largest = _winners(v)
+    starts = first[:-1]
+    segments = _Segments.of(first, np.maximum.reduceat(sizes, starts), np.maximum.reduceat(largest, starts), snap)
+    left, unit = np.nonzero(winner[:-1] != winner[1:])  # with one winner at both ends, nothing changes between them
+    left, unit = _kept(~segments.is_last(left), left, unit)
+    band = segments.of_row(left, unit)
+    low, high = v[left, unit], v[left + 1, unit]  # (n, k)
+    after = _just_beside(low, high, best[left, unit], band)
+    changes = ~(after & (high >= (best[left + 1, unit] - band)[:, None])).any(1)
+    which, share, width = _envelope(low[changes], high[changes], after[changes].argmax(1), band[changes])
+    found = [(left[changes][which], share, width, unit[changes][which], np.zeros(len(which), dtype=int))]
+    row, unit = (np.concatenate(parts) for parts in ((left, left + 1), (unit, unit)))
+    row, unit = _kept(~segments.is_end(row), row, unit)
+    row, unit = np.unique(np.stack([row, unit]), axis=1) if len(row) else (row, unit)
+    here, band = (v[row, unit], best[row, unit]), segments.of_row(row, unit)
+    sides = [_just_beside(here[0], v[row + step, unit], here[1], band) for step in (-1, 1)]
+    row, unit = _kept(~(sides[0] & sides[1]).any(1), row, unit)  # no candidate is the maximum on both sides
+    return _cuts(found, [(row, unit, np.zeros(len(row), dtype=int))])
 
 
-def _best(tied: np.ndarray, towards: np.ndarray, band: np.ndarray) -> np.ndarray:
-    """Return which of the tied candidates are the largest at the other end of the interval."""
-    return tied & (towards >= np.where(tied, towards, -np.inf).max(2, keepdims=True) - band)
+def _sizes(d: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return the largest absolute value on each segment, (segments, units)."""
+    high, low = (function.reduceat(d, first[:-1]) for function in (np.maximum, np.minimum))
+    return np.maximum(high, -low)
+
+
+def _winners(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first largest candidate of v (rows, units, k), its value, the spread, and the largest number of a row.
+
+    One candidate after the other is faster than reductions over a short axis.
+    """
+    winner, best, least = np.zeros(v.shape[:2], np.int16), v[..., 0].copy(), np.full(v.shape[:2], np.inf)
+    for number in range(v.shape[2]):
+        candidate = v[..., number]
+        winner[candidate > best] = number
+        np.maximum(best, candidate, out=best)
+        np.minimum(least, candidate, out=least, where=candidate > -np.inf)
+    return winner, best, best - least, np.maximum(np.abs(best), np.abs(least)).max(1)
+
+
+def _just_beside(here: np.ndarray, beside: np.ndarray, best: np.ndarray, band: np.ndarray) -> np.ndarray:
+    """Return which candidates (n, k) are the maximum between a row and a row beside it, near the first."""
+    tied = here >= (best - band)[:, None]
+    return tied & (beside >= (np.where(tied, beside, -np.inf).max(1) - band)[:, None])
 
 
 def _envelope(
@@ -138,28 +199,8 @@ def _envelope(
     return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
 
 
-def _band(sizes: np.ndarray, numbers: np.ndarray, first: np.ndarray, snap: float) -> np.ndarray:
-    """Return the width of zero of each unit on each segment, at least what rounding makes of the largest number."""
-    floor = _ROUNDING * np.maximum.reduceat(numbers.max(1), first[:-1])
-    return np.maximum(snap * np.maximum.reduceat(sizes, first[:-1]), floor[:, None])
-
-
-def _signs(d: np.ndarray, band: np.ndarray, first: np.ndarray) -> np.ndarray:
-    rows = band[np.repeat(np.arange(len(first) - 1), np.diff(first))]
-    return (d > rows).astype(np.int8) - (d < -rows).astype(np.int8)
-
-
-def _crossed(signs: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and units whose sign is 0 there, and positive on one side only."""
-    above = signs > 0
-    changes = (signs[1:-1] == 0) & (above[:-2] != above[2:])
-    ends = np.isin(np.arange(1, len(signs) - 1), np.r_[first, first - 1])
-    row, unit = np.nonzero(changes & ~ends[:, None])
-    return row + 1, unit
-
-
-def _segments(rows: np.ndarray, first: np.ndarray) -> np.ndarray:
-    return np.searchsorted(first, rows, side="right") - 1
+def _kept(flags: np.ndarray, row: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return row[flags], unit[flags]
 
 
 def _cuts(found: Sequence[tuple[np.ndarray, ...]], touched: Sequence[tuple[np.ndarray, ...]]) -> Cuts:

@@ -8,18 +8,16 @@ This counts regions in any dimension, without a plane through the data, for any 
 :func:`probe.forward.piecewise_linear` can write as a list of operations.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from probe.geometry.line_blocks import Block
 from probe.geometry.line_cuts import Cuts, bend_cuts, maximum_cuts
 from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
 from probe.stats.inference import Estimate, mean_interval
-
-_NUMBERS = 1 << 22  # in the widest value of a block of segments: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,11 @@ def line_breakpoints(
     starts, ends : Tensors of shape (segments, *network.shape)
         Ends of the segments.
     snap : float
-        Width of zero, as a share of the largest distance of a unit from its breakpoint on the segment. Units change at
-        one knot if each is zero, up to this width, at the place of the other.
+        Width of zero, as a share of the largest distance of a unit from its breakpoint on the segment (of a very long
+        list of knots, on a part of it). Units change at one knot if each is zero, up to this width, at the place of
+        the other.
     max_knots : int
-        Number of knots of a segment above which later operations do not cut it. It is then not ``complete``.
+        Number of knots of a segment above which later operations do not cut it. It is not ``complete`` then.
 
     Returns
     -------
@@ -125,8 +124,8 @@ def line_breakpoints(
 
     Notes
     -----
-    The memory is some times 8 bytes for each knot of a segment and number of the widest operation. Many segments are
-    followed in blocks.
+    Segments are followed in blocks, a segment with many knots in parts. The memory is that of the knots and events, and
+    of one value of the network at the knots that the operations before it make on one segment.
 
     Examples
     --------
@@ -146,9 +145,9 @@ def line_breakpoints(
     [2, 2, 2]
     """
     pairs = _checked(network, starts, ends)
-    walk = _Walk(network, snap, max_knots)
+    walk = _Walk(network, snap, max_knots, np.zeros(len(pairs), dtype=int))
     steps = list(network.steps())
-    stack = [(0, _Block.of(pairs))] if len(pairs) else []
+    stack = [(0, Block.of(pairs))] if len(pairs) else []
     while stack:
         place, block = stack.pop()
         if place == len(steps):
@@ -277,79 +276,23 @@ def _ratio(knots: np.ndarray, lengths: np.ndarray, level: float) -> Estimate:
 
 
 @dataclass
-class _Block:
-    """Some segments midway through the network. A row is an end or a knot of a segment."""
-
-    segments: np.ndarray  # (s,) their numbers
-    first: np.ndarray  # (s + 1,): rows first[i] to first[i + 1] belong to segment i
-    position: np.ndarray  # (rows,)
-    site: np.ndarray  # (rows,): -1 at ends
-    key: np.ndarray  # (rows,): number of the knot in the order of discovery, -1 at ends
-    values: dict[int, Tensor]  # (rows, ...) each
-
-    @classmethod
-    def of(cls, pairs: Tensor) -> "_Block":
-        count = len(pairs)
-        ends = np.full(2 * count, -1)
-        position = np.tile([0.0, 1.0], count)
-        return cls(np.arange(count), np.arange(count + 1) * 2, position, ends, ends, {0: pairs.flatten(0, 1)})
-
-    def parts(self, width: int) -> Iterator["_Block"]:
-        """Yield blocks of at most ``_NUMBERS`` numbers in the widest value, or of one segment."""
-        if len(self.segments) == 1 or len(self.position) * width <= _NUMBERS:
-            yield self
-            return
-        half = len(self.segments) // 2
-        chosen = np.arange(len(self.segments)) < half
-        yield from self.taken(chosen).parts(width)
-        yield from self.taken(~chosen).parts(width)
-
-    def taken(self, chosen: np.ndarray) -> "_Block":
-        """Return the block of some segments, chosen by a bool array (s,)."""
-        counts = np.diff(self.first)
-        rows = np.repeat(chosen, counts)
-        first = np.r_[0, np.cumsum(counts[chosen])]
-        values = {read: value[torch.from_numpy(rows)] for read, value in self.values.items()}
-        return _Block(self.segments[chosen], first, self.position[rows], self.site[rows], self.key[rows], values)
-
-    def inserted(self, left: np.ndarray, share: np.ndarray, site: int, key: int) -> "_Block":
-        """Return the block with new rows at these shares of the intervals that begin at the rows ``left``."""
-        count = len(left)
-        rows = np.arange(len(self.position) + count)
-        order = torch.from_numpy(np.insert(rows[:-count] if count else rows, left + 1, rows[len(rows) - count :]))
-        t, at = torch.from_numpy(share), torch.from_numpy(left)
-
-        def between(value: Tensor) -> Tensor:
-            weight = t.view(-1, *[1] * (value.ndim - 1))
-            return torch.cat([value, torch.lerp(value[at], value[at + 1], weight)])[order]
-
-        return _Block(
-            self.segments,
-            self.first + np.r_[0, np.searchsorted(left, self.first[1:])],
-            between(torch.from_numpy(self.position)).numpy(),
-            np.insert(self.site, left + 1, site),
-            np.insert(self.key, left + 1, np.arange(count) + key),
-            {read: between(value) for read, value in self.values.items()},
-        )
-
-
-@dataclass
 class _Walk:
     """What was found so far."""
 
     network: PiecewiseLinear
     snap: float
     max_knots: int
+    counts: np.ndarray  # (segments,): knots so far
     n_keys: int = 0
     events: list[tuple[np.ndarray, ...]] = field(default_factory=list)  # key, site, unit, breakpoint
-    done: list[tuple[_Block, bool]] = field(default_factory=list)  # and whether they are complete
+    done: list[tuple[Block, bool]] = field(default_factory=list)  # and whether they are complete
 
     def __post_init__(self) -> None:
         self.sites = self.network.sites
         self.numbers = {id(step): number for number, step in enumerate(_bent(self.network))}
         self.width, self.output_shape = _width(self.network)
 
-    def cut(self, operation: Bend | Maximum, block: _Block) -> _Block:
+    def cut(self, operation: Bend | Maximum, block: Block) -> Block:
         """Return the block with the knots of one operation, and note its events."""
         number, inputs = self.numbers[id(operation)], [block.values[read] for read in operation.inputs]
         if isinstance(operation, Bend):
@@ -362,6 +305,8 @@ class _Walk:
         left = cuts.interval[cuts.first]
         block = block.inserted(left, cuts.share[cuts.first], number, self.n_keys)
         self.n_keys += len(left)
+        new = block.own & (block.key >= self.n_keys - len(left))
+        np.add.at(self.counts, np.repeat(block.segments, np.diff(block.first))[new], 1)
         if isinstance(operation, Bend):
             _set_exactly(block.values[operation.inputs[0]], operation, cuts, left)
         return block
@@ -369,22 +314,22 @@ class _Walk:
     def _note(self, keys: np.ndarray, site: int, units: np.ndarray, pieces: np.ndarray) -> None:
         self.events.append((keys, np.full(len(keys), site), units, pieces))
 
-    def stop_long(self, block: _Block) -> _Block:
+    def stop_long(self, block: Block) -> Block:
         """Finish the segments with too many knots, and return the others."""
-        long = np.diff(block.first) - 2 > self.max_knots
+        long = self.counts[block.segments] > self.max_knots
         if not long.any():
             return block
-        self.done.append((block.taken(long), False))
-        return block.taken(~long)
+        self.done.append((block.selected(long), False))
+        return block.selected(~long)
 
-    def finish(self, block: _Block) -> None:
+    def finish(self, block: Block) -> None:
         self.done.append((block, True))
 
     def result(self, count: int) -> LineBreakpoints:
         """Return all knots in the order of segments."""
-        empty = _Block.of(torch.empty(0, 2))
+        empty = Block.of(torch.empty(0, 2))
         blocks = [block for block, _ in self.done] or [empty]
-        inner = [block.key >= 0 for block in blocks]
+        inner = [block.own & (block.key >= 0) for block in blocks]
         segment, position, site, key = (
             np.concatenate([part[rows] for part, rows in zip(parts, inner, strict=True)])
             for parts in (
@@ -393,13 +338,14 @@ class _Walk:
             )
         )
         outputs = [self._outputs(block, rows, whole) for (block, whole), rows in zip(self.done, inner, strict=False)]
-        order = np.argsort(segment, kind="stable")
-        place = np.empty(self.n_keys, dtype=int)
+        order = np.lexsort((position, segment))
+        place = np.full(self.n_keys, -1)
         place[key[order]] = np.arange(len(order))
         complete = np.ones(count, dtype=bool)
         for block, whole in self.done:
-            complete[block.segments] = whole
+            complete[block.segments] &= whole
         events = [np.concatenate(parts) for parts in zip(*self.events, strict=True)] or [np.empty(0, dtype=int)] * 4
+        events = [part[place[events[0]] >= 0] for part in events]  # without those of other blocks
         sorted_events = np.lexsort((events[2], events[1], place[events[0]]))
         knot, at, unit, piece = (part[sorted_events] for part in (place[events[0]], *events[1:]))
         starts = np.r_[0, np.cumsum(np.bincount(segment, minlength=count))]
@@ -417,7 +363,7 @@ class _Walk:
             self.sites,
         )
 
-    def _outputs(self, block: _Block, rows: np.ndarray, whole: bool) -> Tensor:
+    def _outputs(self, block: Block, rows: np.ndarray, whole: bool) -> Tensor:
         if not whole:
             return torch.full((int(np.count_nonzero(rows)), *self.output_shape), torch.nan, dtype=torch.float64)
         return block.values[self.network.output][torch.from_numpy(rows)]
