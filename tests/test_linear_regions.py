@@ -185,6 +185,29 @@ def test_composite_borders_on_the_decision_boundary() -> None:
     assert share == pytest.approx(0.5)  # both chords pass the middle of a square at right angles
 
 
+def test_nearly_merged_units() -> None:
+    """Lines x = 0 and x = 0.01 in a square of side about 2, and y = 0: two borders of three are nearly one."""
+    found = measured(model_of([[1, 0], [-1, 0], [0, 1.0]], [0, 0.01, 0], [[1, -1, 0]]), tolerances=[1e-9, 0.05])
+    assert found["linear_regions_total"].item() == 6
+    assert found["linear_regions_effective"].values.tolist() == [[6, 4]]
+    assert found["linear_regions_alike"].values.tolist() == [[0, 1]]
+    np.testing.assert_allclose(found["linear_regions_alike_share"], [0, 2 / 3], atol=0.01)
+    near, far = found["linear_regions_alike_distance"].values, found["linear_regions_unlike_distance"].values
+    assert np.isnan(near[0])
+    assert near[1] < 0.011 < 0.3 < far[1]
+
+
+def test_nearly_merging_is_attributed() -> None:
+    model = model_of([[1, 0], [1, 0], [0.1, 1]], [0.2, -0.2, 0])
+    probe = LinearRegionsProbe(splits=["all"], n_segments=0, tolerances=[0.05]).attach(model, (POINTS, None)).observe(0)
+    with torch.no_grad():
+        model[0].bias.copy_(torch.tensor([0.2, 0.195, 0]))
+    found = probe.observe(1).series_.squeeze(["split", "slice", "layer", "tolerance"]).isel(step=1)
+    assert (found["linear_regions_change"] == 0).all()
+    change = found["linear_regions_effective_change"]
+    assert change.sel(mechanism="merging").item() == change.sum().item() == -2
+
+
 def test_no_decision_boundary_is_flagged() -> None:
     found = measured(model_of([[1, 0], [0, 1.0]], [0, 0], [[1, 1], [-1, -1]]), half_side=1.0)
     assert found["linear_regions_undivided"].item() == 1  # equal where both units are off, never larger elsewhere

@@ -21,7 +21,7 @@ from probe.geometry import (
     region_changes,
     square,
 )
-from probe.geometry.mechanisms import MECHANISMS
+from probe.geometry.mechanisms import MECHANISMS, graph_changes
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 
@@ -274,10 +274,43 @@ def test_a_boundary_that_breaks_into_pieces_folds() -> None:
     assert 1 + found.before.sum() == 4
 
 
-def test_packed_graphs_are_the_same() -> None:
-    one, two = boundary_graph(partition(deep(0))), boundary_graph(partition(deep(0, 0.2)))
+@pytest.mark.parametrize("tolerance", [None, 0])
+def test_packed_graphs_are_the_same(tolerance: int | None) -> None:
+    one, two = (boundary_graph(partition(deep(0, noise)), tolerances=[0.1]) for noise in (0, 0.2))
     copies = [BoundaryGraph.unpack(graph.pack(), graph.sites) for graph in (one, two)]
-    assert parts(region_changes(one, two)) == parts(region_changes(*copies)) != {}
+    assert parts(graph_changes(one, two, tolerance)) == parts(graph_changes(*copies, tolerance)) != {}
+
+
+def test_lines_merge_up_to_a_tolerance() -> None:
+    """Two lines approach each other up to 0.01: one region less with a tolerance, and none without."""
+    before, after = lines(UP, DOWN, ACROSS), lines(UP, (0, 1, 0.29), ACROSS)
+    one, two = partition(before), partition(after)
+    assert parts(region_changes(one, two)) == {}
+    found = region_changes(one, two, tolerance=0.05)
+    assert parts(found) == {"merging": -2}
+    assert found.boundaries["merging"] == (("0", 1, 0),)
+    assert (1 + found.before.sum(), 1 + found.after.sum()) == (6, 4)
+    assert parts(region_changes(two, one, tolerance=0.05)) == {"splitting": 2}
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.2])
+def test_changes_up_to_a_tolerance_add_up(tolerance: float) -> None:
+    """With noise of the size of the tolerance, first layers are those with one line of each group."""
+    before, after = deep(6), deep(6, 0.2)
+    before[0] = tuple(np.repeat(part, 2, 0) for part in before[0])  # type: ignore[assignment]
+    before[1] = np.repeat(before[1][0], 2, 1) / 2, before[1][1]
+    rng = np.random.default_rng(0)
+    after[0] = tuple(np.repeat(part, 2, 0) * (1 + 0.02 * rng.normal(size=(18, *part.shape[1:]))) for part in after[0])  # type: ignore[assignment]
+    after[1] = np.repeat(after[1][0], 2, 1) / 2, after[1][1]
+    one, two = partition(before), partition(after)
+    found = region_changes(one, two, tolerance=tolerance)
+    np.testing.assert_allclose(sum(found.parts.values()), found.after - found.before, atol=1e-9)
+    assert found.parts["folding"][0] == 0
+    graph = boundary_graph(two, tolerances=[tolerance])
+    first = np.unique(graph.groups(0)[:18][graph.drawn[:18]], return_index=True)[1]
+    assert len(first) < graph.drawn[:18].sum()
+    exact = region_changes(one, two)
+    assert 1 + found.after.sum() < 1 + exact.after.sum() == two.n_regions
 
 
 def test_what_cannot_be_compared() -> None:

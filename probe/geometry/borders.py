@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from probe.geometry.merging import alike_groups, sides_of
 from probe.geometry.networks import Bend, Maximum
 from probe.geometry.partition import Partition
 
@@ -40,6 +41,8 @@ class BoundaryGraph:
         ``unit * breakpoints + breakpoint`` after those of the earlier sites.
     inside : bool array of shape (vertices,)
         Whether a vertex lies inside the window.
+    alike : int32 array of shape (tolerances, boundaries)
+        First boundary of the group of each boundary, with groups as in :func:`merged_boundaries`.
 
     See Also
     --------
@@ -56,6 +59,7 @@ class BoundaryGraph:
     border_of: Numbers
     boundary_of: Numbers
     inside: Numbers
+    alike: Numbers
 
     @property
     def sizes(self) -> Numbers:
@@ -121,6 +125,20 @@ class BoundaryGraph:
         shares = np.concatenate([share for _, share in found])
         return pairs, np.bincount(inverse, shares, minlength=len(pairs)), points
 
+    def groups(self, tolerance: int | None = None) -> Numbers:
+        """Return the number of the group of each boundary, of those that coincide or are alike at this tolerance.
+
+        Parameters
+        ----------
+        tolerance : int, optional
+            Row of :attr:`alike`. Default: only boundaries that coincide.
+        """
+        first: dict[bytes, int] = {}
+        links = [(first.setdefault(trace, number), number) for number, trace in self.traces().items()]
+        if tolerance is not None:
+            links += zip(self.alike[tolerance].tolist(), range(self.alike.shape[1]), strict=True)
+        return linked(links, int(self.sizes.sum()))
+
     def traces(self) -> dict[int, bytes]:
         """Return for each boundary in the window the borders on which it lies. Equal traces coincide everywhere."""
         order = np.lexsort((self.border_of, self.boundary_of))
@@ -137,7 +155,7 @@ class BoundaryGraph:
     def pack(self) -> Numbers:
         """Return all numbers as one int32 array, for :meth:`unpack`. The names of the sites are not among them."""
         header = [self.n_regions, len(self.pairs), len(self.border_of), len(self.inside), len(self.sites)]
-        parts = (self.pairs, self.edges, self.border_of, self.boundary_of, self.inside)
+        parts = (self.pairs, self.edges, self.border_of, self.boundary_of, self.inside, self.alike)
         numbers = [np.asarray([*header, *self.widths, *self.breakpoints]), *(np.ravel(part) for part in parts)]
         return np.concatenate(numbers).astype(np.int32)
 
@@ -145,9 +163,8 @@ class BoundaryGraph:
     def unpack(cls, packed: Numbers, sites: Sequence[str]) -> Self:
         """Return the graph that :meth:`pack` has written."""
         n_regions, borders, entries, vertices, n_sites = (int(number) for number in packed[:5])
-        cuts = np.cumsum([5, n_sites, n_sites, 2 * borders, 2 * borders, entries, entries])
-        _, widths, breakpoints, pairs, edges, border_of, boundary_of, inside = np.split(packed, cuts)
-        assert len(inside) == vertices
+        cuts = np.cumsum([5, n_sites, n_sites, 2 * borders, 2 * borders, entries, entries, vertices])
+        _, widths, breakpoints, pairs, edges, border_of, boundary_of, inside, alike = np.split(packed, cuts)
         return cls(
             tuple(sites),
             tuple(widths.tolist()),
@@ -158,6 +175,7 @@ class BoundaryGraph:
             border_of,
             boundary_of,
             inside.astype(bool),
+            alike.reshape(-1, int(np.dot(widths, breakpoints))),
         )
 
     def _first_site(self, kept: Numbers) -> Numbers:
@@ -173,12 +191,14 @@ class BoundaryGraph:
         return int(connected_components(graph, directed=False, return_labels=False))
 
 
-def boundary_graph(partition: Partition) -> BoundaryGraph:
+def boundary_graph(partition: Partition, *, tolerances: Sequence[float] = ()) -> BoundaryGraph:
     """Return the borders between the regions of a partition, and the boundaries that lie on them.
 
     Parameters
     ----------
     partition : Partition
+    tolerances : sequence of float
+        Tolerances of the groups of :attr:`BoundaryGraph.alike`.
 
     Returns
     -------
@@ -199,10 +219,10 @@ def boundary_graph(partition: Partition) -> BoundaryGraph:
     >>> graph.n_regions, sorted(graph.boundary_of.tolist())
     (4, [0, 0, 1, 1])
     """
-    return graph_of(partition, partition.patterns())
+    return graph_of(partition, partition.patterns(), tolerances)
 
 
-def graph_of(partition: Partition, patterns: Mapping[str, Numbers]) -> BoundaryGraph:
+def graph_of(partition: Partition, patterns: Mapping[str, Numbers], tolerances: Sequence[float] = ()) -> BoundaryGraph:
     """Return the graph of a partition whose patterns are known."""
     pairs, edges = (np.asarray(part) for part in partition.neighbours())
     operations = {op.site: op for op in partition.network.operations if isinstance(op, (Bend, Maximum))}
@@ -210,9 +230,11 @@ def graph_of(partition: Partition, patterns: Mapping[str, Numbers]) -> BoundaryG
     breakpoints = [len(op.breakpoints) if isinstance(op := operations[site], Bend) else 1 for site in sites]
     maxima = [isinstance(operations[site], Maximum) for site in sites]
     found, start = [(np.empty(0, np.int64), np.empty(0, np.int64))], 0
+    alike, weights = [np.empty((len(tolerances), 0), np.int64)], partition.areas / partition.areas.sum()
     for site, k, maximum in zip(sites, breakpoints, maxima, strict=True):
         borders, boundaries = _changes(patterns[site], pairs, k, maximum)
         found.append((borders, start + boundaries))
+        alike.append(start + _alike(patterns[site], k, weights, tolerances, maximum=maximum))
         start += patterns[site].shape[1] * k
     around = np.bincount(partition.loops, minlength=len(partition.vertices))
     inside = around == np.bincount(edges.ravel(), minlength=len(partition.vertices))
@@ -226,7 +248,30 @@ def graph_of(partition: Partition, patterns: Mapping[str, Numbers]) -> BoundaryG
         np.concatenate([borders for borders, _ in found]).astype(np.int32),
         np.concatenate([boundaries for _, boundaries in found]).astype(np.int32),
         inside,
+        np.concatenate(alike, 1).astype(np.int32),
     )
+
+
+def linked(links: Sequence[tuple[int, int]], total: int) -> Numbers:
+    """Return the number of the group of each of some things, of which pairs are linked."""
+    one, two = np.array(links, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one), bool), (one, two)), shape=(total, total))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
+def first_of_groups(groups: Numbers, mask: Numbers, order: Numbers) -> Numbers:
+    """Return the boundaries of the mask that come first in the order among those of their group."""
+    members = order[mask[order]]
+    found = np.zeros_like(mask)
+    found[members[np.unique(groups[members], return_index=True)[1]]] = True
+    return found
+
+
+def _alike(pieces: Numbers, k: int, weights: Numbers, tolerances: Sequence[float], *, maximum: bool) -> Numbers:
+    """Return the first boundary of each group of a site. Maxima have more than two sides, and are alike to none."""
+    if maximum or not len(tolerances):
+        return np.tile(np.arange(pieces.shape[1] * k), (len(tolerances), 1))
+    return alike_groups(sides_of(pieces, k), weights, tolerances)
 
 
 def _changes(patterns: Numbers, pairs: Numbers, k: int, maximum: bool) -> tuple[Numbers, Numbers]:

@@ -20,21 +20,19 @@ equally among its pairs, so three lines that become concurrent lose one region b
 
 All parts are counted for each site, as what the drawing of the sites up to it has more than that of the sites before
 it. Their sum is exactly the change of the number of regions. Boundaries of different layers can meet and merge too.
-Boundaries that coincide in a part of the window only do not count as merged.
+Boundaries that coincide in a part of the window only do not count as merged. Trained units merge only approximately:
+with a tolerance, boundaries that are nearly the same count as one (:mod:`probe.geometry.merging`).
 
 Units are identified by their index, since training does not permute them. Match the units first to compare two networks
 whose hidden units are permuted.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from probe.geometry.borders import Boundary, BoundaryGraph, Numbers, boundary_graph
+from probe.geometry.borders import Boundary, BoundaryGraph, Numbers, boundary_graph, first_of_groups, linked
 from probe.geometry.partition import Partition
 
 MECHANISMS = ("disappearance", "appearance", "merging", "splitting", "alignment", "crossing", "folding")
@@ -85,13 +83,16 @@ class RegionChanges:
         return float(self.parts[mechanism].sum())
 
 
-def region_changes(before: Partition | BoundaryGraph, after: Partition | BoundaryGraph) -> RegionChanges:
+def region_changes(before: Partition, after: Partition, *, tolerance: float = 0.0) -> RegionChanges:
     """Attribute the change of the number of regions between two partitions of one slice to mechanisms.
 
     Parameters
     ----------
-    before, after : Partition or BoundaryGraph
+    before, after : Partition
         Partitions of the same slice by networks of one architecture.
+    tolerance : float
+        Boundaries at most this far apart, as in :func:`merged_boundaries`, count as one boundary. The numbers of
+        regions are then those of the drawing of one boundary of each group.
 
     Returns
     -------
@@ -124,42 +125,48 @@ def region_changes(before: Partition | BoundaryGraph, after: Partition | Boundar
     (-2, -2.0, (('0', 0, 0),))
     """
     _check_same(before, after)
-    one, two = (side if isinstance(side, BoundaryGraph) else boundary_graph(side) for side in (before, after))
+    row, tolerances = (0, [tolerance]) if tolerance > 0 else (None, [])
+    one, two = (boundary_graph(side, tolerances=tolerances) for side in (before, after))
+    return graph_changes(one, two, row)
+
+
+def graph_changes(one: BoundaryGraph, two: BoundaryGraph, tolerance: int | None = None) -> RegionChanges:
+    """Return the changes between two graphs. The tolerance is a row of their groups, None for those that coincide."""
     _check_alike(one, two)
-    in_one, in_two = one.drawn, two.drawn
-    common = in_one & in_two
-    groups = _groups(common, one.traces(), two.traces())
-    distinct = common.copy()
-    distinct[_followers(groups, one, two, common)] = False
-    losses, start = _losses(one, common, distinct)
-    gains, end = _losses(two, common, distinct)
+    common = one.drawn & two.drawn
+    groups = one.groups(tolerance), two.groups(tolerance)
+    joined = _joined(common, *groups)
+    order = _order(joined, one, two, common)
+    chosen, chosen_after = (
+        first_of_groups(group, graph.drawn, order) for group, graph in zip(groups, (one, two), strict=True)
+    )
+    distinct = first_of_groups(joined, common, order)
+    losses, start = _losses(one, chosen, common, distinct)
+    gains, end = _losses(two, chosen_after, common, distinct)
     (lost, gained), pairs = _crossings(one, two, distinct)
     found = (-losses[0], gains[0], -losses[1], gains[1], -lost, gained, end - start - (gained - lost))
     parts = {name: part.round(_DIGITS) + 0.0 for name, part in zip(MECHANISMS, found, strict=True)}
-    all_of_one, all_of_two = (graph.added(np.ones_like(common)) for graph in (one, two))
     named = {
-        "disappearance": in_one & ~in_two,
-        "appearance": in_two & ~in_one,
-        "merging": _repeated(two, common) & ~distinct & ~_repeated(one, common),
-        "splitting": _repeated(one, common) & ~distinct & ~_repeated(two, common),
+        "disappearance": one.drawn & ~two.drawn,
+        "appearance": two.drawn & ~one.drawn,
+        "merging": common & chosen & ~chosen_after,
+        "splitting": common & chosen_after & ~chosen,
     }
     names = one.names
     boundaries = {key: tuple(names[number] for number in np.flatnonzero(mask)) for key, mask in named.items()}
-    return RegionChanges(one.sites, all_of_one, all_of_two, parts, boundaries, pairs)
+    return RegionChanges(one.sites, one.added(chosen), two.added(chosen_after), parts, boundaries, pairs)
 
 
-def _check_same(before: Partition | BoundaryGraph, after: Partition | BoundaryGraph) -> None:
+def _check_same(before: Partition, after: Partition) -> None:
     """Raise ValueError if two partitions are not complete partitions of one slice."""
-    both = [side for side in (before, after) if isinstance(side, Partition)]
-    if not all(side.complete for side in both):
+    if not (before.complete and after.complete):
         raise ValueError(
             "Expected complete partitions, got one that stopped at max_regions; raise max_regions, or take a smaller "
             "window"
         )
-    if len(both) == 2:
-        one, two = ([side.slice.origin.numpy(), side.slice.axes.numpy(), side.slice.window.numpy()] for side in both)
-        if not all(x.shape == y.shape and np.allclose(x, y) for x, y in zip(one, two, strict=True)):
-            raise ValueError("Expected two partitions of one slice, got different slices; pass the same Slice to both")
+    one, two = ([side.slice.origin, side.slice.axes, side.slice.window] for side in (before, after))
+    if not all(x.shape == y.shape and np.allclose(x, y) for x, y in zip(one, two, strict=True)):
+        raise ValueError("Expected two partitions of one slice, got different slices; pass the same Slice to both")
 
 
 def _check_alike(one: BoundaryGraph, two: BoundaryGraph) -> None:
@@ -172,28 +179,31 @@ def _check_alike(one: BoundaryGraph, two: BoundaryGraph) -> None:
         )
 
 
-def _losses(graph: BoundaryGraph, common: Numbers, distinct: Numbers) -> tuple[tuple[Numbers, Numbers], Numbers]:
+def _losses(
+    graph: BoundaryGraph, chosen: Numbers, common: Numbers, distinct: Numbers
+) -> tuple[tuple[Numbers, Numbers], Numbers]:
     """Return the regions lost with what is not common, and with copies of common ones; and the regions that stay."""
-    drawn = graph.drawn
-    sets = (drawn, common, drawn & ~(common & ~distinct), distinct)
+    sets = (chosen, chosen & common, chosen & ~(common & ~distinct), distinct)
     whole, without_own, without_copies, least = (graph.added(kept) for kept in sets)
     own = (whole - without_own + without_copies - least) / 2
     return (own, whole - least - own), least
 
 
-def _groups(common: Numbers, *traces: Mapping[int, bytes]) -> Numbers:
-    """Return for each boundary the number of its group: the common ones that coincide everywhere in either graph."""
-    links = []
-    for trace in traces:
-        first: dict[bytes, int] = {}
-        links += [(first.setdefault(trace[number], number), number) for number in np.flatnonzero(common).tolist()]
-    one, two = np.array(links, np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(one), bool), (one, two)), shape=(len(common), len(common)))
-    return np.asarray(connected_components(graph, directed=False)[1])
+def _joined(common: Numbers, *groups: Numbers) -> Numbers:
+    """Return the number of the group of each boundary, of the common ones that are in one group in either graph."""
+    members = np.flatnonzero(common)
+    links: list[tuple[int, int]] = []
+    for group in groups:
+        _, first, number = np.unique(group[members], return_index=True, return_inverse=True)
+        links += zip(members[first[number]].tolist(), members.tolist(), strict=True)
+    return linked(links, len(common))
 
 
-def _followers(groups: Numbers, one: BoundaryGraph, two: BoundaryGraph, common: Numbers) -> Numbers:
-    """Return the boundaries of each group but one: of the earliest site, with the fewest changes of its meetings."""
+def _order(groups: Numbers, one: BoundaryGraph, two: BoundaryGraph, common: Numbers) -> Numbers:
+    """Return all boundaries, those that represent a group first: common, of an early site, with few changes.
+
+    Changes are those of meetings with boundaries of other groups.
+    """
     total = len(common)
     changes = np.zeros(total, np.int64)
     (keys_one, _, points_one), (keys_two, _, points_two) = one.meetings(common), two.meetings(common)
@@ -205,19 +215,7 @@ def _followers(groups: Numbers, one: BoundaryGraph, two: BoundaryGraph, common: 
     outside = groups[small] != groups[large]
     for side in (small, large):
         np.add.at(changes, side[outside], np.abs(differ[outside]))
-    members = np.flatnonzero(common)
-    order = members[np.lexsort((members, changes[members], one.site_of[members], groups[members]))]
-    again = np.diff(groups[order], prepend=-1) == 0
-    return order[again]
-
-
-def _repeated(graph: BoundaryGraph, common: Numbers) -> Numbers:
-    """Return which common boundaries coincide with another common one over the whole window."""
-    traces = {number: trace for number, trace in graph.traces().items() if common[number]}
-    counts = Counter(traces.values())
-    found = np.zeros_like(common)
-    found[[number for number, trace in traces.items() if counts[trace] > 1]] = True
-    return found
+    return np.lexsort((np.arange(total), changes, one.site_of, ~common))
 
 
 def _crossings(

@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from probe.geometry.networks import Maximum
+from probe.geometry.networks import Bend, Maximum
 from probe.geometry.partition import Partition
+
+Numbers = NDArray[Any]
+Bools = NDArray[np.bool_]
 
 TOLERANCES = (1e-9, 1e-3, 1e-2, 5e-2)
 _BLOCK = 4096  # regions whose patterns become float64 at a time
@@ -54,29 +57,51 @@ def merged_boundaries(
     >>> merged_boundaries(partition_slice(network, input_plane(square(1.0))), [0.005, 0.02])["0"].tolist()
     [0.0, 1.0]
     """
-    return merged_in(partition, partition.patterns(), tolerances)
-
-
-def merged_in(
-    partition: Partition, patterns: Mapping[str, NDArray[Any]], tolerances: Sequence[float]
-) -> dict[str, NDArray[np.float64]]:
-    """Return the same for a partition whose patterns are known."""
-    weights = partition.areas / partition.areas.sum()
-    maxima = {step.site for step in partition.network.operations if isinstance(step, Maximum)}
+    weights, patterns = partition.areas / partition.areas.sum(), partition.patterns()
     found = {}
-    for site, pieces in patterns.items():
-        if site in maxima:
-            found[site] = np.full(len(tolerances), np.nan)
-        else:
-            apart = _distances(pieces, weights)
-            found[site] = np.array([_repeats(apart <= tolerance) for tolerance in tolerances], float)
+    for step in partition.network.operations:
+        if isinstance(step, Maximum):
+            found[step.site] = np.full(len(tolerances), np.nan)
+        elif isinstance(step, Bend):
+            sides = sides_of(patterns[step.site], len(step.breakpoints))
+            groups = alike_groups(sides, weights, tolerances)
+            crossing = np.flatnonzero(is_crossing(sides))
+            found[step.site] = np.array([len(crossing) - len(np.unique(row[crossing])) for row in groups], float)
     return found
 
 
-def _distances(pieces: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def sides_of(pieces: Numbers, breakpoints: int) -> Bools:
+    """Return the side of each boundary, unit * breakpoints + breakpoint, on which each region lies, (R, boundaries)."""
+    return (pieces[:, :, None] > np.arange(breakpoints)).reshape(len(pieces), -1)
+
+
+def is_crossing(sides: Bools) -> Bools:
+    """Return which boundaries meet the window."""
+    return np.asarray(sides.any(0) & ~sides.all(0))
+
+
+def alike_groups(sides: Bools, weights: NDArray[np.float64], tolerances: Sequence[float]) -> NDArray[np.int64]:
+    """Return the first boundary of the group of each boundary, (tolerances, boundaries).
+
+    Parameters
+    ----------
+    sides : bool array of shape (R, boundaries)
+    weights : array of shape (R,)
+        Areas of the regions, as shares of the window.
+    tolerances : sequence of float
+    """
+    crossing = np.flatnonzero(is_crossing(sides))
+    apart = _distances(sides[:, crossing], weights)
+    found = np.tile(np.arange(sides.shape[1]), (len(tolerances), 1))
+    for row, tolerance in zip(found, tolerances, strict=True):
+        labels = connected_components(apart <= tolerance, directed=False)[1] if len(crossing) else crossing
+        first = np.unique(labels, return_index=True)[1]
+        row[crossing] = crossing[first[labels]]
+    return found
+
+
+def _distances(sides: Bools, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the distance d of every two boundaries in the window."""
-    above = [pieces > breakpoint for breakpoint in range(int(pieces.max(initial=0)))]
-    sides = np.concatenate([part[:, part.any(0) & ~part.all(0)] for part in above] or [pieces[:, :0]], 1)
     both = np.zeros((sides.shape[1],) * 2)
     for rows in np.array_split(np.arange(len(sides)), len(sides) // _BLOCK + 1):
         on = sides[rows].astype(np.float64)
@@ -85,7 +110,3 @@ def _distances(pieces: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np
     differ = (area[:, None] + area - 2 * both).clip(0)
     smaller = np.minimum(area, 1 - area)
     return np.minimum(differ, (1 - differ).clip(0)) / np.maximum(smaller[:, None] + smaller, 1e-300)
-
-
-def _repeats(near: NDArray[np.bool_]) -> int:
-    return len(near) - int(connected_components(near, directed=False, return_labels=False)) if len(near) else 0

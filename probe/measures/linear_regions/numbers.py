@@ -1,19 +1,21 @@
 """The numbers of one slice."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.geometry.arrangement import Arrangement
-from probe.geometry.borders import BoundaryGraph
+from probe.geometry.borders import BoundaryGraph, first_of_groups
 from probe.geometry.decision import decision_segments, distance_to_segments
-from probe.geometry.mechanisms import MECHANISMS, RegionChanges
-from probe.geometry.merging import merged_in
+from probe.geometry.mechanisms import MECHANISMS, graph_changes
 from probe.geometry.partition import Partition
 
 Numbers = Mapping[str, Any]
+
+_ALIKE = ("_alike_share", "_alike_distance", "_unlike_distance")
 
 
 def counts(partition: Partition) -> Numbers:
@@ -37,42 +39,84 @@ def counts(partition: Partition) -> Numbers:
     }
 
 
-def alike_numbers(partition: Partition, patterns: Mapping[str, NDArray[Any]], tolerances: Sequence[float]) -> Numbers:
-    """Return how many boundaries of each site merge up to a tolerance."""
-    return {"_alike": list(merged_in(partition, patterns, tolerances).values())}
+@dataclass(frozen=True)
+class Borders:
+    """The borders of a partition, with their lengths and their distances to the decision boundary.
+
+    ``undivided`` is 1 if there is no decision boundary, and -1 if the output is no vector.
+    """
+
+    graph: BoundaryGraph
+    lengths: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    undivided: int
+
+    @classmethod
+    def of(cls, partition: Partition, graph: BoundaryGraph, *, is_vector: bool) -> Self:
+        """Return those of a partition. A network decides only if its output is a vector."""
+        ends = np.asarray(partition.vertices)[graph.edges]
+        segments = decision_segments(partition) if is_vector else np.empty((0, 2, 2))
+        distances = distance_to_segments(ends.mean(1), segments)
+        lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+        return cls(graph, lengths, distances, int(not len(segments)) if is_vector else -1)
+
+    def shares(self, chosen: NDArray[np.bool_]) -> tuple[float, float, float]:
+        """Return the share of length of the chosen borders, and the mean distances of these and of the others."""
+        near, far = (_mean(self.distances[part], self.lengths[part]) for part in (chosen, ~chosen))
+        return _mean(chosen, self.lengths), near, far
+
+    def numbers(self) -> Numbers:
+        """Return how many boundaries lie on a border."""
+        count = np.bincount(self.graph.border_of, minlength=len(self.lengths))
+        names = ("_composite", "_composite_distance", "_ordinary_distance")
+        hamming = count.mean() if len(count) else np.nan
+        shares = dict(zip(names, self.shares(count >= 2), strict=True))
+        return {"_hamming": hamming, "_undivided": self.undivided, **shares}
+
+    def alike(self) -> Numbers:
+        """Return what merges up to each tolerance of the graph."""
+        graph = self.graph
+        found: dict[str, list[Any]] = {name: [] for name in ("_alike", "_effective", *_ALIKE)}
+        for row, names in enumerate(graph.alike):
+            repeated = graph.drawn & (names != np.arange(len(names)))
+            found["_alike"].append(np.bincount(graph.site_of[repeated], minlength=len(graph.sites)))
+            groups = graph.groups(row)
+            single = first_of_groups(groups, graph.drawn, np.arange(len(groups)))
+            found["_effective"].append(1 + np.cumsum(graph.added(single)))
+            several = np.isin(groups, groups[repeated])
+            on = np.zeros(len(self.lengths), bool)
+            on[graph.border_of[several[graph.boundary_of]]] = True
+            for name, number in zip(_ALIKE, self.shares(on), strict=True):
+                found[name].append(number)
+        return {name: np.array(values, float).T for name, values in found.items()}
 
 
 def missing_numbers(n_sites: int, n_tolerances: int) -> Numbers:
-    """Return the numbers of a stopped partition in place of :func:`alike_numbers` and :func:`border_numbers`."""
+    """Return the numbers of a stopped partition in place of those of its borders."""
     names = ("_hamming", "_composite", "_composite_distance", "_ordinary_distance")
-    return {"_alike": np.full((n_sites, n_tolerances), np.nan), "_undivided": -1, **dict.fromkeys(names, np.nan)}
-
-
-def border_numbers(partition: Partition, graph: BoundaryGraph, *, is_vector: bool) -> Numbers:
-    """Return what lies on the borders of regions, and how far away the decision boundary is.
-
-    There is a decision boundary only if the output is a vector.
-    """
-    ends = np.asarray(partition.vertices)[graph.edges]
-    lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
-    count = np.bincount(graph.border_of, minlength=len(lengths))
-    composite = count >= 2
-    segments = decision_segments(partition) if is_vector else np.empty((0, 2, 2))
-    distance = distance_to_segments(ends.mean(1), segments)
+    by_tolerance = np.full((n_sites, n_tolerances), np.nan)
+    shares = dict.fromkeys(_ALIKE, by_tolerance[0] if n_sites else np.full(n_tolerances, np.nan))
     return {
-        "_hamming": count.mean() if len(count) else np.nan,
-        "_composite": _mean(composite, lengths),
-        "_composite_distance": _mean(distance[composite], lengths[composite]),
-        "_ordinary_distance": _mean(distance[~composite], lengths[~composite]),
-        "_undivided": int(not len(segments)) if is_vector else -1,
+        "_alike": by_tolerance,
+        "_effective": by_tolerance,
+        "_undivided": -1,
+        **shares,
+        **dict.fromkeys(names, np.nan),
     }
 
 
-def change_numbers(changes: RegionChanges | None, n_sites: int, first: bool) -> Numbers:
-    """Return what changed the number of regions. None: there is nothing to compare with, or it cannot be compared."""
-    if changes is None:
-        return {"_change": np.full((n_sites, len(MECHANISMS)), np.nan), "_unattributed": -1 if first else 1}
-    return {"_change": np.stack([changes.parts[name] for name in MECHANISMS], 1), "_unattributed": 0}
+def change_numbers(before: BoundaryGraph | None, after: BoundaryGraph | None, shape: tuple[int, int]) -> Numbers:
+    """Return what changed the number of regions since the last observation, of (sites, tolerances).
+
+    There is nothing to compare with if a graph is None.
+    """
+    if before is None or after is None:
+        missing = np.full((*shape, len(MECHANISMS)), np.nan)
+        return {"_change": np.full((shape[0], len(MECHANISMS)), np.nan), "_effective_change": missing}
+    parts = [graph_changes(before, after, row).parts for row in (None, *range(shape[1]))]
+    tables = [np.stack([part[name] for name in MECHANISMS], 1) for part in parts]
+    effective = np.stack(tables[1:], 1) if shape[1] else np.empty((shape[0], 0, len(MECHANISMS)))
+    return {"_change": tables[0], "_effective_change": effective}
 
 
 def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> float:

@@ -16,18 +16,18 @@ import torch
 
 from probe.attach.contract import Measured
 from probe.base import Probe, Snapshot
-from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.passes import Tap
+from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.snapshot import generator
 from probe.geometry.borders import BoundaryGraph, graph_of
-from probe.geometry.mechanisms import MECHANISMS, region_changes
+from probe.geometry.mechanisms import MECHANISMS
 from probe.geometry.merging import TOLERANCES
 from probe.geometry.networks import PiecewiseLinear
 from probe.geometry.partition import counts_by_width, partition_slice
 from probe.geometry.segments import SegmentRegions, segment_regions
 from probe.geometry.slices import Slice
 from probe.measures.linear_regions.earlier import Earlier, kept_graphs
-from probe.measures.linear_regions.numbers import alike_numbers, border_numbers, change_numbers, counts, missing_numbers
+from probe.measures.linear_regions.numbers import Borders, change_numbers, counts, missing_numbers
 from probe.measures.linear_regions.places import RANDOM, selected, slices_through, stem_points, with_box
 from probe.measures.linear_regions.variables import NAME, segment_variables, slice_variables
 
@@ -72,10 +72,16 @@ class LinearRegionsProbe(Probe):
         - ``linear_regions_lines`` *: units that bend within the window. ``_on``, ``_off`` *: units that do not.
         - ``linear_regions_segments``, ``_points`` *: pieces of boundaries and crossings within the regions before the
           layer. The regions after it are those before plus both.
-        - ``linear_regions_merged`` *: boundaries that lie on others. ``linear_regions_alike`` *: the same up to
-          ``tolerance``, by the area between them.
+        - ``linear_regions_merged`` *: boundaries that lie on others.
+        - By ``tolerance``, since trained units merge only approximately: ``linear_regions_alike`` *, the number of
+          boundaries of the layer that are alike to another one (:func:`probe.geometry.merged_boundaries`);
+          ``linear_regions_effective`` *, the number of regions after this layer with one boundary of each such group;
+          ``linear_regions_alike_share``, the share of the length of borders on such boundaries;
+          ``linear_regions_alike_distance``, ``linear_regions_unlike_distance``, as the distances below.
         - ``linear_regions_change`` *: change of the number of regions that the layer adds since the last observation,
           by ``mechanism``, see :class:`probe.geometry.RegionChanges`. The sum over mechanisms is exact.
+          ``linear_regions_effective_change`` *: the same up to ``tolerance``. Its groups are those of two observations,
+          so its sum can differ from the change of ``linear_regions_effective`` by a few regions.
           ``linear_regions_skipped``: number of failed observations in between.
         - ``linear_regions_composite``: share of the length of borders on which two or more boundaries lie.
           ``linear_regions_hamming``: mean number of boundaries on a border.
@@ -221,18 +227,14 @@ class LinearRegionsProbe(Probe):
             **counts(partition),
             "_by_snap": list(counts_by_width(network, place, widths=self.snaps, max_regions=most).values()),
         }
-        sites = len(network.sites)
+        shape = len(network.sites), len(self.tolerances)
         if not partition.complete:
-            return {**found, **missing_numbers(sites, len(self.tolerances)), **change_numbers(None, sites, first)}, None
-        patterns = partition.patterns()
-        graph = graph_of(partition, patterns)
-        is_vector = network(place.origin[None]).ndim == 2
-        return {
-            **found,
-            **alike_numbers(partition, patterns, self.tolerances),
-            **border_numbers(partition, graph, is_vector=is_vector),
-            **change_numbers(None if before is None else region_changes(before, graph), sites, first),
-        }, graph
+            found |= {**missing_numbers(*shape), **change_numbers(before, None, shape)}
+            return {**found, "_unattributed": -1 if first else 1}, None
+        graph = graph_of(partition, partition.patterns(), self.tolerances)
+        borders = Borders.of(partition, graph, is_vector=network(place.origin[None]).ndim == 2)
+        found |= {**borders.alike(), **borders.numbers(), **change_numbers(before, graph, shape)}
+        return {**found, "_unattributed": -1 if first else int(before is None)}, graph
 
     def _segments(self, network: PiecewiseLinear, points: torch.Tensor) -> SegmentRegions:
         n = min(self.n_segments, len(points) // 2)
