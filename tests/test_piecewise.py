@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from probe import Measured, Probe, shared
-from probe.forward import NotPiecewiseLinearError, Snapshot, piecewise_linear, read_data, trace
+from probe.forward import NotPiecewiseLinearError, Snapshot, piecewise_linear, piecewise_operations, read_data, trace
 from probe.geometry import Affine, Bend, Maximum, PiecewiseLinear, perceptron
 
 
@@ -265,8 +265,8 @@ def test_the_network_is_the_model_in_float64(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_bends_and_maxima_are_described(name: str) -> None:
-    """Slopes by finite differences, maxima of the candidates, rows first everywhere."""
+def test_operations_are_what_they_are_called(name: str) -> None:
+    """Affine maps of midpoints, slopes by finite differences, maxima of the candidates, rows first everywhere."""
     model, x = ready(name)
     network = piecewise_linear(model, x)
     values = {0: x.double()}
@@ -275,6 +275,11 @@ def test_bends_and_maxima_are_described(name: str) -> None:
         read = [values[place] for place in operation.inputs]
         value = values[operation.output] = operation.function(*read)
         assert len(value) == len(x)
+        if isinstance(operation, Affine):
+            middle = operation.function(*((each + each.flip(0)) / 2 for each in read))
+            torch.testing.assert_close(
+                middle, (value + value.flip(0)) / 2, rtol=0, atol=1e-12 * value.abs().max().item()
+            )
         if isinstance(operation, Maximum):
             assert torch.equal(operation.candidates(*read).amax(-1), value.flatten(1))
         if isinstance(operation, Bend):
@@ -402,6 +407,21 @@ def test_any_number_of_rows() -> None:
     network = piecewise_linear(*ready("positions"))
     for n in (0, 1, 5):
         assert network(torch.zeros(n, 5, 3)).shape == (n, 2)
+
+
+def test_the_table_has_operations_that_occur() -> None:
+    """Each name is that of an ATen operation, of which some form is not made of other operations."""
+
+    def is_made_of_others(overload: Any) -> bool:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(overload._name, "CompositeImplicitAutograd")
+
+    tables: list[Any] = [table for name, table in vars(piecewise_operations).items() if name.strip("_").isupper()]
+    assert len(tables) > 8
+    for name in set().union(*tables):
+        packet = getattr(torch.ops.aten, name)
+        overloads = [getattr(packet, form) for form in packet.overloads()]
+        forms = [each for each in overloads if torch._C._dispatch_has_kernel(each._name)]
+        assert not all(map(is_made_of_others, forms)), name
 
 
 def test_long_chains_of_affine_maps_are_one() -> None:

@@ -14,25 +14,22 @@ from torch import Tensor
 
 # -- affine ----------------------------------------------------------------------------------------------------------
 
-_SHAPES = [
-    "view", "_unsafe_view", "reshape", "_reshape_alias", "expand", "permute", "transpose", "t",
-    "squeeze", "unsqueeze", "movedim",
-    "select", "slice", "split", "split_with_sizes", "unsafe_split", "unbind", "diagonal", "unfold",
+_SHAPES = frozenset([
+    "view", "_unsafe_view", "_reshape_alias", "expand", "permute", "transpose", "t", "squeeze", "unsqueeze",
+    "select", "slice", "split", "split_with_sizes", "unsafe_split", "unbind", "diagonal", "unfold", "tril", "triu",
     "cat", "stack", "repeat", "roll", "flip", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-    "native_channel_shuffle", "im2col", "col2im",
-    "select_scatter", "slice_scatter", "diagonal_scatter", "constant_pad_nd",
-    "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
+    "im2col", "col2im", "select_scatter", "slice_scatter", "diagonal_scatter",
+    "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
     "replication_pad1d", "replication_pad2d", "replication_pad3d",
-    "alias", "clone", "detach", "lift", "lift_fresh", "lift_fresh_copy", "_to_copy", "copy", "contiguous",
-    "tril", "triu",
-]  # fmt: skip
-_SUMS = [
-    "add", "sub", "rsub", "neg", "fill", "zero", "sum", "mean", "cumsum", "trace", "diff",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
+    "alias", "clone", "detach", "lift", "lift_fresh", "lift_fresh_copy", "_to_copy", "copy",
+])  # fmt: skip
+_SUMS = frozenset([
+    "add", "sub", "rsub", "neg", "fill", "zero", "sum", "mean", "cumsum",
+    "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
     "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
     "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d",
     "upsample_linear1d", "upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_bicubic2d", "upsample_trilinear3d",
-]  # fmt: skip
+])  # fmt: skip
 # Affine in the arguments at these positions together, if the other arguments do not depend on the input.
 _PARTLY_AFFINE = {
     "div": (0,),
@@ -42,7 +39,7 @@ _PARTLY_AFFINE = {
     "lerp": (0, 1),
     "native_batch_norm": (0,), "_native_batch_norm_legit_no_training": (0,), "_batch_norm_no_update": (0,),
 }  # fmt: skip
-# Affine in each of the arguments at these positions, if the others among them do not depend on the input.
+# Affine in each of the arguments at these positions, if the others of them do not depend on the input.
 _PRODUCTS = {
     "mul": (0, 1), "mm": (0, 1), "bmm": (0, 1), "mv": (0, 1), "dot": (0, 1), "_trilinear": (0, 1, 2),
     "addmm": (1, 2), "baddbmm": (1, 2), "addbmm": (1, 2), "addmv": (1, 2), "addr": (1, 2), "addcmul": (1, 2),
@@ -162,7 +159,7 @@ MAXIMA: Mapping[str, Callable[..., Tensor]] = {
 }
 # Operations -g(-x) for a maximum g.
 MINIMA = {"amin": "amax", "min": "max", "minimum": "maximum", "fmin": "fmax"}
-# Bends if one of the arguments is constant, else maxima or minima of two values.
+# Bends if one of the two arguments does not depend on the input, else maxima or minima of two values.
 PAIRWISE = frozenset(["maximum", "minimum", "fmax", "fmin"])
 
 # -- other forms of the same operations ------------------------------------------------------------------------------
@@ -186,19 +183,11 @@ REPLACED: Mapping[str, Callable[..., tuple[Any, tuple[Any, ...]]]] = {
     "cudnn_batch_norm": _batch_norm,
     "miopen_batch_norm": _batch_norm,
 }
-RESHAPES = frozenset(["view", "_unsafe_view", "reshape", "_reshape_alias", "squeeze", "unsqueeze"])
+RESHAPES = frozenset(["view", "_unsafe_view", "_reshape_alias", "squeeze", "unsqueeze"])
 # Operations whose result depends on the shape of their argument alone.
-FILLS = frozenset(
-    [
-        "empty_like",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "new_empty",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty_strided",
-    ]
-)
-READS = frozenset(["_local_scalar_dense", "equal", "is_same_size"])  # operations that return Python numbers
+FILLS = frozenset([
+    "empty_like", "zeros_like", "ones_like", "full_like",
+    "new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full",
+])  # fmt: skip
+# Operations that return Python numbers.
+READS = frozenset(["_local_scalar_dense", "equal"])

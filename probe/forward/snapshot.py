@@ -264,7 +264,7 @@ class Snapshot:
         Parameters
         ----------
         split : str, optional
-            What does not depend on the stem is as for the first input of this split. Default: the first split.
+            Values that do not depend on the stem are those of its first input. Default: the first split.
         stem : str, optional
             Site at which the network starts. Default: that of :meth:`stem`.
 
