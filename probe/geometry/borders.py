@@ -254,7 +254,7 @@ def graph_of(partition: Partition, patterns: Mapping[str, Numbers], tolerances: 
 
 def linked(links: Sequence[tuple[int, int]], total: int) -> Numbers:
     """Return the number of the group of each of some things, of which pairs are linked."""
-    one, two = np.array(links, np.int64).reshape(-1, 2).T
+    one, two = np.array(links, np.int32).reshape(-1, 2).T  # scipy < 1.12 finds no groups with int64
     graph = coo_array((np.ones(len(one), bool), (one, two)), shape=(total, total))
     return np.asarray(connected_components(graph, directed=False)[1])
 
