@@ -262,6 +262,22 @@ def test_a_crossing_that_is_lost_is_marked_at_its_point() -> None:
     assert drawn(two, "crossing that is new").get_xydata() == pytest.approx(np.array([[0.25, -0.25]]))
 
 
+def test_lines_of_later_sites_are_found() -> None:
+    """Site 0 has two units that are on and one whose line is y = 0.5; site 1 has the lines x = -0.5 and x = 0.2."""
+
+    def network(bias: float) -> Partition:
+        first = [[1.0, 0], [0, 1.0], [0, 1.0]], [3.0, 3.0, -0.5]
+        second = [[1.0, 0, 0], [1.0, 0, 0]], [-2.5, bias]
+        return divided([first, second, ([[1.0, 1.0]], [0.0])])
+
+    one, two = compare(network(-3.2), network(-5.0))
+    lost = segments(one, "line that leaves the window")
+    assert np.unique(lost[:, :, 0].round(9)).tolist() == [0.2]
+    assert np.unique(lost[:, :, 1].round(9)).tolist() == [-1, 0.5, 1]
+    assert legend(two) == ["line that remains"]
+    assert compare(network(-3.2), network(-5.0), site="0")[0].figure.get_suptitle() == "no change at site 0"
+
+
 def test_changes_of_one_site_on_given_axes() -> None:
     before, after = (divided(arrays(linears([2, 8, 8, 2], seed)), 2.0) for seed in (0, 1))
     found = region_changes(before, after)
