@@ -91,11 +91,6 @@ class Polygons:
         """Number of vertices."""
         return len(self.values[PLACE])
 
-    @property
-    def n_bytes(self) -> int:
-        """Size of the values at all vertices."""
-        return sum(value.content.nbytes for value in self.values.values())
-
     def corners(self, polygons: Integers) -> tuple[Integers, Integers]:
         """Return the vertices of polygons as one array, and where each polygon starts in it."""
         count = self.count.content[polygons]
@@ -115,7 +110,8 @@ class Polygons:
         is appended. Returns the polygons that now lie above zero, and those that were cut.
         """
         vertices, start = self.corners(polygons)
-        heights = field(vertices)
+        many = len(vertices) > self.n_vertices  # then each vertex occurs several times
+        heights = field(np.arange(self.n_vertices))[vertices] if many else field(vertices)
         signs = (heights > width).astype(np.int8) - (heights < -width)
         has_above = np.maximum.reduceat(signs, start) > 0
         crossed = has_above & (np.minimum.reduceat(signs, start) < 0)
@@ -177,8 +173,13 @@ class Polygons:
 
     def _check(self, n_new: int) -> None:
         """Raise LimitReached if that many more polygons, and as many vertices, are too many."""
-        n_bytes = self.n_bytes * (1 + n_new / self.n_vertices)
-        if len(self) + n_new > self.max_polygons or n_bytes > self.max_bytes:
+        if len(self) + n_new > self.max_polygons:
+            raise LimitReached
+        self.check_bytes(1 + n_new / self.n_vertices)
+
+    def check_bytes(self, growth: float = 1.0) -> None:
+        """Raise LimitReached if the values at vertices need too many bytes, after some growth."""
+        if growth * sum(value.content.nbytes for value in self.values.values()) > self.max_bytes:
             raise LimitReached
 
     def remove(self, polygons: Integers) -> None:

@@ -4,50 +4,58 @@ In a region all candidates are affine, so each cell is convex. One candidate aft
 maximum of those before it. The line where both are equal cuts the region, and the parts of one winner are then united.
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
-from torch import Tensor
 
 from probe.geometry.arrangement import CROSSING, ON, ROUNDING, ZERO, Arrangement, count_lines
 from probe.geometry.cuts import Bools, Buffer, Floats, Integers, LimitReached, Polygons
-from probe.geometry.networks import Maximum
 from probe.geometry.unions import unite
 
 _CANDIDATES = -2  # key of the candidates among the values at vertices
 _NUMBERS = 1 << 24  # candidates at vertices that are compared together
 
 
-def maximum_site(polygons: Polygons, operation: Maximum, inputs: list[Tensor], snap: float) -> Arrangement:
-    """Cut polygons into the cells of the winners. Candidates that are equal in a whole polygon count as one."""
-    candidates, widths, is_zero = finite_candidates(operation, inputs, snap)
-    n_before, units = len(polygons), len(widths)
-    polygons.values[_CANDIDATES] = Buffer(candidates.reshape(len(candidates), -1))
+def maximum_site(polygons: Polygons, site: str, candidates: Floats, snap: float) -> tuple[Arrangement, Floats]:
+    """Cut polygons into the cells of the winners, and return the maxima (V, units) at all vertices.
+
+    Candidates (V, units, k) that are equal in a whole polygon count as one. They are changed in place.
+    """
+    (n_vertices, units, size), n_before = candidates.shape, len(polygons)
+    polygons.values[_CANDIDATES] = Buffer(candidates.reshape(n_vertices, -1))
+    polygons.check_bytes()
+    widths, is_zero = make_finite(candidates, snap)
     unit, parent, is_crossing = undecided(polygons, candidates, widths)
+    polygons.reserve(4 * len(unit))
     has_cut = np.zeros(units, bool)
     numbers, begin = np.unique(unit, return_index=True)
     for number, first, last in zip(numbers, begin, np.append(begin, len(unit))[1:], strict=True):
-        inside, size = np.zeros(n_before, bool), len(polygons)
+        inside, n_regions = np.zeros(n_before, bool), len(polygons)
         inside[parent[first:last]] = True
-        pieces = np.flatnonzero(inside[polygons.parent.content])
-        cut_envelope(polygons, pieces, number, candidates.shape[2], widths[number])
-        has_cut[number] = len(polygons) > size
-    del polygons.values[_CANDIDATES]
+        cut_envelope(polygons, np.flatnonzero(inside[polygons.parent.content]), number, size, widths[number])
+        has_cut[number] = len(polygons) > n_regions
     states = np.select([is_crossing, is_zero], [CROSSING, ZERO], ON).astype(np.int8)
-    parents = polygons.settle()
-    merged = int((is_crossing & ~has_cut).sum())
-    counts = count_lines(polygons, parents)
-    return Arrangement(operation.site, n_before, len(polygons), states, widths, *counts, merged, parents)
+    parents, merged = polygons.settle(), int((is_crossing & ~has_cut).sum())
+    candidates = polygons.values.pop(_CANDIDATES).content.reshape(-1, units, size)
+    found = n_before, len(polygons), states, widths, *count_lines(polygons, parents), merged, parents
+    return Arrangement(site, *found), largest(candidates)
 
 
-def finite_candidates(operation: Maximum, inputs: list[Tensor], snap: float) -> tuple[Floats, Floats, Bools]:
-    """Return candidates (V, units, k), finite ones in place of -inf, widths of units, and which units are zero."""
-    candidates = operation.candidates(*inputs).numpy()
-    is_finite = np.isfinite(candidates)
-    scale = np.abs(candidates, where=is_finite, out=np.zeros_like(candidates)).max((0, 2))
-    is_zero = scale <= ROUNDING * scale.max(initial=0)
-    widths = np.where(is_zero, ROUNDING * scale.max(initial=0), snap * scale)
-    return np.where(is_finite, candidates, -1 - 2 * scale[:, None]), widths, is_zero
+def largest(candidates: Floats) -> Floats:
+    """Return the maxima over the last dimension, which is short."""
+    return reduce(np.maximum, np.moveaxis(candidates, 2, 0))
+
+
+def make_finite(candidates: Floats, snap: float) -> tuple[Floats, Bools]:
+    """Replace -inf by numbers that never win, in place. Return the widths of units, and which are zero."""
+    scale = np.zeros(candidates.shape[1])
+    for rows in np.array_split(candidates, 1 + candidates.size // _NUMBERS):
+        sizes = np.abs(rows)
+        scale = np.maximum(scale, sizes.max((0, 2), initial=0, where=sizes < np.inf))
+    rounding = ROUNDING * scale.max(initial=0)
+    places = np.argwhere(candidates[0] == -np.inf)  # outside of the data, in all rows
+    candidates[:, places[:, 0], places[:, 1]] = -1 - 2 * scale[places[:, 0]]
+    return np.where(scale <= rounding, rounding, snap * scale), scale <= rounding
 
 
 def undecided(polygons: Polygons, candidates: Floats, widths: Floats) -> tuple[Integers, Integers, Bools]:
@@ -58,9 +66,10 @@ def undecided(polygons: Polygons, candidates: Floats, widths: Floats) -> tuple[I
     for first in range(0, len(widths), step):
         block = slice(first, first + step)
         values = candidates[:, block]
-        wins = np.packbits(values.max(2, keepdims=True) - values <= widths[block, None], axis=2)
+        least = largest(values) - widths[block]
+        wins = np.packbits(values >= least[..., None], axis=2)
         is_crossing[block] = ~np.bitwise_and.reduce(wins, axis=0).any(1)
-        always = np.bitwise_and.reduceat(wins[loops][:, is_crossing[block]], start, axis=0).any(2)
+        always = np.bitwise_and.reduceat(wins[:, is_crossing[block]][loops], start, axis=0).any(2)
         unit, polygon = np.nonzero(~always.T)
         pairs.append(np.stack([np.flatnonzero(is_crossing[block])[unit] + first, polygon]))
     unit, polygon = np.concatenate(pairs, axis=1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from probe.geometry.arrangement import Arrangement
 from probe.geometry.bends import bend_site
-from probe.geometry.cuts import PLACE, Buffer, Floats, LimitReached, Polygons
+from probe.geometry.cuts import PLACE, Buffer, Floats, Polygons
 from probe.geometry.maxima import maximum_site
 from probe.geometry.networks import Bend, Maximum, PiecewiseLinear
 from probe.geometry.slices import Slice
@@ -27,14 +27,30 @@ class Run:
         """Execute all operations, from the inputs at the corners of the window. Raise LimitReached at a limit."""
         self._write(0, corners)
         for operation, unused in network.steps():
+            if isinstance(operation, Maximum):
+                self._maximum(operation, unused, snap)
+                continue
             if isinstance(operation, Bend):
                 self.arrangements.append(bend_site(self.polygons, operation, snap))
-            elif isinstance(operation, Maximum):
-                read = [self._read(place) for place in operation.inputs]
-                self.arrangements.append(maximum_site(self.polygons, operation, read, snap))
             self._write(operation.output, operation.function(*map(self._read, operation.inputs)))
-            for place in unused:
-                del self.polygons.values[place]
+            self._drop(unused)
+
+    def _maximum(self, operation: Maximum, unused: list[int], snap: float) -> None:
+        """Cut at a maximum. Its candidates take the place of its inputs, which may be used no more."""
+        read = [self._read(place) for place in operation.inputs]
+        shape = operation.function(*(part[:1] for part in read)).shape[1:]
+        candidates = operation.candidates(*read).contiguous()
+        if candidates.untyped_storage().data_ptr() in [part.untyped_storage().data_ptr() for part in read]:
+            candidates = candidates.clone()  # it was a view of an input
+        del read
+        self._drop(unused)
+        arrangement, maxima = maximum_site(self.polygons, operation.site, candidates.numpy(), snap)
+        self.arrangements.append(arrangement)
+        self._write(operation.output, torch.from_numpy(maxima).reshape(-1, *shape))
+
+    def _drop(self, unused: list[int]) -> None:
+        for place in unused:
+            self.polygons.values.pop(place, None)
 
     @property
     def vertices(self) -> Floats:
@@ -54,8 +70,7 @@ class Run:
             raise ValueError(f"Expected finite numbers, got NaN or infinity {behind}; check the parameters there")
         self._shapes[place] = value.shape[1:]
         self.polygons.values[place] = Buffer(value.flatten(1).contiguous().numpy())
-        if self.polygons.n_bytes > self.polygons.max_bytes:
-            raise LimitReached
+        self.polygons.check_bytes()
 
 
 def check_arguments(network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int) -> None:
