@@ -27,9 +27,11 @@ def recording(slope: float, *, seeds: int = 6, alignment: float = 0.0) -> xr.Dat
     level = 10 ** (slope * late + noise)  # (run, step)
     by_split = np.stack([1000 * level] * 4, 2)
     grows = np.clip(0.5 - slope * late + noise, 0, 1)
-    change = np.zeros((seeds, len(STEPS), 4, 2, 2, len(MECHANISMS)))
+    change = np.zeros((seeds, len(STEPS), 4, 2, 3, len(MECHANISMS)))
     change[..., MECHANISMS.index("alignment")] = alignment * 1000 / (STEPS > FIT).sum() / 2  # two layers
     change[..., MECHANISMS.index("folding")] = 3
+    change[..., 0, :] = np.nan  # the input
+    change[:, 0] = np.nan  # nothing to compare with
     runs = ("run", "step")
     data = {
         "train_accuracy": (runs, np.tile((STEPS >= FIT).astype(float), (seeds, 1))),
@@ -42,7 +44,7 @@ def recording(slope: float, *, seeds: int = 6, alignment: float = 0.0) -> xr.Dat
         "linear_regions_ordinary_distance": ((*runs, "split", "slice"), np.full((seeds, len(STEPS), 4, 2), 0.1)),
         "local_complexity_total": ((*runs, "split"), by_split * np.array([10**-4, 1, 1, 1]) ** (late / 9)[:, None]),
         "local_complexity_integral": (runs, level**2),
-        "linear_mapping_number": ((*runs, "split", "layer"), np.stack([by_split**3] * 2, 3)),
+        "linear_mapping_number": ((*runs, "split", "layer"), np.stack([by_split**3] * 3, 3)),
         "robustness_accuracy": ((*runs, "split", "perturbation"), np.stack([np.stack([grows] * 4, 2)] * 2, 3)),
     }
     coords = {
@@ -51,7 +53,7 @@ def recording(slope: float, *, seeds: int = 6, alignment: float = 0.0) -> xr.Dat
         "split": list(SPLITS),
         "slice": [0, 1],
         "mechanism": list(MECHANISMS),
-        "layer": ["<input>", "1:relu"],
+        "layer": ["<input>", "1:relu", "3:relu"],
         "perturbation": ["random", "worst"],
     }
     return xr.Dataset(data, coords)

@@ -28,18 +28,21 @@ from reference.claims.two_phases.configurations import PERCEPTRONS, control_of
 from reference.claims.two_phases.regions import net_changes
 
 RESULTS = Path(__file__).parents[2] / "reference" / "results"
-# Standard errors and intervals within one run, and numbers that follow from others.
-_LEFT_OUT = ("_se", "_se_total", "_lower", "_upper", "_units", "_units_total", "_weighted", "_fraction")
+# Errors and intervals within one run, numbers that follow from others, and those by layer whose totals are kept.
+_LEFT_OUT = (
+    *("_se", "_se_total", "_lower", "_upper", "_units", "_units_total", "_weighted", "_fraction", "_saturated"),
+    *("regions_segments", "regions_points", "knots_added", "circuits_near", "circuits_random", "circuits_copies"),
+    *("circuits_distinct", "regions_area"),
+)
 _SPLITS = ("train", "test", "random")
 
 
 def stored(series: xr.Dataset) -> xr.Dataset:
-    """Return the recording in float32, without flags that are never set and variables without a number."""
+    """Return the recording in float32, without flags that are never set."""
     small = {}
     for name, values in series.data_vars.items():
         flag = values.dtype == np.int8
-        empty = not (values == 1).any() if flag else not np.isfinite(values).any()
-        if not empty and not str(name).endswith(_LEFT_OUT):
+        if not str(name).endswith(_LEFT_OUT) and (not flag or (values == 1).any()):
             small[name] = values if flag else values.astype(np.float32)
     return series[list(small)].assign(small)
 
@@ -61,7 +64,7 @@ def measures(one: RecordedRuns) -> Iterator[tuple[str, str, xr.DataArray]]:
     for split in _SPLITS:
         for layer in ("1:relu", "3:relu"):
             lines = one.measured("linear_regions_lines", split=split, layer=layer, slice=0)
-            yield f"units that bend in the slice at {split}, {layer}", "x", lines
+            yield f"units that bend in the slice at {split}, {layer}", "+", lines
     for split in _SPLITS:
         yield f"circuits on a segment, {split}", "x", one.measured("linear_regions_knots", split=split) + 1
     for split in ("train", "test", "midpoint", "random"):
@@ -80,8 +83,8 @@ def measures(one: RecordedRuns) -> Iterator[tuple[str, str, xr.DataArray]]:
         yield f"units that are copies, {split}", "+", one.measured("circuits_copies_total", split=split)
         yield f"centroid alignment, {split}", "+", one.measured("circuits_alignment", split=split)
     for split in _SPLITS:
-        alike = one.probes["linear_regions_alike"].sel(split=split, slice=0, tolerance=0.05)
-        both = alike.sum("layer", skipna=False).transpose("run", "step")
+        alike = one.probes["linear_regions_alike"].sel({"split": split, "slice": 0, "tolerance": 0.05})
+        both = alike.dropna("layer", how="all").sum("layer", skipna=False).transpose("run", "step")
         yield f"boundaries within 5 % of another one, slice at {split}", "+", both
 
 
@@ -109,7 +112,7 @@ def changes(evidence: Evidence, name: str) -> list[str]:
     """Return the table of all measures at the end of fitting and at the end."""
     runs, controls = (evidence.ours(one) for one in (name, control_of(name)))
     lines = [
-        "| measure | runs: fitted, end | controls: fitted, end | change, runs | change, controls | AUC |",
+        "| measure | runs: fitted, end | controls: fitted, end | change, runs | change, controls | AUC, runs higher |",
         "|---|---|---|---|---|---|",
     ]
     for (label, kind, curves), (_, _, others) in zip(measures(runs), measures(controls), strict=True):
@@ -125,7 +128,7 @@ def changes(evidence: Evidence, name: str) -> list[str]:
 def mechanisms(evidence: Evidence, name: str) -> list[str]:
     """Return the table of the changes by each mechanism after fitting, as shares of the regions when fitted."""
     runs, controls = (evidence.ours(one) for one in (name, control_of(name)))
-    lines = ["| slice, mechanism less its reverse | runs | controls | AUC |", "|---|---|---|---|"]
+    lines = ["| slice, mechanism less its reverse | runs | controls | AUC, runs higher |", "|---|---|---|---|"]
     for split in _SPLITS:
         found = [net_changes(one, split) for one in (runs, controls)]
         for mechanism in found[0]:

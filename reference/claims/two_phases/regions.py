@@ -103,7 +103,7 @@ def agree_over_time(evidence: Evidence) -> Iterator[Finding]:
         for first, second in _PAIRS:
             for label, start in (("all steps", np.full(len(one.fitted), -1.0)), ("after fitting", one.fitted)):
                 found = _over_time(three[first], three[second], start)
-                verdict = by_prediction(found, ALIKE, 1, f"rank correlation over {label}")
+                verdict = by_prediction(found, ALIKE, 1, f"rank correlation, {label}")
                 yield Finding(f"{name}, {first} and {second}, {label}", verdict)
 
 
@@ -187,7 +187,8 @@ def net_changes(one: RecordedRuns, split: str) -> dict[str, Reading]:
     The unit is the number of regions at the end of fitting. Changes are sums over the observations after the end of
     fitting and over layers, means over slices. ``folding`` has no name in the paper.
     """
-    changes = one.probes["linear_regions_change"].sel(split=split).sum("layer", skipna=False).mean("slice")
+    by_layer = one.probes["linear_regions_change"].sel(split=split).dropna("layer", how="all")  # the input has none
+    changes = by_layer.sum("layer", skipna=False).mean("slice")
     regions = around(one.measured("linear_regions_mean", split=split), one.fitted)
     end = np.full(len(one.fitted), float(one.probes["step"].values[-1]))
     later = changes["step"] > xr.DataArray(one.fitted, dims="run")
