@@ -114,7 +114,7 @@ def trained(probe: Probe, path: Path | None, steps: range, *, mode: str | None =
 
 
 def test_the_attribution_goes_on_after_a_crash(tmp_path: Path) -> None:
-    parameters = {"n_segments": 4, "snaps": ()}
+    parameters = {"n_segments": 4, "snaps": (), "splits": ["train"]}
     whole = trained(LinearRegionsProbe(**parameters), None, range(4)).series_["linear_regions_change"]
     assert whole[1:].notnull().all()
     (tmp_path / "a").mkdir()
@@ -126,10 +126,10 @@ def test_the_attribution_goes_on_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_a_lost_state_is_flagged(tmp_path: Path) -> None:
-    trained(LinearRegionsProbe(n_segments=0, snaps=()), tmp_path / "run.nc", range(2)).detach()
+    probe = LinearRegionsProbe(n_segments=0, snaps=(), splits=["random"])
+    trained(probe, tmp_path / "run.nc", range(2)).detach()
     for file in tmp_path.glob("*.state*"):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
-    probe = LinearRegionsProbe(n_segments=0, snaps=())
     with pytest.warns(ProbeWarning):
         found = trained(probe, tmp_path / "run.nc", range(2, 4), mode="resume").detach().series_
     flags = found["linear_regions_unattributed"].max(["split", "slice"])
@@ -148,7 +148,7 @@ class Breaks(LinearRegionsProbe):
 
 def test_a_failed_observation_is_counted_as_skipped() -> None:
     with pytest.warns(ProbeWarning, match="asked to fail"):
-        found = trained(Breaks(n_segments=0, snaps=()), None, range(3)).series_
+        found = trained(Breaks(n_segments=0, snaps=(), splits=["test"]), None, range(3)).series_
     assert found["linear_regions_skipped"].values.tolist()[::2] == [0, 1]
     totals = found["linear_regions_total"]
     np.testing.assert_allclose(found["linear_regions_change"][2].sum(["layer", "mechanism"]), totals[2] - totals[0])

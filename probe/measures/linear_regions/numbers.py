@@ -113,10 +113,22 @@ def change_numbers(before: BoundaryGraph | None, after: BoundaryGraph | None, sh
     if before is None or after is None:
         missing = np.full((*shape, len(MECHANISMS)), np.nan)
         return {"_change": np.full((shape[0], len(MECHANISMS)), np.nan), "_effective_change": missing}
-    parts = [graph_changes(before, after, row).parts for row in (None, *range(shape[1]))]
-    tables = [np.stack([part[name] for name in MECHANISMS], 1) for part in parts]
-    effective = np.stack(tables[1:], 1) if shape[1] else np.empty((shape[0], 0, len(MECHANISMS)))
-    return {"_change": tables[0], "_effective_change": effective}
+    exact = _change_table(before, after, None)
+    rows = [
+        exact if _is_exact(before, row) and _is_exact(after, row) else _change_table(before, after, row)
+        for row in range(shape[1])
+    ]
+    return {"_change": exact, "_effective_change": np.stack([exact, *rows], 1)[:, 1:]}
+
+
+def _is_exact(graph: BoundaryGraph, row: int) -> bool:
+    """Return whether no more boundaries are alike at a tolerance than coincide."""
+    return np.array_equal(graph.groups(row), graph.groups())
+
+
+def _change_table(before: BoundaryGraph, after: BoundaryGraph, row: int | None) -> NDArray[np.float64]:
+    parts = graph_changes(before, after, row).parts
+    return np.stack([parts[name] for name in MECHANISMS], 1)
 
 
 def _mean(values: NDArray[Any], weights: NDArray[np.float64]) -> float:

@@ -112,8 +112,10 @@ class LinearRegionsProbe(Probe):
     Notes
     -----
     Distances to the decision boundary are those of the middle of each border. A network with one output decides at 0.
-    The cost is CPU time, and follows the number of regions. The borders of the last observation are kept for the
-    attribution, 30 bytes for each region. If those of all slices exceed 32 MiB, none are kept.
+    The cost is CPU time, in proportion to the number of regions: one observation of a perceptron 64-200-200-10 on digits
+    takes 2.4 CPU s at initialisation (35,000 regions in three slices), and 1 CPU s after some training (8,000 regions).
+    The borders of the last observation are kept for the attribution, about 52 bytes for each region. If those of all
+    slices exceed 32 MiB, none are kept.
 
     Examples
     --------
