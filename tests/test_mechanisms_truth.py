@@ -1,5 +1,6 @@
 """Attribution of changes of the number of regions: planted cases by hand, and random ones by another count."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -282,3 +283,17 @@ def test_random_changes_of_three_layers(seed):
     np.testing.assert_allclose(rest, added[1][1] - added[0][1], atol=1e-9)
     assert not found.parts["merging"].any()
     assert not found.parts["splitting"].any()
+
+
+@pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 100)]])
+def test_lawful_changes_of_whole_numbers(seed):
+    """Boundaries of one and of several layers coincide. The reverse has the reverse parts; totals have their signs."""
+    rng = np.random.default_rng(seed)
+    sizes = [2, *rng.integers(2, 8, rng.integers(1, 4)).tolist()]
+    before = [(rng.integers(-2, 3, (b, a)), rng.integers(-2, 3, b)) for a, b in itertools.pairwise(sizes)]
+    after = [(w + rng.integers(-1, 2, w.shape) * (rng.random(w.shape) < 0.2), b) for w, b in before]
+    found, reverse = changed(before, after), changed(after, before)
+    for part, opposite in OPPOSITE.items():
+        np.testing.assert_allclose(found.parts[part], -reverse.parts[opposite], atol=1e-9)
+        assert part == "folding" or found.total(part) < 1e-9 > -found.total(opposite)
+    assert abs(found.parts["folding"][0]) < 1e-9

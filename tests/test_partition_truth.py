@@ -236,6 +236,15 @@ def test_perceptrons_of_whole_numbers_in_rational_arithmetic(seed):
     check_shape(found)
 
 
+def test_close_copies_are_apart_if_the_width_is_smaller():
+    """Each line twice, at a distance of 1.5e-8."""
+    (weight, bias), *_ = short(arrays(linears([2, 12], 1)))
+    twice = [(np.r_[weight, weight], np.r_[bias, bias + 2.0**-26])]
+    apart, merged = exact(twice, SQUARE)[0].regions, exact([(weight, bias)], SQUARE)[0].regions
+    assert apart > 2 * merged
+    assert [cut(twice, snap=snap).n_regions for snap in (1e-6, 1e-10, 1e-12)] == [merged, apart, apart]
+
+
 class Absolute(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return rows.abs()
