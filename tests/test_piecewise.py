@@ -527,6 +527,8 @@ def test_shared_arguments_are_no_stem() -> None:
 def test_integers_alone_are_an_error() -> None:
     with pytest.raises(ValueError, match="Expected inputs or a layer with floating-point numbers"):
         piecewise_linear(nn.Identity(), torch.tensor([[1], [2]]))
+    with pytest.raises(ValueError, match="Expected floating-point numbers at the stem '<input>'"):
+        piecewise_linear(nn.Embedding(3, 2), torch.tensor([[1], [2]]), stem="<input>")
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------

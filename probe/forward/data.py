@@ -327,10 +327,12 @@ def _check_targets(targets: Any, n: int, where: str) -> None:
 
 
 def to_tensor(leaf: Any) -> Any:
+    """Convert an array or a list of numbers into a tensor. Return everything else as it is."""
     return torch.as_tensor(leaf) if isinstance(leaf, (np.ndarray, list)) else leaf
 
 
 def map_leaves(inputs: Any, function: Callable[[Any], Any]) -> Any:
+    """Return inputs with a function applied to each part, also to those in a tuple or mapping inside."""
     if isinstance(inputs, Mapping):
         return {key: map_leaves(value, function) for key, value in inputs.items()}
     if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence):
@@ -340,6 +342,7 @@ def map_leaves(inputs: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def leaves_of(inputs: Any) -> list[Any]:
+    """Return the parts of inputs, in the order of :func:`map_leaves`."""
     return [leaf for _, leaf in _named_leaves(inputs)]
 
 

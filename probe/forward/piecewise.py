@@ -92,13 +92,14 @@ def _start(model: nn.Module, batch: Batch, inputs: Any, stem: str | None) -> str
     """Return the site at which the network starts, or the number of a part of the inputs."""
     if stem not in (None, INPUT):
         return stem
-    parts = (
-        i
-        for i, leaf in enumerate(leaves_of(batch.inputs))
-        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.is_floating_point()
-    )
-    if (part := next(parts, None)) is not None:
-        return part
+    for number, leaf in enumerate(leaves_of(batch.inputs)):  # what all inputs share is marked here
+        if isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.is_floating_point():
+            return number
+    if stem is not None:
+        raise ValueError(
+            f"Expected floating-point numbers at the stem {stem!r}, got inputs with none; pass stem=None for the first "
+            "layer that returns such numbers"
+        )
     sites = trace(model, inputs)
     layers = (site for site in sites.order if ":" not in site and sites.is_floating(site) and sites.has_rows(site))
     if (layer := next(layers, None)) is None:
@@ -125,7 +126,7 @@ def _first_value(model: nn.Module, passes: StartedPasses, inputs: Any, stem: str
 def _rows_near(first: Tensor, n: int) -> Tensor:
     """Return different rows near the first one, at several distances."""
     noise = torch.randn(n, *first.shape[1:], generator=torch.Generator().manual_seed(0)).to(first)
-    scale = first[first.isfinite()].abs().mean() if first.any() else torch.ones(())
+    scale = first[first.isfinite()].square().mean().sqrt() if first.any() else torch.ones(())
     distances = torch.logspace(-1, 1, n)[torch.arange(n).flip(0)].reshape(-1, *[1] * (first.ndim - 1)).to(first)
     return first + scale.to(first) * distances * noise
 

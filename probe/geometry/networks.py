@@ -137,8 +137,10 @@ class PiecewiseLinear:
         for number, operation in enumerate(self.operations):
             last |= dict.fromkeys((*operation.inputs, operation.output), number)
         last.pop(self.output, None)
-        for number, operation in enumerate(self.operations):
-            yield operation, [place for place, use in last.items() if use == number]
+        unused: list[list[int]] = [[] for _ in self.operations]
+        for place, number in last.items():
+            unused[number].append(place)
+        yield from zip(self.operations, unused, strict=True)
 
     @property
     def sites(self) -> list[str]:
