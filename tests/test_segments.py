@@ -243,12 +243,12 @@ def test_regions_between_random_points() -> None:
     """Points uniform in [-1/2, 1/2], a boundary at 0: half of the pairs cross it, at a mean distance of 1/3."""
     unit = perceptron([([[1.0]], [0.0]), ([[1.0]], [0.0])])
     points = torch.rand(4000, 1, generator=seeded()) - 0.5
-    found = segment_regions(unit, points, generator=seeded(1))
+    found = segment_regions(unit, points, generator=seeded(1), level=0.99)
     assert found.knots.n == 2000
     assert found.knots.lower < 1 / 2 < found.knots.upper
     assert found.density.lower < 3 / 2 < found.density.upper
     assert found.complete
-    few = segment_regions(unit, points, n_segments=10, generator=seeded(1))
+    few = segment_regions(unit, points, n_segments=10, generator=seeded(1), level=0.99)
     assert few.knots.upper - few.knots.lower > 5 * (found.knots.upper - found.knots.lower)
 
 
@@ -298,7 +298,8 @@ def test_intervals_cover_the_mean_as_often_as_they_claim() -> None:
     truth = segment_regions(network, points, generator=seeded(1))
     covered = np.zeros(2)
     for run in range(500):
-        found = segment_regions(network, torch.randn(48, 5, generator=seeded(100 + run)), generator=seeded(run))
+        points = torch.randn(48, 5, generator=seeded(100 + run))
+        found = segment_regions(network, points, generator=seeded(run), level=0.95)
         pairs = (found.knots, truth.knots), (found.density, truth.density)
         covered += [mine.lower < true.value < mine.upper for mine, true in pairs]
     assert (covered >= 0.92 * 500).all(), covered

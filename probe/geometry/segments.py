@@ -198,7 +198,7 @@ def segment_regions(
     *,
     n_segments: int | None = None,
     generator: torch.Generator | None = None,
-    level: float = 0.95,
+    level: float = 0.9,
     snap: float = 1e-9,
     max_knots: int = 100_000,
 ) -> SegmentRegions:
