@@ -6,6 +6,7 @@ import numpy as np
 import piecewise_cases as cases
 import pytest
 import torch
+from scipy import ndimage
 
 from probe.geometry import (
     BoundaryGraph,
@@ -216,6 +217,30 @@ def test_a_unit_of_the_last_layer_is_all_that_changes(unit: int) -> None:
     moves[unit] = (unit + 1) % 7
     found = changes(before, [*before[:-1], (weight[moves] * 2, bias[moves] * 2)])
     assert parts(found) == {"merging": expected}
+
+
+def components_on_a_grid(layers: Layers, kept: np.ndarray, n: int = 400) -> int:
+    """Return the number of connected sets of pixels on which the kept units do not switch, without specks."""
+    line = (np.arange(n) + 0.5) / n * 2 - 1
+    rows = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    signs = []
+    for weight, bias in layers:
+        signs.append(rows @ weight.T + bias > 0)
+        rows = np.maximum(rows @ weight.T + bias, 0)
+    code = np.concatenate(signs, 1)[:, kept] @ (1 << np.arange(kept.sum()))
+    sizes = [np.bincount(ndimage.label(code.reshape(n, n) == k)[0].ravel())[1:] for k in np.unique(code)]
+    return int((np.concatenate(sizes) >= 8).sum())
+
+
+@pytest.mark.parametrize("seed", [0, 4, 19, 22, 24, 26])
+def test_regions_of_a_drawing_of_some_boundaries(seed: int) -> None:
+    """Deep networks whose regions all have 40 pixels or more: connected sets of a grid, for random sets of units."""
+    layers = deep(seed, widths=(2, 5, 4, 3))
+    found = partition(layers)
+    assert found.areas.min() > 40 * (2 / 400) ** 2
+    graph = boundary_graph(found)
+    for kept in np.random.default_rng(seed).random((2, 12)) < 0.6:
+        assert 1 + graph.added(kept).sum() == components_on_a_grid(layers, kept)
 
 
 def test_order_and_copies_of_units_do_not_matter() -> None:
