@@ -26,7 +26,7 @@ from probe.geometry import (
 )
 from probe.measures import circuit
 from probe.plots.changes import MECHANISM_COLOURS
-from probe.plots.region_colours import CLASSES, circuit_colours
+from probe.plots.region_colours import CLASSES, circuit_colours, tint
 
 AXES = [([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])]  # two units, zero on the axes
 
@@ -145,15 +145,16 @@ def test_composite_boundaries_are_wide() -> None:
 
 
 def test_colours_of_classes_end_at_the_decision_boundary() -> None:
-    """Outputs |x| and 1/2, so that class 0 has |x| > 1/2: half of the square."""
-    layers = [([[1.0, 0.0], [-1.0, 0.0]], [0.0, 0.0]), ([[1.0, 1.0], [0.0, 0.0]], [0.0, 0.5])]
+    """Outputs |x| and 1/4, so that class 0 has |x| > 1/4: three quarters of the square."""
+    layers = [([[1.0, 0.0], [-1.0, 0.0]], [0.0, 0.0]), ([[1.0, 1.0], [0.0, 0.0]], [0.0, 0.25])]
     ax = plots.partition(divided(layers), colour="output")
     tints = drawn(ax, "parts").get_facecolor()
-    sizes = {tuple(tint): 0.0 for tint in tints}
-    for corners, tint in zip(polygons(ax, "parts"), tints, strict=True):
-        sizes[tuple(tint)] += area(corners)
-    assert list(sizes.values()) == pytest.approx([2, 2])
-    assert np.unique(segments(ax, "decision")[:, :, 0].round(9)).tolist() == [-0.5, 0.5]
+    sizes = {tuple(part): 0.0 for part in tints}
+    for corners, part in zip(polygons(ax, "parts"), tints, strict=True):
+        sizes[tuple(part)] += area(corners)
+    colours = [to_rgba(colour) for colour in tint(CLASSES[:2])]
+    assert [sizes[colour] for colour in colours] == pytest.approx([3, 1])
+    assert np.unique(segments(ax, "decision")[:, :, 0].round(9)).tolist() == [-0.25, 0.25]
     assert legend(ax) == ["class 0", "class 1", "decision boundary"]
 
 
@@ -165,8 +166,8 @@ def test_a_single_output_decides_at_zero() -> None:
 
 def test_hamming_distances_from_the_first_point() -> None:
     found = divided([*AXES, ([[1.0, 1.0]], [0.0])])
-    ax = plots.partition(found, colour="hamming", points=torch.tensor([[0.5, 0.5]]))
-    expected = (found.centroids < 0).sum(1)
+    ax = plots.partition(found, colour="hamming", points=torch.tensor([[-0.5, 0.5]]))
+    expected = (found.centroids * [-1, 1] < 0).sum(1)
     assert drawn(ax, "regions").get_array().tolist() == expected.tolist()
     with pytest.raises(ValueError, match="Expected colour='circuit'"):
         plots.partition(found, colour="class")  # type: ignore[arg-type]
@@ -297,18 +298,18 @@ def test_changes_of_one_site_on_given_axes() -> None:
 
 def small() -> Any:
     return circuit(
-        perceptron([([[1.0, 0], [0, 1], [-1, 0]], [0.0] * 3), ([[1.0, -2, 4]], [0.0])]),
+        perceptron([([[1.0, 0], [0, 1], [-1, 0]], [0.0] * 3), ([[-2.0, 1, 4]], [0.0])]),
         torch.tensor([[3.0, 1.0], [3.0, -1.0]]),
     )
 
 
 def test_a_circuit_has_the_weights_between_active_units() -> None:
-    """Units 0 and 1 are active: two weights from the input are not zero, and 1 and -2 to the output."""
+    """Units 0 and 1 are active: two weights from the input are not 0, and -2 and 1 to the output, in ascending size."""
     ax = plots.circuit(small())
     assert ax.get_title() == "2 of 3 units active"
     found = [a for a in ax.collections if a.get_gid() == "weights"]
     ends = [np.array(part.get_segments()).tolist() for part in found]
-    assert ends == [[[[0, 0.5], [1, 1]], [[0, -0.5], [1, 0]]], [[[1, 1], [2, 0]], [[1, 0], [2, 0]]]]
+    assert ends == [[[[0, 0.5], [1, 1]], [[0, -0.5], [1, 0]]], [[[1, 0], [2, 0]], [[1, 1], [2, 0]]]]
     widths = found[1].get_linewidth()
     assert widths[1] == 2 * widths[0]
     colours = found[1].get_color()
