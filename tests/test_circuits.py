@@ -285,6 +285,8 @@ def test_wrong_parameters() -> None:
             measured(line((1, 0)), torch.randn(4, 1), **wrong)
     with pytest.raises(ValueError, match="Expected an activation function"):
         measured(nn.Linear(1, 1), torch.randn(4, 1))
+    with pytest.raises(ValueError, match="real numbers"):
+        measured(nn.Sequential(nn.Linear(1, 1, dtype=torch.complex64), nn.Tanh()), torch.randn(4, 1) + 0j)
 
 
 # -- centroid alignment ------------------------------------------------------------------------------------------------

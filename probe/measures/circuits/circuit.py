@@ -16,9 +16,9 @@ from probe.forward.data import Batch, map_leaves, to_tensor
 from probe.forward.gradients import differentiable
 from probe.forward.isolation import device_of, torch_defaults
 from probe.forward.layers import INPUT, OUTPUT, unwrap
-from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.outputs import Select
 from probe.forward.piecewise import piecewise_linear
+from probe.forward.refusals import NotPiecewiseLinearError
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 from probe.forward.tracing import trace
@@ -187,7 +187,7 @@ def _values(snapshot: Snapshot, batch: Batch, rows: Tensor, stem: str | None) ->
 def _signs(snapshot: Snapshot, rows: Tensor, snap: float, reason: str) -> Circuit:
     """Return the signs of the pre-activations, as the patterns of circuits that are not exact."""
     recorded = snapshot.trace
-    sites = [site for site in recorded.activations if recorded.has_rows(site)]
+    sites = [site for site in recorded.activations if recorded.has_rows(site) and recorded.is_floating(site)]
     found = snapshot.outputs("all", [*sites, OUTPUT], reduce="flatten", rows=rows)
     values = {site: found[site].double().cpu() for site in (*sites, OUTPUT)}
     outputs = values.pop(OUTPUT)

@@ -166,11 +166,12 @@ class CircuitsProbe(Probe):
                     site for layer in named for site in trace.activations_in(layer, snapshot.modules) or [layer]
                 )
             )
-        sites = snapshot.receiving_all([site for site in trace.activations if trace.has_rows(site)])
+        real = [site for site in trace.activations if trace.has_rows(site) and trace.is_floating(site)]
+        sites = snapshot.receiving_all(real)
         if not sites:
             raise ValueError(
-                "Expected an activation function with one row for each input, got none; name layers whose outputs are "
-                "pre-activations, CircuitsProbe(layers=...), or leave this probe out"
+                "Expected an activation function with one row of real numbers for each input, got none; name layers "
+                "whose outputs are pre-activations, CircuitsProbe(layers=...), or leave this probe out"
             )
         return sites
 
