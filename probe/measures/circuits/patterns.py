@@ -11,6 +11,7 @@ from probe.forward.data import Batch
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1)  # set bits of each byte
 _ANCHORS = 256  # inputs whose nearest neighbour is searched for
+_COLUMNS = 4096  # numbers of an input that are compared at a time
 _TAIL = 5  # bytes after the signs: whether the row is finite, and the number of units
 
 
@@ -131,20 +132,23 @@ def nearest_pairs(data: Batch, chosen: Tensor) -> np.ndarray:
     The distance is Euclidean over the floating-point numbers of an input. If there are none, it is the number of
     different integers. Among the nearest, the first is taken, which is a random one. Equal inputs are no neighbours.
     """
-    inputs = [leaf.detach().cpu()[chosen].reshape(len(chosen), -1) for _, leaf in data.arguments()]
-    floating = [leaf.float() for leaf in inputs if leaf.is_floating_point()]
-    if floating:
-        x = torch.cat(floating, 1)
-        x = x - x.mean(0)
-        squares = x.square().sum(1)
-        distance = squares - 2 * x[:_ANCHORS] @ x.T  # up to a number of each row
-    else:
-        distance = sum(_differing(leaf) for leaf in inputs)  # type: ignore[assignment]
+    inputs = [leaf.detach().reshape(len(data), -1) for _, leaf in data.arguments()]
+    floating = [leaf for leaf in inputs if leaf.is_floating_point()]
+    parts = (part[chosen.to(part.device)].cpu() for leaf in floating or inputs for part in leaf.split(_COLUMNS, 1))
+    distance = torch.zeros(min(_ANCHORS, len(chosen)), len(chosen))
+    for part in parts:
+        distance += _squares(part.float()) if floating else _differing(part)
     keys = data.keys.whole[chosen]
     distance = distance.where(keys[:_ANCHORS, None] != keys, torch.inf)
     nearest = distance.argmin(1)
     exists = distance.isfinite().any(1)
     return torch.stack([torch.arange(len(nearest)), nearest], 1)[exists].numpy()
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Return the squared distances of the first rows from all rows, (anchors, n), less a number of each first row."""
+    x = x - x.mean(0)
+    return x.square().sum(1) - 2 * x[:_ANCHORS] @ x.T
 
 
 def _differing(numbers: Tensor) -> Tensor:
