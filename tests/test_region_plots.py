@@ -370,11 +370,24 @@ def band(ax: Axes, name: str) -> list[float]:
 
 def test_areas_are_sums_since_the_first_observation() -> None:
     data = series([20, 15, 18], [NOTHING, [-6, -1, 2], [0, -1, 4]])
-    top, below = plots.mechanisms(data).axes
+    top, below = plots.mechanisms(data, net=False).axes
     assert [band(below, name) for name in NAMES] == [[0, 6, 6], [0, 1, 2], [0, 2, 6]]
     assert below.get_lines()[0].get_ydata().tolist() == [0, -5, -2]
     assert top.get_lines()[0].get_ydata().tolist() == [20, 15, 18]
     assert below.get_ylabel() == "change since step 1"
+
+
+def test_a_mechanism_and_its_reverse_are_added() -> None:
+    """Alignment takes 4 and crossing gives 1, then 5: together -3, then 2."""
+    names = ["alignment", "crossing", "folding"]
+    data = series([20, 17, 22], [NOTHING, [-4, 1, 0], [0, 5, 0]]).assign_coords(mechanism=names)
+    below = plots.mechanisms(data).axes[1]
+    (gain, loss) = (part.get_paths()[0].vertices for part in below.collections)
+    assert (loss[:, 1].min(), gain[:, 1].max()) == (-3, 2)
+    zero = 10 ** (1 + 3 / 5)  # between steps 10 and 100, on the logarithmic axis
+    assert loss[loss[:, 0] > zero + 1e-6, 1] == pytest.approx(0)
+    assert gain[gain[:, 0] < zero - 1e-6, 1] == pytest.approx(0)
+    assert below.get_legend_handles_labels()[1] == ["alignment and crossing", "change of the number (sum)"]
 
 
 def test_what_was_not_attributed_is_an_area_of_its_own() -> None:
@@ -388,11 +401,20 @@ def test_runs_are_means_and_controls_stand_beside() -> None:
     one = series([20, 15, 18], [NOTHING, [-6, -1, 2], [0, -1, 4]])
     other = series([10, 9, 9], [NOTHING, [-2, 1, 0], [0, 0, 0]])
     runs = xr.concat([one, other], "run", join="outer").assign_coords(run=[0, 1])
-    axes = plots.mechanisms(runs, other).axes
+    axes = plots.mechanisms(runs, other, net=False).axes
     assert band(axes[2], "disappearance") == [0, 4, 4]
     assert axes[2].get_lines()[0].get_ydata() == pytest.approx([0, -3, -1.5])
     assert axes[3].get_lines()[0].get_ydata().tolist() == [0, -1, -1]
     assert [ax.get_title() for ax in axes[:2]] == ["runs", "controls"]
+
+
+def test_layers_and_splits_of_other_measures_do_not_count() -> None:
+    data = series([20, 15, 18], [NOTHING, [-6, -1, 2], [0, -1, 4]])
+    wide = data.reindex(layer=["<input>", "0"], split=["other", "train"])
+    below = plots.mechanisms(wide, net=False).axes[1]
+    assert [band(below, name) for name in NAMES] == [[0, 6, 6], [0, 1, 2], [0, 2, 6]]
+    with pytest.raises(ValueError, match="Expected a split among train, got 'other'"):
+        plots.mechanisms(wide, split="other")
 
 
 def test_mechanisms_need_the_variables() -> None:

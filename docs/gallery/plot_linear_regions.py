@@ -87,9 +87,9 @@ changes = region_changes(kept[0], kept[50])
 plots.region_changes(kept[0], kept[50], changes, names=("step 0", "step 50"))
 
 # %%
-# The probe attributes each change between two observations. Gains and losses are much larger than their sum, since
-# lines move in and out of the window and across each other all the time. This network gains regions while it learns the
-# spirals. Other networks, tasks and windows differ, so nothing general follows from this run.
+# The probe attributes each change between two observations. The areas add each mechanism and its reverse. The numbers
+# below are much larger, since lines move in and out of the window and across each other all the time. This network
+# gains regions while it learns the spirals. Other networks, tasks and windows differ: nothing general follows from it.
 series = probe.series_
 plots.mechanisms(series)
 at = series.sel(split="train").isel(slice=0)

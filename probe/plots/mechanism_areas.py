@@ -16,9 +16,10 @@ from probe.plots.lines import band_text, curves
 from probe.plots.region_colours import tint
 from probe.stats.one_grid import on_one_grid
 
-_LOSSES, _GAINS = ("disappearance", "merging", "alignment"), ("appearance", "splitting", "crossing")
+_GAINS = {"appearance": "disappearance", "splitting": "merging", "crossing": "alignment"}  # and their reverses
 _NEEDED = ("linear_regions_total", "linear_regions_change")
-_LEFT_OVER = "not attributed"
+_LEFT_OVER, _OTHER = "not attributed", "#d9d9d9"
+_ROUNDING = 1e-6  # regions
 
 
 def mechanisms(
@@ -26,14 +27,13 @@ def mechanisms(
     controls: xr.Dataset | None = None,
     *,
     split: str | None = None,
+    net: bool = True,
     names: tuple[str, str] = ("runs", "controls"),
 ) -> Figure:
     """Draw the number of linear regions over training, and below it what changed the number.
 
     The areas are sums since the first observation, over all layers, means over slices and runs: losses below zero,
-    gains above. The black line is their sum, which is the change of the number of regions. A line that leaves the
-    window between two observations and returns before the next one counts twice, so the size of the areas depends on
-    how often the network is observed. Their sum does not.
+    gains above. The black line is their sum, which is the change of the number of regions.
 
     Parameters
     ----------
@@ -43,6 +43,9 @@ def mechanisms(
         Series of control runs, drawn beside on the same axes.
     split : str, optional
         Split whose slices are drawn; by default "train" if there is such a split, else the first.
+    net : bool
+        Add each mechanism and its reverse, such as disappearance and appearance. If not, both are drawn. They are much
+        larger, since lines move to and fro, and their size depends on how often the network is observed.
     names : pair of str
         Titles of both columns.
 
@@ -89,7 +92,7 @@ def mechanisms(
         top.set_title(label_text(name) if controls is not None else "", fontsize=10)
         top.get_legend().remove()
         _note(top, band_text(one.sizes["run"]))
-        _draw_areas(below, one)
+        _draw_areas(below, one, net)
         top.set_xlabel("")
     for ax in axes[:, 1:].flat:
         ax.set_ylabel("")
@@ -110,7 +113,8 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
             f"Expected {', '.join(_NEEDED)}, got a series without {', '.join(lost)}; record them with "
             "LinearRegionsProbe"
         )
-    splits = [str(name) for name in series["split"].values]
+    measured = series["linear_regions_total"].dropna("split", how="all")  # without splits of other measures
+    splits = [str(name) for name in measured["split"].values]
     split = split or ("train" if "train" in splits else splits[0])
     if split not in splits:
         raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
@@ -124,7 +128,8 @@ def cumulated(series: xr.Dataset) -> dict[str, np.ndarray]:
     Changes are sums over layers, means over slices and over runs. Runs on different steps are interpolated.
     """
     total = series["linear_regions_total"].mean("slice").transpose("run", "step").values
-    change = series["linear_regions_change"].sum("layer", skipna=False)  # (..., slice, mechanism)
+    measured = series["linear_regions_change"].dropna("layer", how="all")  # without layers of other measures
+    change = measured.sum("layer", skipna=False)  # (..., slice, mechanism)
     names = [str(name) for name in series["mechanism"].values]
     parts = change.mean("slice", skipna=False).transpose("mechanism", "run", "step").values
     seen = ~np.isnan(total)
@@ -139,20 +144,43 @@ def cumulated(series: xr.Dataset) -> dict[str, np.ndarray]:
     return found
 
 
-def _draw_areas(ax: Axes, series: xr.Dataset) -> None:
+def _draw_areas(ax: Axes, series: xr.Dataset, net: bool) -> None:
     """Draw the sums since the first observation as areas, and their sum as a line."""
-    found, steps = cumulated(series), drawn_steps(series["step"].values.astype(float))
-    above, below = np.zeros(len(steps)), np.zeros(len(steps))
-    for name, values in found.items():
-        colour: Any = MECHANISM_COLOURS.get(name, "#d9d9d9")
+    found = _paired(cumulated(series)) if net else cumulated(series)
+    steps = drawn_steps(series["step"].values.astype(float))
+    places, rows = _with_zeros(np.log(steps), np.stack(list(found.values())))
+    above, below = np.zeros(len(places)), np.zeros(len(places))
+    for name, values in zip(found, rows, strict=True):
+        colour: Any = MECHANISM_COLOURS.get(name.split(" ")[0], _OTHER)
         colour = tint([colour], 0.5)[0] if name in _GAINS else colour
         for part, base in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):
-            if np.nanmax(np.abs(part), initial=0) > 1e-6:
+            if np.nanmax(np.abs(part), initial=0) > _ROUNDING:
                 text = f"_{name}" if name in ax.get_legend_handles_labels()[1] else name
-                ax.fill_between(steps, base, base + part, color=colour, lw=0, label=text)
+                ax.fill_between(np.exp(places), base, base + part, color=colour, lw=0, label=text)
                 base += part
     outline = [Stroke(linewidth=4, foreground="white"), Normal()]
-    ax.plot(steps, sum(found.values()), color=DARK, lw=2, label="change of the number (sum)", path_effects=outline)
+    total = np.sum(list(found.values()), axis=0)
+    ax.plot(steps, total, color=DARK, lw=2, label="change of the number (sum)", path_effects=outline)
     ax.axhline(0, color=mpl.rcParams["axes.edgecolor"], lw=0.6)
     ax.set_ylabel(f"change since step {series['step'].values[0]:,g}")
     step_axis(ax, series)
+
+
+def _paired(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Add each mechanism and its reverse."""
+    names = {loss: f"{loss} and {gain}" for gain, loss in _GAINS.items()}
+    paired = dict[str, np.ndarray]()
+    for name, values in found.items():
+        loss = _GAINS.get(name, name)
+        name = names.get(loss, loss)
+        paired[name] = paired.get(name, 0) + values
+    return paired
+
+
+def _with_zeros(places: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return places (m,) and rows (k, m) with all places where the line through a row (k, n) crosses zero."""
+    one, other = rows[:, :-1], rows[:, 1:]
+    row, gap = np.nonzero(one * other < 0)
+    part = one[row, gap] / (one[row, gap] - other[row, gap])
+    wanted = np.union1d(places, places[gap] + part * (places[gap + 1] - places[gap]))
+    return wanted, np.stack([np.interp(wanted, places, values) for values in rows])
