@@ -21,7 +21,7 @@ from probe.geometry.region_maps import Patterns, affine_maps, patterns
 from probe.geometry.slices import Slice
 
 WIDTHS = (1e-7, 1e-9, 1e-11)
-_CHUNK = 1024  # regions whose patterns are in memory together
+_CHUNK = 1024  # regions or vertices whose values are in memory together
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,9 @@ def partition_slice(
         run.execute(network, slice.points(slice.window), snap)
         outputs, complete = run.outputs(network), True
     except LimitReached:
-        run.polygons.settle()
-        outputs, complete = network(slice.points(run.vertices)).flatten(1).numpy(), False
+        run.stop()
+        parts = np.array_split(run.vertices, 1 + len(run.vertices) // _CHUNK)
+        outputs, complete = np.concatenate([network(slice.points(part)).flatten(1).numpy() for part in parts]), False
         warn_user(
             f"Expected at most {max_regions:,} regions and {max_bytes:,} bytes, stopped at {len(run.polygons):,} "
             "regions; all counts are lower bounds. Pass larger max_regions or max_bytes, or a smaller window"

@@ -52,6 +52,11 @@ class Run:
         for place in unused:
             self.polygons.values.pop(place, None)
 
+    def stop(self) -> None:
+        """Drop all values but the coordinates of the vertices."""
+        self.polygons.values = {PLACE: self.polygons.values[PLACE]}
+        self.polygons.settle()
+
     @property
     def vertices(self) -> Floats:
         """Coordinates of the vertices, (V, 2)."""
