@@ -97,7 +97,9 @@ def mechanisms(
     for ax in axes[:, 1:].flat:
         ax.set_ylabel("")
     entries = {label: handle for ax in axes[1] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=2 * len(columns), fontsize=8, frameon=False
+    )
     return figure
 
 

@@ -10,7 +10,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.axes import label_text, new_axes
 from probe.plots.region_axes import (
@@ -24,13 +23,11 @@ from probe.plots.region_axes import (
     set_window,
 )
 from probe.plots.region_colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
+from probe.plots.region_dots import draw_points, outlined, points_on_plane
 from probe.plots.region_lines import borders, class_parts, decision_lines, region_of, switches
 
 Colour = Literal["circuit", "output", "hamming", "none"]
 _INK, _EARLIER, _DECISION = "#1d1d1d", "#7a7a7a", "#c4006a"
-_MAX_NAMED = 12  # points with a label beside them
-_MAX_LARGE = 200  # points above which their dots are smaller
-_OFF_PLANE = 1e-6  # of the side of the window: distance from which on a point is not in the plane
 _PANEL, _MOST_COLUMNS = 3.1, 4  # inches, panels in a row
 _LEGEND: dict[str, Any] = {"fontsize": 7.5, "frameon": False}
 
@@ -185,21 +182,8 @@ def _arrays(partition: Any, points: Any) -> _Drawn:
         positions[graph.edges],
         switches(graph),
         patterns,
-        None if points is None else _on_plane(partition, points),
+        None if points is None else points_on_plane(partition, points),
     )
-
-
-def _on_plane(partition: Any, points: Any) -> np.ndarray:
-    """Return the coordinates (n, 2) of inputs in the plane."""
-    found = partition.slice.coordinates(points)
-    distance = np.abs(np.asarray(partition.slice.points(found)) - np.asarray(points)).reshape(len(points), -1).max(1)
-    outside = distance > _OFF_PLANE * np.ptp(np.asarray(partition.slice.window), axis=0).max()
-    if outside.any():
-        raise ValueError(
-            f"Expected points in the plane of the slice, got {outside.sum()} of {len(points)} outside it, at a "
-            f"distance of up to {distance.max():.3g}; pass the points through which the slice goes"
-        )
-    return np.asarray(found)
 
 
 def _draw(
@@ -218,7 +202,7 @@ def _draw(
         add_lines(ax, segments, gid="decision", color=_DECISION, lw=1.6, zorder=3)
         handles += [Line2D([], [], color=_DECISION, lw=1.6, label="decision boundary")] * bool(len(lines))
     if arrays.dots is not None:
-        handles += _draw_points(ax, coordinates(partition, arrays.dots), labels)
+        handles += draw_points(ax, coordinates(partition, arrays.dots), labels)
     set_window(ax, partition)
     name = f"after site {label_text(sites[depth - 1])}" if depth else "no site"
     ax.set_title(f"{name}\n{count_text(partition, depth)}", fontsize=9)
@@ -273,34 +257,6 @@ def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]
         ("composite boundaries", units > 1, _INK, 2.5),
     ):
         add_lines(ax, arrays.edges[chosen], gid=text, zorder=2, color=colour, lw=wide * width)
-        look: dict[str, Any] = {"color": colour, "lw": wide * max(width, 0.6), "path_effects": _outlined(4)}
+        look: dict[str, Any] = {"color": colour, "lw": wide * max(width, 0.6), "path_effects": outlined(4)}
         handles += [Line2D([], [], label=text, **look)] * bool(chosen.any())
     return handles if len(handles) > 1 else []
-
-
-def _draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
-    """Draw points, and return the entries of the legend."""
-    size = 6 if len(positions) <= _MAX_NAMED else 3.5 if len(positions) <= _MAX_LARGE else 2.6
-    style: dict[str, Any] = {"marker": "o", "lw": 0, "ms": size, "mec": "white", "mew": size / 10}
-    style |= {"zorder": 4, "gid": "points"}
-    if labels is None:
-        ax.plot(*positions.T, color=_INK, **style)
-        return []
-    texts = np.array([label_text(label) for label in np.asarray(labels).tolist()])
-    handles = []
-    for number, text in enumerate(sorted(set(texts), key=lambda text: (len(text), text))):
-        place = int(text) if text.isdecimal() else number
-        colour = CLASSES[place % len(CLASSES)]
-        ax.plot(*positions[texts == text].T, color=colour, **style)
-        handles.append(Line2D([], [], color=colour, label=f"label {text}", **(style | {"ms": 6})))
-    if len(positions) > _MAX_NAMED:
-        return handles
-    for (x, y), text in zip(positions, texts, strict=True):
-        style = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 9, "fontweight": "bold", "zorder": 4}
-        ax.annotate(text, (x, y), color=_INK, path_effects=_outlined(2.5), **style)
-    return []
-
-
-def _outlined(width: float) -> list[Any]:
-    """Return an outline on which dark lines and letters are readable on dark pages."""
-    return [Stroke(linewidth=width, foreground="white"), Normal()]
