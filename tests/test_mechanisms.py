@@ -122,6 +122,21 @@ def test_three_lines_become_concurrent() -> None:
     assert parts(found) == {"alignment": -1}
 
 
+def test_a_common_point_moves_onto_the_border() -> None:
+    """Three lines through a point make six regions inside the window, and four if the point is on its border."""
+    slopes = [(0, 1), (1, 1), (1, 2)]
+    before, after = (lines(*[(a, b, -a * x) for a, b in slopes]) for x in (0.5, 1.0))
+    assert parts(changes(before, after)) == {"alignment": -2}
+
+
+def test_two_lines_merge_with_one_that_stays() -> None:
+    """Meetings within the group do not count: both lines that move met the one that stays, and it met each."""
+    movers, stays, other = [(1, -0.1, 0.5), (1, -0.1, 0.2)], (0, 1, 0), (1, 0, -0.8)
+    found = changes(lines(*movers, stays, other), lines(stays, stays, stays, other))
+    assert parts(found) == {"merging": -4}
+    assert found.boundaries["merging"] == (("0", 0, 0), ("0", 1, 0))
+
+
 def test_many_lines_become_concurrent() -> None:
     """32 lines through one point make 64 regions."""
     rng = np.random.default_rng(0)
@@ -288,6 +303,19 @@ def test_layers_align_with_each_other() -> None:
     assert found.parts["alignment"].tolist() == [0, -1]
 
 
+def test_a_line_moves_onto_one_of_a_later_layer() -> None:
+    """The boundary of the later layer counts as merged, and the line has moved."""
+    on = [[1, 0], [-1, 0], [0, 1], [0, -1.0]]
+    static = np.array([[0, 0, 0.5, -0.5, 0, 0]]), np.array([-0.4])  # y = 0.4, of units that are always on
+    before = np.array([*on, [1, 0], [1, 0]]), np.array([5, 5, 5, 5, 0.5, -0.2])
+    after = np.array([*on, [0, 1], [1, 0]]), np.array([5, 5, 5, 5, -0.4, -0.2])
+    found = changes([before, static], [after, static])
+    assert parts(found) == {"merging": -3, "crossing": 1}
+    assert found.parts["merging"].tolist() == [0, -3]
+    assert found.parts["crossing"].tolist() == [1, 0]
+    assert found.boundaries["merging"] == (("1", 0, 0),)
+
+
 def test_a_boundary_that_breaks_into_pieces_folds() -> None:
     """y = c - |x| is one piece, and two pieces where its tip is outside. It then does not meet x = 0, and R stays 4."""
     first = np.array([[1, 0], [-1, 0.0]]), np.array([0.0, 0.0])
@@ -383,11 +411,10 @@ def test_decision_boundary_of_a_linear_map() -> None:
     np.testing.assert_allclose(distance, brute, atol=1e-3)
 
 
-def test_decision_boundary_of_a_deep_network() -> None:
+@pytest.mark.parametrize("widths", [(2, 9, 8, 7, 5), (2, 12)])
+def test_decision_boundary_of_many_outputs(widths: tuple[int, ...]) -> None:
     """At the segments the two largest outputs are equal, and a dense grid finds no change of the class elsewhere."""
-    torch.manual_seed(0)
-    layers = [*deep(3), tuple(part.double().numpy() for part in (torch.randn(5, 7), torch.randn(5)))]
-    network = perceptron(layers)  # type: ignore[arg-type]
+    network = perceptron(deep(3, widths=widths))
     found = partition_slice(network, input_plane(square(1.0)))
     segments = decision_segments(found)
     top = network(torch.from_numpy(segments.reshape(-1, 2))).topk(2, dim=1).values
