@@ -411,10 +411,10 @@ def test_decision_boundary_of_a_linear_map() -> None:
     np.testing.assert_allclose(distance, brute, atol=1e-3)
 
 
-@pytest.mark.parametrize("widths", [(2, 9, 8, 7, 5), (2, 12)])
-def test_decision_boundary_of_many_outputs(widths: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("seed", "widths"), [(3, (2, 9, 8, 7, 5)), (27, (2, 12))])
+def test_decision_boundary_of_many_outputs(seed: int, widths: tuple[int, ...]) -> None:
     """At the segments the two largest outputs are equal, and a dense grid finds no change of the class elsewhere."""
-    network = perceptron(deep(3, widths=widths))
+    network = perceptron(deep(seed, widths=widths))
     found = partition_slice(network, input_plane(square(1.0)))
     segments = decision_segments(found)
     top = network(torch.from_numpy(segments.reshape(-1, 2))).topk(2, dim=1).values
