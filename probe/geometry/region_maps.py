@@ -13,8 +13,6 @@ from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
 
 Patterns: TypeAlias = dict[str, NDArray[np.signedinteger[Any]]]  # int8 for bends, int16 for maxima
 
-_NO_WIDTH = np.zeros(1)  # of sites that an incomplete partition did not reach
-
 
 def patterns(
     network: PiecewiseLinear, widths: Mapping[str, Floats], inputs: Tensor, loops: Integers, starts: Integers
