@@ -9,6 +9,7 @@ import piecewise_cases as cases
 import pytest
 import torch
 import xarray as xr
+from scipy import stats
 from torch import Tensor, nn
 
 from probe import LinearRegionsProbe, Probe, ProbeSet, ProbeWarning
@@ -239,6 +240,10 @@ def test_segments_count_knots_of_lines() -> None:
     model = model_of(torch.eye(1, 5), [0.0])
     found = LinearRegionsProbe(n_slices=0, n_segments=300, splits=["all"]).fit(model, (x, None)).series_.squeeze()
     assert found["linear_regions_knots_lower"] < 0.5 < found["linear_regions_knots_upper"]
+    share = found["linear_regions_knots"].item()  # of segments with a knot: no segment has two
+    half = stats.t.ppf(0.95, 299) * (share * (1 - share) / 299) ** 0.5
+    assert found["linear_regions_knots_upper"].item() == pytest.approx(share + half)
+    assert "90 % interval" in found["linear_regions_knots_upper"].attrs["long_name"]
     assert found["linear_regions_knots"].item() == found["linear_regions_knots_added"].item()
     assert "linear_regions_total" not in found
     assert found["linear_regions_knots"].attrs["n_segments"] == 300

@@ -90,7 +90,7 @@ class LinearRegionsProbe(Probe):
         - ``linear_regions_area``: area of the window.
 
         By (step, split): ``linear_regions_knots``, the mean number of knots on a segment between two inputs, with the
-        95 % interval ``_lower``, ``_upper``; ``linear_regions_knots_added`` * what each layer adds;
+        90 % interval ``_lower``, ``_upper``; ``linear_regions_knots_added`` * what each layer adds;
         ``linear_regions_density``, knots per unit of length.
 
         Flags: ``linear_regions_incomplete`` (stopped at ``max_regions``: counts are lower bounds),
@@ -112,8 +112,8 @@ class LinearRegionsProbe(Probe):
     Notes
     -----
     Distances to the decision boundary are those of the middle of each border. A network with one output decides at 0.
-    The cost is CPU time, in proportion to the number of regions: one observation of a perceptron 64-200-200-10 on digits
-    takes 2.4 CPU s at initialisation (35,000 regions in three slices), and 1 CPU s after some training (8,000 regions).
+    The cost is CPU time, in proportion to the number of regions. One observation of a perceptron 64-200-200-10 on
+    digits takes 2.4 CPU s at initialisation (35,000 regions in three slices), and 1 CPU s after some training (8,000).
     The borders of the last observation are kept for the attribution, about 52 bytes for each region. If those of all
     slices exceed 32 MiB, none are kept.
 

@@ -81,8 +81,8 @@ def segment_variables(
     text = "mean number of knots on a segment"
     found = {
         f"{NAME}_knots": by([one.knots.value for one in each], text),
-        f"{NAME}_knots_lower": by([one.knots.lower for one in each], f"{text}, lower end of the 95 % interval"),
-        f"{NAME}_knots_upper": by([one.knots.upper for one in each], f"{text}, upper end of the 95 % interval"),
+        f"{NAME}_knots_lower": by([one.knots.lower for one in each], f"{text}, lower end of the 90 % interval"),
+        f"{NAME}_knots_upper": by([one.knots.upper for one in each], f"{text}, upper end of the 90 % interval"),
         f"{NAME}_density": by([one.density.value for one in each], "knots per unit of length at the stem"),
         f"{NAME}_knots_incomplete": by([not one.complete for one in each], "a segment was stopped", flag=True),
     }
