@@ -11,6 +11,7 @@ from probe.geometry.cuts import Buffer, Floats, Integers, Polygons
 from probe.geometry.networks import Bend
 
 _BLOCK = 256  # boundaries whose signs are in memory together
+_PIECES = 16  # average number of pieces of a parent, from which the pieces become parents themselves
 _ROWS = 1024  # vertices at a time, so that their values stay in the cache of the processor
 
 
@@ -27,6 +28,10 @@ class Boundaries(NamedTuple):
     units: Integers
     levels: Floats
     widths: Floats
+
+    def behind(self, number: int) -> "Boundaries":
+        """Return the boundaries from this number on."""
+        return Boundaries(self.units[number:], self.levels[number:], self.widths[number:])
 
 
 def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries, NDArray[np.int8], Floats]:
@@ -53,17 +58,25 @@ def bend_site(polygons: Polygons, operation: Bend, snap: float) -> Arrangement:
     """Cut polygons along the boundaries of a bend."""
     key, n_before = operation.inputs[0], len(polygons)
     found, states, widths = boundaries(operation, polygons.values[key].content, snap)
-    boundary, parent = chords(polygons, key, found)
-    per_parent = np.bincount(parent)
-    polygons.reserve(2 * len(parent) + int((per_parent * (per_parent - 1) // 2).sum()))
-    merged = len(found.units) - cut_chords(polygons, key, found, boundary, parent)
-    parents = polygons.settle()
+    parents, merged, rest = np.arange(n_before), len(found.units), found
+    while len(rest.units):
+        boundary, parent = chords(polygons, key, rest)
+        per_parent = np.bincount(parent)
+        polygons.reserve(2 * len(parent) + int((per_parent * (per_parent - 1) // 2).sum()))
+        n_done, n_cutting = cut_chords(polygons, key, rest, boundary, parent)
+        parents, merged = parents[polygons.settle()], merged - n_cutting
+        rest = rest.behind(n_done)
     counts = count_lines(polygons, parents)
     return Arrangement(operation.site, n_before, len(polygons), states, widths, *counts, merged, parents)
 
 
-def cut_chords(polygons: Polygons, key: int, found: Boundaries, boundary: Integers, parent: Integers) -> int:
-    """Cut the pieces of parents along boundaries, one boundary at a time. Return how many have made a cut."""
+def cut_chords(
+    polygons: Polygons, key: int, found: Boundaries, boundary: Integers, parent: Integers
+) -> tuple[int, int]:
+    """Cut the pieces of parents along boundaries, one boundary at a time. Return how many are done, and have cut.
+
+    It stops after there are many more pieces than parents. A boundary then crosses few of the pieces of its parents.
+    """
     values, n_parents, n_cutting = polygons.values[key], len(polygons), 0
     numbers, begin = np.unique(boundary, return_index=True)
     for number, first, last in zip(numbers, begin, np.append(begin, len(boundary))[1:], strict=True):
@@ -74,7 +87,9 @@ def cut_chords(polygons: Polygons, key: int, found: Boundaries, boundary: Intege
         _, cut = polygons.cut(pieces, partial(height, values, unit, level), found.widths[number])
         values.content[size:, unit] = level
         n_cutting += len(cut) > 0
-    return n_cutting
+        if len(polygons) > _PIECES * n_parents:
+            return int(number) + 1, n_cutting
+    return len(found.units), n_cutting
 
 
 def height(values: Buffer, unit: int, level: float, vertices: Integers) -> Floats:
