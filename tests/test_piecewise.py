@@ -110,6 +110,14 @@ def constants(m: Any, x: Tensor) -> Tensor:
     return m.b(torch.cat([F.relu(m.a(x)), torch.zeros(len(x), 2, dtype=x.dtype), m.token.expand(len(x), -1)], 1))
 
 
+def empty_writes(m: Any, x: Tensor) -> Tensor:
+    """Values written into uninitialised memory."""
+    z = torch.empty(len(x), 4, dtype=x.dtype)
+    for i in range(4):
+        z[:, i] = m.a(x)[:, i] * i
+    return F.relu(z)
+
+
 def constant_writes(m: Any, x: Tensor) -> Tensor:
     """A buffer that is copied, and written in place through a view."""
     z = m.w.clone()
@@ -187,6 +195,20 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "clamped": (lambda: Model(clamped, low=torch.tensor([0.1, 0.2, 0.3, 0.4]), **linear(3, 4, 2)), (3,)),
     "extremes": (lambda: Model(extremes, a=nn.Linear(3, 4), b=nn.Linear(3, 4)), (3,)),
     "writes": (lambda: Model(writes, **linear(3, 4)), (3,)),
+    "empty writes": (lambda: Model(empty_writes, **linear(3, 4)), (3,)),
+    "channels last": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)),
+        ).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        (2, 5, 5),
+    ),
+    "circular": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(2, 3, (3, 2), padding=(2, 1), padding_mode="circular"), nn.ReLU()),
+            *(nn.CircularPad2d((2, 0, 0, 1)), nn.Conv2d(3, 2, 1)),
+        ),
+        (2, 4, 5),
+    ),
     "positions": (lambda: Model(positions, a=nn.Linear(3, 4), b=nn.Linear(20, 2)), (5, 3)),
     "positions first": (lambda: Model(positions_first, **linear(3, 4, 2)), (5, 3)),
     "graph": (
@@ -360,6 +382,48 @@ def test_any_precision_is_promoted(dtype: torch.dtype) -> None:
     x = torch.randn(5, 3, generator=seeded()).to(dtype)
     with torch.no_grad():
         torch.testing.assert_close(piecewise_linear(model, x)(x), in_float64(model)(x.double()), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_outputs_of_a_coarse_pass_may_be_float32(dtype: torch.dtype) -> None:
+    """Rounding errors are those of the coarsest numbers, in the pass of a model and in autocast."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype, enabled=m.a.weight.dtype == torch.float32):
+            return m.b(F.relu(m.a(x))).float()
+
+    model, x = built(lambda: Model(forward, **linear(64, 256, 4))), torch.randn(5, 64, generator=seeded())
+    expected = perceptron([(layer.weight.detach(), layer.bias.detach()) for layer in (model.a, model.b)])(x)
+    torch.testing.assert_close(piecewise_linear(model, x)(x), expected, rtol=0, atol=1e-14)
+    assert piecewise_linear(model.to(dtype), x.to(dtype)).sites == [":relu"]
+
+
+def test_inference_mode() -> None:
+    class Decorated(nn.Sequential):
+        @torch.inference_mode()
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    model, x = ready("lenet")
+    for network in (
+        piecewise_linear(Decorated(*model), x),
+        torch.inference_mode()(piecewise_linear)(model, x),
+    ):
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), in_float64(model)(x.double()), rtol=0, atol=1e-14)
+
+
+def test_each_pass_finds_state_and_inputs_as_they_were() -> None:
+    def forward(m: Any, x: Tensor, scale: Tensor) -> Tensor:
+        return F.relu(m.a(x)) * m.count.add_(1) * scale.mul_(2)
+
+    model = built(lambda: Model(forward, count=torch.ones(()), **linear(3, 4)))
+    x, scale = torch.randn(2, 3, generator=seeded()), torch.full((2, 1), 1.5)
+    network = piecewise_linear(model, (x, scale))
+    with torch.no_grad():
+        expected = 6 * F.relu(in_float64(model).a(x.double()))
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-14)
+    assert (model.count, scale.unique()) == (1, 1.5)
 
 
 class Clipped(torch.autograd.Function):
@@ -576,7 +640,11 @@ REFUSED: dict[str, tuple[nn.Module | Forward, str]] = {
     "branch": (branch, "in Model: a decision or a number of Python that depends on the input"),
     "write": (writes_to_buffer, "a write in place to a tensor that does not depend on the input"),
     "constant": (lambda m, x: m.a(torch.ones_like(x)), "an output that depends on the stem, got a constant"),
-    "numpy": (lambda m, x: m.a(x) + torch.from_numpy(x.numpy())[:, :1], "got add in Model: a "),
+    "numpy": (lambda m, x: m.a(x) + torch.from_numpy(x.numpy())[:, :1], "got numpy (equal) in Model: a decision or"),
+    "far branch": (lambda m, x: m.a(x) * (2 if max(x[0].tolist()) > 99 else 1), "got tolist (equal) in Model: a "),
+    "far array": (lambda m, x: m.a(x) * (2 if np.asarray(x).max() > 99 else 1), "got array (equal) in Model: a "),
+    "far rows": (lambda m, x: m.a(x) * (2 if len(x[x > 99]) else 1), "got getitem (index) in Model: a decision or"),
+    "far count": (lambda m, x: m.a(x) * (2 if len((x > 99).nonzero()) else 1), "got nonzero in Model: a decision or"),
     "batch size": (lambda m, x: m.a(x) if len(x) > 2 else m.a(x).relu(), "same operations for any number of rows"),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probe.forward.piecewise_operations import EMPTY
 from probe.forward.refusals import Refusal
 from probe.forward.row_layouts import RowLayout, agree, row_layout
 from probe.forward.tape import Call, Tape, Value, replaced
@@ -43,6 +44,8 @@ class Constants:
         """Compute what a call returns. Calls that write in place write to copies of parameters and buffers."""
         self._refusal.check_random(call)
         result = call.operation(*self.resolved(call.args), **on_cpu(self.resolved(call.kwargs)))
+        if call.name in EMPTY:
+            result.zero_()
         results = result if isinstance(result, (tuple, list)) else (result,)
         for value, tensor in zip(call.outputs, results, strict=True):
             if value is not None:
@@ -53,9 +56,9 @@ class Constants:
         small, large = self._two.tensors[two], self._three.tensors[three]
         if small.shape == large.shape:
             return Constant(self._value(two))
-        layout = row_layout(small, large)
+        layout = row_layout(small, large, self._two.precision)
         rows = None if layout is None else layout.to_rows(self._value(two))
-        if rows is None or not agree(rows[0], rows[1]):
+        if rows is None or not agree(rows[0], rows[1], self._two.precision):
             raise self._refusal(call, "a constant that depends on the number or the order of the rows")
         return Constant(rows[:1], layout)
 

@@ -84,6 +84,11 @@ class NetworkBuilder:
         """Layout of the output of the model, once the network is built."""
         return self._sources[self._two.output].layout
 
+    @property
+    def precision(self) -> float:
+        """Relative precision of the coarsest numbers of the model."""
+        return self._two.precision
+
     # -- which calls matter -----------------------------------------------------------------------------------------
 
     @cached_property
@@ -92,10 +97,16 @@ class NetworkBuilder:
         found = {self._two.start}
         for call in self._two.calls:
             if call.name not in FILLS and not found.isdisjoint(call.reads):
-                if call.name in READS:
+                if call.name in READS or self._has_dynamic_shape(call, found):
                     raise self._refusal(call, "a decision or a number of Python that depends on the input")
                 found.update(call.writes)
         return found
+
+    def _has_dynamic_shape(self, call: Call, depends: set[int]) -> bool:
+        """Whether the shape of a result depends on the input: Python can read it without an operation."""
+        deciding = call.args[1:] if call.name == "index" else call.args
+        tagged = torch.Tag.dynamic_output_shape in call.operation.tags
+        return tagged and any(value.number in depends for value in values_in(deciding))
 
     @cached_property
     def _needed_calls(self) -> list[tuple[Call, Call]]:
@@ -164,7 +175,7 @@ class NetworkBuilder:
         small, large = self._two.tensors[two], self._three.tensors[three]
         if not small.is_floating_point():
             raise self._refusal(call, f"{str(small.dtype).removeprefix('torch.')} numbers that depend on the input")
-        layout = row_layout(small, large)
+        layout = row_layout(small, large, self._two.precision)
         if layout is None:
             raise self._refusal(call, "a function of several rows together")
         return layout

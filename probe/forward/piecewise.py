@@ -81,7 +81,8 @@ def piecewise_linear(
         if builder.writes_in_place:
             builder = NetworkBuilder(model, *(_without_writes(passes, repeated[n], rows[:n]) for n in ROWS))
         network = builder.network()
-        _check(network, builder.output.to_rows(passes.output(repeated[_CHECKED_ROWS], rows)), rows)
+        expected = builder.output.to_rows(passes.output(repeated[_CHECKED_ROWS], rows))
+        _check(network, expected, rows, builder.precision)
     return network
 
 
@@ -143,11 +144,11 @@ def _without_writes(passes: StartedPasses, inputs: Any, rows: Tensor) -> Tape:
         ) from error
 
 
-def _check(network: PiecewiseLinear, expected: Tensor, rows: Tensor) -> None:
+def _check(network: PiecewiseLinear, expected: Tensor, rows: Tensor, precision: float) -> None:
     """Raise unless the network, on other blocks of rows and in another order, has the outputs of the model."""
     blocks = rows.flip(0).split([1, len(rows) - 1])
     found = torch.cat([network(block) for block in blocks]).flip(0).to(expected)
-    if not agree(expected, found):
+    if not agree(expected, found, precision):
         raise NotPiecewiseLinearError(
             "Expected the same outputs from the model and from its operations on other rows, got others; the model "
             "mixes rows, draws random numbers, or decides by its input which operations run, so leave out this probe"

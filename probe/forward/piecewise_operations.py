@@ -189,5 +189,7 @@ FILLS = frozenset([
     "empty_like", "zeros_like", "ones_like", "full_like",
     "new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full",
 ])  # fmt: skip
+# Operations whose result is uninitialised memory, in place of which recordings have zeros.
+EMPTY = frozenset(["empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"])
 # Operations that return Python numbers.
 READS = frozenset(["_local_scalar_dense", "equal"])

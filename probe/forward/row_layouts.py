@@ -57,7 +57,7 @@ class RowLayout:
         return rows.movedim(0, axis if self.outer else axis + 1).flatten(axis, axis + 1)
 
 
-def row_layout(two: Tensor, three: Tensor) -> RowLayout | None:
+def row_layout(two: Tensor, three: Tensor, precision: float = 0.0) -> RowLayout | None:
     """Return the layout of a value that two recordings hold, whose first two rows agree.
 
     Return None if there is none: no axis grows with the number of rows, or a row depends on the other rows.
@@ -71,14 +71,18 @@ def row_layout(two: Tensor, three: Tensor) -> RowLayout | None:
     if two.shape[axis] != 2 * block:
         return None
     layouts = [RowLayout(tuple(two.shape), axis, block, outer) for outer in ((True,) if block == 1 else (True, False))]
-    return next((layout for layout in layouts if agree(layout.to_rows(two), layout.to_rows(three)[:2])), None)
+    same = (agree(layout.to_rows(two), layout.to_rows(three)[:2], precision) for layout in layouts)
+    return next((layout for layout, is_same in zip(layouts, same, strict=True) if is_same), None)
 
 
-def agree(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are equal up to rounding: the root of the precision, times the largest number."""
+def agree(one: Tensor, other: Tensor, precision: float = 0.0) -> bool:
+    """Return whether two tensors are equal up to rounding: the root of the precision, times the largest number.
+
+    The precision is that of the numbers, or ``precision`` if that is coarser.
+    """
     if one.shape != other.shape or not one.is_floating_point():
         return torch.equal(one, other)
-    precision = 2.0**-10 if one.is_cuda else 0.0  # of products of float32 on some devices
+    precision = max(precision, 2.0**-10 if one.is_cuda else 0.0)  # of products of float32 on some devices
     tolerance = max(precision, torch.finfo(one.dtype).eps) ** 0.5
     one, other = one.detach().double(), other.detach().double()
     finite = one[one.isfinite()].abs()

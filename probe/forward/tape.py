@@ -3,7 +3,7 @@
 :class:`StartedPasses` runs a model in evaluation mode, with given values at one site.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from probe.forward.data import leaves_of, map_leaves
 from probe.forward.isolation import isolated
 from probe.forward.outputs import Select, tensor_of
 from probe.forward.passes import Pass
+from probe.forward.piecewise_operations import EMPTY
 
 
 class Value(NamedTuple):
@@ -55,7 +56,7 @@ class Call:
     @property
     def name(self) -> str:
         """Name of the operation, without the underscore of a write in place."""
-        return str(self.operation._schema.name).split("::")[1].removesuffix("_")
+        return name_of(self.operation)
 
     @property
     def reads(self) -> list[int]:
@@ -86,6 +87,15 @@ class Tape:
     start: int = -1
     output: int = -1
 
+    @property
+    def precision(self) -> float:
+        """Relative precision of the coarsest floating-point numbers of the pass."""
+        return max(torch.finfo(tensor.dtype).eps for tensor in self.tensors if tensor.is_floating_point())
+
+
+_LEAVES_TORCH = frozenset(["tolist", "numpy", "__array__", "__dlpack__"])
+_STRIDED = torch.ops.aten.as_strided.default, torch.ops.aten.as_strided_.default
+
 
 class _Recorder(TorchDispatchMode):
     """Mode that adds each operation to a tape."""
@@ -100,11 +110,22 @@ class _Recorder(TorchDispatchMode):
         return False  # else the first use imports the compiler, which takes a second
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = replaced(args, self._read), replaced(kwargs or {}, self._read)
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():  # then also operations that are made of others come here
+            with self:
+                if (made := func.decompose(*args, **kwargs)) is not NotImplemented:
+                    return made
+        given = replaced(args, self._read), replaced(kwargs, self._read)
+        if func in _STRIDED and _keeps_places(*args):
+            recorded, given = torch.ops.aten.alias.default, (given[0][:1], {})
+        else:
+            recorded = func
+        result = func(*args, **kwargs)
+        if name_of(func) in EMPTY:
+            result.zero_()
         outputs = result if isinstance(result, (tuple, list)) else (result,)
         made = tuple(self._write(item) if isinstance(item, Tensor) else None for item in outputs)
-        self._tape.calls.append(Call(func, *given, made, *self._forward.where()))
+        self._tape.calls.append(Call(recorded, *given, made, *self._forward.where()))
         return result
 
     def number(self, tensor: Tensor) -> int:
@@ -130,6 +151,10 @@ class _NamingMode(ActivationMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.function = getattr(func, "__name__", "")
         try:
+            if self.function in _LEAVES_TORCH:
+                torch.equal(args[0], args[0])  # a read that is recorded
+            if func is torch.nn.functional.pad and (kwargs or {}).get("mode") == "circular":
+                return _circular_pad(*args, **(kwargs or {}))  # torch writes in place, out of sight of functionalize
             return super().__torch_function__(func, types, args, kwargs)
         finally:
             self.function = ""
@@ -202,20 +227,24 @@ class StartedPasses:
             found.append(tensor.detach().clone())
             return tensor
 
-        with isolated(self._model):
-            _StartedPass(self._model, self._start, keep).output_for(inputs)
+        with isolated(self._model) as state:
+            _StartedPass(self._model, self._start, keep).output_for(_copied(inputs))
+            state.restore()
         return found[0] if found else None
 
     def output(self, inputs: Any, rows: Tensor) -> Tensor:
         """Return the output of the model for these rows at the start."""
-        with isolated(self._model):
+        with isolated(self._model) as state:
             passed = _StartedPass(self._model, self._start, lambda _: rows.clone(), self._select)
-            return passed.output_for(inputs).detach()
+            found = passed.output_for(_copied(inputs)).detach().clone()
+            state.restore()
+        return found
 
     def record(self, inputs: Any, rows: Tensor, *, without_writes: bool = False) -> Tape:
         """Record a pass with these rows at the start. Writes in place can be replaced by new values."""
         tape, values = Tape(), rows.clone()
-        given = [leaf.clone() for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
+        leaves = [leaf for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
+        given = [leaf.clone() for leaf in leaves]
         started: list[Tensor] = []
         forward = _StartedPass(self._model, self._start, lambda _: started[0], self._select)
         recorder = _Recorder(tape, forward)
@@ -228,9 +257,13 @@ class StartedPasses:
                 map_leaves(inputs, lambda leaf: next(items) if isinstance(leaf, Tensor) else leaf)
             )
 
-        with isolated(self._model), recorder:
+        with isolated(self._model) as state:
             function = torch.func.functionalize(run, remove="mutations") if without_writes else run
-            tape.output = recorder.number(function(values, *given))
+            with recorder:
+                tape.output = recorder.number(function(values, *given))
+            state.restore()
+            for one, leaf in zip(given, leaves, strict=True):
+                one.copy_(leaf)  # the network is computed from values before writes in place
         return tape
 
 
@@ -241,6 +274,31 @@ def replaced(part: Any, function: Callable[[Any], Any]) -> Any:
     if type(part) in (tuple, list):
         return tuple([replaced(each, function) for each in part])
     return function(part)
+
+
+def name_of(operation: Any) -> str:
+    """Return the name of an operation, without the underscore of a write in place."""
+    return str(operation._schema.name).split("::")[1].removesuffix("_")
+
+
+def _keeps_places(tensor: Tensor, size: Sequence[int], steps: Sequence[int], offset: int | None = None) -> bool:
+    """Return whether ``as_strided`` returns the same numbers at the same places."""
+    axes = zip(size, steps, tensor.stride(), strict=False)
+    same_steps = all(one == other for length, one, other in axes if length > 1)
+    return tuple(size) == tensor.shape and same_steps and offset in (None, tensor.storage_offset())
+
+
+def _copied(inputs: Any) -> Any:
+    """Return a copy of the inputs, to which a pass can write."""
+    return map_leaves(inputs, lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)
+
+
+def _circular_pad(tensor: Tensor, pad: Sequence[int], **_: Any) -> Tensor:
+    for axis, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True), 1):
+        length = tensor.shape[-axis]
+        places = torch.arange(-before, length + after, device=tensor.device) % length
+        tensor = tensor.index_select(-axis, places)
+    return tensor
 
 
 def values_in(part: Any) -> list[Value]:
