@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from probe import LinearRegionsProbe, Probe, ProbeSet, ProbeWarning
-from probe.geometry.mechanisms import MECHANISMS
+from probe.geometry.regions.mechanisms import MECHANISMS
 from probe.testing import example, token_example
 
 # Three points whose mean is 0 and whose largest distance from it is 1.

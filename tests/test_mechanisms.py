@@ -22,7 +22,7 @@ from probe.geometry import (
     region_changes,
     square,
 )
-from probe.geometry.mechanisms import MECHANISMS, graph_changes
+from probe.geometry.regions.mechanisms import MECHANISMS, graph_changes
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 

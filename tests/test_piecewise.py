@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from probe import Measured, Probe, shared
-from probe.forward import NotPiecewiseLinearError, Snapshot, piecewise_linear, piecewise_operations, read_data, trace
+from probe.forward import NotPiecewiseLinearError, Snapshot, piecewise_linear, read_data, trace
+from probe.forward.piecewise import operations
 from probe.geometry import Affine, Bend, Maximum, PiecewiseLinear, perceptron
 
 
@@ -479,7 +480,7 @@ def test_the_table_has_operations_that_occur() -> None:
     def is_made_of_others(overload: Any) -> bool:
         return torch._C._dispatch_has_kernel_for_dispatch_key(overload._name, "CompositeImplicitAutograd")
 
-    tables: list[Any] = [table for name, table in vars(piecewise_operations).items() if name.strip("_").isupper()]
+    tables: list[Any] = [table for name, table in vars(operations).items() if name.strip("_").isupper()]
     assert len(tables) > 8
     for name in set().union(*tables):
         packet = getattr(torch.ops.aten, name)

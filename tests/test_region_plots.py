@@ -25,8 +25,8 @@ from probe.geometry import (
     square,
 )
 from probe.measures import circuit
-from probe.plots.changes import MECHANISM_COLOURS
-from probe.plots.region_colours import CLASSES, circuit_colours, tint
+from probe.plots.regions.changes import MECHANISM_COLOURS
+from probe.plots.regions.colours import CLASSES, circuit_colours, tint
 
 AXES = [([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])]  # two units, zero on the axes
 

@@ -10,7 +10,7 @@ from helpers import seeded
 from piecewise_cases import MODELS, arrays, in_float64, knots, linears, made, patterns
 from torch import Tensor
 
-import probe.geometry.line_blocks as blocks
+import probe.geometry.segments.blocks as blocks
 from probe.forward import piecewise_linear
 from probe.geometry import (
     Affine,

@@ -16,8 +16,8 @@ from .passes import (
     Scored as Scored,
     Tap as Tap,
 )
-from .piecewise import piecewise_linear as piecewise_linear
-from .refusals import NotPiecewiseLinearError as NotPiecewiseLinearError
+from .piecewise.network import piecewise_linear as piecewise_linear
+from .piecewise.refusals import NotPiecewiseLinearError as NotPiecewiseLinearError
 from .scores import score_rows as score_rows
 from .sites import Trace as Trace
 from .snapshot import (

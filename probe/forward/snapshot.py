@@ -16,7 +16,7 @@ from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_g
 from probe.forward.operations import MAX_ROWS, PASSES, default_rows
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
-from probe.forward.piecewise import piecewise_linear
+from probe.forward.piecewise.network import piecewise_linear
 from probe.forward.routing import partial_layers
 from probe.forward.runner import Runner
 from probe.forward.sites import TRACE_ROWS, Trace

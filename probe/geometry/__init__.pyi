@@ -1,19 +1,8 @@
-from .arrangement import (
-    Arrangement as Arrangement,
-)
-from .borders import (
-    BoundaryGraph as BoundaryGraph,
-    boundary_graph as boundary_graph,
-)
 from .boundaries import (
     boundary_density as boundary_density,
     boundary_distance as boundary_distance,
     sign_changes as sign_changes,
     slice_slope as slice_slope,
-)
-from .decision import (
-    decision_segments as decision_segments,
-    distance_to_segments as distance_to_segments,
 )
 from .frames import (
     effective_share as effective_share,
@@ -25,11 +14,6 @@ from .lines import (
     linearity as linearity,
     pairwise_linearity as pairwise_linearity,
 )
-from .mechanisms import (
-    RegionChanges as RegionChanges,
-    region_changes as region_changes,
-)
-from .merging import merged_boundaries as merged_boundaries
 from .networks import (
     Affine as Affine,
     Bend as Bend,
@@ -37,22 +21,38 @@ from .networks import (
     PiecewiseLinear as PiecewiseLinear,
     perceptron as perceptron,
 )
-from .partition import (
+from .partition.arrangement import (
+    Arrangement as Arrangement,
+)
+from .partition.partition import (
     Partition as Partition,
     counts_by_width as counts_by_width,
     partition_slice as partition_slice,
 )
-from .segments import (
-    LineBreakpoints as LineBreakpoints,
-    SegmentRegions as SegmentRegions,
-    line_breakpoints as line_breakpoints,
-    segment_regions as segment_regions,
-)
-from .slices import (
+from .partition.slices import (
     Slice as Slice,
     input_plane as input_plane,
     slice_through as slice_through,
     square as square,
+)
+from .regions.borders import (
+    BoundaryGraph as BoundaryGraph,
+    boundary_graph as boundary_graph,
+)
+from .regions.decision import (
+    decision_segments as decision_segments,
+    distance_to_segments as distance_to_segments,
+)
+from .regions.mechanisms import (
+    RegionChanges as RegionChanges,
+    region_changes as region_changes,
+)
+from .regions.merging import merged_boundaries as merged_boundaries
+from .segments.segments import (
+    LineBreakpoints as LineBreakpoints,
+    SegmentRegions as SegmentRegions,
+    line_breakpoints as line_breakpoints,
+    segment_regions as segment_regions,
 )
 from .spectra import (
     effective_rank as effective_rank,

@@ -1,16 +1,16 @@
 from .animation import animate_plane as animate_plane
-from .changes import region_changes as region_changes
-from .diagram import circuit as circuit
 from .distances import alignment as alignment
 from .lines import curves as curves
-from .mechanism_areas import mechanisms as mechanisms
 from .page import overview as overview, panel as panel
 from .plane import (
     information_plane as information_plane,
     information_planes as information_planes,
     plane_distance as plane_distance,
 )
-from .regions import partition as partition, partitions as partitions
+from .regions.changes import region_changes as region_changes
+from .regions.circuit import circuit as circuit
+from .regions.mechanisms import mechanisms as mechanisms
+from .regions.partition import partition as partition, partitions as partitions
 from .shading import phases as phases
 from .strip import phase_strip as phase_strip
 

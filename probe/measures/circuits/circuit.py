@@ -17,8 +17,8 @@ from probe.forward.gradients import differentiable
 from probe.forward.isolation import device_of, torch_defaults
 from probe.forward.layers import INPUT, OUTPUT, unwrap
 from probe.forward.outputs import Select
-from probe.forward.piecewise import piecewise_linear
-from probe.forward.refusals import NotPiecewiseLinearError
+from probe.forward.piecewise.network import piecewise_linear
+from probe.forward.piecewise.refusals import NotPiecewiseLinearError
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 from probe.forward.tracing import trace

@@ -8,7 +8,7 @@ import numpy as np
 
 from probe.attach.contract import Measured
 from probe.base import Snapshot
-from probe.geometry.borders import BoundaryGraph
+from probe.geometry.regions.borders import BoundaryGraph
 from probe.measures.linear_regions.variables import NAME
 from probe.recording.state import MAX_KEPT_BYTES
 

@@ -7,11 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.arrangement import Arrangement
-from probe.geometry.borders import BoundaryGraph, first_of_groups
-from probe.geometry.decision import decision_segments, distance_to_segments
-from probe.geometry.mechanisms import MECHANISMS, graph_changes
-from probe.geometry.partition import Partition
+from probe.geometry.partition.arrangement import Arrangement
+from probe.geometry.partition.partition import Partition
+from probe.geometry.regions.borders import BoundaryGraph, first_of_groups
+from probe.geometry.regions.decision import decision_segments, distance_to_segments
+from probe.geometry.regions.mechanisms import MECHANISMS, graph_changes
 
 Numbers = Mapping[str, Any]
 

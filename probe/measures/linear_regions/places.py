@@ -10,7 +10,7 @@ from torch import Tensor
 from probe.base import Snapshot
 from probe.forward.layers import INPUT
 from probe.forward.snapshot import generator
-from probe.geometry.slices import Slice, slice_through
+from probe.geometry.partition.slices import Slice, slice_through
 from probe.layer_probe import random_rows
 
 RANDOM = "random"  # the split of the points drawn from the box around the others

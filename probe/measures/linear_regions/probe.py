@@ -1,8 +1,8 @@
 """Exact linear regions of two-dimensional slices over training, and what changes their number (arXiv:2504.12700, 4.4).
 
 A slice is a square window in the plane through three inputs of a split, or through three random points. The network is
-copied to the CPU in float64, and partitioned exactly, see :mod:`probe.geometry.partition`. The change of the number of
-regions since the last observation is attributed to mechanisms, see :mod:`probe.geometry.mechanisms`.
+copied to the CPU in float64, and partitioned exactly, see :mod:`probe.geometry.partition.partition`. The change of the
+number of regions since the last observation is attributed to mechanisms, see :mod:`probe.geometry.regions.mechanisms`.
 
 A slice is a sample of the input space. Between its three points lies no data where inputs are discrete: tokens, whose
 slices lie at the stem, or one-hot vectors. Segments between random pairs of inputs count regions without a plane.
@@ -17,15 +17,15 @@ import torch
 from probe.attach.contract import Measured
 from probe.base import Probe, Snapshot
 from probe.forward.passes import Tap
-from probe.forward.refusals import NotPiecewiseLinearError
+from probe.forward.piecewise.refusals import NotPiecewiseLinearError
 from probe.forward.snapshot import generator
-from probe.geometry.borders import BoundaryGraph, graph_of
-from probe.geometry.mechanisms import MECHANISMS
-from probe.geometry.merging import TOLERANCES
 from probe.geometry.networks import PiecewiseLinear
-from probe.geometry.partition import counts_by_width, partition_slice
-from probe.geometry.segments import SegmentRegions, segment_regions
-from probe.geometry.slices import Slice
+from probe.geometry.partition.partition import counts_by_width, partition_slice
+from probe.geometry.partition.slices import Slice
+from probe.geometry.regions.borders import BoundaryGraph, graph_of
+from probe.geometry.regions.mechanisms import MECHANISMS
+from probe.geometry.regions.merging import TOLERANCES
+from probe.geometry.segments.segments import SegmentRegions, segment_regions
 from probe.measures.linear_regions.earlier import Earlier, kept_graphs
 from probe.measures.linear_regions.numbers import Borders, change_numbers, counts, missing_numbers
 from probe.measures.linear_regions.places import RANDOM, selected, slices_through, stem_points, with_box

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from probe.attach.contract import Measured
-from probe.geometry.segments import SegmentRegions
+from probe.geometry.segments.segments import SegmentRegions
 
 NAME = "linear_regions"
 

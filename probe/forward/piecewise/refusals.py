@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from probe.forward.layers import named_layers
-from probe.forward.tape import Call
+from probe.forward.piecewise.tape import Call
 
 
 class NotPiecewiseLinearError(ValueError):

@@ -21,7 +21,7 @@ equally among its pairs, so three lines that become concurrent lose one region b
 All parts are counted for each site, as what the drawing of the sites up to it has more than that of the sites before
 it. Their sum is exactly the change of the number of regions. Boundaries of different layers can meet and merge too.
 Boundaries that coincide in a part of the window only do not count as merged. Trained units merge only approximately:
-with a tolerance, boundaries that are nearly the same count as one (:mod:`probe.geometry.merging`).
+with a tolerance, boundaries that are nearly the same count as one (:mod:`probe.geometry.regions.merging`).
 
 Units are identified by their index, since training does not permute them. Match the units first to compare two networks
 whose hidden units are permuted.
@@ -32,8 +32,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.geometry.borders import Boundary, BoundaryGraph, Numbers, boundary_graph, first_of_groups, linked
-from probe.geometry.partition import Partition
+from probe.geometry.partition.partition import Partition
+from probe.geometry.regions.borders import Boundary, BoundaryGraph, Numbers, boundary_graph, first_of_groups, linked
 
 MECHANISMS = ("disappearance", "appearance", "merging", "splitting", "alignment", "crossing", "folding")
 
@@ -110,7 +110,7 @@ def region_changes(before: Partition, after: Partition, *, tolerance: float = 0.
 
     Notes
     -----
-    The definition is at the top of :mod:`probe.geometry.mechanisms`. It needs no matching of regions.
+    The definition is at the top of :mod:`probe.geometry.regions.mechanisms`. It needs no matching of regions.
 
     Examples
     --------

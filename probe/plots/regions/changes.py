@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from probe.plots.axes import label_text
-from probe.plots.region_axes import (
+from probe.plots.regions.axes import (
     add_lines,
     add_regions,
     coordinates,
@@ -20,8 +20,8 @@ from probe.plots.region_axes import (
     region_shapes,
     set_window,
 )
-from probe.plots.region_colours import circuit_colours
-from probe.plots.region_lines import borders, switches
+from probe.plots.regions.colours import circuit_colours
+from probe.plots.regions.lines import borders, switches
 
 # Okabe and Ito. A mechanism and its reverse have one colour.
 MECHANISM_COLOURS = {

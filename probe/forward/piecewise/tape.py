@@ -17,7 +17,7 @@ from probe.forward.data import leaves_of, map_leaves
 from probe.forward.isolation import isolated
 from probe.forward.outputs import Select, tensor_of
 from probe.forward.passes import Pass
-from probe.forward.piecewise_operations import EMPTY
+from probe.forward.piecewise.operations import EMPTY
 
 
 class Value(NamedTuple):

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.axes import DARK, drawn_steps, label_text, step_axis
-from probe.plots.changes import MECHANISM_COLOURS
 from probe.plots.lines import band_text, curves
-from probe.plots.region_colours import tint
+from probe.plots.regions.changes import MECHANISM_COLOURS
+from probe.plots.regions.colours import tint
 from probe.stats.one_grid import on_one_grid
 
 _GAINS = {"appearance": "disappearance", "splitting": "merging", "crossing": "alignment"}  # and their reverses

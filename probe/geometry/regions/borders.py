@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from probe.geometry.merging import alike_groups, sides_of
 from probe.geometry.networks import Bend, Maximum
-from probe.geometry.partition import Partition
+from probe.geometry.partition.partition import Partition
+from probe.geometry.regions.merging import alike_groups, sides_of
 
 Numbers = NDArray[Any]
 Boundary = tuple[str, int, int]  # site, unit, breakpoint

@@ -1,7 +1,8 @@
 """Piecewise-linear networks from models.
 
-:func:`piecewise_linear` records the forward pass of a model (see :mod:`probe.forward.tape`), and turns each operation
-that depends on the input into an affine map, a bend or a maximum. Everything else is computed once, in float64.
+:func:`piecewise_linear` records the forward pass of a model (see :mod:`probe.forward.piecewise.tape`), and turns each
+operation that depends on the input into an affine map, a bend or a maximum. Everything else is computed once, in
+float64.
 """
 
 from typing import Any
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from probe.forward.data import Batch, leaves_of, map_leaves, to_tensor
 from probe.forward.isolation import device_of, isolated, torch_defaults
 from probe.forward.layers import INPUT, advised_names, unwrap
-from probe.forward.network_builder import NetworkBuilder
 from probe.forward.outputs import Select
-from probe.forward.refusals import NotPiecewiseLinearError
-from probe.forward.row_layouts import ROWS, agree
-from probe.forward.tape import StartedPasses, Tape
+from probe.forward.piecewise.builder import NetworkBuilder
+from probe.forward.piecewise.refusals import NotPiecewiseLinearError
+from probe.forward.piecewise.row_layouts import ROWS, agree
+from probe.forward.piecewise.tape import StartedPasses, Tape
 from probe.forward.tracing import trace
 from probe.geometry.networks import PiecewiseLinear
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.forward.constants import Constants, on_cpu
-from probe.forward.piecewise_operations import RESHAPES
-from probe.forward.row_layouts import ROWS, RowLayout
-from probe.forward.tape import Call, Value
+from probe.forward.piecewise.constants import Constants, on_cpu
+from probe.forward.piecewise.operations import RESHAPES
+from probe.forward.piecewise.row_layouts import ROWS, RowLayout
+from probe.forward.piecewise.tape import Call, Value
 
 
 @dataclass(frozen=True)

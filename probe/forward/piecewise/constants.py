@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.forward.piecewise_operations import EMPTY
-from probe.forward.refusals import Refusal
-from probe.forward.row_layouts import RowLayout, agree, row_layout
-from probe.forward.tape import Call, Tape, Value, replaced
+from probe.forward.piecewise.operations import EMPTY
+from probe.forward.piecewise.refusals import Refusal
+from probe.forward.piecewise.row_layouts import RowLayout, agree, row_layout
+from probe.forward.piecewise.tape import Call, Tape, Value, replaced
 
 _CPU = torch.device("cpu")
 

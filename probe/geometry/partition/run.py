@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.geometry.arrangement import Arrangement
-from probe.geometry.bends import bend_site
-from probe.geometry.cuts import PLACE, Buffer, Floats, Polygons
-from probe.geometry.maxima import maximum_site
 from probe.geometry.networks import Bend, Maximum, PiecewiseLinear
-from probe.geometry.slices import Slice
+from probe.geometry.partition.arrangement import Arrangement
+from probe.geometry.partition.bends import bend_site
+from probe.geometry.partition.cuts import PLACE, Buffer, Floats, Polygons
+from probe.geometry.partition.maxima import maximum_site
+from probe.geometry.partition.slices import Slice
 from probe.information.arguments import check_count
 
 _MOST = 2**62

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from probe.errors import warn_user
-from probe.geometry.arrangement import Arrangement
-from probe.geometry.cuts import Floats, Integers, LimitReached, following
 from probe.geometry.networks import PiecewiseLinear
-from probe.geometry.partition_run import Run, check_arguments
-from probe.geometry.region_maps import Patterns, affine_maps, patterns
-from probe.geometry.slices import Slice
+from probe.geometry.partition.arrangement import Arrangement
+from probe.geometry.partition.cuts import Floats, Integers, LimitReached, following
+from probe.geometry.partition.maps import Patterns, affine_maps, patterns
+from probe.geometry.partition.run import Run, check_arguments
+from probe.geometry.partition.slices import Slice
 
 WIDTHS = (1e-7, 1e-9, 1e-11)
 _CHUNK = 1024  # regions or vertices whose values are in memory together

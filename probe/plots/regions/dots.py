@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.axes import label_text
-from probe.plots.region_colours import CLASSES
+from probe.plots.regions.colours import CLASSES
 
 _INK = "#1d1d1d"
 _MAX_NAMED = 12  # points with a label beside them

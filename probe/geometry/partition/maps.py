@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.geometry.cuts import Floats, Integers
 from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+from probe.geometry.partition.cuts import Floats, Integers
 
 Patterns: TypeAlias = dict[str, NDArray[np.signedinteger[Any]]]  # int8 for bends, int16 for maxima
 

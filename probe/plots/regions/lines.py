@@ -8,7 +8,7 @@ import numpy as np
 
 def borders(partition: Any, patterns: Mapping[str, np.ndarray]) -> Any:
     """Return the BoundaryGraph of a partition with these patterns."""
-    from probe.geometry.borders import graph_of  # imports torch, as a partition did before
+    from probe.geometry.regions.borders import graph_of  # imports torch, as a partition did before
 
     return graph_of(partition, patterns)
 
@@ -22,7 +22,7 @@ def switches(graph: Any) -> np.ndarray:
 
 def decision_lines(partition: Any) -> np.ndarray:
     """Return the segments (S, 2, 2) of the decision boundary, in coordinates of the slice."""
-    from probe.geometry.decision import decision_segments
+    from probe.geometry.regions.decision import decision_segments
 
     return decision_segments(partition)
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.geometry.line_blocks import Block
-from probe.geometry.line_cuts import Cuts, bend_cuts, maximum_cuts
 from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+from probe.geometry.segments.blocks import Block
+from probe.geometry.segments.cuts import Cuts, bend_cuts, maximum_cuts
 from probe.stats.inference import Estimate, mean_interval
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.cuts import Bools, Floats, Integers, Polygons, following
+from probe.geometry.partition.cuts import Bools, Floats, Integers, Polygons, following
 
 ROUNDING = 1e-13  # units below this part of the largest unit of a site are zero up to rounding errors
 ZERO, OFF, ON, CROSSING = range(4)  # states of a unit over the window

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.partition import Partition
+from probe.geometry.partition.partition import Partition
 
 Numbers = NDArray[Any]
 

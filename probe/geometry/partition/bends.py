@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.geometry.arrangement import CROSSING, OFF, ON, ROUNDING, ZERO, Arrangement, count_lines
-from probe.geometry.cuts import Buffer, Floats, Integers, Polygons
 from probe.geometry.networks import Bend
+from probe.geometry.partition.arrangement import CROSSING, OFF, ON, ROUNDING, ZERO, Arrangement, count_lines
+from probe.geometry.partition.cuts import Buffer, Floats, Integers, Polygons
 
 _BLOCK = 256  # boundaries whose signs are in memory together
 _PIECES = 16  # average number of pieces of a parent, from which the pieces become parents themselves

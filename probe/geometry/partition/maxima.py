@@ -8,9 +8,9 @@ from functools import partial, reduce
 
 import numpy as np
 
-from probe.geometry.arrangement import CROSSING, ON, ROUNDING, ZERO, Arrangement, count_lines
-from probe.geometry.cuts import Bools, Buffer, Floats, Integers, LimitReached, Polygons
-from probe.geometry.unions import unite
+from probe.geometry.partition.arrangement import CROSSING, ON, ROUNDING, ZERO, Arrangement, count_lines
+from probe.geometry.partition.cuts import Bools, Buffer, Floats, Integers, LimitReached, Polygons
+from probe.geometry.partition.unions import unite
 
 _CANDIDATES = -2  # key of the candidates among the values at vertices
 _NUMBERS = 1 << 24  # candidates at vertices that are compared together

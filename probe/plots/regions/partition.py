@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from probe.plots.axes import label_text, new_axes
-from probe.plots.region_axes import (
+from probe.plots.regions.axes import (
     add_lines,
     add_regions,
     coordinates,
@@ -22,9 +22,9 @@ from probe.plots.region_axes import (
     region_shapes,
     set_window,
 )
-from probe.plots.region_colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
-from probe.plots.region_dots import draw_points, outlined, points_on_plane
-from probe.plots.region_lines import borders, class_parts, decision_lines, region_of, switches
+from probe.plots.regions.colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
+from probe.plots.regions.dots import draw_points, outlined, points_on_plane
+from probe.plots.regions.lines import borders, class_parts, decision_lines, region_of, switches
 
 Colour = Literal["circuit", "output", "hamming", "none"]
 _INK, _EARLIER, _DECISION = "#1d1d1d", "#7a7a7a", "#c4006a"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from probe.geometry.cuts import Bools, Integers, Polygons, following
+from probe.geometry.partition.cuts import Bools, Integers, Polygons, following
 
 
 def unite(polygons: Polygons, members: Integers, origin: Integers, label: Integers, size: int) -> None:

@@ -1,7 +1,7 @@
 """Build piecewise-linear networks from recordings of a forward pass on 2 and on 3 rows.
 
 What does not depend on the stem is computed once, in float64, on the CPU. Each other operation is an affine map, a bend
-or a maximum, see :mod:`probe.forward.piecewise_operations`.
+or a maximum, see :mod:`probe.forward.piecewise.operations`.
 """
 
 import re
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from probe.forward.calls import CallCounter
-from probe.forward.constants import Constants
 from probe.forward.layers import named_layers
-from probe.forward.piecewise_operations import (
+from probe.forward.piecewise.constants import Constants
+from probe.forward.piecewise.operations import (
     BENDS,
     FILLS,
     MAXIMA,
@@ -27,10 +27,10 @@ from probe.forward.piecewise_operations import (
     Number,
     why_not_affine,
 )
-from probe.forward.refusals import NotPiecewiseLinearError, Refusal
-from probe.forward.row_functions import Source, row_function
-from probe.forward.row_layouts import RowLayout, row_layout
-from probe.forward.tape import Call, Tape, values_in
+from probe.forward.piecewise.refusals import NotPiecewiseLinearError, Refusal
+from probe.forward.piecewise.row_functions import Source, row_function
+from probe.forward.piecewise.row_layouts import RowLayout, row_layout
+from probe.forward.piecewise.tape import Call, Tape, values_in
 from probe.geometry.networks import Affine, Bend, Maximum, Operation, PiecewiseLinear, fused
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from probe.geometry.networks import Bend, Maximum
-from probe.geometry.partition import Partition
+from probe.geometry.partition.partition import Partition
 
 Numbers = NDArray[Any]
 Bools = NDArray[np.bool_]
@@ -36,7 +36,7 @@ def merged_boundaries(
     ----------
     partition : Partition
     tolerances : sequence of float
-        Largest distance d, as defined at the top of :mod:`probe.geometry.merging`.
+        Largest distance d, as defined at the top of :mod:`probe.geometry.regions.merging`.
 
     Returns
     -------

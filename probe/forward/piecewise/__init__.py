@@ -1,0 +1,1 @@
+"""The piecewise-linear network of a model."""

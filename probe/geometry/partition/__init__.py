@@ -1,0 +1,1 @@
+"""The exact partition of a slice into linear regions."""

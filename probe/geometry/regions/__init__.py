@@ -1,0 +1,1 @@
+"""Borders between regions, the decision boundary, merged boundaries, and what changes the number of regions."""

@@ -1,0 +1,1 @@
+"""Exact breakpoints along line segments."""
