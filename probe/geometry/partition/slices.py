@@ -21,7 +21,7 @@ class Slice:
     ----------
     origin : Tensor
         One input.
-    axes : Tensor of shape (2, *shape of the input)
+    axes : Tensor of shape (2, ...)
         Orthonormal.
     window : Tensor of shape (k, 2)
         Corners of a convex polygon, counterclockwise, in units of the input.
@@ -65,12 +65,12 @@ class Slice:
         check_window(self.window)
 
     def points(self, coordinates: Any) -> Tensor:
-        """Return the inputs (n, *shape) at coordinates (n, 2)."""
+        """Return the inputs (n, ...) at coordinates (n, 2)."""
         place = torch.as_tensor(coordinates, dtype=torch.float64)
         return (self.origin.flatten() + place @ self._flat_axes).reshape(-1, *self.origin.shape)
 
     def coordinates(self, points: Tensor) -> Tensor:
-        """Return the coordinates (n, 2) of the projections of inputs (n, *shape) onto the plane."""
+        """Return the coordinates (n, 2) of the projections of inputs (n, ...) onto the plane."""
         return (points.detach().to("cpu", torch.float64) - self.origin).flatten(1) @ self._flat_axes.T
 
     @property
@@ -98,7 +98,7 @@ def slice_through(points: Tensor, *, margin: float = 0.5, half_side: float | Non
 
     Parameters
     ----------
-    points : Tensor of shape (3, *shape of the input)
+    points : Tensor of shape (3, ...)
         Three inputs.
     margin : float
         The window is a square around the origin. Its half side is (1 + margin) times the largest distance of a point

@@ -100,7 +100,7 @@ def line_breakpoints(
     ----------
     network : PiecewiseLinear
         Of :func:`probe.forward.piecewise_linear` or :func:`perceptron`.
-    starts, ends : Tensors of shape (segments, *network.shape)
+    starts, ends : Tensors of shape (segments, ...)
         Ends of the segments.
     snap : float
         Width of zero, as a share of the largest distance of a unit from its breakpoint on the segment (of a very long
@@ -210,7 +210,7 @@ def segment_regions(
     Parameters
     ----------
     network : PiecewiseLinear
-    points : Tensor of shape (n, *network.shape)
+    points : Tensor of shape (n, ...)
         Points of the data, n >= 2.
     n_segments : int, optional
         Number of segments, at most n // 2, which is the default.

@@ -40,7 +40,7 @@ class Circuit:
         holds the signs of the pre-activations.
     on_boundary : bool Tensor of shape (n,)
         Inputs at which a unit changes: neighbouring regions have other circuits, and the map is that of one of them.
-    matrix : Tensor of shape (n, n_out, *input shape), or None
+    matrix : Tensor of shape (n, n_out, ...), or None
         A, in float64. If the network is not piecewise linear, the Jacobian, if it was requested.
     offset : Tensor of shape (n, n_out), or None
         b = f(x) - A x.

@@ -64,23 +64,23 @@ class LinearRegionsProbe(Probe):
     Attributes
     ----------
     series_ : xarray.Dataset
-        By (step, split, slice), and those marked * by ``layer`` (site of the activation function or maximum) too:
+        By (step, split, slice), and those marked † by ``layer`` (site of the activation function or maximum) too:
 
-        - ``linear_regions`` *: regions after this layer. ``linear_regions_total``: all. ``linear_regions_mean`` and
+        - ``linear_regions`` †: regions after this layer. ``linear_regions_total``: all. ``linear_regions_mean`` and
           ``_se``: mean over slices of a split, with its standard error. ``linear_regions_by_snap``: the total at other
           snapping widths (dimension ``snap``).
-        - ``linear_regions_lines`` *: units that bend within the window. ``_on``, ``_off`` *: units that do not.
-        - ``linear_regions_segments``, ``_points`` *: pieces of boundaries and crossings within the regions before the
+        - ``linear_regions_lines`` †: units that bend within the window. ``_on``, ``_off`` †: units that do not.
+        - ``linear_regions_segments``, ``_points`` †: pieces of boundaries and crossings within the regions before the
           layer. The regions after it are those before plus both.
-        - ``linear_regions_merged`` *: boundaries that lie on others.
-        - By ``tolerance``, since trained units merge only approximately: ``linear_regions_alike`` *, the number of
+        - ``linear_regions_merged`` †: boundaries that lie on others.
+        - By ``tolerance``, since trained units merge only approximately: ``linear_regions_alike`` †, the number of
           boundaries of the layer that are alike to another one (:func:`probe.geometry.merged_boundaries`);
-          ``linear_regions_effective`` *, the number of regions after this layer with one boundary of each such group;
+          ``linear_regions_effective`` †, the number of regions after this layer with one boundary of each such group;
           ``linear_regions_alike_share``, the share of the length of borders on such boundaries;
           ``linear_regions_alike_distance``, ``linear_regions_unlike_distance``, as the distances below.
-        - ``linear_regions_change`` *: change of the number of regions that the layer adds since the last observation,
+        - ``linear_regions_change`` †: change of the number of regions that the layer adds since the last observation,
           by ``mechanism``, see :class:`probe.geometry.RegionChanges`. The sum over mechanisms is exact.
-          ``linear_regions_effective_change`` *: the same up to ``tolerance``. Its groups are those of two observations,
+          ``linear_regions_effective_change`` †: the same up to ``tolerance``. Its groups are those of two observations,
           so its sum can differ from the change of ``linear_regions_effective`` by a few regions.
           ``linear_regions_skipped``: number of failed observations in between.
         - ``linear_regions_composite``: share of the length of borders on which two or more boundaries lie.
@@ -90,7 +90,7 @@ class LinearRegionsProbe(Probe):
         - ``linear_regions_area``: area of the window.
 
         By (step, split): ``linear_regions_knots``, the mean number of knots on a segment between two inputs, with the
-        90 % interval ``_lower``, ``_upper``; ``linear_regions_knots_added`` * what each layer adds;
+        90 % interval ``_lower``, ``_upper``; ``linear_regions_knots_added`` † what each layer adds;
         ``linear_regions_density``, knots per unit of length.
 
         Flags: ``linear_regions_incomplete`` (stopped at ``max_regions``: counts are lower bounds),
