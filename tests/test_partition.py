@@ -17,7 +17,9 @@ from probe.geometry import (
     PiecewiseLinear,
     Slice,
     counts_by_width,
+    decision_segments,
     input_plane,
+    merged_boundaries,
     partition_slice,
     perceptron,
     slice_through,
@@ -324,6 +326,8 @@ def test_any_convex_window():
     check(found)
     whole = partition_slice(network(2, 20, 20), input_plane(square(1.2)))
     assert found.n_regions < whole.n_regions
+    tiny = input_plane(window.double() * 2.0**-20 + 1)  # rounding errors are 1e-10 of its size
+    assert math.isclose(tiny.area, input_plane(window).area * 2.0**-40, rel_tol=1e-8)
 
 
 def test_slice_through_three_points():
@@ -351,8 +355,9 @@ def test_limits(limit):
     assert math.isclose(found.areas.sum(), 4, rel_tol=1e-12)
     np.testing.assert_allclose(found.outputs, found.network(found.slice.points(found.vertices)))
     assert list(found.patterns()) == [site.site for site in found.arrangements]
-    with pytest.raises(ValueError, match="complete"):
-        found.affine_maps()
+    for function in (Partition.affine_maps, merged_boundaries, decision_segments):
+        with pytest.raises(ValueError, match="Expected a complete partition"):
+            function(found)
 
 
 def test_a_limit_within_a_maximum_leaves_no_cell_that_disappears():

@@ -76,8 +76,9 @@ class Slice:
     @property
     def area(self) -> float:
         """Area of the window, in squared units of the input."""
-        following = self.window.roll(-1, 0)
-        return ((self.window[:, 0] * following[:, 1] - self.window[:, 1] * following[:, 0]).sum() / 2).item()
+        corners = self.window - self.window[0]  # far from the origin, products of coordinates lose digits
+        following = corners.roll(-1, 0)
+        return ((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum() / 2).item()
 
     @property
     def anchors_inside(self) -> Tensor:
@@ -85,6 +86,9 @@ class Slice:
         sides = self.window.roll(-1, 0) - self.window  # (k, 2)
         away = self.anchors[:, None] - self.window  # (m, k, 2)
         return (sides[:, 0] * away[..., 1] - sides[:, 1] * away[..., 0] >= 0).all(1)
+
+    def __repr__(self) -> str:
+        return f"Slice(inputs of shape {tuple(self.origin.shape)}; window of {len(self.window)} corners, area {self.area:.3g})"
 
     @property
     def _flat_axes(self) -> Tensor:

@@ -30,6 +30,11 @@ def decision_segments(partition: Partition) -> Numbers:
     float64 array of shape (segments, 2, 2)
         Coordinates of both ends. Segments on the border of a region belong to both regions, and then occur twice.
 
+    Raises
+    ------
+    ValueError
+        If the partition is not complete.
+
     See Also
     --------
     distance_to_segments : Distances of points to them.
@@ -44,6 +49,11 @@ def decision_segments(partition: Partition) -> Numbers:
     >>> decision_segments(partition_slice(network, input_plane(square(1.0)))).tolist()
     [[[0.0, -1.0], [0.0, 1.0]]]
     """
+    if not partition.complete:
+        raise ValueError(
+            "Expected a complete partition, got one that a limit stopped, so the outputs are not affine in its "
+            "regions; pass larger limits or a smaller window to partition_slice"
+        )
     outputs = np.asarray(partition.outputs)
     outputs = np.column_stack([outputs, np.zeros(len(outputs))]) if outputs.shape[1] == 1 else outputs
     region, corners = _mixed_loops(partition, outputs)

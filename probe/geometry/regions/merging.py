@@ -44,6 +44,11 @@ def merged_boundaries(
         Number of boundaries in the window minus that of groups. Boundaries within the tolerance are in one group, so a
         chain of near ones is one group. NaN for a maximum, which has more than two sides.
 
+    Raises
+    ------
+    ValueError
+        If the partition is not complete.
+
     See Also
     --------
     region_changes : What merging does to the number of regions.
@@ -57,6 +62,11 @@ def merged_boundaries(
     >>> merged_boundaries(partition_slice(network, input_plane(square(1.0))), [0.005, 0.02])["0"].tolist()
     [0.0, 1.0]
     """
+    if not partition.complete:
+        raise ValueError(
+            "Expected a complete partition, got one that a limit stopped, in which boundaries are missing; pass larger "
+            "limits or a smaller window to partition_slice"
+        )
     weights, patterns = partition.areas / partition.areas.sum(), partition.patterns()
     found = {}
     for step in partition.network.operations:

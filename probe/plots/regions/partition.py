@@ -76,7 +76,8 @@ def partition(
     labels : sequence, optional
         Labels of the points. They are written beside up to 12 points, and listed in the legend for more points.
     decision : bool
-        Draw the decision boundary: where the largest output changes, or where a single output changes its sign.
+        Draw the decision boundary: where the largest output changes, or where a single output changes its sign. An
+        incomplete partition has none.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def _draw(
     depth = len(sites) if site is None else sites.index(site) + 1
     handles = _fill(ax, partition, arrays, depth, colour)
     handles += _draw_lines(ax, arrays, depth, line_width(partition))
-    if decision:
+    if decision and partition.complete:
         lines = decision_lines(partition)
         segments = coordinates(partition, lines.reshape(-1, 2)).reshape(-1, 2, 2)
         add_lines(ax, segments, gid="decision", color=_DECISION, lw=1.6, zorder=3)
