@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -322,3 +323,41 @@ def test_a_sum_and_a_chain_of_the_same_values() -> None:
     )
     found = line_breakpoints(network, torch.tensor([[-1.0]]), torch.tensor([[1.0]]))
     assert (found.position.tolist(), found.event_site.tolist()) == ([0.5], [0, 1])
+
+
+def test_segments_with_many_knots_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the knots of one segment have values at one time, and those of a segment that stops have none."""
+    rows: list[int] = []
+    units = perceptron([(torch.ones(50, 1), -torch.arange(50.0)), (torch.ones(1, 50), [0.0])])
+    bend = units.operations[1]
+    seen = replace(bend, function=lambda z: rows.append(len(z)) or torch.relu(z))
+    network = replace(units, operations=(units.operations[0], seen, units.operations[2]))
+    starts, ends = torch.full((8, 1), -0.5), torch.arange(10.0, 90.0, 10)[:, None]
+    expected = [min(50, 10 * i) for i in range(1, 9)]
+    assert line_breakpoints(network, starts, ends).n_knots.tolist() == expected
+    assert max(rows) > 200
+    monkeypatch.setattr("probe.geometry.segments.segments._MOST_NUMBERS", 60 * 50)
+    rows.clear()
+    assert line_breakpoints(network, starts, ends).n_knots.tolist() == expected
+    assert max(rows) < 70
+    rows.clear()
+    found = line_breakpoints(network, starts, ends, max_knots=25)
+    assert found.n_knots.tolist() == expected
+    assert found.complete.tolist() == [True, True] + 6 * [False]
+    assert max(rows) < 40
+
+
+def test_segments_between_outputs_of_a_layer_and_text():
+    unit = perceptron([([[1.0]], [0.0]), ([[1.0]], [0.0])])
+    points = torch.tensor([[-1.0], [1.0]] * 4, requires_grad=True)  # as the output of an embedding
+    found = segment_regions(unit, points, generator=seeded(0))
+    assert found.lengths.tolist() == (2.0 * found.counts).tolist()  # the only boundary lies between -1 and 1
+    assert repr(found).startswith(f"SegmentRegions(4 segments; {found.counts.mean():.1f} (")
+    assert len(repr(found)) < 80
+
+
+def test_a_model_is_refused_with_advice():
+    model = torch.nn.Linear(1, 1)
+    for call in (lambda: segment_regions(model, torch.rand(4, 1)), lambda: line_breakpoints(model, *torch.rand(2, 1, 1))):
+        with pytest.raises(TypeError, match=r"got Linear; make it with piecewise_linear\(model, inputs\)"):
+            call()

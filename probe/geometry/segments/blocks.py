@@ -36,19 +36,23 @@ class Block:
 
     def parts(self, width: int) -> Iterator["Block"]:
         """Yield blocks of at most ``_NUMBERS`` numbers in the widest value, or of a few rows."""
-        rows, count = len(self.position), len(self.segments)
+        rows = len(self.position)
         if rows * width <= _NUMBERS or rows <= _LEAST_ROWS:
             yield self
             return
+        for half in self.halves():
+            yield from half.parts(width)
+
+    def halves(self) -> "tuple[Block, Block]":
+        """Return the first and the last segments, or the first and the last intervals of a single one."""
+        rows, count = len(self.position), len(self.segments)
         if count > 1:
             middle = self.first[count // 2]
-            parts = self.taken(slice(0, middle), count // 2), self.taken(slice(middle, rows), count - count // 2)
-        else:
-            middle = rows // 2
-            parts = self.taken(slice(0, middle + 2), 1), self.taken(slice(middle, rows), 1)
-            parts[0].own[-1] = parts[1].own[0] = False
-        for part in parts:
-            yield from part.parts(width)
+            return self.taken(slice(0, middle), count // 2), self.taken(slice(middle, rows), count - count // 2)
+        middle = rows // 2
+        parts = self.taken(slice(0, middle + 2), 1), self.taken(slice(middle, rows), 1)
+        parts[0].own[-1] = parts[1].own[0] = False
+        return parts
 
     def taken(self, rows: slice, count: int) -> "Block":
         """Return the block of some rows, of ``count`` segments from the first or to the last."""

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear, check_network
 from probe.geometry.segments.blocks import Block
 from probe.geometry.segments.cuts import Cuts, bend_cuts, maximum_cuts
 from probe.stats.inference import Estimate, mean_interval
+
+_MOST_NUMBERS = 1 << 25  # in the widest value at the knots of several segments: 256 MiB
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def line_breakpoints(
     Notes
     -----
     Segments are followed in blocks, a segment with many knots in parts. The memory is that of the knots and events, and
-    of one value of the network at the knots that the operations before it make on one segment.
+    of one value of the network at the knots that one operation makes on one segment, at most ``max_knots``.
 
     Examples
     --------
@@ -159,10 +161,16 @@ def line_breakpoints(
             continue
         operation, unused = steps[place]
         if not isinstance(operation, Affine):
-            block = walk.stop_long(walk.cut(operation, block))
+            cuts = walk.cuts(operation, block)
+            if len(block.segments) > 1 and (len(block.position) + len(cuts.first)) * walk.width > _MOST_NUMBERS:
+                stack += [(place, half) for half in block.halves()]
+                continue
+            block = walk.stop_long(walk.cut(operation, block, cuts))
+            if not len(block.segments):
+                continue
         block.values[operation.output] = operation.function(*(block.values[read] for read in operation.inputs))
         block.values = {read: value for read, value in block.values.items() if read not in unused}
-        stack += [(place + 1, block)] if len(block.segments) else []
+        stack.append((place + 1, block))
     return walk.result(len(pairs))
 
 
@@ -173,9 +181,9 @@ class SegmentRegions:
     Attributes
     ----------
     knots : Estimate
-        Mean number of knots of a segment, with its interval.
+        Mean number of knots of a segment, with its interval. A segment with k knots crosses k + 1 regions.
     density : Estimate
-        Knots per unit of length: the sum of all knots over the sum of all lengths.
+        Knots per unit of length of the input: the sum of all knots over the sum of all lengths.
     by_site : dict of str to Estimate
         Mean number of knots that each site adds. Their sum is that of ``knots``.
     counts, lengths : arrays of shape (segments,)
@@ -190,6 +198,11 @@ class SegmentRegions:
     counts: np.ndarray
     lengths: np.ndarray
     complete: bool
+
+    def __repr__(self) -> str:
+        mean, low, high = self.knots[:3]
+        stopped = "" if self.complete else "; some stopped, so the mean is a lower bound"
+        return f"SegmentRegions({self.knots.n} segments; {mean:.1f} ({low:.1f} to {high:.1f}) knots on each{stopped})"
 
 
 def segment_regions(
@@ -210,6 +223,7 @@ def segment_regions(
     Parameters
     ----------
     network : PiecewiseLinear
+        Of :func:`probe.forward.piecewise_linear` or :func:`perceptron`.
     points : Tensor of shape (n, ...)
         Points of the data, n >= 2.
     n_segments : int, optional
@@ -229,7 +243,9 @@ def segment_regions(
     Raises
     ------
     ValueError
-        If there are too few points.
+        If there are too few points, their shape is not that of an input, or a number is not finite.
+    TypeError
+        If the network is a model: make the network with :func:`probe.forward.piecewise_linear`.
 
     See Also
     --------
@@ -257,7 +273,7 @@ def segment_regions(
     chosen = torch.randperm(len(points), generator=generator)[: 2 * count].to(points.device)
     first, second = points[chosen[:count]], points[chosen[count:]]
     found = line_breakpoints(network, first, second, snap=snap, max_knots=max_knots)
-    lengths = (second.double() - first.double()).flatten(1).norm(dim=1).cpu().numpy()
+    lengths = (second.double() - first.double()).detach().flatten(1).norm(dim=1).cpu().numpy()
     knots = found.n_knots.astype(float)
     sites = {name: mean_interval(each, level) for name, each in zip(found.sites, found.by_site().T, strict=True)}
     density = _ratio(knots, lengths, level)
@@ -292,22 +308,27 @@ class _Walk:
         self.numbers = {id(step): number for number, step in enumerate(_bent(self.network))}
         self.width, self.output_shape = _width(self.network)
 
-    def cut(self, operation: Bend | Maximum, block: Block) -> Block:
-        """Return the block with the knots of one operation, and note its events."""
-        number, inputs = self.numbers[id(operation)], [block.values[read] for read in operation.inputs]
+    def cuts(self, operation: Bend | Maximum, block: Block) -> Cuts:
+        """Return where the units of one operation change."""
+        inputs = [block.values[read] for read in operation.inputs]
         if isinstance(operation, Bend):
-            cuts = bend_cuts(operation, inputs[0], block.first, self.snap)
-        else:
-            cuts = maximum_cuts(operation, inputs, block.first, self.snap)
+            return bend_cuts(operation, inputs[0], block.first, self.snap)
+        return maximum_cuts(operation, inputs, block.first, self.snap)
+
+    def cut(self, operation: Bend | Maximum, block: Block, cuts: Cuts) -> Block:
+        """Return the block with the knots of one operation, and note its events. Without values if it is too long."""
+        number = self.numbers[id(operation)]
         rows, units, pieces = cuts.touched
         self._note(block.key[rows], number, units, pieces)
         self._note(self.n_keys + cuts.knot, number, cuts.unit, cuts.piece)
         left = cuts.interval[cuts.first]
+        owned = left[block.own[left + 1]]
+        np.add.at(self.counts, np.repeat(block.segments, np.diff(block.first))[owned], 1)
+        if (self.counts[block.segments] > self.max_knots).all():
+            block.values = {}
         block = block.inserted(left, cuts.share[cuts.first], number, self.n_keys)
         self.n_keys += len(left)
-        new = block.own & (block.key >= self.n_keys - len(left))
-        np.add.at(self.counts, np.repeat(block.segments, np.diff(block.first))[new], 1)
-        if isinstance(operation, Bend):
+        if isinstance(operation, Bend) and block.values:
             _set_exactly(block.values[operation.inputs[0]], operation, cuts, left)
         return block
 
@@ -398,6 +419,7 @@ def _width(network: PiecewiseLinear) -> tuple[int, tuple[int, ...]]:
 
 def _checked(network: PiecewiseLinear, starts: Tensor, ends: Tensor) -> Tensor:
     """Return the ends as a tensor (segments, 2, *shape)."""
+    check_network(network)
     one, two = (torch.as_tensor(part).detach().to("cpu", torch.float64) for part in (starts, ends))
     if one.shape != two.shape or one.shape[1:] != network.shape:
         raise ValueError(
