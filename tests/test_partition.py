@@ -22,6 +22,7 @@ from probe.geometry import (
     merged_boundaries,
     partition_slice,
     perceptron,
+    region_changes,
     slice_through,
     square,
 )
@@ -418,3 +419,12 @@ def test_refusals():
             partition_slice(network(2, 4), SQUARE, **option)
     with pytest.raises(TypeError, match="Expected a PiecewiseLinear, got Linear"):
         partition_slice(nn.Linear(2, 3), SQUARE)
+
+
+def test_text_is_one_line_with_the_counts():
+    found = partition_slice(perceptron([(torch.eye(2), [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])], last=True), SQUARE)
+    assert repr(found) == "Partition(5 regions; after 0 4, after 1 5; complete)"
+    assert repr(found.network) == "PiecewiseLinear(inputs of shape (2,); sites 0, 1)"
+    assert repr(found.slice) == "Slice(inputs of shape (2,); window of 4 corners, area 4)"
+    assert repr(found.arrangements[0]).endswith("n_before=1, n_regions=4, segments=2, crossings=1, merged=0)")
+    assert repr(region_changes(found, found)).startswith("RegionChanges(change +0: disappearance +0, ")

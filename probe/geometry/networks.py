@@ -147,6 +147,18 @@ class PiecewiseLinear:
         """Names of the operations that are not affine, in the order of execution."""
         return [operation.site for operation in self.operations if not isinstance(operation, Affine)]
 
+    def __repr__(self) -> str:
+        return f"PiecewiseLinear(inputs of shape {tuple(self.shape)}; sites {', '.join(self.sites) or 'none'})"
+
+
+def check_network(network: object) -> None:
+    """Raise TypeError unless this is a piecewise-linear network."""
+    if not isinstance(network, PiecewiseLinear):
+        raise TypeError(
+            f"Expected a PiecewiseLinear, got {type(network).__name__}; make it with piecewise_linear(model, inputs) "
+            "of probe.forward, or with perceptron"
+        )
+
 
 def fused(network: PiecewiseLinear) -> PiecewiseLinear:
     """Return the same network, in which each affine map that only one affine map reads is a part of that map."""

@@ -40,8 +40,8 @@ class Arrangement:
     site: str
     n_before: int
     n_regions: int
-    states: NDArray[np.int8]
-    widths: Floats
+    states: NDArray[np.int8] = field(repr=False)
+    widths: Floats = field(repr=False)
     segments: int
     crossings: int
     merged: int

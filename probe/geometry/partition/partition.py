@@ -41,8 +41,8 @@ class Partition:
         The vertices of region i, counterclockwise, start at ``loops[starts[i]]``.
     arrangements : tuple of Arrangement
         One for each site, in the order of execution.
-    outputs : float64 array of shape (V, n_out)
-        Outputs of the network at the vertices.
+    known_outputs : float64 array of shape (V, n_out), or None
+        Outputs of the network at the vertices. None if the partition is not complete, see ``outputs``.
     """
 
     network: PiecewiseLinear
@@ -53,12 +53,25 @@ class Partition:
     loops: Integers
     starts: Integers
     arrangements: tuple[Arrangement, ...]
-    outputs: Floats
+    known_outputs: Floats | None
+
+    @cached_property
+    def outputs(self) -> Floats:
+        """Outputs of the network at the vertices, shape (V, n_out). An incomplete partition computes them on use."""
+        if self.known_outputs is not None:
+            return self.known_outputs
+        parts = np.array_split(self.vertices, 1 + len(self.vertices) // _CHUNK)
+        return np.concatenate([self.network(self.slice.points(part)).flatten(1).numpy() for part in parts])
 
     @property
     def n_regions(self) -> int:
         """Number of regions."""
         return len(self.starts)
+
+    def __repr__(self) -> str:
+        sites = ", ".join(f"after {site.site} {site.n_regions}" for site in self.arrangements)
+        state = "complete" if self.complete else "stopped at a limit"
+        return f"Partition({self.n_regions} regions; {sites}; {state})"
 
     @cached_property
     def counts(self) -> Integers:
@@ -182,21 +195,29 @@ def partition_slice(
     >>> [site.n_regions for site in found.arrangements]
     [4, 5]
     """
+    found = limited_partition(network, slice, snap, max_regions, max_bytes)
+    if not found.complete:
+        warn_user(
+            f"Expected at most {max_regions:,} regions and {max_bytes:,} bytes, stopped at {found.n_regions:,} "
+            "regions; all counts are lower bounds. Pass a smaller window (half_side=), or larger limits"
+        )
+    return found
+
+
+def limited_partition(
+    network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int
+) -> Partition:
+    """Return the partition of a slice, without a warning if it is not complete."""
     check_arguments(network, slice, snap, max_regions, max_bytes)
     run = Run(slice.window.numpy(), max_regions, max_bytes)
+    outputs = None
     try:
         run.execute(network, slice.points(slice.window), snap)
-        outputs, complete = run.outputs(network), True
+        outputs = run.outputs(network)
     except LimitReached:
         run.stop()
-        parts = np.array_split(run.vertices, 1 + len(run.vertices) // _CHUNK)
-        outputs, complete = np.concatenate([network(slice.points(part)).flatten(1).numpy() for part in parts]), False
-        warn_user(
-            f"Expected at most {max_regions:,} regions and {max_bytes:,} bytes, stopped at {len(run.polygons):,} "
-            "regions; all counts are lower bounds. Pass larger max_regions or max_bytes, or a smaller window"
-        )
     loops, starts, sites = run.polygons.loops.content, run.polygons.start.content, tuple(run.arrangements)
-    return Partition(network, slice, snap, complete, run.vertices, loops, starts, sites, outputs)
+    return Partition(network, slice, snap, outputs is not None, run.vertices, loops, starts, sites, outputs)
 
 
 def counts_by_width(

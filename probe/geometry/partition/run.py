@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.geometry.networks import Bend, Maximum, PiecewiseLinear
+from probe.geometry.networks import Bend, Maximum, PiecewiseLinear, check_network
 from probe.geometry.partition.arrangement import Arrangement
 from probe.geometry.partition.bends import bend_site
 from probe.geometry.partition.cuts import PLACE, Buffer, Floats, Polygons
@@ -80,12 +80,9 @@ class Run:
 
 def check_arguments(network: PiecewiseLinear, slice: Slice, snap: float, max_regions: int, max_bytes: int) -> None:
     """Raise ValueError or TypeError unless a partition can be made of these."""
-    for value, expected in ((network, PiecewiseLinear), (slice, Slice)):
-        if not isinstance(value, expected):
-            raise TypeError(
-                f"Expected a {expected.__name__}, got {type(value).__name__}; make it with "
-                f"{'piecewise_linear or perceptron' if expected is PiecewiseLinear else 'slice_through or input_plane'}"
-            )
+    check_network(network)
+    if not isinstance(slice, Slice):
+        raise TypeError(f"Expected a Slice, got {type(slice).__name__}; make it with slice_through or input_plane")
     if network.shape != tuple(slice.origin.shape):
         raise ValueError(
             f"Expected a slice of inputs of shape {network.shape}, got {tuple(slice.origin.shape)}; pass points of the "

@@ -88,7 +88,8 @@ class Slice:
         return (sides[:, 0] * away[..., 1] - sides[:, 1] * away[..., 0] >= 0).all(1)
 
     def __repr__(self) -> str:
-        return f"Slice(inputs of shape {tuple(self.origin.shape)}; window of {len(self.window)} corners, area {self.area:.3g})"
+        corners = f"window of {len(self.window)} corners, area {self.area:.3g}"
+        return f"Slice(inputs of shape {tuple(self.origin.shape)}; {corners})"
 
     @property
     def _flat_axes(self) -> Tensor:

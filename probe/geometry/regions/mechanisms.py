@@ -82,6 +82,10 @@ class RegionChanges:
         """Return the part of a mechanism, over all sites."""
         return float(self.parts[mechanism].sum())
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {self.total(name):+g}" for name in self.parts)
+        return f"RegionChanges(change {self.change:+d}: {parts})"
+
 
 def region_changes(before: Partition, after: Partition, *, tolerance: float = 0.0) -> RegionChanges:
     """Attribute the change of the number of regions between two partitions of one slice to mechanisms.
