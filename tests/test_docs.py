@@ -5,6 +5,7 @@ import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -73,6 +74,15 @@ def test_information_in_a_loss_is_trained_away() -> None:
     names: dict[str, dict[float, float]] = {}
     exec(blocks("docs/information.md"), names)
     assert names["bits"][0.1] < names["bits"][0.0] - 0.5
+
+
+def test_regions_page(away: Path) -> None:
+    """Every block runs; R = 1 + sum(chords + crossings), and the mechanisms add up to the change."""
+    names: dict[str, Any] = {}
+    exec(blocks("docs/regions.md"), names)
+    before, after = names["partition"], names["after"]
+    assert before.n_regions == 1 + sum(site.segments + site.crossings for site in before.arrangements)
+    assert sum(map(names["changes"].total, names["changes"].parts)) == after.n_regions - before.n_regions
 
 
 @pytest.mark.slow

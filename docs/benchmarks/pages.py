@@ -2,23 +2,29 @@
 
 Give the command after each change of a rule, a claim or a recording. It reads reference/results and reference/paper. It
 writes into docs/: the verdicts, settings and experiments of the results page, the tables of the progress page, the
-markers of the published curves, and the figures of these pages. It takes about 1.5 minutes on one CPU core.
+markers of the published curves, the perceptrons of the page of regions, the speed of partitions (measured by
+partition_speed.py), and the figures of these pages. It takes about 1.5 minutes on one CPU core.
 
 `--check` writes nothing. It prints the lines that differ from the committed pages, and ends with exit code 1 if words
 differ, or numbers by more than rounding.
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from reference.claims.two_phases import Evidence
+
 sys.path.insert(0, str(Path(__file__).parent))
+import perceptrons
 import published_curve
 import published_markers
 import results_page
+import region_pictures
 import scorecard
 
 DOCS = Path(__file__).parents[1]
@@ -32,18 +38,42 @@ _NUMBER = re.compile(r"\d[\d,]*\.?\d*")
 
 def pages() -> dict[Path, str]:
     """Return the text of each page, made from the recordings."""
-    progress = DOCS / "progress.md"
+    progress, performance = DOCS / "progress.md", DOCS / "performance.md"
     return {
         DOCS / "published_markers.md": published_markers.page() + "\n",
         **{DOCS / paper.page: results_page.made(paper) for paper in results_page.find_papers()},
         progress: scorecard.made(progress.read_text(encoding="utf-8")),
+        performance: results_page.replace_between(
+            performance.read_text(encoding="utf-8"), "partition", partition_table()
+        ),
+        DOCS / "regions.md": regions_page((DOCS / "regions.md").read_text(encoding="utf-8")),
     }
+
+
+def regions_page(text: str) -> str:
+    """Return the page of regions with its tables of the perceptrons."""
+    evidence = Evidence()
+    text = results_page.replace_between(text, "perceptrons", perceptrons.summary(evidence))
+    return results_page.replace_between(text, "mechanisms", perceptrons.mechanism_summary(evidence))
+
+
+def partition_table() -> str:
+    """Return the table of partition_speed.json."""
+    found = json.loads((DOCS / "benchmarks" / "partition_speed.json").read_text(encoding="utf-8"))["results"]
+    columns = ["network, half side", "regions", "CPU s", "regions per CPU s", "regioncam", "ratio", "peak MiB"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for name, one in found.items():
+        speeds = (f"{one['rate']:,.0f}", f"{one['rate_regioncam']:,.0f}", f"{one['ratio']:.2f}")
+        cells = (name, f"{one['regions']:,}", f"{one['seconds']:.3f}", *speeds, f"{one['peak_mib']:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def draw_figures() -> None:
     """Draw the figures of these pages into docs/images."""
     for paper in results_page.find_papers():
         results_page.draw_figures(paper)
+    region_pictures.main(["--only", "training"])
     for name, (file, *arguments) in CURVES.items():
         published_curve.main([str(RESULTS / file), *arguments, "--out", str(DOCS / "images" / f"{name}.png")])
 

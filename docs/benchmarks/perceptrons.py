@@ -96,7 +96,7 @@ def _interval(values: np.ndarray, kind: str) -> str:
     half = stats.t.ppf(0.95, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
     numbers = np.array([known.mean(), known.mean() - half, known.mean() + half])
     numbers = 10**numbers if kind == "x" else numbers
-    text = "{:.3g} ({:.3g} to {:.3g})" if kind == "x" else "{:+.3g} ({:+.3g} to {:+.3g})"
+    text = "× {:.3g} ({:.3g} to {:.3g})" if kind == "x" else "{:+.3g} ({:+.3g} to {:+.3g})"
     return text.format(*numbers) + (f", {len(known)} seeds" if len(known) < len(values) else "")
 
 
@@ -167,6 +167,55 @@ def fits(evidence: Evidence) -> list[str]:
             ends = f"{train.values[run, -1]:.3f}, {row.values[-1]:.3f}"
             lines.append(f"| {name} | {run} | {one.fitted[run]:,.0f} | {then[run]:.3f} | {first} | {ends} |")
     return lines
+
+
+_SUMMARY = (  # lines of the table of docs/regions.md
+    *(f"regions, slice at {split}" for split in _SPLITS),
+    *(f"circuits on a segment, {split}" for split in _SPLITS),
+    *(f"local complexity, {split}" for split in ("train", "test", "midpoint", "random")),
+    "linear mapping number, train",
+    "boundaries within 5 % of another one, slice at train",
+    "accuracy, worst perturbation, train",
+    "accuracy, worst perturbation, test",
+)
+
+
+def summary(evidence: Evidence) -> str:
+    """Return the table of docs/regions.md: changes after fitting in all runs and controls."""
+    lines = [_head("measure")]
+    rows: dict[str, list[str]] = {name: [] for name in _SUMMARY}
+    for name in PERCEPTRONS:
+        runs, controls = (evidence.ours(one) for one in (name, control_of(name)))
+        for (label, kind, curves), (_, _, others) in zip(measures(runs), measures(controls), strict=True):
+            if label in rows:
+                pairs = ((runs, curves), (controls, others))
+                found = [change_after_fit(xr.ufuncs.log10(c) if kind == "x" else c, one.fitted) for one, c in pairs]
+                rows[label] += _cells(found, kind)
+    lines += [f"| {' | '.join([name, *cells])} |" for name, cells in rows.items()]
+    return "\n".join(lines)
+
+
+def mechanism_summary(evidence: Evidence) -> str:
+    """Return the table of docs/regions.md: changes by each mechanism less its reverse."""
+    lines = [_head("slices at, mechanism less its reverse")]
+    for split in _SPLITS:
+        found = [[net_changes(evidence.ours(one), split) for one in (n, control_of(n))] for n in PERCEPTRONS]
+        for mechanism in ("disappearance", "alignment"):  # the others are 0 or nearly so
+            cells = [cell for pair in found for cell in _cells([one[mechanism] for one in pair], "+")]
+            lines.append(f"| {' | '.join([f'{split}, {mechanism}', *cells])} |")
+    return "\n".join(lines)
+
+
+def _head(first: str) -> str:
+    columns = [f"{task}, {group}" for task in ("division", "digits") for group in ("runs", "controls", "AUC")]
+    return f"| {' | '.join([first, *columns])} |\n" + "|---" * (1 + len(columns)) + "|"
+
+
+def _cells(found: list[Reading], kind: str) -> list[str]:
+    """Return the mean of runs, that of controls, and the area under the ROC curve."""
+    known = [one.values[np.isfinite(one.values)] for one in found]
+    auc = separation(*known, level=0.9).auc if min(map(len, known)) > 1 else np.nan
+    return [*(_interval(one.values, kind) for one in found), f"{auc:.2f}"]
 
 
 def main() -> None:
