@@ -7,7 +7,14 @@ import xarray as xr
 
 from reference.claims.base import Finding
 from reference.claims.recorded import RecordedRuns, around, change_after_fit
-from reference.claims.two_phases.configurations import CONTROLS, DEMO, DIVISION_RUNS, PAPER_RUNS
+from reference.claims.two_phases.configurations import (
+    CONTROLS,
+    DEMO,
+    DIVISION_RUNS,
+    PAPER_RUNS,
+    PERCEPTRONS,
+    control_of,
+)
 from reference.claims.two_phases.evidence import Evidence
 from reference.claims.verdicts import UNDECIDED, Verdict, by_prediction
 
@@ -20,7 +27,8 @@ def concentrated(evidence: Evidence) -> Iterator[Finding]:
     The paper speaks of the rest of input space. Test points do not stand for it: they have the same form as training
     points. So a recording without random points is undecided, and its ratio to test points is shown.
     """
-    for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, *CONTROLS, DEMO):
+    perceptrons = (one for name in PERCEPTRONS for one in (name, control_of(name)))
+    for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, *CONTROLS, DEMO, *perceptrons):
         one = evidence.ours(name)
         if _RANDOM in one.probes["split"].values:
             ratio = _train_over(one, _RANDOM)
@@ -42,7 +50,7 @@ def falls_on(variable: str) -> Callable[[Evidence], Iterator[Finding]]:
     """Return a function that judges whether a measure falls between the end of fitting and the end of the record."""
 
     def judge(evidence: Evidence) -> Iterator[Finding]:
-        for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast"):
+        for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast", *PERCEPTRONS):
             one = evidence.ours(name)
             where = {"split": "train"}
             if "layer" in one.probes[variable].dims:
@@ -54,7 +62,7 @@ def falls_on(variable: str) -> Callable[[Evidence], Iterator[Finding]]:
 
 def integral_falls(evidence: Evidence) -> Iterator[Finding]:
     """Judge whether the mean of local complexity over the box of the inputs falls after fitting."""
-    for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast", DEMO):
+    for name in (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast", DEMO, *PERCEPTRONS):
         one = evidence.ours(name)
         recorded = _INTEGRAL in one.probes
         missing = Verdict(UNDECIDED, "random points were not recorded")

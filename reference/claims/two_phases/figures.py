@@ -21,6 +21,7 @@ from reference.claims.two_phases.configurations import (
     UNITS,
 )
 from reference.claims.two_phases.evidence import Evidence
+from reference.claims.two_phases.region_figures import draw_regions
 
 _CURVES = {
     "train_batch_accuracy": "training batch, dropout on: accuracy",
@@ -119,4 +120,5 @@ FIGURES: dict[str, Callable[[Evidence], Figure]] = {
     "curves": draw_curves,
     "information": draw_information,
     "readings": draw_estimators,
+    "perceptrons": draw_regions,
 }
