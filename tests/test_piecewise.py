@@ -241,6 +241,10 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (5, 3),
     ),
     "parts": (lambda: Model(pieces, a=nn.Linear(3, 6)), (3,)),
+    "four rows at a time": (
+        lambda: Model(lambda m, x: torch.cat([F.relu(m.a(part)).unbind(1)[0] for part in x.split(4)]), **linear(3, 4)),
+        (1, 3),
+    ),
     "constants": (lambda: Model(constants, token=torch.rand(1, 2), **linear(3, 4), b=nn.Linear(8, 2)), (3,)),
     "constant writes": (lambda: Model(constant_writes, w=torch.rand(4), **linear(3, 4)), (3,)),
     "additive": (

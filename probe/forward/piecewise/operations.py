@@ -184,6 +184,8 @@ REPLACED: Mapping[str, Callable[..., tuple[Any, tuple[Any, ...]]]] = {
     "miopen_batch_norm": _batch_norm,
 }
 RESHAPES = frozenset(["view", "_unsafe_view", "_reshape_alias", "squeeze", "unsqueeze"])
+# Operations that return one part for few rows, and more for many. The model then does the same with all parts.
+SPLITS = frozenset(["split", "split_with_sizes", "unsafe_split"])
 # Operations whose result depends on the shape of their argument alone.
 FILLS = frozenset([
     "empty_like", "zeros_like", "ones_like", "full_like",

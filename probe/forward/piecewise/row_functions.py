@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from probe.forward.piecewise.constants import Constants, on_cpu
-from probe.forward.piecewise.operations import RESHAPES
+from probe.forward.piecewise.operations import RESHAPES, SPLITS
 from probe.forward.piecewise.row_layouts import ROWS, RowLayout
 from probe.forward.piecewise.tape import Call, Value
 
@@ -42,18 +42,18 @@ def row_function(
     """
     two, three = calls
     layouts = [source.layout for source in read]
-    if two.name in RESHAPES:
+    if two.name in RESHAPES or (two.name in SPLITS and len(two.outputs) == 1):
         (layout,) = layouts
         return lambda rows: out.to_rows(layout.from_rows(rows).reshape(out.size(len(rows))))
     plan = _Plan(calls, {source.number: place for place, source in enumerate(read)}, constants)
     args = [plan.argument(*pair) for pair in zip(two.args, three.args, strict=True)]
-    operation, kwargs, several = _without_writes(two.operation), on_cpu(two.kwargs), len(two.outputs) > 1
+    operation, kwargs = _without_writes(two.operation), on_cpu(two.kwargs)
 
     def function(*rows: Tensor) -> Tensor:
         n = len(rows[0])
         values = [layout.from_rows(each) for layout, each in zip(layouts, rows, strict=True)]
         result = operation(*(arg(n, values) if callable(arg) else arg for arg in args), **kwargs)
-        return out.to_rows(result[item] if several else result)
+        return out.to_rows(result[item] if isinstance(result, (tuple, list)) else result)
 
     return function
 
