@@ -99,6 +99,14 @@ def test_error_bands_are_two_standard_errors() -> None:
     assert heights.min() == pytest.approx(4 - 0.1, abs=1e-6)  # the curve begins at 4, its error is .05
 
 
+def test_without_standard_errors_the_band_is_the_interval() -> None:
+    steps = np.arange(1, 6)
+    part = {"knots": 4.0, "knots_lower": 3.0, "knots_upper": 6.0}
+    data = xr.Dataset({name: ("step", np.full(5, value)) for name, value in part.items()}, {"step": steps})
+    (band,) = plots.curves(data, ["knots"]).collections
+    assert set(band.get_paths()[0].vertices[:, 1]) == {3.0, 6.0}
+
+
 def test_markers_stand_where_they_were_found() -> None:
     detector = PhaseDetector().fit(run())
     ax = plots.phases(detector)

@@ -320,9 +320,18 @@ def test_a_circuit_has_the_weights_between_active_units() -> None:
 
 def test_a_neighbour_marks_the_units_that_switch() -> None:
     ax = plots.circuit(small(), 1, neighbour=0)
-    assert ax.get_title() == "1 of 3 units active, 1 switches"
+    assert ax.get_title() == "input 1: 1 of 3 units active, 1 differs from input 0"
     rings = [line.get_xydata().tolist() for line in ax.get_lines() if line.get_gid() == "switched"]
     assert rings == [[], [[1, 0]], []]
+
+
+def test_other_objects_and_inputs_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"got Linear; make it with circuit\(model, inputs\)"):
+        plots.circuit(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="an input from 0 to 1, got 5"):
+        plots.circuit(small(), 5)
+    with pytest.raises(TypeError, match="Expected a Partition, got Linear; make it with partition_slice"):
+        plots.partition(torch.nn.Linear(1, 1))
 
 
 def test_large_layers_are_cells() -> None:

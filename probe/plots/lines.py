@@ -30,8 +30,8 @@ def curves(
     All runs of a variable and split have one colour and one entry in the legend. Up to 12 runs are thin lines, more
     runs a band from the 10 % to the 90 % quantile; a thick line is their median. Runs on different steps are
     interpolated between neighbouring observations on ``log10(step + 1)``; median and band cover the steps that all
-    runs share. With one run, a band shows two standard errors if the series contains ``<name>_se``, and a dotted line
-    ``<name>_ceiling``.
+    runs share. With one run, a band shows two standard errors if the series contains ``<name>_se``, else the interval
+    from ``<name>_lower`` to ``<name>_upper``, and a dotted line ``<name>_ceiling``.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _draw_variable(
 ) -> None:
     """Draw lines, bands and ceiling, and extend ``colours``; ``prefix`` adds the name of the variable to the legend."""
     array = of_layer(series[name], layer)
-    errors = dict(_groups(of_layer(series[f"{name}_se"], layer))) if f"{name}_se" in series else {}
+    bands = _bands(series, name, layer)
     text = label_text(array.attrs.get("long_name", name))
     for label, runs in _groups(array):
         legend = ", ".join(part for part in (text if prefix else "", label_text(label)) if part) or text
@@ -109,10 +109,25 @@ def _draw_variable(
         style = "--" if colour and colour in colours.values() else "-"  # as validation beside test
         colour = colour or colours.get(legend)
         entry = f"_{legend}" if legend in colours else legend  # matplotlib omits labels that begin with _
-        colours[legend] = _draw_runs(ax, series["step"].values, runs, errors.get(label), colour, style, entry)
+        colours[legend] = _draw_runs(ax, series["step"].values, runs, bands.get(label), colour, style, entry)
     if f"{name}_ceiling" in series:
         for label, runs in _groups(of_layer(series[f"{name}_ceiling"], layer)):
             _line(ax, series["step"].values, runs[0], ls=":", lw=0.8, color=_colour(label) or "#888888", zorder=0)
+
+
+def _bands(series: xr.Dataset, name: str, layer: Hashable | None) -> dict[str, np.ndarray]:
+    """Return the ends (2, runs, steps) of the error bands by group."""
+    found = [f"{name}{end}" for end in ("", "_se", "_lower", "_upper")]
+    value, error, lower, upper = (
+        dict(_groups(of_layer(series[part], layer))) if part in series else {} for part in found
+    )
+    if error:
+        return {
+            label: np.stack([value[label] - 2 * each, value[label] + 2 * each])
+            for label, each in error.items()
+            if label in value
+        }
+    return {label: np.stack([lower[label], upper[label]]) for label in lower if label in upper}
 
 
 def _colour(name: str) -> str | None:
@@ -124,7 +139,7 @@ def _colour(name: str) -> str | None:
 
 
 def _draw_runs(
-    ax: Axes, steps: np.ndarray, runs: np.ndarray, errors: np.ndarray | None, colour: Any, style: str, entry: str
+    ax: Axes, steps: np.ndarray, runs: np.ndarray, band: np.ndarray | None, colour: Any, style: str, entry: str
 ) -> Any:
     """Draw one run, or median and runs or band of several runs, and return the colour."""
     measured = ~np.isnan(runs).all(axis=1)
@@ -132,8 +147,8 @@ def _draw_runs(
     if len(runs) == 1:
         dots: dict[str, Any] = {"marker": ".", "ms": 3} if (~np.isnan(runs[0])).sum() <= _MAX_DOTS else {}
         colour = _line(ax, steps, runs[0], ls=style, lw=1.4, color=colour, label=entry, **dots)
-        if errors is not None and len(errors) == 1:
-            low, high = runs[0] - 2 * errors[0], runs[0] + 2 * errors[0]
+        if band is not None and band.shape[1] == 1:
+            low, high = band[:, 0]
             seen = ~np.isnan(low)
             ax.fill_between(drawn_steps(steps[seen]), low[seen], high[seen], color=colour, alpha=0.2, lw=0)
         return colour

@@ -53,6 +53,12 @@ def set_window(ax: Axes, partition: Any) -> None:
     ax.plot(*outline.T, color=mpl.rcParams["axes.edgecolor"], lw=0.8, gid="window", solid_joinstyle="miter")
 
 
+def check_partition(partition: Any) -> None:
+    """Raise TypeError unless this is a partition."""
+    if not hasattr(partition, "arrangements"):
+        raise TypeError(f"Expected a Partition, got {type(partition).__name__}; make it with partition_slice")
+
+
 def drawn_sites(partition: Any) -> list[str]:
     """Return the names of the sites, up to the one at which an incomplete partition stopped."""
     return list(partition.network.sites)[: len(partition.arrangements) + (not partition.complete)]

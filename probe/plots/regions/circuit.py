@@ -35,7 +35,8 @@ def circuit(
 
     Filled circles are active units, crossed-out ones inactive units. A line is a weight between two active units, its
     width the size of the weight and its colour the sign. A network with a layer, input or output of more than 16
-    numbers, or whose layers are no chain, is drawn as rows of cells, one cell for each unit, without weights.
+    numbers, or whose layers are no chain, is drawn as rows of cells, one cell for each unit, without weights. Maxima,
+    such as max-pooling, have no active units and are not drawn.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def circuit(
     Raises
     ------
     ValueError
-        If the shapes of the weights do not fit.
+        If the shapes of the weights do not fit, or there is no such input.
 
     See Also
     --------
@@ -72,6 +73,7 @@ def circuit(
     '2 of 3 units active'
     """
     active = _active(circuits)
+    _check_rows(active, row, row if neighbour is None else neighbour)
     patterns = {site: units[row] for site, units in active.items()}
     switched = {site: units[row] != units[row if neighbour is None else neighbour] for site, units in active.items()}
     matrices = _weights(circuits, weights, [len(units) for units in patterns.values()])
@@ -82,8 +84,10 @@ def circuit(
         ax = ax or plt.subplots(figsize=(6, 3.6), layout="constrained")[1]
         _draw_network(ax, patterns, switched, matrices)
     on, change = (np.concatenate([*parts.values(), np.zeros(0, bool)]) for parts in (patterns, switched))
-    text = "" if neighbour is None else f", {change.sum():,} switch{'es' if change.sum() == 1 else ''}"
-    ax.set_title(f"{on.sum():,} of {len(on):,} units active{text}", fontsize=9)
+    text = f"{on.sum():,} of {len(on):,} units active"
+    if neighbour is not None:
+        text = f"input {row}: {text}, {change.sum():,} differ{'s' if change.sum() == 1 else ''} from input {neighbour}"
+    ax.set_title(text, fontsize=9)
     handles = _legend(matrices is not None, neighbour is not None)
     ax.legend(
         handles=handles, fontsize=7.5, ncols=len(handles), loc="upper center", bbox_to_anchor=(0.5, -0.1), **_LOOK
@@ -93,8 +97,19 @@ def circuit(
 
 def _active(circuits: Any) -> dict[str, np.ndarray]:
     """Return the active units, bool (n, units) by site."""
-    found = circuits if isinstance(circuits, Mapping) else circuits.active
+    found = circuits if isinstance(circuits, Mapping) else getattr(circuits, "active", None)
+    if found is None:
+        raise TypeError(
+            f"Expected a Circuit or a mapping, got {type(circuits).__name__}; make it with circuit(model, inputs) of "
+            "probe.measures"
+        )
     return {str(site): _array(units) > 0 for site, units in found.items()}
+
+
+def _check_rows(active: Mapping[str, np.ndarray], *rows: int) -> None:
+    n = min((len(units) for units in active.values()), default=0)
+    if active and not all(-n <= row < n for row in rows):
+        raise ValueError(f"Expected the number of an input from 0 to {n - 1}, got {max(rows)}; pass one of these")
 
 
 def _array(values: Any) -> np.ndarray:
@@ -178,7 +193,7 @@ def _legend(drawn: bool, compared: bool) -> list[Line2D]:
     if drawn:
         found.append(Line2D([], [], color=_POSITIVE, lw=2, label="positive weight"))
         found.append(Line2D([], [], color=_NEGATIVE, lw=2, label="negative weight"))
-    switch = Line2D([], [], mfc="none", mec=_SWITCHED, mew=1.8, label="unit that switches", **dot)
+    switch = Line2D([], [], mfc="none", mec=_SWITCHED, mew=1.8, label="unit that differs", **dot)
     return found + [switch] * compared
 
 

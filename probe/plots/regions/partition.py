@@ -15,6 +15,7 @@ from probe.plots.axes import label_text, new_axes
 from probe.plots.regions.axes import (
     add_lines,
     add_regions,
+    check_partition,
     coordinates,
     count_text,
     drawn_sites,
@@ -105,6 +106,7 @@ def partition(
     >>> plots.partition(found).get_title()
     'after site 0\n4 regions'
     """
+    check_partition(partition)
     ax = new_axes(ax)
     arrays = _arrays(partition, points)
     if handles := _draw(ax, partition, arrays, site, colour, labels, decision):
@@ -153,11 +155,12 @@ def partitions(
     >>> [ax.get_title() for ax in plots.partitions(found).axes]
     ['after site 0\n4 regions', 'after site 1\n5 regions']
     """
+    check_partition(partition)
     names = drawn_sites(partition) if sites is None else list(sites)
     if not names:
         raise ValueError("Expected at least one site, got none; use plots.partition for a network without bends.")
-    columns = min(_MOST_COLUMNS, len(names))
-    rows = -(-len(names) // columns)
+    rows = -(-len(names) // _MOST_COLUMNS)
+    columns = -(-len(names) // rows)
     size = _PANEL * columns, (_PANEL + 0.8) * rows
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
     arrays = _arrays(partition, points)
