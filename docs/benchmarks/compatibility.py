@@ -36,6 +36,7 @@ training flags, hooks and attributes equal those of the same training without pr
 | returns several things | [`output=`](measures.md#loss-and-accuracy-performanceprobe) |
 | has arguments that all inputs share | [`probe.shared(x)`](measures.md#inputs-rows-shared-arguments-and-padding) |
 | calls a layer several times | [`block`, `block.2`, ...](design.md), one layer for each call |
+| is piecewise linear (ReLU, convolutions, max-pooling) | [exact linear regions](regions.md#which-models) |
 
 Random models and damaged files are tried too:
 
