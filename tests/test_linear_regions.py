@@ -13,7 +13,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from probe import LinearRegionsProbe, Probe, ProbeSet, ProbeWarning
+from probe.forward import piecewise_linear
 from probe.geometry.regions.mechanisms import MECHANISMS
+from probe.measures.linear_regions.limits import SegmentLimits
 from probe.testing import example, token_example
 
 # Three points whose mean is 0 and whose largest distance from it is 1.
@@ -219,17 +221,50 @@ def test_no_decision_boundary_is_flagged() -> None:
 def test_a_stopped_partition_is_flagged() -> None:
     model = model_of(torch.randn(30, 2, generator=torch.Generator().manual_seed(0)), np.zeros(30))
     probe = LinearRegionsProbe(splits=["all"], max_regions=9, n_segments=0)
-    with pytest.warns(ProbeWarning, match="max_regions"):
+    with pytest.warns(ProbeWarning, match="max_regions") as warned:
         found = probe.attach(model, (POINTS, None)).observe(0).observe(1).series_
+    assert len(warned) == 1  # at the first observation
     assert found["linear_regions_incomplete"].values.ravel().tolist() == [1, 1]
     assert found["linear_regions_unattributed"].values.ravel().tolist() == [-1, 1]
     assert (found["linear_regions_total"] <= 9).all()
 
 
+def test_wide_layers_reach_the_limits_and_are_flagged() -> None:
+    """The first layer of a convolutional network for images: thousands of lines, each with a value at each vertex."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 18**2, 2)).double()
+    x, units = torch.rand(8, 1, 20, 20, dtype=torch.float64), 16 * 18**2
+    max_bytes = 100 * 8 * units
+    with pytest.warns(ProbeWarning, match="n_slices=0"):
+        found = measured(model, x, max_bytes=max_bytes)
+    assert found["linear_regions_incomplete"] == 1
+    assert found["linear_regions_total"] <= 100
+    few = LinearRegionsProbe(splits=["all"], n_slices=0, max_bytes=max_bytes)
+    with pytest.warns(ProbeWarning, match="4 that stopped"):
+        found = few.fit(model, (x, None)).series_.squeeze()
+    assert found["linear_regions_knots_incomplete"] == 1
+    assert found["linear_regions_knots"] > 100  # stopped behind the layer in which it reached the limit
+
+
+def test_segments_that_are_affordable() -> None:
+    """A row of 2 (5 x 40 + 40 x 3) operations. About 10 of the 40 units change on a segment."""
+    network = piecewise_linear(nn.Sequential(nn.Linear(5, 40), nn.ReLU(), nn.Linear(40, 3)), torch.ones(2, 5))
+    rows = 2**36 // 640 // 3
+    assert SegmentLimits.of(network, 10**9, 3, None, 2**40) == SegmentLimits(rows // 10, 40)
+    assert SegmentLimits.of(network, 64, 2, 200, 2**40) == SegmentLimits(10, 40)
+    assert SegmentLimits.of(network, 64, 2, 10, 2**40) == SegmentLimits(1, 20)
+    assert SegmentLimits.of(network, 64, 2, 200, 7 * 8 * 40) == SegmentLimits(10, 7)
+    model = nn.Sequential(nn.Linear(5, 40), nn.ReLU(), nn.Linear(40, 3))
+    probe = LinearRegionsProbe(splits=["all"], n_slices=0, max_rows=200)
+    with pytest.warns(ProbeWarning, match="64 segments of each split, got 20"):
+        found = probe.fit(model, (torch.randn(200, 5), None)).series_
+    assert found["linear_regions_knots"].attrs["n_segments"] == 20
+
+
 def test_widths_of_zero() -> None:
     """Two lines 1e-8 apart are one line at the width 1e-7, and two at 1e-11."""
     model = model_of([[1, 0], [1, 0]], [0.0, 1e-8])
-    found = measured(model)
+    found = measured(model, snaps=(1e-7, 1e-11))
     assert found["linear_regions_by_snap"].values.tolist() == [2, 3]
     assert found["snap"].values.tolist() == [1e-7, 1e-11]
 

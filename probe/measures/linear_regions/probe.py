@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from probe.attach.contract import Measured
@@ -20,13 +21,14 @@ from probe.forward.passes import Tap
 from probe.forward.piecewise.refusals import NotPiecewiseLinearError
 from probe.forward.snapshot import generator
 from probe.geometry.networks import PiecewiseLinear
-from probe.geometry.partition.partition import counts_by_width, partition_slice
+from probe.geometry.partition.partition import limited_partition
 from probe.geometry.partition.slices import Slice
 from probe.geometry.regions.borders import BoundaryGraph, graph_of
 from probe.geometry.regions.mechanisms import MECHANISMS
 from probe.geometry.regions.merging import TOLERANCES
 from probe.geometry.segments.segments import SegmentRegions, segment_regions
 from probe.measures.linear_regions.earlier import Earlier, kept_graphs
+from probe.measures.linear_regions.limits import SegmentLimits, warn_of_segments, warn_of_slices
 from probe.measures.linear_regions.numbers import Borders, change_numbers, counts, missing_numbers
 from probe.measures.linear_regions.places import RANDOM, selected, slices_through, stem_points, with_box
 from probe.measures.linear_regions.variables import NAME, segment_variables, slice_variables
@@ -49,15 +51,25 @@ class LinearRegionsProbe(Probe):
         Half side of the window: ``1 + margin`` times the largest distance of the three points from their mean, or
         ``half_side`` in units of the stem.
     n_segments : int
-        Number of segments between random pairs of inputs of a split, at most half its inputs. With 0, none is measured.
+        Number of segments between random pairs of inputs of a split, at most half its inputs, and fewer if ``max_rows``
+        demands it. With 0, none is measured.
     snap : float
         Width of zero in a partition, see :func:`probe.geometry.partition_slice`.
     snaps : sequence of float
-        Further widths at which the regions are counted. Each takes as long as the partition itself.
+        Further widths at which the regions are counted, for example ``(1e-7, 1e-11)``. Each takes as long as the
+        partition itself. Default: none.
     tolerances : sequence of float
         Tolerances of ``linear_regions_alike``, see :func:`probe.geometry.merged_boundaries`.
     max_regions : int
         Number of regions of a slice at which its partition stops.
+    max_bytes : int
+        The partition of a slice stops before the values at its vertices need more, see
+        :func:`probe.geometry.partition_slice`. A segment stops at as many knots. Wide layers reach this limit early:
+        one of 25,000 units at 2,700 vertices.
+    max_rows : int or None
+        Number of rows of the network, in float64 on the CPU, that the segments of all splits may take: one for each
+        knot. Networks at initialisation have about a quarter as many knots as units, which gives the number of
+        segments; a segment stops at four times as many. Default: as many as 2 ** 36 floating-point operations pay for.
     random_state : int
         Seed of the choice of inputs, pairs and random points.
 
@@ -93,10 +105,11 @@ class LinearRegionsProbe(Probe):
         90 % interval ``_lower``, ``_upper``; ``linear_regions_knots_added`` † what each layer adds;
         ``linear_regions_density``, knots per unit of length.
 
-        Flags: ``linear_regions_incomplete`` (stopped at ``max_regions``: counts are lower bounds),
+        Flags: ``linear_regions_incomplete`` (stopped at a limit: counts are lower bounds),
         ``linear_regions_unattributed`` (-1 at the first observation; 1 if one of both partitions is incomplete or was
         not kept), ``linear_regions_undivided`` (no decision boundary in the window; -1 if the output is no vector),
-        ``linear_regions_knots_incomplete``. The attribute ``stem`` names the site of the slices.
+        ``linear_regions_knots_incomplete`` (a segment stopped: lower bounds too). The attribute ``stem`` names the site
+        of the slices, and ``n_segments`` is the number of segments.
 
     Raises
     ------
@@ -114,6 +127,8 @@ class LinearRegionsProbe(Probe):
     Distances to the decision boundary are those of the middle of each border. A network with one output decides at 0.
     The cost is CPU time, in proportion to the number of regions. One observation of a perceptron 64-200-200-10 on
     digits takes 2.4 CPU s at initialisation (35,000 regions in three slices), and 1 CPU s after some training (8,000).
+    Convolutional networks have thousands of units, so most slices of images stop at a limit: pass ``n_slices=0``, or a
+    small ``half_side``. One observation of LeNet-5 takes 35 CPU s by default, and 15 CPU s without slices.
     The borders of the last observation are kept for the attribution, about 52 bytes for each region. If those of all
     slices exceed 32 MiB, none are kept.
 
@@ -141,9 +156,11 @@ class LinearRegionsProbe(Probe):
         half_side: float | None = None,
         n_segments: int = 64,
         snap: float = 1e-9,
-        snaps: Sequence[float] = (1e-7, 1e-11),
+        snaps: Sequence[float] = (),
         tolerances: Sequence[float] = TOLERANCES,
         max_regions: int = 100_000,
+        max_bytes: int = 2**29,
+        max_rows: int | None = None,
         random_state: int = 0,
     ) -> None:
         self.splits = splits
@@ -156,6 +173,8 @@ class LinearRegionsProbe(Probe):
         self.snaps = snaps
         self.tolerances = tolerances
         self.max_regions = max_regions
+        self.max_bytes = max_bytes
+        self.max_rows = max_rows
         self.random_state = random_state
 
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
@@ -192,7 +211,10 @@ class LinearRegionsProbe(Probe):
             }
             found |= self._slices(snapshot, network, slices, attrs)
         if self.n_segments:
-            segments = {split: self._segments(network, values) for split, values in points.items()}
+            limits = SegmentLimits.of(network, self.n_segments, len(points), self.max_rows, self.max_bytes)
+            segments = {split: self._segments(network, values, limits) for split, values in points.items()}
+            if not len(snapshot.history(f"{NAME}_knots_incomplete")):
+                warn_of_segments(list(segments.values()), self.n_segments, limits)
             found |= segment_variables(segments, network.sites, attrs)
         return found
 
@@ -208,6 +230,8 @@ class LinearRegionsProbe(Probe):
         earlier = Earlier.of(snapshot, len(flat), network.sites)
         pairs = [self._slice(network, *pair, first=earlier.first) for pair in zip(flat, earlier.graphs, strict=True)]
         numbers, graphs = zip(*pairs, strict=True)
+        if earlier.first and any(each["_incomplete"] for each in numbers):
+            warn_of_slices(self.max_regions, self.max_bytes)
         coords: dict[str, Sequence[Any]] = {
             "split": list(slices),
             "slice": list(range(self.n_slices)),
@@ -223,12 +247,12 @@ class LinearRegionsProbe(Probe):
         self, network: PiecewiseLinear, place: Slice, before: BoundaryGraph | None, *, first: bool
     ) -> tuple[Mapping[str, Any], BoundaryGraph | None]:
         """Return the numbers of one slice, and its borders for the next observation."""
-        most = self.max_regions
-        partition = partition_slice(network, place, snap=self.snap, max_regions=most)
-        found = {
-            **counts(partition),
-            "_by_snap": list(counts_by_width(network, place, widths=self.snaps, max_regions=most).values()),
-        }
+        limits = self.max_regions, self.max_bytes
+        partition = limited_partition(network, place, self.snap, *limits)
+        snaps = self.snaps if partition.complete else ()
+        others = [limited_partition(network, place, snap, *limits) for snap in snaps]
+        by_snap = [each.n_regions if each.complete else np.nan for each in others] or [np.nan] * len(self.snaps)
+        found = {**counts(partition), "_by_snap": by_snap}
         shape = len(network.sites), len(self.tolerances)
         if not partition.complete:
             found |= {**missing_numbers(*shape), **change_numbers(before, None, shape)}
@@ -238,6 +262,8 @@ class LinearRegionsProbe(Probe):
         found |= {**borders.alike(), **borders.numbers(), **change_numbers(before, graph, shape)}
         return {**found, "_unattributed": -1 if first else int(before is None)}, graph
 
-    def _segments(self, network: PiecewiseLinear, points: torch.Tensor) -> SegmentRegions:
-        n = min(self.n_segments, len(points) // 2)
-        return segment_regions(network, points, n_segments=n, generator=generator(self.random_state), snap=self.snap)
+    def _segments(self, network: PiecewiseLinear, points: torch.Tensor, limits: SegmentLimits) -> SegmentRegions:
+        n, random = min(limits.n_segments, len(points) // 2), generator(self.random_state)
+        return segment_regions(
+            network, points, n_segments=n, generator=random, snap=self.snap, max_knots=limits.max_knots
+        )
