@@ -40,12 +40,16 @@ class Circuit:
         holds the signs of the pre-activations.
     on_boundary : bool Tensor of shape (n,)
         Inputs at which a unit changes: neighbouring regions have other circuits, and the map is that of one of them.
+        Images with constant areas often lie on boundaries of max-pooling, since several candidates are equal there.
+    active : dict of str to bool Tensor of shape (n, units)
+        Active units by site, without maxima. The units that differ between inputs i and j are
+        ``active[site][i] != active[site][j]``.
     matrix : Tensor of shape (n, n_out, ...), or None
         A, in float64. If the network is not piecewise linear, the Jacobian, if it was requested.
     offset : Tensor of shape (n, n_out), or None
         b = f(x) - A x.
     outputs : Tensor of shape (n, n_out)
-        f(x).
+        f(x), of the model in evaluation mode.
     reason : str
         Why the circuit is not exact, or an empty string.
     network : PiecewiseLinear or None
@@ -54,6 +58,7 @@ class Circuit:
     See Also
     --------
     circuit : Make circuits.
+    probe.plots.circuit : Draw the circuit of one input, or compare two.
     """
 
     patterns: dict[str, Tensor]
