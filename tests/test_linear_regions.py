@@ -194,6 +194,7 @@ def test_nearly_merged_units() -> None:
     assert found["linear_regions_total"].item() == 6
     assert found["linear_regions_effective"].values.tolist() == [[6, 4]]
     assert found["linear_regions_alike"].values.tolist() == [[0, 1]]
+    assert found["linear_regions_alike"].sel(within=0.05).item() == 1
     np.testing.assert_allclose(found["linear_regions_alike_share"], [0, 2 / 3], atol=0.01)
     near, far = found["linear_regions_alike_distance"].values, found["linear_regions_unlike_distance"].values
     assert np.isnan(near[0])
@@ -205,7 +206,7 @@ def test_nearly_merging_is_attributed() -> None:
     probe = LinearRegionsProbe(splits=["all"], n_segments=0, tolerances=[0.05]).attach(model, (POINTS, None)).observe(0)
     with torch.no_grad():
         model[0].bias.copy_(torch.tensor([0.2, 0.195, 0]))
-    found = probe.observe(1).series_.squeeze(["split", "slice", "layer", "tolerance"]).isel(step=1)
+    found = probe.observe(1).series_.squeeze(["split", "slice", "layer", "within"]).isel(step=1)
     assert (found["linear_regions_change"] == 0).all()
     change = found["linear_regions_effective_change"]
     assert change.sel(mechanism="merging").item() == change.sum().item() == -2

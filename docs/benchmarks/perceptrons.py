@@ -83,7 +83,7 @@ def measures(one: RecordedRuns) -> Iterator[tuple[str, str, xr.DataArray]]:
         yield f"units that are copies, {split}", "+", one.measured("circuits_copies_total", split=split)
         yield f"centroid alignment, {split}", "+", one.measured("circuits_alignment", split=split)
     for split in _SPLITS:
-        alike = one.probes["linear_regions_alike"].sel({"split": split, "slice": 0, "tolerance": 0.05})
+        alike = one.probes["linear_regions_alike"].sel({"split": split, "slice": 0, "within": 0.05})
         both = alike.dropna("layer", how="all").sum("layer", skipna=False).transpose("run", "step")
         yield f"boundaries within 5 % of another one, slice at {split}", "+", both
 

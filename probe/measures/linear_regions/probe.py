@@ -85,14 +85,15 @@ class LinearRegionsProbe(Probe):
         - ``linear_regions_segments``, ``_points`` †: pieces of boundaries and crossings within the regions before the
           layer. The regions after it are those before plus both.
         - ``linear_regions_merged`` †: boundaries that lie on others.
-        - By ``tolerance``, since trained units merge only approximately: ``linear_regions_alike`` †, the number of
-          boundaries of the layer that are alike to another one (:func:`probe.geometry.merged_boundaries`);
+        - By tolerance (dimension ``within``), since trained units merge only approximately: ``linear_regions_alike`` †,
+          the number of boundaries of the layer that are alike to another one
+          (:func:`probe.geometry.merged_boundaries`);
           ``linear_regions_effective`` †, the number of regions after this layer with one boundary of each such group;
           ``linear_regions_alike_share``, the share of the length of borders on such boundaries;
           ``linear_regions_alike_distance``, ``linear_regions_unlike_distance``, as the distances below.
         - ``linear_regions_change`` †: change of the number of regions that the layer adds since the last observation,
           by ``mechanism``, see :class:`probe.geometry.RegionChanges`. The sum over mechanisms is exact.
-          ``linear_regions_effective_change`` †: the same up to ``tolerance``. Its groups are those of two observations,
+          ``linear_regions_effective_change`` †: the same by ``within``. Its groups are those of two observations,
           so its sum can differ from the change of ``linear_regions_effective`` by a few regions.
           ``linear_regions_skipped``: number of failed observations in between.
         - ``linear_regions_composite``: share of the length of borders on which two or more boundaries lie.
@@ -237,7 +238,7 @@ class LinearRegionsProbe(Probe):
             "slice": list(range(self.n_slices)),
             "layer": network.sites,
             "snap": list(self.snaps),
-            "tolerance": list(self.tolerances),
+            "within": list(self.tolerances),  # `sel(tolerance=)` has another meaning in xarray
             "mechanism": list(MECHANISMS),
         }
         skipped = Measured(earlier.skipped, long_name="failed observations since the one that is compared with")
