@@ -322,6 +322,26 @@ def test_windows_far_from_the_origin_and_tiny(seed):
     assert counts(cut([tripled, *halves], square(2.0**-20, centre))) == truth
 
 
+def test_copies_in_tiny_windows_far_from_the_origin():
+    """The window shrinks with the distances of the lines from its centre, while rounding errors stay."""
+    rng = np.random.default_rng(0)
+    weight, offset, factor = rng.normal(size=(12, 64)), rng.normal(size=12) / 2, rng.uniform(0.1, 3, (6, 1))
+    centre, axes = 10 * rng.random(64), np.linalg.qr(rng.normal(size=(64, 2)))[0].T
+
+    def copied(rows, numbers):
+        return np.r_[rows, rows[:6] * factor], np.r_[numbers, numbers[:6] * factor[:, 0]]
+
+    truth = arrangement(*copied(weight @ axes.T, offset), SQUARE)
+    assert truth.merged > 3
+    for radius in (1e-3, 1e-6, 1e-8, 1e-10):
+        layer = copied(weight, radius * offset - weight @ centre)
+        where = Slice(torch.as_tensor(centre), torch.as_tensor(axes), radius * torch.as_tensor(SQUARE))
+        found = partition_slice(perceptron([layer, (np.eye(18) + 0.1, np.ones(18))], last=True), where)
+        first, second = found.arrangements
+        assert (first.segments, first.crossings, first.merged) == (truth.segments, truth.crossings, truth.merged)
+        assert second.n_regions == truth.regions  # all on
+
+
 # -- any model ---------------------------------------------------------------------------------------------------------
 
 

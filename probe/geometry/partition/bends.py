@@ -34,15 +34,17 @@ class Boundaries(NamedTuple):
         return Boundaries(self.units[number:], self.levels[number:], self.widths[number:])
 
 
-def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries, NDArray[np.int8], Floats]:
+def boundaries(
+    operation: Bend, values: Floats, snap: float, errors: Floats
+) -> tuple[Boundaries, NDArray[np.int8], Floats]:
     """Return the boundaries that meet the window, and states and widths of units.
 
-    ``values`` (V, units) are those of the input at all vertices.
+    ``values`` (V, units) are those of the input at all vertices, and ``errors`` (units,) their rounding errors.
     """
     low, high = values.min(0), values.max(0)
     scale = np.maximum(-low, high)
-    rounding = ROUNDING * scale.max(initial=0)
-    width = np.where(scale <= rounding, rounding, snap * scale)
+    rounding = np.maximum(ROUNDING * scale.max(initial=0), errors)
+    width = np.where(scale <= rounding, rounding, np.maximum(snap * scale, errors))
     slopes = operation.slopes.numpy()
     bends = np.broadcast_to(slopes[1:] != slopes[:-1], (len(slopes) - 1, len(low))).T  # (units, k)
     levels = np.broadcast_to(operation.breakpoints.numpy(), bends.T.shape).T
@@ -54,10 +56,10 @@ def boundaries(operation: Bend, values: Floats, snap: float) -> tuple[Boundaries
     return found, states.astype(np.int8), width
 
 
-def bend_site(polygons: Polygons, operation: Bend, snap: float) -> Arrangement:
+def bend_site(polygons: Polygons, operation: Bend, snap: float, errors: Floats) -> Arrangement:
     """Cut polygons along the boundaries of a bend."""
     key, n_before = operation.inputs[0], len(polygons)
-    found, states, widths = boundaries(operation, polygons.values[key].content, snap)
+    found, states, widths = boundaries(operation, polygons.values[key].content, snap, errors)
     parents, merged, rest = np.arange(n_before), len(found.units), found
     while len(rest.units):
         boundary, parent = chords(polygons, key, rest)

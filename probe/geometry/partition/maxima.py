@@ -16,15 +16,18 @@ _CANDIDATES = -2  # key of the candidates among the values at vertices
 _NUMBERS = 1 << 24  # candidates at vertices that are compared together
 
 
-def maximum_site(polygons: Polygons, site: str, candidates: Floats, snap: float) -> tuple[Arrangement, Floats]:
+def maximum_site(
+    polygons: Polygons, site: str, candidates: Floats, snap: float, errors: Floats
+) -> tuple[Arrangement, Floats]:
     """Cut polygons into the cells of the winners, and return the maxima (V, units) at all vertices.
 
     Candidates (V, units, k) that are equal in a whole polygon count as one. They are changed in place.
+    ``errors`` (units,) are their rounding errors.
     """
     (n_vertices, units, size), n_before = candidates.shape, len(polygons)
     polygons.values[_CANDIDATES] = Buffer(candidates.reshape(n_vertices, -1))
     polygons.check_bytes()
-    widths, is_zero = make_finite(candidates, snap)
+    widths, is_zero = make_finite(candidates, snap, errors)
     unit, parent, is_crossing = undecided(polygons, candidates, widths)
     polygons.reserve(4 * len(unit))
     has_cut = np.zeros(units, bool)
@@ -46,16 +49,16 @@ def largest(candidates: Floats) -> Floats:
     return reduce(np.maximum, np.moveaxis(candidates, 2, 0))
 
 
-def make_finite(candidates: Floats, snap: float) -> tuple[Floats, Bools]:
+def make_finite(candidates: Floats, snap: float, errors: Floats) -> tuple[Floats, Bools]:
     """Replace -inf by numbers that never win, in place. Return the widths of units, and which are zero."""
     scale = np.zeros(candidates.shape[1])
     for rows in np.array_split(candidates, 1 + candidates.size // _NUMBERS):
         sizes = np.abs(rows)
         scale = np.maximum(scale, sizes.max((0, 2), initial=0, where=sizes < np.inf))
-    rounding = ROUNDING * scale.max(initial=0)
+    rounding = np.maximum(ROUNDING * scale.max(initial=0), errors)
     places = np.argwhere(candidates[0] == -np.inf)  # outside of the data, in all rows
     candidates[:, places[:, 0], places[:, 1]] = -1 - 2 * scale[places[:, 0]]
-    return np.where(scale <= rounding, rounding, snap * scale), scale <= rounding
+    return np.where(scale <= rounding, rounding, np.maximum(snap * scale, errors)), scale <= rounding
 
 
 def undecided(polygons: Polygons, candidates: Floats, widths: Floats) -> tuple[Integers, Integers, Bools]:

@@ -164,7 +164,8 @@ def partition_slice(
     slice : Slice
         Of the input space of the network.
     snap : float
-        A value of a unit counts as zero up to this part of the largest absolute value of the unit in the window.
+        A value of a unit counts as zero up to this part of the largest absolute value of the unit in the window, or up
+        to its rounding errors. These are larger in windows that are tiny compared with their distance from the origin.
     max_regions : int
         The partition stops before it has more regions.
     max_bytes : int

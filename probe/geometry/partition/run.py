@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.geometry.networks import Bend, Maximum, PiecewiseLinear, check_network
+from probe.geometry.networks import Bend, Maximum, Operation, PiecewiseLinear, check_network
 from probe.geometry.partition.arrangement import Arrangement
 from probe.geometry.partition.bends import bend_site
 from probe.geometry.partition.cuts import PLACE, Buffer, Floats, Polygons
 from probe.geometry.partition.maxima import maximum_site
+from probe.geometry.partition.rounding import candidate_errors, rounding_errors, some_rows, widths_of
 from probe.geometry.partition.slices import Slice
 from probe.information.arguments import check_count
 
@@ -22,35 +23,49 @@ class Run:
         self.polygons = Polygons(window, max_regions, max_bytes)
         self.arrangements: list[Arrangement] = []
         self._shapes: dict[int, torch.Size] = {}
+        self._errors: dict[int, Tensor] = {}
 
     def execute(self, network: PiecewiseLinear, corners: Tensor, snap: float) -> None:
         """Execute all operations, from the inputs at the corners of the window. Raise LimitReached at a limit."""
         self._write(0, corners)
+        self._errors[0] = torch.zeros_like(corners[:1])
         for operation, unused in network.steps():
             if isinstance(operation, Maximum):
                 self._maximum(operation, unused, snap)
                 continue
             if isinstance(operation, Bend):
-                self.arrangements.append(bend_site(self.polygons, operation, snap))
+                errors = widths_of(self._errors[operation.inputs[0]]).numpy()
+                self.arrangements.append(bend_site(self.polygons, operation, snap, errors))
+            self._estimate_errors(operation)
             self._write(operation.output, operation.function(*map(self._read, operation.inputs)))
             self._drop(unused)
 
     def _maximum(self, operation: Maximum, unused: list[int], snap: float) -> None:
         """Cut at a maximum. Its candidates take the place of its inputs, which may be used no more."""
         read = [self._read(place) for place in operation.inputs]
+        errors = candidate_errors(operation, [self._errors[place] for place in operation.inputs]).amax(2)
+        self._estimate_errors(operation)
         shape = operation.function(*(part[:1] for part in read)).shape[1:]
         candidates = operation.candidates(*read).contiguous()
         if candidates.untyped_storage().data_ptr() in [part.untyped_storage().data_ptr() for part in read]:
             candidates = candidates.clone()  # it was a view of an input
         del read
         self._drop(unused)
-        arrangement, maxima = maximum_site(self.polygons, operation.site, candidates.numpy(), snap)
+        arrangement, maxima = maximum_site(
+            self.polygons, operation.site, candidates.numpy(), snap, widths_of(errors).numpy()
+        )
         self.arrangements.append(arrangement)
         self._write(operation.output, torch.from_numpy(maxima).reshape(-1, *shape))
+
+    def _estimate_errors(self, operation: Operation) -> None:
+        read = [some_rows(self._read(place)) for place in operation.inputs]
+        errors = [self._errors[place] for place in operation.inputs]
+        self._errors[operation.output] = rounding_errors(operation, read, errors)
 
     def _drop(self, unused: list[int]) -> None:
         for place in unused:
             self.polygons.values.pop(place, None)
+            self._errors.pop(place, None)
 
     def stop(self) -> None:
         """Drop all values but the coordinates of the vertices."""
