@@ -12,7 +12,7 @@ import xarray as xr
 from scipy import stats
 from torch import Tensor, nn
 
-from probe import LinearRegionsProbe, Probe, ProbeSet, ProbeWarning
+from probe import CircuitsProbe, LinearRegionsProbe, Probe, ProbeSet, ProbeWarning
 from probe.forward import piecewise_linear
 from probe.geometry.regions.mechanisms import MECHANISMS
 from probe.measures.linear_regions.limits import SegmentLimits
@@ -338,3 +338,14 @@ def test_a_set_with_two_of_them() -> None:
     found = both.attach(model, (POINTS, None), on_error="raise").observe(0).observe(1).series_
     assert (found["near_linear_regions_total"] < found["wide_linear_regions_total"]).all()
     assert (found["wide_linear_regions_change"][1] == 0).all()
+
+
+def test_layers_are_in_the_order_of_execution() -> None:
+    """Max-pooling is no activation function, so that only this probe measures its site."""
+    pooled = [nn.Unflatten(1, (1, 4)), nn.ReLU(), nn.MaxPool1d(2)]
+    model = nn.Sequential(*pooled, nn.Conv1d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+    points = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    sets = ProbeSet([CircuitsProbe(), LinearRegionsProbe(splits=["all"], n_segments=0)])
+    series = sets.fit(model, (points, None)).series_
+    assert series["layer"].values.tolist() == ["1:relu", "2:max_pool1d", "4:relu"]
+    assert (np.diff(series["linear_regions"].values.ravel()) >= 0).all()

@@ -147,10 +147,22 @@ def _with_labels(
 
 
 def _united_labels(variables: Iterable[Variable], order: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Return the labels of each dimension: those in ``order`` first, then the others in order of appearance."""
-    seen: dict[str, dict[Any, None]] = {}
+    """Return the labels of each dimension, in the given order.
+
+    A label that ``order`` lacks stands before the label that follows it in its variable, or else at the end.
+    """
+    lists: dict[str, dict[tuple[Any, ...], None]] = {}
     for variable in variables:
         for dim in variable.dims:
-            seen.setdefault(dim, {}).update(dict.fromkeys(variable.coords[dim]))
-    known = {dim: {label: i for i, label in enumerate(order.get(dim, ()))} for dim in seen}
-    return {dim: sorted(seen[dim], key=lambda label: known[dim].get(label, len(known[dim]))) for dim in seen}
+            lists.setdefault(dim, {})[tuple(variable.coords[dim])] = None
+    united = dict[str, list[Any]]()
+    for dim, each in lists.items():
+        seen = {label for labels in each for label in labels}
+        found = united[dim] = [label for label in order.get(dim, ()) if label in seen]
+        for labels in each:
+            place = len(found)
+            for label in reversed(labels):
+                if label not in found:
+                    found.insert(place, label)
+                place = found.index(label)
+    return united

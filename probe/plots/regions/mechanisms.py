@@ -18,6 +18,7 @@ from probe.stats.one_grid import on_one_grid
 
 _GAINS = {"appearance": "disappearance", "splitting": "merging", "crossing": "alignment"}  # and their reverses
 _NEEDED = ("linear_regions_total", "linear_regions_change")
+_STOPPED = "linear_regions_incomplete"
 _LEFT_OVER, _OTHER = "not attributed", "#d9d9d9"
 _ROUNDING = 1e-6  # regions
 
@@ -32,8 +33,10 @@ def mechanisms(
 ) -> Figure:
     """Draw the number of linear regions over training, and below it what changed the number.
 
-    The areas are sums since the first observation, over all layers, means over slices and runs: losses below zero,
-    gains above. The black line is their sum, which is the change of the number of regions.
+    A triangle marks a lower bound, where a limit stopped the partition. The areas are sums since the first observation,
+    over all layers, means over slices and runs: losses below zero, gains above. The black line is their sum, which is
+    the change of the number of regions. The numbers of several runs are drawn with their median, the areas with their
+    mean.
 
     Parameters
     ----------
@@ -91,6 +94,7 @@ def mechanisms(
         curves(total, _NEEDED[:1], ax=top, ylabel="linear regions")
         top.set_title(label_text(name) if controls is not None else "", fontsize=10)
         top.get_legend().remove()
+        _mark_bounds(top, one)
         _note(top, band_text(one.sizes["run"]))
         _draw_areas(below, one, net)
         top.set_xlabel("")
@@ -103,6 +107,16 @@ def mechanisms(
     return figure
 
 
+def _mark_bounds(ax: Axes, series: xr.Dataset) -> None:
+    """Mark numbers that are lower bounds, since a limit stopped the partition of a slice."""
+    if _STOPPED not in series or not (stopped := (series[_STOPPED] == 1).any("slice")).any():
+        return
+    numbers = series["linear_regions_total"].mean("slice").where(stopped).transpose("step", "run").values
+    steps = drawn_steps(series["step"].values.astype(float))
+    marks = ax.plot(steps, numbers, ls="", marker="^", ms=5, color=DARK, gid="bound")
+    ax.legend(marks[:1], ["lower bound: the partition stopped at a limit"], fontsize=7.5, frameon=False)
+
+
 def _note(ax: Axes, text: str | None) -> None:
     """Write a note into the upper right corner."""
     if text is not None:
@@ -113,14 +127,14 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
     if lost := [name for name in _NEEDED if name not in series]:
         raise ValueError(
             f"Expected {', '.join(_NEEDED)}, got a series without {', '.join(lost)}; record them with "
-            "LinearRegionsProbe"
+            "LinearRegionsProbe, with n_slices of at least 1"
         )
     measured = series["linear_regions_total"].dropna("split", how="all")  # without splits of other measures
     splits = [str(name) for name in measured["split"].values]
     split = split or ("train" if "train" in splits else splits[0])
     if split not in splits:
         raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
-    one = series[list(_NEEDED)].sel(split=split, drop=True)
+    one = series[[name for name in (*_NEEDED, _STOPPED) if name in series]].sel(split=split, drop=True)
     return one if "run" in one.dims else one.expand_dims("run")
 
 
@@ -164,7 +178,7 @@ def _draw_areas(ax: Axes, series: xr.Dataset, net: bool) -> None:
     total = np.sum(list(found.values()), axis=0)
     ax.plot(steps, total, color=DARK, lw=2, label="change of the number (sum)", path_effects=outline)
     ax.axhline(0, color=mpl.rcParams["axes.edgecolor"], lw=0.6)
-    ax.set_ylabel(f"change since step {series['step'].values[0]:,g}")
+    ax.set_ylabel(f"{'mean ' * (series.sizes['run'] > 1)}change since step {series['step'].values[0]:,g}")
     step_axis(ax, series)
 
 
