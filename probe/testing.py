@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from probe.base import Observer
 from probe.errors import ModelChangedError, ProbeWarning
+from probe.forward.saved_values import as_bytes
 from probe.forward.snapshot import generator
 from probe.forward.training import TrainingContext
 from probe.recording.files import read_netcdf, save
@@ -558,4 +559,4 @@ def _readable(value: Any) -> Any:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return as_bytes(tensor.detach().cpu()).numpy().tobytes()

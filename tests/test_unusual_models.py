@@ -315,3 +315,15 @@ def test_a_model_that_fails_with_gradients_too_is_an_error_of_its_own() -> None:
 
     with pytest.raises(ValueError, match=r"accept two inputs .* got RuntimeError"):
         PerformanceProbe().fit(Constant(), DATA)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1)])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_parameter_of_one_number_may_have_any_stride(shape: tuple[int, ...], stride: int) -> None:
+    model = nn.Sequential(nn.Linear(6, 1), nn.Linear(1, 1))
+    parameter = model[1].weight if len(shape) == 2 else model[1].bias
+    parameter.data = torch.arange(9.0).as_strided(shape, (stride,) * len(shape))
+    usual = copy.deepcopy(model)
+    usual[1].weight.data, usual[1].bias.data = model[1].weight.clone(), model[1].bias.clone()
+    found, expected = (LMNProbe(layers=["0"]).fit(each, (X, None)).series_ for each in (model, usual))
+    assert found.drop_vars("seconds").equals(expected.drop_vars("seconds"))

@@ -23,6 +23,7 @@ from probe.forward.layers import OUTPUT, unwrap
 from probe.forward.model_state import Place, Structure, attribute_of
 from probe.forward.outputs import OutputError, Select
 from probe.forward.passes import Tap
+from probe.forward.saved_values import as_bytes
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
@@ -224,4 +225,4 @@ def _training_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
 
 def _checksum(tensor: torch.Tensor) -> int:
     data = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    return zlib.crc32(data.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return zlib.crc32(as_bytes(data.cpu()).numpy().data)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from probe.forward.layers import IGNORED
 from probe.forward.row_keys import RowKeys
+from probe.forward.saved_values import as_bytes
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Batch:
                 leaf = leaf.value
             if isinstance(leaf, Tensor):
                 for part in _dense_parts(leaf.detach().cpu()):
-                    found.update(part.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                    found.update(as_bytes(part).numpy().tobytes())
             else:
                 found.update(repr(leaf).encode())
         return found.hexdigest()

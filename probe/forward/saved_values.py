@@ -81,7 +81,15 @@ def _bits(tensor: Tensor) -> Tensor:
     if tensor.is_quantized:
         tensor = tensor.int_repr()
     dense = tensor if tensor.layout == torch.strided else tensor.to_dense()
-    return dense.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)
+    return as_bytes(dense.resolve_conj().resolve_neg())
+
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """Return the memory of a dense tensor as bytes, in the order of its numbers."""
+    flat = tensor.contiguous().flatten()
+    if flat.stride() != (1,):  # a tensor of one number counts as contiguous with any stride
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8)
 
 
 class SavedState:
