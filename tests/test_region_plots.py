@@ -212,10 +212,15 @@ def test_an_incomplete_partition_is_marked() -> None:
     assert [ax.get_title() for ax in axes] == titles
     assert len(polygons(axes[1])) == found.n_regions
     assert length(axes[1], "boundaries of this site") > 0  # as far as they were cut
+    with pytest.warns(UserWarning, match="lower bounds"):
+        first = divided(arrays(linears([2, 16, 3])), max_regions=9)
+    ax = plots.partition(first, colour="hamming")  # no circuit is known: all distances are 0
+    assert drawn(ax, "regions").get_array().tolist() == [0] * first.n_regions
 
 
 def test_sites_are_checked() -> None:
     found = divided([*AXES, ([[1.0, 1.0]], [0.0])])
+    assert len(plots.partitions(found, sites="0").axes) == 1
     with pytest.raises(ValueError, match="Expected a site among 0, got 'relu'"):
         plots.partition(found, site="relu")
     linear = divided([([[1.0, 1.0]], [0.0])])
@@ -342,6 +347,11 @@ def test_large_layers_are_cells() -> None:
     assert [len(part.get_paths()) for part in cells] == [40, 5]
     assert len({tuple(colour) for colour in cells[0].get_facecolor()[:13]}) == 1
     assert cells[0].get_facecolor()[12].tolist() != cells[0].get_facecolor()[13].tolist()
+
+
+def test_a_network_without_activation_functions_has_no_cells() -> None:
+    found = circuit(torch.nn.MaxPool1d(2), torch.randn(3, 1, 8))
+    assert plots.circuit(found).get_title().endswith("0 of 0 units active")
 
 
 def test_weights_that_do_not_fit() -> None:

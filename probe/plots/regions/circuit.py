@@ -211,6 +211,6 @@ def _draw_strip(ax: Axes, patterns: Mapping[str, np.ndarray], switched: Mapping[
         top += rows + 0.7
     names = [f"{label_text(site)}\n{on.sum():,} of {len(on):,}" for site, on in patterns.items()]
     ax.set_yticks(ticks, names, fontsize=8)
-    widest = min(_CELLS, max(map(len, patterns.values())))
-    ax.set(xlim=(-0.3, widest + 0.2), ylim=(-top + 0.4, 0.3), xticks=[], aspect="equal")
+    widest = min(_CELLS, max(map(len, patterns.values()), default=1))
+    ax.set(xlim=(-0.3, widest + 0.2), ylim=(min(-top + 0.4, 0), 0.3), xticks=[], aspect="equal")
     _remove_frame(ax)

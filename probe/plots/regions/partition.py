@@ -117,7 +117,7 @@ def partition(
 def partitions(
     partition: Any,
     *,
-    sites: Sequence[str] | None = None,
+    sites: str | Sequence[str] | None = None,
     colour: Colour = "circuit",
     points: Any = None,
     labels: Sequence[Any] | None = None,
@@ -129,7 +129,7 @@ def partitions(
     ----------
     partition, colour, points, labels, decision
         As for :func:`partition`. The decision boundary is drawn after the last site alone.
-    sites : sequence of str, optional
+    sites : str or sequence of str, optional
         Draw these sites; by default all sites.
 
     Returns
@@ -156,7 +156,7 @@ def partitions(
     ['after site 0\n4 regions', 'after site 1\n5 regions']
     """
     check_partition(partition)
-    names = drawn_sites(partition) if sites is None else list(sites)
+    names = drawn_sites(partition) if sites is None else [sites] if isinstance(sites, str) else list(sites)
     if not names:
         raise ValueError("Expected at least one site, got none; use plots.partition for a network without bends.")
     rows = -(-len(names) // _MOST_COLUMNS)
@@ -222,9 +222,12 @@ def _fill(ax: Axes, partition: Any, arrays: _Drawn, depth: int, colour: Colour) 
         return _fill_classes(ax, partition, arrays)
     elif colour == "hamming":
         place = np.asarray(partition.slice.window).mean(0) if arrays.dots is None else arrays.dots[0]
-        distances = hamming_distances(patterns, region_of(partition, place)) if depth else np.zeros(1)
+        distances = np.zeros(len(arrays.shapes))  # without a site, and in a partition that stopped at the first one
+        if patterns:
+            distances = hamming_distances(patterns, region_of(partition, place))
         fill = add_regions(ax, arrays.shapes, "white")
-        fill.set(array=distances, cmap=LinearSegmentedColormap.from_list("tints", TINTS), clim=(0, max(1, *distances)))
+        colours = LinearSegmentedColormap.from_list("tints", TINTS)
+        fill.set(array=distances, cmap=colours, clim=(0, distances.max(initial=1)))
         bar = ax.figure.colorbar(fill, ax=ax, pad=0.02, shrink=0.8)
         bar.set_label("units that differ from the circuit at the cross", fontsize=8)
         bar.ax.tick_params(labelsize=7)
