@@ -152,6 +152,21 @@ def test_other_models_have_signs_alone() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_matrices_that_are_too_large_and_numbers_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain(6, 5, 4), torch.randn(3, 6)
+    whole, alone = circuit(model, x), circuit(model, x, matrix=False)
+    assert alone.matrix is alone.offset is None
+    assert alone.exact
+    assert torch.equal(alone.outputs, whole.outputs)
+    assert all(torch.equal(alone.patterns[site], whole.patterns[site]) for site in whole.patterns)
+    monkeypatch.setattr("probe.measures.circuits.exact._MAX_BYTES", 8 * 3 * 4 * 6 - 1)
+    with pytest.raises(ValueError, match=r"for 3 inputs with 4 outputs; pass fewer inputs at a time, or matrix=False"):
+        circuit(model, x)
+    circuit(model, x[:2])
+    with pytest.raises(ValueError, match="Expected finite outputs, got NaN"):
+        circuit(model, torch.full((2, 6), torch.nan))
+
+
 def test_one_input_and_several_regions() -> None:
     model = line((1.0, 0.0), (1.0, -1.0))
     assert repr(circuit(model, torch.tensor([[2.0]]))) == "Circuit(1 input; active 1:relu 2/2; exact)"

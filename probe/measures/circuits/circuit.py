@@ -45,7 +45,8 @@ class Circuit:
         Active units by site, without maxima. The units that differ between inputs i and j are
         ``active[site][i] != active[site][j]``.
     matrix : Tensor of shape (n, n_out, ...), or None
-        A, in float64. If the network is not piecewise linear, the Jacobian, if it was requested.
+        A, in float64. If the network is not piecewise linear, the Jacobian, if it was requested. None with
+        ``matrix=False``.
     offset : Tensor of shape (n, n_out), or None
         b = f(x) - A x.
     outputs : Tensor of shape (n, n_out)
@@ -111,6 +112,7 @@ def circuit(
     *,
     stem: str | None = None,
     output: Select = None,
+    matrix: bool = True,
     jacobian: bool = False,
     snap: float = 1e-9,
 ) -> Circuit:
@@ -126,6 +128,9 @@ def circuit(
         Site at which the map starts. Default: the input, or the first layer with floating-point output.
     output
         What the output of the model is, see :meth:`probe.Probe.attach`.
+    matrix : bool
+        Whether to compute A and b of a piecewise-linear network. They need one backward pass for each output, and 8
+        bytes x inputs x outputs for each row, at most 2 GiB in all.
     jacobian : bool
         Whether to compute the Jacobian of a model that is not piecewise linear. It needs a floating-point input and one
         backward pass for each output.
@@ -135,6 +140,11 @@ def circuit(
     Returns
     -------
     Circuit
+
+    Raises
+    ------
+    ValueError
+        If the rows are not those of the model, if an output is not finite, or if A needs more than 2 GiB.
 
     See Also
     --------
@@ -153,7 +163,7 @@ def circuit(
     ([[True, False], [True, True]], [[[1.0, 0.0]], [[1.0, 2.0]]], [[0.5], [0.5]])
     """
     if isinstance(model, PiecewiseLinear):
-        return _exact(model, torch.as_tensor(inputs), snap)
+        return _exact(model, torch.as_tensor(inputs), snap, matrix)
     model, batch = unwrap(model), Batch(map_leaves(inputs, to_tensor), None)
     with torch_defaults():
         snapshot, rows = _observed(model, batch, output)
@@ -163,7 +173,7 @@ def circuit(
         except NotPiecewiseLinearError as error:
             found = _signs(snapshot, rows, snap, str(error))
             return _with_jacobian(found, snapshot, rows, stem) if jacobian else found
-        return _exact(network, _values(snapshot, batch, rows, stem), snap)
+        return _exact(network, _values(snapshot, batch, rows, stem), snap, matrix)
 
 
 def _observed(model: nn.Module, batch: Batch, output: Select) -> tuple[Snapshot, Tensor]:
@@ -212,13 +222,13 @@ def _with_jacobian(found: Circuit, snapshot: Snapshot, rows: Tensor, stem: str |
     return replace(found, matrix=matrix, offset=offset)
 
 
-def _exact(network: PiecewiseLinear, rows: Tensor, snap: float) -> Circuit:
+def _exact(network: PiecewiseLinear, rows: Tensor, snap: float, matrix: bool) -> Circuit:
     if rows.shape[1:] != network.shape or not len(rows):
         raise ValueError(
             f"Expected inputs of shape (n, {', '.join(map(str, network.shape))}), got {tuple(rows.shape)}; pass one "
             "row for each input, for example x[None]"
         )
-    found = affine_map(network, rows, snap)
+    found = affine_map(network, rows, snap, matrix)
     return Circuit(found.patterns, True, found.on_boundary, found.outputs, found.matrix, found.offset, network=network)
 
 

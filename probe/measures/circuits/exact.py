@@ -8,6 +8,7 @@ from torch import Tensor
 
 from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
 
+_MAX_BYTES = 2**31  # of the matrices of all inputs
 _AGREEMENT = 1e-9  # of derivatives with differences, relative to the largest number
 
 
@@ -25,8 +26,8 @@ class AffineMap(NamedTuple):
     patterns: dict[str, Tensor]  # (n, units) each
     on_boundary: Tensor  # (n,)
     outputs: Tensor  # (n, n_out)
-    matrix: Tensor  # (n, n_out, *shape)
-    offset: Tensor  # (n, n_out)
+    matrix: Tensor | None  # (n, n_out, *shape)
+    offset: Tensor | None  # (n, n_out)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Width:
         return change.abs() > self.snap * change.abs().amax(1, keepdim=True)
 
 
-def affine_map(network: PiecewiseLinear, rows: Tensor, snap: float) -> AffineMap:
+def affine_map(network: PiecewiseLinear, rows: Tensor, snap: float, with_matrix: bool = True) -> AffineMap:
     """Return patterns and the affine map at rows (n, *shape), in float64.
 
     Derivatives come from one backward pass for each output. If they do not agree with differences along a random
@@ -55,9 +56,14 @@ def affine_map(network: PiecewiseLinear, rows: Tensor, snap: float) -> AffineMap
     tangent *= rows.abs().amax().clamp(min=1) if rows.numel() else 1
     with torch.enable_grad():
         leaf = rows.clone().requires_grad_()
-        found = follow(network, leaf, tangent[None], snap)
+        found = follow(network, leaf if with_matrix else rows, tangent[None], snap)
+        outputs, moved = found.outputs.detach().split(len(rows))
+        if not outputs.isfinite().all():
+            raise ValueError("Expected finite outputs, got NaN or infinity; check the parameters and the inputs")
+        if not with_matrix:
+            return AffineMap(found.patterns, found.on_boundary, outputs, None, None)
+        _check_bytes(outputs, rows)
         matrix = derivatives(found.outputs[: len(rows)], leaf)
-    outputs, moved = found.outputs.detach().split(len(rows))
     change = moved - outputs
     flat = matrix.flatten(2)  # (n, n_out, inputs)
     predicted = torch.einsum("noi,ni->no", flat, tangent.flatten(1))
@@ -67,6 +73,16 @@ def affine_map(network: PiecewiseLinear, rows: Tensor, snap: float) -> AffineMap
         flat = torch.cat([_differences(network, row[None], snap) for row in rows])
     offset = outputs - torch.einsum("noi,ni->no", flat, rows.flatten(1))
     return AffineMap(found.patterns, found.on_boundary, outputs, flat.view(matrix.shape), offset)
+
+
+def _check_bytes(outputs: Tensor, rows: Tensor) -> None:
+    """Raise ValueError if the matrices (n, n_out, inputs) are too large."""
+    needed = 8 * outputs.numel() * rows[0].numel()
+    if needed > _MAX_BYTES:
+        raise ValueError(
+            f"Expected matrices A of at most {_MAX_BYTES / 2**30:g} GiB, got {needed / 2**30:,.3g} GiB for {len(rows)} "
+            f"inputs with {outputs.shape[1]:,} outputs; pass fewer inputs at a time, or matrix=False for patterns alone"
+        )
 
 
 def follow(network: PiecewiseLinear, rows: Tensor, tangents: Tensor, snap: float) -> Followed:
