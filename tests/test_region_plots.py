@@ -311,7 +311,7 @@ def small() -> Any:
 def test_a_circuit_has_the_weights_between_active_units() -> None:
     """Units 0 and 1 are active: two weights from the input are not 0, and -2 and 1 to the output, in ascending size."""
     ax = plots.circuit(small())
-    assert ax.get_title() == "2 of 3 units active"
+    assert ax.get_title() == "input 0: 2 of 3 units active"
     found = [a for a in ax.collections if a.get_gid() == "weights"]
     ends = [np.array(part.get_segments()).tolist() for part in found]
     assert ends == [[[[0, 0.5], [1, 1]], [[0, -0.5], [1, 0]]], [[[1, 0], [2, 0]], [[1, 1], [2, 0]]]]
@@ -434,6 +434,18 @@ def test_layers_and_splits_of_other_measures_do_not_count() -> None:
     assert [band(below, name) for name in NAMES] == [[0, 6, 6], [0, 1, 2], [0, 2, 6]]
     with pytest.raises(ValueError, match="Expected a split among train, got 'other'"):
         plots.mechanisms(wide, split="other")
+
+
+def test_numbers_of_stopped_partitions_are_marked_as_lower_bounds() -> None:
+    data = series([20, 15, 18], [NOTHING] * 3)
+    stopped = xr.zeros_like(data["linear_regions_total"], dtype=np.int8)
+    assert drawn(plots.mechanisms(data.assign(linear_regions_incomplete=stopped)).axes[0], "bound") is None
+    stopped[1] = 1
+    top = plots.mechanisms(data.assign(linear_regions_incomplete=stopped)).axes[0]
+    numbers = drawn(top, "bound").get_ydata()
+    assert np.isnan(numbers).tolist() == [True, False, True]
+    assert numbers[1] == 15
+    assert "lower bound" in top.get_legend().get_texts()[0].get_text()
 
 
 def test_mechanisms_need_the_variables() -> None:

@@ -250,9 +250,10 @@ class Snapshot:
                 "changes values by small amounts"
             )
         if name is not None:
+            sites = [site for site in self.trace.order if self.trace.is_floating(site)]
             raise ValueError(
                 f"Expected stem= to name a site with floating-point numbers, got {name!r}, which "
-                f"{self.trace.describe(name)}; pass stem={first!r}"
+                f"{self.trace.describe(name)}; pass stem={first!r}, or {advised_names(name, sites)}"
             )
         return first
 

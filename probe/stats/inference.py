@@ -21,15 +21,15 @@ _EXACT = 100  # most runs for the exact permutation distribution: 0.1 s at 100
 
 
 class Estimate(NamedTuple):
-    """A number with its confidence interval over runs.
+    """A number with its confidence interval over independent units, such as runs or segments.
 
     Attributes
     ----------
     value : float
     lower, upper : float
-        NaN if there are too few runs.
+        NaN if there are too few units.
     n : int
-        Number of runs.
+        Number of units.
     """
 
     value: float

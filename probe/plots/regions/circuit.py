@@ -70,7 +70,7 @@ def circuit(
     >>> from probe import plots
     >>> ax = plots.circuit({"0": [[True, False, True]]}, weights=[[[1, 2], [3, 4], [5, 6]], [[1, -1, 1]]])
     >>> ax.get_title()
-    '2 of 3 units active'
+    'input 0: 2 of 3 units active'
     """
     active = _active(circuits)
     _check_rows(active, row, row if neighbour is None else neighbour)
@@ -84,9 +84,9 @@ def circuit(
         ax = ax or plt.subplots(figsize=(6, 3.6), layout="constrained")[1]
         _draw_network(ax, patterns, switched, matrices)
     on, change = (np.concatenate([*parts.values(), np.zeros(0, bool)]) for parts in (patterns, switched))
-    text = f"{on.sum():,} of {len(on):,} units active"
+    text = f"input {row}: {on.sum():,} of {len(on):,} units active"
     if neighbour is not None:
-        text = f"input {row}: {text}, {change.sum():,} differ{'s' if change.sum() == 1 else ''} from input {neighbour}"
+        text += f", {change.sum():,} differ{'s' if change.sum() == 1 else ''} from input {neighbour}"
     ax.set_title(text, fontsize=9)
     handles = _legend(matrices is not None, neighbour is not None)
     ax.legend(
