@@ -167,7 +167,7 @@ def partition_slice(
         A value of a unit counts as zero up to this part of the largest absolute value of the unit in the window, or up
         to its rounding errors. These are larger in windows that are tiny compared with their distance from the origin.
     max_regions : int
-        The partition stops before it has more regions.
+        The partition stops before it has more regions. The parts that a maximum unites later count, too.
     max_bytes : int
         The partition stops before the values at its vertices need more: vertices x numbers x 8 bytes. Numbers are the
         units of the widest site and all others that a later operation reads. The peak is two to three times as large.
