@@ -231,9 +231,10 @@ def test_random_pairs_estimate_the_mean_over_all_pairs() -> None:
     assert 0.001 < found["circuits_random_se_total"] < 0.01
 
 
-def test_nearest_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e30])
+def test_nearest_inputs(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
     monkeypatch.setattr("probe.measures.circuits.patterns._COLUMNS", 3)
-    x = torch.randn(300, 4, generator=seeded())
+    x = scale * torch.randn(300, 4, generator=seeded())
     chosen = torch.randperm(300, generator=seeded(1))
     pairs = nearest_pairs(read_data((x, None))["all"], chosen)
     assert len(pairs) == 256

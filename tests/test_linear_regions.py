@@ -295,7 +295,7 @@ def test_slices_of_tokens_lie_at_the_embedding() -> None:
 
 def test_what_is_not_piecewise_linear_is_refused_by_name() -> None:
     model, data = example()
-    with pytest.raises(ValueError, match=r"gelu in module 'act'.*LocalComplexityProbe"):
+    with pytest.raises(ValueError, match=r"gelu in module 'act'.*this probe, LinearRegionsProbe. LocalComplexityProbe"):
         LinearRegionsProbe().attach(model, data)
 
 
@@ -305,6 +305,8 @@ def test_what_is_not_piecewise_linear_is_refused_by_name() -> None:
         ({"splits": ["validation"]}, "splits among all, random"),
         ({"n_slices": 0, "n_segments": 0}, "slices or segments"),
         ({"half_side": 0.0}, "positive half_side"),
+        ({"n_segments": 1.5}, "Expected n_segments between 0 and"),
+        ({"max_rows": 0}, "Expected max_rows between 1 and"),
     ],
 )
 def test_wrong_parameters(parameters: dict[str, Any], message: str) -> None:
@@ -316,6 +318,8 @@ def test_wrong_data() -> None:
     equal = torch.ones(9, 2)
     with pytest.raises(ValueError, match=r"fix a plane.*n_slices=0"):
         LinearRegionsProbe().fit(model_of([[1, 0]], [0]), (equal, None))
+    with pytest.raises(ValueError, match=r"NaN or infinity in 1 of 3 rows of split 'all'"):
+        LinearRegionsProbe().fit(model_of([[1, 0]], [0]), (POINTS.where(POINTS != 1, torch.nan), None))
     with pytest.raises(ValueError, match="no split 'random'"):
         LinearRegionsProbe().fit(model_of([[1, 0]], [0]), {"random": (POINTS, None)})
 

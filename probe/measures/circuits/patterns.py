@@ -135,9 +135,9 @@ def nearest_pairs(data: Batch, chosen: Tensor) -> np.ndarray:
     inputs = [leaf.detach().reshape(len(data), -1) for _, leaf in data.arguments()]
     floating = [leaf for leaf in inputs if leaf.is_floating_point()]
     parts = (part[chosen.to(part.device)].cpu() for leaf in floating or inputs for part in leaf.split(_COLUMNS, 1))
-    distance = torch.zeros(min(_ANCHORS, len(chosen)), len(chosen))
+    distance = torch.zeros(min(_ANCHORS, len(chosen)), len(chosen), dtype=torch.float64)
     for part in parts:
-        distance += _squares(part.float()) if floating else _differing(part)
+        distance += _squares(part.double()) if floating else _differing(part)
     keys = data.keys.whole[chosen]
     distance = distance.where(keys[:_ANCHORS, None] != keys, torch.inf)
     nearest = distance.argmin(1)

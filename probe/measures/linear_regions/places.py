@@ -28,6 +28,11 @@ def stem_points(snapshot: Snapshot, stem: str, random_state: int) -> dict[str, T
         else:
             values = snapshot.outputs(split, [stem], reduce="none", rows=rows)[stem]
         found[split] = values.detach().to("cpu", torch.float64)
+        if lost := int((~found[split].flatten(1).isfinite().all(1)).sum()):
+            raise ValueError(
+                f"Expected finite numbers at {stem}, got NaN or infinity in {lost:,} of {len(rows):,} rows of split "
+                f"{split!r}; drop these rows, or check the parameters before {stem}"
+            )
     if len({values.shape[1:] for values in found.values()}) > 1:
         shapes = {split: tuple(values.shape[1:]) for split, values in found.items()}
         raise ValueError(f"Expected inputs of one shape in all splits, got {shapes}; attach to splits of one shape")
@@ -61,9 +66,9 @@ def slices_through(points: Tensor, n_slices: int, margin: float, half_side: floa
     return found
 
 
-def selected(splits: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+def selected(splits: str | Sequence[str] | None, names: Sequence[str]) -> list[str]:
     """Return the selected splits among these names."""
-    chosen = list(names if splits is None else splits)
+    chosen = list(names if splits is None else [splits] if isinstance(splits, str) else splits)
     if not chosen or not set(chosen) <= set(names):
         raise ValueError(f"Expected splits among {', '.join(names)}, got {splits}; correct the names")
     return chosen

@@ -27,6 +27,7 @@ from probe.geometry.regions.borders import BoundaryGraph, graph_of
 from probe.geometry.regions.mechanisms import MECHANISMS
 from probe.geometry.regions.merging import TOLERANCES
 from probe.geometry.segments.segments import SegmentRegions, segment_regions
+from probe.information.arguments import check_count
 from probe.measures.linear_regions.earlier import Earlier, kept_graphs
 from probe.measures.linear_regions.limits import SegmentLimits, warn_of_segments, warn_of_slices
 from probe.measures.linear_regions.numbers import Borders, change_numbers, counts, missing_numbers
@@ -39,7 +40,7 @@ class LinearRegionsProbe(Probe):
 
     Parameters
     ----------
-    splits : sequence of str, optional
+    splits : str or sequence of str, optional
         Splits whose inputs define slices, and ``"random"`` for points that are uniform in the box around the inputs of
         all splits. Default: all of them.
     n_slices : int
@@ -49,7 +50,8 @@ class LinearRegionsProbe(Probe):
         (the embedding of a token model). A slice at a layer moves with its three inputs.
     margin, half_side : float
         Half side of the window: ``1 + margin`` times the largest distance of the three points from their mean, or
-        ``half_side`` in units of the stem.
+        ``half_side`` in units of the stem. The default margin is 0: the window is smaller than that of
+        :func:`probe.geometry.slice_through`, whose default is 0.5.
     n_segments : int
         Number of segments between random pairs of inputs of a split, at most half its inputs, and fewer if ``max_rows``
         demands it. With 0, none is measured.
@@ -184,7 +186,7 @@ class LinearRegionsProbe(Probe):
             snapshot.network(stem=self.stem)
         except NotPiecewiseLinearError as error:
             raise NotPiecewiseLinearError(
-                f"{error}. LocalComplexityProbe counts boundaries near points of any network"
+                f"{error}, {type(self).__name__}. LocalComplexityProbe counts boundaries near points of any network"
             ) from error
         return ()
 
@@ -192,7 +194,10 @@ class LinearRegionsProbe(Probe):
         """Partition all slices, and count along all segments."""
         if RANDOM in snapshot.splits:
             raise ValueError(f"Expected no split {RANDOM!r}, got {', '.join(snapshot.splits)}; rename the split")
-        if self.n_slices < 0 or self.n_segments < 0 or not (self.n_slices or self.n_segments):
+        for name, least in (("n_slices", 0), ("n_segments", 0), ("max_rows", 1)):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name, least, 2**62)
+        if not (self.n_slices or self.n_segments):
             raise ValueError(
                 f"Expected slices or segments, got n_slices={self.n_slices} and n_segments={self.n_segments}; raise one"
             )
