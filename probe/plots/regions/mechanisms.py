@@ -81,7 +81,7 @@ def mechanisms(
     ...     {"step": [0, 100], "split": ["train"], "mechanism": ["merging", "crossing"]},
     ... )
     >>> [ax.get_ylabel() for ax in plots.mechanisms(series).axes]
-    ['linear regions', 'change since step 0']
+    ['linear regions (train)', 'change since step 0']
     """
     columns = [_of_split(one, split) for one in (series, controls) if one is not None]
     size = 5.2 * len(columns) + 0.6, 5.6
@@ -91,7 +91,7 @@ def mechanisms(
     )  # fmt: skip
     for (top, below), one, name in zip(axes.T, columns, names, strict=False):
         total = one[["linear_regions_total"]].mean("slice", keep_attrs=True)
-        curves(total, _NEEDED[:1], ax=top, ylabel="linear regions")
+        curves(total, _NEEDED[:1], ax=top, ylabel=f"linear regions ({label_text(one['split'].item())})")
         top.set_title(label_text(name) if controls is not None else "", fontsize=10)
         top.get_legend().remove()
         _mark_bounds(top, one)
@@ -134,7 +134,7 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
     split = split or ("train" if "train" in splits else splits[0])
     if split not in splits:
         raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
-    one = series[[name for name in (*_NEEDED, _STOPPED) if name in series]].sel(split=split, drop=True)
+    one = series[[name for name in (*_NEEDED, _STOPPED) if name in series]].sel(split=split)
     return one if "run" in one.dims else one.expand_dims("run")
 
 
