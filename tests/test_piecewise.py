@@ -777,3 +777,14 @@ def test_a_network_without_affine_neighbours_stays() -> None:
     assert [type(each) for each in network.operations] == [Affine, Bend, Affine]
     assert isinstance(network, PiecewiseLinear)
     assert network.operations[-1].inputs == (1, 2)
+
+
+def test_outputs_that_overflow_are_no_fault_of_the_model() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1e30)
+        model[2].weight[:, 0] = -1e30  # infinity less infinity in float32
+    with pytest.raises(ValueError, match="Expected finite outputs of the model") as raised:
+        piecewise_linear(model, torch.ones(1, 3))
+    assert not isinstance(raised.value, NotPiecewiseLinearError)

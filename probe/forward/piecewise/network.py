@@ -1,6 +1,6 @@
 """Piecewise-linear networks from models.
 
-:func:`piecewise_linear` records the forward pass of a model (see :mod:`probe.forward.piecewise.tape`), and turns each
+:func:`piecewise_linear` records the forward pass of a model (see :mod:`probe.forward.piecewise.recording`), and turns each
 operation that depends on the input into an affine map, a bend or a maximum. Everything else is computed once, in
 float64.
 """
@@ -15,9 +15,10 @@ from probe.forward.isolation import device_of, isolated, torch_defaults
 from probe.forward.layers import INPUT, advised_names, unwrap
 from probe.forward.outputs import Select
 from probe.forward.piecewise.builder import NetworkBuilder
+from probe.forward.piecewise.recording import StartedPasses
 from probe.forward.piecewise.refusals import NotPiecewiseLinearError
 from probe.forward.piecewise.row_layouts import ROWS, agree
-from probe.forward.piecewise.tape import StartedPasses, Tape
+from probe.forward.piecewise.tape import Tape
 from probe.forward.tracing import trace
 from probe.geometry.networks import PiecewiseLinear
 
@@ -150,6 +151,11 @@ def _check(network: PiecewiseLinear, expected: Tensor, rows: Tensor, precision: 
     blocks = rows.flip(0).split([1, len(rows) - 1])
     found = torch.cat([network(block) for block in blocks]).flip(0).to(expected)
     if not agree(expected, found, precision):
+        if not expected.isfinite().all():  # numbers of its own type are too large for its outputs
+            raise ValueError(
+                "Expected finite outputs of the model on rows near the first one, got NaN or infinity; check the "
+                "parameters, and whether training has diverged"
+            )
         raise NotPiecewiseLinearError(
             "Expected the same outputs from the model and from its operations on other rows, got others; the model "
             "mixes rows, draws random numbers, or decides by its input which operations run, so leave out this probe"
