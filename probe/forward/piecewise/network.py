@@ -1,7 +1,7 @@
 """Piecewise-linear networks from models.
 
-:func:`piecewise_linear` records the forward pass of a model (see :mod:`probe.forward.piecewise.recording`), and turns each
-operation that depends on the input into an affine map, a bend or a maximum. Everything else is computed once, in
+:func:`piecewise_linear` records the forward pass of a model (see :mod:`probe.forward.piecewise.recording`), and turns
+each operation that depends on the input into an affine map, a bend or a maximum. Everything else is computed once, in
 float64.
 """
 
