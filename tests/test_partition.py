@@ -16,6 +16,7 @@ from probe.geometry import (
     Partition,
     PiecewiseLinear,
     Slice,
+    boundary_graph,
     counts_by_width,
     decision_segments,
     input_plane,
@@ -424,6 +425,8 @@ def test_refusals():
 def test_text_is_one_line_with_the_counts():
     found = partition_slice(perceptron([(torch.eye(2), [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])], last=True), SQUARE)
     assert repr(found) == "Partition(5 regions; after 0 4, after 1 5; complete)"
+    borders = len(boundary_graph(found).pairs)
+    assert repr(boundary_graph(found)) == f"BoundaryGraph(5 regions, {borders} borders, sites 0, 1)"
     assert repr(found.network) == "PiecewiseLinear(inputs of shape (2,); sites 0, 1)"
     assert repr(found.slice) == "Slice(inputs of shape (2,); window of 4 corners, area 4)"
     assert repr(found.arrangements[0]).endswith("n_before=1, n_regions=4, segments=2, crossings=1, merged=0)")

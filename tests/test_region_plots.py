@@ -333,6 +333,8 @@ def test_a_neighbour_marks_the_units_that_switch() -> None:
 def test_other_objects_and_inputs_are_refused() -> None:
     with pytest.raises(TypeError, match=r"got Linear; make it with circuit\(model, inputs\)"):
         plots.circuit(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="one label for each of 1 points, got 2"):
+        plots.partition(divided(AXES), points=[[0.5, 0.5]], labels=[1, 2])
     with pytest.raises(ValueError, match="an input from 0 to 1, got 5"):
         plots.circuit(small(), 5)
     with pytest.raises(TypeError, match="Expected a Partition, got Linear; make it with partition_slice"):

@@ -70,8 +70,8 @@ class Partition:
 
     def __repr__(self) -> str:
         sites = ", ".join(f"after {site.site} {site.n_regions}" for site in self.arrangements)
-        state = "complete" if self.complete else "stopped at a limit"
-        return f"Partition({self.n_regions} regions; {sites}; {state})"
+        facts = [f"{self.n_regions} regions", sites, "complete" if self.complete else "stopped at a limit"]
+        return f"Partition({'; '.join(filter(None, facts))})"
 
     @cached_property
     def counts(self) -> Integers:

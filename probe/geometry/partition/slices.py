@@ -71,7 +71,7 @@ class Slice:
 
     def coordinates(self, points: Tensor) -> Tensor:
         """Return the coordinates (n, 2) of the projections of inputs (n, ...) onto the plane."""
-        return (points.detach().to("cpu", torch.float64) - self.origin).flatten(1) @ self._flat_axes.T
+        return (torch.as_tensor(points).detach().to("cpu", torch.float64) - self.origin).flatten(1) @ self._flat_axes.T
 
     @property
     def area(self) -> float:

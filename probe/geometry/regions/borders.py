@@ -61,6 +61,9 @@ class BoundaryGraph:
     inside: Numbers
     alike: Numbers
 
+    def __repr__(self) -> str:
+        return f"BoundaryGraph({self.n_regions} regions, {len(self.pairs)} borders, sites {', '.join(self.sites)})"
+
     @property
     def sizes(self) -> Numbers:
         """Return the number of boundaries of each site."""

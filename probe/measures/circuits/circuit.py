@@ -101,7 +101,8 @@ class Circuit:
             f"{site} {_number(on.double().sum(1).mean().item())}/{on.shape[1]}" for site, on in self.active.items()
         )
         facts = [f"{n} input{'' if n == 1 else 's'}", f"active {shares}" if shares else "no activation function"]
-        facts += ["exact"] if self.exact else ["signs only" if self.matrix is None else "signs and Jacobian"]
+        signs = "signs only" if self.matrix is None else "signs and Jacobian"
+        facts += ["exact" if self.exact else f"{signs}, see reason"]
         facts += [f"{int(self.on_boundary.sum())} on a boundary"] if self.on_boundary.any() else []
         return f"Circuit({'; '.join(facts)})"
 

@@ -38,6 +38,8 @@ def draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
         ax.plot(*positions.T, color=_INK, **style)
         return []
     texts = np.array([label_text(label) for label in np.asarray(labels).tolist()])
+    if len(texts) != len(positions):
+        raise ValueError(f"Expected one label for each of {len(positions)} points, got {len(texts)}; pass as many")
     handles = []
     for number, text in enumerate(sorted(set(texts), key=lambda text: (len(text), text))):
         place = int(text) if text.isdecimal() else number
