@@ -1,3 +1,4 @@
+from .batching import step_batches as step_batches
 from .data import (
     Batch as Batch,
     read_data as read_data,

@@ -4,7 +4,7 @@ Measures of training dynamics (Lyapunov exponents, sensitivity to the order of b
 of the model. The real model, optimizer and random states stay unchanged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -12,6 +12,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from probe.forward.batching import step_batches
+from probe.forward.data import map_leaves
 from probe.forward.isolation import user_defaults
 
 # A scheduler wraps ``step``, and a GradScaler sets the others on the optimizer for the time of one step.
@@ -72,6 +74,54 @@ class TrainingContext:
     batches: Callable[[int, int], Sequence[Any]]
     _training: frozenset[str] | None = field(default=None, repr=False)  # modules in training mode, None: as they are
 
+    @classmethod
+    def usual(
+        cls,
+        optimizer: torch.optim.Optimizer,
+        loss: Callable[[Any, Any], Tensor],
+        data: Any,
+        *,
+        batch_size: int | None = None,
+        max_norm: float | None = None,
+        random_state: int = 0,
+    ) -> Self:
+        """Return the context of the usual loop: gradients of a loss on one batch, then a step of the optimizer.
+
+        Parameters
+        ----------
+        optimizer
+            The optimizer of the real training.
+        loss : function(outputs, targets) -> Tensor
+            Loss of one batch, for example ``torch.nn.functional.cross_entropy``.
+        data : DataLoader, Dataset, pair (inputs, targets), or function(step, n)
+            As for :func:`probe.forward.step_batches`. A batch is a pair (inputs, targets). The model is called with
+            ``model(x)``, ``model(*x)`` or ``model(**x)``.
+        batch_size : int, optional
+            Number of rows of a batch. Default: that of the loader, else all rows.
+        max_norm : float, optional
+            Largest norm of the gradient, to which :func:`torch.nn.utils.clip_grad_norm_` reduces it.
+        random_state : int
+            Seed of the order of the rows.
+
+        Returns
+        -------
+        TrainingContext
+            The real loop can use its ``batches`` and ``step_fn`` too.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from probe.forward import TrainingContext
+        >>> x, y = torch.eye(4), torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+        >>> model = torch.nn.Linear(4, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> training = TrainingContext.usual(optimizer, torch.nn.functional.mse_loss, (x, y), batch_size=2)
+        >>> for step in range(3):
+        ...     loss = training.step_fn(model, optimizer, *training.batches(step, 1))
+        """
+        batches = data if callable(data) else step_batches(data, batch_size, random_state=random_state)
+        return cls(optimizer, UsualStep(loss, max_norm), batches)
+
     def of(self, model: nn.Module) -> Self:
         """Return this context with the present training flags of the model, which an observation switches off."""
         return replace(self, _training=frozenset(name for name, module in model.named_modules() if module.training))
@@ -125,6 +175,32 @@ class TrainingContext:
                 "return loss"
             )
         return None if loss is None else loss.detach()
+
+
+@dataclass(frozen=True)
+class UsualStep:
+    """One update of the usual loop: gradients of a loss on a batch (inputs, targets), then a step of the optimizer."""
+
+    loss: Callable[[Any, Any], Tensor]
+    max_norm: float | None = None
+
+    def __call__(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:
+        """Update the model, and return the loss."""
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise TypeError(
+                f"Expected batches (inputs, targets), got {type(batch).__name__}; pass such batches, or a step_fn of "
+                "your own to TrainingContext(optimizer, step_fn, batches)"
+            )
+        device = next(model.parameters()).device
+        x, y = map_leaves(tuple(batch), lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+        optimizer.zero_grad()
+        outputs = model(**x) if isinstance(x, Mapping) else model(*x) if isinstance(x, (tuple, list)) else model(x)
+        loss = self.loss(outputs, y)
+        loss.backward()
+        if self.max_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), self.max_norm)
+        optimizer.step()
+        return loss
 
 
 def _detached(model: nn.Module) -> dict[int, Any]:
