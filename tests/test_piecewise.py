@@ -593,6 +593,11 @@ def test_shared_arguments_are_no_stem() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+def test_one_input_without_rows_is_an_error_with_advice() -> None:
+    with pytest.raises(ValueError, match=r"accepts 2 rows, here \(2,\), got RuntimeError: .*such as x\[:1\]"):
+        piecewise_linear(nn.Linear(3, 2), torch.ones(3))
+
+
 def test_integers_alone_are_an_error() -> None:
     with pytest.raises(ValueError, match="Expected inputs or a layer with floating-point numbers"):
         piecewise_linear(nn.Identity(), torch.tensor([[1], [2]]))

@@ -114,7 +114,16 @@ def _start(model: nn.Module, batch: Batch, inputs: Any, stem: str | None) -> str
 
 def _first_value(model: nn.Module, passes: StartedPasses, inputs: Any, stem: str | None) -> Tensor:
     """Return the value at the start for the first row."""
-    value = passes.value(inputs)
+    try:
+        value = passes.value(inputs)
+    except NotPiecewiseLinearError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves_of(inputs) if isinstance(leaf, Tensor))
+        raise ValueError(
+            f"Expected a model that accepts {ROWS[0]} rows, here {shapes}, got {type(error).__name__}: {error}; pass "
+            "inputs with a first dimension of rows, such as x[:1]"
+        ) from error
     if value is None:
         advice = advised_names(str(stem), trace(model, inputs).order)
         raise ValueError(f"Expected stem= to name a site that the forward pass visits, got {stem!r}; {advice}")
