@@ -41,9 +41,6 @@ class Circuit:
     on_boundary : bool Tensor of shape (n,)
         Inputs at which a unit changes: neighbouring regions have other circuits, and the map is that of one of them.
         Images with constant areas often lie on boundaries of max-pooling, since several candidates are equal there.
-    active : dict of str to bool Tensor of shape (n, units)
-        Active units by site, without maxima. The units that differ between inputs i and j are
-        ``active[site][i] != active[site][j]``.
     matrix : Tensor of shape (n, n_out, ...), or None
         A, in float64. If the network is not piecewise linear, the Jacobian, if it was requested. None with
         ``matrix=False``.
@@ -73,7 +70,10 @@ class Circuit:
 
     @property
     def active(self) -> dict[str, Tensor]:
-        """The active units of each activation function, bool (n, units). Maxima have none."""
+        """The active units by site, bool (n, units), without maxima.
+
+        The units that differ between inputs i and j are ``active[site][i] != active[site][j]``.
+        """
         operations = () if self.network is None else self.network.operations
         maxima = {step.site for step in operations if isinstance(step, Maximum)}
         return {site: pieces > 0 for site, pieces in self.patterns.items() if site not in maxima}
