@@ -45,26 +45,26 @@ def as_operations(network: nn.Sequential) -> PiecewiseLinear:
     return perceptron([(weight.clone(), bias.clone()) for weight, bias in layers])
 
 
-def compared(config: PerceptronConfig, seed: int, fitted: int, n_slices: int) -> np.ndarray:
+def compared(config: PerceptronConfig, seed: int, fitted: int, n_slices: int, margin: float) -> np.ndarray:
     """Return regions when fitted, regions at the end, and each net change: (splits, slices, 2 + changes)."""
     steps = (fitted, config.steps)
     networks = [as_operations(network) for _, network in train_perceptron(config, seed, steps)]
     rows = []
     for inputs in points(config, seed, 3 * n_slices).values():
         for corners in inputs.split(3):
-            before, after = (partition_slice(network, slice_through(corners)) for network in networks)
+            before, after = (partition_slice(network, slice_through(corners, margin=margin)) for network in networks)
             changes = region_changes(before, after)
             net = [sum(changes.total(part) for part in parts) for parts in NET.values()]
             rows.append([before.n_regions, after.n_regions, *net])
     return np.array(rows, float).reshape(len(SPLITS), n_slices, -1)
 
 
-def cached(folder: Path, name: str, seed: int, fitted: int, n_slices: int) -> np.ndarray:
+def cached(folder: Path, name: str, seed: int, fitted: int, n_slices: int, margin: float) -> np.ndarray:
     """Return the result of `compared`, from the folder if it is there."""
-    file = folder / f"{name}-{seed}-{n_slices}.npy"
+    file = folder / f"{name}-{seed}-{n_slices}-{margin:g}.npy"
     if not file.exists():
         task, control = name.split("-")[1], name.endswith("control")
-        found = compared(perceptron_config(task, control=control), seed, fitted, n_slices)
+        found = compared(perceptron_config(task, control=control), seed, fitted, n_slices, margin)
         folder.mkdir(parents=True, exist_ok=True)
         np.save(file, found)
     found = np.load(file)
@@ -75,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slices", type=int, default=8)
+    parser.add_argument("--margin", type=float, default=0.0, help="of the windows (default: 0, that of the recordings)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     evidence = Evidence()
@@ -85,7 +86,7 @@ def main() -> None:
         for name in (task, control_of(task)):
             one = evidence.ours(name)
             seeds = zip(one.curves["seed"].values.tolist(), one.fitted.astype(int).tolist(), strict=True)
-            each = [cached(args.folder, name, seed, fitted, args.slices) for seed, fitted in seeds]
+            each = [cached(args.folder, name, seed, fitted, args.slices, args.margin) for seed, fitted in seeds]
             tables[name] = np.stack(each).mean(2)  # (seeds, splits, numbers), means over slices
         for k, split in enumerate(SPLITS):
             logs = {name: np.log10(table[:, k, 1] / table[:, k, 0]) for name, table in tables.items()}
