@@ -1,6 +1,7 @@
 """The pattern of each region, and the affine map that the network is there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,21 +9,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.geometry.networks import Affine, Bend, Maximum, PiecewiseLinear
+from probe.geometry.networks import Affine, Bend, Maximum, Operation, PiecewiseLinear
 from probe.geometry.partition.cuts import Floats, Integers
+from probe.geometry.partition.slices import Slice
 
 Patterns: TypeAlias = dict[str, NDArray[np.signedinteger[Any]]]  # int8 for bends, int16 for maxima
 
 
+def in_coordinates(network: PiecewiseLinear, slice: Slice) -> PiecewiseLinear:
+    """Return a network as a function of coordinates of a slice. First layers with many inputs then cost little."""
+    points = max((each.output for each in network.operations), default=0) + 1
+    operations: list[Operation] = []
+    for each in network.operations:
+        if isinstance(each, Affine) and each.inputs == (0,):
+            operations.append(Affine((0,), each.output, _of_coordinates(each.function, slice)))
+        else:
+            operations.append(replace(each, inputs=tuple(place or points for place in each.inputs)))
+    output = network.output or points
+    if output == points or any(points in each.inputs for each in operations):
+        operations.insert(0, Affine((0,), points, slice.points))
+    return PiecewiseLinear(tuple(operations), (2,), output)
+
+
+def _of_coordinates(function: Callable[[Tensor], Tensor], slice: Slice) -> Callable[[Tensor], Tensor]:
+    origin, axes = function(slice.origin[None]), function(slice.axes) - function(torch.zeros_like(slice.axes[:1]))
+    return lambda coordinates: origin + torch.tensordot(coordinates, axes, 1)
+
+
 def patterns(
-    network: PiecewiseLinear, widths: Mapping[str, Floats], inputs: Tensor, loops: Integers, starts: Integers
+    network: PiecewiseLinear, widths: Mapping[str, Floats], vertices: Tensor, loops: Integers, starts: Integers
 ) -> Patterns:
     """Return the piece of each unit in each region, (R, units) by site.
 
-    The corners of region i are ``inputs[loops[starts[i]]]`` and following. ``widths`` has those of the units by site;
-    later sites are left out.
+    ``network`` is a function of coordinates. The corners of region i are ``vertices[loops[starts[i]]]`` and following.
+    ``widths`` has those of the units by site; later sites are left out.
     """
-    values = {0: inputs}
+    values = {0: vertices}
     found: Patterns = {}
     for operation, unused in network.steps():
         read = [values[place] for place in operation.inputs]
@@ -74,12 +96,12 @@ def _extremes(numbers: Floats, loops: Integers, starts: Integers) -> tuple[Float
     return low[back], high[back]
 
 
-def affine_maps(network: PiecewiseLinear, plane: Tensor, pieces: Patterns, n_regions: int) -> tuple[Floats, Floats]:
-    """Return matrices (R, n_out, 2) and offsets (R, n_out) of the maps from coordinates of a plane to outputs.
+def affine_maps(network: PiecewiseLinear, pieces: Patterns, n_regions: int) -> tuple[Floats, Floats]:
+    """Return matrices (R, n_out, 2) and offsets (R, n_out) of a network of coordinates, from its pieces by site.
 
-    ``plane`` (3, *shape) has the origin and both axes. All three pass through the same pieces.
+    The origin and both axes pass through the same pieces.
     """
-    values = {0: plane.repeat(n_regions, *[1] * (plane.ndim - 1))}
+    values = {0: torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64).repeat(n_regions, 1)}
     for operation, unused in network.steps():
         read = [values[place] for place in operation.inputs]
         if isinstance(operation, Affine):

@@ -16,7 +16,7 @@ from probe.errors import warn_user
 from probe.geometry.networks import PiecewiseLinear
 from probe.geometry.partition.arrangement import Arrangement
 from probe.geometry.partition.cuts import Floats, Integers, LimitReached, following
-from probe.geometry.partition.maps import Patterns, affine_maps, patterns
+from probe.geometry.partition.maps import Patterns, affine_maps, in_coordinates, patterns
 from probe.geometry.partition.run import Run, check_arguments
 from probe.geometry.partition.slices import Slice
 
@@ -132,20 +132,21 @@ class Partition:
                 "Expected a complete partition, got one that a limit stopped, so the network is not affine in its "
                 "regions; pass larger limits or a smaller window to partition_slice"
             )
-        plane = torch.cat([self.slice.origin[None], self.slice.axes])
-        found = [affine_maps(self.network, plane, pieces, n) for n, pieces in self._patterns()]
+        network = in_coordinates(self.network, self.slice)
+        found = [affine_maps(network, pieces, n) for n, pieces in self._patterns()]
         matrix, offset = (np.concatenate(part) for part in zip(*found, strict=True))
         return matrix, offset
 
     def _patterns(self) -> Iterator[tuple[int, Patterns]]:
         """Yield the patterns of some regions at a time, and the number of the regions."""
+        network = in_coordinates(self.network, self.slice)
         widths = {site.site: site.widths for site in self.arrangements}
         bounds = np.append(self.starts, len(self.loops))
         for first in range(0, self.n_regions, _CHUNK):
             starts = bounds[first : first + _CHUNK + 1]
             vertices, loops = np.unique(self.loops[starts[0] : starts[-1]], return_inverse=True)
-            inputs = self.slice.points(self.vertices[vertices])
-            yield len(starts) - 1, patterns(self.network, widths, inputs, loops, starts[:-1] - starts[0])
+            corners = torch.from_numpy(self.vertices[vertices])
+            yield len(starts) - 1, patterns(network, widths, corners, loops, starts[:-1] - starts[0])
 
 
 def partition_slice(
