@@ -1,6 +1,8 @@
 """Batches by the step, twins, tangents and chaos: closed forms on quadratic losses, and what must be refused."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,9 @@ from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from probe.forward import TrainingContext, step_batches
+from probe.forward.window_tangent import Curvature, NotDifferentiableError, tangent
+from probe.forward.windows import Window, gaussian
+from probe.geometry import log_growth, top_eigenpair
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 
@@ -106,3 +111,286 @@ def test_batches_that_are_no_pairs_are_refused_in_the_usual_loop() -> None:
     training = TrainingContext.usual(torch.optim.SGD(model.parameters()), F.mse_loss, TensorDataset(X))
     with pytest.raises(TypeError, match=r"Expected batches \(inputs, targets\), got list"):
         training.step_fn(model, training.optimizer, training.batches(0, 1)[0])
+
+
+# -- windows, twins, tangents ------------------------------------------------------------------------------------------
+
+
+class Quadratic(nn.Module):
+    """Half a quadratic form of its parameters."""
+
+    def __init__(self, curvatures: Tensor, start: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("curvatures", curvatures.double())
+        self.theta = nn.Parameter(start.double().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.curvatures * self.theta**2).sum() / 2  # type: ignore[operator]
+
+
+CURVATURES, START = torch.tensor([0.1, 0.7, 2.0]), torch.tensor([1.0, -0.5, 0.3])
+
+
+def window_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Any, loss: Any, n: int, batch_size: int | None = None
+) -> Window:
+    training = TrainingContext.usual(optimizer, loss, data, batch_size=batch_size)
+    return Window(training, model, training.batches(0, n), seed=0, outputs=lambda copied: copied(data[0]).detach())
+
+
+def quadratic(make: Callable[[Any], torch.optim.Optimizer], n: int, before: int = 0) -> Window:
+    model = Quadratic(CURVATURES, START)
+    ones = torch.ones(2, dtype=torch.float64)
+    window = window_of(model, make(model.parameters()), (ones, ones), lambda outputs, _: outputs.mean(), n)
+    for batch in window.training.batches(0, before):
+        window.training.step_fn(model, window.training.optimizer, batch)
+    return window
+
+
+def growths(window: Window, direction: Tensor, size: float) -> tuple[float, float]:
+    """Log growth of a twin and of the tangent."""
+    plain, twin = window.run(), window.run(size * direction)
+    derivative = tangent(window, direction)[0]
+    return log_growth(plain.start, plain.end, twin.start, twin.end), derivative.norm().log().item()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_growth_of_gradient_descent_on_a_quadratic_loss(axis: int) -> None:
+    """A direction along an axis is multiplied by 1 - lr h in each step."""
+    window = quadratic(lambda p: torch.optim.SGD(p, 0.3), 40)
+    expected = 40 * math.log(abs(1 - 0.3 * CURVATURES[axis].item()))
+    assert growths(window, torch.eye(3).double()[axis], 1e-3) == pytest.approx([expected] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("before", [0, 5])
+def test_growth_of_momentum_on_a_quadratic_loss(before: int) -> None:
+    """The pair (theta, buffer) is multiplied by a matrix; the perturbation starts with no buffer."""
+    window = quadratic(lambda p: torch.optim.SGD(p, 0.3, momentum=0.9), 25, before)
+    direction = torch.ones(3).double() / math.sqrt(3)
+    ends = []
+    for h in CURVATURES.tolist():
+        matrix = np.array([[1 - 0.3 * h, -0.3 * 0.9], [h, 0.9]])
+        ends.append((np.linalg.matrix_power(matrix, 25) @ [1 / math.sqrt(3), 0.0])[0])
+    expected = math.log(np.linalg.norm(ends))
+    assert growths(window, direction, 1e-3) == pytest.approx([expected] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("before", [0, 4])
+def test_growth_of_adam_on_a_quadratic_loss(before: int) -> None:
+    """The derivative of the recursion of Adam, written out for one parameter."""
+    window = quadratic(lambda p: torch.optim.Adam(p, 0.01), 20, before)
+    ends = []
+    for h, theta in zip(CURVATURES.double().tolist(), START.double().tolist(), strict=True):
+        m = v = dm = dv = d = 0.0
+        for k in range(1, 21 + before):
+            if k == before + 1:
+                d = 1.0
+            g, dg = h * theta, h * d
+            m, dm = 0.9 * m + 0.1 * g, 0.9 * dm + 0.1 * dg
+            v, dv = 0.999 * v + 0.001 * g * g, 0.999 * dv + 0.002 * g * dg
+            root = math.sqrt(v / (1 - 0.999**k))
+            change = 1 / (root + 1e-8) / (1 - 0.9**k)
+            d -= 0.01 * change * (dm - m / (root + 1e-8) * dv / (2 * root * (1 - 0.999**k)))
+            theta -= 0.01 * change * m
+        ends.append(d / math.sqrt(3))
+    direction = torch.ones(3).double() / math.sqrt(3)
+    assert growths(window, direction, 1e-6) == pytest.approx([math.log(np.linalg.norm(ends))] * 2, abs=1e-6)
+
+
+def tanh_window(dtype: torch.dtype = torch.float64, n: int = 100, act: type[nn.Module] = nn.Tanh) -> Window:
+    """The network and the training of the table of float32: 20-64-5, SGD .1 with momentum .9, batches of 64."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 64), act(), nn.Linear(64, 5)).to(dtype)
+        x = torch.randn(512, 20).to(dtype)
+        y = torch.randint(5, (512,))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    return window_of(model, optimizer, (x, y), F.cross_entropy, n, 64)
+
+
+def direction_of(window: Window) -> Tensor:
+    return gaussian(list(window.model.parameters()), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("n", "decades"), [(30, (3, 8)), pytest.param(100, range(2, 10), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
+def test_the_tangent_equals_a_twin_over_eight_decades(act: type[nn.Module], n: int, decades: Sequence[int]) -> None:
+    """With ReLU, only below the size at which kinks set in, which is between 1e-5 and 1e-4 here."""
+    window = tanh_window(n=n, act=act)
+    direction, plain = direction_of(window), window.run()
+    expected = tangent(window, direction)[0].norm().log().item()
+    single = tangent(tanh_window(torch.float32, n, act), direction)[0].norm().log().item()
+    assert single == pytest.approx(expected, abs=1e-5)
+    sizes = 10.0 ** -np.array(decades, float)
+    twins = [window.run(size * direction) for size in sizes]
+    found = np.array([log_growth(plain.start, plain.end, twin.start, twin.end) for twin in twins])
+    smooth = sizes < (1 if act is nn.Tanh else 5e-5)
+    assert found[smooth] == pytest.approx(expected, abs=1e-3)
+    assert (found[~smooth] > expected + 2).all()
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "nesterov": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True, weight_decay=1e-2),
+    "ASGD": lambda p: torch.optim.ASGD(p, 0.1),
+    "Adam": lambda p: torch.optim.Adam(p, 1e-2, amsgrad=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, 1e-2, foreach=True),
+    "Adamax": lambda p: torch.optim.Adamax(p, 1e-2),
+    "NAdam": lambda p: torch.optim.NAdam(p, 1e-2),
+    "RAdam": lambda p: torch.optim.RAdam(p, 1e-2),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, 1e-3, momentum=0.5, centered=True),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-2),
+    "Adadelta": lambda p: torch.optim.Adadelta(p),
+}
+
+
+class Everything(nn.Module):
+    """Batch, layer and group norm, dropout, attention, a detached value, tied weights, and a dead unit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.act = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh()
+        self.attention, self.groups = nn.MultiheadAttention(8, 2, batch_first=True), nn.GroupNorm(2, 8)
+        self.drop, self.last, self.head = nn.Dropout(0.2), nn.LayerNorm(8), nn.Linear(8, 3)
+        with torch.no_grad():
+            self.first.weight[0], self.norm.weight[0] = 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm(self.first(x)))
+        tokens = torch.stack([x, x + 1, x * 0.5], 1)
+        x = self.attention(tokens, tokens, tokens)[0].mean(1) + x.detach() * x
+        return self.head(self.drop(self.last(self.groups(x))))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_tangent_of_each_optimizer_equals_a_twin(name: str) -> None:
+    """In a training that has begun: in the first updates of Adam, weights without a gradient have a kink at 0."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    window = window_of(model, OPTIMIZERS[name](model.parameters()), (X.double(), Y), F.cross_entropy, 10, 8)
+    for batch in window.training.batches(0, 4):
+        window.training.step_fn(model, window.training.optimizer, batch)
+    twin, derivative = growths(window, direction_of(window), 1e-7)
+    assert derivative == pytest.approx(twin, abs=1e-5)
+
+
+def test_the_tangent_of_a_network_with_everything_equals_a_twin() -> None:
+    torch.manual_seed(0)
+    model = Everything().double()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    window = window_of(model, optimizer, (X.double(), Y), F.cross_entropy, 8, 8)
+    window = replace(window, training=TrainingContext.usual(optimizer, F.cross_entropy, (X.double(), Y), max_norm=0.5))
+    direction, plain = direction_of(window), window.run()
+    derivative, end, _, _ = tangent(window, direction)
+    one, other = (window.run(size * direction).end for size in (1e-8, -1e-8))
+    assert torch.allclose(end, plain.end, atol=1e-12)
+    assert (derivative - (one - other) / 2e-8).norm() < 1e-6 * derivative.norm()
+
+
+def test_adam_has_a_derivative_where_no_gradient_has_been() -> None:
+    """A unit that never fires has v = 0 and m = 0: it stays, and so does a perturbation that does not wake it."""
+    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    with torch.no_grad():
+        model[0].bias[0] = -1e3
+    window = window_of(model, torch.optim.Adam(model.parameters(), 1e-2), (X.double(), Y), F.cross_entropy, 5, 8)
+    window = replace(window, batches=[*window.batches, *window.batches])
+    direction = torch.zeros(sum(p.numel() for p in model.parameters())).double()
+    direction[0] = 1  # a weight of the dead unit
+    derivative = tangent(window, direction)[0]
+    assert torch.equal(derivative, direction)
+
+
+class Copying(torch.optim.SGD):
+    """An update of a class of the user's own."""
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda p: torch.optim.LBFGS(p), "LBFGS"),
+        (lambda p: torch.optim.Adafactor(p), "Adafactor"),
+        (lambda p: torch.optim.SparseAdam(p), "SparseAdam"),
+        (lambda p: torch.optim.Rprop(p), "Rprop"),
+        (lambda p: torch.optim.Muon([q for q in p if q.ndim == 2]), "Muon"),
+        (lambda p: Copying(p, 0.1), "Copying"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_optimizers_without_derivatives_are_refused_by_name(make: Any, name: str) -> None:
+    model = nn.Linear(6, 3)
+    window = window_of(model, make(list(model.parameters())), (X, Y), F.cross_entropy, 2)
+    with pytest.raises(NotDifferentiableError, match=f"of torch.optim, got {name}; its twin is measured"):
+        tangent(window, torch.ones(21))
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTM(6, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.cell(x[:, None])[0][:, -1])
+
+
+def test_a_function_without_derivatives_is_refused_by_name() -> None:
+    model = Recurrent()
+    window = window_of(model, torch.optim.SGD(model.parameters(), 0.1), (X, Y), F.cross_entropy, 2)
+    with pytest.raises(NotDifferentiableError, match=r"forward AD with mkldnn_rnn_layer that .*; use the twin only"):
+        tangent(window, torch.ones(sum(p.numel() for p in model.parameters())))
+
+
+def test_updates_of_numbers_alone_are_refused() -> None:
+    model = nn.Linear(6, 3)
+
+    def step_fn(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> None:
+        F.cross_entropy(model(batch[0]), batch[1]).backward()
+        model.weight.data = model.weight.detach() - 0.1 * model.weight.grad  # type: ignore[operator, union-attr]
+
+    window = window_of(model, torch.optim.SGD(model.parameters(), 0.1), (X, Y), F.cross_entropy, 2)
+    window = replace(window, training=replace(window.training, step_fn=step_fn))
+    with pytest.raises(NotDifferentiableError, match=r"got one with \.data of a parameter"):
+        tangent(window, torch.ones(21))
+
+
+def test_a_loss_that_is_not_finite_is_refused() -> None:
+    model = nn.Linear(6, 3)
+    window = window_of(model, torch.optim.SGD(model.parameters(), 1e30), (X, X[:, :3]), F.mse_loss, 4)
+    with pytest.raises(ValueError, match=r"Expected finite losses in a window of 4 updates, got (nan|inf) at update"):
+        window.run()
+
+
+# -- curvature ---------------------------------------------------------------------------------------------------------
+
+
+def test_sharpness_is_the_largest_eigenvalue_of_the_hessian() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    window = window_of(model, torch.optim.AdamW(model.parameters()), (X.double(), Y), F.cross_entropy, 2)
+    names = [name for name, _ in model.named_parameters()]
+    shapes = [p.shape for p in model.parameters()]
+
+    def loss(vector: Tensor) -> Tensor:
+        pieces = vector.split([shape.numel() for shape in shapes])
+        values = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+        return F.cross_entropy(torch.func.functional_call(model, values, X.double()), Y)
+
+    at = torch.cat([p.detach().flatten() for p in model.parameters()])
+    hessian = torch.autograd.functional.hessian(loss, at)
+    values, vectors = torch.linalg.eigh(hessian)
+    curvature = Curvature(window)
+    start = direction_of(window)
+    assert torch.allclose(curvature.product(start), hessian @ start, atol=1e-12)
+    value, vector, residual = top_eigenpair(curvature.product, start, 30)
+    assert value == pytest.approx(values[-1].item(), abs=1e-8)
+    assert (vector @ vectors[:, -1]).abs().item() == pytest.approx(1, abs=1e-6)
+    short, _, residual = top_eigenpair(curvature.product, start, 6)
+    assert (values - short).abs().min() <= residual
+    gradient = torch.autograd.functional.jacobian(loss, at)
+    assert torch.allclose(curvature.gradient(), gradient, atol=1e-12)
+
+
+def test_a_step_function_that_never_steps_has_no_curvature() -> None:
+    model = nn.Linear(6, 3)
+    window = window_of(model, torch.optim.SGD(model.parameters(), 0.1), (X, Y), F.cross_entropy, 2)
+    window = replace(window, training=replace(window.training, step_fn=lambda *_: None))
+    with pytest.raises(ValueError, match=r"Expected step_fn to call optimizer.step\(\)"):
+        Curvature(window).gradient()

@@ -8,6 +8,11 @@ from .frames import (
     effective_share as effective_share,
     orthonormal_frame as orthonormal_frame,
 )
+from .growth import (
+    angular_distance as angular_distance,
+    log_growth as log_growth,
+    top_eigenpair as top_eigenpair,
+)
 from .lines import (
     PairwiseLinearity as PairwiseLinearity,
     linear_mapping_number as linear_mapping_number,

@@ -1,0 +1,282 @@
+"""Exact derivatives through updates of a training, by dual numbers of PyTorch.
+
+The parameters of a copy carry a tangent. The user's ``step_fn`` runs as it is: its backward pass and the update of the
+optimizer carry the tangent on. After W updates the tangent is the derivative of the final parameters in the direction
+of the first tangent. There is no step size, so neither rounding of a difference nor a finite size enters.
+
+Some functions have no forward derivative in PyTorch, or one that is not defined where training visits. Within an update
+they are replaced by equal ones:
+
+- ``sqrt`` at 0 in an update of the optimizer: derivative 0. Adam and its relatives divide by sqrt(v) + eps. Where all
+  gradients of a parameter so far are 0, v and m are 0, and m / (sqrt(v) + eps) has the derivative dm / eps whatever the
+  derivative of the root is. A weight that has never had a gradient, but gets one after the perturbation, moves by
+  1 / eps times its change: the derivative is right, and holds for sizes below eps only.
+- norms and products of lists of tensors, as ``clip_grad_norm_`` uses them, and ``maximum`` with ``out=`` (amsgrad).
+- ``detach``, which drops the tangent of the first momentum buffer of SGD, or of a target that the loss detaches.
+- ``group_norm``, whose backward pass has no forward derivative.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as fw
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+from probe.forward.windows import Window, flat, parts, seed_all, trained_parameters
+
+DIFFERENTIABLE = tuple(
+    getattr(torch.optim, name)
+    for name in ("SGD", "ASGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
+)
+
+
+class NotDifferentiableError(ValueError):
+    """Error of a training whose updates have no forward derivative in PyTorch. The message names the function."""
+
+
+def tangent(window: Window, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivative of the end of a window in a direction (P,) of its start.
+
+    Returns
+    -------
+    parameters, end : Tensor of shape (P,)
+        Derivative of the final parameters, and the final parameters.
+    outputs_start, outputs_end : Tensor
+        Derivatives of what the window reads from the model at its start and at its end.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If a function or the optimizer has no forward derivative.
+    """
+    model, optimizer = window.training.copy(window.model)
+    prepare(optimizer)
+    parameters = trained_parameters(model, optimizer)
+    with _errors(), dual(parameters, optimizer):
+        set_tangents(parameters, direction)
+        first = _tangent_of(window.outputs(model))
+        for k, batch in enumerate(window.batches):
+            window.update(model, optimizer, batch, k)
+        last = _tangent_of(window.outputs(model))
+        found = torch.cat([fw.unpack_dual(p).tangent.detach().flatten() for p in parameters])
+        end = flat([fw.unpack_dual(p).primal for p in parameters])
+    return found.clone(), end, first, last
+
+
+def prepare(optimizer: torch.optim.Optimizer) -> None:
+    """Switch a copied optimizer to updates of single tensors.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If the update of this class is not known to carry derivatives.
+    """
+    if type(optimizer) not in DIFFERENTIABLE:
+        names = ", ".join(cls.__name__ for cls in DIFFERENTIABLE)
+        raise NotDifferentiableError(
+            f"Expected one of the optimizers {names} of torch.optim, got {type(optimizer).__name__}; its twin is "
+            "measured, its tangent is not"
+        )
+    for group in optimizer.param_groups:
+        group.update({name: False for name in ("foreach", "fused") if name in group})
+
+
+@contextmanager
+def dual(parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Context manager in which gradients and updates of these parameters carry their tangents."""
+    _load_derivatives()
+    rules, handles = _Rules(), []
+    step = optimizer.step
+
+    def stepping(*args: Any, **kwargs: Any) -> Any:
+        rules.stepping = True
+        try:
+            return step(*args, **kwargs)
+        finally:
+            rules.stepping = False
+
+    with sdpa_kernel(SDPBackend.MATH), fw.dual_level(), rules:
+        try:
+            optimizer.step = stepping  # type: ignore[method-assign]
+            for parameter in parameters:
+                handles += _carry_tangents(parameter)
+            yield
+        finally:
+            optimizer.step = step  # type: ignore[method-assign]
+            for handle in handles:
+                handle.remove()
+
+
+def _load_derivatives() -> None:
+    """Import the forward derivatives that PyTorch compiles with ``torch.jit.script``, which is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+
+def set_tangents(parameters: Sequence[Tensor], direction: Tensor) -> None:
+    """Give parameters the tangents of a vector (P,), in place of those that they have."""
+    with torch.no_grad():
+        for parameter, part in zip(parameters, parts(direction, parameters), strict=True):
+            old = fw.unpack_dual(parameter).tangent
+            new = part if old is None else part - old
+            parameter.add_(fw.make_dual(torch.zeros_like(part), new))
+
+
+def _carry_tangents(parameter: Tensor) -> list[Any]:
+    """Register hooks that add up the tangents of gradients, which the accumulation in ``.grad`` drops."""
+    stored: list[Tensor | None] = [None]
+
+    def before(gradient: Tensor) -> None:
+        old = None if parameter.grad is None else fw.unpack_dual(parameter.grad).tangent
+        new = fw.unpack_dual(gradient).tangent
+        stored[0] = old if new is None else new if old is None else old + new
+
+    def after(_: Tensor) -> None:
+        if stored[0] is not None and parameter.grad is not None:
+            parameter.grad = fw.make_dual(fw.unpack_dual(parameter.grad).primal.detach(), stored[0].detach())
+
+    return [parameter.register_hook(before), parameter.register_post_accumulate_grad_hook(after)]
+
+
+class _Rules(TorchFunctionMode):
+    """Mode that replaces functions by equal ones with a forward derivative, see the top of this file."""
+
+    stepping = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch._foreach_norm:
+            return [torch.linalg.vector_norm(tensor, *args[1:], **kwargs) for tensor in args[0]]
+        if func is torch._foreach_mul_:
+            factors = args[1] if isinstance(args[1], (list, tuple)) else [args[1]] * len(args[0])
+            return [tensor.mul_(factor) for tensor, factor in zip(args[0], factors, strict=True)]
+        if func is torch.maximum and kwargs.get("out") is not None:
+            return kwargs["out"].copy_(torch.maximum(*args))
+        if func in (torch.group_norm, nn.functional.group_norm):
+            return _group_norm(*args, **kwargs)
+        if func in (torch.detach, torch.Tensor.detach) and (found := fw.unpack_dual(args[0])).tangent is not None:
+            return fw.make_dual(found.primal.detach(), found.tangent.detach())
+        if getattr(func, "__self__", None) is torch.Tensor.data and isinstance(args[0], nn.Parameter):
+            raise NotDifferentiableError(
+                "Expected updates that PyTorch can differentiate, got one with .data of a parameter, which has no "
+                "derivative; write p.add_(...) within torch.no_grad(), or use the twin only"
+            )
+        if self.stepping and func in _ROOTS:
+            root = _root(args[0])
+            return args[0].copy_(root) if func is torch.Tensor.sqrt_ else root
+        return func(*args, **kwargs)
+
+
+_ROOTS: tuple[Callable[..., Any], ...] = (torch.sqrt, torch.Tensor.sqrt, torch.Tensor.sqrt_)
+
+
+def _root(x: Tensor) -> Tensor:
+    """Square root with derivative 0 at 0."""
+    zero = fw.unpack_dual(x).primal == 0
+    return torch.sqrt(x.masked_fill(zero, 1)).masked_fill(zero, 0)
+
+
+def _group_norm(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
+    grouped = x.reshape(len(x), num_groups, -1)
+    variance, mean = torch.var_mean(grouped, 2, correction=0, keepdim=True)
+    normed = ((grouped - mean) / torch.sqrt(variance + eps)).view_as(x)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    normed = normed if weight is None else normed * weight.view(shape)
+    return normed if bias is None else normed + bias.view(shape)
+
+
+def _tangent_of(output: Tensor) -> Tensor:
+    found = fw.unpack_dual(output)
+    return (torch.zeros_like(found.primal) if found.tangent is None else found.tangent).detach().clone()
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Context manager that turns errors of PyTorch about missing derivatives into a :class:`NotDifferentiableError`."""
+    try:
+        yield
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward AD" not in str(error) and "forward gradient" not in str(error):
+            raise
+        reason = str(error).partition(" because ")[0].partition("\n")[0].rstrip(".")
+        raise NotDifferentiableError(
+            f"Expected updates of which PyTorch has forward derivatives, got this: {reason}; use the twin only"
+        ) from error
+
+
+# -- curvature ---------------------------------------------------------------------------------------------------------
+
+
+class Curvature:
+    """Gradient and Hessian of the loss of some batches at the present parameters, from the user's ``step_fn``.
+
+    The optimizer of a copy is replaced by one that notes the gradients and changes nothing. A gradient that ``step_fn``
+    clips is noted as clipped, and so are its derivatives.
+    """
+
+    def __init__(self, window: Window, n_batches: int = 1) -> None:
+        self._window, self._batches = window, window.batches[:n_batches]
+        self._model, self._optimizer = window.training.copy(window.model)
+        self._parameters = trained_parameters(self._model, self._optimizer)
+
+    def gradient(self) -> Tensor:
+        """Return the gradient (P,), the mean over the batches."""
+        return self._mean(None)
+
+    def product(self, direction: Tensor) -> Tensor:
+        """Return the Hessian times a direction (P,).
+
+        Raises
+        ------
+        NotDifferentiableError
+            If a function has no forward derivative.
+        """
+        return self._mean(direction)
+
+    def _mean(self, direction: Tensor | None) -> Tensor:
+        total = torch.zeros(sum(p.numel() for p in self._parameters), dtype=torch.float64)
+        for k, batch in enumerate(self._batches):
+            total += self._noted(batch, k, direction).cpu().double() / len(self._batches)
+        return total
+
+    def _noted(self, batch: Any, k: int, direction: Tensor | None) -> Tensor:
+        notes: list[Tensor] = []
+
+        def note(closure: Any = None) -> None:
+            if closure is not None:
+                with torch.enable_grad():
+                    closure()
+            for p in self._parameters:
+                gradient = torch.zeros_like(p) if p.grad is None else p.grad
+                found = fw.unpack_dual(gradient)
+                wanted = found.primal if direction is None else found.tangent
+                notes.append((torch.zeros_like(p) if wanted is None else wanted).detach().flatten())
+
+        step, self._optimizer.step = self._optimizer.step, note  # type: ignore[method-assign, assignment]
+        try:
+            with _errors(), dual(self._parameters, self._optimizer):
+                if direction is not None:
+                    set_tangents(self._parameters, direction)
+                seed_all(self._window.seed + k)
+                self._window.training.update(self._model, self._optimizer, batch)
+        finally:
+            self._optimizer.step = step  # type: ignore[method-assign]
+            for p in self._parameters:
+                p.grad = None
+        if not notes:
+            raise ValueError("Expected step_fn to call optimizer.step() once, got no call; call it in each update")
+        return torch.cat(notes[: len(self._parameters)])
