@@ -19,7 +19,8 @@ is 0 for the first layer, whose boundaries are straight. A point where m boundar
 equally among its pairs, so three lines that become concurrent lose one region by alignment.
 
 All parts are counted for each site, as what the drawing of the sites up to it has more than that of the sites before
-it. Their sum is exactly the change of the number of regions. Boundaries of different layers can meet and merge too.
+it. Their sum is the change of the number of regions. A region smaller than the snapping width that has the circuit of a
+neighbour is missing in the sum. Boundaries of different layers can meet and merge too.
 Boundaries that coincide in a part of the window only do not count as merged. Trained units merge only approximately:
 with a tolerance, boundaries that are nearly the same count as one (:mod:`probe.geometry.regions.merging`).
 

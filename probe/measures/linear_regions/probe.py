@@ -58,8 +58,8 @@ class LinearRegionsProbe(Probe):
     snap : float
         Width of zero in a partition, see :func:`probe.geometry.partition_slice`.
     snaps : sequence of float
-        Further widths at which the regions are counted, for example ``(1e-7, 1e-11)``. Each takes as long as the
-        partition itself. Default: none.
+        Further widths at which the regions of each slice are counted, in ``linear_regions_by_snap``. Each takes as
+        long as the partition itself; the two of the default take a fifth to a third of an observation. ``()``: none.
     tolerances : sequence of float
         Tolerances of ``linear_regions_alike``, see :func:`probe.geometry.merged_boundaries`.
     max_regions : int
@@ -94,7 +94,8 @@ class LinearRegionsProbe(Probe):
           ``linear_regions_alike_share``, the share of the length of borders on such boundaries;
           ``linear_regions_alike_distance``, ``linear_regions_unlike_distance``, as the distances below.
         - ``linear_regions_change`` †: change of the number of regions that the layer adds since the last observation,
-          by ``mechanism``, see :class:`probe.geometry.RegionChanges`. The sum over mechanisms is exact.
+          by ``mechanism``, see :class:`probe.geometry.RegionChanges`. They add up to the change,
+          except for regions smaller than the snapping width, which can have the circuit of a neighbour.
           ``linear_regions_effective_change`` †: the same by ``within``. Its groups are those of two observations,
           so its sum can differ from the change of ``linear_regions_effective`` by a few regions.
           ``linear_regions_skipped``: number of failed observations in between.
@@ -159,7 +160,7 @@ class LinearRegionsProbe(Probe):
         half_side: float | None = None,
         n_segments: int = 64,
         snap: float = 1e-9,
-        snaps: Sequence[float] = (),
+        snaps: Sequence[float] = (1e-7, 1e-11),
         tolerances: Sequence[float] = TOLERANCES,
         max_regions: int = 100_000,
         max_bytes: int = 2**29,
