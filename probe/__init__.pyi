@@ -36,6 +36,7 @@ from .measures.linear_regions.probe import LinearRegionsProbe as LinearRegionsPr
 from .measures.local_complexity.probe import LocalComplexityProbe as LocalComplexityProbe
 from .measures.mutual_info.probe import MutualInfoProbe as MutualInfoProbe
 from .measures.neural_collapse import NeuralCollapseProbe as NeuralCollapseProbe
+from .measures.neural_tangent.probe import TangentKernelProbe as TangentKernelProbe
 from .measures.performance import PerformanceProbe as PerformanceProbe
 from .measures.robustness import RobustnessProbe as RobustnessProbe
 from .measures.weights import WeightsProbe as WeightsProbe

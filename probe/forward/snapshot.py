@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -445,6 +446,14 @@ class Snapshot:
         """
         return self._check.suffix(split, site, sites) is not None
 
+    def inputs(self, split: str, rows: Tensor) -> Any:
+        """Return the inputs of some rows, as the model takes them, for one forward pass of the probe's own.
+
+        The pass counts as forward rows. It runs within :func:`probe.forward.isolated`.
+        """
+        self._runner.rows += len(rows)
+        return self.data[split].take(rows, self.device)[0]
+
     def gradients(self, split: str, site: str, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the values of a site and the gradients there of the sum of all outputs, in blocks of rows.
 
@@ -453,11 +462,16 @@ class Snapshot:
         RuntimeError
             If the outputs do not depend on the value by operations with derivatives.
         """
-        numbers = sum(math.prod(shape) for shape in self.trace.shapes.values()) // TRACE_ROWS
-        for part in rows.split(max(1, min(self.batch_size, _GRAPH // max(1, numbers)))):
+        for part in rows.split(self.graph_rows):
             inputs, _ = self.data[split].take(part, self.device)
             self._runner.rows += len(part)
             yield summed_gradient(self.model, inputs, site, self.trace.output)
+
+    @property
+    def graph_rows(self) -> int:
+        """Number of rows in one forward pass with derivatives."""
+        numbers = sum(math.prod(shape) for shape in self.trace.shapes.values()) // TRACE_ROWS
+        return max(1, min(self.batch_size, _GRAPH // max(1, numbers)))
 
     def is_deterministic(self, split: str, sites: Sequence[str]) -> bool:
         """Return whether two passes over the same rows agree. They differ if the model draws random numbers."""

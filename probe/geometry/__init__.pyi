@@ -65,5 +65,12 @@ from .spectra import (
     squared_singular_values as squared_singular_values,
     stable_rank as stable_rank,
 )
+from .tangent_kernel import (
+    KernelNumbers as KernelNumbers,
+    kernel_alignment as kernel_alignment,
+    kernel_numbers as kernel_numbers,
+    kernel_sketch as kernel_sketch,
+    probe_sketch as probe_sketch,
+)
 
 __all__: list[str]

@@ -22,6 +22,8 @@ from .neural_collapse import (
     NeuralCollapseProbe as NeuralCollapseProbe,
     collapse_summary as collapse_summary,
 )
+from .neural_tangent.probe import TangentKernelProbe as TangentKernelProbe
+from .neural_tangent.whole import tangent_kernel as tangent_kernel
 from .performance import PerformanceProbe as PerformanceProbe
 from .robustness import (
     RobustnessProbe as RobustnessProbe,

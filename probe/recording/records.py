@@ -160,6 +160,9 @@ def _united_labels(variables: Iterable[Variable], order: Mapping[str, Sequence[A
         seen = {label for labels in each for label in labels}
         found = united[dim] = [label for label in order.get(dim, ()) if label in seen]
         for labels in each:
+            if not found:
+                found.extend(dict.fromkeys(labels))
+                continue
             place = len(found)
             for label in reversed(labels):
                 if label not in found:

@@ -49,5 +49,10 @@ from .segmented import (
     SegmentedFit as SegmentedFit,
     segmented_fit as segmented_fit,
 )
+from .sketches import (
+    KernelDistance as KernelDistance,
+    kernel_distance as kernel_distance,
+    kernel_distances as kernel_distances,
+)
 
 __all__: list[str]

@@ -1,0 +1,1 @@
+"""The empirical tangent kernel over training."""

@@ -1,0 +1,81 @@
+"""The whole tangent kernel of a model, outside a recording."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from probe.forward.data import read_data
+from probe.forward.isolation import device_of
+from probe.forward.layers import Layers
+from probe.forward.tangents.kernel import TangentMap
+from probe.forward.tangents.layerwise import NotLayerwiseError, layers_of, layerwise_kernel
+from probe.forward.tangents.outputs import Outputs, trained_parameters
+
+_METHODS = "auto", "exact", "layerwise"
+
+
+def tangent_kernel(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    layers: Layers = None,
+    method: str = "auto",
+    output: str | int | Callable[[Any], Any] | None = None,
+    batch_size: int = 512,
+) -> Tensor:
+    """Return the empirical tangent kernel of a model for some inputs.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Runs in evaluation mode, and is left unchanged.
+    inputs
+        As in the data of :meth:`probe.Probe.attach`: a tensor, a tuple or a mapping, with n rows.
+    layers
+        Layers whose parameters count, see :class:`probe.TangentKernelProbe`. Default: all.
+    method : str
+        ``"exact"``: contraction of the Jacobian. ``"layerwise"``: for models whose parameters are in Linear, Conv1d and
+        Conv2d layers. ``"auto"``: layer by layer if possible.
+    output
+        Part of what the model returns, as in :meth:`probe.Probe.attach`.
+    batch_size : int
+        Number of inputs in one forward pass of ``"layerwise"``.
+
+    Returns
+    -------
+    Tensor of shape (n C, n C)
+        Row i C + c is output c for input i.
+
+    Raises
+    ------
+    ValueError
+        As :class:`probe.TangentKernelProbe`.
+
+    See Also
+    --------
+    probe.TangentKernelProbe : Over training, also of kernels that are too large.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import tangent_kernel
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> tangent_kernel(model, torch.tensor([[3.0, 0.0], [1.0, 4.0]])).tolist()
+    [[9.0, 3.0], [3.0, 17.0]]
+    """
+    if method not in _METHODS:
+        raise ValueError(f"Expected method as one of {', '.join(_METHODS)}, got {method!r}; pass one of them")
+    batch = read_data((inputs, None))["all"].with_names(model)
+    device = device_of(model)
+    mask = None if batch.mask is None else lambda rows: batch.mask_of(rows, device)
+    outputs = Outputs(model, lambda rows: batch.take(rows, device)[0], len(batch), output, mask=mask)
+    tangents = TangentMap(outputs, trained_parameters(model, layers), batch_size)
+    if method != "exact":
+        try:
+            layers_of(tangents)
+            return layerwise_kernel(tangents)
+        except NotLayerwiseError:
+            if method == "layerwise":
+                raise
+    return tangents.kernel()
