@@ -29,6 +29,7 @@ from .forward.snapshot import (
 )
 from .layer_probe import LayerProbe as LayerProbe
 from .measures.activations import ActivationsProbe as ActivationsProbe
+from .measures.chaos.probe import ChaosProbe as ChaosProbe
 from .measures.circuits.probe import CircuitsProbe as CircuitsProbe
 from .measures.fourier import FourierProbe as FourierProbe
 from .measures.linear_mapping.probe import LMNProbe as LMNProbe

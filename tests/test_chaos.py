@@ -1,6 +1,7 @@
 """Batches by the step, twins, tangents and chaos: closed forms on quadratic losses, and what must be refused."""
 
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
+from probe import ChaosProbe
+from probe.errors import ProbeWarning
 from probe.forward import TrainingContext, step_batches
-from probe.forward.window_tangent import Curvature, NotDifferentiableError, tangent
+from probe.forward.window_curvature import Curvature, quadratic_tangent
+from probe.forward.window_tangent import NotDifferentiableError, tangent
 from probe.forward.windows import Window, gaussian
 from probe.geometry import log_growth, top_eigenpair
 
@@ -286,6 +290,16 @@ def test_the_tangent_of_a_network_with_everything_equals_a_twin() -> None:
     assert (derivative - (one - other) / 2e-8).norm() < 1e-6 * derivative.norm()
 
 
+@pytest.mark.parametrize("name", ["mse_loss", "smooth_l1_loss", "cross_entropy"])
+def test_losses_of_real_targets_have_a_tangent(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3), nn.LogSoftmax(1)).double()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    window = window_of(model, optimizer, (X.double(), X[:, :3].double().softmax(1)), getattr(F, name), 4)
+    twin, derivative = growths(window, direction_of(window), 1e-7)
+    assert derivative == pytest.approx(twin, abs=1e-5)
+
+
 def test_adam_has_a_derivative_where_no_gradient_has_been() -> None:
     """A unit that never fires has v = 0 and m = 0: it stays, and so does a perturbation that does not wake it."""
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)).double()
@@ -394,3 +408,172 @@ def test_a_step_function_that_never_steps_has_no_curvature() -> None:
     window = replace(window, training=replace(window.training, step_fn=lambda *_: None))
     with pytest.raises(ValueError, match=r"Expected step_fn to call optimizer.step\(\)"):
         Curvature(window).gradient()
+
+
+@pytest.mark.parametrize("make", [lambda p: torch.optim.SGD(p, 0.3, momentum=0.9), lambda p: torch.optim.Adam(p, 0.01)])
+def test_on_a_quadratic_loss_the_quadratic_model_is_the_training(make: Any) -> None:
+    window = quadratic(make, 15, before=3)
+    direction = torch.ones(3).double()
+    assert torch.allclose(quadratic_tangent(window, direction), tangent(window, direction)[0], atol=1e-12)
+
+
+def test_the_quadratic_model_keeps_the_hessian_of_the_start() -> None:
+    """Full batches and gradient descent: the matrix 1 - lr H, at each of 12 updates."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    window = window_of(model, optimizer, (X.double(), Y), F.cross_entropy, 12)
+    curvature, expected = Curvature(window), direction_of(window)
+    for _ in range(12):
+        expected = expected - 0.5 * curvature.product(expected)
+    assert torch.allclose(quadratic_tangent(window, direction_of(window)), expected, atol=1e-12)
+
+
+# -- the probe ---------------------------------------------------------------------------------------------------------
+
+
+def observed(model: nn.Module, x: Tensor, y: Tensor, optimizer: Any = None, **parameters: Any) -> Any:
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    loss = F.mse_loss if y.is_floating_point() else F.cross_entropy
+    training = TrainingContext.usual(optimizer, loss, (x, y), batch_size=64)
+    probe = ChaosProbe(**parameters).fit(model, (x, y), training=training)
+    return probe.series_.isel(step=0, drop=True)
+
+
+def table(dtype: torch.dtype, act: type[nn.Module]) -> tuple[nn.Module, Tensor, Tensor]:
+    window = tanh_window(dtype, 1, act)
+    x, y = window.training.batches(0, 8), window.batches
+    del y
+    return window.model, torch.cat([rows for rows, _ in x]), torch.cat([targets for _, targets in x])
+
+
+def test_smooth_networks_grow_alike_at_each_size_and_rounding_is_refused() -> None:
+    model, x, y = table(torch.float32, nn.Tanh)
+    with pytest.warns(ProbeWarning, match=r"parameters can hold, got sizes \[1e-08\].* pass sizes of"):
+        found = observed(model, x, y, sizes=(1e-3, 1e-4, 1e-8), window=30).isel(direction=0)
+    assert found["size"].values.tolist() == [1e-8, 1e-4, 1e-3]
+    growth = found["chaos_growth"].values
+    assert np.isnan(growth[0])
+    assert growth[1:] == pytest.approx(found["chaos_tangent_growth"].item(), abs=0.01)
+    output_growth = found["chaos_output_growth"].values
+    assert output_growth[1:] == pytest.approx(found["chaos_tangent_output_growth"].item(), abs=0.01)
+    assert found["chaos_rounded"].values.tolist() == [1, 0, 0]
+    assert found["chaos_kink_limited"].item() == found["chaos_nondeterministic"].item() == 0
+    assert 1e-8 < found["chaos_smallest_size"].item() < 1e-4
+    assert found["chaos_disagreement"].values[1] < 0.1
+
+
+def test_relu_networks_are_limited_by_kinks() -> None:
+    """The growth jumps between the sizes 1e-5 and 1e-4; the norm of the parameters is about 6."""
+    model, x, y = table(torch.float64, nn.ReLU)
+    found = observed(model, x, y, sizes=(1e-9, 1e-4, 1e-2), window=100, n_products=0).isel(direction=0)
+    assert found["chaos_kink_limited"].item() == 1
+    assert found["chaos_kink_size"].item() == 1e-4
+    assert found["chaos_growth"].values[0] == pytest.approx(found["chaos_tangent_growth"].item(), abs=1e-3)
+    assert found["sharpness"].isnull().item()
+
+
+def test_growth_on_the_quadratic_model_and_other_directions() -> None:
+    """One step from the start, the quadratic model is exact; the gradient of a linear model is a direction."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    names = ("gaussian", "gradient", "curvature")
+    found = observed(model, X.double(), Y, directions=names, quadratic=True, window=1, n_products=40)
+    assert found["chaos_quadratic_growth"].values == pytest.approx(found["chaos_tangent_growth"].values, abs=1e-9)
+    stretched = math.log(abs(1 - 0.1 * found["sharpness"].item()))  # the direction of the largest curvature
+    assert found["chaos_tangent_growth"].sel(direction="curvature").item() == pytest.approx(stretched, abs=1e-6)
+    assert found["sharpness_learning_rate"].item() == pytest.approx(0.1 * found["sharpness"].item())
+    window = window_of(model, torch.optim.SGD(model.parameters(), 0.1), (X.double(), Y), F.cross_entropy, 1)
+    gradient = Curvature(window).gradient()
+    moved = tangent(window, gradient / gradient.norm())[0].norm().log().item()
+    assert found["chaos_tangent_growth"].sel(direction="gradient").item() == pytest.approx(moved, abs=1e-9)
+
+
+def test_a_training_without_derivatives_has_twins_only() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3)
+    with pytest.warns(ProbeWarning, match="Expected one of the optimizers SGD.*got Rprop"):
+        found = observed(model, X, Y, torch.optim.Rprop(model.parameters(), 1e-3), window=3)
+    assert found["chaos_not_differentiable"].item() == 1
+    assert found["chaos_kink_limited"].item() == -1
+    assert found["chaos_tangent_growth"].isnull().all()
+    assert found["sharpness"].notnull()  # needs no update
+    assert found["chaos_growth"].notnull().all()
+
+
+def test_a_training_that_is_not_deterministic_is_named() -> None:
+    model, noise = nn.Linear(6, 3), torch.Generator()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    training = TrainingContext.usual(
+        optimizer, lambda z, y: F.cross_entropy(z + torch.randn(3, generator=noise), y), (X, Y), batch_size=8
+    )
+    with pytest.warns(ProbeWarning, match="two unperturbed copies to train alike.*is not deterministic"):
+        found = ChaosProbe(window=3, sizes=[1e-2]).fit(model, (X, Y), training=training).series_
+    assert found["chaos_nondeterministic"].item() == 1
+    assert found["chaos_rounded"].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"window": 0}, "Expected window >= 1 and sizes between 0 and 1, got 0"),
+        ({"sizes": [0.0]}, r"got 20 and \[0.0\]; sizes are relative"),
+        ({"directions": ["up"]}, "Expected directions among gaussian, gradient, curvature, got"),
+        ({"directions": ["curvature"], "n_products": 0}, "Expected n_products >= 1"),
+    ],
+)
+def test_wrong_parameters_are_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        observed(nn.Linear(6, 3), X, Y, **parameters)
+
+
+# -- the four faults of another package, each on its least squares (eigenvalues .1 to 2, learning rate .3, 40 steps) ---
+
+
+def test_growth_does_not_depend_on_the_size_in_float32() -> None:
+    """The other package gives -.052, -.039 and -.033 for the sizes 1e-2, 1e-5 and 1e-7; the slowest rate is -.030.
+
+    A size that float32 cannot resolve is NaN here, and the derivative has none.
+    """
+    values = torch.linspace(0.1, 2, 8)
+    model = nn.Linear(8, 1, bias=False)
+    x, y = torch.diag((values * 8 / 2).sqrt()), torch.zeros(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.3)
+    direction = model.weight.detach().flatten().double()
+    with pytest.warns(ProbeWarning, match="parameters can hold"):
+        found = observed(model, x, y, optimizer, sizes=(1e-2, 1e-5, 1e-7), window=40).isel(direction=0)
+    direction = gaussian([model.weight], torch.Generator().manual_seed(0))
+    expected = (direction * (1 - 0.3 * values.double()) ** 40).norm().log().item()
+    growth = found["chaos_growth"].values
+    assert found["chaos_tangent_growth"].item() == pytest.approx(expected, abs=1e-5)
+    assert growth[~np.isnan(growth)] == pytest.approx(expected, abs=0.02)
+    assert not np.isnan(growth[-1])
+    assert np.isnan(growth[0])
+
+
+def test_an_unperturbed_twin_ends_exactly_where_the_original_does() -> None:
+    """The other package refuses a size of 0."""
+    window = tanh_window(torch.float32, 5)
+    assert torch.equal(window.run().end, window.run(torch.zeros(1669)).end)
+
+
+def test_twins_continue_with_the_state_of_the_optimizer() -> None:
+    """The copies of the other package start with fresh momentum."""
+    window = tanh_window(n=5)
+    for batch in window.training.batches(0, 5):
+        window.training.step_fn(window.model, window.training.optimizer, batch)
+    end = window.run().end
+    for k, batch in enumerate(window.batches):
+        window.update(window.model, window.training.optimizer, batch, k)
+    assert torch.equal(end, torch.cat([p.detach().flatten() for p in window.model.parameters()]))
+
+
+def test_global_random_states_are_left_alone() -> None:
+    """The other package changes them. Observations restore them; the contract tests cover model and optimizer."""
+    model, before = nn.Sequential(nn.Linear(6, 3), nn.Dropout()), torch.get_rng_state()
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index, union-attr]  # noqa: NPY002
+    observed(model, X, Y, window=2, sizes=[1e-2])
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # type: ignore[index]  # noqa: NPY002
+    assert random.getstate() == before[2]

@@ -17,6 +17,7 @@ from torch import nn
 
 import probe.measures
 from probe import (
+    ChaosProbe,
     FourierProbe,
     LinearRegionsProbe,
     LMNProbe,
@@ -46,11 +47,16 @@ EXAMPLES = {  # other models than the usual one
 }
 
 
+PARAMETERS: dict[type[Probe], dict[str, Any]] = {  # faster than the defaults
+    ChaosProbe: {"window": 2, "n_products": 2, "sizes": [1e-2]},
+}
+
+
 @pytest.mark.usefixtures("global_random_state_untouched")
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("cls", every_probe(), ids=lambda cls: cls.__name__)
 def test_contract(cls: type[Probe], check: Any) -> None:
-    check(cls(), EXAMPLES.get(cls, contract.example))
+    check(cls(**PARAMETERS.get(cls, {})), EXAMPLES.get(cls, contract.example))
 
 
 def test_every_probe_is_found_and_public() -> None:

@@ -112,6 +112,10 @@ def gaussian(parameters: Sequence[Tensor], generator: torch.Generator) -> Tensor
 
 def seed_all(seed: int) -> None:
     """Seed the global generators of PyTorch, NumPy and Python. An observation restores their states."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)

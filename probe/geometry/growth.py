@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-_FLOOR = 0.01  # largest error of a log growth by rounding
+FLOOR = 0.01  # largest error of a log growth by rounding
 
 
 def log_growth(start: Tensor, end: Tensor, twin_start: Tensor, twin_end: Tensor) -> float:
@@ -108,7 +108,7 @@ def smallest_size(size: float, final: float, floor: float) -> float:
     >>> round(smallest_size(size=1e-2, final=2e-2, floor=1e-6), 9)
     3.536e-06
     """
-    return size * floor / (final * math.sqrt(2 * _FLOOR)) if final > 0 else math.nan
+    return size * floor / (final * math.sqrt(2 * FLOOR)) if final > 0 else math.nan
 
 
 def top_eigenpair(product: Callable[[Tensor], Tensor], start: Tensor, n_iter: int) -> tuple[float, Tensor, float]:

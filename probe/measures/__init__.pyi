@@ -2,6 +2,7 @@ from .activations import (
     ActivationsProbe as ActivationsProbe,
     activation_summary as activation_summary,
 )
+from .chaos.probe import ChaosProbe as ChaosProbe
 from .circuits.circuit import (
     Circuit as Circuit,
     circuit as circuit,

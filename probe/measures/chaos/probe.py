@@ -1,0 +1,226 @@
+"""Response of a training to a perturbation: its growth over a window of the user's own updates.
+
+The probe trains copies of the model on the same batches with the same random numbers. It measures the growth of the
+distance between an unperturbed copy and a perturbed one (twin), and the exact derivative of the window (tangent).
+arXiv:2505.13900 calls a training chaotic as long as a tiny perturbation grows.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from probe.base import Measured, Probe, Snapshot
+from probe.forward.snapshot import generator
+from probe.forward.window_curvature import Curvature, quadratic_tangent
+from probe.forward.window_tangent import NotDifferentiableError, tangent
+from probe.forward.windows import Window, gaussian
+from probe.geometry.growth import top_eigenpair
+from probe.layer_probe import random_rows
+from probe.measures.chaos.twins import kinks, output_reader, reference, twin
+from probe.measures.chaos.variables import Direction, variables
+
+DIRECTIONS = ("gaussian", "gradient", "curvature")
+
+
+class ChaosProbe(Probe):
+    """Measure the growth of a perturbation over a window of updates, and the sharpness.
+
+    Parameters
+    ----------
+    window : int
+        Number W of updates.
+    sizes : sequence of float
+        Sizes of the perturbation, relative to the norm of the trained parameters.
+    directions : sequence of str
+        ``"gaussian"``: normal numbers, scaled by the root mean square of each parameter. ``"gradient"``: gradient of
+        the first batch. ``"curvature"``: direction of the largest curvature.
+    quadratic : bool
+        Measure the growth with the Hessians of the start too, which separates learning rate and curvature from the
+        movement of the training. It takes about 7 more windows a direction.
+    n_products : int
+        Number of products with the Hessian of the first batch, for the sharpness. 0 measures none.
+    max_samples : int
+        Largest number of rows of the data on which outputs are compared.
+    random_state : int
+        Seed of the direction, of the rows, and of the random numbers in each update.
+
+    Attributes
+    ----------
+    series_ : xarray.Dataset
+        By (step, direction, size): ``chaos_growth``, ln of the final over the initial distance in parameters;
+        ``chaos_output_growth``, the same of the outputs in evaluation mode; ``chaos_angle``, one minus the cosine of
+        both parameter vectors at the end; ``chaos_disagreement``, share of rows with another largest output. NaN where
+        rounding changes the log growth by more than .01.
+
+        By (step, direction): ``chaos_tangent_growth`` and ``chaos_tangent_output_growth``, of the derivative;
+        ``chaos_kink_size``, the smallest size at which a twin differs from the tangent by more than .1;
+        ``chaos_smallest_size``, which rounding allows; ``chaos_quadratic_growth``, if asked for.
+
+        By step: ``sharpness``, the largest eigenvalue of the Hessian on the first batch; ``sharpness_residual``, within
+        which an eigenvalue lies; ``sharpness_learning_rate``, sharpness times the largest learning rate.
+
+        Flags: ``chaos_kink_limited`` by (step, direction), the growth depends on the size (-1: no tangent or no usable
+        size); ``chaos_rounded`` by (step, direction, size); ``chaos_nondeterministic`` by step, two unperturbed copies
+        differ; ``chaos_not_differentiable`` by step, tangent or sharpness are NaN.
+
+    Warns
+    -----
+    ProbeWarning
+        Once each, if the training is not deterministic, if it has no derivative, or if rounding of the parameters
+        changes a size by more than 1 %.
+
+    Notes
+    -----
+    An observation with the defaults takes about 10 windows: two unperturbed copies, one that starts a rounding away,
+    three twins, and 4 for the tangent, and 8 products of about 3 updates each. Batches and learning rates are those of
+    the step of the observation; a scheduler does not step within the window.
+
+    All sizes can be rounded. For a bias before batch norm the gradient is rounding only, and Adam divides by its size:
+    in the first updates the bias moves by a learning rate in a random direction.
+
+    See Also
+    --------
+    probe.forward.TrainingContext.usual : The training context of the usual loop.
+
+    Examples
+    --------
+    Gradient descent with the learning rate .5 on (w - y)^2 multiplies each difference by 1 - .5 * 2 * .75 = .25:
+
+    >>> import torch
+    >>> from probe import ChaosProbe
+    >>> from probe.forward import TrainingContext
+    >>> x, y = torch.full((4, 1), 0.75**0.5), torch.ones(4, 1)
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    >>> training = TrainingContext.usual(optimizer, torch.nn.functional.mse_loss, (x, y))
+    >>> series = ChaosProbe(window=3, sizes=[0.1]).fit(model, (x, y), training=training).series_
+    >>> round(series["chaos_tangent_growth"].item() / 3, 3), round(series["sharpness"].item(), 3)
+    (-1.386, 1.5)
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("training",)
+
+    def __init__(
+        self,
+        *,
+        window: int = 20,
+        sizes: Sequence[float] = (1e-4, 1e-3, 1e-2),
+        directions: Sequence[str] = ("gaussian",),
+        quadratic: bool = False,
+        n_products: int = 8,
+        max_samples: int = 512,
+        random_state: int = 0,
+    ) -> None:
+        self.window = window
+        self.sizes = sizes
+        self.directions = directions
+        self.quadratic = quadratic
+        self.n_products = n_products
+        self.max_samples = max_samples
+        self.random_state = random_state
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        """Train copies of the model over the window."""
+        self._check()
+        window = self._window(snapshot)
+        curvature = Curvature(window)
+        problems: list[str] = []
+        sharpness, residual, top = self._sharpness(curvature, problems)
+        given = reference(window, generator(self.random_state))
+        norm = given.ends.start.double().norm().item()
+        found = []
+        for name in self.directions:
+            direction = top if name == "curvature" else self._direction(name, curvature)
+            twins = [twin(window, given, direction, size * norm) for size in sorted(self.sizes)]
+            derivatives = self._tangents(window, direction, problems)
+            onset = kinks(sorted(self.sizes), twins, derivatives[0])
+            found.append(Direction(twins, *derivatives, onset, max(entry.smallest for entry in twins) / norm))
+        rate = max(float(group["lr"]) for group in window.training.optimizer.param_groups)
+        self._warn(snapshot, found, given.repeated, problems)
+        return variables(self, found, (sharpness, residual, rate), given.repeated, bool(problems))
+
+    def _check(self) -> None:
+        if not (self.window >= 1 and len(self.sizes) >= 1 and all(0 < size < 1 for size in self.sizes)):
+            raise ValueError(
+                f"Expected window >= 1 and sizes between 0 and 1, got {self.window} and {list(self.sizes)}; sizes are "
+                "relative to the norm of the parameters"
+            )
+        if not self.directions or set(self.directions) - set(DIRECTIONS):
+            raise ValueError(
+                f"Expected directions among {', '.join(DIRECTIONS)}, got {list(self.directions)}; pass those"
+            )
+        if "curvature" in self.directions and self.n_products < 1:
+            raise ValueError("Expected n_products >= 1 for the direction 'curvature', got 0; raise n_products")
+
+    def _window(self, snapshot: Snapshot) -> Window:
+        assert snapshot.training is not None  # by ``requires``
+        per_split = max(1, self.max_samples // len(snapshot.splits))
+        data = [(batch, random_rows(len(batch), per_split, self.random_state)) for batch in snapshot.data.values()]
+        read = output_reader(data, snapshot.trace, snapshot.batch_size)
+        batches = snapshot.training.batches(snapshot.step, self.window)
+        return Window(snapshot.training, snapshot.model, batches, self.random_state, read)
+
+    def _direction(self, name: str, curvature: Curvature) -> Tensor:
+        if name == "gaussian":
+            return gaussian(curvature.parameters, generator(self.random_state))
+        gradient = curvature.gradient()
+        if not 0 < (norm := gradient.norm().item()) < math.inf:
+            raise ValueError(f"Expected a finite gradient other than 0 as direction, got norm {norm}; use 'gaussian'")
+        return gradient / norm
+
+    def _sharpness(self, curvature: Curvature, problems: list[str]) -> tuple[float, float, Tensor]:
+        """Return the largest eigenvalue, its residual and its direction; NaN and a Gaussian direction without it."""
+        start = gaussian(curvature.parameters, generator(self.random_state))
+        if self.n_products < 1:
+            return math.nan, math.nan, start
+        try:
+            value, vector, residual = top_eigenpair(curvature.product, start, self.n_products)
+        except NotDifferentiableError as error:
+            if "curvature" in self.directions:
+                raise
+            problems.append(str(error))
+            return math.nan, math.nan, start
+        return value, residual, vector
+
+    def _tangents(self, window: Window, direction: Tensor, problems: list[str]) -> tuple[float, float, float]:
+        """Return log growths: of the derivative in parameters, in outputs, and on the quadratic model."""
+        try:
+            end, _, outputs, outputs_end = tangent(window, direction)
+            quadratic = _log(quadratic_tangent(window, direction)) if self.quadratic else math.nan
+        except NotDifferentiableError as error:
+            problems.append(str(error))
+            return math.nan, math.nan, math.nan
+        return _log(end), _log(outputs_end) - _log(outputs), quadratic
+
+    def _warn(self, snapshot: Snapshot, found: list[Direction], repeated: float, problems: list[str]) -> None:
+        for key, text in _warnings(sorted(self.sizes), found, repeated, problems):
+            snapshot.warn_once(f"chaos {key}", text)
+
+
+def _warnings(
+    sizes: list[float], found: list[Direction], repeated: float, problems: list[str]
+) -> Iterator[tuple[str, str]]:
+    if repeated > 0:
+        yield (
+            "nondeterministic",
+            "Expected two unperturbed copies to train alike, got final parameters at a distance of "
+            f"{repeated:.3g}: the training is not deterministic; use torch.use_deterministic_algorithms(True), and "
+            "random numbers from the global generators in step_fn",
+        )
+    if problems:
+        yield "derivative", problems[0]
+    lost = [size for entry in found for size, one in zip(sizes, entry.twins, strict=True) if one.unrealised]
+    if lost:
+        smallest = max(entry.smallest for entry in found)
+        yield (
+            "rounded",
+            f"Expected perturbations that parameters can hold, got sizes {sorted(set(lost))}, whose growth is "
+            f"NaN; pass sizes of {smallest:.1g} or more",
+        )
+
+
+def _log(vector: Tensor) -> float:
+    norm = vector.double().norm().item()
+    return math.log(norm) if norm > 0 else -math.inf if norm == 0 else math.nan

@@ -1,0 +1,117 @@
+"""Numbers of one direction: twins at each size, the tangent, and what rounding allows."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from probe.forward.data import Batch
+from probe.forward.isolation import set_training, user_defaults
+from probe.forward.layers import OUTPUT
+from probe.forward.outputs import tensor_of
+from probe.forward.sites import Trace
+from probe.forward.windows import Ends, Window
+from probe.geometry.growth import FLOOR, angular_distance, distance, log_growth, smallest_size
+
+KINK = 0.1  # difference of log growths from which the growth is one of finite size
+REALISED = 0.01  # largest relative error of the size of a perturbation
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The unperturbed window, and what rounding makes of it."""
+
+    ends: Ends
+    repeated: float  # distance of the ends of two unperturbed runs, 0 if the training is deterministic
+    floor: float  # distance of the ends of two runs whose starts are one rounding apart
+
+
+def reference(window: Window, generator: torch.Generator) -> Reference:
+    """Run the window twice as it is, and once from a start that is one rounding away."""
+    ends = window.run()
+    repeated = distance(window.run().end, ends.end)
+    signs = torch.randint(2, ends.start.shape, generator=generator) * 2.0 - 1
+    rounding = torch.finfo(ends.start.dtype).eps * signs.double() * ends.start.cpu().double()
+    return Reference(ends, repeated, max(repeated, distance(window.run(rounding).end, ends.end)))
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Numbers of one perturbation."""
+
+    growth: float
+    output_growth: float
+    angle: float
+    disagreement: float
+    rounded: bool
+    unrealised: bool  # the start is not ``size`` away
+    smallest: float  # smallest usable size
+
+
+def twin(window: Window, given: Reference, direction: Tensor, size: float) -> Twin:
+    """Run the window from a start that is ``size`` away in a direction of length 1."""
+    ends, found = given.ends, window.run(size * direction)
+    realised, final = distance(ends.start, found.start), distance(ends.end, found.end)
+    unrealised = abs(realised / size - 1) > REALISED
+    rounded = unrealised or not final > 0 or (given.floor / final) ** 2 / 2 > FLOOR
+    exact = 2 * torch.finfo(ends.start.dtype).eps * ends.start.double().norm().item()  # below, the start is rounded
+    return Twin(
+        log_growth(ends.start, ends.end, found.start, found.end),
+        log_growth(ends.outputs_start, ends.outputs_end, found.outputs_start, found.outputs_end),
+        angular_distance(ends.end, found.end),
+        disagreement(ends.outputs_end, found.outputs_end),
+        rounded,
+        unrealised,
+        max(exact, smallest_size(realised, final, given.floor)) if final > 0 else exact,
+    )
+
+
+def kinks(sizes: Sequence[float], twins: Sequence[Twin], tangent: float) -> float:
+    """Return the smallest usable size at which a twin grows otherwise than the tangent, NaN if there is none."""
+    differ = [
+        size
+        for size, found in zip(sizes, twins, strict=True)
+        if not found.rounded and abs(found.growth - tangent) > KINK
+    ]
+    return min(differ, default=math.nan)
+
+
+def disagreement(outputs: Tensor, others: Tensor) -> float:
+    """Return the share of rows (n, K) with another largest entry, NaN for one column."""
+    if outputs.shape[1] < 2:
+        return math.nan
+    return (outputs.argmax(1) != others.argmax(1)).double().mean().item()
+
+
+def output_reader(data: Sequence[tuple[Batch, Tensor]], trace: Trace, batch_size: int) -> Callable[[nn.Module], Tensor]:
+    """Return a function that reads the outputs (n, K) of a model in evaluation mode, on rows of batches."""
+
+    def read(model: nn.Module) -> Tensor:
+        device = next(model.parameters()).device
+        training = [module for module in model.modules() if module.training]
+        set_training(training, False)
+        try:
+            with torch.no_grad(), user_defaults():
+                parts = [
+                    _outputs(model, batch.take(part, device)[0], trace)
+                    for batch, rows in data
+                    for part in rows.split(batch_size)
+                ]
+        finally:
+            set_training(training, True)
+        return torch.cat(parts)
+
+    return read
+
+
+def _outputs(model: nn.Module, inputs: object, trace: Trace) -> Tensor:
+    outputs = (
+        model(**inputs) if isinstance(inputs, dict) else model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    )
+    found = tensor_of(outputs, OUTPUT, trace.output)
+    found = torch.view_as_real(found).flatten(-2) if found.is_complex() else found
+    if not found.is_floating_point():
+        raise TypeError(f"Expected floating-point outputs of the model, got {found.dtype}; select the logits: output=")
+    return found.reshape(-1, found.shape[-1] if found.ndim > 1 else 1)

@@ -1,0 +1,90 @@
+"""The variables of :class:`probe.ChaosProbe`."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from probe.base import Measured
+from probe.measures.chaos.twins import Twin
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What was measured in one direction."""
+
+    twins: list[Twin]
+    tangent: float
+    output_tangent: float
+    quadratic: float
+    kink_size: float
+    smallest: float
+
+    @property
+    def kink_limited(self) -> int:
+        """Whether the growth depends on the size, -1 if that was not measured."""
+        if math.isnan(self.tangent) or all(found.rounded for found in self.twins):
+            return -1
+        return int(not math.isnan(self.kink_size))
+
+
+class Settings(Protocol):
+    """The parameters of the probe that name its variables."""
+
+    window: int
+    sizes: Sequence[float]
+    directions: Sequence[str]
+    quadratic: bool
+
+
+def variables(
+    probe: Settings,
+    found: list[Direction],
+    curvature: tuple[float, float, float],
+    repeated: float,
+    not_differentiable: bool,
+) -> dict[str, Measured]:
+    """Return the variables of one observation; ``curvature`` is sharpness, residual and learning rate."""
+    coords: dict[str, Sequence[Any]] = {"direction": list(probe.directions), "size": sorted(probe.sizes)}
+    attrs = {"window": probe.window}
+    rounded = np.array([[one.rounded for one in entry.twins] for entry in found])
+
+    def by_size(name: str, text: str, units: str = "1") -> Measured:
+        values = np.array([[getattr(one, name) for one in entry.twins] for entry in found])
+        values = np.where(rounded | ~np.isfinite(values), math.nan, values)
+        return Measured(values, ("direction", "size"), coords, units=units, long_name=text, attrs=attrs)
+
+    def by_direction(name: str, text: str, units: str = "nats", **kwargs: Any) -> Measured:
+        values = np.array([getattr(entry, name) for entry in found])
+        if not kwargs:
+            values = np.where(np.isfinite(values), values, math.nan)
+        only = {"direction": coords["direction"]}
+        return Measured(values, ("direction",), only, units=units, long_name=text, attrs=attrs, **kwargs)
+
+    sharpness, residual, rate = curvature
+    result = {
+        "chaos_growth": by_size("growth", "log growth of a perturbation of the parameters", "nats"),
+        "chaos_output_growth": by_size("output_growth", "log growth of the change of the outputs", "nats"),
+        "chaos_angle": by_size("angle", "one minus the cosine of both parameter vectors"),
+        "chaos_disagreement": by_size("disagreement", "share of rows with another largest output"),
+        "chaos_tangent_growth": by_direction("tangent", "log growth of the derivative of the parameters"),
+        "chaos_tangent_output_growth": by_direction("output_tangent", "log growth of the derivative of the outputs"),
+        "chaos_kink_size": by_direction("kink_size", "smallest size that grows otherwise than the derivative", "1"),
+        "chaos_smallest_size": by_direction("smallest", "smallest size that rounding does not dominate", "1"),
+        "chaos_kink_limited": by_direction("kink_limited", "the growth depends on the size", "1", flag=True),
+        "chaos_rounded": Measured(
+            rounded.astype(int), ("direction", "size"), coords, flag=True, long_name="rounding dominates the size"
+        ),
+        "chaos_nondeterministic": Measured(int(repeated > 0), flag=True, long_name="two unperturbed copies differ"),
+        "chaos_not_differentiable": Measured(
+            int(not_differentiable), flag=True, long_name="a part of the training has no derivative"
+        ),
+        "sharpness": Measured(sharpness, long_name="largest curvature of the loss of a batch"),
+        "sharpness_residual": Measured(residual, long_name="distance of an eigenvalue from the sharpness"),
+        "sharpness_learning_rate": Measured(sharpness * rate, long_name="sharpness times learning rate"),
+    }
+    if probe.quadratic:
+        result["chaos_quadratic_growth"] = by_direction("quadratic", "log growth with the curvature of the start")
+    return result
