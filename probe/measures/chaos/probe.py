@@ -74,7 +74,7 @@ class ChaosProbe(Probe):
     Notes
     -----
     An observation with the defaults takes about 10 windows: two unperturbed copies, one that starts a rounding away,
-    three twins, and 4 for the tangent, and 8 products of about 3 updates each. Batches and learning rates are those of
+    three twins, and 4 for the tangent, and 8 products of 3 to 5 updates each. Batches and learning rates are those of
     the step of the observation; a scheduler does not step within the window.
 
     All sizes can be rounded. For a bias before batch norm the gradient is rounding only, and Adam divides by its size:
