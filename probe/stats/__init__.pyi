@@ -8,6 +8,10 @@ from .changepoints import (
     Segmentation as Segmentation,
     piecewise_linear as piecewise_linear,
 )
+from .cone import (
+    Cone as Cone,
+    cone_entry as cone_entry,
+)
 from .inference import (
     Estimate as Estimate,
     Separation as Separation,

@@ -1,0 +1,152 @@
+"""Cones: planted ones with a known entry and radius are found, and three movements without a cone are not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.stats import Cone, cone_entry
+
+N, DIMENSION, ENTRY = 40, 100, 12
+STEPS = np.arange(N) * 50.0
+
+
+def angles(x: np.ndarray) -> np.ndarray:
+    """Return cosine distances."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(1 - unit @ unit.T)
+
+
+def euclidean(x: np.ndarray) -> np.ndarray:
+    gram = x @ x.T
+    return np.sqrt(np.maximum(np.diag(gram)[:, None] + np.diag(gram) - 2 * gram, 0))
+
+
+def planted(rng: np.random.Generator, time: float = 1.0, early: int = ENTRY) -> np.ndarray:
+    """Return positions: fast movement to a stationary Ornstein-Uhlenbeck process of squared radius 1."""
+    decay, x = np.exp(-1 / time), rng.standard_normal((N, DIMENSION)) / np.sqrt(DIMENSION)
+    for i in range(1, N):
+        x[i] = decay * x[i - 1] + np.sqrt(1 - decay**2) * x[i]
+    x[:early, 0] += 2.0 * np.arange(early, 0, -1)
+    return x
+
+
+def measured(rng: np.random.Generator, x: np.ndarray, jitter: float, **options: Any) -> Cone:
+    """Return the verdict on two measurements with jitter of this length."""
+    first, second = (x + jitter * rng.standard_normal(x.shape) / np.sqrt(x.shape[1]) for _ in range(2))
+    return cone_entry(STEPS[: len(x)], euclidean(first), euclidean(second), kind="euclidean", **options)
+
+
+@pytest.mark.parametrize("time", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("jitter", [0.0, 0.6])  # 0.26 of the squared distances
+def test_planted_cones_are_found_with_their_entry(time: float, jitter: float) -> None:
+    rng = np.random.default_rng(0)
+    found = [measured(rng, planted(rng, time), jitter) for _ in range(15)]
+    assert sum(verdict.status == "found" for verdict in found) >= 14
+    inside = [v.lower <= STEPS[ENTRY] <= v.upper for v in found if v.status == "found"]
+    assert np.mean(inside) >= 0.9
+    assert np.median([v.step for v in found]) == STEPS[ENTRY]
+
+
+def test_the_radius_is_that_of_the_process() -> None:
+    """Two stationary positions are sqrt(2) apart; jitter of variance 0.25 adds to both."""
+    rng = np.random.default_rng(1)
+    for jitter in (0.0, 0.5):
+        found = [v for v in (measured(rng, planted(rng, 0.3), jitter) for _ in range(30)) if v.status == "found"]
+        assert np.mean([v.radius for v in found]) == pytest.approx(np.sqrt(2 + 2 * jitter**2), rel=0.03)
+        assert np.mean([v.movement for v in found]) == pytest.approx(1 / (1 + jitter**2), abs=0.06)
+        assert all(v.radius_lower < v.radius < v.radius_upper for v in found)
+
+
+def test_a_random_walk_is_no_cone() -> None:
+    rng = np.random.default_rng(2)
+    for sizes in (np.ones(N), np.exp(-3 * np.arange(N) / N)):
+        walks = [np.cumsum(sizes[:, None] * rng.standard_normal((N, DIMENSION)), axis=0) for _ in range(20)]
+        verdicts = [measured(rng, walk, 0.0) for walk in walks]
+        assert sum(v.status in ("found", "left_censored") for v in verdicts) <= 2
+        assert np.median([v.path_ratio for v in verdicts]) == pytest.approx(1, abs=0.25)
+
+
+def test_standing_still_plus_jitter_is_no_cone() -> None:
+    rng = np.random.default_rng(3)
+    verdicts = [measured(rng, np.zeros((N, DIMENSION)), 1.0) for _ in range(30)]
+    assert sum(v.status in ("found", "left_censored") for v in verdicts) <= 2
+    assert sum(v.status == "absent" for v in verdicts) >= 24
+
+
+@pytest.mark.parametrize("speed", [0.5, 2.0, 20.0])  # length of the drift, in lengths of the jitter
+def test_a_steady_drift_plus_jitter_is_no_cone(speed: float) -> None:
+    rng = np.random.default_rng(4)
+    drift = speed * np.linspace(0, 1, N)[:, None] * np.eye(1, DIMENSION)
+    assert sum(measured(rng, drift, 1.0).status in ("found", "left_censored") for _ in range(20)) <= 2
+
+
+def test_fast_movement_that_stops_is_no_cone() -> None:
+    """One measurement alone looks like a cone: jitter has a constant squared distance. The second one differs."""
+    rng = np.random.default_rng(5)
+    x = np.zeros((N, DIMENSION))
+    x[:ENTRY, 0] = 4.0 * np.arange(ENTRY, 0, -1)
+    assert sum(measured(rng, x, 1.0).status == "found" for _ in range(20)) <= 2
+    jittery = euclidean(x + rng.standard_normal(x.shape) / np.sqrt(DIMENSION))
+    assert cone_entry(STEPS, jittery, jittery, kind="euclidean").status == "found"
+
+
+def test_the_status_depends_on_what_the_record_contains() -> None:
+    rng = np.random.default_rng(6)
+    assert measured(rng, planted(rng, 0.3, early=0), 0.0).status == "left_censored"
+    assert measured(rng, planted(rng, 0.3, early=N - 5), 0.0).status == "right_censored"
+    assert measured(rng, planted(rng)[:11], 0.0).status == "undefined"
+    still = cone_entry(STEPS, np.zeros((N, N)), np.zeros((N, N)))
+    assert still.status == "absent"
+    assert still.reason == "the movement cannot be distinguished from jitter"
+    line = np.arange(N)[:, None] * np.ones((1, 3))
+    assert measured(rng, line, 0.0).status == "right_censored"
+
+
+def test_a_growing_norm_changes_sizes_and_no_angle() -> None:
+    rng = np.random.default_rng(7)
+    x = np.hstack([planted(rng), np.full((N, 1), 5.0)])
+    scale = np.geomspace(1, 8, N)
+    grown = x * scale[:, None]
+    one, other = (cone_entry(STEPS, angles(v), angles(v), norms=np.linalg.norm(v, axis=1)) for v in (x, grown))
+    assert one.status == other.status == "found"
+    assert (one.step, one.reference) == (other.step, other.reference)
+    assert one.radius == pytest.approx(other.radius)
+    np.testing.assert_allclose(one.velocity, other.velocity, rtol=1e-6)
+    assert other.size_within / one.size_within == pytest.approx(8 / scale[one.reference])
+    assert np.isnan(cone_entry(STEPS, angles(x), angles(x)).size_within)
+
+
+def test_angles_are_angles_and_units_do_not_matter() -> None:
+    rng = np.random.default_rng(8)
+    x = np.hstack([planted(rng), np.full((N, 1), 50.0)])
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    by_angle, by_length = cone_entry(STEPS, angles(x), angles(x)), measured(rng, unit, 0.0)
+    assert by_angle.status == by_length.status == "found"
+    chord = by_length.radius
+    assert by_angle.radius == pytest.approx(2 * np.arcsin(chord / 2), rel=1e-6)
+    assert by_angle.to_reference[by_angle.reference] == pytest.approx(0, abs=1e-6)
+    scaled = measured(rng, 1000 * unit, 0.0)
+    assert scaled.radius == pytest.approx(1000 * chord)
+    assert scaled.step == by_length.step
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distances": np.zeros((N, 3))}, "Expected distances of shape"),
+        ({"repeated": np.full((N, N), np.nan)}, "Expected repeated that are finite"),
+        ({"distances": -np.ones((N, N))}, "Expected distances that are finite"),
+        ({"distances": np.triu(np.ones((N, N)))}, "symmetric"),
+        ({"distances": "text"}, "Expected numbers as distances"),
+        ({"steps": STEPS[::-1]}, "Expected finite, increasing steps"),
+        ({"norms": np.zeros(N)}, "Expected positive norms"),
+        ({"norms": np.ones(3)}, "Expected positive norms"),
+        ({"kind": "angle"}, "Expected kind 'cosine' or 'euclidean'"),
+        ({"level": 90}, "Expected level between 0 and 1"),
+    ],
+)
+def test_wrong_arguments_are_errors(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"steps": STEPS, "distances": np.zeros((N, N)), "repeated": np.zeros((N, N))}
+    with pytest.raises(ValueError, match=message):
+        cone_entry(**{**arguments, **change})
