@@ -20,7 +20,7 @@ from probe.forward.tangents.kernel import TangentMap
 from probe.forward.tangents.layerwise import NotLayerwiseError, layerwise_kernel
 from probe.forward.tangents.outputs import Outputs, trained_parameters
 from probe.geometry import kernel_alignment, kernel_numbers, kernel_sketch, probe_sketch
-from probe.measures import tangent_kernel
+from probe.measures import tangent_kernel, tangent_products
 from probe.measures.neural_tangent.targets import target_matrix
 from probe.stats import kernel_distance, kernel_distances
 
@@ -402,7 +402,7 @@ def test_estimates_of_the_probe_against_the_whole_kernel() -> None:
     model, x = changed(0.5), images(48, 6).float()
     y = torch.randint(3, (48,), generator=seeded())
     whole = measured(model, x, y, method="exact")
-    for seed in range(5):
+    for seed in range(3):
         found = measured(model, x, y, method="probes", random_state=seed)
         for name in ("trace", "norm", "effective_rank", "alignment"):
             value, error = found[f"tangent_kernel_{name}"], found[f"tangent_kernel_{name}_se"]
@@ -544,12 +544,24 @@ def test_a_kernel_of_zeros_and_one_that_is_not_finite() -> None:
 
 
 def test_two_probes_of_one_set_and_splits() -> None:
+    """The series pads the shorter sketch; distances leave the padding out."""
     data = {name: (images(6, 6).float(), None) for name in ("train", "test")}
-    probes = ProbeSet([("first", TangentKernelProbe(splits=["test"], layers="0")), ("second", TangentKernelProbe())])
-    series = probes.fit(changed(0), data).series_
-    assert series["first_tangent_kernel_norm"].sizes["split"] == 1 or "test" in series["split"]
+    one = TangentKernelProbe(splits=["test"], layers="0", sketch_size=30)
+    probes = ProbeSet([("first", one), ("second", TangentKernelProbe())])
+    series = probes.attach(changed(0), data).observe(0).observe(1).detach().series_
+    found = kernel_distances(series, "first_tangent_kernel_sketch")["distance"]
+    assert (found.sel(split="test") == 0).all()
+    assert found.sel(split="train").isnull().all()
     with pytest.raises(ValueError, match="pass variable='first_tangent_kernel_sketch'"):
         kernel_distances(series)
+
+
+def test_products_of_a_model() -> None:
+    model, x = built(lambda: mlp(6, 8, 3)).double(), images(7, 6)
+    z = signs(21, 2)
+    assert difference(tangent_products(model, x, z), tangent_kernel(model, x) @ z) < 1e-12
+    with pytest.raises(ValueError, match=r"Expected vectors of shape \(21, m\) for 7 inputs with 3 outputs"):
+        tangent_products(model, x, z[:20])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,10 @@ from .neural_collapse import (
     collapse_summary as collapse_summary,
 )
 from .neural_tangent.probe import TangentKernelProbe as TangentKernelProbe
-from .neural_tangent.whole import tangent_kernel as tangent_kernel
+from .neural_tangent.whole import (
+    tangent_kernel as tangent_kernel,
+    tangent_products as tangent_products,
+)
 from .performance import PerformanceProbe as PerformanceProbe
 from .robustness import (
     RobustnessProbe as RobustnessProbe,

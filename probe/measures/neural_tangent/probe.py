@@ -8,8 +8,7 @@ of arXiv:2505.13900 (equations 3 and 4), and the velocity that of Fort et al. 20
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,48 +16,21 @@ from torch import Tensor, nn
 
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import Layers
-from probe.forward.snapshot import generator
 from probe.forward.tangents.kernel import TangentMap
-from probe.forward.tangents.layerwise import NotLayerwiseError, layers_of, layerwise_kernel
+from probe.forward.tangents.layerwise import NotLayerwiseError, layers_of
 from probe.forward.tangents.outputs import Outputs, trained_parameters
 from probe.geometry.tangent_kernel import kernel_alignment, kernel_numbers, kernel_sketch, probe_sketch
-from probe.layer_probe import Variables, random_rows, tabulated
+from probe.layer_probe import random_rows, tabulated
+from probe.measures.neural_tangent.parts import Part
 from probe.measures.neural_tangent.targets import target_matrix
-from probe.stats.sketches import SKETCH, kernel_distance
+from probe.measures.neural_tangent.variables import PREVIOUS, VARIABLES, movement
+from probe.stats.sketches import SKETCH
 
 EXACT_ROWS = 192  # of a kernel; with more, 16 products take less work
 JACOBIAN = 1 << 27  # numbers that "auto" allows for a Jacobian
 _MOST_ROWS = 20_000  # of a whole kernel: 1.6 GB in float32
 _METHODS = "auto", "exact", "probes", "layerwise"
 _REDUCTIONS = None, "trace", "sum_logits"
-_PREVIOUS = "tangent_kernel_previous"
-_VARIABLES: Variables = {
-    "tangent_kernel_trace": ("1", "trace of the tangent kernel", False),
-    "tangent_kernel_trace_se": ("1", "standard error over probes", False),
-    "tangent_kernel_norm": ("1", "Frobenius norm of the tangent kernel", False),
-    "tangent_kernel_norm_se": ("1", "standard error over probes", False),
-    "tangent_kernel_effective_rank": ("1", "effective rank of the tangent kernel", False),
-    "tangent_kernel_effective_rank_se": ("1", "standard error over probes", False),
-    "tangent_kernel_alignment": ("1", "alignment of the tangent kernel with the targets", False),
-    "tangent_kernel_alignment_se": ("1", "standard error over probes", False),
-    "tangent_kernel_alignment_undefined": ("1", "no targets of the form of the outputs", True),
-    "tangent_kernel_moved": ("1", "distance to the previous observation", False),
-    "tangent_kernel_moved_se": ("1", "standard error", False),
-    "tangent_kernel_velocity": ("1", "distance to the previous observation per step", False),
-    "tangent_kernel_velocity_se": ("1", "standard error", False),
-    "tangent_kernel_from_first": ("1", "distance to the first observation", False),
-    "tangent_kernel_from_first_se": ("1", "standard error", False),
-    "tangent_kernel_undefined": ("1", "kernel is 0 or not finite", True),
-}
-
-
-class _Part(NamedTuple):
-    """The outputs of one batch, what the kernel is compared with, and the seed of its random vectors."""
-
-    tangents: TangentMap
-    columns: int
-    targets: Tensor | None
-    seed: int
 
 
 class TangentKernelProbe(Probe):
@@ -181,16 +153,14 @@ class TangentKernelProbe(Probe):
         names = self._checked_splits(snapshot)
         parameters = trained_parameters(snapshot.model, self.layers)
         parts = [part for name in names for part in self._parts(snapshot, name, parameters)]
-        n = max(part.tangents.outputs.n for part in parts)
-        method = self._method(parts, n * parts[0].columns)
-        n_probes = self.n_probes if method == "probes" else 0
-        rows = n if self.reduction else n * parts[0].columns
+        method = self._method(parts[0], max(part.n * part.columns for part in parts))
+        n_probes, rows = self.n_probes if method == "probes" else 0, max(part.rows for part in parts)
         facts = {"n_probes": n_probes, "hashed": int(not n_probes and rows * (rows + 1) // 2 > self.sketch_size)}
         found = [self._cell(part, method) for part in parts]
         sketches = np.stack([sketch for _, sketch in found])
-        moves, newest = _moves(snapshot, sketches, facts)
+        moves, newest = movement(snapshot, sketches, facts)
         attrs = {
-            "n_rows": min(part.tangents.outputs.n for part in parts),
+            "n_rows": min(part.n for part in parts),
             "n_outputs": parts[0].columns,
             "n_parameters": parts[0].tangents.size,
             "n_numbers": sketches.shape[1],
@@ -202,10 +172,10 @@ class TangentKernelProbe(Probe):
         values = sketches.reshape(len(names), self.n_batches, -1)
         return {
             **tabulated(
-                [cells[k : k + self.n_batches] for k in range(0, len(cells), self.n_batches)], _VARIABLES, coords, attrs
+                [cells[k : k + self.n_batches] for k in range(0, len(cells), self.n_batches)], VARIABLES, coords, attrs
             ),
             SKETCH: Measured(values, dims, coords_of_sketch, long_name="sketch of the kernel", attrs=attrs),
-            _PREVIOUS: Measured(newest, keep=True),
+            PREVIOUS: Measured(newest, keep=True),
         }
 
     def _checked_splits(self, snapshot: Snapshot) -> list[str]:
@@ -236,7 +206,7 @@ class TangentKernelProbe(Probe):
             )
         return names
 
-    def _parts(self, snapshot: Snapshot, name: str, parameters: dict[str, nn.Parameter]) -> Iterator[_Part]:
+    def _parts(self, snapshot: Snapshot, name: str, parameters: dict[str, nn.Parameter]) -> Iterator[Part]:
         """Yield the batches of a split, of equal size."""
         n = len(snapshot.data[name])
         rows = random_rows(n, n if self.max_samples is None else self.max_samples, self.random_state)
@@ -251,7 +221,7 @@ class TangentKernelProbe(Probe):
 
     def _part(
         self, snapshot: Snapshot, name: str, parameters: dict[str, nn.Parameter], rows: Tensor, number: int
-    ) -> _Part:
+    ) -> Part:
         batch = snapshot.data[name]
         outputs = Outputs(
             snapshot.model,
@@ -272,19 +242,19 @@ class TangentKernelProbe(Probe):
             labels = batch.targets_of(rows, snapshot.device)
             targets = target_matrix(labels, torch.Size((len(rows), *shape)), columns)
         count = 1 if summed else size if columns is None else len(columns)
-        return _Part(TangentMap(outputs, parameters, snapshot.graph_rows), count, targets, self.random_state + number)
+        tangents = TangentMap(outputs, parameters, snapshot.graph_rows)
+        return Part(tangents, count, targets, self.reduction, self.random_state + number)
 
-    def _method(self, parts: Sequence[_Part], rows: int) -> str:
-        """Return how kernels are measured, the same for all batches."""
-        tangents = parts[0].tangents
+    def _method(self, part: Part, rows: int) -> str:
+        """Return how kernels are measured, the same for all batches. Here ``"auto"`` is a whole kernel by any route."""
         if self.method == "auto":
             if rows > EXACT_ROWS:
                 return "probes"
             try:
-                layers_of(tangents)
-                return "layerwise or exact"
+                layers_of(part.tangents)
+                return "auto"
             except NotLayerwiseError:
-                return "exact" if rows * tangents.size <= JACOBIAN else "probes"
+                return "exact" if rows * part.tangents.size <= JACOBIAN else "probes"
         if self.method != "probes" and rows > _MOST_ROWS:
             raise ValueError(
                 f"Expected at most {_MOST_ROWS:,} rows of a whole kernel, got {rows:,} (inputs times outputs); lower "
@@ -292,16 +262,16 @@ class TangentKernelProbe(Probe):
             )
         return self.method
 
-    def _cell(self, part: _Part, method: str) -> tuple[dict[str, Any], np.ndarray]:
+    def _cell(self, part: Part, method: str) -> tuple[dict[str, Any], np.ndarray]:
         """Return the numbers of one batch, and the sketch."""
         if method == "probes":
-            z = self._vectors(part)
-            products = self._products(part, z)
+            z = part.vectors(self.n_probes)
+            products = part.products(z)
             numbers = kernel_numbers(products, z.flatten(0, -2))
             sketch = probe_sketch(products, self.sketch_size // self.n_probes, random_state=part.seed)
             aligned = None if part.targets is None else part.tangents.products(part.targets[..., None].to(z)).flatten()
         else:
-            kernel = self._whole(part, method)
+            kernel = part.whole(method)
             numbers = kernel_numbers(kernel)
             sketch = kernel_sketch(kernel, self.sketch_size, random_state=part.seed)
             aligned = None if part.targets is None else kernel.double() @ part.targets.flatten().to(kernel.device)
@@ -316,63 +286,3 @@ class TangentKernelProbe(Probe):
             cell |= {"tangent_kernel_alignment": value, "tangent_kernel_alignment_se": error}
             cell["tangent_kernel_alignment_undefined"] = not np.isfinite(value)
         return cell, sketch.cpu().numpy()
-
-    def _vectors(self, part: _Part) -> Tensor:
-        """Return the random signs, (n, columns, m), or (n, m) for the trace over outputs."""
-        columns = () if self.reduction == "trace" else (part.columns,)
-        shape = part.tangents.outputs.n, *columns, self.n_probes
-        signs = torch.randint(2, shape, generator=generator(part.seed)) * 2 - 1
-        leaf = next(iter(part.tangents.parameters.values()))
-        return signs.to(leaf.device, torch.promote_types(leaf.dtype, torch.float32))
-
-    def _products(self, part: _Part, z: Tensor) -> Tensor:
-        """Return the products with the kernel, (rows, m)."""
-        if self.reduction != "trace":
-            return part.tangents.products(z).flatten(0, 1)
-        found = torch.zeros_like(z)
-        for column in range(part.columns):
-            one = z.new_zeros(z.shape[0], part.columns, z.shape[1])
-            one[:, column] = z
-            found += part.tangents.products(one)[:, column] / part.columns
-        return found
-
-    def _whole(self, part: _Part, method: str) -> Tensor:
-        if method == "exact":
-            kernel = part.tangents.kernel()
-        else:
-            try:
-                kernel = layerwise_kernel(part.tangents)
-            except NotLayerwiseError:
-                if method == "layerwise":
-                    raise
-                kernel = part.tangents.kernel()
-        if self.reduction != "trace":
-            return kernel
-        n = part.tangents.outputs.n
-        return kernel.view(n, part.columns, n, part.columns).diagonal(dim1=1, dim2=3).mean(-1)
-
-
-def _moves(
-    snapshot: Snapshot, sketches: np.ndarray, facts: Mapping[str, int]
-) -> tuple[list[dict[str, float]], np.ndarray]:
-    """Return the distances of each batch to the first and the previous kernel, and the newest sketches with steps."""
-    history, kept = snapshot.history(SKETCH), snapshot.kept(_PREVIOUS)
-    history = history.reshape(-1, *sketches.shape)
-    newest = np.full((len(sketches), sketches.shape[1] + 1), np.nan) if kept is None else kept
-    found = []
-    for i, sketch in enumerate(sketches):
-        finite = [row[i] for row in history if np.isfinite(row[i]).all()]
-        compared = partial(kernel_distance, sketch, n_probes=facts["n_probes"], hashed=bool(facts["hashed"]))
-        moved, previous = compared(newest[i, :-1]), newest[i, -1]
-        cell = dict(_named("from_first", compared(finite[0] if finite else sketch), 1))
-        cell |= dict(_named("moved", moved, 1))
-        cell |= dict(_named("velocity", moved, snapshot.step - previous))
-        if np.isfinite(sketch).all():
-            newest[i] = *sketch, snapshot.step
-        found.append(cell)
-    return found, newest
-
-
-def _named(name: str, pair: tuple[np.ndarray, np.ndarray], divisor: float) -> Iterator[tuple[str, float]]:
-    yield f"tangent_kernel_{name}", float(pair[0]) / divisor
-    yield f"tangent_kernel_{name}_se", float(pair[1]) / divisor

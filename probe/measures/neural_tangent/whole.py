@@ -54,7 +54,8 @@ def tangent_kernel(
 
     See Also
     --------
-    probe.TangentKernelProbe : Over training, also of kernels that are too large.
+    tangent_products : Products with vectors, also of kernels that are too large.
+    probe.TangentKernelProbe : Over training.
 
     Examples
     --------
@@ -66,11 +67,7 @@ def tangent_kernel(
     """
     if method not in _METHODS:
         raise ValueError(f"Expected method as one of {', '.join(_METHODS)}, got {method!r}; pass one of them")
-    batch = read_data((inputs, None))["all"].with_names(model)
-    device = device_of(model)
-    mask = None if batch.mask is None else lambda rows: batch.mask_of(rows, device)
-    outputs = Outputs(model, lambda rows: batch.take(rows, device)[0], len(batch), output, mask=mask)
-    tangents = TangentMap(outputs, trained_parameters(model, layers), batch_size)
+    tangents = _tangents(model, inputs, layers, output, batch_size)
     if method != "exact":
         try:
             layers_of(tangents)
@@ -79,3 +76,61 @@ def tangent_kernel(
             if method == "layerwise":
                 raise
     return tangents.kernel()
+
+
+def tangent_products(
+    model: nn.Module,
+    inputs: Any,
+    vectors: Tensor,
+    *,
+    layers: Layers = None,
+    output: str | int | Callable[[Any], Any] | None = None,
+    batch_size: int = 512,
+) -> Tensor:
+    """Return products of the empirical tangent kernel of a model with vectors, without the kernel.
+
+    Parameters
+    ----------
+    model, inputs, layers, output
+        As in :func:`tangent_kernel`.
+    vectors : Tensor of shape (n C, m)
+        Of the dtype of the parameters, on the device of the model.
+    batch_size : int
+        Number of inputs in one forward pass.
+
+    Returns
+    -------
+    Tensor of shape (n C, m)
+
+    Raises
+    ------
+    ValueError
+        As :class:`probe.TangentKernelProbe`, and if the vectors have another length.
+
+    See Also
+    --------
+    probe.geometry.kernel_numbers : Trace, norm and rank from products with random signs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.measures import tangent_products
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> tangent_products(model, torch.tensor([[3.0, 0.0], [1.0, 4.0]]), torch.tensor([[1.0], [-1.0]])).tolist()
+    [[6.0], [-14.0]]
+    """
+    tangents = _tangents(model, inputs, layers, output, batch_size)
+    n, columns = tangents.outputs.n, tangents.outputs.shape().numel()
+    if vectors.ndim != 2 or len(vectors) != n * columns:
+        raise ValueError(
+            f"Expected vectors of shape ({n * columns}, m) for {n} inputs with {columns} outputs, got "
+            f"{tuple(vectors.shape)}; pass one number for each output"
+        )
+    return tangents.products(vectors.view(n, columns, -1)).flatten(0, 1)
+
+
+def _tangents(model: nn.Module, inputs: Any, layers: Layers, output: Any, batch_size: int) -> TangentMap:
+    batch, device = read_data((inputs, None))["all"].with_names(model), device_of(model)
+    mask = None if batch.mask is None else lambda rows: batch.mask_of(rows, device)
+    outputs = Outputs(model, lambda rows: batch.take(rows, device)[0], len(batch), output, mask=mask)
+    return TangentMap(outputs, trained_parameters(model, layers), batch_size)
