@@ -15,11 +15,12 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from probe import ChaosProbe
 from probe.errors import ProbeWarning
-from probe.forward import TrainingContext, step_batches
+from probe.forward import TrainingContext, read_data, step_batches, trace
 from probe.forward.window_curvature import Curvature, quadratic_tangent
 from probe.forward.window_tangent import NotDifferentiableError, tangent
 from probe.forward.windows import Window, gaussian
 from probe.geometry import log_growth, top_eigenpair
+from probe.measures.chaos.barrier import barriers, loss_reader, losses_on_line
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 
@@ -216,7 +217,7 @@ def direction_of(window: Window) -> Tensor:
     return gaussian(list(window.model.parameters()), torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("n", "decades"), [(30, (3, 8)), pytest.param(100, range(2, 10), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("n", "decades"), [(15, (3, 8)), pytest.param(100, range(2, 10), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
 def test_the_tangent_equals_a_twin_over_eight_decades(act: type[nn.Module], n: int, decades: Sequence[int]) -> None:
     """With ReLU, only below the size at which kinks set in, which is between 1e-5 and 1e-4 here."""
@@ -230,7 +231,7 @@ def test_the_tangent_equals_a_twin_over_eight_decades(act: type[nn.Module], n: i
     found = np.array([log_growth(plain.start, plain.end, twin.start, twin.end) for twin in twins])
     smooth = sizes < (1 if act is nn.Tanh else 5e-5)
     assert found[smooth] == pytest.approx(expected, abs=1e-3)
-    assert (found[~smooth] > expected + 2).all()
+    assert (found[~smooth] > expected + 1).all()
 
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -450,7 +451,7 @@ def table(dtype: torch.dtype, act: type[nn.Module]) -> tuple[nn.Module, Tensor, 
 def test_smooth_networks_grow_alike_at_each_size_and_rounding_is_refused() -> None:
     model, x, y = table(torch.float32, nn.Tanh)
     with pytest.warns(ProbeWarning, match=r"parameters can hold, got sizes \[1e-08\].* pass sizes of"):
-        found = observed(model, x, y, sizes=(1e-3, 1e-4, 1e-8), window=30).isel(direction=0)
+        found = observed(model, x, y, sizes=(1e-3, 1e-4, 1e-8), window=12, n_products=2).isel(direction=0)
     assert found["size"].values.tolist() == [1e-8, 1e-4, 1e-3]
     growth = found["chaos_growth"].values
     assert np.isnan(growth[0])
@@ -466,7 +467,7 @@ def test_smooth_networks_grow_alike_at_each_size_and_rounding_is_refused() -> No
 def test_relu_networks_are_limited_by_kinks() -> None:
     """The growth jumps between the sizes 1e-5 and 1e-4; the norm of the parameters is about 6."""
     model, x, y = table(torch.float64, nn.ReLU)
-    found = observed(model, x, y, sizes=(1e-9, 1e-4, 1e-2), window=100, n_products=0).isel(direction=0)
+    found = observed(model, x, y, sizes=(1e-9, 1e-4), window=30, n_products=0).isel(direction=0)
     assert found["chaos_kink_limited"].item() == 1
     assert found["chaos_kink_size"].item() == 1e-4
     assert found["chaos_growth"].values[0] == pytest.approx(found["chaos_tangent_growth"].item(), abs=1e-3)
@@ -487,6 +488,52 @@ def test_growth_on_the_quadratic_model_and_other_directions() -> None:
     gradient = Curvature(window).gradient()
     moved = tangent(window, gradient / gradient.norm())[0].norm().log().item()
     assert found["chaos_tangent_growth"].sel(direction="gradient").item() == pytest.approx(moved, abs=1e-9)
+
+
+def test_barriers_of_known_losses() -> None:
+    """A hump between ends of 1 and 3: 3.5 - 1.5 above the line at the second of five points, .5 above the ends."""
+    losses = torch.tensor([[1.0, 3.5, 2.0, 2.5, 3.0], [2.0, 1.0, 1.0, 1.0, 0.0]]).double().T
+    assert barriers(losses).tolist() == [[2.0, 0.5], [0.5, 0.0]]
+
+
+def test_a_barrier_between_two_minima_and_none_within_one() -> None:
+    """The loss of w -> w^2 with target 1 is (w^2 - 1)^2: 0 at -1 and 1, and 1 between them."""
+
+    class Square(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.w.square()
+
+    model, ones = Square(), torch.ones(4, 1)
+    window = window_of(model, torch.optim.SGD(model.parameters(), 0.1), (ones, ones), F.mse_loss, 1)
+    trace_, data = trace(model, ones[:2]), read_data((ones, ones))["all"]
+    losses = loss_reader([(data, torch.arange(4))], trace_, 4)
+    rise = [losses_on_line(window, torch.ones(1), torch.tensor([end]), 9, losses) for end in (-1.0, 1.1)]
+    assert [barriers(one).flatten().tolist() for one in rise] == [pytest.approx([1.0, 1.0]), pytest.approx([0.0, 0.0])]
+
+
+def test_barriers_re_estimate_batch_norm() -> None:
+    """At an end, the statistics are means over the batches, as a pass in training mode over them gives."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found = observed(model, X, Y, optimizer, window=3, sizes=[0.01, 0.3], n_points=3, n_products=0)
+    assert found["chaos_barrier"].sizes == {"direction": 1, "size": 2, "barrier": 2, "split": 1}
+    assert (found["chaos_barrier"] >= 0).all()
+    window = window_of(model, optimizer, (X, Y), F.cross_entropy, 2, 12)
+    seen: list[Tensor] = []
+
+    def read(copied: nn.Module) -> Tensor:
+        seen.append(copied[1].running_mean.clone())  # type: ignore[index]
+        return torch.zeros(1)
+
+    start = torch.cat([p.detach().flatten() for p in model.parameters()])
+    losses_on_line(window, start, start, 1, read)
+    expected = torch.stack([model[0](x).mean(0) for x, _ in window.batches]).mean(0)
+    assert torch.allclose(seen[0], expected, atol=1e-6)
 
 
 def test_a_training_without_derivatives_has_twins_only() -> None:
@@ -541,7 +588,7 @@ def test_growth_does_not_depend_on_the_size_in_float32() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.3)
     direction = model.weight.detach().flatten().double()
     with pytest.warns(ProbeWarning, match="parameters can hold"):
-        found = observed(model, x, y, optimizer, sizes=(1e-2, 1e-5, 1e-7), window=40).isel(direction=0)
+        found = observed(model, x, y, optimizer, sizes=(1e-2, 1e-5, 1e-7), window=40, n_products=0).isel(direction=0)
     direction = gaussian([model.weight], torch.Generator().manual_seed(0))
     expected = (direction * (1 - 0.3 * values.double()) ** 40).norm().log().item()
     growth = found["chaos_growth"].values

@@ -7,18 +7,20 @@ arXiv:2505.13900 calls a training chaotic as long as a tiny perturbation grows.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from probe.base import Measured, Probe, Snapshot
+from probe.forward.data import Batch
 from probe.forward.snapshot import generator
 from probe.forward.window_curvature import Curvature, quadratic_tangent
 from probe.forward.window_tangent import NotDifferentiableError, tangent
 from probe.forward.windows import Window, gaussian
 from probe.geometry.growth import top_eigenpair
 from probe.layer_probe import random_rows
-from probe.measures.chaos.twins import kinks, output_reader, reference, twin
+from probe.measures.chaos.barrier import barriers, loss_reader, losses_on_line
+from probe.measures.chaos.twins import Reference, Twin, kinks, output_reader, reference, twin
 from probe.measures.chaos.variables import Direction, variables
 
 DIRECTIONS = ("gaussian", "gradient", "curvature")
@@ -41,8 +43,11 @@ class ChaosProbe(Probe):
         movement of the training. It takes about 7 more windows a direction.
     n_products : int
         Number of products with the Hessian of the first batch, for the sharpness. 0 measures none.
+    n_points : int
+        Number of points between the unperturbed and the perturbed end, at which the loss is measured for the barrier.
+        0 measures none. A point takes a forward pass, and with batch norm a window of gradients.
     max_samples : int
-        Largest number of rows of the data on which outputs are compared.
+        Largest number of rows of the data on which outputs and losses are compared.
     random_state : int
         Seed of the direction, of the rows, and of the random numbers in each update.
 
@@ -57,6 +62,10 @@ class ChaosProbe(Probe):
         By (step, direction): ``chaos_tangent_growth`` and ``chaos_tangent_output_growth``, of the derivative;
         ``chaos_kink_size``, the smallest size at which a twin differs from the tangent by more than .1;
         ``chaos_smallest_size``, which rounding allows; ``chaos_quadratic_growth``, if asked for.
+
+        By (step, direction, size, barrier, split): ``chaos_barrier``, with ``n_points``: the largest rise of the loss
+        between both ends, above the straight line of the losses at the ends (``line``), and above the larger of them
+        (``ends``), with batch norm re-estimated.
 
         By step: ``sharpness``, the largest eigenvalue of the Hessian on the first batch; ``sharpness_residual``, within
         which an eigenvalue lies; ``sharpness_learning_rate``, sharpness times the largest learning rate.
@@ -110,6 +119,7 @@ class ChaosProbe(Probe):
         directions: Sequence[str] = ("gaussian",),
         quadratic: bool = False,
         n_products: int = 8,
+        n_points: int = 0,
         max_samples: int = 512,
         random_state: int = 0,
     ) -> None:
@@ -118,6 +128,7 @@ class ChaosProbe(Probe):
         self.directions = directions
         self.quadratic = quadratic
         self.n_products = n_products
+        self.n_points = n_points
         self.max_samples = max_samples
         self.random_state = random_state
 
@@ -136,10 +147,13 @@ class ChaosProbe(Probe):
             twins = [twin(window, given, direction, size * norm) for size in sorted(self.sizes)]
             derivatives = self._tangents(window, direction, problems)
             onset = kinks(sorted(self.sizes), twins, derivatives[0])
-            found.append(Direction(twins, *derivatives, onset, max(entry.smallest for entry in twins) / norm))
+            smallest = max(entry.smallest for entry in twins) / norm
+            found.append(
+                Direction(twins, *derivatives, onset, smallest, self._barriers(snapshot, window, given, twins))
+            )
         rate = max(float(group["lr"]) for group in window.training.optimizer.param_groups)
         self._warn(snapshot, found, given.repeated, problems)
-        return variables(self, found, (sharpness, residual, rate), given.repeated, bool(problems))
+        return variables(self, found, (sharpness, residual, rate), given.repeated, bool(problems), snapshot.splits)
 
     def _check(self) -> None:
         if not (self.window >= 1 and len(self.sizes) >= 1 and all(0 < size < 1 for size in self.sizes)):
@@ -156,11 +170,21 @@ class ChaosProbe(Probe):
 
     def _window(self, snapshot: Snapshot) -> Window:
         assert snapshot.training is not None  # by ``requires``
-        per_split = max(1, self.max_samples // len(snapshot.splits))
-        data = [(batch, random_rows(len(batch), per_split, self.random_state)) for batch in snapshot.data.values()]
-        read = output_reader(data, snapshot.trace, snapshot.batch_size)
+        read = output_reader(self._rows(snapshot), snapshot.trace, snapshot.batch_size)
         batches = snapshot.training.batches(snapshot.step, self.window)
         return Window(snapshot.training, snapshot.model, batches, self.random_state, read)
+
+    def _rows(self, snapshot: Snapshot) -> list[tuple[Batch, Tensor]]:
+        """Return each split with the rows on which outputs and losses are compared."""
+        n = max(1, self.max_samples // len(snapshot.splits))
+        return [(batch, random_rows(len(batch), n, self.random_state)) for batch in snapshot.data.values()]
+
+    def _barriers(self, snapshot: Snapshot, window: Window, given: Reference, twins: list[Twin]) -> Any:
+        if self.n_points < 1:
+            return None
+        losses = loss_reader(self._rows(snapshot), snapshot.trace, snapshot.batch_size)
+        end, n = given.ends.end, self.n_points
+        return [barriers(losses_on_line(window, end, found.end, n, losses)).tolist() for found in twins]
 
     def _direction(self, name: str, curvature: Curvature) -> Tensor:
         if name == "gaussian":

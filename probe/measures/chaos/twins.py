@@ -48,6 +48,7 @@ class Twin:
     rounded: bool
     unrealised: bool  # the start is not ``size`` away
     smallest: float  # smallest usable size
+    end: Tensor  # parameters (P,)
 
 
 def twin(window: Window, given: Reference, direction: Tensor, size: float) -> Twin:
@@ -65,6 +66,7 @@ def twin(window: Window, given: Reference, direction: Tensor, size: float) -> Tw
         rounded,
         unrealised,
         max(exact, smallest_size(realised, final, given.floor)) if final > 0 else exact,
+        found.end,
     )
 
 
@@ -89,29 +91,30 @@ def output_reader(data: Sequence[tuple[Batch, Tensor]], trace: Trace, batch_size
     """Return a function that reads the outputs (n, K) of a model in evaluation mode, on rows of batches."""
 
     def read(model: nn.Module) -> Tensor:
-        device = next(model.parameters()).device
-        training = [module for module in model.modules() if module.training]
-        set_training(training, False)
-        try:
-            with torch.no_grad(), user_defaults():
-                parts = [
-                    _outputs(model, batch.take(part, device)[0], trace)
-                    for batch, rows in data
-                    for part in rows.split(batch_size)
-                ]
-        finally:
-            set_training(training, True)
-        return torch.cat(parts)
+        found = [outputs_of(model, batch, rows, trace, batch_size) for batch, rows in data]
+        found = [torch.view_as_real(part).flatten(-2) if part.is_complex() else part for part in found]
+        return torch.cat([part.reshape(-1, part.shape[-1] if part.ndim > 1 else 1) for part in found])
 
     return read
 
 
-def _outputs(model: nn.Module, inputs: object, trace: Trace) -> Tensor:
+def outputs_of(model: nn.Module, batch: Batch, rows: Tensor, trace: Trace, batch_size: int) -> Tensor:
+    """Return the outputs (n, ...) of a model in evaluation mode, on rows of a batch."""
+    device = next(model.parameters()).device
+    training = [module for module in model.modules() if module.training]
+    set_training(training, False)
+    try:
+        with torch.no_grad(), user_defaults():
+            return torch.cat([_called(model, batch.take(part, device)[0], trace) for part in rows.split(batch_size)])
+    finally:
+        set_training(training, True)
+
+
+def _called(model: nn.Module, inputs: object, trace: Trace) -> Tensor:
     outputs = (
         model(**inputs) if isinstance(inputs, dict) else model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     )
     found = tensor_of(outputs, OUTPUT, trace.output)
-    found = torch.view_as_real(found).flatten(-2) if found.is_complex() else found
-    if not found.is_floating_point():
+    if not (found.is_floating_point() or found.is_complex()):
         raise TypeError(f"Expected floating-point outputs of the model, got {found.dtype}; select the logits: output=")
-    return found.reshape(-1, found.shape[-1] if found.ndim > 1 else 1)
+    return found

@@ -21,6 +21,7 @@ class Direction:
     quadratic: float
     kink_size: float
     smallest: float
+    barriers: Any  # (sizes, 2, splits), None if not asked for
 
     @property
     def kink_limited(self) -> int:
@@ -45,6 +46,7 @@ def variables(
     curvature: tuple[float, float, float],
     repeated: float,
     not_differentiable: bool,
+    splits: list[str],
 ) -> dict[str, Measured]:
     """Return the variables of one observation; ``curvature`` is sharpness, residual and learning rate."""
     coords: dict[str, Sequence[Any]] = {"direction": list(probe.directions), "size": sorted(probe.sizes)}
@@ -85,6 +87,16 @@ def variables(
         "sharpness_residual": Measured(residual, long_name="distance of an eigenvalue from the sharpness"),
         "sharpness_learning_rate": Measured(sharpness * rate, long_name="sharpness times learning rate"),
     }
+    if found[0].barriers is not None:
+        dims = ("direction", "size", "barrier", "split")
+        result["chaos_barrier"] = Measured(
+            np.array([entry.barriers for entry in found]),
+            dims,
+            {**coords, "barrier": ["line", "ends"], "split": splits},
+            units="nats",
+            long_name="rise of the loss between an unperturbed and a perturbed end",
+            attrs=attrs,
+        )
     if probe.quadratic:
         result["chaos_quadratic_growth"] = by_direction("quadratic", "log growth with the curvature of the start")
     return result
