@@ -464,6 +464,29 @@ def test_smooth_networks_grow_alike_at_each_size_and_rounding_is_refused() -> No
     assert found["chaos_disagreement"].values[1] < 0.1
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.stack([x, x * 0.5, x.flip(1)], 1)
+        return self.head(self.attention(tokens, tokens, tokens)[0].mean(1))
+
+
+def test_a_bias_without_effect_leaves_the_numbers_of_outputs() -> None:
+    """The bias of keys has a gradient of rounding only, which Adam divides by its size. Outputs do not depend on it."""
+    torch.manual_seed(0)
+    model = Attention()
+    nn.init.normal_(model.attention.in_proj_bias)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    found = observed(model, X, Y, optimizer, window=5, sizes=[1e-3], n_products=0).isel(direction=0, size=0)
+    assert (found["chaos_rounded"].item(), found["chaos_output_rounded"].item()) == (1, 0)
+    assert np.isnan(found["chaos_growth"].item())
+    tangent_growth = found["chaos_tangent_output_growth"].item()
+    assert found["chaos_output_growth"].item() == pytest.approx(tangent_growth, abs=0.01)
+
+
 def test_relu_networks_are_limited_by_kinks() -> None:
     """The growth jumps between the sizes 1e-5 and 1e-4; the norm of the parameters is about 6."""
     model, x, y = table(torch.float64, nn.ReLU)

@@ -71,8 +71,9 @@ class ChaosProbe(Probe):
         which an eigenvalue lies; ``sharpness_learning_rate``, sharpness times the largest learning rate.
 
         Flags: ``chaos_kink_limited`` by (step, direction), the growth depends on the size (-1: no tangent or no usable
-        size); ``chaos_rounded`` by (step, direction, size); ``chaos_nondeterministic`` by step, two unperturbed copies
-        differ; ``chaos_not_differentiable`` by step, tangent or sharpness are NaN.
+        size); ``chaos_rounded`` and ``chaos_output_rounded`` by (step, direction, size), the numbers of parameters, or
+        of outputs, are NaN; ``chaos_nondeterministic`` by step, two unperturbed copies differ;
+        ``chaos_not_differentiable`` by step, tangent or sharpness are NaN.
 
     Warns
     -----
@@ -86,8 +87,9 @@ class ChaosProbe(Probe):
     three twins, and 4 for the tangent, and 8 products of 3 to 5 updates each. Batches and learning rates are those of
     the step of the observation; a scheduler does not step within the window.
 
-    All sizes can be rounded. For a bias before batch norm the gradient is rounding only, and Adam divides by its size:
-    in the first updates the bias moves by a learning rate in a random direction.
+    All sizes can be rounded. The gradient of a bias before batch norm, or of the keys of attention, is rounding only,
+    and Adam divides by its size: such a bias moves by a learning rate in a random direction. The outputs do not depend
+    on the bias of keys, so that their numbers remain.
 
     See Also
     --------

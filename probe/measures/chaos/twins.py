@@ -26,15 +26,18 @@ class Reference:
     ends: Ends
     repeated: float  # distance of the ends of two unperturbed runs, 0 if the training is deterministic
     floor: float  # distance of the ends of two runs whose starts are one rounding apart
+    output_floor: float  # the same of the outputs
 
 
 def reference(window: Window, generator: torch.Generator) -> Reference:
     """Run the window twice as it is, and once from a start that is one rounding away."""
     ends = window.run()
-    repeated = distance(window.run().end, ends.end)
     signs = torch.randint(2, ends.start.shape, generator=generator) * 2.0 - 1
     rounding = torch.finfo(ends.start.dtype).eps * signs.double() * ends.start.cpu().double()
-    return Reference(ends, repeated, max(repeated, distance(window.run(rounding).end, ends.end)))
+    others = window.run(), window.run(rounding)
+    floors = [distance(other.end, ends.end) for other in others]
+    output_floors = [distance(other.outputs_end, ends.outputs_end) for other in others]
+    return Reference(ends, floors[0], max(floors), max(output_floors))
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Twin:
     angle: float
     disagreement: float
     rounded: bool
+    output_rounded: bool
     unrealised: bool  # the start is not ``size`` away
     smallest: float  # smallest usable size
     end: Tensor  # parameters (P,)
@@ -56,18 +60,24 @@ def twin(window: Window, given: Reference, direction: Tensor, size: float) -> Tw
     ends, found = given.ends, window.run(size * direction)
     realised, final = distance(ends.start, found.start), distance(ends.end, found.end)
     unrealised = abs(realised / size - 1) > REALISED
-    rounded = unrealised or not final > 0 or (given.floor / final) ** 2 / 2 > FLOOR
+    moved = distance(ends.outputs_end, found.outputs_end)
     exact = 2 * torch.finfo(ends.start.dtype).eps * ends.start.double().norm().item()  # below, the start is rounded
     return Twin(
         log_growth(ends.start, ends.end, found.start, found.end),
         log_growth(ends.outputs_start, ends.outputs_end, found.outputs_start, found.outputs_end),
         angular_distance(ends.end, found.end),
         disagreement(ends.outputs_end, found.outputs_end),
-        rounded,
+        unrealised or _below(final, given.floor),
+        unrealised or _below(moved, given.output_floor),
         unrealised,
         max(exact, smallest_size(realised, final, given.floor)) if final > 0 else exact,
         found.end,
     )
+
+
+def _below(final: float, floor: float) -> bool:
+    """Return whether a floor changes the logarithm of a distance by more than .01."""
+    return not final > 0 or (floor / final) ** 2 / 2 > FLOOR
 
 
 def kinks(sizes: Sequence[float], twins: Sequence[Twin], tangent: float) -> float:

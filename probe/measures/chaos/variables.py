@@ -52,10 +52,11 @@ def variables(
     coords: dict[str, Sequence[Any]] = {"direction": list(probe.directions), "size": sorted(probe.sizes)}
     attrs = {"window": probe.window}
     rounded = np.array([[one.rounded for one in entry.twins] for entry in found])
+    output_rounded = np.array([[one.output_rounded for one in entry.twins] for entry in found])
 
-    def by_size(name: str, text: str, units: str = "1") -> Measured:
+    def by_size(name: str, text: str, units: str = "1", *, lost: np.ndarray = rounded) -> Measured:
         values = np.array([[getattr(one, name) for one in entry.twins] for entry in found])
-        values = np.where(rounded | ~np.isfinite(values), math.nan, values)
+        values = np.where(lost | ~np.isfinite(values), math.nan, values)
         return Measured(values, ("direction", "size"), coords, units=units, long_name=text, attrs=attrs)
 
     def by_direction(name: str, text: str, units: str = "nats", **kwargs: Any) -> Measured:
@@ -68,9 +69,11 @@ def variables(
     sharpness, residual, rate = curvature
     result = {
         "chaos_growth": by_size("growth", "log growth of a perturbation of the parameters", "nats"),
-        "chaos_output_growth": by_size("output_growth", "log growth of the change of the outputs", "nats"),
+        "chaos_output_growth": by_size(
+            "output_growth", "log growth of the change of the outputs", "nats", lost=output_rounded
+        ),
         "chaos_angle": by_size("angle", "one minus the cosine of both parameter vectors"),
-        "chaos_disagreement": by_size("disagreement", "share of rows with another largest output"),
+        "chaos_disagreement": by_size("disagreement", "share of rows with another largest output", lost=output_rounded),
         "chaos_tangent_growth": by_direction("tangent", "log growth of the derivative of the parameters"),
         "chaos_tangent_output_growth": by_direction("output_tangent", "log growth of the derivative of the outputs"),
         "chaos_kink_size": by_direction("kink_size", "smallest size that grows otherwise than the derivative", "1"),
@@ -78,6 +81,13 @@ def variables(
         "chaos_kink_limited": by_direction("kink_limited", "the growth depends on the size", "1", flag=True),
         "chaos_rounded": Measured(
             rounded.astype(int), ("direction", "size"), coords, flag=True, long_name="rounding dominates the size"
+        ),
+        "chaos_output_rounded": Measured(
+            output_rounded.astype(int),
+            ("direction", "size"),
+            coords,
+            flag=True,
+            long_name="rounding dominates the change of the outputs",
         ),
         "chaos_nondeterministic": Measured(int(repeated > 0), flag=True, long_name="two unperturbed copies differ"),
         "chaos_not_differentiable": Measured(
