@@ -109,8 +109,8 @@ def cone_entry(
         "cosine": distances are one minus a cosine, as of tangent kernels (arXiv:2505.13900, equation 3). "euclidean":
         distances are norms of differences.
     level : float
-        Coverage of the intervals, in (0, 1). The interval of the step is at least one gap between observations long,
-        and has a coverage of 0.9 or more for any level.
+        Coverage of the interval of the radius, in (0, 1). The interval of the step does not depend on it. It is at
+        least two gaps between observations long, and covers the entry of at least 90 % of simulated cones.
 
     Returns
     -------
@@ -124,10 +124,15 @@ def cone_entry(
 
     Notes
     -----
+    On simulated cones the 90 % interval of the radius covers the true one in 82 to 97 %, least often for slow movement.
+
     A cone that is entered in the last third of the record is "right_censored". With 20 observations, a cone that lasts
-    for fewer than 8 correlation times of its movement often has another status. So has each cone with jitter that is
-    more than 0.3 of the squared distances. A movement that slows down and stops is no cone. An early phase of steps
-    shorter than the radius of the cone is not separated from the cone.
+    for fewer than 8 correlation times of its movement often has another status. So has a cone with jitter of more than
+    0.3 of the squared distances. A movement that slows down and stops is no cone. An early phase of steps shorter than
+    the radius of the cone is not separated from the cone.
+
+    The rates hold for movement in 5 or more effective directions. In 3 directions, up to 13 % of random walks were
+    called a cone.
 
     Examples
     --------
@@ -151,7 +156,7 @@ def cone_entry(
     if n < _LEAST:
         reason = f"the record has {n} observations, the rule needs {_LEAST}"
         return _verdict("undefined", reason, velocity, Extent())
-    last = last_outside(d)
+    last, doubtful = last_outside(d)
     part = slice(last + 2 if last >= 0 else 0, None)  # the first observation in the cone may still approach the centre
     extent = extent_of(d[part, part], first[part, part], second[part, part])
     status, reason = _status(extent, last, n)
@@ -171,7 +176,7 @@ def cone_entry(
     )
     if status == "left_censored":
         return found
-    return found._replace(step=float(s[entry]), lower=float(s[last]), upper=float(s[entry + 1]))
+    return found._replace(step=float(s[entry]), lower=float(s[last]), upper=float(s[entry + 1 + doubtful]))
 
 
 def _checked(

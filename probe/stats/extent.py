@@ -25,7 +25,7 @@ _SHARED_Z, _LEAST_MOVEMENT = 1.645, 0.5
 # Limits that keep each null at 5 % (docs/benchmarks/cone_truth.py): squared extent over that of a random walk of the
 # same steps, and growth of the squared distance over the last third of the window.
 PATH_RATIO = 0.5
-_GROWTH_OF_RISE, _GROWTH_OF_MOVEMENT, _GROWTH_SD = 0.35, 0.05, 2.0
+_GROWTH_OF_RISE, _GROWTH_OF_MOVEMENT, _GROWTH_SD = 0.35, 0.02, 2.0
 
 
 class Extent(NamedTuple):
@@ -48,25 +48,26 @@ class Extent(NamedTuple):
         return self.path_ratio < PATH_RATIO and self.growth <= self.limit - strictly * self.error
 
 
-def last_outside(d: np.ndarray) -> int:
-    """Return the index of the last observation outside the last part of the record, or -1.
+def last_outside(d: np.ndarray) -> tuple[int, int]:
+    """Return the index of the last observation outside the last part of the record, or -1, and the doubtful ones.
 
     The last part grows backwards. It takes in an observation whose mean squared distance from the part is not above
-    the squared distances between its two ends.
+    the squared distances between its two ends. Its first observations are doubtful while they exceed these distances
+    by more than one standard deviation; their number is returned.
     """
     n = len(d)
     start = n - max(n // _LATE, _LEAST_LATE)
-    while start > 0:
+    while True:
         m = n - start
         within = d[start:, start:]
         wide = max(within[np.triu_indices(m, m // 2)].mean(), _TINY)
         pairs = np.maximum(within[np.triu_indices(m, 1)], 1e-12 * wide)
         sd = max(float(np.log(pairs).std()) / 2, _LEAST_SD)
         before = np.log(np.maximum(d[max(start - 2, 0) : start, start:].mean(1), _TINY) / wide) / sd
-        if before[-1] > _OUTSIDE or (len(before) == 2 and before.min() > _BOTH_OUTSIDE):
-            break
+        if start == 0 or before[-1] > _OUTSIDE or (len(before) == 2 and before.min() > _BOTH_OUTSIDE):
+            inside = within.sum(1) / (m - 1) <= wide * np.exp(sd)
+            return start - 1, int(np.argmax(inside))
         start -= 1
-    return start - 1
 
 
 def extent_of(d: np.ndarray, first: np.ndarray, second: np.ndarray) -> Extent:
@@ -112,10 +113,10 @@ def _shared(first: np.ndarray, second: np.ndarray, *, m: int) -> tuple[float, fl
 
 def mean_far(d: np.ndarray, level: float) -> tuple[float, float, float]:
     """Return the mean squared distance from the first observation, and its interval, from the far observations."""
-    far = d[max(len(d) // 4, 1) :]
+    far = d[max(2 * len(d) // 5, 1) :]
     n, centred = len(far), far - far.mean()
     squares = float(centred @ centred)
-    phi = float(centred[1:] @ centred[:-1]) / squares + 2 / n if squares > 0 else 0.0  # corrected for the mean
+    phi = float(centred[1:] @ centred[:-1]) / squares + 3 / n if squares > 0 else 0.0  # corrected for the mean
     inflation = min(max(variance_inflation(min(max(phi, 0.0), 0.9)), 1.0), n / 2)
     half = stats.t.ppf((1 + level) / 2, max(n / inflation - 1, 1)) * np.sqrt(squares / (n - 1) / n * inflation)
     mean = float(far.mean())
