@@ -92,7 +92,8 @@ class TangentMap:
         except (RuntimeError, NotImplementedError, ValueError, TypeError):
             return None
         products = torch.cat(moved, 1).movedim(0, 2)
-        squares = torch.stack([vector.double().flatten(1).square().sum(1) for vector in vectors]).sum(0)
+        norms = [torch.linalg.vector_norm(vector.flatten(1), dim=1, dtype=torch.float64) for vector in vectors]
+        squares = torch.stack(norms).square().sum(0)
         return products if self._consistent(z, products, squares) else None
 
     def _pulled(self, f: Tensor, u: Tensor) -> Sequence[Tensor | None]:
@@ -215,7 +216,8 @@ class TangentMap:
 
 
 def _square(vector: Sequence[Tensor | None]) -> Tensor:
-    return torch.stack([part.double().square().sum() for part in vector if part is not None]).sum()
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float64) for part in vector if part is not None]
+    return torch.stack(norms).square().sum()
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class TangentKernelProbe(Probe):
         Number of random vectors, the same at all steps. Standard errors need 2 or more.
     n_batches : int
         Number of disjoint batches of equal size into which the inputs of a split are divided. Each has a kernel and
-        random vectors of its own. Two batches show which movement is not jitter, see :func:`probe.stats.cone`.
+        random vectors of its own. Two batches show which movement is not jitter, see :func:`probe.stats.cone_entry`.
     max_samples : int or None
         Number of inputs of each split in all batches, at least 2; of more inputs, a fixed random subset. None: all.
     max_outputs : int or None

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from probe.forward.data import read_data
-from probe.forward.isolation import device_of
+from probe.forward.isolation import device_of, isolated
 from probe.forward.layers import Layers
 from probe.forward.tangents.kernel import TangentMap
 from probe.forward.tangents.layerwise import NotLayerwiseError, layers_of, layerwise_kernel
@@ -119,14 +119,15 @@ def tangent_products(
     >>> tangent_products(model, torch.tensor([[3.0, 0.0], [1.0, 4.0]]), torch.tensor([[1.0], [-1.0]])).tolist()
     [[6.0], [-14.0]]
     """
-    tangents = _tangents(model, inputs, layers, output, batch_size)
-    n, columns = tangents.outputs.n, tangents.outputs.shape().numel()
-    if vectors.ndim != 2 or len(vectors) != n * columns:
-        raise ValueError(
-            f"Expected vectors of shape ({n * columns}, m) for {n} inputs with {columns} outputs, got "
-            f"{tuple(vectors.shape)}; pass one number for each output"
-        )
-    return tangents.products(vectors.view(n, columns, -1)).flatten(0, 1)
+    with isolated(model):
+        tangents = _tangents(model, inputs, layers, output, batch_size)
+        n, columns = tangents.outputs.n, tangents.outputs.shape().numel()
+        if vectors.ndim != 2 or len(vectors) != n * columns:
+            raise ValueError(
+                f"Expected vectors of shape ({n * columns}, m) for {n} inputs with {columns} outputs, got "
+                f"{tuple(vectors.shape)}; pass one number for each output"
+            )
+        return tangents.products(vectors.view(n, columns, -1)).flatten(0, 1)
 
 
 def _tangents(model: nn.Module, inputs: Any, layers: Layers, output: Any, batch_size: int) -> TangentMap:
