@@ -125,4 +125,4 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     merged = probe.load(tmp_path / "perceptrons-digits-control.nc")
     assert merged["seed"].values.tolist() == [0, 2]
     assert all(json.loads(one)["config"]["shuffled"] for one in json.loads(merged.attrs["provenance"]))
-    assert "2 runs" in capsys.readouterr().out
+    assert "seeds: 2" in capsys.readouterr().out
