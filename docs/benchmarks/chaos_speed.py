@@ -1,0 +1,103 @@
+"""What an observation of ChaosProbe costs: ``python docs/benchmarks/chaos_speed.py`` prints a Markdown table.
+
+One thread, CPU time of the process, least of two runs. The unit is an update of the training. An update of the tangent
+is the time of an observation with one size, less its four windows of twins, over the length of the window. It contains
+all copies of the model. ``default`` is an observation with the default parameters, in windows.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from probe import ChaosProbe
+from probe.forward import TrainingContext
+
+WINDOW, REPEATS = 20, 2
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, width, h, w) -> (n, width, h, w)."""
+        return F.relu(x + self.norm2(self.two(F.relu(self.norm1(self.one(x))))))
+
+
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(784, 512), nn.Tanh(), nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 10))
+
+
+def residual() -> nn.Module:
+    blocks = [Residual(16) for _ in range(4)]
+    stem = nn.Conv2d(3, 16, 3, padding=1)
+    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+def transformer() -> nn.Module:
+    layers = [nn.TransformerEncoderLayer(128, 4, 256, batch_first=True) for _ in range(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 128, 10))
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "perceptron 784-512-512-10, 256 rows": (perceptron, (256, 784)),
+    "residual network, 4 blocks of 16 channels, 32 images of 16x16": (residual, (32, 3, 16, 16)),
+    "transformer, 2 layers of 128, 64 rows of 8 tokens": (transformer, (64, 8, 128)),
+}
+OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
+    "SGD": lambda model: torch.optim.SGD(model.parameters(), 0.01, momentum=0.9),
+    "AdamW": lambda model: torch.optim.AdamW(model.parameters(), 1e-3),
+}
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """CPU seconds of a call, the least of some."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        function()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def costs(make: Callable[[], nn.Module], shape: tuple[int, ...], optimize: str) -> tuple[float, float, float, float]:
+    """Milliseconds of an update; in updates: one of the tangent, one product with the Hessian; windows by default."""
+    torch.manual_seed(0)
+    model, x, y = make(), torch.randn(shape), torch.randint(10, shape[:1])
+    optimizer = OPTIMIZERS[optimize](model)
+    training = TrainingContext.usual(optimizer, F.cross_entropy, (x, y))
+    copied, copied_optimizer = training.copy(model)
+    batches = training.batches(0, WINDOW)
+    update = seconds(lambda: [training.update(copied, copied_optimizer, batch) for batch in batches]) / WINDOW
+    found = []
+    choices: tuple[dict[str, Any], ...] = ({"sizes": [0.01], "n_products": 0}, {"sizes": [0.01]}, {})
+    for parameters in choices:
+        attached = ChaosProbe(window=WINDOW, max_samples=8, **parameters).attach(model, (x, y), training=training)
+        attached.observe(0)
+        steps = iter(range(1, REPEATS + 1))
+        found.append(seconds(lambda steps=steps, attached=attached: attached.observe(next(steps))) / update)  # type: ignore[misc]
+        attached.detach()
+    return 1e3 * update, found[0] / WINDOW - 4, (found[1] - found[0]) / 8, found[2] / WINDOW
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    head = "network", "optimizer", "update, ms", "tangent, updates each", "Hessian product, updates", "default, windows"
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+
+    for network, (make, shape) in NETWORKS.items():
+        for optimizer in OPTIMIZERS:
+            update, tangent, product, whole = costs(make, shape, optimizer)
+            print(
+                f"| {network} | {optimizer} | {update:.1f} | {tangent:.1f} | {product:.1f} | {whole:.1f} |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
