@@ -131,8 +131,8 @@ def cone_entry(
     0.3 of the squared distances. A movement that slows down and stops is no cone. An early phase of steps shorter than
     the radius of the cone is not separated from the cone.
 
-    The rates hold for movement in 5 or more effective directions. In 3 directions, up to 13 % of random walks were
-    called a cone.
+    The rates were measured in 10 and more effective directions. In 5 directions up to 7 % of random walks were called a
+    cone, in 3 directions up to 13 %.
 
     Examples
     --------
