@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from probe.base import Observer
 from probe.errors import ModelChangedError, ProbeWarning
+from probe.forward.isolation import restored_random_states, seed_cpu
 from probe.forward.saved_values import as_bytes
 from probe.forward.snapshot import generator
 from probe.forward.training import TrainingContext
@@ -456,16 +457,10 @@ def _numbers(probe: Observer) -> xr.Dataset:
 @contextmanager
 def _random_states(seed: int) -> Iterator[None]:
     """Seed the global random generators of torch, numpy and Python inside, and restore their states at the end."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
+    with restored_random_states():
+        torch.manual_seed(seed)  # of the GPUs, too
+        seed_cpu(seed)
         yield
-    finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        random.setstate(states[2])
 
 
 @_random_states(seed=7)

@@ -4,7 +4,6 @@ An observation repeats the updates of a training on copies, so it needs the batc
 and random augmentations, depend on the step and a seed only. No iterator has a position.
 """
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from probe.forward.data import Batch, read_data
+from probe.forward.isolation import restored_random_states, seed_cpu
 
 _ORDER, _NOISE = 0, 1  # what a seed is for
 
@@ -165,13 +165,6 @@ def _seed(random_state: int, step: int, purpose: int) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Context manager that seeds the global generators of PyTorch (CPU), NumPy and Python, and restores them."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        torch.default_generator.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
+    with restored_random_states():
+        seed_cpu(seed)
         yield
-    finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        random.setstate(states[2])

@@ -215,9 +215,10 @@ def set_training(modules: Iterable[nn.Module], flag: bool) -> None:
 
 
 @contextmanager
-def restored_random_states(model: nn.Module) -> Iterator[None]:
+def restored_random_states(model: nn.Module | None = None) -> Iterator[None]:
     """Context manager that restores the random states at the end, those of the GPUs of the model among them."""
-    states = {device: torch.cuda.get_rng_state(device) for device in _cuda_devices(model)}
+    devices = () if model is None else _cuda_devices(model)
+    states = {device: torch.cuda.get_rng_state(device) for device in devices}
     state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
@@ -227,6 +228,13 @@ def restored_random_states(model: nn.Module) -> Iterator[None]:
         torch.set_rng_state(state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def seed_cpu(seed: int) -> None:
+    """Seed the global generators of PyTorch on the CPU, of NumPy and of Python."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
 
 
 def set_differentiating(model: nn.Module, flag: bool) -> None:

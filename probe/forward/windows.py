@@ -1,14 +1,13 @@
 """Windows of updates on copies of a training: unperturbed, perturbed, and from the same batches and random states."""
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from probe.forward.isolation import seed_cpu
 from probe.forward.training import TrainingContext
 
 Trained = Callable[[nn.Module], Tensor]  # what to read from a model, for example its outputs
@@ -112,10 +111,8 @@ def gaussian(parameters: Sequence[Tensor], generator: torch.Generator) -> Tensor
 
 def seed_all(seed: int) -> None:
     """Seed the global generators of PyTorch, NumPy and Python. An observation restores their states."""
-    torch.default_generator.manual_seed(seed)
+    seed_cpu(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    random.seed(seed)

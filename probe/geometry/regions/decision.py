@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.geometry.partition.cuts import following
 from probe.geometry.partition.partition import Partition
 
 Numbers = NDArray[Any]
@@ -60,16 +61,15 @@ def decision_segments(partition: Partition) -> Numbers:
     if not len(corners):
         return np.empty((0, 2, 2))
     starts = np.flatnonzero(np.diff(region, prepend=-1))
-    following = np.arange(1, len(corners) + 1)
-    following[np.append(starts[1:], len(corners)) - 1] = starts
     values, places = outputs[corners], np.asarray(partition.vertices)[corners]
     can_win = np.maximum.reduceat(values, starts) >= np.minimum.reduceat(values, starts).max(1, keepdims=True)
     counts = np.diff(np.append(starts, len(corners)))
+    after = following(starts, counts)
     found = [np.empty((0, 2, 2))]
     for one, two in combinations(range(values.shape[1]), 2):
         both = np.repeat(can_win[:, one] & can_win[:, two], counts)
         if both.any():
-            found.append(_ties(values, places, following, both, one, two))
+            found.append(_ties(values, places, after, both, one, two))
     return np.concatenate(found)
 
 
@@ -112,21 +112,20 @@ def distance_to_segments(points: Numbers, segments: Numbers) -> Numbers:
 
 def _mixed_loops(partition: Partition, outputs: Numbers) -> tuple[Numbers, Numbers]:
     """Return region and vertex of the corners of the regions in which more than one output is the largest."""
-    starts, loops = np.asarray(partition.starts), np.asarray(partition.loops)
+    starts, loops, counts = partition.starts, partition.loops, partition.counts
     winner = outputs.argmax(1)[loops]
     mixed = np.minimum.reduceat(winner, starts) < np.maximum.reduceat(winner, starts)
-    counts = np.diff(np.append(starts, len(loops)))
     chosen = np.repeat(mixed, counts)
     return np.repeat(np.arange(len(starts)), counts)[chosen], loops[chosen]
 
 
-def _ties(values: Numbers, places: Numbers, following: Numbers, both: Numbers, one: int, two: int) -> Numbers:
+def _ties(values: Numbers, places: Numbers, after: Numbers, both: Numbers, one: int, two: int) -> Numbers:
     """Return where two outputs are equal and no other one is larger, in the regions of ``both``."""
     lead = values[:, one] - values[:, two]
-    changes = np.flatnonzero(both & ((lead >= 0) != (lead[following] >= 0)))
-    share = (lead[changes] / (lead[changes] - lead[following[changes]]))[:, None]
-    ends = places[changes] * (1 - share) + places[following[changes]] * share  # two of each convex region, in turn
-    at = values[changes] * (1 - share) + values[following[changes]] * share
+    changes = np.flatnonzero(both & ((lead >= 0) != (lead[after] >= 0)))
+    share = (lead[changes] / (lead[changes] - lead[after[changes]]))[:, None]
+    ends = places[changes] * (1 - share) + places[after[changes]] * share  # two of each convex region, in turn
+    at = values[changes] * (1 - share) + values[after[changes]] * share
     ends, at = ends.reshape(-1, 2, 2), at.reshape(-1, 2, at.shape[1])
     ahead = np.delete(at[:, :, [one]] - at, [one, two], axis=2)  # (segments, 2, the other outputs)
     first, last = ahead[:, 0], ahead[:, 1]
