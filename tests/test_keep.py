@@ -258,6 +258,20 @@ def test_a_resumed_recording_goes_on_with_the_value_before(path: Path) -> None:
     assert "weights" not in load(path)
 
 
+class Earlier(Moved):
+    """Measure the last of its own earlier steps."""
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        last = max(snapshot.history("at"), default=np.nan)
+        return {"at": Measured(float(snapshot.step)), "last": Measured(float(last))}
+
+
+def test_the_history_has_earlier_steps_only_when_a_checkpoint_is_observed_again(path: Path) -> None:
+    observed(path, [0, 2, 5], probe=Earlier()).detach()
+    series = observed(path, [5, 9, 9], "resume", Earlier()).detach().series_
+    assert series["last"].values == pytest.approx([np.nan, 0, 2, 5], nan_ok=True)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("checkpoint", [6, 5, 4])
 def test_a_checkpoint_among_the_newest_generations_goes_on_exactly(checkpoint: int, path: Path) -> None:

@@ -107,7 +107,7 @@ def _measure(
     probe = prepared.probes[name]
     prefix = "" if name == type(probe).__name__ else f"{name}_"
     with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
-        snapshot.history = lambda key: journal.records.column(f"{prefix}{key}")
+        snapshot.history = lambda key: journal.records.column(f"{prefix}{key}", snapshot.step)
         snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
         snapshot.labels = lambda key, dim: columns.labels(f"{prefix}{key}", dim)
         answer = check_measured(probe.measure(snapshot), type(probe).__name__)

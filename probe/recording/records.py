@@ -70,11 +70,15 @@ class Records:
             if array.dtype.kind not in "biuf":
                 raise ValueError(f"Expected real numbers as {name!r}, got {array.dtype}; convert them")
 
-    def column(self, name: str) -> np.ndarray:
-        """Return the values of one variable by step, (observations, ...); empty if there is no such variable."""
+    def column(self, name: str, before: float = math.inf) -> np.ndarray:
+        """Return the values of one variable at the steps before one, (observations, ...); empty without the variable.
+
+        A resumed recording observes the step of its checkpoint again, so that a record of this step can exist.
+        """
         if name not in self.variables:
             return np.empty(0)
-        return self._column(name, self._used - 1)[[self._rows[step] for step in self.steps]]
+        rows = [self._rows[step] for step in self.steps if step < before]
+        return self._column(name, self._used - 1)[rows]
 
     def observations(self) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, int]]]:
         """Yield step, values and checksums of kept values of each observation. Variables without a value are left out.
