@@ -14,8 +14,10 @@ from helpers import built, seeded
 from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
+from torch.utils.flop_counter import FlopCounterMode
 
 from probe import ProbeSet, TangentKernelProbe, at, load
+from probe.forward.tangents.contraction import contracted_kernel
 from probe.forward.tangents.kernel import TangentMap
 from probe.forward.tangents.layerwise import NotLayerwiseError, layerwise_kernel
 from probe.forward.tangents.outputs import Outputs, trained_parameters
@@ -161,7 +163,7 @@ def test_kernel_of_two_layers_by_hand() -> None:
 
 def test_the_jacobian_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = built(lambda: mlp(6, 8, 3)).double(), images(7, 6)
-    monkeypatch.setattr("probe.forward.tangents.kernel._JACOBIAN", 500)  # two inputs at a time
+    monkeypatch.setattr("probe.forward.tangents.contraction._JACOBIAN", 500)  # two inputs at a time
     monkeypatch.setattr("probe.forward.tangents.kernel.GROUP", 200)  # two vectors at a time
     kernel = contraction(model, x)
     assert difference(tangent_kernel(model, x, method="exact"), kernel) < 1e-12
@@ -176,7 +178,7 @@ def test_second_derivatives_serve_where_forward_mode_does_not(kind: type[nn.Modu
     z = signs(6, 2, 4).float()
     products = map_.products(z)
     assert map_.forward_mode is (kind is not nn.LSTM)
-    assert difference(products.flatten(0, 1), map_.kernel() @ z.flatten(0, 1)) < 1e-5
+    assert difference(products.flatten(0, 1), contracted_kernel(map_) @ z.flatten(0, 1)) < 1e-5
 
 
 class Hidden(nn.Module):
@@ -562,6 +564,21 @@ def test_products_of_a_model() -> None:
     assert difference(tangent_products(model, x, z), tangent_kernel(model, x) @ z) < 1e-12
     with pytest.raises(ValueError, match=r"Expected vectors of shape \(21, m\) for 7 inputs with 3 outputs"):
         tangent_products(model, x, z[:20])
+
+
+def operations(function: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return int(counter.get_total_flops())
+
+
+@pytest.mark.parametrize("name", ["perceptron", "convolution", "attention"])
+def test_sixteen_products_take_the_operations_of_less_than_30_passes(name: str) -> None:
+    make, inputs, _ = MODELS[name]
+    model, x = built(make).double(), inputs()
+    columns = model(x).shape[1]
+    one = operations(lambda: torch.autograd.grad(model(x).sum(), list(model.parameters())))
+    assert operations(lambda: tangent_products(model, x, signs(len(x) * columns, 16))) < 30 * one
 
 
 @pytest.mark.parametrize(

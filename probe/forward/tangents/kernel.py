@@ -5,11 +5,12 @@ entry at ((i, c), (j, d)) is the inner product of the gradients of output c for 
 
     products    K z = J (J^T z): a backward pass for J^T z, and forward-mode derivatives for J v. Where an operation has
                 none, J v is a second derivative: the gradient of (J^T u) . v with respect to u
-    contraction the rows of J, input by input, and their inner products
+    contraction the rows of J, input by input, and their inner products (``contraction.py``)
 
 Products run in groups of vectors z, such that the numbers of all J^T z together are at most ``GROUP``, or one by one.
 Beside the graph, their memory is a constant or a small multiple of the parameters, whichever is larger. Each product is
-compared with z . K z = |J^T z|^2.
+compared with z . K z = |J^T z|^2. One product takes as many operations as 4/3 forward and backward passes. On a CPU,
+convolutions run in groups of four vectors, with one backward pass for each: batched passes took 1.6 times as long.
 """
 
 import warnings
@@ -24,8 +25,8 @@ from torch.func import functional_call, jvp, vmap
 from probe.forward.tangents.outputs import Outputs, differentiable
 
 GROUP = 1 << 24  # numbers: 64 MiB in float32
+_GROUP_OF_CONVOLUTIONS = 4  # vectors
 _ADVICE = 'pass method="exact" with few inputs, which needs first derivatives only'
-_JACOBIAN = 1 << 26  # numbers of the rows of J at one time: 256 MiB in float32
 
 
 class TangentMap:
@@ -45,8 +46,10 @@ class TangentMap:
         self.parameters = parameters
         self.blocks = torch.arange(outputs.n).split(max(1, block))
         self.forward_mode = True  # False after an operation without forward-mode derivatives
-        self._leaves = list(parameters.values())
-        self.size = sum(parameter.numel() for parameter in self._leaves)
+        self.leaves = list(parameters.values())
+        self.size = sum(parameter.numel() for parameter in self.leaves)
+        convolutions = any(isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) for module in outputs.model.modules())
+        self._one_by_one = convolutions and self.leaves[0].device.type == "cpu"
 
     def products(self, z: Tensor) -> Tensor:
         """Return K z for the columns of z.
@@ -65,9 +68,10 @@ class TangentMap:
             If the outputs are no differentiable function of the parameters, or an operation has neither forward-mode
             nor second derivatives.
         """
+        group = max(1, GROUP // self.size)
         with differentiable(self.outputs.model):
             found = []
-            for part in z.split(max(1, GROUP // self.size), 2):
+            for part in z.split(min(group, _GROUP_OF_CONVOLUTIONS) if self._one_by_one else group, 2):
                 made = self._by_forward_mode(part) if self.forward_mode else None
                 self.forward_mode = made is not None
                 found.append(self._by_second_derivatives(part) if made is None else made)
@@ -75,11 +79,11 @@ class TangentMap:
 
     def _by_forward_mode(self, z: Tensor) -> Tensor | None:
         """Return the products of a group, or None if an operation has no such derivatives or a parameter is missed."""
-        vectors = [torch.zeros(z.shape[2], *leaf.shape, dtype=leaf.dtype, device=leaf.device) for leaf in self._leaves]
+        vectors = [torch.zeros(z.shape[2], *leaf.shape, dtype=leaf.dtype, device=leaf.device) for leaf in self.leaves]
         for rows in self.blocks:
             with self.outputs.graph(rows) as f:
                 u = z[rows].movedim(2, 0).to(f)
-                for total, part in zip(vectors, self._pulled(f, u), strict=True):
+                for total, part in zip(vectors, self.pulled(f, u, batched=not self._one_by_one), strict=True):
                     if part is not None:
                         total += part
         point = {name: leaf.detach() for name, leaf in self.parameters.items()}
@@ -96,20 +100,20 @@ class TangentMap:
         squares = torch.stack(norms).square().sum(0)
         return products if self._consistent(z, products, squares) else None
 
-    def _pulled(self, f: Tensor, u: Tensor) -> Sequence[Tensor | None]:
-        """Return J^T u for each u of a group."""
-        if len(u) > 1:
+    def pulled(self, f: Tensor, u: Tensor, *, batched: bool) -> Sequence[Tensor | None]:
+        """Return J^T u for each u of a group, ``batched`` if possible."""
+        if batched and len(u) > 1:
             try:
                 with _quiet():
                     return torch.autograd.grad(
-                        f, self._leaves, u, retain_graph=True, is_grads_batched=True, allow_unused=True
+                        f, self.leaves, u, retain_graph=True, is_grads_batched=True, allow_unused=True
                     )
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # an operation that cannot be batched
                 pass
         one_by_one = [
-            torch.autograd.grad(f, self._leaves, row, retain_graph=True, allow_unused=True) for row in u.unbind()
+            torch.autograd.grad(f, self.leaves, row, retain_graph=True, allow_unused=True) for row in u.unbind()
         ]
         return [None if parts[0] is None else torch.stack(parts) for parts in zip(*one_by_one, strict=True)]
 
@@ -140,10 +144,10 @@ class TangentMap:
 
     def _vector(self, z: Tensor) -> list[Tensor | None]:
         """Return J^T z for one z, (n, columns)."""
-        found: list[Tensor | None] = [torch.zeros_like(leaf) for leaf in self._leaves]
+        found: list[Tensor | None] = [torch.zeros_like(leaf) for leaf in self.leaves]
         for rows in self.blocks:
             with self.outputs.graph(rows) as f:
-                parts: Sequence[Tensor | None] = torch.autograd.grad(f, self._leaves, z[rows].to(f), allow_unused=True)
+                parts: Sequence[Tensor | None] = torch.autograd.grad(f, self.leaves, z[rows].to(f), allow_unused=True)
                 for total, part in zip(found, parts, strict=True):
                     if total is not None and part is not None:
                         total += part
@@ -152,7 +156,7 @@ class TangentMap:
     def _pulled_with_graph(self, f: Tensor, u: Tensor) -> tuple[Sequence[Tensor | None], Tensor]:
         """Return J^T u with its graph to u, and u."""
         u = u.detach().requires_grad_()
-        return torch.autograd.grad(f, self._leaves, u, create_graph=True, allow_unused=True), u
+        return torch.autograd.grad(f, self.leaves, u, create_graph=True, allow_unused=True), u
 
     def _second_derivative(self, pulled: Sequence[Tensor | None], u: Tensor, vector: Sequence[Tensor | None]) -> Tensor:
         """Return J v as the gradient of (J^T u) . v with respect to u."""
@@ -169,50 +173,14 @@ class TangentMap:
             ) from error
 
     def _dtype(self, z: Tensor) -> torch.dtype:
-        return torch.promote_types(z.dtype, self._leaves[0].dtype)
+        return torch.promote_types(z.dtype, self.leaves[0].dtype)
 
     def _consistent(self, z: Tensor, products: Tensor, squares: Tensor) -> bool:
         """Return whether z . K z = |J^T z|^2 up to rounding, for each column. Values that are not finite pass."""
         z, products = z.double().flatten(0, 1), products.double().flatten(0, 1)
-        rounding = max(torch.finfo(leaf.dtype).eps for leaf in self._leaves) ** 0.5
+        rounding = max(torch.finfo(leaf.dtype).eps for leaf in self.leaves) ** 0.5
         tolerance = rounding * z.norm(dim=0) * products.norm(dim=0)
         return not bool((((z * products).sum(0) - squares.to(z.device)).abs() > tolerance).any())
-
-    def kernel(self) -> Tensor:
-        """Return the whole kernel, (n columns, n columns), by contraction of the Jacobian.
-
-        The Jacobian is made for as many inputs as fit into 256 MiB, or for one. The output of an input is that for this
-        input alone.
-        """
-        with differentiable(self.outputs.model):
-            first = self.rows(torch.arange(1))
-            inputs = torch.arange(self.outputs.n).split(max(1, _JACOBIAN // first.numel()))
-            found: list[list[Tensor]] = [[] for _ in inputs]
-            for i, part in enumerate(inputs):
-                left = self.rows(part)
-                for j in range(i):
-                    found[i].append(left @ self.rows(inputs[j]).T)
-                found[i].append(left @ left.T)
-        whole = [[found[max(i, j)][min(i, j)] for j in range(len(inputs))] for i in range(len(inputs))]
-        return torch.cat(
-            [torch.cat([part if j <= i else part.T for j, part in enumerate(line)], 1) for i, line in enumerate(whole)]
-        )
-
-    def rows(self, inputs: Tensor) -> Tensor:
-        """Return the rows of the Jacobian for some inputs, (inputs columns, P)."""
-        found = []
-        for one in inputs.split(1):
-            with self.outputs.graph(one) as f:
-                unit = torch.eye(f.shape[1], dtype=f.dtype, device=f.device)[:, None]
-                parts = self._pulled(f, unit)
-            zero = [
-                torch.zeros(len(unit), leaf.numel(), dtype=f.dtype, device=f.device)
-                if part is None
-                else part.flatten(1)
-                for part, leaf in zip(parts, self._leaves, strict=True)
-            ]
-            found.append(torch.cat(zero, 1))
-        return torch.cat(found)
 
 
 def _square(vector: Sequence[Tensor | None]) -> Tensor:

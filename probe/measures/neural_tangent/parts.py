@@ -1,13 +1,18 @@
-"""A batch of inputs of which the kernel is measured: random vectors, products and the whole kernel."""
+"""Batches of inputs of which the kernel is measured: random vectors, products and the whole kernel."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from probe.forward.snapshot import generator
+from probe.forward.snapshot import Snapshot, generator
+from probe.forward.tangents.contraction import contracted_kernel
 from probe.forward.tangents.kernel import TangentMap
 from probe.forward.tangents.layerwise import NotLayerwiseError, layerwise_kernel
+from probe.forward.tangents.outputs import Outputs
+from probe.layer_probe import random_rows
+from probe.measures.neural_tangent.targets import target_matrix
 
 
 @dataclass(frozen=True)
@@ -75,4 +80,51 @@ class Part:
             except NotLayerwiseError:
                 if method == "layerwise":
                     raise
-        return self.tangents.kernel()
+        return contracted_kernel(self.tangents)
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the inputs of a split are divided into batches, and which outputs count: parameters of TangentKernelProbe."""
+
+    n_batches: int
+    max_samples: int | None
+    max_outputs: int | None
+    reduction: str | None
+    random_state: int
+
+    def parts(self, snapshot: Snapshot, split: str, parameters: dict[str, nn.Parameter]) -> Iterator[Part]:
+        """Yield the batches of a split, of equal size."""
+        n = len(snapshot.data[split])
+        rows = random_rows(n, n if self.max_samples is None else self.max_samples, self.random_state)
+        if len(rows) < self.n_batches:
+            raise ValueError(
+                f"Expected at least {self.n_batches} inputs for {self.n_batches} batches, got {len(rows)} in "
+                f"{split!r}; lower n_batches, or pass more data"
+            )
+        size = len(rows) // self.n_batches
+        for k in range(self.n_batches):
+            yield self._part(snapshot, split, parameters, rows[k * size : (k + 1) * size].sort().values, k)
+
+    def _part(
+        self, snapshot: Snapshot, split: str, parameters: dict[str, nn.Parameter], rows: Tensor, number: int
+    ) -> Part:
+        batch = snapshot.data[split]
+        outputs = Outputs(
+            snapshot.model,
+            lambda at: snapshot.inputs(split, rows[at]),
+            len(rows),
+            snapshot.trace.output,
+            mask=None if batch.mask is None else lambda at: batch.mask_of(rows[at], snapshot.device),
+            summed=self.reduction == "sum_logits",
+        )
+        shape = outputs.shape()
+        count, targets = shape.numel(), None
+        if self.max_outputs is not None and count > self.max_outputs:
+            columns = random_rows(count, self.max_outputs, self.random_state).sort().values
+            outputs, count = replace(outputs, columns=columns), len(columns)
+        if self.reduction is None:
+            labels = batch.targets_of(rows, snapshot.device)
+            targets = target_matrix(labels, torch.Size((len(rows), *shape)), outputs.columns)
+        tangents = TangentMap(outputs, parameters, snapshot.graph_rows)
+        return Part(tangents, 1 if outputs.summed else count, targets, self.reduction, self.random_state + number)

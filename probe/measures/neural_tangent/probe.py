@@ -7,22 +7,18 @@ where K hardly changes, training is that of a linear model. The distance of two 
 of arXiv:2505.13900 (equations 3 and 4), and the velocity that of Fort et al. 2020 (arXiv:2010.15110).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import Layers
-from probe.forward.tangents.kernel import TangentMap
 from probe.forward.tangents.layerwise import NotLayerwiseError, layers_of
-from probe.forward.tangents.outputs import Outputs, trained_parameters
-from probe.geometry.tangent_kernel import kernel_alignment, kernel_numbers, kernel_sketch, probe_sketch
-from probe.layer_probe import random_rows, tabulated
-from probe.measures.neural_tangent.parts import Part
-from probe.measures.neural_tangent.targets import target_matrix
+from probe.forward.tangents.outputs import trained_parameters
+from probe.layer_probe import tabulated
+from probe.measures.neural_tangent.cells import cell_of
+from probe.measures.neural_tangent.parts import Division, Part
 from probe.measures.neural_tangent.variables import PREVIOUS, VARIABLES, movement
 from probe.stats.sketches import SKETCH
 
@@ -152,11 +148,12 @@ class TangentKernelProbe(Probe):
         """Measure the kernel of each batch, and compare it with those of earlier observations."""
         names = self._checked_splits(snapshot)
         parameters = trained_parameters(snapshot.model, self.layers)
-        parts = [part for name in names for part in self._parts(snapshot, name, parameters)]
+        division = Division(self.n_batches, self.max_samples, self.max_outputs, self.reduction, self.random_state)
+        parts = [part for name in names for part in division.parts(snapshot, name, parameters)]
         method = self._method(parts[0], max(part.n * part.columns for part in parts))
         n_probes, rows = self.n_probes if method == "probes" else 0, max(part.rows for part in parts)
         facts = {"n_probes": n_probes, "hashed": int(not n_probes and rows * (rows + 1) // 2 > self.sketch_size)}
-        found = [self._cell(part, method) for part in parts]
+        found = [cell_of(part, method, self.n_probes, self.sketch_size) for part in parts]
         sketches = np.stack([sketch for _, sketch in found])
         moves, newest = movement(snapshot, sketches, facts)
         attrs = {
@@ -206,45 +203,6 @@ class TangentKernelProbe(Probe):
             )
         return names
 
-    def _parts(self, snapshot: Snapshot, name: str, parameters: dict[str, nn.Parameter]) -> Iterator[Part]:
-        """Yield the batches of a split, of equal size."""
-        n = len(snapshot.data[name])
-        rows = random_rows(n, n if self.max_samples is None else self.max_samples, self.random_state)
-        if len(rows) < self.n_batches:
-            raise ValueError(
-                f"Expected at least {self.n_batches} inputs for {self.n_batches} batches, got {len(rows)} in {name!r}; "
-                "lower n_batches, or pass more data"
-            )
-        size = len(rows) // self.n_batches
-        for k in range(self.n_batches):
-            yield self._part(snapshot, name, parameters, rows[k * size : (k + 1) * size].sort().values, k)
-
-    def _part(
-        self, snapshot: Snapshot, name: str, parameters: dict[str, nn.Parameter], rows: Tensor, number: int
-    ) -> Part:
-        batch = snapshot.data[name]
-        outputs = Outputs(
-            snapshot.model,
-            lambda at: snapshot.inputs(name, rows[at]),
-            len(rows),
-            snapshot.trace.output,
-            mask=None if batch.mask is None else lambda at: batch.mask_of(rows[at], snapshot.device),
-        )
-        shape = outputs.shape()
-        size = shape.numel()
-        columns = None
-        if self.max_outputs is not None and size > self.max_outputs:
-            columns = random_rows(size, self.max_outputs, self.random_state).sort().values
-        summed = self.reduction == "sum_logits"
-        outputs = Outputs(outputs.model, outputs.take, outputs.n, outputs.select, columns, outputs.mask, summed)
-        targets = None
-        if self.reduction is None:
-            labels = batch.targets_of(rows, snapshot.device)
-            targets = target_matrix(labels, torch.Size((len(rows), *shape)), columns)
-        count = 1 if summed else size if columns is None else len(columns)
-        tangents = TangentMap(outputs, parameters, snapshot.graph_rows)
-        return Part(tangents, count, targets, self.reduction, self.random_state + number)
-
     def _method(self, part: Part, rows: int) -> str:
         """Return how kernels are measured, the same for all batches. Here ``"auto"`` is a whole kernel by any route."""
         if self.method == "auto":
@@ -261,28 +219,3 @@ class TangentKernelProbe(Probe):
                 'max_samples or max_outputs, or pass method="probes"'
             )
         return self.method
-
-    def _cell(self, part: Part, method: str) -> tuple[dict[str, Any], np.ndarray]:
-        """Return the numbers of one batch, and the sketch."""
-        if method == "probes":
-            z = part.vectors(self.n_probes)
-            products = part.products(z)
-            numbers = kernel_numbers(products, z.flatten(0, -2))
-            sketch = probe_sketch(products, self.sketch_size // self.n_probes, random_state=part.seed)
-            aligned = None if part.targets is None else part.tangents.products(part.targets[..., None].to(z)).flatten()
-        else:
-            kernel = part.whole(method)
-            numbers = kernel_numbers(kernel)
-            sketch = kernel_sketch(kernel, self.sketch_size, random_state=part.seed)
-            aligned = None if part.targets is None else kernel.double() @ part.targets.flatten().to(kernel.device)
-        undefined = not (0 < numbers.norm < float("inf"))
-        cell: dict[str, Any] = {"tangent_kernel_undefined": undefined}
-        cell["tangent_kernel_alignment_undefined"] = aligned is None or undefined
-        if undefined:
-            return cell, np.full(len(sketch), np.nan)
-        cell |= {f"tangent_kernel_{name}": value for name, value in numbers._asdict().items()}
-        if aligned is not None and part.targets is not None:
-            value, error = kernel_alignment(aligned, part.targets.flatten().to(aligned.device), numbers)
-            cell |= {"tangent_kernel_alignment": value, "tangent_kernel_alignment_se": error}
-            cell["tangent_kernel_alignment_undefined"] = not np.isfinite(value)
-        return cell, sketch.cpu().numpy()

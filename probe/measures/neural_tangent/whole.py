@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from probe.forward.data import read_data
 from probe.forward.isolation import device_of, isolated
 from probe.forward.layers import Layers
+from probe.forward.tangents.contraction import contracted_kernel
 from probe.forward.tangents.kernel import TangentMap
 from probe.forward.tangents.layerwise import NotLayerwiseError, layers_of, layerwise_kernel
 from probe.forward.tangents.outputs import Outputs, trained_parameters
@@ -75,7 +76,7 @@ def tangent_kernel(
         except NotLayerwiseError:
             if method == "layerwise":
                 raise
-    return tangents.kernel()
+    return contracted_kernel(tangents)
 
 
 def tangent_products(
