@@ -1,4 +1,5 @@
 from . import (
+    adapters as adapters,
     errors as errors,
     forward as forward,
     geometry as geometry,
@@ -22,6 +23,7 @@ from .forward.layers import (
     INPUT as INPUT,
     OUTPUT as OUTPUT,
 )
+from .forward.loaders import from_loader as from_loader
 from .forward.passes import Tap as Tap
 from .forward.snapshot import (
     Snapshot as Snapshot,

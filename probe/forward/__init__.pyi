@@ -12,6 +12,7 @@ from .layers import (
     named_layers as named_layers,
     select_layers as select_layers,
 )
+from .loaders import from_loader as from_loader
 from .outputs import reduce_output as reduce_output
 from .passes import (
     Scored as Scored,

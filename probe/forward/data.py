@@ -271,8 +271,8 @@ def _batch(pair: Any, where: str) -> Batch:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(
             f"Expected {where} to be a pair (inputs, targets) or (inputs, None), got {type(pair).__name__}; for a "
-            "TensorDataset pass dataset.tensors, for a DataLoader pass next(iter(loader)), or joined batches if one "
-            "is small, for several inputs pass ((a, b), targets) or ({'a': a}, targets)"
+            "DataLoader, a dataset or a batch by names pass probe.from_loader(loader, n), for a TensorDataset also "
+            "dataset.tensors, for several inputs ((a, b), targets) or ({'a': a}, targets)"
         )
     try:
         inputs, targets = map_leaves(pair[0], to_tensor), to_tensor(pair[1])
