@@ -1,5 +1,4 @@
 from . import (
-    adapters as adapters,
     errors as errors,
     forward as forward,
     geometry as geometry,
