@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -58,12 +59,14 @@ def separation(judgements: list[Judgement]) -> str:
 def made(paper: Paper) -> str:
     """Return the page of a paper with verdicts, settings and experiments from the recordings."""
     text = (DOCS / paper.page).read_text(encoding="utf-8")
-    judgements = judge(paper)
+    evidence = paper.evidence()
+    judgements = judge(paper, evidence)
     makers: dict[str, Callable[[], str]] = {
         "verdicts": lambda: as_markdown(judgements),
         "separation": lambda: separation(judgements),
         "settings": settings,
         "experiments": experiments,
+        **{name: partial(make, evidence) for name, make in paper.tables.items()},
     }
     for name, make in makers.items():
         if f"<!-- {name} -->" in text:

@@ -24,20 +24,20 @@ class Judgement:
         The claim.
     published, ours : tuple of Finding
         Findings on the published curves and on our runs.
-    own_runs : tuple of str
-        Beginnings of the names of our runs with the tasks and settings of the paper.
+    paper : Paper
+        The paper of the claim.
     """
 
     claim: Claim
     published: tuple[Finding, ...]
     ours: tuple[Finding, ...]
-    own_runs: tuple[str, ...]
+    paper: Paper
 
     @property
     def verdicts(self) -> tuple[str, str, str]:
         """Overall verdicts on the published curves, our runs of the paper's tasks, and our other runs."""
-        own = [finding for finding in self.ours if finding.runs.startswith(self.own_runs)]
-        other = [finding for finding in self.ours if not finding.runs.startswith(self.own_runs)]
+        own = [finding for finding in self.ours if finding.runs.startswith(self.paper.own_runs)]
+        other = [finding for finding in self.ours if not finding.runs.startswith(self.paper.own_runs)]
         return overall(self.published), overall(own), overall(other)
 
 
@@ -78,22 +78,30 @@ def judge(paper: Paper, evidence: Any = None) -> list[Judgement]:
     """Judge all claims of a paper on the published curves and on our runs."""
     evidence = paper.evidence() if evidence is None else evidence
     return [
-        Judgement(claim, tuple(claim.published(evidence)), tuple(claim.ours(evidence)), paper.own_runs)
-        for claim in paper.claims
+        Judgement(claim, tuple(claim.published(evidence)), tuple(claim.ours(evidence)), paper) for claim in paper.claims
     ]
 
 
 def as_markdown(judgements: Sequence[Judgement]) -> str:
-    """Return a summary table, and a section with all numbers for each claim."""
+    """Return a summary table, and a section with all numbers for each claim.
+
+    The column of the published curves is left out if no claim was judged on them.
+    """
+    shown = [i for i in range(3) if i or any(one.published for one in judgements)]
+    heads = ("published curves", f"our seeds, {judgements[0].paper.own_label}", "our seeds, other runs")
     lines = [
-        "| claim | where | published curves | our seeds, the paper's tasks | our seeds, other runs |",
-        "|---|---|---|---|---|",
+        f"| claim | where | {' | '.join(heads[i] for i in shown)} |",
+        "|---" * (2 + len(shown)) + "|",
     ]
-    lines += [f"| {one.claim.name} | {one.claim.where} | {' | '.join(one.verdicts)} |" for one in judgements]
+    for one in judgements:
+        verdicts = " | ".join(one.verdicts[i] for i in shown)
+        lines.append(f"| {one.claim.name} | {one.claim.where} | {verdicts} |")
     for one in judgements:
         description = f"Claim ({one.claim.where}): {one.claim.text}. Expected: {one.claim.expected}."
         lines += ["", f"### {one.claim.name}", "", description, ""]
         lines += ["| on | runs | verdict | numbers |", "|---|---|---|---|"]
+        source = f"reported ({one.paper.reported_by})"
+        lines += [f"| {source} | {runs} | not judged | {numbers} |" for runs, numbers in one.claim.reported.items()]
         for source, findings in (("published", one.published), ("ours", one.ours)):
             lines += [f"| {source} | {f.runs} | {f.verdict.word} | {f.verdict.numbers} |" for f in findings]
     return "\n".join(lines)
@@ -101,17 +109,21 @@ def as_markdown(judgements: Sequence[Judgement]) -> str:
 
 def as_text(judgements: Sequence[Judgement]) -> str:
     """Return the verdicts for a terminal: one line for each claim and for each finding."""
-    width = max(len(f.runs) for one in judgements for f in (*one.published, *one.ours))
+    names = [f.runs for one in judgements for f in (*one.published, *one.ours)]
+    width = max(len(name) for name in (*names, *(name for one in judgements for name in one.claim.reported)))
     lines: list[str] = []
     for one in judgements:
         published, own, other = one.verdicts
-        lines += [
-            "",
-            f"{one.claim.name} ({one.claim.where}): published {published}; our seeds {own}; other runs {other}",
-        ]
+        verdicts = f"our seeds {own}; other runs {other}"
+        if one.published:
+            verdicts = f"published {published}; {verdicts}"
+        lines += ["", f"{one.claim.name} ({one.claim.where}): {verdicts}"]
+        lines += [f"  . paper {runs:{width}}  {numbers}" for runs, numbers in one.claim.reported.items()]
         for source, findings in (("paper", one.published), ("ours", one.ours)):
             lines += [f"  {_SIGNS[f.verdict.word]} {source:5} {f.runs:{width}}  {f.verdict.numbers}" for f in findings]
     lines += ["", "+ confirmed   - not confirmed   ? undecided"]
+    if any(one.claim.reported for one in judgements):
+        lines[-1] += f"   . not judged, {judgements[0].paper.reported_by}"
     return "\n".join(lines[1:])
 
 

@@ -1,7 +1,7 @@
 """Papers, their claims, and the findings about a claim."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -37,6 +37,9 @@ class Claim:
         The observation that confirms the claim.
     published, ours : callable
         Judge the claim on the published curves and on our runs. The argument is the evidence of the paper.
+    reported : mapping of str to str
+        Numbers of the paper by the network that it used, for a paper without available curves. They are shown beside
+        our verdicts and not judged.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Claim:
     expected: str
     published: Callable[[Any], Iterator[Finding]]
     ours: Callable[[Any], Iterator[Finding]]
+    reported: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,12 @@ class Paper:
         File name without suffix, and the function that draws the figure from the evidence.
     page : str
         The page in ``docs`` that shows the verdicts.
+    own_label : str
+        What the own runs share with the paper, for the head of the table.
+    reported_by : str
+        The source of the numbers in `Claim.reported`.
+    tables : mapping of str to callable
+        Name of a place on the page, and the function that returns a table for it from the evidence.
     """
 
     id: str
@@ -76,6 +86,9 @@ class Paper:
     own_runs: tuple[str, ...]
     figures: Mapping[str, Callable[[Any], Figure]]
     page: str
+    own_label: str = "the paper's tasks"
+    reported_by: str = ""
+    tables: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
 
 
 def nothing_published(_: Any) -> Iterator[Finding]:

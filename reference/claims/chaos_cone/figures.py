@@ -1,0 +1,78 @@
+"""Figures of our recordings: transitions, and linearised training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reference.claims.chaos_cone.coincidence import NAMES
+from reference.claims.chaos_cone.evidence import Evidence, Recording
+
+_COLOURS = {
+    "barrier": "#c4552d",
+    "disagreement": "#b0812a",
+    "cone": "#2b6ca3",
+    "fit_end": "#3d8b4f",
+    "signal_to_noise": "#555555",
+    "learning_rate": "#888888",
+    "linearised": "#0b7a75",
+}
+_FIRST = 0.5  # where step 0 is drawn on a logarithmic axis
+
+
+def draw_transitions(evidence: Evidence) -> Figure:
+    """Draw all transitions of each seed. A line is an interval, an arrow a transition after the end of its record."""
+    recordings = evidence.all()
+    size = 4.4 * len(recordings), 4.6
+    figure, axes = plt.subplots(1, len(recordings), figsize=size, layout="constrained", sharey=True)
+    for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
+        for row, (name, colour) in enumerate(_COLOURS.items()):
+            _draw_row(ax, one, name, row, colour)
+        ax.set(xscale="log", xlim=(_FIRST, 1.15 * one.last_step), xlabel="step", title=one.name)
+        ax.grid(axis="y", lw=0.4, alpha=0.5)
+    first = np.atleast_1d(axes)[0]
+    first.set_yticks(range(len(_COLOURS)), [NAMES[name] for name in _COLOURS])
+    first.set_ylim(len(_COLOURS) - 0.5, -0.5)
+    return figure
+
+
+def _draw_row(ax: Axes, one: Recording, name: str, row: int, colour: str) -> None:
+    """Draw one transition of all seeds, and count the seeds without it."""
+    marker = one.markers.sel(marker=name)
+    heights = row + np.linspace(-0.3, 0.3, one.n_runs)
+    style: dict[str, Any] = {"color": colour, "ms": 5}
+    found = marker["status"].values == "found"
+    step, lower, upper = (np.maximum(marker[part].values[found], _FIRST) for part in ("step", "lower", "upper"))
+    ax.hlines(heights[found], lower, upper, color=colour, lw=1.2, alpha=0.6)
+    ax.plot(step, heights[found], "o", **style)
+    for status, at, shape in (("right_censored", one.end_of(name), ">"), ("left_censored", _FIRST, "<")):
+        there = marker["status"].values == status
+        ax.plot(np.full(there.sum(), at), heights[there], shape, mfc="white", clip_on=False, **style)
+    others = [str(word).replace("_", " ") for word in marker["status"].values if "censored" not in word]
+    words = [f"{others.count(word)} {word}" for word in sorted({*others} - {"found"})]
+    ax.text(0.98, row, ", ".join(words), transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+
+
+def draw_linearised(evidence: Evidence) -> Figure:
+    """Draw the test accuracy of linearised training over its start t0, and that of the full training (dotted)."""
+    recordings = evidence.all()
+    figure, axes = plt.subplots(1, len(recordings), figsize=(4 * len(recordings), 3.6), layout="constrained")
+    for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
+        t0 = np.maximum(one.series["t0"].values.astype(float), _FIRST)
+        ax.plot(t0, one.linearised.values.T, color=_COLOURS["linearised"], lw=0.8, alpha=0.6, marker=".")
+        ax.plot(t0, one.linearised.median("run"), color=_COLOURS["linearised"], lw=2, label="linearised from t0")
+        full = float(one.series["test_accuracy"].dropna("step", how="all").isel(step=-1).median())
+        ax.axhline(full, color="k", ls=":", label="full training")
+        ax.set(xscale="log", xlabel="step t0", title=one.name)
+    np.atleast_1d(axes)[0].set_ylabel("test accuracy at the end")
+    np.atleast_1d(axes)[0].legend(fontsize=8)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Evidence], Figure]] = {
+    "chaos_transitions": draw_transitions,
+    "chaos_linearised": draw_linearised,
+}
