@@ -1,8 +1,9 @@
 """How often cone_entry calls a movement without a cone a cone, and how often it finds a planted cone.
 
 The truth is planted: vectors move in ``dimension`` directions, two measurements add independent jitter, and the norm
-doubles along the record. ``python docs/benchmarks/cone_truth.py`` prints tables in Markdown. ``--write`` puts them into
-docs/phases_truth.md. 200 draws take eight CPU minutes.
+doubles along the record. In every second draw the second measurement has a tenth of the jitter.
+``python docs/benchmarks/cone_truth.py`` prints tables in Markdown. ``--write`` puts them into docs/phases_truth.md.
+40 draws take seven CPU minutes.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from scipy.stats import binom, binomtest
 
 from probe.stats import Cone, cone_entry
 
-LENGTHS, DIMENSIONS = (20, 30, 60), (10, 100, 1000)
+LENGTHS, DIMENSIONS = (12, 20, 40, 80), (3, 5, 10, 100)
 BAR, POWER, LEVEL = 0.05, 0.9, 0.9
 ORIGIN = 5.0  # length of the mean vector, in lengths of the movement: cosine distances of about 0.04
 LAST = 10_000  # step
@@ -38,18 +39,24 @@ def cosine_distances(x: np.ndarray) -> np.ndarray:
     return np.asarray(1 - unit @ unit.T)
 
 
-def noisy(rng: Random, x: np.ndarray, share: float, squared: float) -> np.ndarray:
-    """Return vectors that grow, with jitter that is ``share`` of the squared distances, and a common mean vector."""
-    sd = np.sqrt(squared * share / (1 - share) / 2 / x.shape[1]) if share < 1 else 1 / np.sqrt(x.shape[1])
-    x = x + sd * rng.standard_normal(x.shape)
+def noisy(rng: Random, x: np.ndarray, share: float, squared: float, less: float = 1.0) -> np.ndarray:
+    """Return vectors that grow, with jitter that is ``share`` of the squared distances, and a common mean vector.
+
+    ``less`` is a factor of the variance of the jitter.
+    """
+    variance = squared * share / (1 - share) / 2 if share < 1 else 1.0
+    x = x + np.sqrt(variance * less / x.shape[1]) * rng.standard_normal(x.shape)
     mean = np.full((len(x), 1), ORIGIN * np.sqrt(max(squared, 1e-9) / (1 - share) if share < 1 else 2.0))
     return np.asarray(np.hstack([x, mean]) * np.geomspace(1, 2, len(x))[:, None])
 
 
-def measured(rng: Random, steps: np.ndarray, x: np.ndarray, share: float, squared: float) -> Cone:
-    first, second = noisy(rng, x, share, squared), noisy(rng, x, share, squared)
-    norms = np.linalg.norm(first, axis=1)
-    return cone_entry(steps, cosine_distances(first), cosine_distances(second), norms=norms, level=LEVEL)
+def measured(
+    rng: Random, steps: np.ndarray, x: np.ndarray, share: float, squared: float, less: float
+) -> tuple[Cone, list[np.ndarray]]:
+    """Return the verdict, and the vectors of both measurements."""
+    both = [noisy(rng, x, share, squared, factor) for factor in (1.0, less)]
+    norms = np.linalg.norm(both[0], axis=1)
+    return cone_entry(steps, *map(cosine_distances, both), norms=norms, level=LEVEL), both
 
 
 def walk(sizes: Callable[[np.ndarray], np.ndarray]) -> Null:
@@ -77,32 +84,57 @@ NULLS: dict[str, tuple[tuple[Null, ...], tuple[float, ...]]] = {
         JITTER,
     ),
     "random walk, log-spaced steps": ((walk(lambda t: np.exp(4 * t)),), JITTER),
+    "random walk, learning rate falls by ten": (
+        (walk(lambda t: np.where(t < 0.5, 1, 0.1)), walk(lambda t: 0.1 ** np.floor(t * 3))),
+        JITTER[:3],
+    ),
     "standing still plus jitter": ((drift(np.zeros_like),), (1.0,)),
     "steady drift plus jitter": ((drift(lambda t: t), drift(lambda t: np.exp(6 * t))), (0.02, *JITTER[1:])),
     "drift that slows down, plus jitter": ((drift(lambda t: 1 - np.exp(-2 * t)),), (0.02, *JITTER[1:])),
 }
 
 
-def planted(rng: Random, n: int, dimension: int, early: float, time: float, speed: float, spacing: str) -> Planted:
+def planted(rng: Random, n: int, dimension: int, early: float, time: float, approach: str) -> Planted:
     """Return a cone of squared radius 1, whose movement is an Ornstein-Uhlenbeck process.
 
-    ``early`` is the share of observations before the entry, ``time`` the correlation time (in gaps at the entry), and
-    ``speed`` the distance from one observation to the next before the entry.
+    ``early`` is the share of observations before the entry, and ``time`` the correlation time in gaps at the entry.
+    ``approach`` is "even" or "log", for the steps, or "gradual": the distance to the centre is then 1 at the entry, and
+    1.4 or 2 times as long at each observation before.
     """
-    steps = np.linspace(0, LAST, n) if spacing == "even" else np.geomspace(1, LAST, n)
-    entry = round(early * n) - 1 + rng.random()
+    steps = np.geomspace(1, LAST, n) if approach == "log" else np.linspace(0, LAST, n)
+    entry, speed = round(early * n) - 1 + rng.random(), rng.choice((1.5, 3.0))
     k = int(np.ceil(entry))
     at = np.interp([entry, *range(k, n)], np.arange(n), steps)
-    decay = np.exp(-np.diff(at) / (time * (steps[k] - steps[k - 1])))
-    within = rng.standard_normal((len(at), dimension)) / np.sqrt(dimension)
-    for i, a in enumerate(decay):
-        within[i + 1] = a * within[i] + np.sqrt(1 - a**2) * within[i + 1]
     direction = rng.standard_normal(dimension)
     direction /= np.linalg.norm(direction)
+    if approach == "gradual":
+        factors = np.minimum(rng.choice((1.4, 2.0)) ** (entry - np.arange(n)), 30)
+        within = stationary(rng, np.full(n - 1, 1 / time), dimension)
+        return Planted(steps, within + factors[:, None] * direction, float(at[0]))
+    within = stationary(rng, np.diff(at) / (time * (steps[k] - steps[k - 1])), dimension)
     gaps = np.append(entry - (k - 1), np.ones(k - 1))[:, None]  # from the entry backwards
     moves = gaps * speed * (direction + 0.3 * rng.standard_normal((k, dimension)) / np.sqrt(dimension))
     before = within[0] + np.cumsum(moves, axis=0)[::-1]
     return Planted(steps, np.vstack([before, within[1:]]), float(at[0]))
+
+
+def stationary(rng: Random, gaps: np.ndarray, dimension: int) -> np.ndarray:
+    """Return an Ornstein-Uhlenbeck process of mean squared length 1, with gaps in correlation times."""
+    found = rng.standard_normal((len(gaps) + 1, dimension)) / np.sqrt(dimension)
+    for i, a in enumerate(np.exp(-gaps)):
+        found[i + 1] = a * found[i] + np.sqrt(1 - a**2) * found[i + 1]
+    return found
+
+
+def true_radius(rng: Random, reference: list[np.ndarray], dimension: int, share: float, less: float) -> float:
+    """Return the root mean squared distance (rad) of new positions in the cone from the measured reference."""
+    squares = []
+    for vector, factor in zip(reference, (1.0, less), strict=True):
+        x = rng.standard_normal((2000, dimension)) / np.sqrt(dimension)
+        new = noisy(rng, x, share, 2.0, factor)
+        cosines = new @ vector / np.linalg.norm(new, axis=1) / np.linalg.norm(vector)
+        squares.append(2 * (1 - cosines.mean()))
+    return float(np.arccos(1 - np.mean(squares) / 2))
 
 
 def rate(hits: int, draws: int) -> str:
@@ -116,10 +148,10 @@ def null_rows(draws: int, rng: Random) -> Iterator[tuple[str, list[tuple[int, in
         cells = []
         for n, dimension, share, draw in product(LENGTHS, DIMENSIONS, jitters, kinds):
             called = 0
-            for _ in range(draws):
+            for i in range(draws):
                 x = draw(rng, n, dimension)
                 squared = 2 * float(x.var(axis=0).sum()) * n / (n - 1)
-                verdict = measured(rng, np.linspace(0, LAST, n), x, share, squared)
+                verdict, _ = measured(rng, np.linspace(0, LAST, n), x, share, squared, (1.0, 0.1)[i % 2])
                 called += verdict.status in ("found", "left_censored")
             cells.append((n, dimension, called, share))
         yield name, cells
@@ -140,28 +172,41 @@ def null_table(draws: int, rng: Random) -> tuple[bool, list[str]]:
     return holds, lines
 
 
-def cone_cell(draws: int, rng: Random, n: int, dimension: int, share: float, time: float) -> tuple[list[int], int]:
-    """Return the numbers found, by early phase and spacing, and the number of entries within their interval."""
-    numbers, covered = [], 0
-    for early, spacing in product((0.2, 0.4), ("even", "log")):
-        found = 0
-        for i in range(draws):
-            truth = planted(rng, n, dimension, early, time, (1.5, 3.0)[i % 2], spacing)
-            verdict = measured(rng, truth.steps, truth.positions, share, 2.0)
-            found += verdict.status == "found"
-            covered += verdict.status == "found" and verdict.lower <= truth.entry <= verdict.upper
-        numbers.append(found)
-    return numbers, covered
+class Found(NamedTuple):
+    """Numbers of draws: all, found, and those of the found ones whose interval holds the entry, or the radius."""
+
+    draws: int
+    found: int
+    entries: int
+    radii: int
+
+
+def cone_cell(draws: int, rng: Random, n: int, dimension: int, share: float, time: float, approach: str) -> Found:
+    counts = np.zeros(4, dtype=int)
+    for i in range(draws):
+        early, less = ((0.2, 0.4)[i % 2] if n > LENGTHS[0] else 0.2), (1.0, 0.1)[i // 2 % 2]
+        truth = planted(rng, n, dimension, early, time, approach)
+        verdict, both = measured(rng, truth.steps, truth.positions, share, 2.0, less)
+        counts[0] += 1
+        if verdict.status == "found":
+            radius = true_radius(rng, [vectors[verdict.reference] for vectors in both], dimension, share, less)
+            inside = verdict.radius_lower <= radius <= verdict.radius_upper
+            counts[1:] += 1, verdict.lower <= truth.entry <= verdict.upper, inside
+    return Found(*counts.tolist())
 
 
 def cone_table(draws: int, rng: Random) -> list[str]:
-    head = "| observations | dimensions | jitter | correlation time | found, % (95 % interval) | worst cell, % | entry"
-    lines = [f"{head} in its interval, % |", "|---" * 7 + "|"]
-    for n, dimension, share, time in product(LENGTHS, DIMENSIONS, (0.0, 0.3), (0.3, 1.0, 2.0)):
-        numbers, covered = cone_cell(draws, rng, n, dimension, share, time)
-        found, low = rate(sum(numbers), draws * len(numbers)), 100 * min(numbers) / draws
-        inside = 100 * covered / max(sum(numbers), 1)
-        lines.append(f"| {n} | {dimension} | {share:g} | {time:g} | {found} | {low:.0f} | {inside:.1f} |")
+    times = (0.3, 1.0, 2.0)
+    head = [f"{kind}, time {time:g}" for kind in ("found, %: steps", "gradual") for time in times]
+    lines = [f"| observations | dimensions | jitter | {' | '.join(head)} | entry | radius |", "|---" * 11 + "|"]
+    for n, dimension, share in product(LENGTHS, DIMENSIONS, (0.0, 0.3)):
+        sharp = [[cone_cell(draws, rng, n, dimension, share, time, kind) for kind in ("even", "log")] for time in times]
+        cells = [*sharp, *([cone_cell(draws, rng, n, dimension, share, time, "gradual")] for time in times)]
+        sums = [np.sum(cell, axis=0) for cell in cells]
+        powers = [f"{100 * found / total:.0f}" for total, found, *_ in sums]
+        total = np.sum(sums, axis=0)
+        inside = [f"{100 * total[k] / max(total[1], 1):.0f}" for k in (2, 3)]
+        lines.append(f"| {n} | {dimension} | {share:g} | {' | '.join([*powers, *inside])} |")
         print(lines[-1], flush=True)
     return lines
 
@@ -175,9 +220,11 @@ def page(draws: int, nulls: list[str], cones: list[str]) -> str:
         "",
         *nulls,
         "",
-        f"Planted cones that are found: {max(draws // 2, 1)} draws for each of 4 cells (an early phase of 0.2 or 0.4 "
-        "of the record, even or log-spaced steps). The early steps are 1.5 or 3 radii long. The correlation time is in "
-        "gaps between observations at the entry.",
+        "Planted cones that are found. Early steps of 1.5 or 3 radii lead into the cone, at even or log-spaced "
+        f"observations ({2 * draws} draws). Or the approach is gradual: each step to the centre is 1.4 or 2 times as "
+        f"long as the next one ({draws} draws). The early phase is 0.2 or 0.4 of the record (0.2 of {LENGTHS[0]}). The "
+        "correlation time is in gaps between observations at the entry. The last two columns are the shares (%) of "
+        "found cones whose 90 % interval holds the entry, and the radius.",
         "",
         *cones,
     ])  # fmt: skip
@@ -185,13 +232,13 @@ def page(draws: int, nulls: list[str], cones: list[str]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=200, help="of each null; half as many of each cone")
+    parser.add_argument("--draws", type=int, default=40, help="of each cell")
     parser.add_argument("--seed", type=int, default=1, help="the constants of the rule were chosen on others")
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     holds, nulls = null_table(args.draws, rng)
-    cones = cone_table(max(args.draws // 2, 1), rng)
+    cones = cone_table(args.draws, rng)
     if args.write:
         text = page(args.draws, nulls, cones)
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)

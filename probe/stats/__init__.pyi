@@ -12,6 +12,10 @@ from .cone import (
     Cone as Cone,
     cone_entry as cone_entry,
 )
+from .cone_window import (
+    ConeRadius as ConeRadius,
+    cone_radius as cone_radius,
+)
 from .inference import (
     Estimate as Estimate,
     Separation as Separation,
@@ -49,6 +53,7 @@ from .prominence import (
     roughness as roughness,
     third_differences as third_differences,
 )
+from .recorded_cones import cone_of as cone_of
 from .segmented import (
     SegmentedFit as SegmentedFit,
     segmented_fit as segmented_fit,
