@@ -148,7 +148,7 @@ class TrainingContext:
         ValueError
             If the model cannot be copied.
         """
-        memo = _detached(model)  # shared, so that the copied optimizer refers to the copied parameters
+        memo = detached_copies(model)  # shared, so that the copied optimizer refers to the copied parameters
         try:
             copied = deepcopy(model, memo)
         except Exception as error:
@@ -203,7 +203,7 @@ class UsualStep:
         return loss
 
 
-def _detached(model: nn.Module) -> dict[int, Any]:
+def detached_copies(model: nn.Module) -> dict[int, Any]:
     """Return copies of tensors that a forward pass has computed and stored, which deepcopy refuses."""
     stored = (value for module in model.modules() for value in vars(module).values())
     return {id(value): value.detach().clone() for value in stored if isinstance(value, Tensor) and not value.is_leaf}

@@ -1,13 +1,18 @@
 """Curvature of the loss at the start of a window, and the same window with the curvature held constant."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.autograd.forward_ad as fw
 from torch import Tensor, nn
 
-from probe.forward.window_tangent import derivative_errors, dual, dual_steps, prepare, set_tangents
+from probe.forward.window_dual import NotDifferentiableError, derivative_errors, dual_steps, prepare, set_tangents
+from probe.forward.window_tangent import ROUTES, tangents
 from probe.forward.windows import Window, flat, parts, seed_all, trained_parameters
+
+_ALIKE = 1e-3  # largest relative difference of two derivatives that are the same up to rounding
 
 
 class Curvature:
@@ -17,37 +22,36 @@ class Curvature:
     clips is noted as clipped, and so are its derivatives.
     """
 
-    def __init__(self, window: Window, n_batches: int = 1) -> None:
-        self._window, self._n_batches = window, min(n_batches, len(window.batches))
+    def __init__(self, window: Window, route: str = "forward") -> None:
+        self._window, self._route = window, ROUTES[route]
         self._model, self._optimizer = window.training.copy(window.model)
         self.parameters: list[nn.Parameter] = trained_parameters(self._model, self._optimizer)
 
     def gradient(self) -> Tensor:
-        """Return the gradient (P,) in float64, the mean over the batches."""
-        return self._mean(None)
+        """Return the gradient (P,) of the first batch in float64."""
+        with self.carried():
+            return self.noted(0)[0].cpu().double()
 
     def product(self, direction: Tensor) -> Tensor:
-        """Return the Hessian times a direction (P,) in float64, the mean over the batches.
+        """Return the Hessian of the first batch times a direction (P,) in float64.
 
         Raises
         ------
         NotDifferentiableError
-            If a function has no forward derivative.
+            If a function has no derivative by this route.
         """
-        return self._mean(direction)
+        with self.carried() as carried:
+            set_tangents(carried, direction)
+            return self.noted(0)[1].cpu().double()
 
-    def _mean(self, direction: Tensor | None) -> Tensor:
-        total = torch.zeros(sum(p.numel() for p in self.parameters), dtype=torch.float64)
-        with derivative_errors(), dual(self.parameters, self._optimizer):
-            if direction is not None:
-                set_tangents(self.parameters, direction)
-            for k in range(self._n_batches):
-                gradient, derivative = self.noted(k)
-                total += (gradient if direction is None else derivative).cpu().double() / self._n_batches
-        return total
+    @contextmanager
+    def carried(self) -> Iterator[Sequence[Tensor]]:
+        """Context manager that yields the tensors whose tangents :meth:`noted` uses."""
+        with derivative_errors(), self._route(self._model, self.parameters, self._optimizer) as carried:
+            yield carried
 
     def noted(self, k: int) -> tuple[Tensor, Tensor]:
-        """Return the gradient of batch k and its tangent, both (P,), within :func:`dual`."""
+        """Return the gradient of batch k and its tangent, both (P,), within :meth:`carried`."""
         notes: list[tuple[Tensor, Tensor]] = []
 
         def note(closure: Any = None) -> None:
@@ -60,25 +64,54 @@ class Curvature:
 
         step, self._optimizer.step = self._optimizer.step, note  # type: ignore[method-assign, assignment]
         try:
-            for p in self.parameters:
+            for p in self._model.parameters():
                 p.grad = None
             seed_all(self._window.seed + k)
             self._window.training.update(self._model, self._optimizer, self._window.batches[k])
         finally:
             self._optimizer.step = step  # type: ignore[method-assign]
         if len(notes) != 1:
-            raise ValueError(
+            raise NotDifferentiableError(
                 f"Expected step_fn to call optimizer.step() once, got {len(notes)} calls; call it once in each update"
             )
         return notes[0]
 
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of the copy."""
-        return self._optimizer
+
+def choose_route(window: Window, direction: Tensor) -> str:
+    """Return how the gradients of a training are differentiated.
+
+    Parameters
+    ----------
+    window
+        Its first update is differentiated both ways.
+    direction : Tensor of shape (P,)
+        Direction of the test.
+
+    Returns
+    -------
+    str
+        ``"reverse"``, by a second backward pass, which is faster. ``"forward"``, by dual numbers, if both differ, as
+        where the loss detaches a value that depends on the parameters, or if there is no second derivative.
+
+    Raises
+    ------
+    NotDifferentiableError
+        If neither exists. The message has both reasons.
+    """
+    found, reasons = {}, []
+    for route in ROUTES:
+        try:
+            found[route] = Curvature(window, route).product(direction)
+        except NotDifferentiableError as error:
+            reasons.append(str(error))
+    if not found:
+        raise NotDifferentiableError("; ".join(dict.fromkeys(reasons)))
+    first, *others = found.values()
+    differ = any((first - other).norm() > _ALIKE * max(first.norm(), other.norm()) for other in others)
+    return "forward" if differ else next(iter(found))
 
 
-def quadratic_tangent(window: Window, direction: Tensor) -> Tensor:
+def quadratic_tangent(window: Window, direction: Tensor, route: str = "forward") -> Tensor:
     """Return the derivative (P,) of the end of a window in which each batch keeps the Hessian of the start.
 
     The optimizer and its state are those of the training. The growth on this quadratic model comes from learning rate
@@ -87,22 +120,21 @@ def quadratic_tangent(window: Window, direction: Tensor) -> Tensor:
     Raises
     ------
     NotDifferentiableError
-        If a function or the optimizer has no forward derivative.
+        If a function or the optimizer has no derivative by this route.
     """
-    fixed = Curvature(window)
+    fixed = Curvature(window, route)
     model, optimizer = window.training.copy(window.model)
     prepare(optimizer)
     moving = trained_parameters(model, optimizer)
     start = flat(moving)
-    with derivative_errors(), dual(fixed.parameters, fixed.optimizer), dual_steps(optimizer):
+    with fixed.carried() as carried, dual_steps(optimizer):
         set_tangents(moving, direction)
         for k in range(len(window.batches)):
-            found = [fw.unpack_dual(p) for p in moving]
-            set_tangents(fixed.parameters, flat([part.primal for part in found]) - start)
+            set_tangents(carried, flat([fw.unpack_dual(p).primal for p in moving]) - start)
             gradient, change = fixed.noted(k)
-            set_tangents(fixed.parameters, flat([part.tangent for part in found]))
+            set_tangents(carried, tangents(moving))
             pairs = zip(parts(gradient + change, moving), parts(fixed.noted(k)[1], moving), strict=True)
-            for p, (value, tangent) in zip(moving, pairs, strict=True):
-                p.grad = fw.make_dual(value, tangent)
+            for p, (value, along) in zip(moving, pairs, strict=True):
+                p.grad = fw.make_dual(value, along)
             optimizer.step()
-        return flat([fw.unpack_dual(p).tangent for p in moving])
+        return tangents(moving)

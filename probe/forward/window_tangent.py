@@ -1,48 +1,35 @@
-"""Exact derivatives through updates of a training, by dual numbers of PyTorch.
+"""Exact derivatives through updates of a training.
 
-The parameters of a copy carry a tangent. The user's ``step_fn`` runs as it is: its backward pass and the update of the
-optimizer carry the tangent on. After W updates the tangent is the derivative of the final parameters in the direction
-of the first tangent. There is no step size, so neither rounding of a difference nor a finite size enters.
-
-Some functions have no forward derivative in PyTorch, or one that is not defined where training visits. Within an update
-they are replaced by equal ones:
-
-- ``sqrt`` at 0 in an update of the optimizer: derivative 0. Adam and its relatives divide by sqrt(v) + eps. Where all
-  gradients of a parameter so far are 0, v and m are 0, and m / (sqrt(v) + eps) has the derivative dm / eps whatever the
-  derivative of the root is. A weight that has never had a gradient, but gets one after the perturbation, moves by
-  1 / eps times its change: the derivative is right, and holds for sizes below eps only.
-- norms and products of lists of tensors, as ``clip_grad_norm_`` uses them, and ``maximum`` with ``out=`` (amsgrad).
-- ``detach``, which drops the tangent of the first momentum buffer of SGD, or of a target that the loss detaches.
-- Losses of floating-point targets without a tangent, in whose place their backward passes cannot write.
-- ``group_norm``, whose backward pass has no forward derivative.
+After W updates, the tangent is the derivative of the final parameters in a direction of the first ones. The user's
+``step_fn`` runs as it is. There is no step size, so neither rounding of a difference nor a finite size enters. The
+tangent of the gradients comes from a second backward pass (``"reverse"``) or from dual numbers (``"forward"``). Updates
+of the optimizer use dual numbers.
 """
 
-import importlib
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.autograd.forward_ad as fw
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
-from probe.forward.windows import Window, flat, parts, trained_parameters
+from probe.forward.window_dual import derivative_errors, dual, prepare, set_tangents
+from probe.forward.window_reverse import output_tangent, reverse
+from probe.forward.windows import Window, flat, trained_parameters
 
-DIFFERENTIABLE = tuple(
-    getattr(torch.optim, name)
-    for name in ("SGD", "ASGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Adagrad", "Adadelta")
-)
+ROUTES = {"reverse": reverse, "forward": dual}
 
 
-class NotDifferentiableError(ValueError):
-    """Error of a training whose updates have no forward derivative in PyTorch. The message names the function."""
-
-
-def tangent(window: Window, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def tangent(window: Window, direction: Tensor, route: str = "forward") -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the derivative of the end of a window in a direction (P,) of its start.
+
+    Parameters
+    ----------
+    window
+        The updates.
+    direction : Tensor of shape (P,)
+        Tangent of the parameters at the start.
+    route : {"reverse", "forward"}
+        How gradients are differentiated, see :func:`probe.forward.window_curvature.choose_route`.
 
     Returns
     -------
@@ -54,202 +41,29 @@ def tangent(window: Window, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, 
     Raises
     ------
     NotDifferentiableError
-        If a function or the optimizer has no forward derivative.
+        If a function or the optimizer has no derivative by this route.
     """
     model, optimizer = window.training.copy(window.model)
     prepare(optimizer)
     parameters = trained_parameters(model, optimizer)
-    with derivative_errors(), dual(parameters, optimizer):
-        set_tangents(parameters, direction)
-        first = _tangent_of(window.outputs(model))
+    with derivative_errors(), ROUTES[route](model, parameters, optimizer) as moving:
+        set_tangents(moving, direction)
+        first = _outputs(window, model, parameters, moving)
         for k, batch in enumerate(window.batches):
             window.update(model, optimizer, batch, k)
-        last = _tangent_of(window.outputs(model))
-        found = torch.cat([fw.unpack_dual(p).tangent.detach().flatten() for p in parameters])
-        end = flat([fw.unpack_dual(p).primal for p in parameters])
-    return found.clone(), end, first, last
+        last = _outputs(window, model, parameters, moving)
+        return tangents(moving), flat([fw.unpack_dual(p).primal for p in moving]), first, last
 
 
-def prepare(optimizer: torch.optim.Optimizer) -> None:
-    """Switch a copied optimizer to updates of single tensors.
-
-    Raises
-    ------
-    NotDifferentiableError
-        If the update of this class is not known to carry derivatives.
-    """
-    if type(optimizer) not in DIFFERENTIABLE:
-        names = ", ".join(cls.__name__ for cls in DIFFERENTIABLE)
-        raise NotDifferentiableError(
-            f"Expected one of the optimizers {names} of torch.optim, got {type(optimizer).__name__}; its twin is "
-            "measured, its tangent is not"
-        )
-    for group in optimizer.param_groups:
-        group.update({name: False for name in ("foreach", "fused") if name in group})
+def tangents(parameters: Sequence[Tensor]) -> Tensor:
+    """Return the tangents of parameters as a vector (P,)."""
+    return flat([fw.unpack_dual(p).tangent for p in parameters])
 
 
-@contextmanager
-def dual(parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Context manager in which gradients of these parameters, and updates of the optimizer, carry tangents."""
-    _load_derivatives()
-    handles: list[Any] = []
-    with sdpa_kernel(SDPBackend.MATH), fw.dual_level(), _Rules(), dual_steps(optimizer):
-        try:
-            for parameter in parameters:
-                handles += _carry_tangents(parameter)
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-@contextmanager
-def dual_steps(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Context manager in which the updates of an optimizer use roots with a derivative at 0."""
-    step = optimizer.step
-
-    def stepping(*args: Any, **kwargs: Any) -> Any:
-        with _Roots():
-            return step(*args, **kwargs)
-
-    try:
-        optimizer.step = stepping  # type: ignore[method-assign]
-        yield
-    finally:
-        optimizer.step = step  # type: ignore[method-assign]
-
-
-def _load_derivatives() -> None:
-    """Import the forward derivatives that PyTorch compiles with ``torch.jit.script``, which is deprecated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        importlib.import_module("torch._decomp.decompositions_for_jvp")
-
-
-def set_tangents(parameters: Sequence[Tensor], direction: Tensor) -> None:
-    """Give parameters the tangents of a vector (P,), in place of those that they have."""
+def _outputs(window: Window, model: nn.Module, parameters: Sequence[Tensor], moving: Sequence[Tensor]) -> Tensor:
+    """Return the derivative of the outputs, where ``moving`` carry the tangents of the parameters."""
+    if moving is not parameters:
+        return output_tangent(window, model, parameters, [fw.unpack_dual(p).tangent for p in moving])
     with torch.no_grad():
-        for parameter, part in zip(parameters, parts(direction, parameters), strict=True):
-            old = fw.unpack_dual(parameter).tangent
-            new = part if old is None else part - old
-            parameter.add_(fw.make_dual(torch.zeros_like(part), new))
-
-
-def _carry_tangents(parameter: Tensor) -> list[Any]:
-    """Register hooks that add up the tangents of gradients, which the accumulation in ``.grad`` drops."""
-    stored: list[Tensor | None] = [None]
-
-    def before(gradient: Tensor) -> None:
-        old = None if parameter.grad is None else fw.unpack_dual(parameter.grad).tangent
-        new = fw.unpack_dual(gradient).tangent
-        stored[0] = old if new is None else new if old is None else old + new
-
-    def after(_: Tensor) -> None:
-        if stored[0] is not None and parameter.grad is not None:
-            parameter.grad = fw.make_dual(fw.unpack_dual(parameter.grad).primal.detach(), stored[0].detach())
-
-    return [parameter.register_hook(before), parameter.register_post_accumulate_grad_hook(after)]
-
-
-class _Rules(TorchFunctionMode):
-    """Mode that replaces functions by equal ones with a forward derivative, see the top of this file."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is torch._foreach_norm:
-            return [torch.linalg.vector_norm(tensor, *args[1:], **kwargs) for tensor in args[0]]
-        if func is torch._foreach_mul_:
-            factors = args[1] if isinstance(args[1], (list, tuple)) else [args[1]] * len(args[0])
-            return [tensor.mul_(factor) for tensor, factor in zip(args[0], factors, strict=True)]
-        if func is torch.maximum and kwargs.get("out") is not None:
-            return kwargs["out"].copy_(torch.maximum(*args))
-        if func in _LOSSES:
-            args = tuple(_with_zeros(arg) for arg in args)
-            kwargs = {name: _with_zeros(arg) for name, arg in kwargs.items()}
-        if func in (torch.group_norm, nn.functional.group_norm):
-            return _group_norm(*args, **kwargs)
-        if func in (torch.detach, torch.Tensor.detach) and (found := fw.unpack_dual(args[0])).tangent is not None:
-            return fw.make_dual(found.primal.detach(), found.tangent.detach())
-        if func in _WITH_NUMBERS and not kwargs and isinstance(args[1], (int, float)) and not torch.is_grad_enabled():
-            return _with_number(func, *args)
-        if getattr(func, "__self__", None) is torch.Tensor.data and isinstance(args[0], nn.Parameter):
-            raise NotDifferentiableError(
-                "Expected updates that PyTorch can differentiate, got one with .data of a parameter, which has no "
-                "derivative; write p.add_(...) within torch.no_grad(), or use the twin only"
-            )
-        return func(*args, **kwargs)
-
-
-_SUMS = {getattr(torch.Tensor, name) for name in ("add", "add_", "sub", "sub_")}
-_PRODUCTS = {getattr(torch.Tensor, name) for name in ("mul", "mul_", "div", "div_", "__truediv__")}
-_WITH_NUMBERS = _SUMS | _PRODUCTS
-_IN_PLACE = {getattr(torch.Tensor, name) for name in ("add_", "sub_", "mul_", "div_")}
-
-
-def _with_number(func: Any, x: Any, number: float) -> Any:
-    """Apply a sum or a product with a number. PyTorch takes .5 ms for its tangent, whatever the size."""
-    found = fw.unpack_dual(x) if isinstance(x, Tensor) else None
-    if found is None or found.tangent is None:
-        return func(x, number)
-    primal, tangent = found.primal.clone(), found.tangent.clone()
-    new = fw.make_dual(func(primal, number), tangent if func in _SUMS else func(tangent, number))
-    return x.copy_(new) if func in _IN_PLACE else new
-
-
-_LOSSES = {
-    getattr(nn.functional, name)
-    for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "kl_div")
-} | {nn.functional.binary_cross_entropy_with_logits, nn.functional.cross_entropy}
-
-
-def _with_zeros(x: Any) -> Any:
-    """Return a floating-point tensor without a tangent with one of zeros."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or fw.unpack_dual(x).tangent is not None:
-        return x
-    return fw.make_dual(x, torch.zeros_like(x))
-
-
-class _Roots(TorchFunctionMode):
-    """Mode in which a square root has the derivative 0 at 0."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in (torch.sqrt, torch.Tensor.sqrt, torch.Tensor.sqrt_):
-            return func(*args, **(kwargs or {}))
-        zero = fw.unpack_dual(args[0]).primal == 0
-        root = torch.sqrt(args[0].masked_fill(zero, 1)).masked_fill(zero, 0)
-        return args[0].copy_(root) if func is torch.Tensor.sqrt_ else root
-
-
-def _group_norm(
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    cudnn_enabled: bool = True,
-) -> Tensor:
-    grouped = x.reshape(len(x), num_groups, -1)
-    variance, mean = torch.var_mean(grouped, 2, correction=0, keepdim=True)
-    normed = ((grouped - mean) / torch.sqrt(variance + eps)).view_as(x)
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    normed = normed if weight is None else normed * weight.view(shape)
-    return normed if bias is None else normed + bias.view(shape)
-
-
-def _tangent_of(output: Tensor) -> Tensor:
-    found = fw.unpack_dual(output)
+        found = fw.unpack_dual(window.outputs(model))
     return (torch.zeros_like(found.primal) if found.tangent is None else found.tangent).detach().clone()
-
-
-@contextmanager
-def derivative_errors() -> Iterator[None]:
-    """Context manager that turns errors of PyTorch about missing derivatives into a :class:`NotDifferentiableError`."""
-    try:
-        yield
-    except (NotImplementedError, RuntimeError) as error:
-        if "forward AD" not in str(error) and "forward gradient" not in str(error):
-            raise
-        reason = str(error).partition(" because ")[0].partition("\n")[0].rstrip(".")
-        raise NotDifferentiableError(
-            f"Expected updates of which PyTorch has forward derivatives, got this: {reason}; use the twin only"
-        ) from error

@@ -43,10 +43,14 @@ class Window:
         parameters = trained_parameters(model, optimizer)
         if offset is not None:
             add(parameters, offset)
-        start, outputs = flat(parameters), self.outputs(model)
+        start, outputs = flat(parameters), self._read(model)
         for k, batch in enumerate(self.batches):
             self.update(model, optimizer, batch, k)
-        return Ends(start, flat(parameters), outputs, self.outputs(model))
+        return Ends(start, flat(parameters), outputs, self._read(model))
+
+    def _read(self, model: nn.Module) -> Tensor:
+        with torch.no_grad():
+            return self.outputs(model)
 
     def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, k: int) -> None:
         """Run update k of the window on a copy.

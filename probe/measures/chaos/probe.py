@@ -14,12 +14,14 @@ from torch import Tensor
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.data import Batch
 from probe.forward.snapshot import generator
-from probe.forward.window_curvature import Curvature, quadratic_tangent
-from probe.forward.window_tangent import NotDifferentiableError, tangent
-from probe.forward.windows import Window, gaussian
+from probe.forward.window_curvature import Curvature, choose_route, quadratic_tangent
+from probe.forward.window_dual import NotDifferentiableError
+from probe.forward.window_tangent import tangent
+from probe.forward.windows import Window, gaussian, trained_parameters
 from probe.geometry.growth import top_eigenpair
 from probe.layer_probe import random_rows
 from probe.measures.chaos.barrier import barriers, loss_reader, losses_on_line
+from probe.measures.chaos.preconditioner import roots
 from probe.measures.chaos.twins import Reference, Twin, kinks, output_reader, reference, twin
 from probe.measures.chaos.variables import Direction, variables
 
@@ -57,7 +59,7 @@ class ChaosProbe(Probe):
         By (step, direction, size): ``chaos_growth``, ln of the final over the initial distance in parameters;
         ``chaos_output_growth``, the same of the outputs in evaluation mode; ``chaos_angle``, one minus the cosine of
         both parameter vectors at the end; ``chaos_disagreement``, share of rows with another largest output. NaN where
-        rounding changes the log growth by more than .01.
+        rounding can change the log growth by more than .01.
 
         By (step, direction): ``chaos_tangent_growth`` and ``chaos_tangent_output_growth``, of the derivative;
         ``chaos_kink_size``, the smallest size at which a twin differs from the tangent by more than .1;
@@ -68,7 +70,9 @@ class ChaosProbe(Probe):
         (``ends``), with batch norm re-estimated.
 
         By step: ``sharpness``, the largest eigenvalue of the Hessian on the first batch; ``sharpness_residual``, within
-        which an eigenvalue lies; ``sharpness_learning_rate``, sharpness times the largest learning rate.
+        which an eigenvalue lies; ``sharpness_learning_rate``, sharpness times the largest learning rate;
+        ``sharpness_preconditioned``, the largest eigenvalue of P^-1 H, where P divides the updates of Adam, AdamW or
+        RMSprop (arXiv:2207.14484), and is 1 for SGD. NaN for others, and before the first update.
 
         Flags: ``chaos_kink_limited`` by (step, direction), the growth depends on the size (-1: no tangent or no usable
         size); ``chaos_rounded`` and ``chaos_output_rounded`` by (step, direction, size), the numbers of parameters, or
@@ -138,16 +142,17 @@ class ChaosProbe(Probe):
         """Train copies of the model over the window."""
         self._check()
         window = self._window(snapshot)
-        curvature = Curvature(window)
         problems: list[str] = []
-        sharpness, residual, top = self._sharpness(curvature, problems)
+        route = self._route(window, problems)
+        curvature = Curvature(window, route or "reverse")
+        sharpness, top = self._sharpness(window, curvature) if route else self._unknown(curvature)
         given = reference(window, generator(self.random_state))
         norm = given.ends.start.double().norm().item()
         found = []
         for name in self.directions:
             direction = top if name == "curvature" else self._direction(name, curvature)
             twins = [twin(window, given, direction, size * norm) for size in sorted(self.sizes)]
-            derivatives = self._tangents(window, direction, problems)
+            derivatives = self._tangents(window, direction, route, problems)
             onset = kinks(sorted(self.sizes), twins, derivatives[0])
             smallest = max(entry.smallest for entry in twins) / norm
             found.append(
@@ -155,7 +160,7 @@ class ChaosProbe(Probe):
             )
         rate = max(float(group["lr"]) for group in window.training.optimizer.param_groups)
         self._warn(snapshot, found, given.repeated, problems)
-        return variables(self, found, (sharpness, residual, rate), given.repeated, bool(problems), snapshot.splits)
+        return variables(self, found, {**sharpness, "rate": rate}, given.repeated, bool(problems), snapshot.splits)
 
     def _check(self) -> None:
         if not (self.window >= 1 and len(self.sizes) >= 1 and all(0 < size < 1 for size in self.sizes)):
@@ -196,29 +201,51 @@ class ChaosProbe(Probe):
             raise ValueError(f"Expected a finite gradient other than 0 as direction, got norm {norm}; use 'gaussian'")
         return gradient / norm
 
-    def _sharpness(self, curvature: Curvature, problems: list[str]) -> tuple[float, float, Tensor]:
-        """Return the largest eigenvalue, its residual and its direction; NaN and a Gaussian direction without it."""
-        start = gaussian(curvature.parameters, generator(self.random_state))
-        if self.n_products < 1:
-            return math.nan, math.nan, start
+    def _route(self, window: Window, problems: list[str]) -> str | None:
+        """Return how gradients are differentiated, None if they are not."""
         try:
-            value, vector, residual = top_eigenpair(curvature.product, start, self.n_products)
+            return choose_route(
+                window,
+                gaussian(trained_parameters(window.model, window.training.optimizer), generator(self.random_state)),
+            )
         except NotDifferentiableError as error:
             if "curvature" in self.directions:
                 raise
             problems.append(str(error))
-            return math.nan, math.nan, start
-        return value, residual, vector
+            return None
 
-    def _tangents(self, window: Window, direction: Tensor, problems: list[str]) -> tuple[float, float, float]:
+    def _sharpness(self, window: Window, curvature: Curvature) -> tuple[dict[str, float], Tensor]:
+        """Return numbers of the largest eigenvalue, NaN if not measured, and its direction, else a Gaussian one."""
+        found, start = self._unknown(curvature)
+        if self.n_products < 1:
+            return found, start
+        found["value"], top, found["residual"] = top_eigenpair(curvature.product, start, self.n_products)
+        scale = roots(window)
+        if scale is not None and bool((scale == 1).all()):
+            found["preconditioned"] = found["value"]
+        elif scale is not None and bool((scale > 0).all()):
+            scaled = top_eigenpair(lambda v: curvature.product(v / scale) / scale, start * scale, self.n_products)
+            found["preconditioned"] = scaled[0]
+        return found, top
+
+    def _unknown(self, curvature: Curvature) -> tuple[dict[str, float], Tensor]:
+        start = gaussian(curvature.parameters, generator(self.random_state))
+        return dict.fromkeys(("value", "residual", "preconditioned"), math.nan), start
+
+    def _tangents(
+        self, window: Window, direction: Tensor, route: str | None, problems: list[str]
+    ) -> tuple[float, float, float]:
         """Return log growths: of the derivative in parameters, in outputs, and on the quadratic model."""
-        try:
-            end, _, outputs, outputs_end = tangent(window, direction)
-            quadratic = _log(quadratic_tangent(window, direction)) if self.quadratic else math.nan
-        except NotDifferentiableError as error:
-            problems.append(str(error))
-            return math.nan, math.nan, math.nan
-        return _log(end), _log(outputs_end) - _log(outputs), quadratic
+        for each in dict.fromkeys((route or "forward", "forward")):
+            try:
+                end, _, outputs, outputs_end = tangent(window, direction, each)
+                quadratic = _log(quadratic_tangent(window, direction, each)) if self.quadratic else math.nan
+            except NotDifferentiableError as error:
+                reason = str(error)
+                continue
+            return _log(end), _log(outputs_end) - _log(outputs), quadratic
+        problems.append(reason)
+        return math.nan, math.nan, math.nan
 
     def _warn(self, snapshot: Snapshot, found: list[Direction], repeated: float, problems: list[str]) -> None:
         for key, text in _warnings(sorted(self.sizes), found, repeated, problems):

@@ -77,7 +77,7 @@ def twin(window: Window, given: Reference, direction: Tensor, size: float) -> Tw
 
 def _below(final: float, floor: float) -> bool:
     """Return whether a floor changes the logarithm of a distance by more than .01."""
-    return not final > 0 or (floor / final) ** 2 / 2 > FLOOR
+    return not final > 0 or floor / final > FLOOR
 
 
 def kinks(sizes: Sequence[float], twins: Sequence[Twin], tangent: float) -> float:
@@ -109,12 +109,12 @@ def output_reader(data: Sequence[tuple[Batch, Tensor]], trace: Trace, batch_size
 
 
 def outputs_of(model: nn.Module, batch: Batch, rows: Tensor, trace: Trace, batch_size: int) -> Tensor:
-    """Return the outputs (n, ...) of a model in evaluation mode, on rows of a batch."""
+    """Return the outputs (n, ...) of a model in evaluation mode, on rows of a batch, with gradients if enabled."""
     device = next(model.parameters()).device
     training = [module for module in model.modules() if module.training]
     set_training(training, False)
     try:
-        with torch.no_grad(), user_defaults():
+        with user_defaults():
             return torch.cat([_called(model, batch.take(part, device)[0], trace) for part in rows.split(batch_size)])
     finally:
         set_training(training, True)

@@ -1,7 +1,7 @@
 """The variables of :class:`probe.ChaosProbe`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,12 +43,12 @@ class Settings(Protocol):
 def variables(
     probe: Settings,
     found: list[Direction],
-    curvature: tuple[float, float, float],
+    curvature: Mapping[str, float],
     repeated: float,
     not_differentiable: bool,
     splits: list[str],
 ) -> dict[str, Measured]:
-    """Return the variables of one observation; ``curvature`` is sharpness, residual and learning rate."""
+    """Return the variables of one observation; ``curvature`` has numbers of the Hessian."""
     coords: dict[str, Sequence[Any]] = {"direction": list(probe.directions), "size": sorted(probe.sizes)}
     attrs = {"window": probe.window}
     rounded = np.array([[one.rounded for one in entry.twins] for entry in found])
@@ -66,7 +66,6 @@ def variables(
         only = {"direction": coords["direction"]}
         return Measured(values, ("direction",), only, units=units, long_name=text, attrs=attrs, **kwargs)
 
-    sharpness, residual, rate = curvature
     result = {
         "chaos_growth": by_size("growth", "log growth of a perturbation of the parameters", "nats"),
         "chaos_output_growth": by_size(
@@ -93,9 +92,14 @@ def variables(
         "chaos_not_differentiable": Measured(
             int(not_differentiable), flag=True, long_name="a part of the training has no derivative"
         ),
-        "sharpness": Measured(sharpness, long_name="largest curvature of the loss of a batch"),
-        "sharpness_residual": Measured(residual, long_name="distance of an eigenvalue from the sharpness"),
-        "sharpness_learning_rate": Measured(sharpness * rate, long_name="sharpness times learning rate"),
+        "sharpness": Measured(curvature["value"], long_name="largest curvature of the loss of a batch"),
+        "sharpness_residual": Measured(curvature["residual"], long_name="distance of an eigenvalue from the sharpness"),
+        "sharpness_learning_rate": Measured(
+            curvature["value"] * curvature["rate"], long_name="sharpness times learning rate"
+        ),
+        "sharpness_preconditioned": Measured(
+            curvature["preconditioned"], long_name="largest curvature, divided by the scale of the optimizer's updates"
+        ),
     }
     if found[0].barriers is not None:
         dims = ("direction", "size", "barrier", "split")
