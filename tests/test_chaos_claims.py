@@ -251,7 +251,7 @@ def test_tables_of_the_page(evidence: Evidence) -> None:
 
 
 def test_missing_recordings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"chaos-cone-vgg\.nc .* record them: python -m reference chaos-cone"):
+    with pytest.raises(FileNotFoundError, match=r"chaos-cone-vgg\.nc .* record them: python -m reference chaos-cone vgg"):
         Evidence(tmp_path).all()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from probe.phases import CoMovement, co_movement
+from probe.phases import CoMovement, chance_level, co_movement
 from reference.claims.base import Finding
 from reference.claims.chaos_cone.configurations import COINCIDE
 from reference.claims.chaos_cone.evidence import Evidence, Recording
@@ -41,7 +41,8 @@ def _verdict(one: Recording, first: str, second: str) -> Verdict:
     pair = markers.sel(marker=[first, second])
     end = min(one.end_of(first), one.end_of(second))  # as a bound, the earlier of both ends is valid for both
     found = co_movement(pair, first, second, first_step=0, last_step=end, delta=COINCIDE)
-    return Verdict(_WORDS.get(found.verdict, UNDECIDED), _numbers(found))
+    chance = float(chance_level(2, np.log10(end + 1), COINCIDE))
+    return Verdict(_WORDS.get(found.verdict, UNDECIDED), f"{_numbers(found)}; by chance in one run {chance:.2f}")
 
 
 def _numbers(found: CoMovement) -> str:

@@ -186,7 +186,7 @@ class Evidence:
             if not path.exists():
                 raise FileNotFoundError(
                     f"Expected recorded runs {path.name} in {self._folder}, got none; get them from the repository, or "
-                    f"record them: python -m reference chaos-cone --name {name}"
+                    f"record them: python -m reference chaos-cone {name}"
                 )
             self._ours[name] = Recording(name, probe.load(path))
         return self._ours[name]
