@@ -3,6 +3,8 @@
 import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probe import Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, check_probe, every
+from probe import ChaosProbe, Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, check_probe, every
 from probe.forward import TrainingContext
-from probe.testing import check_recording, check_series, check_training_untouched, example, state_of
+from probe.testing import check_recording, check_same_twice, check_series, check_training_untouched, example, state_of
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 DATA = {"train": (X, Y)}
@@ -193,6 +195,61 @@ class Backward(TrainsACopy):
 def test_a_probe_that_trains_the_model_itself_is_caught() -> None:
     with pytest.raises(AssertionError, match=r"got new numbers in first|writes to .*first\.weight\.grad"):
         check_training_untouched(Backward())
+
+
+NOISE = torch.Generator().manual_seed(0)
+
+
+class Chaotic(ChaosProbe):
+    """Measures chaos, and writes to what belongs to the user."""
+
+    def __init__(self, what: str = "") -> None:
+        super().__init__(window=2, sizes=[1e-2], n_products=0)
+        self.what = what
+
+    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+        assert snapshot.training is not None
+        optimizer, model = snapshot.training.optimizer, snapshot.model
+        found = dict(super().measure(snapshot))
+        if self.what == "state of the optimizer" and optimizer.state:
+            next(iter(optimizer.state.values()))["exp_avg"].mul_(1.001)
+        elif self.what == "settings of the optimizer":
+            optimizer.param_groups[0]["lr"] *= 0.5
+        elif self.what == "parameters":
+            optimizer.zero_grad(set_to_none=False)
+            optimizer.step()
+        elif self.what == "buffers":
+            model.norm.running_mean += 1  # type: ignore[operator, union-attr]
+        elif self.what == "training flags":
+            model.train()
+            torch.manual_seed(0)  # flags and random states of an observation are restored
+        elif self.what == "batches":
+            snapshot.training.batches(snapshot.step, 1)[0].zero_()
+        elif self.what == "random numbers":
+            found["chaos_growth"] = replace(found["chaos_growth"], values=torch.rand(1, 1, generator=NOISE).numpy())
+        return found
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("state of the optimizer", "got changes of .*optimiser state exp_avg of parameter 0"),
+        ("settings of the optimizer", "got changes of"),
+        ("parameters", "writes to|got changes of|got new numbers"),
+        ("buffers", "writes to .*running_mean|got new numbers in norm.running_mean"),
+        ("training flags", ""),
+        ("batches", ""),
+    ],
+)
+def test_a_probe_that_writes_to_the_training_is_caught(what: str, message: str) -> None:
+    """Copies of batches, training flags and random states are restored or made anew, so that they do no harm."""
+    with pytest.raises(AssertionError, match=message) if message else nullcontext():
+        check_training_untouched(Chaotic(what))
+
+
+def test_a_probe_of_chaos_whose_numbers_differ_is_named() -> None:
+    with pytest.raises(AssertionError, match="chaos_growth"):
+        check_same_twice(Chaotic("random numbers"))
 
 
 def test_without_a_context_there_is_none() -> None:

@@ -147,28 +147,28 @@ def top_eigenpair(product: Callable[[Tensor], Tensor], start: Tensor, n_iter: in
     >>> round(value, 6), [round(entry, 6) for entry in vector.abs().tolist()]
     (3.0, [1.0, 0.0, 0.0])
     """
-    basis = [start.double() / start.double().norm()]
+    n_iter = min(n_iter, len(start))
+    basis = torch.empty(n_iter, len(start), dtype=torch.float64, device=start.device)
+    basis[0] = start.double() / start.double().norm()
     diagonal: list[float] = []
     beside: list[float] = []
-    for _ in range(min(n_iter, len(start))):
-        image = product(basis[-1])
-        if not bool(torch.isfinite(image).all()):
-            raise ValueError("Expected finite products of the Hessian, got NaN or infinity; check the loss")
-        diagonal.append(torch.dot(image, basis[-1]).item())
+    for k in range(1, n_iter + 1):
+        image = product(basis[k - 1])
         scale = image.norm().item()
-        for _ in range(2):  # the second pass removes what rounding leaves of the first
-            for vector in basis:
-                image = image - torch.dot(image, vector) * vector
+        if not math.isfinite(scale):
+            raise ValueError("Expected finite products of the Hessian, got NaN or infinity; check the loss")
+        diagonal.append(torch.dot(image, basis[k - 1]).item())
+        image = torch.addmv(image, basis[:k].T, basis[:k] @ image, alpha=-1)
+        if image.norm().item() < 0.1 * scale:  # rounding leaves a part of it
+            image = torch.addmv(image, basis[:k].T, basis[:k] @ image, alpha=-1)
         beside.append(image.norm().item())
-        if beside[-1] <= 1e-10 * scale or len(diagonal) == min(n_iter, len(start)):
+        if beside[-1] <= 1e-10 * scale or k == n_iter:
             break
-        basis.append(image / beside[-1])
+        basis[k] = image / beside[-1]
     values, vectors = torch.linalg.eigh(
         torch.diag(torch.tensor(diagonal).double())
         + torch.diag(torch.tensor(beside[:-1]).double(), 1)
         + torch.diag(torch.tensor(beside[:-1]).double(), -1)
     )
-    ritz = sum(
-        (weight * vector for weight, vector in zip(vectors[:, -1], basis, strict=True)), torch.zeros_like(basis[0])
-    )
+    ritz = basis[: len(diagonal)].T @ vectors[:, -1].to(basis.device)
     return values[-1].item(), ritz / ritz.norm(), abs(beside[-1] * vectors[-1, -1].item())

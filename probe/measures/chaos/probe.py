@@ -87,9 +87,9 @@ class ChaosProbe(Probe):
 
     Notes
     -----
-    An observation with the defaults takes about 10 windows: two unperturbed copies, one that starts a rounding away,
-    three twins, and 4 for the tangent, and 8 products of 3 to 5 updates each. Batches and learning rates are those of
-    the step of the observation; a scheduler does not step within the window.
+    An observation with the defaults takes 11 to 16 windows: two unperturbed copies, one that starts a rounding away,
+    three twins, 3 to 5 for the tangent, and 8 products of 3 to 6 updates each (16 with Adam, AdamW and RMSprop).
+    Batches and learning rates are those of the step of the observation; a scheduler does not step within the window.
 
     All sizes can be rounded. The gradient of a bias before batch norm, or of the keys of attention, is rounding only,
     and Adam divides by its size: such a bias moves by a learning rate in a random direction. The outputs do not depend
