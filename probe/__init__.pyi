@@ -1,4 +1,5 @@
 from . import (
+    checkpoints as checkpoints,
     errors as errors,
     forward as forward,
     geometry as geometry,
@@ -16,6 +17,7 @@ from . import (
 )
 from .attach.contract import Measured as Measured
 from .base import Probe as Probe
+from .checkpoints.measuring import over_checkpoints as over_checkpoints
 from .errors import ProbeWarning as ProbeWarning
 from .forward.data import shared as shared
 from .forward.layers import (

@@ -32,7 +32,7 @@ RANKS = [
     ["probe.base", "probe.layer_probe", "probe.phases"],
     ["probe.measures", "probe.progress", "probe.report", "probe.testing"],
     ["probe.probeset"],
-    ["probe", "probe.adapters"],
+    ["probe", "probe.adapters", "probe.checkpoints"],
     ["probe.cli", "probe.__main__"],
     ["reference.training", "reference.theory"],
     ["reference", "reference.runs"],
@@ -225,7 +225,7 @@ log = os.path.join(logs, "tensorboard", "plain")
 assert main(["info", log]) == main(["detect", log]) == main(["score", log]) == 0
 assert main(["convert", log, os.path.join(out, "log.nc")]) == main(["completion", "bash"]) == 0
 assert not BLOCKED, BLOCKED
-assert main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x"]) == 2
+assert main(["measure", "x", "--model", "a:b", "--data", "a:b"]) == 2
 """
     done = run(code)
     assert done.returncode == 0, done.stderr

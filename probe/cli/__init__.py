@@ -126,17 +126,29 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
 
 def _add_measuring(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--model", required=True, metavar="MODULE:FACTORY", help="function without arguments that returns the model")
+    add(
+        "path",
+        nargs="+",
+        metavar="CHECKPOINTS",
+        help="folder of checkpoints, paths or patterns: out, 'out/checkpoint-*', 'ckpt/*.pt'",
+    )
     add("--data", required=True, metavar="MODULE:FACTORY", help="function that returns the data, as for attach")
-    add("--checkpoints", required=True, nargs="+", metavar="FILE", help="files or patterns: 'ckpt/*.pt'")
+    add(
+        "--model",
+        metavar="MODULE:FACTORY",
+        help="function without arguments that returns the model (default: as config.json names it)",
+    )
     add("--out", type=Path, default=Path("probe.nc"), metavar="FILE", help="NetCDF to write (default: probe.nc)")
-    add("--overwrite", action="store_true", help="replace an existing recording")
+    add("--overwrite", action="store_true", help="start anew (default: measure the checkpoints that FILE lacks)")
+    add("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")
+    add("--device", metavar="DEVICE", help="where to put the model, such as cuda (default: as it is made)")
+    add("--targets-shift", type=int, metavar="K", help="positions between an output and its target: 1 for next tokens")
     add(
         "--step-key",
         metavar="KEY",
-        help="entry of a checkpoint that holds its step (default: last number in the file name)",
+        help="entry of a checkpoint that holds its step (default: global_step of a trainer, or the number in the name)",
     )
-    add("--state-key", metavar="KEY", help="entry that holds the weights (default: the usual names)")
+    add("--state-key", metavar="KEY", help="entry that holds the weights (default: the one that fits the model)")
     add(
         "--probes",
         default="MutualInfoProbe,LocalComplexityProbe,LMNProbe",

@@ -1,0 +1,186 @@
+"""Observe checkpoints one after the other into a recording that can be continued, in one process or several."""
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import joblib
+from sklearn.base import clone
+from torch import nn
+
+from probe.base import Observer
+from probe.checkpoints.finding import Checkpoint
+from probe.checkpoints.models import Models
+from probe.checkpoints.weights import DamagedCheckpointError
+from probe.errors import ProbeWarning, warn_user
+from probe.recording.journal import Journal
+from probe.recording.lines import journal_of
+from probe.recording.reading import read_journal
+from probe.recording.state import state_of
+
+_PARTS = 4  # parts for each process: each part is recorded when it is complete
+
+
+@dataclass
+class Observation:
+    """How to observe checkpoints. It can be pickled for another process."""
+
+    observer: Observer
+    data: Any
+    models: Models
+    options: Mapping[str, Any]
+    left_out: list[str] = field(default_factory=list)
+    keeps_values: bool = False  # whether a probe needs values of the observation before
+
+    def record(
+        self,
+        checkpoints: Sequence[Checkpoint],
+        recording: Path,
+        mode: str | None,
+        report: Callable[[str], None],
+    ) -> None:
+        """Observe checkpoints in their order. Damaged ones are left out with a warning."""
+        attached: nn.Module | None = None
+        model: nn.Module | None
+        seen: set[str] = set()
+        try:
+            for checkpoint in checkpoints:
+                if self.models.replaces(checkpoint):
+                    with _unrepeated(seen):
+                        self.observer.detach()
+                    attached = model = None  # one model in memory
+                    self.models.release()
+                try:
+                    model = self.models.at(checkpoint)
+                except DamagedCheckpointError as error:
+                    self.left_out.append(str(error))
+                    warn_user(f"{error}. It is left out")
+                    continue
+                if model is not attached:
+                    with _unrepeated(seen):
+                        self.observer.attach(model, self.data, path=recording, mode=mode, **self.options)
+                    attached, mode = model, "resume"
+                self.observer.observe(checkpoint.step)
+                self.keeps_values |= self.observer._attached("observe").keeps_values
+                report(f"step {checkpoint.step}: {checkpoint.name} ({checkpoint.origin})")
+        finally:
+            with _unrepeated(seen):
+                self.observer.detach()
+            self.models.release()
+
+
+@contextmanager
+def _unrepeated(seen: set[str]) -> Iterator[None]:
+    """Context manager that issues the warnings inside at its end, those in ``seen`` excepted."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for one in caught:
+        if (text := str(one.message)) not in seen:
+            seen.add(text)
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def observe_all(
+    observation: Observation,
+    checkpoints: Sequence[Checkpoint],
+    recording: Path,
+    mode: str | None,
+    n_jobs: int | None,
+    report: Callable[[str], None],
+) -> None:
+    """Observe all checkpoints into a recording.
+
+    The first one is observed in this process. It raises what is wrong with probes, model and data, and shows whether
+    a probe needs the observation before. If none does, the others are observed by ``n_jobs`` processes.
+    """
+    processes = joblib.effective_n_jobs(n_jobs)
+    first = 0
+    if processes > 1:
+        while first < len(checkpoints):
+            first += 1
+            observation.record(checkpoints[first - 1 : first], recording, mode, report)
+            if journal_of(recording).exists():
+                mode = "resume"
+                break
+        if observation.keeps_values or state_of(recording).exists():
+            warn_user(
+                f"Expected n_jobs=1 for probes that compare an observation with the one before, got {n_jobs}; the "
+                "checkpoints are measured one after the other"
+            )
+            processes = 1
+    rest = checkpoints[first:]
+    if processes > 1 and rest:
+        _observe_in_parallel(observation, rest, recording, processes, report)
+    elif rest:
+        observation.record(rest, recording, mode, report)
+
+
+def _observe_in_parallel(
+    observation: Observation,
+    checkpoints: Sequence[Checkpoint],
+    recording: Path,
+    n_jobs: int,
+    report: Callable[[str], None],
+) -> None:
+    n_parts = min(len(checkpoints), _PARTS * n_jobs)
+    bounds = [round(i * len(checkpoints) / n_parts) for i in range(n_parts + 1)]
+    parts = [checkpoints[a:b] for a, b in pairwise(bounds)]
+    with TemporaryDirectory() as folder:
+        start = Path(folder, "start.nc")
+        shutil.copy(journal_of(recording), journal_of(start))
+        header = read_journal(journal_of(start)).header
+        journal = Journal(recording, header, mode="resume")
+        one = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
+        try:
+            tasks = [joblib.delayed(partial(_observe_part, one))(part, start, i) for i, part in enumerate(parts)]
+            for done in joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
+                _merge(journal, done.path, [checkpoint.step for checkpoint in parts[done.number]])
+                observation.left_out += done.left_out
+                for text in dict.fromkeys(done.warnings):
+                    warn_user(text)
+                for line in done.lines:
+                    report(line)
+        finally:
+            journal.close()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What another process has recorded."""
+
+    number: int
+    path: Path
+    left_out: list[str]
+    warnings: list[str]
+    lines: list[str]
+
+
+def _observe_part(observation: Observation, checkpoints: Sequence[Checkpoint], start: Path, number: int) -> _Part:
+    """Observe some checkpoints into a copy of the recording that has the first one."""
+    own = start.with_name(f"part-{number}.nc")
+    shutil.copy(journal_of(start), journal_of(own))
+    lines: list[str] = []
+    observation = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ProbeWarning)
+        observation.record(checkpoints, own, "resume", lines.append)
+    texts = [str(one.message) for one in caught if issubclass(one.category, ProbeWarning)]
+    return _Part(number, own, observation.left_out, texts, lines)
+
+
+def _merge(journal: Journal, part: Path, steps: Sequence[int]) -> None:
+    """Add the observations of some steps in a part to the recording."""
+    records = read_journal(journal_of(part)).records
+    for variable in records.variables.values():
+        journal.declare(variable)
+    for step, values, _ in records.observations():
+        if step in steps:
+            journal.record(step, values)
