@@ -245,13 +245,15 @@ def test_tables_of_the_page(evidence: Evidence) -> None:
         row.split(" | ")[0].strip("| "): row.split(" | ")[1:]
         for row in PAPER.tables["transitions"](evidence).splitlines()
     }
-    assert rows["end of fitting"][0] == "25, 5 seeds"
+    assert rows["end of fitting"][0] == "25 in 5"
     assert rows["entry into the cone"][1] == "5 right censored"
     assert rows["end of chaos by barriers"][2] == "5 absent"
 
 
 def test_missing_recordings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"chaos-cone-vgg\.nc .* record them: python -m reference chaos-cone vgg"):
+    with pytest.raises(
+        FileNotFoundError, match=r"chaos-cone-vgg\.nc .* record them: python -m reference chaos-cone vgg"
+    ):
         Evidence(tmp_path).all()
 
 

@@ -61,7 +61,7 @@ def draw_linearised(evidence: Evidence) -> Figure:
     recordings = evidence.all()
     figure, axes = plt.subplots(1, len(recordings), figsize=(4 * len(recordings), 3.6), layout="constrained")
     for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
-        t0 = np.maximum(one.series["t0"].values.astype(float), _FIRST)
+        t0 = np.maximum(one.linearised["t0"].values.astype(float), _FIRST)
         ax.plot(t0, one.linearised.values.T, color=_COLOURS["linearised"], lw=0.8, alpha=0.6, marker=".")
         ax.plot(t0, one.linearised.median("run"), color=_COLOURS["linearised"], lw=2, label="linearised from t0")
         full = float(one.series["test_accuracy"].dropna("step", how="all").isel(step=-1).median())

@@ -29,6 +29,8 @@ def transitions(evidence: Evidence) -> str:
     lines = [f"| transition | {' | '.join(f'`{one.name}`' for one in evidence.all())} |"]
     lines.append("|---" * (1 + len(evidence.names)) + "|")
     for name, label in NAMES.items():
+        if name not in evidence.all()[0].markers["marker"]:
+            continue
         lines.append(f"| {label} | {' | '.join(_transition(one, name) for one in evidence.all())} |")
     return "\n".join(lines)
 
@@ -38,7 +40,7 @@ def _transition(one: Recording, name: str) -> str:
     statuses = marker["status"].values.tolist()
     found = marker["step"].values[marker["status"].values == "found"]
     others = ", ".join(f"{statuses.count(word)} {word.replace('_', ' ')}" for word in sorted({*statuses} - {"found"}))
-    text = f"{_range(found, '{:,.0f}')}, {len(found)} seeds" if len(found) else ""
+    text = f"{_range(found, '{:,.0f}')} in {len(found)}" if len(found) else ""
     return "; ".join(part for part in (text, others) if part)
 
 
