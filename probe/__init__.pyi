@@ -1,4 +1,5 @@
 from . import (
+    adapters as adapters,
     checkpoints as checkpoints,
     errors as errors,
     forward as forward,

@@ -227,6 +227,11 @@ class Session:
             self.journal.discard()
 
     @property
+    def last(self) -> int | None:
+        """Return the step of the last observation."""
+        return self._last
+
+    @property
     def n_inputs(self) -> int:
         """Return the number of rows of the data, over all splits."""
         return sum(map(len, self._prepared.data.values()))

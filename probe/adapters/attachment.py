@@ -1,0 +1,166 @@
+"""What all adapters share: probes from the start of a training to its end, and their numbers for loggers."""
+
+import inspect
+import math
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from probe.attach.session import Session
+from probe.attach.step_hook import hooked_optimizers
+from probe.base import Observer
+from probe.errors import warn_user
+from probe.recording.checks import files_of
+from probe.recording.paths import user_path
+
+_GIVEN = {"self", "model", "data", "optimizer", "path", "mode", "step"}  # parameters of attach that are no options
+_OPTIONS = sorted(inspect.signature(Observer.attach).parameters.keys() - _GIVEN)
+_QUANTISED = ("Params4bit", "Int8Params")  # parameters of bitsandbytes
+
+
+def require(package: str, lowest: str) -> None:
+    """Raise ImportError unless a package of at least this version, such as ``"2.4"``, is installed."""
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        found = "none"
+    numbers = [int(number) for number in re.findall(r"\d+", found)[:2]]
+    if numbers < [int(number) for number in lowest.split(".")]:
+        raise ImportError(f"Expected {package} >= {lowest} for this adapter, got {found}; pip install -U {package}")
+
+
+class Attachment:
+    """Probes that a trainer attaches and detaches.
+
+    Parameters
+    ----------
+    probes, data
+        As for :meth:`probe.ProbeSet.attach`.
+    path, mode
+        As for :meth:`probe.ProbeSet.attach`. A training that continues at a step above 0 resumes the recording.
+    log : bool or sequence of str
+        Numbers for the trainer's loggers. True: variables with one number at each step and split. Names of variables:
+        these, with all labels. False: none.
+    **options
+        Further keyword arguments of :meth:`probe.ProbeSet.attach`. ``training`` can be a function (model, optimizer)
+        that returns the context, since the trainer makes the optimizer.
+
+    Attributes
+    ----------
+    step : int
+        Number of updates that were made so far.
+    """
+
+    def __init__(
+        self, probes: Observer, data: Any, *, path: Any, mode: str | None, log: bool | Sequence[str], **options: Any
+    ) -> None:
+        if not isinstance(probes, Observer):
+            raise TypeError(f"Expected a ProbeSet or a probe, got {type(probes).__name__}; give ProbeSet([...])")
+        if unknown := sorted(options.keys() - set(_OPTIONS)):
+            raise TypeError(f"Expected options among {', '.join(_OPTIONS)}, got {', '.join(unknown)}; leave these out")
+        if isinstance(log, str):
+            raise TypeError(f"Expected log to be True, False or a list of names, got {log!r}; give [{log!r}]")
+        self.probes, self.data, self.path, self.mode = probes, data, path, mode
+        self.log, self.options = log, options
+        self._step = 0
+        self._session: Session | None = None
+        self._logged: int | None = None  # step of the observation whose numbers were returned last
+
+    @property
+    def running(self) -> bool:
+        """Whether the probes are attached, by this object."""
+        return self._attached is not None
+
+    @property
+    def _attached(self) -> Session | None:
+        """Return the session, unless the user has detached the probes."""
+        return self._session if self.probes.__dict__.get("_session") is self._session else None
+
+    @property
+    def step(self) -> int:
+        """Number of updates that were made so far."""
+        return self._step if self._attached is None else self._attached.step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._step = int(step)
+
+    def start(self, model: nn.Module, optimizer: Any, step: int) -> None:
+        """Attach the probes to a model whose training has made this number of updates."""
+        if self.probes.__dict__.get("_session") is not None and not self.running:
+            raise ValueError(
+                "Expected probes that are not attached, got probes that another callback or attach() has attached; "
+                "give each callback its own probes"
+            )
+        self.stop()  # an earlier training that an error has ended
+        if optimizer is None:
+            raise ValueError("Expected an optimizer, got None; call the trainer's method that trains")
+        if kinds := {type(parameter).__name__ for parameter in model.parameters()} & set(_QUANTISED):
+            raise ValueError(
+                f"Expected weights in floating point, got {', '.join(sorted(kinds))} of a 4-bit or 8-bit base, which "
+                "probes do not support; load the base in bfloat16"
+            )
+        options = {**self.options, "optimizer": optimizer, "step": step, "path": self.path, "mode": self._mode(step)}
+        if callable(training := self.options.get("training")):
+            options["training"] = training(model, hooked_optimizers(optimizer)[-1])
+        self.probes.attach(model, self.data, **options)
+        self._session, self._logged = self.probes._attached("start"), None
+
+    def _mode(self, step: int) -> str | None:
+        """Return how to treat files at the path: a training that continues resumes its recording."""
+        if step == 0:
+            return self.mode
+        if self.path is None:
+            warn_user(
+                f"Expected path= for a training that continues at step {step}, got None, so the series starts at this "
+                "step; give path= to continue the earlier recording"
+            )
+            return None
+        return "resume" if files_of(user_path(self.path)) else None
+
+    def stop(self) -> dict[str, float]:
+        """Detach the probes, if they are attached, and return numbers that were not logged."""
+        if (session := self._attached) is None:
+            return {}
+        try:
+            self.probes.detach()
+        finally:
+            self._session, self._step = None, session.step
+        return self._numbers(session)
+
+    def numbers(self) -> dict[str, float]:
+        """Return the numbers of the last observation by name, once; empty if they were returned before."""
+        return {} if (session := self._attached) is None else self._numbers(session)
+
+    def _numbers(self, session: Session) -> dict[str, float]:
+        if session.last is None or session.last == self._logged or self.log is False:
+            return {}
+        records, found = session.journal.records, dict[str, float]()
+        if self.log is True:
+            names = [one.name for one in records.variables.values() if set(one.dims) <= {"split"} and not one.flag]
+        else:
+            names = [name for name in self.log if name in records.variables]
+            if self._logged is None and (unknown := set(self.log) - set(names)):
+                warn_user(
+                    f"Expected log= to name variables of the series, got {', '.join(sorted(unknown))}; give "
+                    f"names among {', '.join(records.variables)}"
+                )
+        self._logged = session.last
+        for name in names:
+            labels = [records.variables[name].coords[dim] for dim in records.variables[name].dims]
+            found.update(_labelled(f"probe/{name}", records.column(name)[-1], labels))
+        return found
+
+
+def _labelled(name: str, values: np.ndarray, labels: Sequence[Sequence[Any]]) -> dict[str, float]:
+    """Return the finite numbers by name, with the labels behind it, in characters that every logger accepts."""
+    found = {}
+    for place, value in np.ndenumerate(values):
+        key = "/".join([name, *(str(each[i]) for each, i in zip(labels, place, strict=True))])
+        if math.isfinite(value):
+            found[re.sub(r"[^\w./ -]", "_", key)] = float(value)
+    return found

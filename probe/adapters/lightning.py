@@ -1,0 +1,118 @@
+"""Probes in Lightning, as the package ``lightning`` or ``pytorch_lightning``."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import distributions
+from typing import Any
+
+from torch import nn
+
+from probe.adapters.attachment import Attachment, require
+from probe.base import Observer
+
+__all__ = ["ProbeCallback"]
+
+
+def _bases() -> tuple[type, ...]:
+    """Return the callback class of each installed package, since a trainer accepts only its own."""
+    names = {"lightning": "lightning.pytorch", "pytorch-lightning": "pytorch_lightning"}
+    installed = [name for name in names if any(distributions(name=name))] or ["lightning"]
+    for name in installed:
+        require(name, "2.4")
+    return tuple(import_module(names[name]).Callback for name in installed)
+
+
+_Callback: Any = type("_Callback", _bases(), {})
+
+
+class ProbeCallback(_Callback):
+    """Callback of Lightning that attaches probes at the start of ``fit`` and detaches them at its end.
+
+    Parameters
+    ----------
+    probes, data, path, mode, log, **options
+        As for :class:`probe.adapters.attachment.Attachment`.
+    model : str, optional
+        Name of the submodule that is observed. Default: the LightningModule itself, whose ``forward`` is called.
+    optimizer : int, optional
+        Index of the optimizer whose steps are counted. Needed if there are several.
+    """
+
+    def __init__(
+        self,
+        probes: Observer,
+        data: Any,
+        *,
+        model: str | None = None,
+        optimizer: int | None = None,
+        path: Any = None,
+        mode: str | None = None,
+        log: bool | Sequence[str] = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.model, self.optimizer = model, optimizer
+        self.attachment = Attachment(probes, data, path=path, mode=mode, log=log, **options)
+
+    @property
+    def state_key(self) -> str:
+        """Name of the state in checkpoints."""
+        names = sorted(self.attachment.probes._members())
+        return self._generate_state_key(probes=names, model=self.model, optimizer=self.optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of updates, which differs from ``trainer.global_step`` if there are several optimizers."""
+        return {"step": self.attachment.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the number of updates."""
+        self.attachment.step = state_dict["step"]
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attach the probes. Optimizers exist here, the checkpoint is loaded, and the sanity check is over."""
+        if trainer.is_global_zero:
+            step = (self.attachment.step or trainer.global_step) if trainer.global_step else 0
+            self.attachment.start(self._observed(pl_module), self._counted(trainer.optimizers), step)
+            self._report(trainer, self.attachment.numbers())
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Log the numbers of a new observation."""
+        if numbers := self.attachment.numbers():
+            self._report(trainer, numbers)
+            pl_module.log_dict(numbers, logger=False, rank_zero_only=True)  # for callbacks that monitor a number
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Detach the probes."""
+        self._report(trainer, self.attachment.stop())
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Detach the probes, so that the recording is complete."""
+        self.attachment.stop()
+
+    def _report(self, trainer: Any, numbers: dict[str, float]) -> None:
+        """Log at once. Lightning would wait for a multiple of ``log_every_n_steps``, and lose the others."""
+        for logger in trainer.loggers if numbers else ():
+            logger.log_metrics(numbers, step=trainer.global_step)
+
+    def _observed(self, pl_module: Any) -> nn.Module:
+        if self.model is not None:
+            return pl_module.get_submodule(self.model)
+        if getattr(type(pl_module).forward, "__module__", "").startswith(
+            ("lightning.", "pytorch_lightning.", "torch.")
+        ):
+            names = ", ".join(name for name, _ in pl_module.named_children())
+            raise ValueError(
+                f"Expected a LightningModule with a method forward, got {type(pl_module).__name__} without one; give "
+                f"model= the name of a submodule: {names}"
+            )
+        return pl_module
+
+    def _counted(self, optimizers: Sequence[Any]) -> Any:
+        if self.optimizer is None and len(optimizers) == 1:
+            return optimizers[0]
+        if self.optimizer is None or not -len(optimizers) <= self.optimizer < len(optimizers):
+            raise ValueError(
+                f"Expected optimizer= to be the index of one of {len(optimizers)} optimizers, got {self.optimizer}; "
+                "give that of the one whose steps are counted"
+            )
+        return optimizers[self.optimizer]
