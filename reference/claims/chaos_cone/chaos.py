@@ -49,7 +49,7 @@ def disagreement(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.all():
         found = one.final("map_disagreement")
         ends = " and ".join(f"{found.values[:, k].mean():.3f}" for k in (0, -1))
-        what = f"dex, t0 = 0 over t0 = {found['t0'].values[-1]:,.0f} (means {ends})"
+        what = f"log10 of t0 = 0 over t0 = {found['t0'].values[-1]:,.0f} (means {ends})"
         ratio = _log(found.values[:, 0]) - _log(found.values[:, -1])
         yield Finding(one.name, by_prediction(ratio, TWICE, np.inf, what))
 
@@ -79,7 +79,7 @@ def early_transition(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.all():
         for name in _MAPS:
             steps = np.array([transition.step for transition in one.transitions[name]])
-            what = f"dex of the training{_without(one.transitions[name])}"
+            what = f"log10 of the share of the training{_without(one.transitions[name])}"
             share = np.log10((steps + 1) / (one.last_step + 1))
             yield Finding(f"{one.name}, {name}", by_prediction(share, -np.inf, EARLY, what))
 
@@ -141,7 +141,7 @@ def larger_at_once(evidence: Evidence) -> Iterator[Finding]:
     for one in evidence.all():
         rows = one.map("map_disagreement")[:, 0].values
         top, end = np.nanmax(rows, 1), rows[:, -1]
-        what = f"dex, largest over last (means {top.mean():.3f} and {end.mean():.3f})"
+        what = f"log10 of the largest over the last (means {top.mean():.3f} and {end.mean():.3f})"
         yield Finding(one.name, by_prediction(_log(top) - _log(end), LARGER_AT_ONCE, np.inf, what))
 
 

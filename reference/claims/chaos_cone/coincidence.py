@@ -49,10 +49,10 @@ def _numbers(found: CoMovement) -> str:
     value, lower, upper = found.distance[:3]
     if np.isfinite(value) and np.isfinite([lower, upper]).any():
         text = f"dex: {value:+.2f} ({lower:+.2f} to {upper:+.2f})"
-    elif np.isfinite([lower, upper]).any():
-        text = f"dex: between {lower:+.2f} and {upper:+.2f}"
+    elif np.isfinite(upper):
+        text = f"dex: at most {upper:+.2f}" if np.isinf(lower) else f"dex: between {lower:+.2f} and {upper:+.2f}"
     else:
-        text = "dex: no bound"
+        text = f"dex: at least {lower:+.2f}" if np.isfinite(lower) else "distance unknown"
     text += f", both found in {found.n_both} of {found.n_runs} seeds"
     text += f", a bound in {found.n_bounded}" if found.n_bounded else ""
     return text + (f"; Kendall's tau {found.tau.value:+.2f}, p {found.tau.p_value:.2f}" if found.tau.n_pairs else "")

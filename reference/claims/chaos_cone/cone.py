@@ -61,7 +61,7 @@ def _velocity_fall(one: Kernels) -> float:
 def velocity_falls(evidence: Evidence) -> Iterator[Finding]:
     """Judge the distance from the start against the late one, after equal numbers of steps."""
     for one in evidence.all():
-        what = f"dex, first over late distance, dt = {np.median(_each(one, _lag)):,.0f}"
+        what = f"log10 of the first over the late distance, dt = {np.median(_each(one, _lag)):,.0f}"
         yield Finding(one.name, by_prediction(_each(one, _velocity_fall), VELOCITY_FALLS, np.inf, what))
 
 
@@ -156,7 +156,7 @@ def _start_ratio(one: Kernels) -> float:
 def start_outside(evidence: Evidence) -> Iterator[Finding]:
     """Judge the distance from the start over that from later references, after equal numbers of steps."""
     for one in evidence.all():
-        what = "dex, from the start over from references"
+        what = "log10 of that from the start over that from references"
         yield Finding(one.name, by_prediction(_each(one, _start_ratio), OUTSIDE, np.inf, what))
 
 
@@ -167,8 +167,9 @@ def _size_change(one: Kernels) -> float:
 
 def size_fixed(evidence: Evidence) -> Iterator[Finding]:
     """Judge the last norm of the kernel over that at the first reference."""
+    what = f"log10 of the last norm over that at {REFERENCES[0]} of the record"
     for one in evidence.all():
-        yield Finding(one.name, by_prediction(_each(one, _size_change), -SIZE, SIZE, "dex of the norm"))
+        yield Finding(one.name, by_prediction(_each(one, _size_change), -SIZE, SIZE, what))
 
 
 # -- linearised training -------------------------------------------------------------------------------------------
