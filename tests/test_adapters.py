@@ -1,5 +1,6 @@
 """What all adapters share, without a trainer: attach, count, log, and detach."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,16 @@ def test_packages_that_are_missing_or_too_old_are_named(monkeypatch: pytest.Monk
     monkeypatch.undo()
     with pytest.raises(ImportError, match=r"got none; pip install -U not-installed"):
         attachment.require("not-installed", "1.0")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_page_on_trainers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each snippet runs and records its training."""
+    for name in ("lightning", "transformers", "accelerate", "skorch"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    page = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.S)), {"__name__": "page"})
+    last = {file.stem: int(probe.load(file)["step"].values[-1]) for file in tmp_path.glob("*.nc")}
+    assert last == {"lightning": 8, "huggingface": 8, "accelerate": 4, "skorch": 8}
