@@ -3,7 +3,8 @@
 The unit is one forward and backward pass of the same inputs. The rival is the contraction of the Jacobian by
 torch.func, as in the tutorial of PyTorch (vmap of jacrev, then products by layer), which makes the whole kernel. All
 routes run in turn in one process and one thread: the least CPU time over rounds. Memory is the growth of the resident
-peak (Linux) of a route in a process of its own. Relative differences are those from the whole kernel. Results and
+peak (Linux) of a route in a process of its own. Operations are those of matrix products and convolutions, in passes.
+They do not depend on the load of the machine. Relative differences are those from the whole kernel. Results and
 versions are written to tangent_kernel_speed.json.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from probe.geometry import kernel_numbers
 from probe.measures import tangent_kernel, tangent_products
@@ -113,6 +115,12 @@ def seconds(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def operations(function: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return int(counter.get_total_flops())
+
+
 def times(name: str, rounds: int) -> dict[str, float]:
     """CPU seconds of each route and of one pass, the least over rounds; one run of a route that takes long."""
     model, x = case(name)
@@ -171,6 +179,7 @@ def measured(name: str, rounds: int) -> dict[str, object]:
         "rows": len(whole),
         "pass_seconds": unit,
         "passes": {route: value / unit for route, value in taken.items()},
+        "operations": operations(partial(ROUTES["16 probes"], model, x)) / operations(partial(one_pass, model, x)),
         "ratio": taken[WHOLE] / taken["16 probes"],
         "norm": norm.norm / whole.norm().item() - 1,
         "norm_se": norm.norm_se / norm.norm,
@@ -183,6 +192,7 @@ def show(name: str, found: dict[str, object]) -> str:
     passes, memory = found["passes"], found["peak_mib"]
     cells = [f"{passes[route]:,.0f} ({memory[route]:,.0f})" if route in passes else "" for route in ROUTES]
     first = [name, f"{found['parameters']:,}", f"{found['rows']:,}", f"{1e3 * found['pass_seconds']:.2f}"]
+    first.append(f"{found['operations']:.1f}")
     last = [f"{found['ratio']:,.1f}", f"{100 * found['norm']:+.1f} ({100 * found['norm_se']:.1f})"]
     return f"| {' | '.join([*first, *cells, *last])} |"
 
@@ -191,6 +201,8 @@ def check(results: dict[str, dict[str, object]]) -> list[str]:
     """What is outside the bars."""
     faults = []
     for name, found in results.items():
+        if found["operations"] > MOST_PASSES:
+            faults.append(f"{name}: operations of {found['operations']:.1f} passes")
         if found["pass_seconds"] > SHORT and found["passes"]["16 probes"] > MOST_PASSES:
             faults.append(f"{name}: {found['passes']['16 probes']:.1f} passes")
         if max(found["differences"].values(), default=0) > 1e-4:
@@ -211,11 +223,11 @@ def main() -> None:
         print(grown(*arguments.peak))
         return
     print(
-        "| model | parameters | rows of K | pass, ms | 16 probes: passes (MiB) | layer-wise | exact | torch.func |",
+        "| model | parameters | rows of K | pass, ms | 16 probes: operations | 16 probes: passes (MiB) | layer-wise |",
         end="",
     )
-    print(" torch.func / probes | norm by probes, % off (standard error) |")
-    print("|---" * 10 + "|")
+    print(" exact | torch.func | torch.func / probes | norm by probes, % off (standard error) |")
+    print("|---" * 11 + "|")
     results = {}
     for name in CASES:
         results[name] = measured(name, arguments.rounds)
