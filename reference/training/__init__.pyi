@@ -2,6 +2,7 @@ from .configs import (
     CONFIGS as CONFIGS,
     DEMO as DEMO,
 )
+from .convolutional import ConvolutionalConfig as ConvolutionalConfig
 from .ensemble import Ensemble as Ensemble
 from .model import (
     ModelConfig as ModelConfig,
@@ -16,6 +17,10 @@ from .randomness import (
     Draws as Draws,
     hashed_masks as hashed_masks,
     masks as masks,
+)
+from .recipes import (
+    Recipe as Recipe,
+    TransformerRecipe as TransformerRecipe,
 )
 from .tasks import (
     Task as Task,

@@ -124,7 +124,8 @@ def _one_hot_division() -> Data:
 
 
 @lru_cache(maxsize=1)
-def _digits() -> Data:
+def digits() -> Data:
+    """Return all images of scikit-learn (1797, 64), with pixels in [0, 1], and their answers."""
     images = load_digits()
     return torch.from_numpy(images.data / images.data.max()).float(), torch.from_numpy(images.target).long()
 
@@ -133,7 +134,7 @@ def _order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
 
 
-_TABLES = {"division": lru_cache(maxsize=1)(_one_hot_division), "digits": _digits}
+_TABLES = {"division": lru_cache(maxsize=1)(_one_hot_division), "digits": digits}
 
 PERCEPTRONS = {
     # The whole table has 3,422 pairs.
