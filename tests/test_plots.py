@@ -13,9 +13,10 @@ from matplotlib.text import Text
 from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
+from probe.phases import MARKERS
 from probe.plots.axes import label_text
 
-NAMES = ["fit_end", "generalisation_onset", "descent_onset", "compression_onset", "end"]
+NAMES = [kind.name for kind in MARKERS]
 
 
 def run(n: int = 40, *, saturated: bool = False, seed: int = 0) -> xr.Dataset:
@@ -212,11 +213,13 @@ def test_alignment_names_undecided_runs() -> None:
 def test_labels_and_colours_come_from_the_markers(missing: list[str]) -> None:
     """Without the coordinates, the name of the marker and the default colours."""
     detector = PhaseDetector().fit(run())
-    markers = detector.markers_.assign_coords(label=("marker", list("vwxyz")), colour=("marker", ["#123456"] * 5))
+    markers = detector.markers_.assign_coords(label=("marker", list("tuvwxyz")), colour=("marker", ["#123456"] * 7))
     detector.markers_ = markers.drop_vars(missing)
     shown = {text.get_text() for text in plots.phases(detector).texts}
     found = markers["marker"].values[markers["status"].isel(run=0).values == "found"].tolist()
-    assert shown == (set(found) if missing == ["label"] else {dict(zip(NAMES, "vwxyz", strict=True))[m] for m in found})
+    assert shown == (
+        set(found) if missing == ["label"] else {dict(zip(NAMES, "tuvwxyz", strict=True))[m] for m in found}
+    )
     colours = {to_hex(line.get_color()) for line in plots.alignment(detector).lines if len(line.get_xdata())}
     assert ("#123456" in colours) == (missing != ["colour"])
     assert len(colours) == (len(found) if missing == ["colour"] else 1)
@@ -236,7 +239,7 @@ def test_the_strip_shows_the_phases_of_every_run() -> None:
     assert [label.get_text() for label in ax.get_yticklabels()] == ["run-0", "run-1", "run-2"]
     (mesh,) = [mesh for mesh in ax.collections if hasattr(mesh, "get_coordinates")]
     np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(3, -1), detector.phases_.values)
-    fits = next(line for line in ax.lines if to_hex(line.get_color()) == "#c4552d")
+    fits = next(line for line in ax.lines if to_hex(line.get_color()) == MARKERS[0].colour)
     assert list(zip(fits.get_xdata(), fits.get_ydata(), strict=True)) == [(10, 0), (21, 1), (30, 2)]
     assert ax.get_ylim() == (2.5, -0.5)
 
@@ -341,7 +344,7 @@ def hump() -> PhaseDetector:
     }.items():
         detector.markers_[name] = detector.markers_[name].astype("<U14" if name == "status" else float)
         detector.markers_[name][here] = value
-    tops = np.full((1, 5, 2), np.nan)
+    tops = np.full((1, len(NAMES), 2), np.nan)
     tops[0, here["marker"]] = [1, 100]
     detector.markers_ = detector.markers_.drop_vars("tops", errors="ignore").assign(
         tops=(("run", "marker", "top"), tops)
@@ -380,7 +383,7 @@ def test_a_role_that_is_a_function_has_no_curve_in_the_figure() -> None:
     steps = np.arange(1, 60)
     curves = {"step": steps, "val_loss": 1 / steps, "train_accuracy": np.minimum(1, steps / 20)}
     named = PhaseDetector().fit(curves).markers_["curve"]
-    assert named.values.tolist() == ["train_accuracy", "", "val_loss", "", ""]
+    assert named.values.tolist() == ["train_accuracy", "", "val_loss", "", "", "", ""]
     log = PhaseDetector(test_loss=lambda data: np.log(data["val_loss"])).fit(curves)
     assert log.markers_["curve"].sel(marker="descent_onset") == ""
 
@@ -399,8 +402,10 @@ def test_markers_without_a_step_are_named_below_their_curve() -> None:
 
 def test_labels_of_markers_do_not_overlap() -> None:
     detector = several(1)
-    names, n = detector.markers_["marker"].values, 5
-    at = xr.Dataset({name: (("run", "marker"), [[1.0, 40, 41, 42, 100]]) for name in ("step", "lower", "upper")})
+    names, n = detector.markers_["marker"].values, len(NAMES)
+    at = xr.Dataset(
+        {name: (("run", "marker"), [[1.0, 40, 41, 42, 43, 44, 100]]) for name in ("step", "lower", "upper")}
+    )
     detector.markers_ = detector.markers_.assign(at).assign(status=(("run", "marker"), [["found"] * n]))
     figure, ax = plt.subplots(figsize=(4.6, 3.5))
     plots.phases(detector, ax=ax)

@@ -159,7 +159,7 @@ def rows(task: str) -> Iterator[tuple[str, str, Marker, Raw]]:
     """Yield row, curve, marker and raw reading."""
     curves = published(task)
     found = PhaseDetector().fit(curves).markers_.isel(run=0)
-    for name in (kind.name for kind in MARKERS):
+    for name in (kind.name for kind in MARKERS if kind.name in CURVES):
         one = {field.name: found[field.name].sel(marker=name).item() for field in fields(Marker)}
         yield name, CURVES[name], Marker(**one), RAW[task][name]
     top = float(found["step"].sel(marker="descent_onset"))
@@ -202,7 +202,7 @@ def alignment_rows(task: str) -> Iterator[str]:
     aligned = PhaseDetector().fit(published(task)).alignment_.isel(run=0)
     for pair in aligned["pair"].values:
         one = aligned.sel(pair=pair)
-        if "compression_onset" in str(pair):  # undefined
+        if not {one["marker_a"].item(), one["marker_b"].item()} <= {*CURVES} - {"compression_onset"}:  # undefined
             continue
         distance, lower, upper = (float(one[name]) for name in ("distance", "lower", "upper"))
         known = "-" if np.isnan(distance) else f"{distance:+.2f}"

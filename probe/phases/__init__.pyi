@@ -6,6 +6,7 @@ from .markers.bends import (
 from .markers.chance import leaves_chance as leaves_chance
 from .markers.crossings import sustained_crossing as sustained_crossing
 from .markers.departures import departure as departure
+from .markers.growth import growth_end as growth_end
 from .markers.marker import (
     Marker as Marker,
     Status as Status,

@@ -27,8 +27,9 @@ from probe.phases.runs import markers_dataset, markers_of_runs, phases_between
 from probe.phases.scoring import median_distance
 from probe.phases.summary import describe
 from probe.phases.verdict import verdict_dataset
+from probe.readers.names import ROLES
 
-_ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
+_ROLES = (*ROLES, "information", "growth", "kernel_distances")
 _BLOCK = 64  # runs that are loaded at a time
 
 
@@ -44,10 +45,20 @@ class PhaseDetector(BaseEstimator):
         "undefined". The train loss determines the end of fitting if there is no train accuracy. Information is in
         bits. Accuracies are shares (1) or percent: one unit for all accuracies of all runs, percent if any value
         exceeds 1. A name such as ``test_error`` or ``error_rate`` makes an accuracy 1 - error, with a note.
+    growth : str, callable or None
+        Role of the log growth of a perturbation (nats): what a :class:`probe.ChaosProbe` records, or a curve over
+        ``step`` of your own, which may have the dimension ``direction``. Over ``size`` the detector takes the largest
+        growth of sizes up to 1e-3 and of the derivative: in networks with kinks the derivative is blind, and in others
+        they agree. A variable with the name of a probe before its own is recognised, too.
+    kernel_distances : str, callable or None
+        Role of the distances (one minus a cosine) between the tangent kernels of all steps, over ``step`` and
+        ``step_ref``, and ``split`` and ``batch``. If they are missing, they are computed from the
+        ``tangent_kernel_sketch`` of a :class:`probe.TangentKernelProbe`. Batches 0 and 1 of the split are compared.
+        Distances without ``batch`` are taken to have no error.
     layer : label, optional
         Layer of the information; None selects the deepest (last) measured layer.
     split : str
-        Split of the information.
+        Split of the information and of the tangent kernels.
     axis : str
         Name of the axis of the curves: a dimension, a column or a key. The axis may also be a width or a sample size;
         the end of fitting is then the interpolation threshold.
@@ -149,6 +160,8 @@ class PhaseDetector(BaseEstimator):
         test_accuracy: Role = "test_accuracy",
         test_loss: Role = "test_loss",
         information: Role = "information_x",
+        growth: Role = "chaos_growth",
+        kernel_distances: Role = "tangent_kernel_distance",
         layer: Hashable | None = None,
         split: str = "train",
         axis: str = "step",
@@ -168,6 +181,8 @@ class PhaseDetector(BaseEstimator):
         self.test_accuracy = test_accuracy
         self.test_loss = test_loss
         self.information = information
+        self.growth = growth
+        self.kernel_distances = kernel_distances
         self.layer = layer
         self.split = split
         self.axis = axis
@@ -304,7 +319,7 @@ class PhaseDetector(BaseEstimator):
 
     def _read(self, X: Any, *, reset: bool) -> xr.Dataset:
         if isinstance(X, (str, PathLike)):
-            X = from_path(X, self.axis, {role: getattr(self, role) for role in _ROLES if role != "information"})
+            X = from_path(X, self.axis, {role: getattr(self, role) for role in ROLES})
         if isinstance(X, xr.Dataset) or not is_table(X, self.axis):
             return as_dataset(X, self.axis)
         values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")

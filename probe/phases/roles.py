@@ -8,15 +8,18 @@ import xarray as xr
 
 from probe.phases.accuracies import as_shares
 from probe.phases.curves import hint, named, near_variables, no_curve
+from probe.phases.recorded import DEFAULTS as RECORDED, distance_curve, growth_curve, variable_of
 from probe.readers.names import ROLES, check_clear, guess_roles, role_of
 
 Role = str | Callable[[xr.Dataset], xr.DataArray] | None
 
-DEFAULTS = {**{role: role for role in ROLES}, "information": "information_x"}
+DEFAULTS = {**{role: role for role in ROLES}, "information": "information_x", **RECORDED}
 
 
 class Roles:
     """Curves by role, each (step) or (run, step), or the reason why there is none, and notes on assumptions.
+
+    Growth may have the dimension ``direction``, and distances of kernels have ``step_ref`` and ``batch`` (last).
 
     Values are read only when they are needed, so that curves may lie on disk.
 
@@ -63,7 +66,10 @@ class Roles:
         arrays = {role: curve for role, curve in self.found.items() if isinstance(curve, xr.DataArray)}
         logged = {role: str(curves[name].attrs.get("logged_as", name)) for role, name in self.names.items()}
         self.found |= as_shares(arrays, logged, self.notes)
-        self.found = {role: self._without_infinite(self.found[role], role) for role in wanted}
+        self.found = {
+            role: self.found[role] if role in RECORDED else self._without_infinite(self.found[role], role)
+            for role in wanted
+        }
 
     def _names(self, curves: xr.Dataset, wanted: Mapping[str, Role]) -> dict[str, str]:
         """Return the variable of each role: the given one, or else the only one with a usual name."""
@@ -105,8 +111,19 @@ class Roles:
             array = wanted(curves)
         elif role in self.names:
             array = curves[self.names[role]]
+        elif role in RECORDED:
+            name, reason = variable_of(curves, role)
+            if not name:
+                return f"no variable for {role}; {reason}"
+            array = curves[name]
+            if not name.startswith(("chaos", "tangent_kernel")):
+                self.notes.append(f"{role} is {name!r}")
         else:
             return f"no variable for {role}; {hint(curves, role, self.names.values())}"
+        if role == "growth":
+            return growth_curve(curves, array, self.notes)
+        if role == "kernel_distances":
+            return distance_curve(curves, array, self.split, self.notes)
         chosen = {**self._split_of(array, role), **self._layer_of(array, role)}
         saturated = curves.get("saturated") if self.names.get(role) == "information_x" else None
         array = _as_numbers(array.sel(chosen, drop=True), role)

@@ -11,6 +11,7 @@ from probe.phases.facts import facts_of_run
 from probe.phases.markers import table
 from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.table import Settings
+from probe.phases.recorded import DEFAULTS as RECORDED
 from probe.phases.verdict import Verdict, judge
 
 FITTING, FITTED, GENERALISED, UNKNOWN = np.array([0, 1, 2, -1], dtype=np.int8)  # phases: before fit_end, until end, ...
@@ -45,24 +46,26 @@ def markers_of_runs(
         curves = {role: curve if isinstance(curve, str) else curve[run] for role, curve in loaded.items()}
         markers = [kind.find(steps, curves, settings) for kind in table.MARKERS]
         hump = next(marker for marker, kind in zip(markers, table.MARKERS, strict=True) if kind.name == "descent_onset")
-        facts = facts_of_run(steps, curves, hump, settings.chance, alone=alone, axis=axis)
+        judged = {role: curve for role, curve in curves.items() if role not in RECORDED}
+        facts = facts_of_run(steps, judged, hump, settings.chance, alone=alone, axis=axis)
         found.append(Run(markers, judge(facts), *_ends(steps, curves)))
     return found
 
 
 def _ends(steps: np.ndarray, curves: Mapping[str, np.ndarray | str]) -> tuple[float, float]:
     """Return the first and last step with any value of the run; the ends of the record if there is no value."""
-    measured = [~np.isnan(curve) for curve in curves.values() if not isinstance(curve, str)]
+    rows = [curve.reshape(len(steps), -1) for curve in curves.values() if not isinstance(curve, str)]
+    measured = [~np.isnan(row).all(axis=1) for row in rows]
     observed = steps[np.any(measured, axis=0)] if measured else steps
     first, last = (observed if len(observed) else steps)[[0, -1]]
     return float(first), float(last)
 
 
 def _rows(curve: xr.DataArray, n_runs: int) -> np.ndarray:
-    """Return values (run, step); one curve belongs to all runs."""
+    """Return values (run, step, ...); one curve belongs to all runs."""
     if "run" in curve.dims:
-        return curve.transpose("run", "step").to_numpy()
-    return np.broadcast_to(curve.to_numpy(), (n_runs, curve.sizes["step"]))
+        return curve.transpose("run", "step", ...).to_numpy()
+    return np.broadcast_to(curve.to_numpy(), (n_runs, *curve.shape))
 
 
 def markers_dataset(found: list[Run], runs: np.ndarray, axis: str) -> xr.Dataset:

@@ -11,6 +11,7 @@ from probe.phases.markers import table
 from probe.phases.markers.marker import Status
 from probe.phases.markers.table import MarkerKind
 from probe.phases.over_runs.copies import run_name
+from probe.phases.recorded import PROBES
 from probe.phases.sentences import level, percent
 
 # The sentence of a marker that was not found; `{sentence}` and `{negation}` are those of its entry in the table.
@@ -61,7 +62,7 @@ def describe(
         head = [one["sentence"].item(), *evidence, *_of_one_run(markers, axis)]
     else:
         head = [*_classes(verdict), *_tests(across), *_of_all_runs(markers, across, axis)]
-    parts = ["\n".join(head), "\n".join(_table(markers, axis)), "\n".join(_distances(aligned))]
+    parts = ["\n".join(head), "\n".join(_table(_listed(markers), axis)), "\n".join(_distances(aligned))]
     parts.append("\n".join(f"Note: {note}" for note in notes))
     return "\n\n".join(part for part in parts if part)
 
@@ -82,14 +83,30 @@ def _without_curve(markers: xr.Dataset) -> dict[str, re.Match[str]]:
 
 
 def _not_recorded(missing: Iterable[re.Match[str]]) -> list[str]:
-    """Return one line for all curves that are not recorded, with one advice for those that may have another name."""
-    advice = {found[1]: found[2] for found in missing}
+    """Return one line for all curves that are not recorded, with one advice for those that may have another name.
+
+    Curves that only a probe records are left out.
+    """
+    advice = {found[1]: found[2] for found in missing if not _of_probe(found)}
     text = f"not recorded: {', '.join(role.replace('_', ' ') for role in advice)}"
     wanted = [_as_keyword(role, hint) for role, hint in advice.items() if hint.startswith(f"pass {role}=")]
     others = dict.fromkeys(hint for role, hint in advice.items() if not hint.startswith(f"pass {role}="))
-    if len(advice) <= 1:
+    if not advice:
+        return []
+    if len(advice) == 1:
         return [f"{text}; {hint}" for hint in advice.values()]
     return ["; ".join([text, *([f"pass {', '.join(wanted)} with the names of yours"] if wanted else []), *others])]
+
+
+def _of_probe(missing: re.Match[str]) -> bool:
+    """Return whether a curve is one that a probe records, and nothing near it is in the series."""
+    return PROBES.get(missing[1]) == missing[2]
+
+
+def _listed(markers: xr.Dataset) -> xr.Dataset:
+    """Return the markers without those of probes that recorded nothing."""
+    left_out = [name for name, missing in _without_curve(markers).items() if _of_probe(missing)]
+    return markers.drop_sel(marker=left_out)
 
 
 def _as_keyword(role: str, hint: str) -> str:

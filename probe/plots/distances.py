@@ -1,5 +1,6 @@
 """Steps of the markers of all runs, one row per marker."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.plots.axes import axis_name, label_text, log_axis, log_steps, marker_colours, new_axes
 
+_NOT_RECORDED = re.compile(r"no variable for \w+; a \w+ records it")
 # End of the record (index) and direction of the arrow of a censored marker.
 _ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}
 
@@ -17,10 +19,11 @@ _ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}
 def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the step of each marker in each run, to compare the markers.
 
-    There is one row per marker. A point is a run, with the interval of the marker; an arrow at an end of the record
-    is a run whose marker lies outside the record. The other runs (absent, undecided, undefined) are counted at the
-    right. The tick below the runs is their median, the bar its 90 % interval. A median of fewer than 5 runs has no
-    interval, and no bar; an arrow at the end of a bar is an interval that extends beyond the record.
+    There is one row per marker, without those on curves that only a probe records, and none did. A point is a run, with
+    the interval of the marker; an arrow at an end of the record is a run whose marker lies outside the record. The
+    other runs (absent, undecided, undefined) are counted at the right. The tick below the runs is their median, the bar
+    its 90 % interval. A median of fewer than 5 runs has no interval, and no bar; an arrow at the end of a bar is an
+    interval that extends beyond the record.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
     """
     check_is_fitted(detector)
     ax = new_axes(ax)
-    markers, across, record = detector.markers_, detector.across_, log_steps(detector.phases_)[[0, -1]]
+    markers, across, record = _listed(detector.markers_), detector.across_, log_steps(detector.phases_)[[0, -1]]
     colours = marker_colours(markers)
     for row, (name, colour) in enumerate(colours.items()):
         ax.axhspan(row - 0.5, row + 0.5, color="#f6f6f6" if row % 2 else "white", lw=0, zorder=-3)
@@ -66,6 +69,14 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
     handles = _legend_of(markers, across)
     ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
     return ax
+
+
+def _listed(markers: xr.Dataset) -> xr.Dataset:
+    """Return the markers without those whose curve only a probe records, and none did."""
+    if "reason" not in markers:
+        return markers
+    reasons = markers["reason"].isel(run=0).values.tolist()
+    return markers.isel(marker=[i for i, reason in enumerate(reasons) if not _NOT_RECORDED.fullmatch(reason)])
 
 
 def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.ndarray) -> None:

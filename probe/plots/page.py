@@ -48,9 +48,10 @@ def overview(
         Name of the run or of the runs.
     panels : sequence of str or of sequences of str, optional
         One entry per panel: a variable or a role, or several of them for one pair of axes; "information_plane" is the
-        plane. By default accuracy, loss, information, local complexity, linear mapping number and information plane,
-        without those that are missing from the series. Of variables with layers, the layer of the detector or the
-        deepest measured one is drawn, and all splits.
+        plane. By default accuracy, loss, information, local complexity, linear mapping number, growth of a
+        perturbation, velocity of the tangent kernel and information plane, without those that are missing from the
+        series. Of variables with layers, the layer of the detector or the deepest measured one is drawn, and all
+        splits.
 
     Returns
     -------
@@ -152,6 +153,8 @@ def panel(
 def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None:
     """Draw curves, markers and sizes, and name the markers without a step below the axes."""
     curves(series, one.names, ax=ax, log=one.log, ylabel=one.ylabel, layer=getattr(detector, "layer", None))
+    if one.zero:
+        ax.axhline(0, color=DARK, lw=0.8, zorder=0, gid="zero")
     if one.least is not None:
         ax.set_ylim(bottom=max(one.least, ax.get_ylim()[0]))
     handles, labels = ax.get_legend_handles_labels()
@@ -162,7 +165,7 @@ def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None
     if detector is not None:
         phases(detector, ax=ax)
         _draw_sizes(ax, series, detector, one)
-        write_missing(ax, detector.markers_, one.names)
+        write_missing(ax, detector.markers_, [*one.names, *one.marked])
 
 
 def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None:
@@ -173,7 +176,7 @@ def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None
     for name in markers["marker"].values[markers["status"].values[0] == "found"].tolist():
         marker = markers.sel(marker=name).isel(run=0)
         variable = marker["curve"].item()
-        if variable in one.names:
+        if variable in one.names and np.isfinite(marker["size"]):
             curve = of_layer(series[variable], detector.layer).squeeze(drop=True)
             if "split" in curve.dims:
                 curve = curve.sel(split=detector.split if detector.split in curve["split"] else curve["split"][0])

@@ -11,19 +11,26 @@ from probe.plots.axes import label_text
 from probe.readers.names import role_of
 
 PLANE = ("information_plane",)
-_ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information")
+_ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information", "growth")
+_GROWTH, _DISTANCE, _VELOCITY = "chaos_growth", "tangent_kernel_distance", "tangent_kernel_velocity"
 _MOST_SHARE = 1 + 1e-6  # no share is larger, up to rounding
 _LARGE = 0.1  # size of a hump over the range of all losses, from which on a linear axis shows it well
 _LOG_RATIO = 30  # largest over smallest loss, from which on the axis is logarithmic
 
 
 class Panel(NamedTuple):
-    """Variables of one pair of axes; label (None: of the first variable), scale and least value of its y axis."""
+    """Variables of one pair of axes; label (None: of the first variable), scale and least value of its y axis.
+
+    ``zero`` draws a line at 0. Missing markers of the curves ``marked`` are named below the axes, as those of
+    ``names``.
+    """
 
     names: Sequence[str]
     ylabel: str | None = None
     log: bool = False
     least: float | None = None
+    zero: bool = False
+    marked: tuple[str, ...] = ()
 
 
 def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
@@ -35,15 +42,42 @@ def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
         *([Panel(accuracies, _accuracy(series, accuracies))] if accuracies else []),
         *([_of_losses(series, detector, losses, "loss")] if losses else []),
         *(Panel([name]) for name in [*single, "linear_mapping_number"] if name in series),
+        *_of_chaos(series, detector),
+        *_of_kernels(series, detector),
     ]
     if {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}:
         panels.append(Panel(PLANE))
     if not panels:
+        names = ", ".join(map(str, series.data_vars))
         raise ValueError(
-            "Expected a variable of a panel (*_accuracy, *_loss, information_x, local_complexity_total or "
-            f"linear_mapping_number), got {', '.join(map(str, series.data_vars))}; pass panels= with their names"
+            "Expected a variable of a panel (*_accuracy, *_loss, information_x, local_complexity_total, "
+            f"linear_mapping_number, chaos_growth or tangent_kernel_velocity), got {names}; pass panels= "
+            "with their names"
         )
     return panels
+
+
+def _of_chaos(series: xr.Dataset, detector: Any) -> list[Panel]:
+    """Return the panel of the growth of perturbations, with a line at 0."""
+    name = _curve(detector, "chaos_end") or _GROWTH
+    return [Panel([name], "log growth of a perturbation", zero=True)] if name in series else []
+
+
+def _of_kernels(series: xr.Dataset, detector: Any) -> list[Panel]:
+    """Return the panel of the velocity of tangent kernels, on a logarithmic axis."""
+    curve = _curve(detector, "cone_entry") or _DISTANCE
+    name = curve.removesuffix(_DISTANCE) + _VELOCITY
+    if name not in series:
+        return []
+    return [Panel([name], "velocity of the tangent kernel", bool((series[name] > 0).any()), marked=(curve,))]
+
+
+def _curve(detector: Any, marker: str) -> str:
+    """Return the variable on which a marker was searched; empty without one."""
+    markers = getattr(detector, "markers_", None)
+    if markers is None or "curve" not in markers.coords or marker not in markers["marker"]:
+        return ""
+    return str(markers["curve"].sel(marker=marker).item())
 
 
 def wanted_panels(series: xr.Dataset, detector: Any, wanted: Sequence[str | Sequence[str]] | str) -> list[Panel]:
@@ -63,7 +97,11 @@ def wanted_panels(series: xr.Dataset, detector: Any, wanted: Sequence[str | Sequ
             kind for kind in ("accuracy", "loss") if all(name in _of_kind(series, detector, kind) for name in names)
         ]
         label = _label(series, names, kinds)
-        panels.append(_of_losses(series, detector, names, label) if "loss" in kinds else Panel(names, label))
+        if "loss" in kinds:
+            panels.append(_of_losses(series, detector, names, label))
+            continue
+        of_probes = [*_of_chaos(series, detector), *_of_kernels(series, detector)]
+        panels.append(next((one for one in of_probes if list(one.names) == names), Panel(names, label)))
     return panels
 
 

@@ -25,7 +25,7 @@ from probe.plots.axes import (
 )
 
 _MAX_NAMED = 16  # rows with a name of their own
-_SHAPES = "o^sDv"
+_SHAPES = "o^sDvPX"
 
 
 def phase_strip(detector: Any, *, ax: Axes | None = None) -> Axes:

@@ -123,7 +123,11 @@ class Group:
     """Runs with the same steps. Curves of runs that are ``going_on`` may be empty, or resemble flags."""
 
     def __init__(self, name: str, curves: Any, detector: PhaseDetector | None, *, going_on: bool) -> None:
-        fitted = clone(detector or PhaseDetector()).set_params(information=None).fit(curves)
+        fitted = (
+            clone(detector or PhaseDetector())
+            .set_params(information=None, growth=None, kernel_distances=None)
+            .fit(curves)
+        )
         self.name, self.dataset, self.markers, self.n_runs = name, fitted.curves_, fitted.markers_, fitted.n_runs_
         wanted = {role: getattr(fitted, role) for role in _ROLES}
         with warnings.catch_warnings():  # the detector has issued them already

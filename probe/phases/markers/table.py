@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from probe.phases.markers.chance import Chance, leaves_chance
+from probe.phases.markers.cones import kernel_cone
 from probe.phases.markers.crossings import sustained_crossing
+from probe.phases.markers.growth import growth_end
 from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.peaks import second_descent
 from probe.phases.markers.settling import fitting_end
@@ -29,7 +31,7 @@ class Settings(NamedTuple):
     chance: Chance
 
 
-Rule = Callable[[np.ndarray, np.ndarray, Settings], Marker]  # steps (n,), values of one curve (n,), settings
+Rule = Callable[[np.ndarray, np.ndarray, Settings], Marker]  # steps (n,), values of one curve (n, ...), settings
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,15 @@ def _end(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
     return sustained_crossing(steps, accuracy, threshold, n_sustained=n_sustained, name="test_accuracy")
 
 
+def _chaos_end(steps: np.ndarray, growth: np.ndarray, settings: Settings) -> Marker:
+    return growth_end(steps, growth)
+
+
+def _cone_entry(steps: np.ndarray, distances: np.ndarray, settings: Settings) -> Marker:
+    return kernel_cone(steps, distances)
+
+
+# Colours of Okabe and Ito, which remain different for colour-blind readers.
 MARKERS: tuple[MarkerKind, ...] = (
     MarkerKind(
         name="fit_end",
@@ -125,7 +136,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         sentence="fitting ends",
         negation="fitting does not end",
         label="fit",
-        colour="#c4552d",
+        colour="#d55e00",
         peak=False,
     ),
     MarkerKind(
@@ -134,7 +145,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         sentence="the test accuracy leaves chance",
         negation="the test accuracy does not leave chance",
         label="above chance",
-        colour="#b0812a",
+        colour="#e69f00",
         peak=False,
     ),
     MarkerKind(
@@ -143,7 +154,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         sentence="the test loss has a hump",
         negation="the test loss has no hump",
         label="loss turns",
-        colour="#2b6ca3",
+        colour="#0072b2",
         peak=True,
     ),
     MarkerKind(
@@ -152,7 +163,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         sentence="compression starts",
         negation="compression does not start",
         label="compression",
-        colour="#7a5aa6",
+        colour="#cc79a7",
         peak=True,
     ),
     MarkerKind(
@@ -161,7 +172,25 @@ MARKERS: tuple[MarkerKind, ...] = (
         sentence="the test accuracy reaches its threshold",
         negation="the test accuracy does not reach its threshold",
         label="end",
-        colour="#3d8b4f",
+        colour="#009e73",
+        peak=False,
+    ),
+    MarkerKind(
+        name="chaos_end",
+        rules={"growth": _chaos_end},
+        sentence="the response to perturbations stops growing",
+        negation="the response to perturbations does not stop growing",
+        label="end of chaos",
+        colour="#222222",
+        peak=False,
+    ),
+    MarkerKind(
+        name="cone_entry",
+        rules={"kernel_distances": _cone_entry},
+        sentence="the tangent kernel enters a cone",
+        negation="the tangent kernel does not enter a cone",
+        label="cone",
+        colour="#56b4e9",
         peak=False,
     ),
 )

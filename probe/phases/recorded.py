@@ -1,0 +1,118 @@
+"""Curves that probes record with further dimensions: the growth of a perturbation, distances of tangent kernels.
+
+A perturbation grows if it grows at any small size, so the growth is the largest one. In a network without kinks all
+small sizes have the growth of the derivative. In a network with kinks, such as a ReLU network, the growth at a finite
+size comes from crossings of kinks, and the derivative does not contain them.
+"""
+
+from collections.abc import Hashable
+
+import numpy as np
+import xarray as xr
+
+from probe.phases.markers.growth import GROWS
+from probe.stats.sketches import SKETCH, kernel_distances
+
+DEFAULTS = {"growth": "chaos_growth", "kernel_distances": "tangent_kernel_distance"}
+TANGENT = "chaos_tangent_growth"
+SMALL = 1e-3  # largest size of a perturbation, relative to the norm of the parameters, that counts as small
+# What the reasons of curves end with of which nothing is recorded; the summary leaves them out.
+PROBES = {"growth": "a ChaosProbe records it", "kernel_distances": "a TangentKernelProbe records it"}
+_NEAR = {"growth": ("growth", "lyapunov"), "kernel_distances": ("kernel",)}
+
+
+def variable_of(curves: xr.Dataset, role: str) -> tuple[str, str]:
+    """Return the variable of a role that a probe recorded, and why there is none; one of both is empty.
+
+    A set of probes writes the name of a probe before the names of its variables.
+    """
+    names = [str(name) for name, array in curves.data_vars.items() if "step" in array.dims]
+    wanted = [DEFAULTS[role], *([SKETCH] if role == "kernel_distances" else [])]
+    for name in wanted:
+        if name in names:
+            return name, ""
+    for name in wanted:
+        found = [other for other in names if other.endswith(f"_{name}")]
+        if len(found) == 1:
+            return found[0], ""
+        if found:
+            return "", f"several of them; pass {role}= with the name of yours, such as {found[0]!r}"
+    near = [name for name in names if any(part in name.lower() for part in _NEAR[role]) and name != SKETCH]
+    if not near:
+        return "", PROBES[role]
+    if role == "kernel_distances":
+        return "", f"keep {SKETCH} in the series, or pass {role}= with distances (step, step_ref)"
+    return "", f"pass {role}= with the name of yours, such as {near[0]!r}"
+
+
+def growth_curve(curves: xr.Dataset, array: xr.DataArray, notes: list[str]) -> xr.DataArray:
+    """Return log growth (nats) over step, and over run and direction if it has them.
+
+    Over ``size`` it is the largest growth of the sizes up to `SMALL` (the smallest one if all are larger) and of the
+    derivative. Rounding leaves sizes without a value. At a step without any size, the derivative counts alone, unless
+    a size differs from it by more than `GROWS` at another step: then it is blind.
+    """
+    _check(array, "growth", {"run", "step", "direction", "size"})
+    array = array.astype(float)
+    if "size" not in array.dims:
+        return array
+    sizes = array["size"].values.astype(float)
+    small = sizes <= SMALL * (1 + 1e-6)
+    chosen = array.isel(size=np.flatnonzero(small if small.any() else sizes == sizes.min()))
+    twins = chosen.max("size").assign_attrs(array.attrs).rename(array.name)
+    name = str(array.name).removesuffix(DEFAULTS["growth"]) + TANGENT
+    if not str(array.name).endswith(DEFAULTS["growth"]) or name not in curves:
+        return twins
+    tangent, measured = curves[name].astype(float), twins.notnull()
+    kinks = (chosen - tangent > GROWS).any(["step", "size"])
+    alone = ~measured & tangent.notnull() & ~kinks
+    if count := int(alone.sum()):
+        notes.append(
+            f"growth: the derivative alone at {count} of {twins.size} observations, without a size above rounding"
+        )
+    largest = xr.apply_ufunc(np.fmax, twins, tangent.where(measured | alone), dask="allowed")
+    return largest.transpose(*twins.dims).assign_attrs(array.attrs).rename(array.name)
+
+
+def distance_curve(curves: xr.Dataset, array: xr.DataArray, split: str, notes: list[str]) -> xr.DataArray | str:
+    """Return distances over (step, step_ref, batch) of two batches, also over ``run`` if given, or why there are none.
+
+    Sketches are compared first. A single batch counts for both if its kernels are whole, without probes and hashing,
+    and so do distances without batches.
+    """
+    name = str(array.name)
+    if "split" in array.dims:
+        splits: list[Hashable] = array["split"].values.tolist()
+        if split not in splits and len(splits) > 1:
+            return f"no split {split!r} of {name}; pass split= with one of {', '.join(map(str, splits))}"
+        if split not in splits:
+            notes.append(f"kernel_distances: split {splits[0]!r}, the only one, replaces {split!r}")
+        array = array.sel(split=split if split in splits else splits[0], drop=True)
+    if "batch" in array.dims:
+        array = array.isel(batch=slice(2))
+    whole = array.attrs.get("n_probes") == 0 and not array.attrs.get("hashed")
+    if "sketch" in array.dims:
+        if not {"n_probes", "hashed", "n_numbers"} <= set(array.attrs):
+            return f"{name} has not the attributes that its probe recorded; read the runs one by one"
+        found = kernel_distances(curves[[]].assign({name: array}), name)["distance"]
+        array = found.rename(name.removesuffix(SKETCH) + DEFAULTS["kernel_distances"])
+    _check(array, "kernel_distances", {"run", "step", "step_ref", "batch"}, ("step", "step_ref"))
+    array = array.astype(float)
+    if "step_ref" in array.coords:
+        array = array.reindex(step_ref=curves["step"].values)
+    if array.sizes.get("batch") == 1 and not whole:
+        return f"one batch in {array.name}, which cannot separate movement from jitter; record n_batches=2"
+    if array.sizes.get("batch", 1) == 1:
+        only = array.squeeze("batch", drop=True) if "batch" in array.dims else array
+        array = xr.concat([only, only], "batch")
+    return array.transpose(..., "step", "step_ref", "batch")
+
+
+def _check(array: xr.DataArray, role: str, allowed: set[str], needed: tuple[str, ...] = ("step",)) -> None:
+    if set(array.dims) - allowed or set(needed) - set(array.dims):
+        raise ValueError(
+            f"Expected dimensions among {', '.join(sorted(allowed))} and at least {', '.join(needed)} for {role}, got "
+            f"{array.dims}; select one value of the others first, for example with a function as the role."
+        )
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"Expected numbers for {role}, got {array.dtype}; convert the values first.")
