@@ -1,4 +1,8 @@
 from .animation import animate_plane as animate_plane
+from .chaos.maps import perturbation_map as perturbation_map
+from .chaos.matrix import kernel_distances as kernel_distances
+from .chaos.radius import cone_radius as cone_radius, kernel_norm as kernel_norm
+from .chaos.windows import growth as growth
 from .distances import alignment as alignment
 from .lines import curves as curves
 from .page import overview as overview, panel as panel
