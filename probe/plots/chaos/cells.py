@@ -66,7 +66,8 @@ def mark_runs(ax: Axes, steps: ArrayLike, what: str) -> float:
     found = np.sort(np.asarray(steps, dtype=float).ravel())
     measured = found[~np.isnan(found)]
     places = drawn_steps(measured) if ax.get_xscale() == "log" else measured
-    share = ax.transAxes.inverted().transform(ax.transData.transform([(x, ax.get_ylim()[1]) for x in places]))[:, 0]
+    tops = np.reshape([(x, ax.get_ylim()[1]) for x in places], (-1, 2))  # none without a measured step
+    share = ax.transAxes.inverted().transform(ax.transData.transform(tops))[:, 0]
     first, rows = -np.inf, list[int]()
     for one in share:
         near = one - first < _NEAR

@@ -10,7 +10,7 @@ from reference.claims.chaos_cone.configurations import COINCIDE
 from reference.claims.chaos_cone.evidence import Evidence, Recording
 from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict
 
-CHAOS = ("barrier", "disagreement")  # ends of chaos: of two maps over t0, and of the growth
+CHAOS = ("barrier", "disagreement", "chaos_end")  # ends of chaos: of two maps over t0, and of the growth
 NAMES = {
     "barrier": "end of chaos by barriers",
     "disagreement": "end of chaos by disagreements",

@@ -143,9 +143,11 @@ class Recording:
         )
 
     def _detected(self) -> dict[str, xr.Dataset]:
-        """Return the markers of the detector that the claims use."""
+        """Return the markers of the detector that the claims use. Without growth at any step, chaos has no end."""
         found = probe.PhaseDetector().fit(self.series).markers_
-        return {name: found.sel(marker=name) for name in ("fit_end", "chaos_end") if name in found.marker}
+        fit, chaos = (found.sel(marker=name) for name in ("fit_end", "chaos_end"))
+        never = chaos["status"] == "left_censored"
+        return {"fit_end": fit, "chaos_end": chaos.assign(status=xr.where(never, "absent", chaos["status"]))}
 
 
 def _kernels(distances: xr.DataArray, norms: xr.DataArray) -> Kernels:

@@ -1,4 +1,4 @@
-"""Figures of our recordings: transitions, and linearised training."""
+"""Figures of our recordings: maps over (t0, t1), growth, tangent kernels, transitions, and linearised training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +8,19 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe import plots
 from reference.claims.chaos_cone.coincidence import NAMES
 from reference.claims.chaos_cone.evidence import Evidence, Recording
 
+_MAPS = {  # variable: transition, label
+    "map_barrier": ("barrier", "barrier of the test loss (nats)"),
+    "map_disagreement": ("disagreement", "share of test inputs that disagree"),
+    "map_angle": (None, "1 - cosine of the parameters"),
+}
 _COLOURS = {
     "barrier": "#c4552d",
     "disagreement": "#b0812a",
+    "chaos_end": "#7a4fa3",
     "cone": "#2b6ca3",
     "fit_end": "#3d8b4f",
     "signal_to_noise": "#555555",
@@ -21,6 +28,41 @@ _COLOURS = {
     "linearised": "#0b7a75",
 }
 _FIRST = 0.5  # where step 0 is drawn on a logarithmic axis
+
+
+def draw_maps(evidence: Evidence) -> Figure:
+    """Draw the median over seeds of barriers, disagreements and angles. A triangle is the transition of a seed."""
+    recordings = evidence.all()
+    size = 5.6 * len(_MAPS), 4.6 * len(recordings)
+    figure, axes = plt.subplots(len(recordings), len(_MAPS), figsize=size, layout="constrained", squeeze=False)
+    for row, one in zip(axes, recordings, strict=True):
+        for ax, (variable, (transition, label)) in zip(row, _MAPS.items(), strict=True):
+            steps = [found.step for found in one.transitions[transition]] if transition else None
+            steps = None if steps is None or np.isnan(steps).all() else steps
+            plots.perturbation_map(one.map(variable), transitions=steps, label=label, ax=ax)
+        row[0].set_ylabel(f"{one.name}\n{row[0].get_ylabel()}")
+    return figure
+
+
+def draw_growth(evidence: Evidence) -> Figure:
+    """Draw the growth of perturbations over a window, and learning rate times sharpness."""
+    recordings = evidence.all()
+    size = 5.2 * len(recordings), 6.4
+    figure, axes = plt.subplots(2, len(recordings), figsize=size, layout="constrained", squeeze=False, sharex="col")
+    for column, one in zip(axes.T, recordings, strict=True):
+        plots.growth(one.series, axes=column)
+        column[0].set_title(one.name)
+    return figure
+
+
+def draw_kernels(evidence: Evidence) -> Figure:
+    """Draw the distances between the tangent kernels of training inputs, medians over seeds, for the whole record."""
+    recordings = evidence.all()
+    figure, axes = plt.subplots(1, len(recordings), figsize=(5.2 * len(recordings), 5), layout="constrained")
+    for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
+        plots.kernel_distances(one.series, split="train", ax=ax)
+        ax.set_ylabel(f"{one.name}\n{ax.get_ylabel()}")
+    return figure
 
 
 def draw_transitions(evidence: Evidence) -> Figure:
@@ -73,6 +115,9 @@ def draw_linearised(evidence: Evidence) -> Figure:
 
 
 FIGURES: dict[str, Callable[[Evidence], Figure]] = {
+    "chaos_maps": draw_maps,
+    "chaos_growth": draw_growth,
+    "chaos_kernels": draw_kernels,
     "chaos_transitions": draw_transitions,
     "chaos_linearised": draw_linearised,
 }

@@ -29,8 +29,6 @@ def transitions(evidence: Evidence) -> str:
     lines = [f"| transition | {' | '.join(f'`{one.name}`' for one in evidence.all())} |"]
     lines.append("|---" * (1 + len(evidence.names)) + "|")
     for name, label in NAMES.items():
-        if name not in evidence.all()[0].markers["marker"]:
-            continue
         lines.append(f"| {label} | {' | '.join(_transition(one, name) for one in evidence.all())} |")
     return "\n".join(lines)
 
