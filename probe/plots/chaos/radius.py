@@ -7,8 +7,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from probe.plots.axes import DARK, drawn_steps, label_text, log_axis, new_axes
-from probe.plots.chaos.kernels import NORM, Kernels, cone_text, read_kernels, split_of
+from probe.plots.chaos.kernels import NAMES, NORM, Kernels, cone_text, read_kernels, split_of
 from probe.plots.lines import curves
+from probe.stats.cone_window import ConeRadius, cone_radius as window_radius
+from probe.stats.sketches import SKETCH
 
 _RADIUS, _WALK = "#0072b2", "#d55e00"
 
@@ -21,10 +23,10 @@ def cone_radius(
     reference: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how far the tangent kernel moves from a reference kernel within a window, beside a random walk.
+    """Draw the radius of the movement of tangent kernels around a reference over the window, beside a random walk.
 
-    In a cone the angle stays at its radius, however long the window is. The angle of a random walk with the same steps
-    grows with the window. Grey is the radius with its interval (:func:`probe.stats.cone_entry`).
+    The radius of a cone stays the same, however long the window is. The radius of a random walk with the same steps
+    grows with the window. Both are those of :func:`probe.stats.cone_radius`. The band is the interval of one run.
 
     Parameters
     ----------
@@ -35,8 +37,8 @@ def cone_radius(
     run : int, optional
         Position of the run; by default all runs, with one line each.
     reference : float, optional
-        Step of the reference kernel. By default the entry into the cone, or without a cone the first step in the last
-        two thirds of the observations.
+        Step of the reference kernel. By default the entry into the cone, or without a cone the first step after the
+        last fast movement. With a single batch, it is the first step in the last two thirds of the observations.
     ax : matplotlib.axes.Axes, optional
         Axes to draw on; by default a new figure.
 
@@ -56,9 +58,8 @@ def cone_radius(
 
     Notes
     -----
-    The angle is arccos(1 - distance), and contains the jitter of the measurement. Directions of the steps of a random
-    walk are independent, so that the cosines of its steps multiply. Jitter, the share of the squared distances that
-    both batches do not share, is subtracted from each step and added to the sum once.
+    The radius is the root mean squared angle from the reference in the last three fifths of the window, jitter
+    included. The share of jitter is that of :func:`probe.stats.cone_entry`; a single batch counts as free of jitter.
 
     Examples
     --------
@@ -70,55 +71,59 @@ def cone_radius(
     >>> distances = xr.DataArray(1 - np.cos(angle[:, None] - angle), {"step": steps, "step_ref": steps})
     >>> ax = plots.cone_radius(distances, reference=0)
     >>> moved, walk = (line.get_ydata()[-1] for line in ax.lines)
-    >>> print(f"{np.rad2deg(moved):.0f} {np.rad2deg(walk):.0f}")  # 29 steps: the angle of a walk grows with their root
-    58 11
+    >>> bool(moved > 2 * walk)  # a drift moves further than a random walk
+    True
     """
     found, split = read_kernels(series, split)
     ax = new_axes(ax)
     shown = found if run is None else [found[run]]
     longest = 1.0
     for k, one in enumerate(shown):
-        window, angle, walk = _windows(one, reference)
+        curve = _radius(one, reference)
+        window = curve.window
         longest = max(longest, window[-1] / window[0])
-        style: dict[str, Any] = {"lw": 1.6 if len(shown) == 1 else 1, "alpha": 1 if len(shown) == 1 else 0.7}
+        alone = len(shown) == 1
+        style: dict[str, Any] = {"lw": 1.6 if alone else 1, "alpha": 1 if alone else 0.7}
         hidden = "_" if k else ""
-        ax.plot(window, angle, color=_RADIUS, marker=".", label=f"{hidden}angle to the reference", **style)
-        ax.plot(window, walk, color=_WALK, ls="--", label=f"{hidden}random walk with the same steps", **style)
-        if one.cone is not None and np.isfinite(one.cone.radius) and len(shown) == 1 and reference is None:
-            ax.axhspan(one.cone.radius_lower, one.cone.radius_upper, color="#b5b5b5", alpha=0.45, lw=0, zorder=0)
-            ax.axhline(one.cone.radius, color=DARK, lw=0.8, zorder=0.5, label="radius of the cone, 90 %")
+        if alone:
+            band: dict[str, Any] = {
+                "color": _RADIUS,
+                "alpha": 0.18,
+                "lw": 0,
+                "label": "90 % interval",
+                "gid": "interval",
+            }
+            ax.fill_between(window, curve.lower, curve.upper, **band)
+        ax.plot(window, curve.radius, color=_RADIUS, marker=".", label=f"{hidden}radius", **style)
+        ax.plot(window, curve.walk, color=_WALK, ls="--", label=f"{hidden}random walk with the same steps", **style)
     log_axis(ax, 1, longest)
     ax.set_ylim(0)
-    ax.set(xlabel="window (steps after the reference)", ylabel=f"angle of tangent kernels ({label_text(split)}, rad)")
+    ax.set(xlabel="window (steps after the reference)", ylabel=f"radius of tangent kernels ({label_text(split)}, rad)")
     if len(shown) == 1:
         ax.set_title(cone_text(shown[0], len(found) > 1), fontsize=9)
     ax.legend(fontsize=8, title=f"each of {len(shown)} runs" if len(shown) > 1 else None, title_fontsize=8)
     return ax
 
 
-def _windows(one: Kernels, reference: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return windows (steps), angles to the reference, and angles of a random walk with the same steps."""
-    if reference is None:
-        at = one.cone.reference if one.cone is not None and one.cone.reference >= 0 else len(one.steps) // 3
-    elif reference in one.steps[:-1]:
+def _radius(one: Kernels, reference: float | None) -> ConeRadius:
+    """Return the radius over the window of one run."""
+    last = len(one.steps) - 2
+    if reference is not None:
+        if reference not in one.steps[:-1]:
+            raise ValueError(
+                f"Expected an observed step before the last one as reference, got {reference:g}; the steps are "
+                f"{one.steps[0]:g} to {one.steps[-1]:g}"
+            )
         at = int(np.flatnonzero(one.steps == reference)[0])
     else:
-        raise ValueError(
-            f"Expected an observed step before the last one as reference, got {reference:g}; the steps are "
-            f"{one.steps[0]:g} to {one.steps[-1]:g}"
-        )
-    d = one.mean[at:, at:]
-    jitter = 0.0
-    if one.cone is not None and np.isfinite(one.cone.movement):
-        jitter = (1 - one.cone.movement) * float(d[np.triu_indices(len(d), 1)].mean())
-    steps = 1 - np.diag(d, 1) + jitter  # cosines without jitter
-    walk = np.clip(np.cumprod(steps), 0, 1) - jitter
-    return one.steps[at + 1 :] - one.steps[at], _angle(d[0, 1:]), _angle(1 - walk)
-
-
-def _angle(distance: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.arccos(np.clip(1 - distance, -1, 1))
-    return found
+        at = -1 if one.cone is None else max(one.cone.reference, one.cone.start)
+    movement = np.nan if one.cone is None else one.cone.movement
+    return window_radius(
+        one.steps,
+        one.mean,
+        min(at, last) if at >= 0 else len(one.steps) // 3,
+        movement=float(np.clip(movement, 0, 1)) if np.isfinite(movement) else 1.0,
+    )
 
 
 def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None = None) -> Axes:
@@ -163,9 +168,9 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
     """
     if NORM not in series:
         raise ValueError(f"Expected {NORM}, got a series without it; record it with TangentKernelProbe")
-    split = split_of(series[NORM], split)
+    name = split_of(series[NORM], split)
     names = [name for name in (NORM, f"{NORM}_se") if name in series]
-    one = series[names].sel(split=split) if "split" in series[NORM].dims else series[names]
+    one = series[names].sel(split=name) if "split" in series[NORM].dims else series[names]
     norm = one[NORM]
     drawn = norm.mean("batch", keep_attrs=True) if "batch" in norm.dims else norm
     parts = {NORM: drawn}
@@ -174,7 +179,7 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
         parts[names[1]] = ((error**2).mean("batch") / error.sizes["batch"]) ** 0.5 if "batch" in error.dims else error
     ax = curves(
         xr.Dataset(parts).dropna("step", how="all"),
-        [NORM], ax=ax, log=True, ylabel=f"norm of the tangent kernel ({label_text(split)})",
+        [NORM], ax=ax, log=True, ylabel=f"norm of the tangent kernel ({label_text(name)})",
     )  # fmt: skip
     legend = ax.get_legend()
     if legend is not None and series.sizes.get("run", 1) == 1:
@@ -183,14 +188,11 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
     return ax
 
 
-def _draw_entry(ax: Axes, series: xr.Dataset, split: str) -> None:
+def _draw_entry(ax: Axes, series: xr.Dataset, split: str | None) -> None:
     """Draw the entry into the cone with its interval, if there is one."""
-    if series.sizes.get("run", 1) > 1:
+    if series.sizes.get("run", 1) > 1 or not any(name in series for name in (*NAMES, SKETCH)):
         return
-    try:
-        cone = read_kernels(series, split)[0][0].cone
-    except ValueError:  # no distances
-        return
+    cone = read_kernels(series, split)[0][0].cone
     if cone is not None and cone.status == "found":
         low, step, high = drawn_steps(np.array([cone.lower, cone.step, cone.upper]))
         ax.axvspan(low, high, color=DARK, alpha=0.1, lw=0, zorder=-1)
