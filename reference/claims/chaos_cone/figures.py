@@ -56,20 +56,26 @@ def draw_growth(evidence: Evidence) -> Figure:
 
 
 def draw_kernels(evidence: Evidence) -> Figure:
-    """Draw the distances between the tangent kernels of training inputs, medians over seeds, for the whole record."""
+    """Draw the distances between tangent kernels before the first drop of the learning rate, medians over seeds."""
     recordings = evidence.all()
-    figure, axes = plt.subplots(1, len(recordings), figsize=(5.2 * len(recordings), 5), layout="constrained")
-    for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
-        plots.kernel_distances(one.series, split="train", ax=ax)
+    rows = -(-len(recordings) // 2)
+    margins = {"left": 0.09, "right": 0.95, "bottom": 0.11, "top": 0.94, "hspace": 0.4, "wspace": 0.25}
+    figure, axes = plt.subplots(rows, 2, figsize=(11, 5 * rows), squeeze=False, gridspec_kw=margins)
+    for ax, one in zip(axes.flat, recordings, strict=False):
+        early = one.series.sel(step=slice(None, min(one.first_part)))
+        plots.kernel_distances(early["tangent_kernel_distance"].sel(step_ref=early["step"].values), split="train", ax=ax)
         ax.set_ylabel(f"{one.name}\n{ax.get_ylabel()}")
+    for ax in axes.flat[len(recordings) :]:
+        ax.remove()
     return figure
 
 
 def draw_transitions(evidence: Evidence) -> Figure:
     """Draw all transitions of each seed. A line is an interval, an arrow a transition after the end of its record."""
     recordings = evidence.all()
-    size = 4.4 * len(recordings), 4.6
-    figure, axes = plt.subplots(1, len(recordings), figsize=size, layout="constrained", sharey=True)
+    n = len(recordings)
+    margins = {"left": 0.75 / (n + 0.7), "right": 0.97, "bottom": 0.14, "top": 0.9, "wspace": 0.1}
+    figure, axes = plt.subplots(1, n, figsize=(3.6 * n + 3, 4.6), sharey=True, gridspec_kw=margins)
     for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
         for row, (name, colour) in enumerate(_COLOURS.items()):
             _draw_row(ax, one, name, row, colour)
