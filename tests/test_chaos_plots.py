@@ -1,6 +1,8 @@
 """Plots of chaos and cone draw the right numbers. People judge how the plots look."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -235,3 +237,19 @@ def test_errors_of_maps() -> None:
         plots.perturbation_map(given, transitions=[1, 2])
     with pytest.raises(ValueError, match="got NaN only"):
         plots.perturbation_map(given * NAN)
+
+
+# -- page ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_chaos_page() -> None:
+    """Every block runs, and the figures have the recorded numbers."""
+    names: dict[str, Any] = {}
+    page = Path(__file__).parent.parent / "docs" / "chaos.md"
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)), names)
+    series = names["series"]
+    derivative = next(line for line in names["growth"].axes[0].lines if line.get_label() == "derivative")
+    assert derivative.get_ydata() == pytest.approx(series["chaos_tangent_growth"].squeeze().values)
+    norm = series["tangent_kernel_norm"].sel(split="train").mean("batch").values
+    assert names["norm"].lines[0].get_ydata() == pytest.approx(norm)

@@ -54,11 +54,11 @@ def chaos(activation):
 
 # %%
 # Growth of a perturbation over 20 updates in the smooth network. All sizes grow as the derivative does. The growth is
-# positive at first, and the perturbation shrinks later. The sharpness stays far below the limit of stability.
+# positive at first, and the perturbation shrinks later. The sharpness stays below the limit of stability.
 plots.growth(chaos(nn.Tanh), momentum=0.9)
 
 # %%
-# The same network with ReLU. The derivative shrinks from the start, but the perturbations grow, the largest one least.
+# The same network with ReLU. The derivative shrinks from the start, but perturbations grow early, the largest least.
 # They cross kinks of the loss, which a derivative cannot see. Hollow points mark such sizes. So a growth at one size,
 # without the derivative beside it, depends on the choice of this size.
 plots.growth(chaos(nn.ReLU), momentum=0.9)
@@ -88,7 +88,7 @@ print(f"{found['radius_upper'].item():.2f}; norm within the cone times {found['s
 # A map over two steps. The parameters change by one thousandth at step t0, and both networks train on the same batches
 # up to step t1, with a weight decay of 1e-4. The colour is the share of test images on which they disagree, the median
 # over three seeds. A triangle is the first t0 whose perturbation changes less than 1 % of the predictions at the end.
-t0, t1 = [0, 30, 100, 200, 400, 800], [30, 100, 200, 400, 800, 1200]
+t0, t1 = [0, 30, 100, 200, 400, 800], [30, 100, 200, 400, 800, 1000]
 
 
 def predictions(model):
