@@ -123,9 +123,9 @@ def draw_linearised(evidence: Evidence) -> Figure:
 
 
 FIGURES: dict[str, Callable[[Evidence], Figure]] = {
-    "chaos_maps": draw_maps,
-    "chaos_growth": draw_growth,
-    "chaos_kernels": draw_kernels,
-    "chaos_transitions": draw_transitions,
-    "chaos_linearised": draw_linearised,
+    "chaos_cone_maps": draw_maps,
+    "chaos_cone_growth": draw_growth,
+    "chaos_cone_kernels": draw_kernels,
+    "chaos_cone_transitions": draw_transitions,
+    "chaos_cone_linearised": draw_linearised,
 }
