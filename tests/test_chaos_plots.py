@@ -229,6 +229,15 @@ def test_map_of_the_median_with_transitions() -> None:
     assert one.get_title() == "run 7"
 
 
+def test_runs_without_a_transition_leave_the_axes_their_size() -> None:
+    given = xr.DataArray(np.ones((2, 2, 2)), {"run": [0, 1], "t0": [0, 1], "t1": [1, 2]})
+    figure, axes = plt.subplots(2, 2, layout="constrained")
+    ax = plots.perturbation_map(given, transitions=[NAN, NAN], ax=axes[0, 1])
+    figure.draw_without_rendering()
+    assert ax.get_position().width > 0.3
+    assert labels(ax) == ["transition of each of 2 runs (2 without)"]
+
+
 def test_errors_of_maps() -> None:
     given = xr.DataArray(np.ones((2, 2)), {"t0": [0, 1], "t1": [1, 2]})
     with pytest.raises(ValueError, match="got barrier, t0, t1; select"):

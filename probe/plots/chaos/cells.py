@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from probe.plots.axes import DARK, drawn_steps
 
 COLOURS = "cividis_r"  # small is light; readable for colour-blind readers, and in grey print
-_MOST_TICKS = 8
+_MOST_TICKS = 12
 _NEAR = 0.045  # of the axis, below which two marks or two labels overlap
 _ROW = 9  # points, from one mark to the mark above it
 
@@ -51,7 +51,7 @@ def _set_ticks(axis: Any, steps: np.ndarray) -> None:
     wanted = steps if len(steps) <= _MOST_TICKS else np.union1d(steps[:1], powers)
     kept = list[float]()
     for step in wanted:
-        if not kept or np.log(step / kept[-1]) > 1.5 * _NEAR * np.log(steps[-1] / steps[0]):
+        if not kept or np.log(step / kept[-1]) > 1.8 * _NEAR * np.log(steps[-1] / steps[0]):
             kept.append(float(step))
     axis.set_major_locator(FixedLocator(kept))
     axis.set_major_formatter(FixedFormatter([f"{step:,g}" if step != 0.5 else "0" for step in kept]))
@@ -80,6 +80,6 @@ def mark_runs(ax: Axes, steps: ArrayLike, what: str) -> float:
     marks = 1 + (5 + _ROW * np.array(rows, dtype=float)) / height
     ax.plot(
         places, marks, "v", transform=ax.get_xaxis_transform(), gid="runs", label=text,
-        ms=6, color=DARK, mec="white", mew=0.6, clip_on=False,
+        ms=6, color=DARK, mec="white", mew=0.6, clip_on=not rows,  # the layout makes room for an empty line that is not
     )  # fmt: skip
     return 5.0 + _ROW * (max(rows) + 1) if rows else 0.0

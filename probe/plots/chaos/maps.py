@@ -84,7 +84,7 @@ def perturbation_map(
         raise ValueError("Expected at least one value, got NaN only; pass the values of a map")
     ax = new_axes(ax)
     units = label_text(values.attrs.get("units", "1"))
-    text = label or label_text(values.attrs.get("long_name", "response" if values.name is None else values.name))
+    text = label or label_text(values.attrs.get("long_name", "response" if values.name is None else values.name), 80)
     draw_cells(
         ax,
         runs["t0"].values,
