@@ -144,7 +144,7 @@ def _add_chaos_cone(commands: Any) -> None:
         description="Train a small network for some seeds, and measure its tangent kernel and the growth of "
         "perturbations. From eight steps on, train perturbed twins and compare them with the training; from four of "
         "them, train the linearised model. Write the parts of each seed to OUT/chaos-cone-NAME/seed-N, and all seeds "
-        "into OUT/chaos-cone-NAME.nc. A seed takes 60 to 110 CPU seconds. The same command resumes: a kill loses at "
+        "into OUT/chaos-cone-NAME.nc. A seed takes 90 to 150 CPU seconds. The same command resumes: a kill loses at "
         "most the part of one step.",
     )
     names = ("vgg", "resnet", "division", "subtraction")

@@ -202,7 +202,7 @@ def test_a_killed_recording_is_resumed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(chaos_cone, "chaos_probes", cheap)
     whole = record_chaos_seed(TINY, 3, tmp_path / "whole")
     kills = 0
-    for part in (2, n_parts(TINY) - 2):
+    for part in (3, n_parts(TINY) - 2):
         calls = 0
 
         def on_part(last: int = part) -> None:

@@ -5,6 +5,9 @@ starts: the effect of the first is above a level, and the effects of all later o
 largest effect of the seed, and at least the null: .01 for disagreements, .05 nats for barriers, ten times the length of
 the perturbation for distances, and the angle of such a distance. An unperturbed twin has the effect 0.
 
+A transition is that of the effect at the end. A start shortly before a drop of the learning rate leaves little time to
+grow, so that its effect is small also where perturbations still grow.
+
 The fraction and the nulls were fixed before the recordings, with pilots of the seeds 0 and 100 of two configurations.
 """
 
