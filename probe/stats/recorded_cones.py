@@ -5,7 +5,7 @@ import xarray as xr
 
 from probe.stats.cone import Cone, cone_entry
 from probe.stats.cone_window import cone_radius
-from probe.stats.sketches import SKETCH, kernel_distances
+from probe.stats.sketches import SKETCH, kernel_distances, observed_kernels
 
 _DISTANCE, _NORM = "tangent_kernel_distance", "tangent_kernel_norm"
 _RAD = "rad"
@@ -121,7 +121,7 @@ def _batches(array: xr.DataArray, split: str | None) -> xr.DataArray:
 
 def _of_run(steps: np.ndarray, distances: np.ndarray, norms: np.ndarray, level: float) -> xr.Dataset:
     """Return the cone of one run, from distances (2, n, n) that are NaN where an observation is missing."""
-    seen = np.flatnonzero(np.isfinite(np.diagonal(distances, axis1=1, axis2=2)).all(0))
+    seen = observed_kernels(distances)
     first, second = distances[:, seen][:, :, seen]
     sizes = norms[seen] if np.isfinite(norms[seen]).all() and len(seen) else None
     cone = cone_entry(steps[seen], first, second, norms=sizes, level=level)

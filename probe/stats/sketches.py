@@ -153,3 +153,8 @@ def kernel_distances(series: xr.Dataset, variable: str = SKETCH) -> xr.Dataset:
         coords,
     )
     return found.assign_coords(step_ref=series["step"].values)
+
+
+def observed_kernels(distances: np.ndarray) -> np.ndarray:
+    """Return the positions of the steps at which all batches have a kernel, from distances (batch, n, n)."""
+    return np.flatnonzero(np.isfinite(np.diagonal(distances, axis1=1, axis2=2)).all(0))

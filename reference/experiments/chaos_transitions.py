@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from probe import PhaseDetector
-from probe.stats import MedianStep, cone_entry, median_step
+from probe.stats import MedianStep, cone_of, median_step
 
 FRACTION = 0.1  # of the largest effect of a seed
 NULL_DISAGREEMENT, NULL_BARRIER = 0.01, 0.05
@@ -181,7 +181,7 @@ def _beside(series: xr.Dataset) -> dict[str, Iterator[Transition]]:
             transition(steps[1:-1], np.median(np.stack([row[:-2], row[1:-1], row[2:]]), 0), null=NULL_SIGNAL)
             for row in series["gradient_signal_to_noise"].transpose("run", "step").values
         ),
-        "cone_entry": (_cone(series.isel(run=k), steps) for k in range(series.sizes["run"])),
+        "cone_entry": _cones(series),
     }
 
 
@@ -193,10 +193,9 @@ def _rate_drop(steps: np.ndarray, rates: np.ndarray) -> Transition:
     return Transition("found", upper, lower, upper, np.nan)
 
 
-def _cone(run: xr.Dataset, steps: np.ndarray) -> Transition:
-    """Return the entry into the cone of the kernels of both batches of the training split."""
-    distances = run["tangent_kernel_distance"].sel(split="train").transpose("batch", "step", "step_ref").values
-    kept = np.isfinite(distances).all((0, 2))
-    squares = [one[np.ix_(kept, kept)] for one in distances[:2]]
-    cone = cone_entry(steps[kept], *((one + one.T) / 2 for one in squares))
-    return Transition(cone.status, cone.step, cone.lower, cone.upper, np.nan)
+def _cones(series: xr.Dataset) -> Iterator[Transition]:
+    """Yield the entry of each seed into the cone of the kernels of training inputs."""
+    found = cone_of(series, split="train").isel(step=0)
+    columns = (found[name].values for name in ("status", "entry", "entry_lower", "entry_upper"))
+    for status, step, lower, upper in zip(*columns, strict=True):
+        yield Transition(str(status), float(step), float(lower), float(upper), np.nan)

@@ -4,6 +4,7 @@ import numpy as np
 
 from probe.phases.markers.marker import Marker, Status, check_steps, too_few
 from probe.stats.cone import cone_entry
+from probe.stats.sketches import observed_kernels
 
 _LEAST = 12  # observations, as cone_entry needs
 INTERVAL = "last observation outside, last doubtful observation inside"
@@ -26,7 +27,7 @@ def kernel_cone(steps: np.ndarray, distances: np.ndarray) -> Marker:
     """
     rule = "cone of tangent kernels"
     check_steps(steps)
-    seen = np.isfinite(np.diagonal(distances)).all(axis=0)
+    seen = observed_kernels(np.moveaxis(distances, -1, 0))
     s, d = steps[seen], distances[seen][:, seen]
     if len(s) < _LEAST:
         return too_few(s, rule, _LEAST)

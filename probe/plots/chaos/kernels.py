@@ -8,7 +8,7 @@ import xarray as xr
 
 from probe.plots.axes import run_name
 from probe.stats.cone import Cone, cone_entry
-from probe.stats.sketches import SKETCH, kernel_distances
+from probe.stats.sketches import SKETCH, kernel_distances, observed_kernels
 
 NAMES = "tangent_kernel_distance", "distance"
 NORM = "tangent_kernel_norm"
@@ -82,7 +82,7 @@ def split_of(array: xr.DataArray, split: str | None) -> str:
 
 def _of_run(name: str, steps: np.ndarray, values: np.ndarray) -> Kernels:
     """Return one run without the steps at which a kernel is missing."""
-    seen = np.flatnonzero(np.isfinite(np.diagonal(values, axis1=1, axis2=2)).all(0))
+    seen = observed_kernels(values)
     if len(seen) < 2:
         raise ValueError(f"Expected kernels at 2 or more steps, got {len(seen)} in a run; observe it more often")
     steps, values = steps[seen], values[:, seen][:, :, seen]
