@@ -12,6 +12,8 @@ from probe.base import Observer
 
 __all__ = ["ProbeCallback"]
 
+_KEY = "probe"  # of the number of updates by optimizer, in a checkpoint
+
 
 def _bases() -> tuple[type, ...]:
     """Return the callback class of each installed package, since a trainer accepts only its own."""
@@ -54,22 +56,18 @@ class ProbeCallback(_Callback):
         self.model, self.optimizer = model, optimizer
         self.attachment = Attachment(probes, data, path=path, mode=mode, log=log, **options)
 
-    @property
-    def state_key(self) -> str:
-        """Name of the state in checkpoints."""
-        names = sorted(self.attachment.probes._members())
-        return self._generate_state_key(probes=names, model=self.model, optimizer=self.optimizer)
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Save the number of updates, which is not ``trainer.global_step`` if there are several optimizers."""
+        checkpoint.setdefault(_KEY, {})[self.optimizer or 0] = self.attachment.step
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of updates, which differs from ``trainer.global_step`` if there are several optimizers."""
-        return {"step": self.attachment.step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restore the number of updates."""
-        self.attachment.step = state_dict["step"]
+        self.attachment.step = checkpoint.get(_KEY, {}).get(self.optimizer or 0, 0)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the probes. Optimizers exist here, the checkpoint is loaded, and the sanity check is over."""
+        if trainer.callbacks.count(self) > 1:
+            raise ValueError("Expected each callback once, got this ProbeCallback twice; remove one of them")
         if trainer.is_global_zero:
             step = (self.attachment.step or trainer.global_step) if trainer.global_step else 0
             self.attachment.start(self._observed(pl_module), self._counted(trainer.optimizers), step)
