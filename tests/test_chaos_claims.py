@@ -198,6 +198,7 @@ def test_transitions_of_a_curve() -> None:
     assert found.width == pytest.approx(0.6)
     assert fall(steps, np.array([1.0, np.nan, 0.5, 0.0])).step == pytest.approx(99)
     assert fall(steps, np.array([0.4, 1.6, 0.0, 0.0])).step == found.step  # the first two values are pooled
+    assert fall(steps, np.array([1.0, 0.3, 0.9, 0.0])).lower == 99  # a later rise belongs to the chaotic phase
     assert fall(steps, np.array([1.0, 1.0, 0.9, 0.6])).status == "right_censored"
     assert fall(steps, np.array([0.05, 0.0, 0.0, 0.0]), least=0.1).status == "absent"
     assert fall(steps, np.array([1.0, 0.0, np.nan, np.nan])).status == "undefined"

@@ -1,7 +1,6 @@
-"""``python -m reference chaos-cone``: recipes, twins, linearised trainings, recordings and transitions."""
+"""``python -m reference chaos-cone``: recipes, twins, linearised trainings and recordings."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +17,8 @@ from reference.experiments import (
     CHAOS_CONE,
     ChaosConeConfig,
     chaos_cone,
-    compare_steps,
-    median_transition,
     record_chaos,
     record_chaos_seed,
-    transition,
-    transitions,
 )
 from reference.experiments.chaos_cone import n_parts
 from reference.experiments.chaos_twins import (
@@ -263,72 +258,3 @@ def test_configurations_and_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["chaos-cone", "--help"])
     assert "CPU seconds" in capsys.readouterr().out
-
-
-# -- transitions ---------------------------------------------------------------------------------------------------
-
-STARTS = (0, 10, 20, 40, 80, 160)
-
-
-def planted(last: Sequence[int], *, seeds: int = 5) -> xr.Dataset:
-    """Maps in which perturbations have an effect up to the given start of each seed, -1 for none."""
-    random = np.random.default_rng(0)
-    chaotic = np.array([[t0 <= end for t0 in STARTS] for end in last])
-    effect = np.where(chaotic, 0.5 * random.uniform(0.5, 1, chaotic.shape), 2e-4)
-    maps = {f"map_{name}": (("run", "t0", "t1"), effect[..., None]) for name in ("angle", "distance", "disagreement")}
-    barrier = np.stack([effect, effect], -1)[:, :, None]
-    steps = np.arange(0, 200, 10)
-    accuracy = np.tile(np.clip(steps / 100, 0, 1), (len(last), 1))
-    rates = np.tile(np.where(steps < 100, 0.1, 0.01), (len(last), 1))
-    return xr.Dataset(
-        {
-            **maps,
-            "map_barrier": (("run", "t0", "t1", "barrier"), barrier),
-            "train_accuracy": (("run", "step"), accuracy),
-            "learning_rate": (("run", "step"), rates),
-            "gradient_signal_to_noise": (("run", "step"), np.where(steps < 50, 1.0, 0.02) * np.ones_like(rates)),
-            "tangent_kernel_distance": (
-                ("run", "step", "split", "batch", "step_ref"),
-                np.zeros((len(last), 20, 1, 2, 20)),
-            ),
-        },
-        {"step": steps, "t0": list(STARTS), "barrier": ["line", "ends"], "split": ["train"], "run": range(len(last))},
-        {"perturbation_size": 1e-4},
-    )
-
-
-def test_planted_transitions_are_found() -> None:
-    last = (10, 20, 20, 40, 20)
-    series = planted(last)
-    found = transitions(series)
-    for name in ("distance", "disagreement", "barrier"):
-        one = found.sel(marker=name)
-        assert one["lower"].values.tolist() == list(last)
-        assert one["upper"].values.tolist() == [20, 40, 40, 80, 40]
-    median = median_transition(found, series, "barrier")
-    assert 20 < median.step < 40
-    assert [median.lower, median.upper] == pytest.approx([10, 80])
-    assert found.sel(marker="rate_drop")["upper"].values.tolist() == [100] * 5
-    assert found.sel(marker="signal_fall")["step"].values == pytest.approx(45, abs=6)
-    assert found.sel(marker="fit_end")["status"].values.tolist() == ["found"] * 5
-    order = compare_steps(found, "barrier", "rate_drop")
-    assert (order.earlier, order.later, order.tied) == (5, 0, 0)
-    assert order.p_value == order.least_p_value == 0.0625
-
-
-@pytest.mark.parametrize(("last", "status"), [(-1, "left_censored"), (160, "right_censored")])
-def test_maps_without_a_transition_have_another_status(last: int, status: str) -> None:
-    series = planted([last] * 5)
-    found = transitions(series)
-    assert found.sel(marker="barrier")["status"].values.tolist() == [status] * 5
-    median = median_transition(found, series, "barrier")
-    assert median.step == 0 if last < 0 else median.status == status
-    order = compare_steps(found, "barrier", "rate_drop")
-    assert (order.earlier, order.later) == ((5, 0) if last < 0 else (0, 5))
-
-
-def test_a_later_rise_of_the_effect_is_part_of_the_chaotic_phase() -> None:
-    found = transition([0, 1, 10, 100], [0.5, 0.01, 0.4, 0.0], null=0.05)
-    assert (found.lower, found.upper) == (10, 100)
-    assert transition([0, 1], [np.nan, 0.3], null=0.05).status == "undefined"
-    assert transition([0, 1, 2], [0.5, np.nan, 0.0], null=0.05).upper == 2

@@ -5,14 +5,6 @@ from .chaos_cone import (
     record_chaos as record_chaos,
     record_chaos_seed as record_chaos_seed,
 )
-from .chaos_transitions import (
-    Order as Order,
-    Transition as Transition,
-    compare_steps as compare_steps,
-    median_transition as median_transition,
-    transition as transition,
-    transitions as transitions,
-)
 from .demo import (
     Demo as Demo,
     find_phases as find_phases,

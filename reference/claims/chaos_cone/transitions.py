@@ -1,4 +1,8 @@
-"""Steps at which a response falls or rises to the middle between its ends, and their table."""
+"""Steps at which a response falls or rises to the middle between its ends, and their table.
+
+This is the only definition of the transition of a map. The response at the last t1 falls with the start t0, and its
+transition is the t0 at which half of the first response is left. It is estimated for each seed.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
