@@ -23,8 +23,9 @@ from probe.forward.window_dual import NotDifferentiableError
 from probe.forward.window_tangent import tangent
 from probe.forward.windows import Window, gaussian
 from probe.geometry import log_growth, top_eigenpair
-from probe.measures.chaos.barrier import barriers, loss_reader, losses_on_line
+from probe.measures.chaos.barrier import loss_reader, losses_on_line
 from probe.measures.chaos.preconditioner import roots
+from probe.stats import loss_barriers
 
 X, Y = torch.randn(24, 6, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 
@@ -722,7 +723,12 @@ def test_growth_on_the_quadratic_model_and_other_directions() -> None:
 def test_barriers_of_known_losses() -> None:
     """A hump between ends of 1 and 3: 3.5 - 1.5 above the line at the second of five points, .5 above the ends."""
     losses = torch.tensor([[1.0, 3.5, 2.0, 2.5, 3.0], [2.0, 1.0, 1.0, 1.0, 0.0]]).double().T
-    assert barriers(losses).tolist() == [[2.0, 0.5], [0.5, 0.0]]
+    found = loss_barriers(losses)
+    assert (found.line.tolist(), found.ends.tolist()) == ([2.0, 0.5], [0.5, 0.0])
+    assert np.isnan(loss_barriers([1.0, math.inf, math.inf])).all()
+    for wrong in (1.0, [1.0]):
+        with pytest.raises(ValueError, match="Expected losses at 2 or more points"):
+            loss_barriers(wrong)
 
 
 def test_a_barrier_between_two_minima_and_none_within_one() -> None:
@@ -741,7 +747,8 @@ def test_a_barrier_between_two_minima_and_none_within_one() -> None:
     trace_, data = trace(model, ones[:2]), read_data((ones, ones))["all"]
     losses = loss_reader([(data, torch.arange(4))], trace_, 4)
     rise = [losses_on_line(window, torch.ones(1), torch.tensor([end]), 9, losses) for end in (-1.0, 1.1)]
-    assert [barriers(one).flatten().tolist() for one in rise] == [pytest.approx([1.0, 1.0]), pytest.approx([0.0, 0.0])]
+    assert np.ravel(loss_barriers(rise[0])) == pytest.approx([1.0, 1.0])
+    assert np.ravel(loss_barriers(rise[1])) == pytest.approx([0.0, 0.0])
 
 
 def test_barriers_re_estimate_batch_norm() -> None:

@@ -32,6 +32,10 @@ from .isotonic import (
     prefix_isotonic as prefix_isotonic,
     unimodal_splits as unimodal_splits,
 )
+from .loss_barrier import (
+    LossBarriers as LossBarriers,
+    loss_barriers as loss_barriers,
+)
 from .noise import (
     PHI_GRID as PHI_GRID,
     Noise as Noise,

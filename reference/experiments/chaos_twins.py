@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from probe.geometry import angular_distance
-from probe.measures.chaos.barrier import barriers
+from probe.stats import loss_barriers
 from reference.training.recipes import Batch, Data, Recipe
 
 
@@ -86,13 +86,13 @@ def compare(
     """
     a, b = (torch.cat([p.detach().flatten().double() for p in trained(model)]) for model in (base, twin))
     answers = [predict(model, data["test"][0]).argmax(1) for model in (base, twin)]
-    line, ends = barriers(losses_on_line(base, twin, data, n_points, rows)[:, None])[:, 0].tolist()
+    barriers = loss_barriers(losses_on_line(base, twin, data, n_points, rows))
     return {
         "angle": angular_distance(a, b),
         "distance": ((a - b).norm() / a.norm()).item(),
         "disagreement": (answers[0] != answers[1]).double().mean().item(),
-        "line": line,
-        "ends": ends,
+        "line": barriers.line.item(),
+        "ends": barriers.ends.item(),
     }
 
 

@@ -17,18 +17,6 @@ from probe.measures.chaos.twins import outputs_of
 Losses = Callable[[nn.Module], Tensor]
 
 
-def barriers(losses: Tensor) -> Tensor:
-    """Return both barriers of losses (K + 2, splits) at evenly spaced points of a line, as (2, splits).
-
-    ``line``: the largest rise above the straight line between the losses at the ends. ``ends``: the largest rise above
-    the larger of both. Both are at least 0.
-    """
-    weights = torch.linspace(0, 1, len(losses), dtype=losses.dtype)[:, None]
-    line = (losses - (1 - weights) * losses[0] - weights * losses[-1]).amax(0)
-    ends = losses.amax(0) - torch.maximum(losses[0], losses[-1])
-    return torch.stack([line.clamp(min=0), ends])
-
-
 def losses_on_line(window: Window, first: Tensor, last: Tensor, n_points: int, losses: Losses) -> Tensor:
     """Return the losses (n_points + 2, splits) on the line from parameters (P,) to others, the ends included.
 

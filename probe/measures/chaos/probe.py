@@ -20,10 +20,11 @@ from probe.forward.window_tangent import tangent
 from probe.forward.windows import Window, gaussian, trained_parameters
 from probe.geometry.growth import top_eigenpair
 from probe.layer_probe import random_rows
-from probe.measures.chaos.barrier import barriers, loss_reader, losses_on_line
+from probe.measures.chaos.barrier import loss_reader, losses_on_line
 from probe.measures.chaos.preconditioner import roots
 from probe.measures.chaos.twins import Reference, Twin, kinks, output_reader, reference, twin
 from probe.measures.chaos.variables import Direction, variables
+from probe.stats.loss_barrier import loss_barriers
 
 DIRECTIONS = ("gaussian", "gradient", "curvature")
 
@@ -191,7 +192,7 @@ class ChaosProbe(Probe):
             return None
         losses = loss_reader(self._rows(snapshot), snapshot.trace, snapshot.batch_size)
         end, n = given.ends.end, self.n_points
-        return [barriers(losses_on_line(window, end, found.end, n, losses)).tolist() for found in twins]
+        return [list(loss_barriers(losses_on_line(window, end, found.end, n, losses))) for found in twins]
 
     def _direction(self, name: str, curvature: Curvature) -> Tensor:
         if name == "gaussian":
