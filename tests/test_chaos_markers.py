@@ -126,6 +126,21 @@ def test_growth_at_any_small_size_counts(kinks: bool, prefix: str) -> None:
     assert ("the derivative alone" in found["notes"].item()) == (not kinks)
 
 
+def test_only_the_random_direction_of_a_probe_counts() -> None:
+    """Perturbations along the gradient grow throughout, as in the transformers of chaos-cone."""
+    series = chaos(False)
+    for name in series:
+        series[name].loc[{"direction": "gradient"}] = 2.0
+    assert (float(marker_of(series)["step"]), marker_of(series)["lower"]) == (90, 48)
+    assert "growth: direction 'gaussian' alone; 'gradient' not used" in marker_of(series)["notes"].item()
+    other = marker_of(series, growth=lambda curves: curves["chaos_growth"].sel(direction="gradient"))
+    assert other["status"] == "right_censored"
+    assert marker_of(series.sel(direction=["gradient"]))["status"] == "right_censored"  # the only one
+    assert "direction" not in marker_of(chaos(False).sel(direction=["gaussian"]))["notes"].item()
+    mean = marker_of(series.assign_coords(direction=["first", "second"]))  # random ones of the user's own
+    assert mean["status"] == "right_censored"
+
+
 def test_other_growths_are_chosen_by_name_or_function() -> None:
     plain = {"step": STEPS, "my_growth": np.where(STEPS < 20, 1.0, 0.0), "train_loss": 1 / (1 + STEPS)}
     assert float(marker_of(plain, growth="my_growth")["step"]) == 26

@@ -47,9 +47,11 @@ class PhaseDetector(BaseEstimator):
         exceeds 1. A name such as ``test_error`` or ``error_rate`` makes an accuracy 1 - error, with a note.
     growth : str, callable or None
         Role of the log growth of a perturbation (nats): what a :class:`probe.ChaosProbe` records, or a curve over
-        ``step`` of your own, which may have the dimension ``direction``. Over ``size`` the detector takes the largest
-        growth of sizes up to 1e-3 and of the derivative: in networks with kinks the derivative is blind, and in others
-        they agree. A variable with the name of a probe before its own is recognised, too.
+        ``step`` of your own, which may have the dimension ``direction``. Of the directions of a probe only the random
+        one, "gaussian", counts, if it was recorded; all directions of other names count by their mean. Over ``size``
+        the detector takes the largest growth of sizes up to 1e-3 and of the derivative: in networks with kinks the
+        derivative is blind, and in others they agree. A variable with the name of a probe before its own is recognised,
+        too.
     kernel_distances : str, callable or None
         Role of the distances (one minus a cosine) between the tangent kernels of all steps, over ``step`` and
         ``step_ref``, and ``split`` and ``batch``. If they are missing, they are computed from the

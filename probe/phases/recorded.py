@@ -1,6 +1,8 @@
 """Curves that probes record with further dimensions: the growth of a perturbation, distances of tangent kernels.
 
-A perturbation grows if it grows at any small size, so the growth is the largest one. In a network without kinks all
+A perturbation counts in random directions. The gradient and the largest curvature are special directions, in which
+perturbations may grow throughout a stable training. A perturbation grows if it grows at any small size, so the growth
+is the largest one. In a network without kinks all
 small sizes have the growth of the derivative. In a network with kinks, such as a ReLU network, the growth at a finite
 size comes from crossings of kinks, and the derivative does not contain them.
 """
@@ -15,6 +17,7 @@ from probe.stats.sketches import SKETCH, kernel_distances
 
 DEFAULTS = {"growth": "chaos_growth", "kernel_distances": "tangent_kernel_distance"}
 TANGENT = "chaos_tangent_growth"
+RANDOM = "gaussian"  # direction of a ChaosProbe
 SMALL = 1e-3  # largest size of a perturbation, relative to the norm of the parameters, that counts as small
 # What the reasons of curves end with of which nothing is recorded; the summary leaves them out.
 PROBES = {"growth": "a ChaosProbe records it", "kernel_distances": "a TangentKernelProbe records it"}
@@ -48,12 +51,13 @@ def variable_of(curves: xr.Dataset, role: str) -> tuple[str, str]:
 def growth_curve(curves: xr.Dataset, array: xr.DataArray, notes: list[str]) -> xr.DataArray:
     """Return log growth (nats) over step, and over run and direction if it has them.
 
+    Of the directions of a `ChaosProbe` only the random one counts, if it was recorded.
     Over ``size`` it is the largest growth of the sizes up to `SMALL` (the smallest one if all are larger) and of the
     derivative. Rounding leaves sizes without a value. At a step without any size, the derivative counts alone, unless
     a size differs from it by more than `GROWS` at another step: then it is blind.
     """
     _check(array, "growth", {"run", "step", "direction", "size"})
-    array = array.astype(float)
+    array = _random(array.astype(float), notes)
     if "size" not in array.dims:
         return array
     sizes = array["size"].values.astype(float)
@@ -64,6 +68,7 @@ def growth_curve(curves: xr.Dataset, array: xr.DataArray, notes: list[str]) -> x
     if not str(array.name).endswith(DEFAULTS["growth"]) or name not in curves:
         return twins
     tangent, measured = curves[name].astype(float), twins.notnull()
+    tangent = tangent.sel(direction=twins["direction"]) if "direction" in twins.coords else tangent
     kinks = (chosen - tangent > GROWS).any(["step", "size"])
     alone = ~measured & tangent.notnull() & ~kinks
     if count := int(alone.sum()):
@@ -72,6 +77,17 @@ def growth_curve(curves: xr.Dataset, array: xr.DataArray, notes: list[str]) -> x
         )
     largest = xr.apply_ufunc(np.fmax, twins, tangent.where(measured | alone), dask="allowed")
     return largest.transpose(*twins.dims).assign_attrs(array.attrs).rename(array.name)
+
+
+def _random(array: xr.DataArray, notes: list[str]) -> xr.DataArray:
+    """Return the random direction alone, and note the others; all directions without names or a random one."""
+    names = array["direction"].values.tolist() if "direction" in array.coords and "direction" in array.dims else []
+    if RANDOM not in names:
+        return array
+    if len(names) > 1:
+        others = ", ".join(repr(name) for name in names if name != RANDOM)
+        notes.append(f"growth: direction {RANDOM!r} alone; {others} not used, pass growth= with a function for another")
+    return array.sel(direction=[RANDOM])
 
 
 def distance_curve(curves: xr.Dataset, array: xr.DataArray, split: str, notes: list[str]) -> xr.DataArray | str:
