@@ -102,6 +102,22 @@ def test_packages_that_are_missing_or_too_old_are_named(monkeypatch: pytest.Monk
         attachment.require("not-installed", "1.0")
 
 
+def test_the_lowest_versions_are_the_same_everywhere() -> None:
+    """In the adapters, in the list that .ci/full tests, in the extra, and on the page."""
+    root = Path(__file__).parent.parent
+    tested = dict(re.findall(r"^(\S+)==(\d+\.\d+)", (root / ".ci" / "trainers.txt").read_text(), re.M))
+    assert tested.pop("pytorch-lightning") == tested["lightning"]
+    adapters = "".join(file.read_text() for file in (root / "probe" / "adapters").glob("*.py"))
+    required = dict(re.findall(r'require\("?(\w+)"?, "([\d.]+)"\)', adapters))
+    required["lightning"] = required.pop("name")
+    assert {**required, "peft": tested["peft"]} == tested
+    extra = (root / "pyproject.toml").read_text()
+    page = (root / "docs" / "trainers.md").read_text().split("the lowest that are accepted: ")[1].split("|")[0]
+    for name, lowest in tested.items():
+        assert f'"{name}>={lowest}"' in extra
+        assert name == "peft" or f"{name} {lowest}" in page
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_page_on_trainers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

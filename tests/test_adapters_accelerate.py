@@ -44,6 +44,13 @@ def context(accelerator: Any, model: Any, optimizer: Any, **options: Any) -> Any
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    """Remove the settings of earlier accelerators, which Accelerate keeps in the process."""
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+    accelerate.state.GradientState._reset_state()
+
+
 def prepared(**settings: Any) -> Any:
     accelerator = accelerate.Accelerator(cpu=True, **settings)
     plain = net()

@@ -76,7 +76,7 @@ def saved(folder: Path) -> dict[str, Any]:
     ("settings", "last"),
     [
         ({"eval_strategy": "steps", "eval_steps": 1}, 6),
-        ({"gradient_accumulation_steps": 2}, 4),
+        ({"gradient_accumulation_steps": 3}, 2),
         ({"optim": "adamw_torch_fused", "load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1}, 6),
     ],
 )

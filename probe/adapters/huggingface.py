@@ -8,7 +8,7 @@ from typing import Any
 from probe.adapters.attachment import Attachment, require
 from probe.base import Observer
 
-require("transformers", "4.45")
+require("transformers", "4.47")
 
 from transformers import Trainer, TrainerCallback  # noqa: E402
 

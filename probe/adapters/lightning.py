@@ -20,7 +20,7 @@ def _bases() -> tuple[type, ...]:
     names = {"lightning": "lightning.pytorch", "pytorch-lightning": "pytorch_lightning"}
     installed = [name for name in names if any(distributions(name=name))] or ["lightning"]
     for name in installed:
-        require(name, "2.4")
+        require(name, "2.5")
     return tuple(import_module(names[name]).Callback for name in installed)
 
 

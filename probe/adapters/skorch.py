@@ -6,7 +6,7 @@ from typing import Any, Self
 from probe.adapters.attachment import Attachment, require
 from probe.base import Observer
 
-require("skorch", "1.0")
+require("skorch", "1.2")
 
 from skorch.callbacks import Callback  # noqa: E402
 
