@@ -211,6 +211,21 @@ def test_one_batch_is_enough_only_for_whole_kernels() -> None:
     assert marker_of(trajectory(split=("all",)), "cone_entry")["status"] == "found"
 
 
+def test_undefined_curves_of_probes_are_named_if_there_is_no_other() -> None:
+    one = kernel_distances(trajectory()).isel(batch=[0])["distance"].rename("tangent_kernel_distance").to_dataset()
+    several = xr.merge([chaos(True, "a_"), chaos(False, "b_")])
+    cases = {
+        r"kernel distances undefined: one batch in tangent_kernel_distance, .*; record n_batches=2": one,
+        r"kernel distances undefined: no split 'train' of tangent_kernel_sketch": trajectory(split=("fit", "val")),
+        r"growth undefined: .* several of them; pass growth= with the name of yours, such as 'a_chaos": several,
+    }
+    for message, series in cases.items():
+        with pytest.raises(ValueError, match=rf"Expected a usable curve, got .*\({message}"):
+            PhaseDetector().fit(series)
+    with pytest.raises(ValueError, match="Expected a loss or an accuracy by its name, got velocity; pass"):
+        PhaseDetector().fit({"step": STEPS, "velocity": STEPS})
+
+
 # --- many users record neither ---------------------------------------------------------------------------------------
 
 

@@ -263,14 +263,16 @@ def near_variables(curves: xr.Dataset, wanted: str) -> str:
     return (f"near names: {', '.join(near)}; " if near else "") + f"there are: {_listed(names)}"
 
 
-def no_curve(curves: xr.Dataset) -> str:
-    """Return the message for curves of which none has a role."""
+def no_curve(curves: xr.Dataset, unusable: Mapping[str, str]) -> str:
+    """Return the message for curves of which none has a role; by role, why a recorded one cannot be used."""
     names = [str(name) for name in curves.data_vars]
     reading = "; ".join(line for line in curves.attrs.get("reading", "").splitlines() if line.startswith("dropped"))
-    return (
-        f"Expected a loss or an accuracy by its name, got {_listed(names)}{f' ({reading})' if reading else ''}; pass "
-        "train_loss=, test_loss=, train_accuracy= or test_accuracy= with the names of yours."
-    )
+    got = f"got {_listed(names)}{f' ({reading})' if reading else ''}"
+    names_of_yours = "train_loss=, test_loss=, train_accuracy= or test_accuracy= with the names of yours."
+    if not unusable:
+        return f"Expected a loss or an accuracy by its name, {got}; pass {names_of_yours}"
+    undefined = "; ".join(f"{role.replace('_', ' ')} undefined: {reason}" for role, reason in unusable.items())
+    return f"Expected a usable curve, {got} ({undefined}); correct this, or pass {names_of_yours}"
 
 
 def _listed(names: list[str], most: int = 12) -> str:

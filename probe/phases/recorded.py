@@ -7,7 +7,7 @@ small sizes have the growth of the derivative. In a network with kinks, such as 
 size comes from crossings of kinks, and the derivative does not contain them.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -46,6 +46,15 @@ def variable_of(curves: xr.Dataset, role: str) -> tuple[str, str]:
     if role == "kernel_distances":
         return "", f"keep {SKETCH} in the series, or pass {role}= with distances (step, step_ref)"
     return "", f"pass {role}= with the name of yours, such as {near[0]!r}"
+
+
+def unusable(found: Mapping[str, object]) -> dict[str, str]:
+    """Return the reason, by role, of each curve that a probe recorded and that cannot be used."""
+    return {
+        role: reason
+        for role in DEFAULTS
+        if isinstance(reason := found.get(role), str) and not reason.endswith((PROBES[role], f"{role} is not used"))
+    }
 
 
 def growth_curve(curves: xr.Dataset, array: xr.DataArray, notes: list[str]) -> xr.DataArray:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from probe.phases.accuracies import as_shares
 from probe.phases.curves import hint, named, near_variables, no_curve
-from probe.phases.recorded import DEFAULTS as RECORDED, distance_curve, growth_curve, variable_of
+from probe.phases.recorded import DEFAULTS as RECORDED, distance_curve, growth_curve, unusable, variable_of
 from probe.readers.names import ROLES, check_clear, guess_roles, role_of
 
 Role = str | Callable[[xr.Dataset], xr.DataArray] | None
@@ -62,7 +62,7 @@ class Roles:
         }
         self.found |= {role: f"{role} is not used" for role in wanted if wanted[role] is None}
         if all(isinstance(curve, str) for curve in self.found.values()):
-            raise ValueError(no_curve(curves))
+            raise ValueError(no_curve(curves, unusable(self.found)))
         arrays = {role: curve for role, curve in self.found.items() if isinstance(curve, xr.DataArray)}
         logged = {role: str(curves[name].attrs.get("logged_as", name)) for role, name in self.names.items()}
         self.found |= as_shares(arrays, logged, self.notes)
