@@ -1,0 +1,30 @@
+from .first_order.closed_forms import (
+    ModularTransitions as ModularTransitions,
+    TeacherTransition as TeacherTransition,
+    critical_width as critical_width,
+    gaussian_branch as gaussian_branch,
+    mixed_branch as mixed_branch,
+    modular_transitions as modular_transitions,
+    teacher_transition as teacher_transition,
+)
+from .first_order.common import (
+    PHASES as PHASES,
+    ConvergenceError as ConvergenceError,
+)
+from .first_order.modular import (
+    ModularAddition as ModularAddition,
+    ModularSolution as ModularSolution,
+    solve_modular as solve_modular,
+)
+from .first_order.sweep import (
+    phase_diagram as phase_diagram,
+    sweep_modular as sweep_modular,
+    sweep_teacher as sweep_teacher,
+)
+from .first_order.teacher import (
+    CubicTeacher as CubicTeacher,
+    TeacherSolution as TeacherSolution,
+    solve_teacher as solve_teacher,
+)
+
+__all__: list[str]
