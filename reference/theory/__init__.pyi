@@ -26,5 +26,9 @@ from .first_order.teacher import (
     TeacherSolution as TeacherSolution,
     solve_teacher as solve_teacher,
 )
+from .langevin import (
+    Langevin as Langevin,
+    UnstableStepError as UnstableStepError,
+)
 
 __all__: list[str]
