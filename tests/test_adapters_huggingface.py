@@ -231,11 +231,68 @@ def test_a_language_model_with_adapters_of_peft(tmp_path: Path) -> None:
     assert series["all_loss"].values[-1] == pytest.approx(used.evaluate(rows)["eval_loss"], rel=1e-5)
 
 
-def test_a_base_of_few_bits_is_refused(tmp_path: Path) -> None:
-    class Params4bit(nn.Parameter):
-        pass
+@pytest.mark.parametrize("bits", [4, 8])
+def test_adapters_on_a_base_of_few_bits(tmp_path: Path, bits: int) -> None:
+    """The forward pass of an 8-bit base changes its weights, so it is refused."""
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    sizes = {"vocab_size": 11, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **heads)).save_pretrained(tmp_path / "base")
+    tokens = torch.randint(1, 11, (12, 7), generator=torch.Generator().manual_seed(0))
+    rows = [{"input_ids": row, "labels": row} for row in tokens]
+    states = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        fewer = transformers.BitsAndBytesConfig(**{f"load_in_{bits}bit": True})
+        base = transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path / "base", quantization_config=fewer, device_map="cpu"
+        )
+        model = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+        one = probe.adapters.huggingface.ProbeCallback(
+            PerformanceProbe(), ({"input_ids": tokens}, tokens), schedule=every(1), targets_shift=1
+        )
+        used = trainer(tmp_path / str(on), *([one] if on else []), model=model, rows=rows)
+        if on and bits == 8:
+            with pytest.raises(ValueError, match="got an 8-bit base of bitsandbytes"):
+                used.train()
+            return
+        used.train()
+        states.append([value for value in model.state_dict().values() if isinstance(value, Tensor)])
+    assert same(*states)
+    model.eval()
+    own = F.cross_entropy(model(input_ids=tokens).logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    assert one.attachment.probes.series_["all_loss"].values[-1] == pytest.approx(own.item(), rel=1e-5)
 
-    model = Net()
-    model.net[0].weight = Params4bit(model.net[0].weight.data)
-    with pytest.raises(ValueError, match="load the base in bfloat16"):
-        trainer(tmp_path, callback(), model=model).train()
+
+def test_the_trainer_for_instructions_of_trl(tmp_path: Path) -> None:
+    """Its own loader gives the fixed rows, from a dataset of Hugging Face."""
+    trl = pytest.importorskip("trl", reason="trl is not installed")
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordLevel({name: i for i, name in enumerate("* . a b c d e f g h i".split())}, "*"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="*", eos_token=".")
+    texts = datasets.Dataset.from_dict({"text": [" ".join("abcdefghi"[i % 3 : 3 + i % 5]) for i in range(12)]})
+    arguments = trl.SFTConfig(
+        str(tmp_path), use_cpu=True, bf16=False, report_to="none", disable_tqdm=True, num_train_epochs=2,
+        per_device_train_batch_size=4, save_strategy="no", gradient_checkpointing=False,
+    )  # fmt: skip
+    states = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        model = language_model()
+        used = trl.SFTTrainer(model, arguments, train_dataset=texts, processing_class=tokenizer)
+        data = probe.from_loader(used.get_train_dataloader(), 8)
+        one = probe.adapters.huggingface.ProbeCallback(PerformanceProbe(), data, schedule=every(1), targets_shift=1)
+        if on:
+            used.add_callback(one)
+        used.train()
+        states.append(model.state_dict())
+    assert same(*states)
+    assert steps(one) == list(range(STEPS + 1))
+    model.eval()
+    own = model(**data[0], labels=data[1]).loss.item()
+    assert one.attachment.probes.series_["all_loss"].values[-1] == pytest.approx(own, rel=1e-5)
+    assert "probe/all_loss" in used.state.log_history[0]

@@ -19,7 +19,6 @@ from probe.recording.paths import user_path
 
 _GIVEN = {"self", "model", "data", "optimizer", "path", "mode", "step"}  # parameters of attach that are no options
 _OPTIONS = sorted(inspect.signature(Observer.attach).parameters.keys() - _GIVEN)
-_QUANTISED = ("Params4bit", "Int8Params")  # parameters of bitsandbytes
 
 
 def require(package: str, lowest: str) -> None:
@@ -99,10 +98,10 @@ class Attachment:
         self.stop()  # an earlier training that an error has ended
         if optimizer is None:
             raise ValueError("Expected an optimizer, got None; call the trainer's method that trains")
-        if kinds := {type(parameter).__name__ for parameter in model.parameters()} & set(_QUANTISED):
+        if any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters()):
             raise ValueError(
-                f"Expected weights in floating point, got {', '.join(sorted(kinds))} of a 4-bit or 8-bit base, which "
-                "probes do not support; load the base in bfloat16"
+                "Expected a base of 4 bits or in floating point, got an 8-bit base of bitsandbytes, whose forward pass "
+                "changes its weights; load the base in 4 bits or in bfloat16"
             )
         options = {**self.options, "optimizer": optimizer, "step": step, "path": self.path, "mode": self._mode(step)}
         if callable(training := self.options.get("training")):
