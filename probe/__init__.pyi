@@ -15,6 +15,7 @@ from . import (
     series as series,
     stats as stats,
     testing as testing,
+    writers as writers,
 )
 from .attach.contract import Measured as Measured
 from .base import Probe as Probe

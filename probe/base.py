@@ -25,6 +25,8 @@ from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
 from probe.interrupts import uninterrupted
 from probe.schedule import Schedule, count, log_spaced
+from probe.writers.outputs import Outputs
+from probe.writers.progress import MOST, Progress
 
 _QUICK = 1.0  # seconds: a shorter first observation is no estimate of the later ones
 
@@ -101,6 +103,8 @@ class Observer(BaseEstimator, ABC):
         training: TrainingContext | None = None,
         output: str | int | Callable[[Any], Any] | None = None,
         targets_shift: int | None = None,
+        write_to: Any = None,
+        progress: Any = False,
     ) -> Self:
         """Start to observe a model. Observations leave the model, the optimizer and all random states unchanged.
 
@@ -145,6 +149,16 @@ class Observer(BaseEstimator, ABC):
             with targets (n, T) at t + 1, as in a causal language model whose targets are its input tokens. All probes
             receive the moved targets. Default: 1 with a warning if the model's own loss for its ``labels`` shows this,
             or if targets equal input tokens and the outputs do not depend on later tokens; else 0.
+        write_to
+            Dashboards that receive the numbers of each observation, beside the series: a ``SummaryWriter`` of
+            TensorBoard, a run of W&B or trackio, the module ``mlflow``, a pair of an ``MlflowClient`` and a run, a
+            logger of Lightning, an ``Accelerator``, a function of (``{name: number}``, step), or a list of these. If
+            one raises, a warning is issued and the training continues; ``unwritten`` counts such writers. See
+            ``docs/writers.md``.
+        progress
+            A line of the main numbers, and of the verdict of :class:`~probe.PhaseDetector` so far, at observations.
+            True: in a notebook or a terminal it is replaced, in a log file there is a line at most every 5 s. Or a bar
+            of tqdm, or a function of a line. Verdicts take at most 0.01 of the time, or a tenth of the budget.
 
         Returns
         -------
@@ -197,6 +211,7 @@ class Observer(BaseEstimator, ABC):
                     training=training,
                     output=output,
                     targets_shift=targets_shift,
+                    outputs=self._outputs(write_to, progress),
                     **self._limits(),
                 )
                 return self
@@ -205,6 +220,16 @@ class Observer(BaseEstimator, ABC):
                 self._session = None
                 session.abandon()
             raise
+
+    def _outputs(self, write_to: Any, progress: Any) -> Outputs:
+        """Return where numbers go beside the series. Verdicts take a tenth of a budget at most."""
+        if not progress:
+            return Outputs(write_to)
+        from probe.phases.so_far import sentence_so_far  # imports the detector
+
+        budget = self._limits().get("budget")
+        share = min(MOST, budget / 10) if isinstance(budget, float) else MOST
+        return Outputs(write_to, Progress(progress, sentence_so_far, share))
 
     def _limits(self) -> Mapping[str, Any]:
         """Return the limits of time, ``budget`` and ``total_steps``."""

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cases import splits
 from setups import DATA, X, Y, adam, net, update
@@ -34,8 +33,6 @@ def test_numbers_are_returned_once_with_labels_in_safe_characters() -> None:
     assert one.numbers() == {}
     update(model, optimizer)
     assert one.numbers()["probe/train_loss"] == one.probes.series_["train_loss"].values[-1] != first["probe/train_loss"]
-    found = attachment._labelled("a", np.array([1.0, float("nan")]), [["x:relu->", "y"]])
-    assert found == {"a/x_relu-_": 1}
 
 
 def test_a_training_that_continues_resumes_its_recording(tmp_path: Path) -> None:

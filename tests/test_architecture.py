@@ -28,6 +28,7 @@ RANKS = [
         "probe.geometry",
     ],
     ["probe.recording"],
+    ["probe.writers"],
     ["probe.attach", "probe.readers", "probe.plots"],
     ["probe.base", "probe.layer_probe", "probe.phases"],
     ["probe.measures", "probe.progress", "probe.report", "probe.testing"],
@@ -42,7 +43,7 @@ RANKS = [
 ]
 TORCH_FREE = [
     *("errors", "interrupts", "series", "schedule", "stats"),
-    *("recording", "readers", "phases", "progress", "plots", "report"),
+    *("recording", "readers", "phases", "progress", "plots", "report", "writers"),
 ]
 # Code for a fresh process in which PyTorch and the packages of loggers cannot be imported. BLOCKED lists the attempts.
 BLOCKED = """
@@ -52,7 +53,7 @@ BLOCKED = []
 
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "tensorflow", "tensorboard", "google", "wandb", "mlflow"):
+        if name.split(".")[0] in ("torch", "tensorflow", "tensorboard", "google", "wandb", "mlflow", "trackio"):
             BLOCKED.append(name)
             raise ImportError(f"{name} is blocked")
 

@@ -1,13 +1,11 @@
 """What all adapters share: probes from the start of a training to its end, and their numbers for loggers."""
 
 import inspect
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from probe.attach.session import Session
@@ -16,6 +14,8 @@ from probe.base import Observer
 from probe.errors import warn_user
 from probe.recording.checks import files_of
 from probe.recording.paths import user_path
+from probe.writers.displays import InBar
+from probe.writers.numbers import is_written, numbers_of
 
 _GIVEN = {"self", "model", "data", "optimizer", "path", "mode", "step"}  # parameters of attach that are no options
 _OPTIONS = sorted(inspect.signature(Observer.attach).parameters.keys() - _GIVEN)
@@ -65,6 +65,7 @@ class Attachment:
             raise TypeError(f"Expected log to be True, False or a list of names, got {log!r}; give [{log!r}]")
         self.probes, self.data, self.path, self.mode = probes, data, path, mode
         self.log, self.options = log, options
+        self.bar: Callable[[], Callable[[str], Any] | None] | None = None  # finds the bar of the trainer
         self._step = 0
         self._session: Session | None = None
         self._logged: int | None = None  # step of the observation whose numbers were returned last
@@ -104,6 +105,8 @@ class Attachment:
                 "changes its weights; load the base in 4 bits or in bfloat16"
             )
         options = {**self.options, "optimizer": optimizer, "step": step, "path": self.path, "mode": self._mode(step)}
+        if options.get("progress") is True and self.bar is not None:
+            options["progress"] = InBar(self.bar)
         if callable(training := self.options.get("training")):
             options["training"] = training(model, hooked_optimizers(optimizer)[-1])
         self.probes.attach(model, self.data, **options)
@@ -138,9 +141,10 @@ class Attachment:
     def _numbers(self, session: Session) -> dict[str, float]:
         if session.last is None or session.last == self._logged or self.log is False:
             return {}
-        records, found = session.journal.records, dict[str, float]()
+        records = session.journal.records
         if self.log is True:
-            names = [one.name for one in records.variables.values() if set(one.dims) <= {"split"} and not one.flag]
+            known = [(name, one) for name, one in records.variables.items() if is_written(one) and not one.flag]
+            names = [name for name, one in known if set(one.dims) <= {"split"}]
         else:
             names = [name for name in self.log if name in records.variables]
             if self._logged is None and (unknown := set(self.log) - set(names)):
@@ -149,17 +153,4 @@ class Attachment:
                     f"names among {', '.join(records.variables)}"
                 )
         self._logged = session.last
-        for name in names:
-            labels = [records.variables[name].coords[dim] for dim in records.variables[name].dims]
-            found.update(_labelled(f"probe/{name}", records.column(name)[-1], labels))
-        return found
-
-
-def _labelled(name: str, values: np.ndarray, labels: Sequence[Sequence[Any]]) -> dict[str, float]:
-    """Return the finite numbers by name, with the labels behind it, in characters that every logger accepts."""
-    found = {}
-    for place, value in np.ndenumerate(values):
-        key = "/".join([name, *(str(each[i]) for each, i in zip(labels, place, strict=True))])
-        if math.isfinite(value):
-            found[re.sub(r"[^\w./ -]", "_", key)] = float(value)
-    return found
+        return numbers_of(records.variables, records.at(session.last), names)

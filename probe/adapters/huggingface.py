@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -40,6 +41,7 @@ class ProbeCallback(TrainerCallback):
         **options: Any,
     ) -> None:
         self.attachment = Attachment(probes, data, path=path, mode=mode, log=log, **options)
+        self.attachment.bar = self._bar
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Attach the probes. The optimizer exists here, and a checkpoint is loaded."""
@@ -78,6 +80,12 @@ class ProbeCallback(TrainerCallback):
             due = trainer.control.should_log
             Trainer.log(trainer, numbers)
             trainer.control.should_log = due  # the trainer's own numbers are still to be logged
+
+    def _bar(self) -> Any:
+        """Return what sets the text of the bar of the trainer, or None. The trainer makes it after this callback."""
+        callbacks = [] if (trainer := self._trainer()) is None else trainer.callback_handler.callbacks
+        bar = next((bar for one in callbacks if (bar := getattr(one, "training_bar", None)) is not None), None)
+        return None if bar is None else partial(bar.set_postfix_str, refresh=False)
 
     def _trainer(self) -> Any:
         """Return the trainer that has called this callback. It gives callbacks no reference to itself."""

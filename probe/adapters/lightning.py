@@ -1,6 +1,7 @@
 """Probes in Lightning, as the package ``lightning`` or ``pytorch_lightning``."""
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import distributions
 from typing import Any
@@ -22,6 +23,13 @@ def _bases() -> tuple[type, ...]:
     for name in installed:
         require(name, "2.5")
     return tuple(import_module(names[name]).Callback for name in installed)
+
+
+def _bar(trainer: Any) -> Any:
+    """Return what adds a text to the numbers in the bar of a trainer, or None if it shows none."""
+    if not getattr(trainer.progress_bar_callback, "is_enabled", False):
+        return None
+    return partial(trainer.progress_bar_metrics.__setitem__, "probe")
 
 
 _Callback: Any = type("_Callback", _bases(), {})
@@ -70,6 +78,7 @@ class ProbeCallback(_Callback):
             raise ValueError("Expected each callback once, got this ProbeCallback twice; remove one of them")
         if trainer.is_global_zero:
             step = (self.attachment.step or trainer.global_step) if trainer.global_step else 0
+            self.attachment.bar = partial(_bar, trainer)
             self.attachment.start(self._observed(pl_module), self._counted(trainer.optimizers), step)
             self._report(trainer, self.attachment.numbers())
 

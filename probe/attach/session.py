@@ -23,6 +23,7 @@ from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
 from probe.schedule import Schedule, log_spaced
+from probe.writers.outputs import Outputs
 
 
 class Session:
@@ -46,11 +47,13 @@ class Session:
         targets_shift: int | None = None,
         budget: float | None = None,
         total_steps: int | None = None,
+        outputs: Outputs,
     ) -> None:
         self.counted = optimizer is not None
         check_settings(on_error, mode, schedule, counted=self.counted, step=step)
         check_budget(budget, total_steps)
         self.step = 0 if step is None else int(step)
+        self._outputs = outputs
         self.on_error = on_error
         self._schedule = schedule or (log_spaced() if self.counted else None)
         self._observes_last = self.counted and schedule is None
@@ -82,6 +85,7 @@ class Session:
         try:
             declare_observations(self._prepared.probes, self._columns)
             self._budget = self._open_budget(budget, total_steps)
+            self._open_outputs()
             if optimizer is not None:
                 if self.due(self.step):
                     self._observe_if_granted(self.step)
@@ -114,6 +118,12 @@ class Session:
             self._columns.declare(variable)
             self._columns.claim(variable.name, "the budget")
         return budget
+
+    def _open_outputs(self) -> None:
+        for variable in self._outputs.variables():
+            self._columns.declare(variable)
+            self._columns.claim(variable.name, "write_to")
+        self._outputs.resume(self.journal.records, self.step if self.counted else 0)
 
     # -- observing ---------------------------------------------------------------------------------------------
 
@@ -164,7 +174,9 @@ class Session:
             self._count_missed()
             self._uncounted.check(self._prepared.model, self.step)
             if self._last == self.step and scalars:
-                self.journal.annotate(self.step, self._columns.scalars(scalars))
+                added = self._columns.scalars(scalars)
+                self.journal.annotate(self.step, added)
+                self._outputs.added(self.step, self.journal.records, added)
             return
         if step is None:
             raise ValueError("Expected observe(step), since attach got no optimizer, got no step; give the step")
@@ -195,7 +207,7 @@ class Session:
 
     def record(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
         """Observe now. The first observation raises errors, since it shows whether probes, model and data fit."""
-        values = {**self._columns.scalars(scalars or {}), **self._budget.values()}
+        values = {**self._columns.scalars(scalars or {}), **self._budget.values(), **self._outputs.values()}
         snapshot = self._prepared.snapshot(step)
         try:
             found = observe(self._prepared, snapshot, self.journal, self._columns, self._raises)
@@ -210,7 +222,10 @@ class Session:
         self._last = step
         self.rows = found.rows
         self.keeps_values |= bool(found.kept)
-        self.journal.record(step, {**values, **found.values}, found.kept)
+        values |= found.values
+        self.journal.record(step, values, found.kept)
+        if failed := self._outputs.observed(step, self.journal.records, values):
+            self.journal.annotate(step, failed)
         for error, probes in found.errors.items():
             warn_user(
                 f"Expected numbers of each probe, got an error of {', '.join(probes)} at step {step}, which is flagged "
@@ -261,6 +276,7 @@ class Session:
             warn_user(
                 "Expected an observation before detach, got none; give attach the optimizer, or call observe(step) in "
                 "the training loop"
+        self._outputs.close(self.journal.records)
             )
         if excess := self._budget.excess():
             warn_user(excess)

@@ -20,6 +20,7 @@ class Records:
         self._rows: dict[int, int] = {}  # step -> row
         self._kept: dict[str, dict[int, int]] = {}  # name of a kept value -> step -> checksum
         self._used = 0  # rows in use, including those of steps that were dropped
+        self.reached: dict[str, int] = {}  # last step at which a variable got a value, dropped ones included
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -46,6 +47,7 @@ class Records:
             self._kept.setdefault(name, {})[int(step)] = checksum
         self._rows[int(step)] = self._used
         self._used += 1
+        self.reached.update({name: max(int(step), self.reached.get(name, int(step))) for name in values})
         self._set(self._used - 1, values)
 
     def annotate(self, step: int, values: Mapping[str, np.ndarray]) -> None:
@@ -79,6 +81,11 @@ class Records:
             return np.empty(0)
         rows = [self._rows[step] for step in self.steps if step < before]
         return self._column(name, self._used - 1)[rows]
+
+    def at(self, step: int) -> dict[str, np.ndarray]:
+        """Return the values of a recorded step. Variables without a value have none."""
+        row = self._rows[int(step)]
+        return {name: column[row] for name, column in self._columns.items() if row < len(column)}
 
     def observations(self) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, int]]]:
         """Yield step, values and checksums of kept values of each observation. Variables without a value are left out.

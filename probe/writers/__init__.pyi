@@ -1,0 +1,3 @@
+from .sending import send as send
+
+__all__: list[str]
