@@ -131,8 +131,9 @@ def made(step: int) -> nn.Module:
 
 
 def test_functions_of_the_step() -> None:
-    """As for published revisions. One model is in memory at a time."""
+    """As for published revisions. One model is in memory at a time, and the first one alone is checked."""
     alive: list[Any] = []
+    passes: list[int] = []
 
     def one(step: int) -> nn.Module:
         import gc
@@ -141,10 +142,12 @@ def test_functions_of_the_step() -> None:
         gc.collect()
         assert not [reference for reference in alive if reference() is not None]
         model = made(step)
+        model.register_forward_pre_hook(lambda *_: passes.append(step))
         alive.append(weakref.ref(model))
         return model
 
     assert_recorded(over_checkpoints(one, PROBES, DATA, steps=SAVED[::-1]))
+    assert [passes.count(step) for step in SAVED[1:]] == [len(DATA)] * 3 < [passes.count(0)] * 3
     paths = {3: save("three.pt", STATES[3], 3), 9: lambda: made(9), 0: lambda: made(0)}
     assert_recorded(over_checkpoints(paths, PROBES, DATA, build=build), [0, 3, 9])
 
@@ -176,12 +179,34 @@ def test_measured_steps_are_only_read(monkeypatch: pytest.MonkeyPatch) -> None:
     save("30.pt", STATES[24], 30)
     with pytest.raises(ValueError, match=r"Expected the configuration of .*got another configuration"):
         over_checkpoints("ckpt", PROBES, {"train": DATA["test"]}, **kwargs)
-    assert sorted(path.name for path in Path().iterdir()) == ["ckpt", "run.nc", "run.nc.checkpoints.journal"]
+    files = ["ckpt", "run.nc", "run.nc.checkpoints.files", "run.nc.checkpoints.journal"]
+    assert sorted(path.name for path in Path().iterdir()) == files
     over_checkpoints("ckpt", PROBES, {"train": DATA["test"]}, mode="overwrite", **kwargs)
     assert load("run.nc")["step"].values.tolist() == [3, 9, 24, 30]
     Path("other.nc").touch()
     with pytest.raises(FileExistsError, match=r"got other\.nc, which has other content"):
         over_checkpoints("ckpt", PROBES, DATA, **{**kwargs, "path": "other.nc"})
+
+
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_checkpoint_that_was_replaced_is_measured_again(n_jobs: int) -> None:
+    for step in SAVED:
+        save("{}.pt", STATES[step if step != 9 else 3], step)
+    lines: list[str] = []
+    kwargs: dict[str, Any] = {"build": build, "path": "run.nc", "report": lines.append, "n_jobs": n_jobs}
+    over_checkpoints("ckpt", PROBES, DATA, **kwargs)
+    size = save("{}.pt", STATES[9], 9).stat().st_size
+    assert size == Path("ckpt/3.pt").stat().st_size
+    found = over_checkpoints("ckpt", PROBES, DATA, **kwargs)
+    assert_recorded(found)
+    assert_recorded(load("run.nc"))
+    assert [line.split(":")[0] for line in lines[4:]] == ["step 9"]
+    assert "measured again, since the files differ from those of the earlier call: step 9" in found.attrs["reading"]
+    with Path("run.nc.checkpoints.files").open("r+") as file:  # a kill before its last line is complete
+        file.truncate(len(file.read()) - 5)
+    assert_recorded(over_checkpoints("ckpt", PROBES, DATA, **kwargs))
+    assert_recorded(over_checkpoints("ckpt", PROBES, DATA, **kwargs))
+    assert [line.split(":")[0] for line in lines[5:]] in (["step 9"], ["step 9", "step 9"])
 
 
 def test_an_interruption_keeps_what_was_measured() -> None:

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -69,6 +69,10 @@ class Prepared:
         snapshot = Snapshot(self.model, step, self.data, self.trace, shared=self.taps, batch_size=self.batch_size)
         snapshot.training = None if self.training is None else self.training.of(self.model)
         return snapshot
+
+    def moved_to(self, model: nn.Module) -> "Prepared":
+        """Return the same for another model with the same modules and shapes, whose checks would find the same."""
+        return replace(self, model=unwrap(model), _structures=[])
 
     def weights(self) -> tuple[int, int]:
         """Return a mark that changes whenever the weights are written or replaced."""

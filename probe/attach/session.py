@@ -241,6 +241,10 @@ class Session:
             self._finalizer.detach()
             self.journal.discard()
 
+    def move_to(self, model: nn.Module) -> None:
+        """Observe another model from now on. It has the modules and shapes of the attached one, which is released."""
+        self._prepared = self._prepared.moved_to(model)
+
     @property
     def last(self) -> int | None:
         """Return the step of the last observation."""

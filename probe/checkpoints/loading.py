@@ -48,6 +48,15 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 
+def layout_of(model: nn.Module) -> Any:
+    """Return the classes of the modules, and shapes and types of all tensors, by name."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return (
+        [(name, type(module)) for name, module in model.named_modules()],
+        [(name, value.shape, value.dtype, value.device) for name, value in tensors],
+    )
+
+
 def check_same(first: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Raise ValueError if a model has other weights than the first one."""
     for name in [*first, *shapes]:

@@ -13,7 +13,8 @@ from torch import nn
 
 from probe.base import Probe
 from probe.checkpoints.curves import logged_curves, with_curves
-from probe.checkpoints.finding import Checkpoint, find_checkpoints
+from probe.checkpoints.earlier import EarlierCall
+from probe.checkpoints.finding import Checkpoint, Found, find_checkpoints
 from probe.checkpoints.models import Models
 from probe.checkpoints.observing import Observation, observe_all
 from probe.errors import warn_user
@@ -22,7 +23,6 @@ from probe.recording.files import save
 from probe.recording.lines import journal_of
 from probe.recording.paths import user_path
 from probe.recording.reading import load
-from probe.recording.state import state_of
 
 
 def over_checkpoints(
@@ -144,25 +144,37 @@ def over_checkpoints(
     options = {"batch_size": batch_size, "output": output, "targets_shift": targets_shift}
     observation = Observation(observer, data, Models(build, state_key, device), options, list(found.left_out))
     with _recording(path, mode) as recording:
-        there = journal_of(recording).exists()
-        measured = _measured(recording) if mode == "resume" else set()
-        missing = _missing(found.checkpoints, measured, recording)
-        try:
-            observe_all(observation, missing, recording, mode if there else None, n_jobs, report or (lambda line: None))
-        finally:
-            again = {one.step for one in missing}
-            notes = [*found.notes, *_resumption(measured - again)]
-            series = _finished(recording, found.checkpoints, path, notes, observation.left_out)
-        if series is None:
-            raise ValueError(
-                "Expected a checkpoint that can be read, got none; the first of them is left out because of this: "
-                f"{observation.left_out[0]}"
-            )
-        return series
+        return _continued(observation, found, recording, path, mode, n_jobs, report or (lambda line: None))
 
 
-def _resumption(kept: set[int]) -> list[str]:
-    return [f"{len(kept)} of the steps were measured in an earlier call"] if kept else []
+def _continued(
+    observation: Observation,
+    found: Found,
+    recording: Path,
+    path: Any,
+    mode: str,
+    n_jobs: int | None,
+    report: Callable[[str], None],
+) -> xr.Dataset:
+    """Observe the checkpoints that the recording does not have, and return the series of all."""
+    there = journal_of(recording).exists()
+    earlier = EarlierCall(recording, there and mode == "resume")
+    missing = earlier.missing(found.checkpoints, found.notes)
+
+    def observed(checkpoint: Checkpoint) -> None:
+        earlier.add(checkpoint)
+        report(f"step {checkpoint.step}: {checkpoint.name} ({checkpoint.origin})")
+
+    try:
+        observe_all(observation, missing, recording, mode if there else None, n_jobs, observed)
+    finally:
+        series = _finished(recording, found.checkpoints, path, found.notes, observation.left_out)
+    if series is None:
+        raise ValueError(
+            "Expected a checkpoint that can be read, got none; the first of them is left out because of this: "
+            f"{observation.left_out[0]}"
+        )
+    return series
 
 
 def _finished(
@@ -212,15 +224,3 @@ def _recording(path: Any, mode: str) -> Iterator[Path]:
         yield recording
     finally:
         recording.unlink(missing_ok=True)  # the same as the journal
-
-
-def _measured(recording: Path) -> set[int]:
-    return {int(step) for step in load(recording)["step"].values} if journal_of(recording).exists() else set()
-
-
-def _missing(checkpoints: Sequence[Checkpoint], measured: set[int], recording: Path) -> list[Checkpoint]:
-    """Return the checkpoints to measure. Probes that compare with the observation before measure later ones again."""
-    missing = [one for one in checkpoints if one.step not in measured]
-    if missing and state_of(recording).exists():
-        return [one for one in checkpoints if one.step >= missing[0].step]
-    return missing

@@ -1,9 +1,10 @@
 """Observe checkpoints one after the other into a recording that can be continued, in one process or several."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -17,6 +18,7 @@ from torch import nn
 
 from probe.base import Observer
 from probe.checkpoints.finding import Checkpoint
+from probe.checkpoints.loading import layout_of
 from probe.checkpoints.models import Models
 from probe.checkpoints.weights import DamagedCheckpointError
 from probe.errors import ProbeWarning, warn_user
@@ -25,6 +27,7 @@ from probe.recording.lines import journal_of
 from probe.recording.reading import read_journal
 from probe.recording.state import state_of
 
+Report = Callable[[Checkpoint], None]  # called when the observation of a checkpoint is on the disk
 _PARTS = 4  # parts for each process: each part is recorded when it is complete
 
 
@@ -38,42 +41,59 @@ class Observation:
     options: Mapping[str, Any]
     left_out: list[str] = field(default_factory=list)
     keeps_values: bool = False  # whether a probe needs values of the observation before
+    _layout: Any = field(default=None, repr=False)  # of the attached model
+    _seen: set[str] = field(default_factory=set, repr=False)  # warnings of attaching that were issued
 
     def record(
         self,
         checkpoints: Sequence[Checkpoint],
         recording: Path,
         mode: str | None,
-        report: Callable[[str], None],
+        report: Report,
     ) -> None:
         """Observe checkpoints in their order. Damaged ones are left out with a warning."""
-        attached: nn.Module | None = None
-        model: nn.Module | None
-        seen: set[str] = set()
+        model: nn.Module | None = None
+        found: nn.Module | None
         try:
             for checkpoint in checkpoints:
                 if self.models.replaces(checkpoint):
-                    with _unrepeated(seen):
-                        self.observer.detach()
-                    attached = model = None  # one model in memory
-                    self.models.release()
+                    model = found = None  # one model in memory
+                    self._release()
                 try:
-                    model = self.models.at(checkpoint)
+                    found = self.models.at(checkpoint)
                 except DamagedCheckpointError as error:
                     self.left_out.append(str(error))
                     warn_user(f"{error}. It is left out")
                     continue
-                if model is not attached:
-                    with _unrepeated(seen):
-                        self.observer.attach(model, self.data, path=recording, mode=mode, **self.options)
-                    attached, mode = model, "resume"
+                if found is not model:
+                    model = found
+                    mode = self._attach(model, recording, mode)
                 self.observer.observe(checkpoint.step)
                 self.keeps_values |= self.observer._attached("observe").keeps_values
-                report(f"step {checkpoint.step}: {checkpoint.name} ({checkpoint.origin})")
+                report(checkpoint)
         finally:
-            with _unrepeated(seen):
+            with _unrepeated(self._seen):
                 self.observer.detach()
+            self._layout = None
             self.models.release()
+
+    def _release(self) -> None:
+        """Drop the model. The probes stay attached, and wait for another one."""
+        if self._layout is not None:
+            self.observer._attached("observe").move_to(nn.Module())
+        self.models.release()
+
+    def _attach(self, model: nn.Module, recording: Path, mode: str | None) -> str:
+        """Attach the probes, or move them to a model with the same layout, which takes no passes of checks."""
+        layout = layout_of(model)
+        if layout == self._layout:
+            self.observer._attached("observe").move_to(model)
+        else:
+            with _unrepeated(self._seen):
+                mode = mode if self._layout is None else "resume"
+                self.observer.attach(model, self.data, path=recording, mode=mode, **self.options)
+            self._layout = layout
+        return "resume"
 
 
 @contextmanager
@@ -94,7 +114,7 @@ def observe_all(
     recording: Path,
     mode: str | None,
     n_jobs: int | None,
-    report: Callable[[str], None],
+    report: Report,
 ) -> None:
     """Observe all checkpoints into a recording.
 
@@ -128,7 +148,7 @@ def _observe_in_parallel(
     checkpoints: Sequence[Checkpoint],
     recording: Path,
     n_jobs: int,
-    report: Callable[[str], None],
+    report: Report,
 ) -> None:
     n_parts = min(len(checkpoints), _PARTS * n_jobs)
     bounds = [round(i * len(checkpoints) / n_parts) for i in range(n_parts + 1)]
@@ -140,14 +160,16 @@ def _observe_in_parallel(
         journal = Journal(recording, header, mode="resume")
         one = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
         try:
-            tasks = [joblib.delayed(partial(_observe_part, one))(part, start, i) for i, part in enumerate(parts)]
+            observe = joblib.delayed(partial(_observe_part, one, os.getcwd()))
+            tasks = [observe(part, start, i) for i, part in enumerate(parts)]
             for done in joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
                 _merge(journal, done.path, [checkpoint.step for checkpoint in parts[done.number]])
                 observation.left_out += done.left_out
                 for text in dict.fromkeys(done.warnings):
                     warn_user(text)
-                for line in done.lines:
-                    report(line)
+                for checkpoint in parts[done.number]:
+                    if checkpoint.step in done.observed:
+                        report(checkpoint)
         finally:
             journal.close()
 
@@ -160,20 +182,25 @@ class _Part:
     path: Path
     left_out: list[str]
     warnings: list[str]
-    lines: list[str]
+    observed: list[int]
 
 
-def _observe_part(observation: Observation, checkpoints: Sequence[Checkpoint], start: Path, number: int) -> _Part:
-    """Observe some checkpoints into a copy of the recording that has the first one."""
+def _observe_part(
+    observation: Observation, cwd: str, checkpoints: Sequence[Checkpoint], start: Path, number: int
+) -> _Part:
+    """Observe some checkpoints into a copy of the recording that has the first one.
+
+    A process that joblib uses again may have another current folder than the caller.
+    """
     own = start.with_name(f"part-{number}.nc")
     shutil.copy(journal_of(start), journal_of(own))
-    lines: list[str] = []
+    observed: list[int] = []
     observation = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
-    with warnings.catch_warnings(record=True) as caught:
+    with chdir(cwd), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ProbeWarning)
-        observation.record(checkpoints, own, "resume", lines.append)
+        observation.record(checkpoints, own, "resume", lambda checkpoint: observed.append(checkpoint.step))
     texts = [str(one.message) for one in caught if issubclass(one.category, ProbeWarning)]
-    return _Part(number, own, observation.left_out, texts, lines)
+    return _Part(number, own, observation.left_out, texts, observed)
 
 
 def _merge(journal: Journal, part: Path, steps: Sequence[int]) -> None:
