@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from probe import ChaosProbe, PhaseDetector, ProbeSet, TangentKernelProbe
 from probe.forward import TrainingContext
 from probe.phases import growth_end
-from probe.stats import kernel_distances
+from probe.stats import cone_of, kernel_distances
 
 STEPS = np.array([0, 3, 7, 14, 26, 48, 90, 167, 312, 579, 1076, 2000])
 SIZES, DIRECTIONS = [1e-4, 1e-3, 1e-2], ["gaussian", "gradient"]
@@ -190,6 +190,25 @@ def test_sketches_and_distances_give_the_same_cone() -> None:
     assert runs.markers_["last_step"].values.tolist() == [290, 240]
     assert "the tangent kernel enters a cone at step 80" in runs.summary()
     assert runs.across_["n_found"].sel(marker="cone_entry") == 2
+
+
+def test_the_size_of_the_kernel_is_reported_with_its_cone() -> None:
+    """Distances do not show it: the norm grows twelvefold before the entry at step 80, and falls by a fifth after."""
+    series = trajectory()
+    norm = np.r_[np.geomspace(1, 12, 9), np.geomspace(12, 9.6, 22)[1:]][:, None, None] * [1.0, 3.0]
+    series["tangent_kernel_norm"] = ("step", "split", "batch"), norm
+    cone = marker_of(series, "cone_entry")
+    size = "; the norm of the kernel changes by a factor of 12 before the entry and of 0.8 within the cone"
+    assert (float(cone["step"]), float(cone["lower"])) == (80, 70)
+    assert cone["rule"].item().endswith(size)
+    assert size in cone["summary"].item()
+    found = cone_of(series)
+    assert (found["size_before"].item(), found["size_within"].item()) == (pytest.approx(12), pytest.approx(0.8))
+    inside = marker_of(series.isel(step=slice(8, None)), "cone_entry")
+    assert inside["status"] == "left_censored"
+    assert inside["reason"].item().endswith("the norm of the kernel changes by a factor of 0.8 within the cone")
+    series["tangent_kernel_norm"][20] = np.nan  # an unknown norm leaves the size out
+    assert marker_of(series, "cone_entry")["rule"].item() == cone["rule"].item().removesuffix(size)
 
 
 def test_one_batch_is_enough_only_for_whole_kernels() -> None:

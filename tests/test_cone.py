@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probe.stats import Cone, cone_entry, cone_of, cone_radius
+from probe.stats import Cone, cone_entry, cone_of, cone_radius, recorded_kernels
 
 N, DIMENSION, ENTRY = 40, 100, 12
 STEPS = np.arange(N) * 50.0
@@ -243,6 +243,18 @@ def test_cones_of_a_recording() -> None:
     assert alone["entry"].dims == ()
     assert np.isnan(cone_of(series.drop_vars("tangent_kernel_norm"))["size_within"]).all()
     assert cone_of(series, "test")["status"].values.tolist() != ["found", "found"]
-    for change, message in (({"batch": [0]}, "Expected two batches"), ({}, "Expected split as one of train, test")):
+    later = series.isel(split=[0, 0]).assign_coords(split=["fit", "val"])  # no default among two other splits
+    with pytest.raises(ValueError, match="Expected a split among fit, val, got none; pass split="):
+        cone_of(later)
+    assert cone_of(later, "val")["entry"].values.tolist() == found["entry"].values.tolist()
+    assert cone_of(later.isel(split=[1]))["entry"].values.tolist() == found["entry"].values.tolist()  # the only one
+    early = recorded_kernels(series.isel(step=slice(20)))
+    assert early.distance.sizes == {"run": 2, "batch": 2, "step": 20, "step_ref": 20}  # the same steps on both axes
+    series["tangent_kernel_norm"][:, 0, 1] *= 4
+    assert recorded_kernels(series).norm.values[0] == pytest.approx(2 * np.geomspace(1, 8, N))  # type: ignore[union-attr]
+    exact = series.isel(batch=0, drop=True)["tangent_kernel_distance"]  # without batches: no error
+    assert recorded_kernels(exact).two_batches().sizes["batch"] == 2  # type: ignore[union-attr]
+    assert recorded_kernels(series.isel(batch=[0])).two_batches() is None
+    for change, message in (({"batch": [0]}, "Expected two batches"), ({}, "Expected a split among train, test")):
         with pytest.raises(ValueError, match=message):
             cone_of(series.isel(change), None if change else "validation")

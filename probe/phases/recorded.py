@@ -7,15 +7,16 @@ small sizes have the growth of the derivative. In a network with kinks, such as 
 size comes from crossings of kinks, and the derivative does not contain them.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
 from probe.phases.markers.growth import GROWS
-from probe.stats.sketches import SKETCH, kernel_distances
+from probe.stats.kernel_records import DISTANCE, kernels_of, norm_of, splits_of
+from probe.stats.sketches import SKETCH
 
-DEFAULTS = {"growth": "chaos_growth", "kernel_distances": "tangent_kernel_distance"}
+DEFAULTS = {"growth": "chaos_growth", "kernel_distances": DISTANCE}
 TANGENT = "chaos_tangent_growth"
 RANDOM = "gaussian"  # direction of a ChaosProbe
 SMALL = 1e-3  # largest size of a perturbation, relative to the norm of the parameters, that counts as small
@@ -102,35 +103,27 @@ def _random(array: xr.DataArray, notes: list[str]) -> xr.DataArray:
 def distance_curve(curves: xr.Dataset, array: xr.DataArray, split: str, notes: list[str]) -> xr.DataArray | str:
     """Return distances over (step, step_ref, batch) of two batches, also over ``run`` if given, or why there are none.
 
-    Sketches are compared first. A single batch counts for both if its kernels are whole, without probes and hashing,
-    and so do distances without batches.
+    If norms of the kernels are recorded, they are a third entry of ``batch``, the same for each ``step_ref``.
     """
-    name = str(array.name)
-    if "split" in array.dims:
-        splits: list[Hashable] = array["split"].values.tolist()
-        if split not in splits and len(splits) > 1:
-            return f"no split {split!r} of {name}; pass split= with one of {', '.join(map(str, splits))}"
-        if split not in splits:
-            notes.append(f"kernel_distances: split {splits[0]!r}, the only one, replaces {split!r}")
-        array = array.sel(split=split if split in splits else splits[0], drop=True)
-    if "batch" in array.dims:
-        array = array.isel(batch=slice(2))
-    whole = array.attrs.get("n_probes") == 0 and not array.attrs.get("hashed")
-    if "sketch" in array.dims:
-        if not {"n_probes", "hashed", "n_numbers"} <= set(array.attrs):
-            return f"{name} has not the attributes that its probe recorded; read the runs one by one"
-        found = kernel_distances(curves[[]].assign({name: array}), name)["distance"]
-        array = found.rename(name.removesuffix(SKETCH) + DEFAULTS["kernel_distances"])
-    _check(array, "kernel_distances", {"run", "step", "step_ref", "batch"}, ("step", "step_ref"))
-    array = array.astype(float)
-    if "step_ref" in array.coords:
-        array = array.reindex(step_ref=curves["step"].values)
-    if array.sizes.get("batch") == 1 and not whole:
-        return f"one batch in {array.name}, which cannot separate movement from jitter; record n_batches=2"
-    if array.sizes.get("batch", 1) == 1:
-        only = array.squeeze("batch", drop=True) if "batch" in array.dims else array
-        array = xr.concat([only, only], "batch")
-    return array.transpose(..., "step", "step_ref", "batch")
+    name, names = str(array.name), splits_of(array)
+    if names and split not in names:
+        if len(names) > 1:
+            return f"no split {split!r} of {name}; pass split= with one of {', '.join(names)}"
+        notes.append(f"kernel_distances: split {names[0]!r}, the only one, replaces {split!r}")
+        split = names[0]
+    if "sketch" in array.dims and not {"n_probes", "hashed", "n_numbers"} <= set(array.attrs):
+        return f"{name} has not the attributes that its probe recorded; read the runs one by one"
+    if "sketch" not in array.dims:
+        _check(array, "kernel_distances", {"run", "split", "step", "step_ref", "batch"}, ("step", "step_ref"))
+    kernels = kernels_of(array, split if names else None, norm=norm_of(curves, name))
+    both = kernels.two_batches()
+    if both is None:
+        return f"one batch in {kernels.distance.name}, which cannot separate movement from jitter; record n_batches=2"
+    parts = [both.astype(float).drop_vars("batch", errors="ignore")]
+    if kernels.norm is not None:
+        parts.append(kernels.norm.astype(float).expand_dims(step_ref=both["step_ref"], batch=1))
+    joined = xr.concat(parts, "batch", coords="minimal", compat="override", combine_attrs="override")
+    return joined.rename(kernels.distance.name).transpose(..., "step", "step_ref", "batch")
 
 
 def _check(array: xr.DataArray, role: str, allowed: set[str], needed: tuple[str, ...] = ("step",)) -> None:

@@ -32,6 +32,10 @@ from .isotonic import (
     prefix_isotonic as prefix_isotonic,
     unimodal_splits as unimodal_splits,
 )
+from .kernel_records import (
+    RecordedKernels as RecordedKernels,
+    recorded_kernels as recorded_kernels,
+)
 from .loss_barrier import (
     LossBarriers as LossBarriers,
     loss_barriers as loss_barriers,

@@ -113,7 +113,7 @@ def kernels_of(array: xr.DataArray, split: str | None = None, *, norm: xr.DataAr
     exact = "batch" not in array.dims
     if "sketch" in array.dims:
         exact |= array.attrs.get("n_probes") == 0 and not array.attrs.get("hashed")
-        variable = str(array.name or SKETCH)
+        variable = SKETCH if array.name is None else str(array.name)
         found = kernel_distances(array.to_dataset(name=variable), variable)["distance"]
         array = found.rename(variable.removesuffix(SKETCH) + DISTANCE)
     _check(array)

@@ -5,9 +5,9 @@ import xarray as xr
 
 from probe.stats.cone import Cone, cone_entry
 from probe.stats.cone_window import cone_radius
-from probe.stats.sketches import SKETCH, kernel_distances, observed_kernels
+from probe.stats.kernel_records import recorded_kernels
+from probe.stats.sketches import SKETCH, observed_kernels
 
-_DISTANCE, _NORM = "tangent_kernel_distance", "tangent_kernel_norm"
 _RAD = "rad"
 _NUMBERS = {  # variable: field of Cone, unit, text
     "entry": ("step", "1", "first observed step in the cone"),
@@ -46,7 +46,7 @@ def cone_of(series: xr.Dataset, split: str | None = None, *, variable: str = SKE
         What :class:`probe.TangentKernelProbe` has recorded, of one run or several. It contains sketches, or
         ``tangent_kernel_distance`` in the layout of :func:`kernel_distances`.
     split : str, optional
-        Name of the split. Default: "train", or else the first one.
+        Name of the split. Default: "train", or else the only one.
     variable : str
         Name of the sketches. In a set of probes it has the name of the probe as a prefix.
     level : float
@@ -63,7 +63,7 @@ def cone_of(series: xr.Dataset, split: str | None = None, *, variable: str = SKE
     Raises
     ------
     ValueError
-        If the series has no kernels, no such split or fewer than two batches.
+        If the series has no kernels, no such split, or a single batch whose kernels are not whole.
 
     See Also
     --------
@@ -81,42 +81,22 @@ def cone_of(series: xr.Dataset, split: str | None = None, *, variable: str = SKE
     >>> cone_of(probe.detach().series_)["status"].item()
     'absent'
     """
-    distances, norms = _recorded(series, variable)
-    distances, norms = (_batches(array, split) for array in (distances, norms))
-    several = "run" in distances.dims
-    if not several:
-        distances, norms = distances.expand_dims("run"), norms.expand_dims("run")
-    distances = distances.transpose("run", "batch", "step", "step_ref")
-    sizes = np.exp(np.log(norms.transpose("run", "step", "batch").values.astype(float)).mean(-1))
-    steps = series["step"].values
-    runs = [_of_run(steps, *pair, level=level) for pair in zip(distances.values.astype(float), sizes, strict=True)]
-    found = xr.concat(runs, "run").assign_coords({"run": distances["run"]} if "run" in distances.coords else {})
-    return found if several else found.isel(run=0, drop=True)
-
-
-def _recorded(series: xr.Dataset, variable: str) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the distances and norms."""
-    prefix = variable.removesuffix(SKETCH)
-    known = prefix + _DISTANCE in series
-    distances = series[prefix + _DISTANCE] if known else kernel_distances(series, variable)["distance"]
-    if prefix + _NORM not in series:
-        return distances, xr.full_like(distances.isel(step_ref=0, drop=True), np.nan)
-    return distances, series[prefix + _NORM]
-
-
-def _batches(array: xr.DataArray, split: str | None) -> xr.DataArray:
-    """Return the first two batches of a split."""
-    if "split" in array.dims:
-        names = [str(name) for name in array["split"].values]
-        split = split or ("train" if "train" in names else names[0])
-        if split not in names:
-            raise ValueError(f"Expected split as one of {', '.join(names)}, got {split!r}; pass one of them")
-        array = array.sel(split=split, drop=True)
-    if array.sizes.get("batch", 1) < 2:
+    kernels = recorded_kernels(series, split, variable=variable)
+    distances = kernels.two_batches()
+    if distances is None:
         raise ValueError(
             "Expected two batches, of which the second one shows what is jitter, got one; record with n_batches=2"
         )
-    return array.isel(batch=slice(2), drop=True)
+    unknown = xr.full_like(distances.isel(step_ref=0, batch=0, drop=True), np.nan)
+    norm = unknown if kernels.norm is None else kernels.norm
+    several = "run" in distances.dims
+    if not several:
+        distances, norm = distances.expand_dims("run"), norm.expand_dims("run")
+    values, sizes = distances.transpose("run", ...).values.astype(float), norm.transpose("run", "step").values
+    steps = series["step"].values
+    runs = [_of_run(steps, *pair, level=level) for pair in zip(values, sizes, strict=True)]
+    found = xr.concat(runs, "run").assign_coords({"run": norm["run"]} if "run" in norm.coords else {})
+    return found if several else found.isel(run=0, drop=True)
 
 
 def _of_run(steps: np.ndarray, distances: np.ndarray, norms: np.ndarray, level: float) -> xr.Dataset:

@@ -9,10 +9,7 @@ GROWS = 0.1  # nats over a window, a growth by 10 %: of a stable training log gr
 _LEAST = 4  # observations
 # Weight of an observation by its log growth: 0 at the threshold, -1 at 0, 1 from .2 on, and 2 from a factor of 7 on.
 _GROWTH, _WEIGHT = (0.0, 2 * GROWS, 1.0, 2.0), (-1.0, 1.0, 1.0, 2.0)
-_NARROW, _WIDE = (
-    0.5,
-    1.5,
-)  # contradictions that the interval allows beyond the least number: without and with exceptions
+_NARROW, _WIDE = 0.5, 1.5  # contradictions of the interval beyond the least number: without and with exceptions
 _MARGIN = 1.0  # contradictions by which a step must be better than none
 INTERVAL = "divisions of the record that contradict few more observations"
 
@@ -101,7 +98,8 @@ def _censored(s: np.ndarray, weights: np.ndarray, rule: str, *, grows: bool) -> 
     if grows:
         reason = f"perturbations grow at {count} of {n} observations, up to the end, at {s[-1]:g}; train for longer"
         return Marker(Status.RIGHT_CENSORED, rule, reason=reason)
-    reason = f"perturbations grow at {count} of {n} observations from {s[0]:g} on; observe earlier"
+    advice = "observe earlier" if s[0] > 0 else "measure over a longer window"
+    reason = f"perturbations grow at {count} of {n} observations from {s[0]:g} on; {advice}"
     return Marker(Status.LEFT_CENSORED, rule, reason=reason)
 
 

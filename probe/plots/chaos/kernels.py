@@ -8,10 +8,9 @@ import xarray as xr
 
 from probe.plots.axes import run_name
 from probe.stats.cone import Cone, cone_entry
-from probe.stats.sketches import SKETCH, kernel_distances, observed_kernels
+from probe.stats.kernel_records import recorded_kernels
+from probe.stats.sketches import observed_kernels
 
-NAMES = "tangent_kernel_distance", "distance"
-NORM = "tangent_kernel_norm"
 _WIDTH = 58  # characters of a line of a title
 
 
@@ -21,7 +20,7 @@ class Kernels(NamedTuple):
     run: str
     steps: np.ndarray  # (n,)
     distances: np.ndarray  # (batches, n, n)
-    cone: Cone | None  # None with one batch
+    cone: Cone | None  # None with one batch that has an error
 
     @property
     def mean(self) -> np.ndarray:
@@ -32,61 +31,26 @@ class Kernels(NamedTuple):
 
 def read_kernels(series: xr.Dataset | xr.DataArray, split: str | None) -> tuple[list[Kernels], str]:
     """Return the kernels of each run, and the name of the split."""
-    array = _distances(series)
-    split = split_of(array, split)
-    array = array.sel(split=split) if "split" in array.dims else array
+    recorded = recorded_kernels(series, split)
+    array, two = recorded.distance, recorded.two_batches()
+    names = [run_name(run) for run in array["run"].values.tolist()] if "run" in array.dims else [""]
+    steps = array["step"].values
+    values, measured = _rows(array), None if two is None else _rows(two)
+    found = []
+    for k, (name, one) in enumerate(zip(names, values, strict=True)):
+        seen = observed_kernels(one)
+        if len(seen) < 2:
+            raise ValueError(f"Expected kernels at 2 or more steps, got {len(seen)} in a run; observe it more often")
+        cone = None if measured is None else cone_entry(steps[seen], *measured[k][:, seen][:, :, seen])
+        found.append(Kernels(name, steps[seen], one[:, seen][:, :, seen], cone))
+    return found, recorded.split
+
+
+def _rows(array: xr.DataArray) -> np.ndarray:
+    """Return distances (run, batch, step, step_ref)."""
     for dim in ("run", "batch"):
         array = array if dim in array.dims else array.expand_dims(dim)
-    array = array.transpose("run", "batch", "step", "step_ref")
-    names = [run_name(run) for run in array["run"].values.tolist()] if "run" in array.coords else [""]
-    steps = array["step"].values
-    found = [_of_run(name, steps, values) for name, values in zip(names, array.values.astype(float), strict=False)]
-    return found, split
-
-
-def _distances(series: xr.Dataset | xr.DataArray) -> xr.DataArray:
-    """Return the recorded distances, or compute them from sketches."""
-    if isinstance(series, xr.DataArray):
-        array = series
-    elif name := next((name for name in NAMES if name in series), None):
-        array = series[name]
-    elif SKETCH in series:
-        array = kernel_distances(series)["distance"]
-    else:
-        raise ValueError(
-            f"Expected {NAMES[0]} or {SKETCH}, got a series without them; record it with TangentKernelProbe, or pass "
-            "what probe.stats.kernel_distances returns"
-        )
-    if missing := {"step", "step_ref"} - {*array.dims}:
-        raise ValueError(
-            f"Expected distances over step and step_ref, got no {', '.join(sorted(missing))}; pass what "
-            "probe.stats.kernel_distances returns"
-        )
-    if unknown := {*array.dims} - {"run", "split", "batch", "step", "step_ref"}:
-        raise ValueError(
-            f"Expected distances over run, split, batch, step and step_ref, got {', '.join(map(str, unknown))} too; "
-            "select one"
-        )
-    return array
-
-
-def split_of(array: xr.DataArray, split: str | None) -> str:
-    """Return the split: the given one, "train", or the first."""
-    names = [str(name) for name in np.atleast_1d(array["split"].values)] if "split" in array.coords else []
-    if split is None:
-        return "train" if "train" in names or not names else names[0]
-    if split not in names:
-        raise ValueError(f"Expected a split among {', '.join(names) or 'none'}, got {split!r}; pass one of them")
-    return split
-
-
-def _of_run(name: str, steps: np.ndarray, values: np.ndarray) -> Kernels:
-    """Return one run without the steps at which a kernel is missing."""
-    seen = observed_kernels(values)
-    if len(seen) < 2:
-        raise ValueError(f"Expected kernels at 2 or more steps, got {len(seen)} in a run; observe it more often")
-    steps, values = steps[seen], values[:, seen][:, :, seen]
-    return Kernels(name, steps, values, cone_entry(steps, *values[:2]) if len(values) > 1 else None)
+    return np.asarray(array.transpose("run", "batch", "step", "step_ref").values, dtype=float)
 
 
 def cone_text(kernels: Kernels, named: bool) -> str:

@@ -31,7 +31,7 @@ def kernel_distances(
         Series of :class:`probe.TangentKernelProbe`, distances that :func:`probe.stats.kernel_distances` returns, or
         recorded ones, ``tangent_kernel_distance``.
     split : str, optional
-        Split of the inputs; by default "train" if there is such a split, else the first.
+        Split of the inputs; by default "train", or else the only one.
     run : int, optional
         Position of the run. By default the only run, or the median over runs at the steps that all runs share. Then
         triangles mark the entry of each run.

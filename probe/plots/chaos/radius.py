@@ -7,9 +7,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from probe.plots.axes import DARK, drawn_steps, label_text, log_axis, new_axes
-from probe.plots.chaos.kernels import NAMES, NORM, Kernels, cone_text, read_kernels, split_of
+from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.lines import curves
 from probe.stats.cone_window import ConeRadius, cone_radius as window_radius
+from probe.stats.kernel_records import DISTANCE, NORM, of_split
 from probe.stats.sketches import SKETCH
 
 _RADIUS, _WALK = "#0072b2", "#d55e00"
@@ -33,7 +34,7 @@ def cone_radius(
     series : xarray.Dataset or xarray.DataArray
         As for :func:`kernel_distances`.
     split : str, optional
-        Split of the inputs; by default "train" if there is such a split, else the first.
+        Split of the inputs; by default "train", or else the only one.
     run : int, optional
         Position of the run; by default all runs, with one line each.
     reference : float, optional
@@ -137,7 +138,7 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
         Series of :class:`probe.TangentKernelProbe`, with or without ``run``. The norm is the mean over the batches.
         The entry is drawn if the series has one run and distances or sketches of two batches.
     split : str, optional
-        Split of the inputs; by default "train" if there is such a split, else the first.
+        Split of the inputs; by default "train", or else the only one.
     ax : matplotlib.axes.Axes, optional
         Axes to draw on; by default a new figure.
 
@@ -168,7 +169,7 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
     """
     if NORM not in series:
         raise ValueError(f"Expected {NORM}, got a series without it; record it with TangentKernelProbe")
-    name = split_of(series[NORM], split)
+    name = of_split(series[NORM], split)[1]
     names = [name for name in (NORM, f"{NORM}_se") if name in series]
     one = series[names].sel(split=name) if "split" in series[NORM].dims else series[names]
     norm = one[NORM]
@@ -190,7 +191,7 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
 
 def _draw_entry(ax: Axes, series: xr.Dataset, split: str | None) -> None:
     """Draw the entry into the cone with its interval, if there is one."""
-    if series.sizes.get("run", 1) > 1 or not any(name in series for name in (*NAMES, SKETCH)):
+    if series.sizes.get("run", 1) > 1 or not any(name in series for name in (DISTANCE, "distance", SKETCH)):
         return
     cone = read_kernels(series, split)[0][0].cone
     if cone is not None and cone.status == "found":

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import probe
-from probe.stats import Cone, cone_entry
+from probe.stats import Cone, cone_entry, recorded_kernels
 from reference.claims.chaos_cone.configurations import BARRIER, CONFIGURATIONS, DISAGREEMENT
 from reference.claims.chaos_cone.transitions import Transition, fall, first_drop, rise, table
 from reference.claims.recorded import RESULTS
@@ -86,10 +86,12 @@ class Recording:
     @cached_property
     def kernels(self) -> list[Kernels]:
         """Tangent kernels of each run on training inputs, at all observed steps."""
-        distances = self.series["tangent_kernel_distance"].sel(split="train")
-        distances = distances.transpose("run", "batch", "step", "step_ref")
-        norms = self.series["tangent_kernel_norm"].sel(split="train").transpose("run", "batch", "step")
-        return [_kernels(d, n) for d, n in zip(distances, norms, strict=True)]
+        found = recorded_kernels(self.series, "train")
+        distances, norms, steps = found.two_batches(), found.norm, self.series["step"].values.astype(float)
+        assert distances is not None  # each recording has two batches, and norms
+        assert norms is not None
+        pairs = (array.transpose("run", "step", ...).values for array in (distances, norms))
+        return [_kernels(steps, np.moveaxis(d, 0, 1), n) for d, n in zip(*pairs, strict=True)]
 
     @cached_property
     def early_kernels(self) -> list[Kernels]:
@@ -150,13 +152,11 @@ class Recording:
         return {"fit_end": fit, "chaos_end": chaos.assign(status=xr.where(never, "absent", chaos["status"]))}
 
 
-def _kernels(distances: xr.DataArray, norms: xr.DataArray) -> Kernels:
+def _kernels(steps: np.ndarray, distances: np.ndarray, norms: np.ndarray) -> Kernels:
     """Return the kernels of one run at the steps at which both batches were observed."""
-    steps = distances["step"].values
-    d = distances.sel(batch=[0, 1]).reindex(step_ref=steps).values
-    known = np.isfinite(np.diagonal(d, axis1=1, axis2=2)).all(0)
-    kept = d[:, known][:, :, known]
-    return Kernels(steps[known].astype(float), kept[0], kept[1], norms.sel(batch=[0, 1]).mean("batch").values[known])
+    seen = np.isfinite(np.diagonal(distances, axis1=1, axis2=2)).all(0)
+    first, second = distances[:, seen][:, :, seen]
+    return Kernels(steps[seen], first, second, norms[seen])
 
 
 class Evidence:

@@ -63,9 +63,7 @@ def draw_kernels(evidence: Evidence) -> Figure:
     figure, axes = plt.subplots(rows, 2, figsize=(11, 5 * rows), squeeze=False, gridspec_kw=margins)
     for ax, one in zip(axes.flat, recordings, strict=False):
         early = one.series.sel(step=slice(None, min(one.first_part)))
-        plots.kernel_distances(
-            early["tangent_kernel_distance"].sel(step_ref=early["step"].values), split="train", ax=ax
-        )
+        plots.kernel_distances(early, split="train", ax=ax)
         ax.set_ylabel(f"{one.name}\n{ax.get_ylabel()}")
     for ax in axes.flat[len(recordings) :]:
         ax.remove()
