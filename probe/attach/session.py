@@ -276,11 +276,11 @@ class Session:
         finally:
             if self._finalizer.detach():
                 self._close_journal()
+        self._outputs.close(self.journal.records)
         if self._last is None and not self.counted and not len(self.journal.records):
             warn_user(
                 "Expected an observation before detach, got none; give attach the optimizer, or call observe(step) in "
                 "the training loop"
-        self._outputs.close(self.journal.records)
             )
         if excess := self._budget.excess():
             warn_user(excess)
