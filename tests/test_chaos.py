@@ -19,7 +19,7 @@ from probe import ChaosProbe
 from probe.errors import ProbeWarning
 from probe.forward import TrainingContext, read_data, step_batches, trace
 from probe.forward.window_curvature import Curvature, choose_route, quadratic_tangent
-from probe.forward.window_dual import NotDifferentiableError
+from probe.forward.window_dual import NotDifferentiableError, prepare
 from probe.forward.window_tangent import tangent
 from probe.forward.windows import Window, gaussian
 from probe.geometry import log_growth, top_eigenpair
@@ -251,6 +251,27 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "Adagrad": lambda p: torch.optim.Adagrad(p, 1e-2),
     "Adadelta": lambda p: torch.optim.Adadelta(p),
 }
+
+
+NORMALISED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "spectral norm": nn.utils.parametrizations.spectral_norm,
+    "spectral norm of hooks": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_normalised_weights_have_the_tangent_of_a_twin(name: str) -> None:
+    """PyTorch's second derivative of weight norm is wrong; spectral norm moves its vectors with the parameters."""
+    torch.manual_seed(0)
+    model = nn.Sequential(NORMALISED[name](nn.Linear(6, 8)), nn.Tanh(), nn.Linear(8, 3)).double()
+    window = window_of(model, torch.optim.SGD(model.parameters(), 0.3), (X.double(), Y), F.cross_entropy, 4, 8)
+    direction = direction_of(window)
+    twin, derivative = growths(window, direction, 1e-7)
+    assert derivative == pytest.approx(twin, abs=1e-5)
+    assert choose_route(window, direction) == ("reverse" if name == "weight norm" else "forward")
+    if name == "weight norm":
+        assert torch.allclose(tangent(window, direction)[0], tangent(window, direction, "reverse")[0], atol=1e-11)
 
 
 class Everything(nn.Module):
@@ -592,6 +613,22 @@ def test_preconditioned_sharpness_is_the_largest_eigenvalue_of_the_scaled_hessia
         assert found == pytest.approx((CURVATURES.double() / expected[name]()).max().item(), rel=1e-6)
 
 
+def test_parameters_without_an_update_are_left_out_of_the_preconditioned_sharpness() -> None:
+    torch.manual_seed(0)
+    found = []
+    for more in (False, True):
+        model = Quadratic(CURVATURES, START)
+        if more:
+            model.unused = nn.Linear(2, 2).double()
+        ones = torch.ones(2).double()
+        training = TrainingContext.usual(torch.optim.Adam(model.parameters()), lambda z, _: z.mean(), (ones, ones))
+        for batch in training.batches(0, 3):
+            training.step_fn(model, training.optimizer, batch)
+        probe = ChaosProbe(window=1, sizes=[1e-3], n_products=8, quadratic=False)
+        found.append(probe.fit(model, (ones, ones), training=training).series_["sharpness_preconditioned"].item())
+    assert found[1] == pytest.approx(found[0], rel=1e-9)
+
+
 def test_a_step_function_that_never_steps_has_no_curvature() -> None:
     model = nn.Linear(6, 3)
     window = window_of(model, torch.optim.SGD(model.parameters(), 0.1), (X, Y), F.cross_entropy, 2)
@@ -709,7 +746,7 @@ def test_growth_on_the_quadratic_model_and_other_directions() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
     names = ("gaussian", "gradient", "curvature")
-    found = observed(model, X.double(), Y, directions=names, quadratic=True, window=1, n_products=40)
+    found = observed(model, X.double(), Y, directions=names, window=1, n_products=40)
     assert found["chaos_quadratic_growth"].values == pytest.approx(found["chaos_tangent_growth"].values, abs=1e-9)
     stretched = math.log(abs(1 - 0.1 * found["sharpness"].item()))  # the direction of the largest curvature
     assert found["chaos_tangent_growth"].sel(direction="curvature").item() == pytest.approx(stretched, abs=1e-6)
@@ -796,11 +833,76 @@ def test_a_training_that_is_not_deterministic_is_named() -> None:
     assert found["chaos_rounded"].item() == 1
 
 
+def test_numbers_of_other_precisions_bound_the_size() -> None:
+    """A layer in bfloat16 rounds, although the others are in float32."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 4).bfloat16(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x.bfloat16()).float())
+
+    torch.manual_seed(0)
+    with pytest.warns(ProbeWarning, match=r"got sizes \[0.001\], whose growth is NaN; pass sizes of 0.0\d or more"):
+        found = observed(Mixed(), X, Y, window=2, sizes=[1e-3], n_products=0, quadratic=False)
+    assert found["chaos_smallest_size"].item() > 1e-2
+
+
+Step = Callable[[nn.Module, torch.optim.Optimizer, Any], Any]
+OTHER = nn.Linear(6, 3)
+OTHER_SGD = torch.optim.SGD(OTHER.parameters(), 0.1)
+
+
+def diverges(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> None:
+    step_of("")(model, optimizer, batch)
+    with torch.no_grad():
+        next(iter(model.parameters())).mul_(1e30)
+
+
+def steps_another(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:
+    OTHER_SGD.step()
+    return step_of("")(model, optimizer, batch)
+
+
+@pytest.mark.parametrize(
+    ("step_fn", "batches", "message"),
+    [
+        (diverges, lambda step, n: step_batches((X, Y), 8)(step, n), "Expected finite parameters after a window of 4"),
+        (steps_another, lambda step, n: step_batches((X, Y), 8)(step, n), "got a step of another SGD; put the param"),
+        (step_of(""), lambda step, n: [(X, Y)] * min(n, 3), r"Expected 4 batches from training.batches\(0, 4\), got 3"),
+    ],
+)
+def test_windows_that_are_not_those_of_the_training_are_refused(step_fn: Step, batches: Any, message: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 3))
+    training = TrainingContext(torch.optim.SGD(model.parameters(), 0.1), step_fn, batches)
+    with pytest.raises(ValueError, match=message):
+        ChaosProbe(window=4).fit(model, (X, Y), training=training)
+
+
+def test_a_window_without_a_change_and_complex_parameters_are_named() -> None:
+    model = nn.Linear(6, 3)
+    training = TrainingContext(
+        torch.optim.SGD(model.parameters(), 0.1), lambda _, optimizer, __: optimizer.step(), step_batches((X, Y), 8)
+    )
+    with pytest.warns(ProbeWarning, match="got parameters that no update of a window has changed; call step"):
+        ChaosProbe(window=2, n_products=0).fit(model, (X, Y), training=training)
+    both = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, dtype=torch.cfloat))]
+    with pytest.raises(NotDifferentiableError, match=r"Expected real trained parameters, got torch\.complex64; twins"):
+        prepare(torch.optim.SGD(both, 0.1))
+    with pytest.raises(ValueError, match="Expected trained real parameters of the model, got none"):
+        gaussian([], torch.Generator())
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"window": 0}, "Expected window >= 1 and sizes between 0 and 1, got 0"),
-        ({"sizes": [0.0]}, r"got 20 and \[0.0\]; sizes are relative"),
+        ({"window": 0}, "Expected window as a whole number >= 1, got 0"),
+        ({"window": 2.5}, "Expected window as a whole number >= 1, got 2.5"),
+        ({"max_samples": 0}, "Expected max_samples as a whole number >= 1, got 0"),
+        ({"sizes": [0.0]}, r"Expected sizes between 0 and 1, got \[0.0\]; pass a list"),
+        ({"sizes": 0.1}, "Expected sizes between 0 and 1, got 0.1; pass a list"),
         ({"directions": ["up"]}, "Expected directions among gaussian, gradient, curvature, got"),
         ({"directions": ["curvature"], "n_products": 0}, "Expected n_products >= 1"),
     ],

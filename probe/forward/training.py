@@ -4,13 +4,15 @@ Measures of training dynamics (Lyapunov exponents, sensitivity to the order of b
 of the model. The real model, optimizer and random states stay unchanged.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from probe.forward.batching import step_batches
 from probe.forward.data import map_leaves
@@ -166,8 +168,15 @@ class TrainingContext:
 
         Random numbers come from the global generators of PyTorch. An observation restores their states at its end. A
         probe that calls ``torch.manual_seed`` before makes the update reproducible.
+
+        Raises
+        ------
+        ValueError
+            If ``step_fn`` steps an optimizer of other parameters than those of ``model``.
+        TypeError
+            If it returns neither a Tensor nor None.
         """
-        with torch.enable_grad(), user_defaults():
+        with torch.enable_grad(), user_defaults(), _one_optimizer(model, optimizer):
             loss = self.step_fn(model, optimizer, batch)
         if loss is not None and not isinstance(loss, Tensor):
             raise TypeError(
@@ -201,6 +210,27 @@ class UsualStep:
             nn.utils.clip_grad_norm_(model.parameters(), self.max_norm)
         optimizer.step()
         return loss
+
+
+@contextmanager
+def _one_optimizer(model: nn.Module, given: torch.optim.Optimizer) -> Iterator[None]:
+    """Context manager that refuses updates of an optimizer from outside, which holds no parameter of the model."""
+    own = {id(parameter) for parameter in model.parameters()}
+
+    def check(stepped: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if stepped.param_groups is given.param_groups:  # or one that the given optimizer wraps
+            return
+        if not any(id(parameter) in own for group in stepped.param_groups for parameter in group["params"]):
+            raise ValueError(
+                f"Expected training.step_fn to step the optimizer that it receives, got a step of another "
+                f"{type(stepped).__name__}; put the parameters of several optimizers into groups of one"
+            )
+
+    handle = register_optimizer_step_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def detached_copies(model: nn.Module) -> dict[int, Any]:

@@ -12,6 +12,7 @@ from probe.forward.window_dual import NotDifferentiableError, derivative_errors,
 from probe.forward.window_tangent import ROUTES, tangents
 from probe.forward.windows import Window, flat, parts, seed_all, trained_parameters
 
+_LINEAR = torch.optim.SGD, torch.optim.ASGD
 _ALIKE = 1e-3  # largest relative difference of two derivatives that are the same up to rounding
 
 
@@ -115,7 +116,8 @@ def quadratic_tangent(window: Window, direction: Tensor, route: str = "forward")
     """Return the derivative (P,) of the end of a window in which each batch keeps the Hessian of the start.
 
     The optimizer and its state are those of the training. The growth on this quadratic model comes from learning rate
-    and curvature at the start alone.
+    and curvature at the start alone. The updates of SGD and ASGD are linear in the gradients, so that their derivative
+    does not depend on the path: there each update takes one product with a Hessian, else two.
 
     Raises
     ------
@@ -130,10 +132,13 @@ def quadratic_tangent(window: Window, direction: Tensor, route: str = "forward")
     with fixed.carried() as carried, dual_steps(optimizer):
         set_tangents(moving, direction)
         for k in range(len(window.batches)):
-            set_tangents(carried, flat([fw.unpack_dual(p).primal for p in moving]) - start)
-            gradient, change = fixed.noted(k)
+            change: Tensor | float = 0.0
+            if not isinstance(optimizer, _LINEAR):
+                set_tangents(carried, flat([fw.unpack_dual(p).primal for p in moving]) - start)
+                change = fixed.noted(k)[1]
             set_tangents(carried, tangents(moving))
-            pairs = zip(parts(gradient + change, moving), parts(fixed.noted(k)[1], moving), strict=True)
+            gradient, turned = fixed.noted(k)
+            pairs = zip(parts(gradient + change, moving), parts(turned, moving), strict=True)
             for p, (value, along) in zip(moving, pairs, strict=True):
                 p.grad = fw.make_dual(value, along)
             optimizer.step()

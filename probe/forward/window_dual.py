@@ -8,10 +8,11 @@ they are replaced by equal ones:
   derivative of the root is. A weight that has never had a gradient, but gets one after the perturbation, moves by
   1 / eps times its change: the derivative is right, and holds for sizes below eps only.
 - functions of lists of tensors, as ``clip_grad_norm_`` uses them, the division by the scale of a ``GradScaler``, and
-  ``maximum`` with ``out=`` (amsgrad).
+  functions with ``out=`` (amsgrad, spectral norm).
 - ``detach``, which drops the tangent of the first momentum buffer of SGD, or of a target that the loss detaches.
 - Losses of floating-point targets without a tangent, in whose place their backward passes cannot write.
 - ``group_norm``, whose backward pass has no forward derivative.
+- ``_weight_norm``, which has no forward derivative, and whose second derivative is wrong in PyTorch 2.
 """
 
 import importlib
@@ -45,13 +46,18 @@ def prepare(optimizer: torch.optim.Optimizer) -> None:
     Raises
     ------
     NotDifferentiableError
-        If the update of this class is not known to carry derivatives.
+        If the update of this class is not known to carry derivatives, or it updates complex numbers.
     """
     if type(optimizer) not in DIFFERENTIABLE:
         names = ", ".join(cls.__name__ for cls in DIFFERENTIABLE)
         raise NotDifferentiableError(
             f"Expected one of the optimizers {names} of torch.optim, got {type(optimizer).__name__}; its twin is "
             "measured, its tangent is not"
+        )
+    trained = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    if other := [p.dtype for p in trained if not p.is_floating_point()]:
+        raise NotDifferentiableError(
+            f"Expected real trained parameters, got {other[0]}; twins of the real ones are measured, the tangent is not"
         )
     for group in optimizer.param_groups:
         group.update({name: False for name in ("foreach", "fused") if name in group})
@@ -131,13 +137,16 @@ class Rules(TorchFunctionMode):
             return _each(func.__name__, args, kwargs)
         if func is torch._amp_foreach_non_finite_check_and_unscale_:
             return _unscale(*args)
-        if func is torch.maximum and kwargs.get("out") is not None:
-            return kwargs["out"].copy_(torch.maximum(*args))
+        if isinstance(kwargs.get("out"), Tensor) and any(map(_has_tangent, args)):
+            out = kwargs.pop("out")
+            return out.copy_(func(*args, **kwargs))
         if func in _LOSSES and any(map(_has_tangent, (*args, *kwargs.values()))):
             args = tuple(_with_zeros(arg) for arg in args)
             kwargs = {name: _with_zeros(arg) for name, arg in kwargs.items()}
         if func in (torch.group_norm, nn.functional.group_norm) and _has_tangent(args[0]):
             return _group_norm(*args, **kwargs)
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **kwargs)
         if func in (torch.detach, torch.Tensor.detach) and (found := fw.unpack_dual(args[0])).tangent is not None:
             return fw.make_dual(found.primal.detach(), found.tangent.detach())
         if func in _WITH_NUMBERS and not kwargs and isinstance(args[1], (int, float)) and not torch.is_grad_enabled():
@@ -221,6 +230,11 @@ def _group_norm(
     shape = (1, -1, *[1] * (x.ndim - 2))
     normed = normed if weight is None else normed * weight.view(shape)
     return normed if bias is None else normed + bias.view(shape)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    others = [axis for axis in range(v.ndim) if axis != dim]  # dim -1: the norm over all axes
+    return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=dim != -1))
 
 
 _MISSING = "forward AD", "forward mode AD", "forward gradient", "SparseTensorImpl"

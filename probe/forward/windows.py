@@ -21,6 +21,7 @@ class Ends:
     end: Tensor
     outputs_start: Tensor  # (n, K)
     outputs_end: Tensor
+    rounding: Tensor  # (P,), relative distance of neighbouring numbers times the values at the start
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,16 @@ class Window:
         if offset is not None:
             add(parameters, offset)
         start, outputs = flat(parameters), self._read(model)
+        rounding = flat([p.detach() * torch.finfo(p.dtype).eps for p in parameters])
         for k, batch in enumerate(self.batches):
             self.update(model, optimizer, batch, k)
-        return Ends(start, flat(parameters), outputs, self._read(model))
+        end = flat(parameters)
+        if not bool(torch.isfinite(end).all()):
+            raise ValueError(
+                f"Expected finite parameters after a window of {len(self.batches)} updates, got inf or NaN; observe "
+                "earlier, or shorten the window"
+            )
+        return Ends(start, end, outputs, self._read(model), rounding)
 
     def _read(self, model: nn.Module) -> Tensor:
         with torch.no_grad():
@@ -100,8 +108,10 @@ def gaussian(parameters: Sequence[Tensor], generator: torch.Generator) -> Tensor
     Raises
     ------
     ValueError
-        If all parameters are 0.
+        If all parameters are 0, or there are none.
     """
+    if not parameters:
+        raise ValueError("Expected trained real parameters of the model, got none; leave this measure out")
     entries = [
         torch.randn(p.numel(), generator=generator, dtype=torch.float64)
         * p.detach().double().square().mean().sqrt().cpu()

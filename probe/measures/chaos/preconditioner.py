@@ -4,6 +4,7 @@ An optimizer with the update lr P^-1 m is unstable where the largest eigenvalue 
 for RMSprop, (2 + 2 beta1) / (1 - beta1) / lr for Adam (Cohen et al. 2022, arXiv:2207.14484, sections 2 and 3).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from probe.forward.windows import Window, trained_parameters
 def roots(window: Window) -> Tensor | None:
     """Return the square roots of P at the start of a window (P,) in float64.
 
-    They are 1 for SGD. None: of an unknown class, or before the first update of a parameter.
+    They are 1 for SGD, and infinite for parameters that have had no update, which leaves them out. None: of an unknown
+    class, or before the first update.
     """
     optimizer = window.training.optimizer
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
@@ -23,11 +25,12 @@ def roots(window: Window) -> Tensor | None:
     for p in trained_parameters(window.model, optimizer):
         if isinstance(optimizer, torch.optim.SGD):
             diagonals.append(torch.ones(p.numel(), dtype=torch.float64))
-        elif (found := _diagonal(optimizer, p, groups[id(p)])) is None:
-            return None
         else:
+            found = _diagonal(optimizer, p, groups[id(p)])
+            found = torch.full_like(p.detach(), math.inf) if found is None else found
             diagonals.append(found.cpu().double().flatten())
-    return torch.cat(diagonals).sqrt()
+    result = torch.cat(diagonals).sqrt()
+    return None if bool(result.isinf().all()) else result
 
 
 def _diagonal(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor | None:

@@ -33,7 +33,7 @@ def reference(window: Window, generator: torch.Generator) -> Reference:
     """Run the window twice as it is, and once from a start that is one rounding away."""
     ends = window.run()
     signs = torch.randint(2, ends.start.shape, generator=generator) * 2.0 - 1
-    rounding = torch.finfo(ends.start.dtype).eps * signs.double() * ends.start.cpu().double()
+    rounding = signs.double() * ends.rounding.cpu().double()
     others = window.run(), window.run(rounding)
     floors = [distance(other.end, ends.end) for other in others]
     output_floors = [distance(other.outputs_end, ends.outputs_end) for other in others]
@@ -61,7 +61,7 @@ def twin(window: Window, given: Reference, direction: Tensor, size: float) -> Tw
     realised, final = distance(ends.start, found.start), distance(ends.end, found.end)
     unrealised = abs(realised / size - 1) > REALISED
     moved = distance(ends.outputs_end, found.outputs_end)
-    exact = 2 * torch.finfo(ends.start.dtype).eps * ends.start.double().norm().item()  # below, the start is rounded
+    exact = 2 * ends.rounding.double().norm().item()  # below, the start is rounded
     return Twin(
         log_growth(ends.start, ends.end, found.start, found.end),
         log_growth(ends.outputs_start, ends.outputs_end, found.outputs_start, found.outputs_end),
