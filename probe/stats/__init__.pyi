@@ -1,3 +1,8 @@
+from .barriers import (
+    BarrierScaling as BarrierScaling,
+    barrier_scaling as barrier_scaling,
+)
+from .binder import binder_cumulant as binder_cumulant
 from .censored import (
     MedianStep as MedianStep,
     log_bounds as log_bounds,
@@ -15,6 +20,11 @@ from .cone import (
 from .cone_window import (
     ConeRadius as ConeRadius,
     cone_radius as cone_radius,
+)
+from .hopping import (
+    Dwells as Dwells,
+    HoppingRates as HoppingRates,
+    hopping_rates as hopping_rates,
 )
 from .inference import (
     Estimate as Estimate,
@@ -35,6 +45,10 @@ from .isotonic import (
 from .kernel_records import (
     RecordedKernels as RecordedKernels,
     recorded_kernels as recorded_kernels,
+)
+from .loops import (
+    Hysteresis as Hysteresis,
+    hysteresis as hysteresis,
 )
 from .loss_barrier import (
     LossBarriers as LossBarriers,
