@@ -41,11 +41,6 @@ class Writer:
     def flush(self) -> None:
         """Write what the writer holds back, if it does."""
 
-    @property
-    def restarts_at(self) -> int | None:
-        """Step from which the writer replaces what an earlier run has written; None: it does not."""
-        return None
-
 
 class TensorBoard(Writer):
     """``add_scalar(name, value, step)``, as the ``SummaryWriter`` of PyTorch. It stores float32."""
@@ -71,11 +66,6 @@ class TensorBoard(Writer):
         """Write what the writer holds back."""
         if offers(self.given, "flush"):
             self.given.flush()
-
-    @property
-    def restarts_at(self) -> int | None:
-        """Step from which this run replaces an earlier one."""
-        return getattr(self.given, "purge_step", None)
 
 
 class WandB(Writer):
@@ -155,6 +145,11 @@ class LogsMetrics(Writer):
         """Write units and descriptions."""
         if offers(self.given, "log_dict"):
             self.given.log_dict(dict(facts), _FILE)
+
+    def flush(self) -> None:
+        """Write what a logger of Lightning holds back."""
+        if offers(self.given, "save", "log_hyperparams"):
+            self.given.save()
 
 
 class MlflowClient(Writer):

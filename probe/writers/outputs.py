@@ -35,14 +35,12 @@ class Writers:
         """Leave out the steps that the recording wrote before it was resumed at a step."""
         self._reached = reached
         self._described = [reached is not None for _ in self._writers]
-        if reached is None or reached <= step:
-            return
-        held = [writer.name for writer in self._writers if (writer.restarts_at or reached + 1) > step]
-        if held:
+        if reached is not None and reached > step:
+            names = ", ".join(writer.name for writer in self._writers)
             warn_user(
-                f"Expected {', '.join(held)} to end at step {step}, where the training resumes, got rows up to step "
-                f"{reached} of the run before; the rows of steps {step} to {reached} are recorded and not written "
-                "again. probe.writers.send(series, writer) writes all rows to another run"
+                f"Expected {names} to end at step {step}, where the training resumes, got rows up to step {reached} of "
+                f"the run before; the rows of steps {step} to {reached} are recorded and not written again. "
+                "probe.writers.send(series, writer) writes all rows to another run"
             )
 
     def write(self, variables: Mapping[str, Variable], values: Mapping[str, np.ndarray], step: int) -> int:
@@ -52,7 +50,7 @@ class Writers:
 
     def _write_to(self, i: int, variables: Mapping[str, Variable], numbers: dict[str, float], step: int) -> bool:
         writer, start = self._writers[i], time.monotonic()
-        if self._reached is not None and step <= self._reached and step < (writer.restarts_at or self._reached + 1):
+        if self._reached is not None and step <= self._reached:
             return True  # the run before has written it
         try:
             if start < self._retry_at[i]:
