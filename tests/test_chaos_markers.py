@@ -278,10 +278,10 @@ def test_a_recorded_run_has_both_markers_and_their_panels() -> None:
             parameter *= 3
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.03)
     training = TrainingContext.usual(optimizer, F.cross_entropy, (x, y), batch_size=4)
-    chaotic = ChaosProbe(window=3, sizes=[1e-3], n_products=0, max_samples=8)
+    chaotic = ChaosProbe(window=3, sizes=[1e-3], n_products=0, max_samples=8, quadratic=False)
     probes = ProbeSet([chaotic, TangentKernelProbe(max_samples=24, method="exact")])
     probes.attach(model, (x, y), training=training)
-    due = [0, 3, 6, 10, 14, 18, *range(20, 740, 40)]
+    due = [0, 3, 6, 10, 14, 18, *range(20, 740, 55)]
     for step in range(due[-1] + 1):
         if step == 20:
             optimizer.param_groups[0]["lr"] = 0.3

@@ -190,7 +190,7 @@ def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool)
         words = {**PHASES, -1: UNKNOWN} if several else PHASES
         occurring = [phase for phase in words if (detector.phases_ == phase).any()]
         handles += [Patch(color=words[phase][1], label=words[phase][0]) for phase in occurring]
-        if figure.findobj(lambda artist: artist.get_gid() == "interval"):
+        if any(line.get_gid() == "interval" for ax in figure.axes for line in ax.lines):
             handles.append(Line2D([], [], color="#888888", lw=4, label="interval of a marker"))
     if text := band_text(series.sizes.get("run", 1)):
         handles.append(Line2D([], [], color="#888888", lw=2, label=text))
