@@ -1,5 +1,6 @@
 """Numbers of observations for dashboards: names, kinds, resumption, faults. Fakes have the signatures of packages."""
 
+import functools
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -7,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from cases import splits
 from setups import DATA, adam, net, update
+from torch import nn
 
 import probe
-from probe import PerformanceProbe, ProbeSet, WeightsProbe, every
+from probe import PerformanceProbe, ProbeSet, WeightsProbe, every, over_checkpoints
 from probe.errors import ProbeWarning
 from probe.series import Variable
 from probe.writers import outputs, send
@@ -276,3 +279,40 @@ def test_a_module_of_wandb_without_a_run_gives_advice() -> None:
     module.run, module.log, module.define_metric = None, print, print
     with pytest.warns(ProbeWarning, match="Expected wandb to take .* call wandb.init"):
         trained(0, write_to=module)
+
+
+def checkpoints(folder: Path, steps: Any) -> str:
+    for step in steps:
+        torch.save(nn.Linear(3, 2).state_dict(), folder / f"step{step}.pt")
+    return str(folder / "step*.pt")
+
+
+def test_checkpoints_are_written_when_they_are_measured(tmp_path: Path) -> None:
+    data, board, path = (torch.randn(8, 3), torch.arange(8) % 2), Board(), tmp_path / "run.nc"
+
+    def measure(steps: Any, write_to: Any) -> xr.Dataset:
+        pattern = checkpoints(tmp_path, steps)
+        return over_checkpoints(
+            pattern, [WeightsProbe()], data, build=lambda: nn.Linear(3, 2), path=path, write_to=write_to
+        )
+
+    measure((0, 10), board.take)
+    series = measure((5, 20), board.take)
+    assert board.steps() == [0, 10, 5, 20]
+    for step, numbers in board.rows:
+        assert numbers["probe/weight_norm_total"] == series["weight_norm_total"].sel(step=step).item()
+    with pytest.warns(ProbeWarning, match="Expected Broken to take the numbers of step 30, got OSError"):
+        series = measure((30,), Broken(1))
+    assert "rows that Broken did not take: 1" in series.attrs["reading"]
+    assert np.isfinite(series["weight_norm_total"].sel(step=30))
+
+
+@pytest.mark.slow
+def test_checkpoints_that_other_processes_measure_are_written(tmp_path: Path) -> None:
+    data, board, pattern = (torch.randn(8, 3), torch.arange(8) % 2), Board(), checkpoints(tmp_path, range(9))
+    build = functools.partial(nn.Linear, 3, 2)
+    series = over_checkpoints(pattern, [WeightsProbe()], data, build=build, n_jobs=2, write_to=board.take)
+    assert sorted(board.steps()) == list(range(9))
+    assert {step: row["probe/weight_norm_total"] for step, row in board.rows} == dict(
+        zip(series["step"].values.tolist(), series["weight_norm_total"].values.tolist(), strict=True)
+    )

@@ -23,6 +23,8 @@ from probe.recording.files import save
 from probe.recording.lines import journal_of
 from probe.recording.paths import user_path
 from probe.recording.reading import load
+from probe.recording.records import Records
+from probe.writers.outputs import Writers
 
 
 def over_checkpoints(
@@ -42,6 +44,7 @@ def over_checkpoints(
     step_key: str | None = None,
     state_key: str | None = None,
     report: Callable[[str], None] | None = None,
+    write_to: Any = None,
 ) -> xr.Dataset:
     """Measure saved checkpoints with probes, and return the series that probes attached to the training would record.
 
@@ -81,6 +84,9 @@ def over_checkpoints(
         model; among several, one of the usual names.
     report : callable, optional
         Function that receives one line for each checkpoint, such as ``print``.
+    write_to : writer or list of writers, optional
+        Dashboards that receive the numbers of each checkpoint that this call measures, as for
+        :meth:`probe.ProbeSet.attach`.
 
     Returns
     -------
@@ -137,14 +143,14 @@ def over_checkpoints(
     """
     if mode not in ("resume", "overwrite"):
         raise ValueError(f"Expected mode 'resume' or 'overwrite', got {mode!r}; choose one of them")
-    observer = _observer(probes)
+    observer, writers = _observer(probes), Writers(write_to)
     found = find_checkpoints(checkpoints, steps, step_key)
     for reason in found.left_out:
         warn_user(f"{reason}. It is left out")
     options = {"batch_size": batch_size, "output": output, "targets_shift": targets_shift}
     observation = Observation(observer, data, Models(build, state_key, device), options, list(found.left_out))
     with _recording(path, mode) as recording:
-        return _continued(observation, found, recording, path, mode, n_jobs, report or (lambda line: None))
+        return _continued(observation, found, recording, path, mode, n_jobs, report or (lambda line: None), writers)
 
 
 def _continued(
@@ -155,19 +161,23 @@ def _continued(
     mode: str,
     n_jobs: int | None,
     report: Callable[[str], None],
+    writers: Writers,
 ) -> xr.Dataset:
     """Observe the checkpoints that the recording does not have, and return the series of all."""
     there = journal_of(recording).exists()
     earlier = EarlierCall(recording, there and mode == "resume")
     missing = earlier.missing(found.checkpoints, found.notes)
 
-    def observed(checkpoint: Checkpoint) -> None:
+    def observed(checkpoint: Checkpoint, records: Records) -> None:
         earlier.add(checkpoint)
+        writers.write(records.variables, records.at(checkpoint.step), checkpoint.step)
         report(f"step {checkpoint.step}: {checkpoint.name} ({checkpoint.origin})")
 
     try:
         observe_all(observation, missing, recording, mode if there else None, n_jobs, observed)
     finally:
+        writers.close()
+        found.notes.extend(writers.notes())
         series = _finished(recording, found.checkpoints, path, found.notes, observation.left_out)
     if series is None:
         raise ValueError(

@@ -25,9 +25,10 @@ from probe.errors import ProbeWarning, warn_user
 from probe.recording.journal import Journal
 from probe.recording.lines import journal_of
 from probe.recording.reading import read_journal
+from probe.recording.records import Records
 from probe.recording.state import state_of
 
-Report = Callable[[Checkpoint], None]  # called when the observation of a checkpoint is on the disk
+Report = Callable[[Checkpoint, Records], None]  # called when the observation of a checkpoint is on the disk
 _PARTS = 4  # parts for each process: each part is recorded when it is complete
 
 
@@ -70,7 +71,7 @@ class Observation:
                     mode = self._attach(model, recording, mode)
                 self.observer.observe(checkpoint.step)
                 self.keeps_values |= self.observer._attached("observe").keeps_values
-                report(checkpoint)
+                report(checkpoint, self.observer._attached("observe").journal.records)
         finally:
             with _unrepeated(self._seen):
                 self.observer.detach()
@@ -169,7 +170,7 @@ def _observe_in_parallel(
                     warn_user(text)
                 for checkpoint in parts[done.number]:
                     if checkpoint.step in done.observed:
-                        report(checkpoint)
+                        report(checkpoint, journal.records)
         finally:
             journal.close()
 
@@ -198,7 +199,7 @@ def _observe_part(
     observation = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
     with chdir(cwd), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ProbeWarning)
-        observation.record(checkpoints, own, "resume", lambda checkpoint: observed.append(checkpoint.step))
+        observation.record(checkpoints, own, "resume", lambda checkpoint, _: observed.append(checkpoint.step))
     texts = [str(one.message) for one in caught if issubclass(one.category, ProbeWarning)]
     return _Part(number, own, observation.left_out, texts, observed)
 

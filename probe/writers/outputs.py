@@ -85,6 +85,12 @@ class Writers:
                 "probe.writers.send(series, writer, steps=...) writes them later"
             )
 
+    def notes(self) -> list[str]:
+        """Return a note for each writer that has lost rows."""
+        return [
+            f"rows that {one.name} did not take: {n}" for one, n in zip(self._writers, self._lost, strict=True) if n
+        ]
+
     def close(self) -> None:
         """Flush, and warn of lost rows."""
         for writer, lost in zip(self._writers, self._lost, strict=True):
