@@ -187,6 +187,19 @@ def test_the_radius_of_a_cone_saturates_and_that_of_a_random_walk_grows() -> Non
     assert np.isnan(verdict.radius) == (verdict.status != "found")
 
 
+def test_the_random_walk_begins_with_the_first_distance() -> None:
+    """Also if the early steps are below the jitter, which is one number for the whole record."""
+    place = np.zeros((20, 2))
+    place[:, 0] = np.r_[0, np.cumsum(np.geomspace(0.01, 3, 19))]
+    distances = np.linalg.norm(place[:, None] - place, axis=2)
+    found = cone_radius(np.arange(20), distances, 0, movement=0.8, kind="euclidean")
+    assert found.walk[0] == pytest.approx(distances[0, 1]) == pytest.approx(found.radius[0])
+    jitter = 0.2 * (distances[np.triu_indices(20, 1)] ** 2).mean()
+    assert jitter**0.5 > 10 * found.walk[0]
+    flat = cone_radius(np.arange(20), np.ones((20, 20)) - np.eye(20), 0, movement=0.0, kind="euclidean")
+    assert flat.walk == pytest.approx(np.ones(19))  # jitter alone
+
+
 def test_the_longest_window_has_the_radius_of_the_cone() -> None:
     x = np.hstack([planted(np.random.default_rng(11)), np.full((N, 1), 5.0)])
     cone = cone_entry(STEPS, angles(x), angles(x))

@@ -121,9 +121,10 @@ def cone_entry(
         "cosine": distances are one minus a cosine, as of tangent kernels (arXiv:2505.13900, equation 3). "euclidean":
         distances are norms of differences.
     level : float
-        Coverage of the interval of the radius, in (0, 1). The interval of the step does not depend on it. It is at
-        least two gaps between observations long. Where movement slows down gradually, it extends from the first
-        observation that is bounded with one standard error more, to the first one with one less.
+        Coverage of the interval of the radius, in (0, 1). The interval of the step does not depend on it (its measured
+        coverage is in Notes). It is at least two gaps between observations long. Where movement slows down gradually,
+        it extends from the first observation that is bounded with one standard error more, to the first one with one
+        less.
 
     Returns
     -------
@@ -142,6 +143,11 @@ def cone_entry(
 
     Notes
     -----
+    In planted cones, the interval of the step holds the entry in 88 to 98 % with 10 or more effective directions. With
+    3 to 5 directions it is 77 to 92 % from 20 observations on, and 93 to 97 % with 12. Most of the missed entries lie
+    less than one gap after the upper end, often after a gradual approach. An interval of level 0.9 of the radius holds
+    it in 88 to 98 %.
+
     The rates hold for 12 to 80 observations and 3 or more effective directions, also if one measurement has a tenth of
     the jitter of the other. Records of 12 observations find half of the cones. A cone that is entered in the last third
     of the record is "right_censored". A cone that lasts for fewer than 8 correlation times of its movement often has

@@ -55,7 +55,9 @@ def cone_radius(
         Index of the reference, as ``Cone.start`` or ``Cone.reference``.
     movement : float
         Share of the squared distances that is no jitter, in [0, 1], as ``Cone.movement``. Jitter adds to the squared
-        distances once, whatever the window. Without this share, the random walk would be too wide.
+        distances once, whatever the window. Without this share, the random walk would be too wide. It is one share for
+        the whole record. The jitter of the random walk is never above its mean squared step so far, so that the walk
+        begins with the first measured distance. Where early steps are below the jitter, the walk is too narrow.
     kind : {"cosine", "euclidean"}
         As in :func:`cone_entry`.
     level : float
@@ -96,9 +98,15 @@ def cone_radius(
     part = d[reference:, reference:]
     lengths = additive(part, kind)
     jitter = (1 - movement) * float(lengths[np.triu_indices(len(part), 1)].mean())
-    path = np.maximum(np.cumsum(np.append(0, np.diag(lengths, 1) - jitter)), 0)
-    expected = chords(path + jitter, kind)
+    expected = chords(np.append(0, _walk(np.diag(lengths, 1), jitter)), kind)
     ends = range(2, len(part) + 1)
     low, middle, high = (np.array(values) for values in zip(*(mean_far(part[0, :m], level) for m in ends), strict=True))
     walk = np.array([mean_far(expected[:m], level)[1] for m in ends])
     return ConeRadius(s[reference + 1 :] - s[reference], *(length(v, kind) for v in (middle, low, high, walk)))
+
+
+def _walk(steps: np.ndarray, jitter: float) -> np.ndarray:
+    """Return the squared distance of a random walk from its start after each squared step, which contains jitter."""
+    number, path = np.arange(1, len(steps) + 1), np.cumsum(steps)
+    walk: np.ndarray = np.maximum(path - number * jitter, 0) + np.minimum(jitter, path / number)
+    return walk
