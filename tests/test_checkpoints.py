@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from probe import ActivationsProbe, Measured, PhaseDetector, Probe, ProbeSet, WeightsProbe, load, over_checkpoints
+from probe.checkpoints.steps import step_of
 from probe.errors import ProbeWarning
 from probe.recording import add_digest
 
@@ -380,6 +381,74 @@ def test_a_copy_of_the_last_checkpoint_is_left_out() -> None:
     found = over_checkpoints("ckpt", PROBES, DATA, build=build)
     assert "last.ckpt: left out, since ckpt/step=24.ckpt has its step 24" in found.attrs["reading"]
     assert_recorded(found)
+
+
+def test_a_folder_of_lightning_brings_its_curves() -> None:
+    """The folder of the version holds metrics.csv and the folder of checkpoints, named by an epoch and a loss."""
+    for step in SAVED:
+        save("epoch-val_loss=0.2{}.ckpt", lightning(step), step)
+    save("last.ckpt", lightning(24), 24)
+    Path("logs/version_0").mkdir(parents=True)
+    Path("ckpt").rename("logs/version_0/checkpoints")
+    rows = [f"0,{step},{2 / (1 + step)},," for step in range(1, 24, 2)] + [
+        f"0,{s},,{s / 40},1.5" for s in (3, 7, 15, 23)
+    ]
+    Path("logs/version_0/metrics.csv").write_text("epoch,step,train_loss,val_acc,val_loss\n" + "\n".join(rows))
+    found = over_checkpoints("logs", PROBES, {"train": DATA["train"]}, build=build)
+    measured = found.sel(step=list(SAVED))
+    np.testing.assert_array_equal(measured["train_loss"], RECORDED["train_loss"])
+    assert found["logged_train_loss"].sel(step=3).item() == 0.5
+    assert found["test_accuracy"].dropna("step")["step"].values.tolist() == [3, 7, 15, 23]
+    assert "test_loss" in found
+    for line in ("checkpoints in version_0/checkpoints", "last.ckpt: left out", "global_step of the trainer", "from 0"):
+        assert line in found.attrs["reading"]
+    PhaseDetector(train_loss="logged_train_loss").fit(found)
+    (Path("logs/version_1/checkpoints")).mkdir(parents=True)
+    torch.save(lightning(3), "logs/version_1/checkpoints/step=3.ckpt")
+    with pytest.raises(
+        FileNotFoundError, match=r"several folders of them: version_0/checkpoints, version_1/checkpoints"
+    ):
+        over_checkpoints("logs", PROBES, DATA, build=build)
+
+
+def test_names_of_a_real_folder() -> None:
+    """Numbers with a unit, decimals, hidden files, links, unfinished saves, and what is saved beside the weights."""
+    for step, name in zip(
+        SAVED, ("run3-checkpoint-0k.pt", "v1.2_3_loss=0.91.pth.tar", "9.pt", "24_acc0.5.pt"), strict=True
+    ):
+        save(name, {"state_dict": {f"module._orig_mod.{k}": v for k, v in STATES[step].items()}, "epoch": 1}, step)
+    for name in (".9.pt", "._3.pt", "optimizer_3.pt", "criterion_9.pt", "tmp-checkpoint-12/model.safetensors"):
+        Path("ckpt", name).parent.mkdir(exist_ok=True)
+        Path("ckpt", name).touch()
+    save("best.pt", STATES[3], 3)
+    Path("ckpt/latest.pt").symlink_to("24_acc0.5.pt")
+    with pytest.warns(ProbeWarning, match=r"Expected a step in the name best\.pt, got no number.*It is left out"):
+        found = over_checkpoints("ckpt", PROBES, DATA, build=build)
+    assert_recorded(found)
+    assert "latest.pt: left out, since it is a link to 24_acc0.5.pt" in found.attrs["reading"]
+    assert step_of(Path("run3-step12k.pt"), None) == (12_000, "the name")
+    assert step_of(Path("model_epoch7_val0.93_run2.pt"), None) == (7, "the epoch in the name")
+    Path("keras/saved_model_10").mkdir(parents=True)
+    Path("keras/saved_model_10/saved_model.pb").touch()
+    with pytest.raises(FileNotFoundError, match=r"got saved_model_10; .*Export weights of other libraries"):
+        over_checkpoints("keras", PROBES, DATA, build=build)
+
+
+def test_folders_of_accelerate() -> None:
+    """Their names count the saves. ProbeContext adds the number of updates."""
+    for i, step in enumerate(SAVED):
+        folder = Path("ckpt", f"checkpoint_{i}")
+        folder.mkdir(parents=True)
+        torch.save(STATES[step], folder / "pytorch_model.bin")
+        torch.save({"other": 3}, folder / "custom_checkpoint_0.pkl")
+        (folder / "random_states_0.pkl").touch()
+    with pytest.warns(ProbeWarning, match="got the names of Accelerate, which count its saves, as steps"):
+        assert over_checkpoints("ckpt", PROBES, DATA, build=build)["step"].values.tolist() == [0, 1, 2, 3]
+    for i, step in enumerate(SAVED):
+        torch.save({"step": step}, Path("ckpt", f"checkpoint_{i}", "custom_checkpoint_1.pkl"))
+    found = over_checkpoints("ckpt", PROBES, DATA, build=build)
+    assert_recorded(found)
+    assert "steps from ProbeContext" in found.attrs["reading"]
 
 
 class Tied(nn.Module):

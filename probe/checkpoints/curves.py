@@ -1,35 +1,58 @@
-"""Curves that a Trainer of Hugging Face has logged, joined with what was measured at its checkpoints."""
+"""Curves that a trainer has logged beside its checkpoints, joined with what was measured at them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from probe.checkpoints.finding import STATE
-from probe.readers.formats.huggingface import READER
+from probe.checkpoints.steps import STATE
+from probe.readers.formats import huggingface, lightning, tensorboard
 from probe.readers.log import Log, to_series
+from probe.readers.reader import Reader
 
 
 def logged_curves(checkpoints: Sequence[Path], notes: list[str]) -> xr.Dataset | None:
-    """Return the curves in ``trainer_state.json`` of the last checkpoint or beside it; None without any."""
-    candidates = [path / STATE for path in reversed(checkpoints)], [path.parent / STATE for path in checkpoints]
-    files = [file for part in candidates if (file := _first_readable(dict.fromkeys(part), notes)) is not None]
-    if not files:
-        return None
-    log = READER.read(files, None)[""]
-    try:
-        assert isinstance(log, Log)
-        return to_series(log, {}, source=STATE, format=READER.name, strict=False)
-    except ValueError:  # a training that has logged nothing
-        return None
+    """Return the curves that a trainer has logged; None without any.
+
+    The state of a Trainer of Hugging Face is read in the last checkpoint, or beside it. ``metrics.csv`` of Lightning,
+    or else event files, are read beside the checkpoints or in the folder above.
+    """
+    for reader, files in _logs(checkpoints, notes):
+        try:
+            log = reader.read(files, None)[""]
+            assert isinstance(log, Log)
+            curves = to_series(log, {}, source=files[0].name, format=reader.name, strict=False)
+        except ValueError as error:  # also a training that has logged nothing
+            notes.append(f"curves: {files[0].name}: {error}")
+        else:
+            if reader is not huggingface.READER:
+                notes.append(f"curves: steps of {files[0].name} are those of Lightning, counted from 0")
+            return curves.assign_attrs(source=files[0].name)
+    return None
+
+
+def _logs(checkpoints: Sequence[Path], notes: list[str]) -> Iterator[tuple[Reader, list[Path]]]:
+    """Yield the logs beside checkpoints, each with its reader, in the order in which they are tried."""
+    states = [path / STATE for path in reversed(checkpoints)], [path.parent / STATE for path in checkpoints]
+    found = [file for part in states if (file := _first_readable(dict.fromkeys(part), notes)) is not None]
+    if found:
+        yield huggingface.READER, found
+    files = [path for path in checkpoints if path.suffix == ".ckpt"]
+    folders = list(dict.fromkeys([path.parent for path in files] + [path.parent.parent for path in files]))
+    for folder in folders:
+        if lightning.matches(table := folder / "metrics.csv"):
+            yield lightning.READER, [table]
+    for folder in folders:
+        if events := sorted(folder.glob("events.out.tfevents.*")):
+            yield tensorboard.READER, events
 
 
 def _first_readable(files: Iterable[Path], notes: list[str]) -> Path | None:
     for file in files:
         if file.is_file():
             try:
-                READER.read([file], None)
+                huggingface.READER.read([file], None)
             except ValueError as error:
                 notes.append(f"curves: {file.parent.name}: {error}")
             else:
@@ -47,7 +70,7 @@ def with_curves(measured: xr.Dataset, curves: xr.Dataset, notes: list[str]) -> x
     joined = joined.assign({name: array.reindex(step=steps) for name, array in curves.data_vars.items()})
     joined["step"].attrs = measured["step"].attrs
     last = curves["step"].values[-1]
-    notes.append(f"curves of {STATE} up to step {last:g}: {', '.join(names.values())}")
+    notes.append(f"curves of {curves.attrs['source']} up to step {last:g}: {', '.join(names.values())}")
     reading = str(curves.attrs.get("reading", ""))
     notes += [f"curves: {line}" for line in reading.splitlines()]
     return joined

@@ -1,7 +1,6 @@
 """Find checkpoints and their steps: in folders, patterns, mappings of steps, and functions of the step."""
 
 import glob
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,15 +11,16 @@ from typing import Any
 
 from torch import nn
 
-from probe.checkpoints.weights import DamagedCheckpointError, kind_of, read_file
+from probe.checkpoints.steps import SAVES, NoStepError, is_copy, step_of, whole
+from probe.checkpoints.weights import ADAPTERS, DamagedCheckpointError, kind_of
+from probe.errors import warn_user
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-_OTHERS = (  # what trainers save beside the weights
-    *("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin", "scaler.pt"),
-    *("rng_state.pth", "adapter_model.bin", "adapter_model.safetensors"),
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".bin", ".ckpt")
+_OTHER = re.compile(  # what trainers save beside the weights, and what systems and unfinished saves leave
+    r"(training_args|optimi[sz]er|optim|scheduler|sampler|scaler|criterion|rng_state|random_states)([-_.].*)?\.\w+|"
+    r"\..*|tmp-.*"
 )
-_MARKED = re.compile(r"(?:step|iter|iteration|checkpoint|ckpt|update)s?[-_=]?(\d+)", re.IGNORECASE)
-STATE = "trainer_state.json"
+_MAX_FOLDERS = 2000  # searched below a folder without checkpoints
 
 
 @dataclass(frozen=True)
@@ -51,28 +51,38 @@ def find_checkpoints(given: Any, steps: Sequence[int] | None, step_key: str | No
     """Return the checkpoints that are given as a mapping, a function of the step, a folder, paths or patterns."""
     notes: list[str] = []
     left_out: list[str] = []
-    if isinstance(given, Mapping):
-        found = [_of_mapping(step, value) for step, value in given.items()]
-    elif isinstance(given, (str, os.PathLike)) or (isinstance(given, Sequence) and not callable(given)):
-        paths = _paths([given] if isinstance(given, (str, os.PathLike)) else given, notes)
-        found = list(_with_steps(paths, step_key, left_out))
-    elif callable(given):
-        if steps is None:
-            raise ValueError("Expected steps= beside a function step -> model, got None; pass the steps to measure")
-        found = [Checkpoint(_whole(step), "steps=", make=partial(given, _whole(step))) for step in steps]
-    else:
-        raise TypeError(
-            f"Expected {{step: path}}, a folder, paths, a pattern or a function, got {type(given).__name__}; pass one"
-        )
-    if steps is not None and not callable(given):
-        raise ValueError("Expected no steps= beside paths, whose names have steps, got some; pass {step: path}")
+    found = list(_located(given, steps, step_key, notes, left_out))
     if not found and not left_out:
         raise ValueError("Expected at least one checkpoint, got none; check the mapping or the steps")
     found = _without_copies(sorted(found, key=lambda one: one.step), notes)
     for origin in dict.fromkeys(one.origin for one in found):
         own = [one.step for one in found if one.origin == origin]
         notes.append(f"{_counted(len(own))}, step {_range(own)}: steps from {origin}")
+    if any(one.origin == SAVES for one in found):
+        warn_user(
+            f"Expected numbers of updates in the names of checkpoints, got {SAVES}, as steps; pass {{step: path}}, or "
+            "save with a ProbeContext, which adds the number of updates"
+        )
     return Found(found, notes, left_out)
+
+
+def _located(
+    given: Any, steps: Sequence[int] | None, step_key: str | None, notes: list[str], left_out: list[str]
+) -> Iterable[Checkpoint]:
+    if steps is not None and (isinstance(given, Mapping) or not callable(given)):
+        raise ValueError("Expected no steps= beside paths, whose names have steps, got some; pass {step: path}")
+    if isinstance(given, Mapping):
+        return [_of_mapping(step, value) for step, value in given.items()]
+    if isinstance(given, (str, os.PathLike)) or (isinstance(given, Sequence) and not callable(given)):
+        paths = _paths([given] if isinstance(given, (str, os.PathLike)) else given, notes)
+        return _with_steps(paths, step_key, left_out, notes)
+    if not callable(given):
+        raise TypeError(
+            f"Expected {{step: path}}, a folder, paths, a pattern or a function, got {type(given).__name__}; pass one"
+        )
+    if steps is None:
+        raise ValueError("Expected steps= beside a function step -> model, got None; pass the steps to measure")
+    return [Checkpoint(whole(step), "steps=", make=partial(given, whole(step))) for step in steps]
 
 
 def _counted(n: int) -> str:
@@ -88,22 +98,13 @@ def _of_mapping(step: Any, value: Any) -> Checkpoint:
         path = Path(value).expanduser()
         if not path.exists():
             raise FileNotFoundError(f"Expected a checkpoint at {path}, got none; check the path")
-        return Checkpoint(_whole(step), "the mapping", path)
+        return Checkpoint(whole(step), "the mapping", path)
     if isinstance(value, nn.Module) or not callable(value):
         raise TypeError(
             f"Expected a path or a function that returns the model of step {step}, got {type(value).__name__}; pass "
             "lambda: model"
         )
-    return Checkpoint(_whole(step), "the mapping", make=value)
-
-
-def _whole(step: Any) -> int:
-    try:
-        if not isinstance(step, bool) and step >= 0 and int(step) == step:
-            return int(step)
-    except TypeError:
-        pass
-    raise ValueError(f"Expected steps that are whole numbers from 0 on, got {step!r}; pass the number of updates")
+    return Checkpoint(whole(step), "the mapping", make=value)
 
 
 # -- paths -------------------------------------------------------------------------------------------------------------
@@ -115,16 +116,9 @@ def _paths(given: Iterable[Any], notes: list[str]) -> list[Path]:
     found: list[Path] = []
     for item in given:
         path = Path(item)
-        if path.is_dir() and (inside := [child for child in sorted(path.iterdir()) if _is_checkpoint(child)]):
-            _add(found, inside, [], notes)
-            if kind_of(path) is not None:
-                notes.append(f"{path.name}: the weights beside its checkpoints were left out")
+        if path.is_dir():
+            found += _of_folder(path, notes)
         elif path.exists():
-            if path.is_dir() and kind_of(path) is None and not _is_checkpoint(path):
-                raise FileNotFoundError(
-                    f"Expected checkpoints in {path}, got none; a checkpoint is a file ({', '.join(_SUFFIXES)}) or a "
-                    "folder with model.safetensors, adapter_config.json or .metadata"
-                )
             found.append(path)
         else:
             matches = [Path(name) for name in sorted(glob.glob(item, recursive=True))]
@@ -136,6 +130,49 @@ def _paths(given: Iterable[Any], notes: list[str]) -> list[Path]:
     return found
 
 
+def _of_folder(path: Path, notes: list[str]) -> list[Path]:
+    """Return the checkpoints in a folder, or the folder if it is one, or those in the one folder below that has any."""
+    if inside := _inside(path):
+        if kind_of(path) is not None:
+            notes.append(f"{path.name}: the weights beside its checkpoints were left out")
+        return inside
+    if _is_checkpoint(path):
+        return [path]
+    below = [folder for folder in _folders_below(path) if _inside(folder)]
+    if len(below) == 1:
+        notes.append(f"checkpoints in {below[0].relative_to(path)}")
+        return _inside(below[0])
+    if below:
+        raise FileNotFoundError(
+            f"Expected checkpoints in {path}, got several folders of them: {_listed(below, path)}; pass one"
+        )
+    raise FileNotFoundError(
+        f"Expected checkpoints in {path}, got {_listed(sorted(path.iterdir()), path) or 'none'}; a checkpoint is a "
+        f"file ({', '.join(_SUFFIXES)}) or a folder with model.safetensors, adapter_config.json or .metadata. Export "
+        "weights of other libraries than PyTorch to safetensors"
+    )
+
+
+def _inside(folder: Path) -> list[Path]:
+    return [child for child in sorted(folder.iterdir()) if _is_checkpoint(child)]
+
+
+def _folders_below(path: Path) -> list[Path]:
+    """Return the folders below a folder that are no checkpoints, up to a number."""
+    found: list[Path] = []
+    for name, folders, _ in os.walk(path):
+        folders[:] = sorted(one for one in folders if not (one.startswith(".") or _is_checkpoint(Path(name, one))))
+        found += [Path(name, folder) for folder in folders]
+        if len(found) > _MAX_FOLDERS:
+            break
+    return found
+
+
+def _listed(paths: Sequence[Path], folder: Path) -> str:
+    names = [str(path.relative_to(folder)) for path in paths[:5]]
+    return ", ".join(names) + (", ..." if len(paths) > 5 else "")
+
+
 def _add(found: list[Path], paths: Sequence[Path], others: Sequence[Path], notes: list[str]) -> None:
     found += paths
     if others:
@@ -145,64 +182,47 @@ def _add(found: list[Path], paths: Sequence[Path], others: Sequence[Path], notes
 
 def _is_checkpoint(path: Path) -> bool:
     """Return whether this is a checkpoint by its name and content; one without its weights too."""
+    if _OTHER.fullmatch(path.name):
+        return False
     if path.is_dir():
         return kind_of(path) is not None or re.fullmatch(r"checkpoint-\d+", path.name) is not None
-    return path.suffix in _SUFFIXES and path.name not in _OTHERS and not path.name.startswith("rng_state")
+    return path.suffix in _SUFFIXES and path.name not in ADAPTERS
 
 
-# -- steps -------------------------------------------------------------------------------------------------------------
-
-
-def _with_steps(paths: Sequence[Path], key: str | None, left_out: list[str]) -> Iterable[Checkpoint]:
-    for path in dict.fromkeys(paths):
+def _with_steps(paths: Sequence[Path], key: str | None, left_out: list[str], notes: list[str]) -> Iterable[Checkpoint]:
+    """Yield checkpoints with their steps. Links to others, and names without a step among names with one, are noted."""
+    paths = list(dict.fromkeys(paths))
+    targets = {path.resolve(): path for path in paths if not path.is_symlink()}
+    nameless: list[str] = []
+    n_found = 0
+    for path in paths:
+        if path.is_symlink() and (other := targets.get(path.resolve())):
+            notes.append(f"{path.name}: left out, since it is a link to {other.name}")
+            continue
         try:
-            step, origin = _step(path, key)
+            step, origin = step_of(path, key)
         except DamagedCheckpointError as error:
             left_out.append(str(error))
+        except NoStepError as error:
+            if len(paths) == 1:
+                raise
+            nameless.append(str(error))
         else:
+            n_found += 1
             yield Checkpoint(step, origin, path)
-
-
-def _step(path: Path, key: str | None) -> tuple[int, str]:
-    """Return the step of a checkpoint, and where it comes from."""
-    if key is not None:
-        content = read_file(path) if path.is_file() else _trainer_state(path)
-        if not isinstance(content, Mapping) or key not in content:
-            raise ValueError(f"Expected an entry {key!r} in {path}, got none; there are: {_keys(content)}")
-        return _whole(content[key]), f"the entry {key!r}"
-    if path.is_dir() and "global_step" in (state := _trainer_state(path)):
-        return int(state["global_step"]), f"{STATE}"
-    name = path.name if path.is_dir() else path.stem
-    if marked := _MARKED.findall(name):
-        return int(marked[-1]), "the name"
-    content = read_file(path) if path.suffix == ".ckpt" and path.is_file() else {}
-    if isinstance(content, Mapping) and "global_step" in content:
-        return int(content["global_step"]), "global_step of the trainer"
-    if numbers := re.findall(r"\d+", name):
-        return int(numbers[-1]), "the last number in the name"
-    raise ValueError(
-        f"Expected a step in the name {path.name}, got no number; pass {{step: path}}, or name the entry of the step "
-        "with step_key= (--step-key)"
-    )
-
-
-def _trainer_state(folder: Path) -> dict[str, Any]:
-    """Return the state that a Trainer of Hugging Face saves; empty if there is none, or it is damaged."""
-    try:
-        state = json.loads((folder / STATE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
+    if nameless and not n_found:
+        raise NoStepError(nameless[0])
+    left_out += nameless
 
 
 def _without_copies(found: Sequence[Checkpoint], notes: list[str]) -> list[Checkpoint]:
-    """Return one checkpoint for each step. A file such as last.ckpt, whose name has no step, is a copy of another."""
+    """Return one checkpoint for each step. A file such as last.ckpt is a copy of another."""
     kept: dict[int, Checkpoint] = {}
-    for one in sorted(found, key=lambda one: one.origin == "global_step of the trainer"):
+    for one in sorted(found, key=lambda one: one.path is not None and is_copy(one.path)):
         other = kept.setdefault(one.step, one)
         if other is one:
             continue
-        if one.origin == "global_step of the trainer" != other.origin and one.path is not None:
+        if one.path is not None and is_copy(one.path):
             notes.append(f"{one.path.name}: left out, since {other.name} has its step {one.step}")
             continue
         raise ValueError(
@@ -210,7 +230,3 @@ def _without_copies(found: Sequence[Checkpoint], notes: list[str]) -> list[Check
             f"{one.origin}); pass {{step: path}}, or name the entry of the step with step_key= (--step-key)"
         )
     return [kept[step] for step in sorted(kept)]
-
-
-def _keys(content: Any) -> str:
-    return ", ".join(map(str, content)) or "none" if isinstance(content, Mapping) else type(content).__name__
