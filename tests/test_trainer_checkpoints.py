@@ -1,8 +1,10 @@
 """Checkpoints as trainers write them: the numbers are those that were recorded during the training, bit for bit."""
 
+import runpy
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -181,3 +183,13 @@ def test_lightning(tmp_path: Path) -> None:
     assert "last.ckpt: left out" in found.attrs["reading"]
     assert recorded.sizes["step"] >= 4
     assert_recorded(found, recorded)
+
+
+def test_the_gallery_example_of_accelerate() -> None:
+    """It asserts that a folder of checkpoints gives what the callback has recorded, bit for bit."""
+    pytest.importorskip("accelerate")
+    names = runpy.run_path(str(Path(__file__).parent.parent / "docs/gallery/plot_accelerate.py"))
+    plt.close("all")
+    assert names["measured"]["step"].values.tolist() == list(range(0, 301, 20))
+    assert "16 checkpoints, step 0 to 300: steps from ProbeContext" in names["measured"].attrs["reading"]
+    assert_recorded(names["measured"], names["recorded"])
