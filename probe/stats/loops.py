@@ -11,7 +11,7 @@ from probe.stats.inference import LEAST_RUNS, Estimate
 from probe.stats.validation import as_numbers, as_vectors, check_level, check_number
 
 LEAST_RATES = 3
-_EXPONENTS = np.geomspace(0.05, 2.0, 150)
+_EXPONENTS = np.geomspace(0.2, 2.0, 120)
 
 
 class Hysteresis(NamedTuple):
@@ -33,7 +33,7 @@ class Hysteresis(NamedTuple):
     zero_rate : Estimate
         Area at zero rate by the power law area(0) + c rate^exponent.
     exponent : Estimate
-        Exponent of the power law, between 0.05 and 2.
+        Exponent of the power law, between 0.2 and 2.
     p_value : float
         Of the fit. NaN with three rates, which the law fits exactly.
     """
@@ -103,8 +103,9 @@ def hysteresis(
     deterministic system that jumps at the end of a branch (Jung, Gray, Roy and Mandel 1990), and 1 for a system that
     lags by a constant time.
 
-    The status concerns the rates that were recorded. A system with noise closes its loop at rates below those at which
-    its units hop. Sweeps that are all faster than the hops show a loop that remains.
+    The exponent is at least 0.2. A loop that closes more slowly, as the logarithm of the rate, cannot be distinguished
+    from one that remains. The status concerns the rates that were recorded. A system with noise closes its loop at
+    rates below those at which its units hop. Sweeps that are all faster than the hops show a loop that remains.
 
     Examples
     --------
