@@ -13,7 +13,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from probe import ActivationsProbe, Measured, PerformanceProbe, Probe, ProbeSet, Snapshot, Tap, every, log_spaced
+from probe import (
+    ActivationsProbe,
+    ChaosProbe,
+    Measured,
+    PerformanceProbe,
+    Probe,
+    ProbeSet,
+    Snapshot,
+    TangentKernelProbe,
+    Tap,
+    every,
+    log_spaced,
+)
+from probe.forward import TrainingContext
 from probe.forward.outputs import Reduce
 from probe.schedule import count
 
@@ -180,3 +193,42 @@ def test_an_observation_takes_bytes_in_proportion_to_its_numbers() -> None:
     for step in range(10**6, 10**6 + n):
         records.put(step, values)
     assert len(pickle.dumps(records)) - before <= n * (2 * one + 200)
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------------
+
+
+def vectors_of(probe: Probe, width: int) -> float:
+    """Return the largest number of bytes of an observation, in vectors of all parameters in float32."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 3))
+    x, y = torch.randn(6, 8), torch.arange(6) % 3
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    training = TrainingContext.usual(optimizer, nn.functional.cross_entropy, (x, y))
+    training.step_fn(model, optimizer, *training.batches(0, 1))
+    probe.attach(model, (x, y), training=training, on_error="raise")
+    gc.collect()
+    with Live() as live:
+        probe.observe(0)
+    return live.peak / 4 / sum(p.numel() for p in model.parameters())
+
+
+def test_a_window_takes_memory_in_proportion_to_parameters_whatever_its_length() -> None:
+    """Twins, tangent, quadratic model and sharpness: 41 to 44 vectors, in windows of 2 and 8 updates."""
+    narrow, wide, long = (
+        vectors_of(ChaosProbe(window=window, sizes=[0.01], n_products=2), width)
+        for window, width in ((2, 96), (2, 192), (8, 96))
+    )
+    assert max(wide, long) < 1.25 * narrow  # what cycles of Python objects hold differs
+    assert narrow < 55
+
+
+def test_products_with_a_kernel_take_memory_in_proportion_to_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors in groups of at most ``GROUP`` numbers, here one by one, so that more of them take no more memory."""
+    monkeypatch.setattr("probe.forward.tangents.kernel.GROUP", 1)
+    narrow, wide, more = (
+        vectors_of(TangentKernelProbe(method="probes", n_probes=n, n_batches=1), width)
+        for n, width in ((16, 96), (16, 192), (32, 96))
+    )
+    assert max(wide, more) < 1.25 * narrow
+    assert narrow < 5

@@ -261,6 +261,28 @@ def test_layers_with_another_use_are_refused(kind: type[nn.Module]) -> None:
         tangent_kernel(model, x, method="layerwise")
 
 
+def test_a_selected_layer_has_the_weights_that_it_shares() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 3, bias=False)).double()
+    model[2].weight = model[0].weight  # its first name is that of the first layer
+    x = torch.randn(4, 3).double()
+    assert torch.equal(tangent_kernel(model, x, layers=["2"]), tangent_kernel(model, x))
+
+
+def test_parameters_without_axes_have_a_kernel() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scale
+
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    expected = torch.outer(x.flatten(), x.flatten())
+    assert torch.equal(tangent_kernel(Scaled(), x), expected)
+    assert torch.allclose(tangent_products(Scaled(), x, torch.eye(4)), expected)
+
+
 def test_shared_layers_and_layers_with_two_calls_are_refused() -> None:
     layer = nn.Linear(4, 4)
     twice = nn.Sequential(layer, nn.Tanh(), layer).double()

@@ -38,7 +38,9 @@ def _rows(tangents: TangentMap, inputs: Tensor) -> Tensor:
             unit = torch.eye(f.shape[1], dtype=f.dtype, device=f.device)[:, None]
             parts = tangents.pulled(f, unit, batched=True)
         zero = [
-            torch.zeros(len(unit), leaf.numel(), dtype=f.dtype, device=f.device) if part is None else part.flatten(1)
+            torch.zeros(len(unit), leaf.numel(), dtype=f.dtype, device=f.device)
+            if part is None
+            else part.reshape(len(unit), -1)
             for part, leaf in zip(parts, tangents.leaves, strict=True)
         ]
         found.append(torch.cat(zero, 1))

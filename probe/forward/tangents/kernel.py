@@ -96,7 +96,9 @@ class TangentMap:
         except (RuntimeError, NotImplementedError, ValueError, TypeError):
             return None
         products = torch.cat(moved, 1).movedim(0, 2)
-        norms = [torch.linalg.vector_norm(vector.flatten(1), dim=1, dtype=torch.float64) for vector in vectors]
+        norms = [
+            torch.linalg.vector_norm(vector.reshape(len(vector), -1), dim=1, dtype=torch.float64) for vector in vectors
+        ]
         squares = torch.stack(norms).square().sum(0)
         return products if self._consistent(z, products, squares) else None
 

@@ -31,10 +31,15 @@ def trained_parameters(model: nn.Module, layers: Layers = None) -> dict[str, nn.
         If there is none, or one is no real floating-point tensor.
     """
     chosen = [OUTPUT] if layers is None else select_layers(model, layers)
+    inside = {  # a tied parameter has several names
+        id(parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if OUTPUT in chosen or any(name.startswith(f"{layer}.") for layer in chosen)
+    }
     found = {
         name: parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and (OUTPUT in chosen or any(name.startswith(f"{layer}.") for layer in chosen))
+        if parameter.requires_grad and id(parameter) in inside
     }
     if not found:
         where = "the model" if layers is None else f"layers={layers!r}"
