@@ -262,3 +262,12 @@ def test_chaos_page() -> None:
     assert derivative.get_ydata() == pytest.approx(series["chaos_tangent_growth"].squeeze().values)
     norm = series["tangent_kernel_norm"].sel(split="train").mean("batch").values
     assert names["norm"].lines[0].get_ydata() == pytest.approx(norm)
+
+
+def test_lines_are_pale_on_a_dark_background() -> None:
+    found = kernels()
+    for style, colour in (("default", "#333333"), ("dark_background", "#dddddd")):
+        with plt.style.context(style):
+            (bar, _) = drawn(plots.kernel_distances(found), "interval")
+            (zero,) = drawn(plots.growth(ONE).axes[0], "zero")
+            assert (bar.get_color(), zero.get_color()) == (colour, colour)

@@ -10,10 +10,12 @@ import pytest
 import xarray as xr
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
+from probe.phases import MARKERS
 
 STEPS = np.array([0, 1, 2, 5, 10, 20, 50, 100])
 NOISE = {"estimator": "MutualInfoProbe", "noise": 0.2, "noise_convention": "relative: sigma^2 = ...", "units": "bits"}
@@ -68,6 +70,10 @@ def test_rings_are_at_the_recorded_step_nearest_to_the_marker() -> None:
     np.testing.assert_allclose(rings(ax, "fit_end"), np.stack([x, x / 3], 1))
     x = np.array([4 + 5**0.5, 3 + 5 / 4])  # at step 20, the sixth
     np.testing.assert_allclose(rings(ax, "end"), np.stack([x, x / 3], 1))
+    colours = {kind.name: kind.colour for kind in MARKERS}
+    for marker in ("fit_end", "end"):
+        (edge,) = {to_hex(ring.get_edgecolor()[0]) for ring in named(ax, f"ring {marker}")}
+        assert edge == colours[marker]
     assert rings(ax, "compression_onset") == []  # there was no information to find it in
     words = [text.get_text() for text in ax.get_legend().get_texts()]
     assert words == ["a", "b", "certified bounds", "fit", "above chance", "end"]

@@ -15,7 +15,7 @@ from probe.errors import printable
 PHASES = {0: ("fitting", "#fbe3c6"), 1: ("after fitting", "#d9e8f5"), 2: ("generalised", "#cfe8df")}
 UNKNOWN = ("unknown", "#ececec")
 COLOURS = {"train": "#c4552d", "test": "#2b6ca3", "all": "#555555", "random": "#7d8f2e"}
-DARK = "#333333"
+DARK, _PALE = "#333333", "#dddddd"
 # For markers without a colour: the colour cycle of matplotlib.
 _DEFAULT_COLOURS = tuple(f"C{i}" for i in range(10))
 _FEW_DECADES = 50  # last over first step, below which powers of ten are too few labels
@@ -35,6 +35,12 @@ def marker_colours(markers: xr.Dataset | xr.DataArray) -> dict[str, str]:
     if "colour" in markers.coords:
         return dict(zip(names, np.atleast_1d(markers["colour"].values).tolist(), strict=True))
     return dict(zip(names, cycle(_DEFAULT_COLOURS), strict=False))
+
+
+def ink(ax: Axes) -> str:
+    """Return the colour of lines that have no other meaning: dark on a light background, pale on a dark one."""
+    red, green, blue = to_rgb(ax.get_facecolor())
+    return DARK if 0.3 * red + 0.6 * green + 0.1 * blue > 0.4 else _PALE
 
 
 def darker(colour: str) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sklearn.utils.validation import check_is_fitted
 
 from probe.plots.axes import axis_name, new_axes
-from probe.plots.trajectories import RINGS, Bars, draw_frame, draw_layers, legend_of, step_colours
+from probe.plots.trajectories import RINGED, Bars, draw_frame, draw_layers, legend_of, step_colours
 
 _NEEDED = ["information_x", "information_y", "information_y_ceiling"]
 _OPTIONAL = [
@@ -251,7 +251,7 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
 def _rings(detector: Any, runs: xr.DataArray) -> xr.DataArray:
     check_is_fitted(detector)
     markers: xr.DataArray = detector.markers_["step"]
-    found = markers.isel(marker=np.isin(markers["marker"].values, list(RINGS)))
+    found = markers.isel(marker=np.isin(markers["marker"].values, RINGED))
     known = found["run"].values.tolist()
     if lost := [run for run in runs.values.tolist() if run not in known]:
         raise ValueError(f"Expected a detector with the run {lost[0]!r}, got the runs {known}; fit it on these runs")

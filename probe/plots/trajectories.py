@@ -11,17 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import label_text, log_steps, marker_labels
+from probe.plots.axes import label_text, log_steps, marker_colours, marker_labels
 
 Bars = Literal["marked", "all", "none"]
-# Markers that are ringed. Their colours are not in the colour map of the steps.
-RINGS = {
-    "fit_end": "#d7301f",
-    "generalisation_onset": "#222222",
-    "compression_onset": "#e34fbd",
-    "end": "#2196dd",
-}
+RINGED = "fit_end", "generalisation_onset", "compression_onset", "end"
+# The colours of some markers are near those of steps, so each ring has a white outline.
+_OUTLINE = [Stroke(linewidth=3.2, foreground="white"), Normal()]
 _SHAPES = "osD^vP*"
 _NOTE = "a fall on training inputs alone is no evidence of generalisation"
 _GREY, _BAR, _LIGHT = "#777777", "#a5a5a5", "#bbbbbb"
@@ -88,7 +85,7 @@ def legend_of(plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> lis
         handles.append(Line2D([], [], color=_BAR, lw=2.4, label="two s.e. of subsampling"))
     if marked is not None:
         for marker, label in marker_labels(marked.isel(marker=marked.notnull().any("run").values)).items():
-            ring: dict[str, Any] = {"mfc": "none", "mec": RINGS[marker], "mew": 1.4}
+            ring: dict[str, Any] = {"mfc": "none", "mec": marker_colours(marked)[marker], "mew": 1.6}
             handles.append(Line2D([], [], lw=0, marker="o", ms=7, label=label, **ring))
     return handles
 
@@ -112,10 +109,8 @@ def _draw_rings(ax: Axes, runs: Sequence[xr.Dataset], marked: xr.DataArray, *, s
             if len(steps) and steps[0] <= step <= steps[-1]:  # false for NaN
                 at.append(run.sel(step=step, method="nearest"))
         x, y = ([float(point[name]) for point in at] for name in ("information_x", "information_y"))
-        edge = RINGS[marker]
-        ax.scatter(
-            x, y, s=size * (1 + i / 2), facecolors="none", edgecolors=edge, lw=1.3, zorder=4, gid=f"ring {marker}"
-        )
+        style: dict[str, Any] = {"facecolors": "none", "edgecolors": marker_colours(marked)[marker], "lw": 1.6}
+        ax.scatter(x, y, s=size * (1 + i / 2), zorder=4, gid=f"ring {marker}", path_effects=_OUTLINE, **style)
         ringed += [point["step"].item() for point in at]
     return ringed
 

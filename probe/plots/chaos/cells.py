@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from probe.plots.axes import DARK, drawn_steps
+from probe.plots.axes import drawn_steps, ink
 
 COLOURS = "cividis_r"  # small is light; readable for colour-blind readers, and in grey print
 _MOST_TICKS = 12
@@ -80,6 +80,6 @@ def mark_runs(ax: Axes, steps: ArrayLike, what: str) -> float:
     marks = 1 + (5 + _ROW * np.array(rows, dtype=float)) / height
     ax.plot(
         places, marks, "v", transform=ax.get_xaxis_transform(), gid="runs", label=text,
-        ms=6, color=DARK, mec="white", mew=0.6, clip_on=not rows,  # the layout makes room for an empty line that is not
+        ms=6, color=ink(ax), mec="white", mew=0.6, clip_on=not rows,  # the layout makes room for an empty line
     )  # fmt: skip
     return 5.0 + _ROW * (max(rows) + 1) if rows else 0.0

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import DARK, label_text, new_axes
+from probe.plots.axes import DARK, ink, label_text, new_axes
 from probe.plots.chaos.cells import draw_cells, mark_runs
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.stats.cone import Cone
@@ -110,7 +110,7 @@ def _draw_cone(ax: Axes, cone: Cone, steps: np.ndarray) -> None:
     ax.add_patch(Rectangle((start, start), size, size, path_effects=outline, gid="cone", **frame))
     if cone.status != "found":
         return
-    bar: dict[str, Any] = {"color": DARK, "lw": 4, "solid_capstyle": "butt", "clip_on": False, "gid": "interval"}
+    bar: dict[str, Any] = {"color": ink(ax), "lw": 4, "solid_capstyle": "butt", "clip_on": False, "gid": "interval"}
     low = max(cone.lower, ends[0])
     ax.plot([low, cone.upper], [1.015, 1.015], transform=ax.get_xaxis_transform(), **bar)
     ax.plot([1.015, 1.015], [low, cone.upper], transform=ax.get_yaxis_transform(), **bar)

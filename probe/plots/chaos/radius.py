@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import DARK, drawn_steps, label_text, log_axis, new_axes
+from probe.plots.axes import drawn_steps, ink, label_text, log_axis, new_axes
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.lines import curves
 from probe.stats.cone_window import ConeRadius, cone_radius as window_radius
@@ -196,8 +196,8 @@ def _draw_entry(ax: Axes, series: xr.Dataset, split: str | None) -> None:
     cone = read_kernels(series, split)[0][0].cone
     if cone is not None and cone.status == "found":
         low, step, high = drawn_steps(np.array([cone.lower, cone.step, cone.upper]))
-        ax.axvspan(low, high, color=DARK, alpha=0.1, lw=0, zorder=-1)
-        ax.axvline(step, color=DARK, lw=1.1, ls=(0, (1, 1.5)), zorder=-1, gid="entry")
+        ax.axvspan(low, high, color=ink(ax), alpha=0.1, lw=0, zorder=-1)
+        ax.axvline(step, color=ink(ax), lw=1.1, ls=(0, (1, 1.5)), zorder=-1, gid="entry")
         ax.annotate(
             "cone", (step, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 3), textcoords="offset points",
             ha="center", fontsize=8,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import DARK, drawn_steps, label_text, step_axis
+from probe.plots.axes import drawn_steps, ink, label_text, step_axis
 from probe.plots.lines import MAX_THIN, band_text
 
 # Okabe and Ito, with one shape for each.
@@ -137,13 +137,13 @@ def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
             style: dict[str, Any] = {"mfc": face, "mec": colour, "mew": 1.2, "ms": 5, "zorder": 3}
             ax.plot(drawn_steps(steps[chosen]), middle[chosen], shape, gid=gid, **style)
         handles.append(Line2D([], [], color=colour, marker=shape, ms=5, lw=1.2, label=f"size {size:g}"))
-    _lines(ax, one["tangent"], color=DARK, lw=2, zorder=4, label="derivative")
-    handles.append(Line2D([], [], color=DARK, lw=2, label="derivative"))
+    _lines(ax, one["tangent"], color=ink(ax), lw=2, zorder=4, label="derivative")
+    handles.append(Line2D([], [], color=ink(ax), lw=2, label="derivative"))
     if "quadratic" in one and one["quadratic"].notnull().any():
         _lines(ax, one["quadratic"], color=_GREY, lw=1.6, ls=(0, (4, 2)), zorder=3.5, label="quadratic")
         handles.append(Line2D([], [], color=_GREY, lw=1.6, ls=(0, (4, 2)), label="curvature of the start"))
-    ax.axhline(0, color=DARK, lw=0.8, ls=":", zorder=1, gid="zero")
-    grey: dict[str, Any] = {"color": "#555555", "lw": 0, "ms": 5}
+    ax.axhline(0, color=ink(ax), lw=0.8, ls=":", zorder=1, gid="zero")
+    grey: dict[str, Any] = {"color": _GREY, "lw": 0, "ms": 5}
     if any(line.get_gid() == "kinks" and np.size(line.get_xdata()) for line in ax.lines):
         handles.append(Line2D([], [], marker="o", mfc="white", label="differs from the derivative", **grey))
     if _draw_rounded(ax, one, looks):
@@ -173,7 +173,7 @@ def _draw_rounded(ax: Axes, one: xr.Dataset, looks: list[tuple[str, str]]) -> bo
 
 
 def _draw_sharpness(ax: Axes, one: xr.Dataset, momentum: float) -> None:
-    _lines(ax, one[_SHARPNESS], color=DARK, lw=1.6, marker=".", label="sharpness times learning rate")
+    _lines(ax, one[_SHARPNESS], color=ink(ax), lw=1.6, marker=".", label="sharpness times learning rate")
     limit = 2 * (1 + momentum)
     ax.axhline(limit, color=_SIZES[1][0], lw=1.2, ls="--", gid="limit")
     text = f"{limit:g}: unstable above (gradient descent{f', momentum {momentum:g}' if momentum else ''})"
