@@ -9,7 +9,9 @@ from pathlib import Path
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "_build" / "html")
-    parser.add_argument("--gallery", action="store_true", help="run the examples of the gallery")
+    parser.add_argument(
+        "--gallery", action="store_true", help="run the examples of the gallery, which needs the extra `gallery`"
+    )
     args = parser.parse_args()
     if args.gallery:
         os.environ["PROBE_GALLERY"] = "1"
