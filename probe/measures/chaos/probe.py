@@ -101,6 +101,8 @@ class ChaosProbe(Probe):
     Adam, AdamW and RMSprop).
     Batches and learning rates are those of the step of the observation; a scheduler does not step within the window.
 
+    ``chaos_tangent_output_growth`` holds the running statistics of batch norm, whose own derivative is not computed.
+
     All sizes can be rounded. The gradient of a bias before batch norm, or of the keys of attention, is rounding only,
     and Adam divides by its size: such a bias moves by a learning rate in a random direction. The outputs do not depend
     on the bias of keys, so that their numbers remain.
