@@ -14,6 +14,15 @@ from .figures import (
     EXPERIMENTS as EXPERIMENTS,
     Experiment as Experiment,
 )
+from .first_order_grokking import (
+    GrokkingRun as GrokkingRun,
+    boundary_table as boundary_table,
+    grokking_probes as grokking_probes,
+    grokking_runs as grokking_runs,
+    record_grokking as record_grokking,
+    record_grokking_seed as record_grokking_seed,
+    sweep_loops as sweep_loops,
+)
 from .measuring import (
     all_probes as all_probes,
     measure as measure,

@@ -8,6 +8,12 @@ from .model import (
     ModelConfig as ModelConfig,
     Transformer as Transformer,
 )
+from .modular import (
+    ModularConfig as ModularConfig,
+    Square as Square,
+    squared_errors as squared_errors,
+    train_modular as train_modular,
+)
 from .perceptron import (
     PERCEPTRONS as PERCEPTRONS,
     PerceptronConfig as PerceptronConfig,
