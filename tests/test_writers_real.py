@@ -188,8 +188,10 @@ def test_the_bar_of_the_trainer_of_transformers(tmp_path: Path, capsys: pytest.C
     package("transformers")
     from test_adapters_huggingface import callback, trainer
 
-    one = callback(progress=True)
+    steps: list[int] = []
+    one = callback(progress=True, write_to=lambda numbers, step: steps.append(step))
     trainer(tmp_path, one, disable_tqdm=False).train()
+    assert steps == list(range(7))
     shown = capsys.readouterr().err
     assert "step 6: train loss" in shown
     assert "So far: " in shown
@@ -203,7 +205,8 @@ def test_the_bar_of_lightning(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     import lightning.pytorch.callbacks
     from test_adapters_lightning import Module, callback, loader, trainer
 
-    one = callback(progress=True)
+    steps: list[int] = []
+    one = callback(progress=True, write_to=lambda numbers, step: steps.append(step))
     shown = getattr(lightning.pytorch.callbacks, bar)()
     used = trainer(tmp_path, shown, one, enable_progress_bar=True)
     texts: list[str] = []
@@ -211,6 +214,7 @@ def test_the_bar_of_lightning(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     shown.get_metrics = lambda *given: (found := log(*given), texts.append(str(found.get("probe"))))[0]
     used.fit(Module(), loader())
     assert texts[-1].startswith("step 6: train loss")
+    assert steps == list(range(7))
 
 
 def test_page_on_dashboards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
