@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,14 @@ def lightning(step: int) -> Any:
 
 FILES: dict[str, tuple[str, Callable[[int], Any]]] = {
     "state dicts": ("run7_step{}.pt", lambda step: STATES[step]),
-    "wrapped": ("{}.pth", lambda step: {"model": {f"module.{k}": v for k, v in STATES[step].items()}, "epoch": 1}),
+    "wrapped": (
+        "{}.pth",
+        lambda step: {
+            "model": {f"module.{k}": v for k, v in STATES[step].items()},
+            "best": np.float64(0.5),
+            "args": Namespace(lr=0.1),
+        },
+    ),
     "compiled": ("{}.bin", lambda step: {f"_orig_mod.{name}": value for name, value in STATES[step].items()}),
     "with an average": ("{}.pt", lambda step: {"model": STATES[step], "ema": STATES[0]}),
     "Lightning, step in the name": ("epoch=0-step={}-v1.ckpt", lightning),
@@ -271,8 +279,11 @@ def trainer_folders(steps: Any = SAVED[1:]) -> None:
 def test_a_folder_of_a_trainer_brings_its_curves() -> None:
     trainer_folders()
     torch.save({}, "out/training_args.bin")
+    torch.save(STATES[0], "out/pytorch_model.bin")  # what save_model writes at the end
     found = over_checkpoints("out", PROBES, {"train": DATA["train"]}, build=build)
     assert "steps from trainer_state.json" in found.attrs["reading"]
+    assert "out: the weights beside its checkpoints were left out" in found.attrs["reading"]
+    assert 9 in over_checkpoints("out/checkpoint-9", [], DATA, build=build)["step"]
     measured = found.sel(step=[3, 9, 24])
     np.testing.assert_array_equal(measured["train_loss"], RECORDED["train_loss"].sel(step=[3, 9, 24]))
     assert found["step"].values.tolist() == sorted({*range(2, 25, 2), 3, 9})
@@ -422,10 +433,16 @@ def test_names_of_a_real_folder() -> None:
         Path("ckpt", name).touch()
     save("best.pt", STATES[3], 3)
     Path("ckpt/latest.pt").symlink_to("24_acc0.5.pt")
-    with pytest.warns(ProbeWarning, match=r"Expected a step in the name best\.pt, got no number.*It is left out"):
+    Path("ckpt/30.pt").symlink_to("nowhere.pt")
+    with pytest.warns(ProbeWarning) as caught:
         found = over_checkpoints("ckpt", PROBES, DATA, build=build)
+    assert [str(one.message).split(",")[0] for one in caught] == [
+        "Expected a checkpoint at ckpt/30.pt",
+        "Expected a step in the name best.pt",
+    ]
     assert_recorded(found)
     assert "latest.pt: left out, since it is a link to 24_acc0.5.pt" in found.attrs["reading"]
+    assert "Expected a checkpoint at ckpt/30.pt, got a link to nothing" in found.attrs["reading"]
     assert step_of(Path("run3-step12k.pt"), None) == (12_000, "the name")
     assert step_of(Path("model_epoch7_val0.93_run2.pt"), None) == (7, "the epoch in the name")
     Path("keras/saved_model_10").mkdir(parents=True)

@@ -124,6 +124,9 @@ def test_shards_halves_and_another_architecture(trainer: tuple[Path, xr.Dataset,
     other.save_pretrained(tmp_path / "checkpoint-30")
     with pytest.raises(ValueError, match=r"transformer\.wte\.weight of shape \(20, 8\) in .*got shape \(20, 16\)"):
         over_checkpoints({3: out / "checkpoint-3", 30: tmp_path / "checkpoint-30"}, PROBES, data, targets_shift=1)
+    (tmp_path / "checkpoint-30/config.json").write_bytes((out / "checkpoint-3/config.json").read_bytes())
+    with pytest.raises(ValueError, match=r"Expected transformer\.h\.0\.\S+ of shape .* as the model has, got shape"):
+        over_checkpoints({30: tmp_path / "checkpoint-30"}, PROBES, data, targets_shift=1)
 
 
 @pytest.mark.parametrize("with_base", [False, True])

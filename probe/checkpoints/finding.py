@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from probe.checkpoints.steps import SAVES, NoStepError, is_copy, step_of, whole
-from probe.checkpoints.weights import ADAPTERS, DamagedCheckpointError, kind_of
+from probe.checkpoints.weights import DamagedCheckpointError, kind_of
 from probe.errors import warn_user
 
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".bin", ".ckpt")
@@ -20,6 +20,7 @@ _OTHER = re.compile(  # what trainers save beside the weights, and what systems 
     r"(training_args|optimi[sz]er|optim|scheduler|sampler|scaler|criterion|rng_state|random_states)([-_.].*)?\.\w+|"
     r"\..*|tmp-.*"
 )
+_PART = re.compile(r"(model|pytorch_model|adapter_model)(-\d+-of-\d+)?\.\w+")  # weights of a folder
 _MAX_FOLDERS = 2000  # searched below a folder without checkpoints
 
 
@@ -186,7 +187,7 @@ def _is_checkpoint(path: Path) -> bool:
         return False
     if path.is_dir():
         return kind_of(path) is not None or re.fullmatch(r"checkpoint-\d+", path.name) is not None
-    return path.suffix in _SUFFIXES and path.name not in ADAPTERS
+    return path.suffix in _SUFFIXES and not _PART.fullmatch(path.name)
 
 
 def _with_steps(paths: Sequence[Path], key: str | None, left_out: list[str], notes: list[str]) -> Iterable[Checkpoint]:
@@ -200,6 +201,8 @@ def _with_steps(paths: Sequence[Path], key: str | None, left_out: list[str], not
             notes.append(f"{path.name}: left out, since it is a link to {other.name}")
             continue
         try:
+            if not path.exists():
+                raise DamagedCheckpointError(f"Expected a checkpoint at {path}, got a link to nothing; copy the file")
             step, origin = step_of(path, key)
         except DamagedCheckpointError as error:
             left_out.append(str(error))

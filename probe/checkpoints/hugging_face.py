@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from probe.checkpoints.loading import mismatch
 from probe.checkpoints.weights import DamagedCheckpointError, check_complete, package, read_weights
 
 
@@ -29,9 +30,13 @@ def pretrained(folder: Path | str) -> nn.Module:
             "pass build= (--model), a function that returns the model"
         )
     dtype = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": "auto"}
-    with _without_bars(transformers):
-        model, info = cls.from_pretrained(folder, output_loading_info=True, local_files_only=local, **dtype)
-    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+    with _quiet(transformers):
+        model, info = cls.from_pretrained(
+            folder, output_loading_info=True, local_files_only=local, ignore_mismatched_sizes=True, **dtype
+        )
+    for name, there, own in sorted(info.get("mismatched_keys") or ()):
+        raise mismatch(name, own, there, str(folder))
+    for kind in ("missing_keys", "unexpected_keys"):
         if found := sorted(map(str, info.get(kind) or ())):
             raise ValueError(
                 f"Expected the weights of {names[0]} in {folder}, got {kind.replace('_', ' ')}, the first of them "
@@ -41,15 +46,18 @@ def pretrained(folder: Path | str) -> nn.Module:
 
 
 @contextmanager
-def _without_bars(transformers: Any) -> Iterator[None]:
-    """Context manager that hides the progress bars of loading."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Context manager that hides the progress bars and reports of loading. What does not fit is an error instead."""
+    logging = transformers.utils.logging
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
-            transformers.utils.logging.enable_progress_bar()
+            logging.enable_progress_bar()
 
 
 def with_adapter(folder: Path, base: nn.Module | None) -> nn.Module:

@@ -61,10 +61,11 @@ def check_same(first: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[
     """Raise ValueError if a model has other weights than the first one."""
     for name in [*first, *shapes]:
         if first.get(name) != shapes.get(name):
-            raise _mismatch(name, first.get(name), shapes.get(name), where)
+            raise mismatch(name, first.get(name), shapes.get(name), where)
 
 
-def _mismatch(name: str, own: Any, there: Any, where: str) -> ValueError:
+def mismatch(name: str, own: Any, there: Any, where: str) -> ValueError:
+    """Return the error about a weight of another shape in the model and in the checkpoint; None: there is none."""
     shape = None if own is None else tuple(own)
     if own is None:
         text = f"Expected no other weights than those of the model in {where}, got {name} of shape {tuple(there)}"
@@ -133,11 +134,11 @@ def _check_shapes(
     for name, value in own.items():
         there = shapes.get(prefix + name)
         if there != tuple(value.shape) and not (there is None and _is_there(name, tied, shapes, prefix)):
-            raise _mismatch(name, value.shape, there, where)
+            raise mismatch(name, value.shape, there, where)
     for name, shape in shapes.items():
         rest = name.removeprefix(prefix)
         if name.startswith(prefix) and "/" not in rest and rest not in own:
-            raise _mismatch(rest, None, shape, where)
+            raise mismatch(rest, None, shape, where)
 
 
 def _is_narrower(own: Tensor, value: Tensor) -> bool:

@@ -3,6 +3,7 @@
 Entries of nested mappings have names with slashes, such as ``state_dict/net.0.weight``.
 """
 
+import argparse
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +22,12 @@ from probe.recording.digest import has_digest, read_checked
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _FILES = ("model.safetensors", "pytorch_model.bin")
+_HARMLESS: list[Any] = [  # numbers and settings that loops save beside the weights; making them runs no other code
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -119,12 +127,15 @@ def _torch_file(file: Path) -> Any:
         if has_digest(file):
             content = io.BytesIO(read_checked(file)[0])
         mapped = content is file and zipfile.is_zipfile(file)
-        return torch.load(content, map_location="cpu", weights_only=True, mmap=mapped or None)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(content, map_location="cpu", weights_only=True, mmap=mapped or None)
     except OSError:
         raise
     except Exception as error:  # a damaged archive raises errors of many classes
         objects = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"an object of {objects[1]}" if objects else (str(error).splitlines() or [type(error).__name__])[0]
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = "a pickle" if first.startswith("Weights only load failed") else first  # torch advises to load it
+        reason = f"an object of {objects[1]}" if objects else reason
         raise DamagedCheckpointError(
             f"Expected weights alone in {file}, got other objects or a damaged file ({reason}); "
             "save model.state_dict(), because other objects can run code when they are loaded"
