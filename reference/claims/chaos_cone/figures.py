@@ -101,7 +101,8 @@ def _draw_row(ax: Axes, one: Recording, name: str, row: int, colour: str) -> Non
         ax.plot(np.full(there.sum(), at), heights[there], shape, mfc="white", clip_on=False, **style)
     others = [str(word).replace("_", " ") for word in marker["status"].values if "censored" not in word]
     words = [f"{others.count(word)} {word}" for word in sorted({*others} - {"found"})]
-    ax.text(0.98, row, ", ".join(words), transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+    right = 0.9 if (marker["status"].values == "right_censored").any() else 0.98  # beside their triangles
+    ax.text(right, row, ", ".join(words), transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
 
 
 def draw_linearised(evidence: Evidence) -> Figure:
