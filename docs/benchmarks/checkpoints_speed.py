@@ -17,7 +17,8 @@ first, as a warm-up.
   the end, less the median of the others. The ratio is larger for fewer checkpoints or a smaller batch.
 
 Other probes take their own time: `WeightsProbe` decomposes all matrices. Exit code 1: a bar is missed. `--write` writes
-checkpoints_speed.json, from which pages.py makes the table of the page. Needs transformers and safetensors.
+checkpoints_speed.json, from which pages.py makes the table of the page. Needs transformers (to measure, not for the
+table) and safetensors.
 """
 
 import argparse
@@ -33,7 +34,6 @@ import warnings
 from pathlib import Path
 
 import torch
-import transformers
 
 import probe
 
@@ -41,13 +41,14 @@ RESULTS = Path(__file__).with_suffix(".json")
 DIFFERENT, BAR = 4, 1.3
 PROBES: dict[str, list[probe.Probe]] = {
     "loss, accuracy and `ActivationsProbe`": [probe.ActivationsProbe()],
-    "loss and accuracy": [],
 }
 Times = dict[str, list[float]]
 
 
 def make_checkpoints(folder: Path, layers: int, width: int, n: int) -> tuple[list[Path], int]:
     """Write the checkpoints, read their files once, and return the folders and the number of parameters."""
+    import transformers
+
     config = transformers.GPT2Config(n_layer=layers, n_embd=width, n_head=max(1, width // 64))
     folders = [folder / f"checkpoint-{step}" for step in range(1, n + 1)]
     count = 0
@@ -63,6 +64,8 @@ def make_checkpoints(folder: Path, layers: int, width: int, n: int) -> tuple[lis
 
 
 def baseline(path: Path, tokens: torch.Tensor) -> None:
+    import transformers
+
     model = transformers.GPT2LMHeadModel.from_pretrained(path).eval()
     with torch.no_grad():
         model(tokens)
@@ -136,6 +139,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     args = parser.parse_args()
+    import transformers
+
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -158,6 +163,8 @@ def main() -> None:
 
 
 def write(found: dict[str, Times], settings: dict[str, int]) -> None:
+    import transformers
+
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     facts = {**versions, "python": platform.python_version(), "cpus": os.cpu_count()}
     rounded = {

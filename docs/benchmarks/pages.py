@@ -2,8 +2,9 @@
 
 Give the command after each change of a rule, a claim or a recording. It reads reference/results and reference/paper. It
 writes into docs/: the verdicts, settings and experiments of the results page, the tables of the progress page, the
-markers of the published curves, the perceptrons of the page of regions, the speed of partitions (measured by
-partition_speed.py), and the figures of these pages. It takes about 1.5 minutes on one CPU core.
+markers of the published curves, the perceptrons of the page of regions, the speed of partitions and of checkpoints
+(measured by partition_speed.py and checkpoints_speed.py), and the figures of these pages. It takes about 1.5 minutes on
+one CPU core.
 
 `--check` writes nothing. It prints the lines that differ from the committed pages, and ends with exit code 1 if words
 differ, or numbers by more than rounding.
@@ -20,6 +21,7 @@ import numpy as np
 from reference.claims.two_phases import Evidence
 
 sys.path.insert(0, str(Path(__file__).parent))
+import checkpoints_speed
 import perceptrons
 import published_curve
 import published_markers
@@ -43,9 +45,7 @@ def pages() -> dict[Path, str]:
         DOCS / "published_markers.md": published_markers.page() + "\n",
         **{DOCS / paper.page: results_page.made(paper) for paper in results_page.find_papers()},
         progress: scorecard.made(progress.read_text(encoding="utf-8")),
-        performance: results_page.replace_between(
-            performance.read_text(encoding="utf-8"), "partition", partition_table()
-        ),
+        performance: performance_page(performance.read_text(encoding="utf-8")),
         DOCS / "regions.md": regions_page((DOCS / "regions.md").read_text(encoding="utf-8")),
     }
 
@@ -55,6 +55,13 @@ def regions_page(text: str) -> str:
     evidence = Evidence()
     text = results_page.replace_between(text, "perceptrons", perceptrons.summary(evidence))
     return results_page.replace_between(text, "mechanisms", perceptrons.mechanism_summary(evidence))
+
+
+def performance_page(text: str) -> str:
+    """Return the page of performance with its tables of partitions and of checkpoints."""
+    found = json.loads(checkpoints_speed.RESULTS.read_text(encoding="utf-8"))["results"]
+    text = results_page.replace_between(text, "partition", partition_table())
+    return results_page.replace_between(text, "checkpoints", checkpoints_speed.table(found))
 
 
 def partition_table() -> str:
