@@ -2,8 +2,8 @@
 
 One thread, CPU time of the process, least of four runs. The unit is an update of the training. The cost of an update
 of the tangent is the difference between observations with windows of 40 and 20 updates and one size, over 20, less the
-four updates of twins. ``default`` is an observation with the default parameters, in windows of 20. It contains all
-copies of the model and, with AdamW, 8 more products for the preconditioned sharpness.
+four updates of twins. ``default`` is an observation with the default parameters, in windows of 20. It contains the
+quadratic model, all copies of the model and, with AdamW, 8 more products for the preconditioned sharpness.
 """
 
 import time
@@ -77,7 +77,7 @@ def costs(make: Callable[[], nn.Module], shape: tuple[int, ...], optimize: str) 
     batches = training.batches(0, WINDOW)
     training.step_fn(model, optimizer, batches[0])
     copied, copied_optimizer = training.copy(model)
-    short: dict[str, Any] = {"sizes": [0.01], "n_products": 0, "window": WINDOW}
+    short: dict[str, Any] = {"sizes": [0.01], "n_products": 0, "quadratic": False, "window": WINDOW}
     choices = short, {**short, "window": 2 * WINDOW}, {"window": WINDOW, "n_products": 0}, {"window": WINDOW}
     # one after the other on the same model, which an observation leaves alone
     probes = [ChaosProbe(max_samples=8, **parameters) for parameters in choices]
