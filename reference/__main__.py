@@ -32,9 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "measure": _measure,
         "perceptrons": _perceptrons,
         "chaos-cone": _chaos_cone,
+        "first-order": _first_order,
         "accept": _accept,
     }
-    for add in (_add_demo, _add_run, _add_collect, _add_measure, _add_perceptrons, _add_chaos_cone, _add_accept):
+    experiments = (_add_perceptrons, _add_chaos_cone, _add_first_order)
+    for add in (_add_demo, _add_run, _add_collect, _add_measure, *experiments, _add_accept):
         add(commands)
     args = vars(parser.parse_args(argv))
     function = functions[args.pop("command")]
@@ -152,6 +154,24 @@ def _add_chaos_cone(commands: Any) -> None:
     chaos.add_argument("name", metavar="NAME", choices=names, help=f"{', '.join(names)}: {network}")
     chaos.add_argument("--seeds", default="5", help=f"seeds to train: {_SEEDS} (default: 5)")
     chaos.add_argument("--out", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
+
+
+def _add_first_order(commands: Any) -> None:
+    first = commands.add_parser(
+        "first-order",
+        help="solve and sample the networks of a first-order phase transition",
+        description="Solve the equations of arXiv:2310.03789, or sample its networks by Langevin dynamics and compare "
+        "them with the theory. Write numbers and figures to OUT. The same command resumes a sampling.",
+        epilog="Parts: theory solves the phase diagram of the cubic teacher (seconds). sweep samples 50 reduced "
+        "networks at each of five noises (5 CPU minutes). modular samples modular addition (5 CPU minutes). paper "
+        "samples 200 networks of the paper's size at each noise (days).",
+    )
+    parts = ("theory", "sweep", "modular", "paper")
+    first.add_argument("part", metavar="PART", choices=parts, help=", ".join(parts))
+    first.add_argument(
+        "--jobs", type=int, default=1, help="blocks of networks that are sampled in parallel (default: 1)"
+    )
+    first.add_argument("--out", type=Path, default=Path("runs"), help="folder to write to (default: runs)")
 
 
 def _add_accept(commands: Any) -> None:
@@ -276,6 +296,24 @@ def _chaos_cone(name: str, seeds: str, out: Path) -> int:
     recorded = record_chaos(CHAOS_CONE[name], chosen, out / label, progress=sys.stderr.isatty(), name=label)
     path = save(recorded, out / f"{label}.nc")
     print(f"written: {path} (seeds: {recorded.sizes['run']}, starts of twins: {recorded.sizes['t0']})")
+    return 0
+
+
+def _first_order(part: str, jobs: int, out: Path) -> int:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from probe import save
+    from reference.theory import sample_all, solve_all, summary_text, transitions_text
+
+    if part == "theory":
+        found, figures = solve_all(out)
+        print(transitions_text())
+    else:
+        found, summary, figures = sample_all(part, out, jobs, progress=sys.stderr.isatty())
+        print(summary_text(summary))
+    path = save(found, out / f"first-order-{part}.nc")
+    print(f"written: {', '.join(map(str, (path, *figures)))}")
     return 0
 
 

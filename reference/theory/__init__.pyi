@@ -1,3 +1,15 @@
+from .command import (
+    sample_all as sample_all,
+    solve_all as solve_all,
+    summary_text as summary_text,
+    transitions_text as transitions_text,
+)
+from .figures import (
+    draw_actions as draw_actions,
+    draw_learned as draw_learned,
+    draw_modular as draw_modular,
+    draw_phases as draw_phases,
+)
 from .first_order.closed_forms import (
     ModularTransitions as ModularTransitions,
     TeacherTransition as TeacherTransition,
@@ -30,5 +42,13 @@ from .langevin import (
     Langevin as Langevin,
     UnstableStepError as UnstableStepError,
 )
+from .simulation.configs import SAMPLINGS as SAMPLINGS
+from .simulation.modular import ModularNetworks as ModularNetworks
+from .simulation.sampling import (
+    Sampling as Sampling,
+    sample as sample,
+)
+from .simulation.summary import summarise as summarise
+from .simulation.teacher import TeacherNetworks as TeacherNetworks
 
 __all__: list[str]

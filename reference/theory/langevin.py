@@ -149,7 +149,7 @@ class Langevin(Optimizer):
             return
         i = int(ratios[:-1].nan_to_num(math.inf).argmax())
         group, ratio = self.param_groups[i], max(ratios[i].item(), ratios[-1].item())
-        if both[i] > 0:  # nearer to the largest curvature, if the curvature is positive
+        if both[i] > 0.02 * (gradient[i] * parameters[i]).sqrt():  # nearer to the largest curvature, if it is positive
             ratio = max(ratio, (gradient[i] / both[i]).item())
         largest = STABLE * group["lr"] / ratio
         problem = f"lr {group['lr']:.3g} in group {i} at step {self._steps}; give at most {largest:.2g}"
