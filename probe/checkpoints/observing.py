@@ -45,13 +45,7 @@ class Observation:
     _layout: Any = field(default=None, repr=False)  # of the attached model
     _seen: set[str] = field(default_factory=set, repr=False)  # warnings of attaching that were issued
 
-    def record(
-        self,
-        checkpoints: Sequence[Checkpoint],
-        recording: Path,
-        mode: str | None,
-        report: Report,
-    ) -> None:
+    def record(self, checkpoints: Sequence[Checkpoint], recording: Path, mode: str | None, report: Report) -> None:
         """Observe checkpoints in their order. Damaged ones are left out with a warning."""
         model: nn.Module | None = None
         found: nn.Module | None
