@@ -36,6 +36,7 @@ from .layer_probe import LayerProbe as LayerProbe
 from .measures.activations import ActivationsProbe as ActivationsProbe
 from .measures.chaos.probe import ChaosProbe as ChaosProbe
 from .measures.circuits.probe import CircuitsProbe as CircuitsProbe
+from .measures.feature_learning.probe import FeatureLearningProbe as FeatureLearningProbe
 from .measures.fourier import FourierProbe as FourierProbe
 from .measures.linear_mapping.probe import LMNProbe as LMNProbe
 from .measures.linear_regions.probe import LinearRegionsProbe as LinearRegionsProbe
@@ -45,6 +46,7 @@ from .measures.neural_collapse import NeuralCollapseProbe as NeuralCollapseProbe
 from .measures.neural_tangent.probe import TangentKernelProbe as TangentKernelProbe
 from .measures.performance import PerformanceProbe as PerformanceProbe
 from .measures.robustness import RobustnessProbe as RobustnessProbe
+from .measures.weight_phase.probe import WeightPhaseProbe as WeightPhaseProbe
 from .measures.weights import WeightsProbe as WeightsProbe
 from .phases.detector import PhaseDetector as PhaseDetector
 from .phases.markers.marker import Marker as Marker

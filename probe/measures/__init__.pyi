@@ -8,6 +8,8 @@ from .circuits.circuit import (
     circuit as circuit,
 )
 from .circuits.probe import CircuitsProbe as CircuitsProbe
+from .feature_learning.kernels import feature_alignment as feature_alignment
+from .feature_learning.probe import FeatureLearningProbe as FeatureLearningProbe
 from .fourier import (
     FourierProbe as FourierProbe,
     fourier_norms as fourier_norms,
@@ -33,6 +35,7 @@ from .robustness import (
     RobustnessProbe as RobustnessProbe,
     directions as directions,
 )
+from .weight_phase.probe import WeightPhaseProbe as WeightPhaseProbe
 from .weights import (
     WeightsProbe as WeightsProbe,
     WeightSummary as WeightSummary,

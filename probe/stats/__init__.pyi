@@ -1,3 +1,4 @@
+from .action import empirical_action as empirical_action
 from .barriers import (
     BarrierScaling as BarrierScaling,
     barrier_scaling as barrier_scaling,
@@ -21,6 +22,7 @@ from .cone_window import (
     ConeRadius as ConeRadius,
     cone_radius as cone_radius,
 )
+from .droplets import droplet_phase as droplet_phase
 from .hopping import (
     Dwells as Dwells,
     HoppingRates as HoppingRates,

@@ -1,0 +1,1 @@
+"""How far the features of a layer have moved, and what they represent."""

@@ -1,0 +1,1 @@
+"""Phases of the weights of a layer along a direction."""
