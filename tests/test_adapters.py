@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import probe
 from probe import PerformanceProbe, ProbeSet, every
-from probe.adapters import attachment
+from probe.adapters import checks
 from probe.adapters.attachment import Attachment
 from probe.errors import ProbeWarning
 from probe.forward import TrainingContext
@@ -90,13 +90,13 @@ def test_bad_input() -> None:
 
 
 def test_packages_that_are_missing_or_too_old_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attachment, "version", lambda _: "2.10.3")
-    attachment.require("some", "2.4")
+    monkeypatch.setattr(checks, "version", lambda _: "2.10.3")
+    checks.require("some", "2.4")
     with pytest.raises(ImportError, match=r"Expected some >= 2.11 for this adapter, got 2.10.3"):
-        attachment.require("some", "2.11")
+        checks.require("some", "2.11")
     monkeypatch.undo()
     with pytest.raises(ImportError, match=r"got none; pip install -U not-installed"):
-        attachment.require("not-installed", "1.0")
+        checks.require("not-installed", "1.0")
 
 
 def test_the_lowest_versions_are_the_same_everywhere() -> None:

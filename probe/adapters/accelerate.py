@@ -5,7 +5,8 @@ from typing import Any, Self
 
 from torch import nn
 
-from probe.adapters.attachment import Attachment, require
+from probe.adapters.attachment import Attachment
+from probe.adapters.checks import require
 from probe.attach.step_hook import hooked_optimizers
 from probe.base import Observer
 

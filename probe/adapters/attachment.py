@@ -1,13 +1,11 @@
 """What all adapters share: probes from the start of a training to its end, and their numbers for loggers."""
 
-import inspect
-import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from torch import nn
 
+from probe.adapters.checks import check_arguments, check_training
 from probe.attach.session import Session
 from probe.attach.step_hook import hooked_optimizers
 from probe.base import Observer
@@ -16,20 +14,6 @@ from probe.recording.checks import files_of
 from probe.recording.paths import user_path
 from probe.writers.displays import InBar
 from probe.writers.numbers import is_written, numbers_of
-
-_GIVEN = {"self", "model", "data", "optimizer", "path", "mode", "step"}  # parameters of attach that are no options
-_OPTIONS = sorted(inspect.signature(Observer.attach).parameters.keys() - _GIVEN)
-
-
-def require(package: str, lowest: str) -> None:
-    """Raise ImportError unless a package of at least this version, such as ``"2.4"``, is installed."""
-    try:
-        found = version(package)
-    except PackageNotFoundError:
-        found = "none"
-    numbers = [int(number) for number in re.findall(r"\d+", found)[:2]]
-    if numbers < [int(number) for number in lowest.split(".")]:
-        raise ImportError(f"Expected {package} >= {lowest} for this adapter, got {found}; pip install -U {package}")
 
 
 class Attachment:
@@ -57,12 +41,7 @@ class Attachment:
     def __init__(
         self, probes: Observer, data: Any, *, path: Any, mode: str | None, log: bool | Sequence[str], **options: Any
     ) -> None:
-        if not isinstance(probes, Observer):
-            raise TypeError(f"Expected a ProbeSet or a probe, got {type(probes).__name__}; give ProbeSet([...])")
-        if unknown := sorted(options.keys() - set(_OPTIONS)):
-            raise TypeError(f"Expected options among {', '.join(_OPTIONS)}, got {', '.join(unknown)}; leave these out")
-        if isinstance(log, str):
-            raise TypeError(f"Expected log to be True, False or a list of names, got {log!r}; give [{log!r}]")
+        check_arguments(probes, log, options)
         self.probes, self.data, self.path, self.mode = probes, data, path, mode
         self.log, self.options = log, options
         self.bar: Callable[[], Callable[[str], Any] | None] | None = None  # finds the bar of the trainer
@@ -97,13 +76,7 @@ class Attachment:
                 "give each callback its own probes"
             )
         self.stop()  # an earlier training that an error has ended
-        if optimizer is None:
-            raise ValueError("Expected an optimizer, got None; call the trainer's method that trains")
-        if any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters()):
-            raise ValueError(
-                "Expected a base of 4 bits or in floating point, got an 8-bit base of bitsandbytes, whose forward pass "
-                "changes its weights; load the base in 4 bits or in bfloat16"
-            )
+        check_training(model, optimizer)
         options = {**self.options, "optimizer": optimizer, "step": step, "path": self.path, "mode": self._mode(step)}
         if options.get("progress") is True and self.bar is not None:
             options["progress"] = InBar(self.bar)

@@ -6,7 +6,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from probe.adapters.attachment import Attachment, require
+from probe.adapters.attachment import Attachment
+from probe.adapters.checks import check_once, require
 from probe.base import Observer
 
 require("transformers", "4.47")
@@ -47,8 +48,8 @@ class ProbeCallback(TrainerCallback):
         """Attach the probes. The optimizer exists here, and a checkpoint is loaded."""
         if not state.is_world_process_zero:
             return
-        if (trainer := self._trainer()) and trainer.callback_handler.callbacks.count(self) > 1:
-            raise ValueError("Expected each callback once, got this ProbeCallback twice; remove one of them")
+        if (trainer := self._trainer()) is not None:
+            check_once(self, trainer.callback_handler.callbacks)
         saved = state.stateful_callbacks.get(_KEY, {}) if state.global_step else {}
         self.attachment.start(kwargs["model"], kwargs["optimizer"], saved.get("step", state.global_step))
         self._report(state, self.attachment.numbers())

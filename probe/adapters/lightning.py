@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from probe.adapters.attachment import Attachment, require
+from probe.adapters.attachment import Attachment
+from probe.adapters.checks import check_once, chosen_optimizer, require
 from probe.base import Observer
 
 __all__ = ["ProbeCallback"]
@@ -74,12 +75,11 @@ class ProbeCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the probes. Optimizers exist here, the checkpoint is loaded, and the sanity check is over."""
-        if trainer.callbacks.count(self) > 1:
-            raise ValueError("Expected each callback once, got this ProbeCallback twice; remove one of them")
+        check_once(self, trainer.callbacks)
         if trainer.is_global_zero:
             step = (self.attachment.step or trainer.global_step) if trainer.global_step else 0
             self.attachment.bar = partial(_bar, trainer)
-            self.attachment.start(self._observed(pl_module), self._counted(trainer.optimizers), step)
+            self.attachment.start(self._observed(pl_module), chosen_optimizer(trainer.optimizers, self.optimizer), step)
             self._report(trainer, self.attachment.numbers())
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
@@ -113,13 +113,3 @@ class ProbeCallback(_Callback):
                 f"model= the name of a submodule: {names}"
             )
         return pl_module
-
-    def _counted(self, optimizers: Sequence[Any]) -> Any:
-        if self.optimizer is None and len(optimizers) == 1:
-            return optimizers[0]
-        if self.optimizer is None or not -len(optimizers) <= self.optimizer < len(optimizers):
-            raise ValueError(
-                f"Expected optimizer= to be the index of one of {len(optimizers)} optimizers, got {self.optimizer}; "
-                "give that of the one whose steps are counted"
-            )
-        return optimizers[self.optimizer]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Self
 
-from probe.adapters.attachment import Attachment, require
+from probe.adapters.attachment import Attachment
+from probe.adapters.checks import check_once, require
 from probe.base import Observer
 
 require("skorch", "1.2")
@@ -60,8 +61,7 @@ class ProbeCallback(Callback):
 
     def on_train_begin(self, net: Any, *_: Any, **__: Any) -> None:
         """Attach the probes. Modules and optimizers exist here."""
-        if [callback for _, callback in net.callbacks_].count(self) > 1:
-            raise ValueError("Expected each callback once, got this ProbeCallback twice; remove one of them")
+        check_once(self, [callback for _, callback in net.callbacks_])
         optimizer = getattr(net, f"{self.optimizer}_")
         self.attachment_.start(getattr(net, f"{self.module}_"), optimizer, _updates(net.history))
         self._latest_ = self.attachment_.numbers()
