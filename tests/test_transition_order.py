@@ -145,7 +145,10 @@ def test_loops_remain_close_or_are_absent(area: float, lag: float, status: str) 
 def test_few_rates_and_few_repeats_are_named() -> None:
     up, down = sweeps(np.random.default_rng(6), 0.8, 1)
     assert hysteresis(RATES[:2], CONTROL, up[:2], down[:2]).status == "too few rates"
-    assert hysteresis(RATES, CONTROL, [x[:2] for x in up], [x[:2] for x in down]).status == "too few repeats"
+    for n in (1, 2):
+        few = hysteresis(RATES, CONTROL, [x[:n] for x in up], [x[:n] for x in down])
+        assert few.status == "too few repeats"
+        assert np.isnan(few.errors).all() == (n == 1)
 
 
 def test_binder_is_minus_a_third_of_the_excess_kurtosis_and_averages_itself() -> None:

@@ -124,7 +124,7 @@ def hysteresis(
     r, loops = _loops(rates, control, up, down)
     repeats = np.array([len(areas) for areas, _ in loops])
     values = np.array([areas.mean() for areas, _ in loops])
-    errors = np.array([np.hypot(areas.std(ddof=1) / np.sqrt(len(areas)), grid) for areas, grid in loops])
+    errors = np.array([np.hypot(_standard_error(areas), grid) for areas, grid in loops])
     unknown = Estimate(*3 * (np.nan,), len(r))
     found = Hysteresis("", "", r, values, errors, repeats, unknown, unknown, np.nan)
     if len(r) < LEAST_RATES:
@@ -167,6 +167,11 @@ def _loops(
     return r[order], [
         (sign * np.trapezoid(both[i][1] - both[i][0], c, axis=-1), _grid_error(both[i], c)) for i in order
     ]
+
+
+def _standard_error(areas: np.ndarray) -> float:
+    """Return the standard error of the mean; NaN with fewer than two areas."""
+    return float(areas.std(ddof=1) / np.sqrt(len(areas))) if len(areas) > 1 else np.nan
 
 
 def _grid_error(both: np.ndarray, control: np.ndarray) -> float:
