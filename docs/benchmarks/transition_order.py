@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,23 @@ def barrier_systems() -> Iterator[tuple[str, list[int], float, Callable[[Random]
         0.0,
         lambda rng: {"samples": [curie_weiss(rng, k, 10_000) for k in sizes]},
     )
+    yield from one_peak_systems(sizes)
+
+
+def one_peak_systems(sizes: list[int]) -> Iterator[tuple[str, list[int], float, Callable[[Random], dict]]]:
+    """Yield distributions with one peak and heavy tails, the same at every size."""
+    one_peak: dict[str, Callable[[Random, int], np.ndarray]] = {
+        "Student's t, 5 degrees": lambda rng, n: rng.standard_t(5, n),
+        "Cauchy": lambda rng, n: rng.standard_cauchy(n),
+        "lognormal": lambda rng, n: rng.lognormal(0, 1, n),
+    }
+    for (kind, peak), n in product(one_peak.items(), (1_000, 5_000)):
+        yield (
+            f"{kind}, n = {n:,}",
+            sizes,
+            0.0,
+            lambda rng, peak=peak, n=n: {"samples": [peak(rng, n) for _ in sizes]},
+        )
 
 
 def barrier_rows(draws: int, rng: Random) -> Iterator[Row]:
