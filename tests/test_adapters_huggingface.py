@@ -271,7 +271,7 @@ def test_the_trainer_for_instructions_of_trl(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = Tokenizer(models.WordLevel({name: i for i, name in enumerate("* . a b c d e f g h i".split())}, "*"))
+    words = Tokenizer(models.WordLevel({name: i for i, name in enumerate("*.abcdefghi")}, "*"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="*", eos_token=".")
     texts = datasets.Dataset.from_dict({"text": [" ".join("abcdefghi"[i % 3 : 3 + i % 5]) for i in range(12)]})
