@@ -163,8 +163,8 @@ def _add_first_order(commands: Any) -> None:
         description="Solve the equations of arXiv:2310.03789, or sample its networks by Langevin dynamics and compare "
         "them with the theory. Write numbers and figures to OUT. The same command resumes a sampling.",
         epilog="Parts: theory solves the phase diagram of the cubic teacher (seconds). sweep samples 50 reduced "
-        "networks at each of five noises (5 CPU minutes). modular samples modular addition (5 CPU minutes). paper "
-        "samples 200 networks of the paper's size at each noise (days).",
+        "networks at each of five noises (2 CPU minutes). modular samples modular addition (2 CPU minutes). paper "
+        "samples 200 networks of the paper's size at each noise (15 CPU hours).",
     )
     parts = ("theory", "sweep", "modular", "paper")
     first.add_argument("part", metavar="PART", choices=parts, help=", ".join(parts))

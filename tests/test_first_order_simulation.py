@@ -22,6 +22,7 @@ from reference.theory import (
     sample,
     solve_teacher,
     summarise,
+    sweep_modular,
 )
 from reference.theory.simulation.base import Networks, largest_curvature
 
@@ -206,3 +207,13 @@ def test_the_recorded_sweep_agrees_with_the_theory_at_its_size() -> None:
         for name in ("learned_linear", "learned_cubic"):
             assert float(row[name]) == pytest.approx(getattr(solution, name), abs=3 * float(row[f"{name}_se"]) + 0.02)
     assert abs(found["drift"]).max() < 4
+
+
+def test_the_recorded_modular_addition_has_the_factor_of_the_model() -> None:
+    """F = 4 P^2 agrees to .01, and F = 1 does not."""
+    found, sampling = summarise(probe.load(RESULTS / "first-order-modular.nc")), SAMPLINGS["modular"]
+    assert isinstance(sampling.task, ModularAddition)
+    with_model = 1 + sweep_modular(sampling.task, found["noise"].values)["discrepancy"]
+    printed = 1 + sweep_modular(replace(sampling.task, kernel_factor=1.0), found["noise"].values)["discrepancy"]
+    np.testing.assert_allclose(found["learned"], with_model, atol=0.01)
+    assert (abs(found["learned"] - printed) > 0.05).all()

@@ -87,13 +87,14 @@ def draw_learned(summary: xr.Dataset, teacher: CubicTeacher) -> Figure:
 def draw_modular(summary: xr.Dataset, task: ModularAddition) -> Figure:
     """Draw the learned fraction of sampled networks of modular addition, beside the theory with both factors F."""
     figure, ax = plt.subplots(figsize=(4.8, 3.4), layout="constrained")
-    noises = np.geomspace(0.8 * float(summary["noise"].min()), 1.25 * float(summary["noise"].max()), 60)
+    noises = np.linspace(0.8 * float(summary["noise"].min()), 1.1 * float(summary["noise"].max()), 60)
     for factor, style, label in ((None, "-", "theory, F = 4 P²"), (1.0, "--", "theory, F = 1 as printed")):
         found = sweep_modular(replace(task, kernel_factor=factor), noises)
         ax.plot(noises, 1 + found["discrepancy"], color=_LINEAR, ls=style, label=label)
     _points(ax, summary, "learned", _CUBIC)
     ax.axvline(modular_transitions(task).noise_first, color=_DARK, lw=0.8, ls=":")
-    ax.set(xscale="log", xlabel="noise $\\sigma^2$", ylabel="learned fraction 1 + a", ylim=(0, 1))
+    ax.locator_params("x", nbins=5)
+    ax.set(xlabel="noise $\\sigma^2$", ylabel="learned fraction 1 + a", ylim=(0, 1))
     ax.legend(frameon=False, fontsize=8)
     return figure
 

@@ -42,7 +42,7 @@ class Langevin(Optimizer):
     friction : float
         Friction per step, in (0, inf]. Small values let the parameters move on in one direction.
     weight_decay : float
-        Adds weight_decay / 2 |x|^2 to L. At temperature 1, it is the inverse of the prior variance.
+        Adds ``weight_decay / 2 |x|^2`` to L. At temperature 1, it is the inverse of the prior variance.
     seed : int
         Seed of the noise. The optimiser has its own generators, and the global one is not used.
     check_every : int

@@ -46,7 +46,7 @@ class ModularAddition:
     kernel_factor : float, optional
         F in lambda = F s_a^2 <Phi Psi>; default 4 P^2, the value of the model. The paper prints lambda without it,
         F = 1. With this u, F = 4 P^2 is the only value for which the equation for a and the density of the modes
-        derive from one free energy.
+        derive from one free energy. Sampled networks agree with it.
     """
 
     noise: float

@@ -40,7 +40,7 @@ class CubicTeacher:
     readout_variance : float
         s_a^2: N times the prior variance of a read-out weight. Tables of the paper list s_a^2, which is small as 8 / N.
     weight_variance : float
-        s_w^2: prior variance of |w|^2, so that an entry of w has variance s_w^2 / d.
+        s_w^2: prior variance of ``|w|^2``, so that an entry of w has variance s_w^2 / d.
     epsilon : float
         Strength of the cubic part, not 0.
     """

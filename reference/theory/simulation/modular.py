@@ -15,7 +15,7 @@ class ModularNetworks(Networks):
     """Networks f_p(n, m) = sum_i a_pi (w_i[n] + v_i[m])^2 on all P^2 pairs, sampled from their posterior.
 
     The posterior is exp(-sum (f - y)^2 / (2 s^2)), a sum over pairs and outputs, times the priors: a_pi has variance
-    s_a^2 / N, w_i[n] and v_i[m] have variance 1 and the density exp(-(g P / 6) sum_k (|w_k|^6 + |v_k|^6)) on top.
+    s_a^2 / N, w_i[n] and v_i[m] have variance 1 and the density ``exp(-(g P / 6) sum_k (|w_k|^6 + |v_k|^6))`` on top.
     There are no test data.
 
     Parameters
