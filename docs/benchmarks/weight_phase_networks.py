@@ -73,17 +73,26 @@ def start(seeds: int) -> None:
                 print(f"| {name} | {directions} | {total} | {shares} |", flush=True)
 
 
+class Square(nn.Module):
+    """The square, as a layer that probes can select."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x^2."""
+        return x.square()
+
+
 class Squares(nn.Module):
     """One hidden layer with the square as activation function."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * P, WIDTH, bias=False)
+        self.square = Square()
         self.read_out = nn.Linear(WIDTH, P, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, 2 P) -> (n, P)."""
-        return self.read_out(self.hidden(x).square())
+        return self.read_out(self.square(self.hidden(x)))
 
 
 def addition(seed: int, steps: int, share: float = 0.6) -> None:
@@ -98,7 +107,7 @@ def addition(seed: int, steps: int, share: float = 0.6) -> None:
         [
             PerformanceProbe(),
             WeightPhaseProbe(layers="hidden", directions="fourier", period=P),
-            FeatureLearningProbe(layers="hidden"),
+            FeatureLearningProbe(layers="square"),
         ]
     ).attach(model, data, optimizer=optimizer, on_error="raise")
     inputs, targets = data["train"]
@@ -111,16 +120,28 @@ def addition(seed: int, steps: int, share: float = 0.6) -> None:
 
 def report(series: object) -> None:
     """Print one row for every fourth observation."""
-    names = "train_accuracy", "test_accuracy", "phase", "fraction", "p_gap", "kurtosis", "deviation", "logit_scale"
+    names = (
+        "train_accuracy",
+        "test_accuracy",
+        "phase",
+        "fraction",
+        "p_gap",
+        "kurtosis",
+        "deviation",
+        "read_out",
+        "scale",
+    )
+    features = "feature_deviation", "read_out_accuracy", "logit_scale"
     print("step", *names)
     for row in series.isel(step=slice(None, None, 3)).transpose("step", ...).step.values:  # type: ignore[attr-defined]
-        one = series.sel(step=row)  # type: ignore[attr-defined]
+        one = series.sel(step=row, layer="hidden")  # type: ignore[attr-defined]
+        square = series.sel(step=row, layer="square", split="test")  # type: ignore[attr-defined]
         phase = one["weight_phase"].item()
         print(
             row, *(f"{one[name].item():.2f}" for name in ("train_accuracy", "test_accuracy")),
             PHASES[3 if phase != phase else int(phase)],
             *(f"{one[f'weight_phase_{name}'].item():.3f}" for name in ("droplet_fraction", "p_gap", "kurtosis")),
-            *(f"{one.sel(split='test')[name].item():.3f}" for name in ("feature_deviation", "logit_scale")),
+            *(f"{square[name].item():.3f}" for name in features),
             flush=True,
         )  # fmt: skip
 
