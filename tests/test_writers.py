@@ -1,6 +1,7 @@
 """Numbers of observations for dashboards: names, kinds, resumption, faults. Fakes have the signatures of packages."""
 
 import functools
+import random
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -188,6 +189,21 @@ def test_numbers_that_the_loop_adds_are_written() -> None:
     assert board.rows[-1] == (0, {"probe/lr": 0.5})
 
 
+def test_numbers_that_are_added_and_lost_are_marked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first writer lacks the numbers that the loop adds, and the second one has none at all."""
+    monkeypatch.setattr(outputs, "_REST", 0)
+    model, probes = net(), PerformanceProbe()
+    optimizer, writers = adam(model), [Broken(2), Broken(1, 2, 3)]
+    with pytest.warns(ProbeWarning, match="of step 0"):
+        probes.attach(model, splits(DATA), optimizer=optimizer, schedule=every(1), write_to=writers)
+    with pytest.warns(ProbeWarning, match="of step 0"):
+        probes.observe(lr=0.5)
+    update(model, optimizer)
+    with pytest.warns(ProbeWarning, match="got errors for 2 of them; the variable 'unwritten' marks them"):
+        series = probes.detach().series_
+    assert series["unwritten"].values.tolist() == [2, 1]
+
+
 def test_the_row_of_a_user_of_wandb_is_never_ignored() -> None:
     """Steps from 0, logged at each update, and steps of the run that its own calls count."""
     for log in (lambda run, i: run.log({"loss": i}, step=i), lambda run, i: run.log({"loss": i})):
@@ -274,6 +290,42 @@ def test_other_objects_are_refused(given: Any) -> None:
         writers_of(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda numbers: None, r"take \(numbers, step\), got <lambda>\(numbers\)"),
+        (lambda numbers, *, step: None, r"take \(numbers, step\), got <lambda>\(numbers, \*, step\)"),
+        (SimpleNamespace(add_scalar=lambda name, value: None), r"take add_scalar\(name, value, step\), got add_scalar"),
+        (SimpleNamespace(log_metrics=lambda numbers: None), r"take log_metrics\(numbers, step=\), got log_metrics"),
+    ],
+)
+def test_a_wrong_signature_is_refused_before_the_training(given: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"Expected write_to to {message}"):
+        trained(0, write_to=given)
+
+
+def test_random_numbers_of_writers_and_lines_leave_the_training_alone() -> None:
+    """A writer that repeats a failed call waits for a random time."""
+
+    def weights(**options: Any) -> torch.Tensor:
+        torch.manual_seed(0)
+        random.seed(0)
+        model = nn.Sequential(nn.Dropout(), net())
+        optimizer, probes = adam(model), ProbeSet([WeightsProbe()])
+        probes.attach(model, DATA, optimizer=optimizer, **options)
+        for _ in range(3):
+            optimizer.param_groups[0]["lr"] = random.random()
+            update(model, optimizer)
+        probes.detach()
+        return torch.cat([one.flatten() for one in model.parameters()])
+
+    def draw(*_: Any) -> None:
+        random.random()
+        torch.rand(1)
+
+    assert torch.equal(weights(), weights(write_to=draw, progress=draw))
+
+
 def test_a_module_of_wandb_without_a_run_gives_advice() -> None:
     module: Any = ModuleType("wandb")
     module.run, module.log, module.define_metric = None, print, print
@@ -301,9 +353,10 @@ def test_checkpoints_are_written_when_they_are_measured(tmp_path: Path) -> None:
     assert board.steps() == [0, 10, 5, 20]
     for step, numbers in board.rows:
         assert numbers["probe/weight_norm_total"] == series["weight_norm_total"].sel(step=step).item()
-    with pytest.warns(ProbeWarning, match="Expected Broken to take the numbers of step 30, got OSError"):
+    with pytest.warns(ProbeWarning, match="of step 30, got OSError.* The attribute 'reading' counts the rows"):
         series = measure((30,), Broken(1))
     assert "rows that Broken did not take: 1" in series.attrs["reading"]
+    assert "unwritten" not in series
     assert np.isfinite(series["weight_norm_total"].sel(step=30))
 
 

@@ -19,6 +19,7 @@ from probe.attach.prepare import prepare
 from probe.attach.step_hook import StepHook, hooked_optimizers
 from probe.attach.uncounted import UncountedUpdates, WrittenAfterSteps
 from probe.errors import DuplicateNameError, ModelChangedError, warn_user
+from probe.forward.isolation import restored_random_states
 from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
@@ -176,7 +177,10 @@ class Session:
             if self._last == self.step and scalars:
                 added = self._columns.scalars(scalars)
                 self.journal.annotate(self.step, added)
-                self._outputs.added(self.step, self.journal.records, added)
+                with restored_random_states():
+                    failed = self._outputs.added(self.step, self.journal.records, added)
+                if failed:
+                    self.journal.annotate(self.step, failed)
             return
         if step is None:
             raise ValueError("Expected observe(step), since attach got no optimizer, got no step; give the step")
@@ -224,7 +228,9 @@ class Session:
         self.keeps_values |= bool(found.kept)
         values |= found.values
         self.journal.record(step, values, found.kept)
-        if failed := self._outputs.observed(step, self.journal.records, values):
+        with restored_random_states():  # those of the training, also if a writer waits for a random time
+            failed = self._outputs.observed(step, self.journal.records, values)
+        if failed:
             self.journal.annotate(step, failed)
         for error, probes in found.errors.items():
             warn_user(
@@ -276,7 +282,8 @@ class Session:
         finally:
             if self._finalizer.detach():
                 self._close_journal()
-        self._outputs.close(self.journal.records)
+        with restored_random_states():
+            self._outputs.close(self.journal.records)
         if self._last is None and not self.counted and not len(self.journal.records):
             warn_user(
                 "Expected an observation before detach, got none; give attach the optimizer, or call observe(step) in "

@@ -143,7 +143,8 @@ def over_checkpoints(
     """
     if mode not in ("resume", "overwrite"):
         raise ValueError(f"Expected mode 'resume' or 'overwrite', got {mode!r}; choose one of them")
-    observer, writers = _observer(probes), Writers(write_to)
+    observer = _observer(probes)
+    writers = Writers(write_to, "attribute 'reading' counts")
     found = find_checkpoints(checkpoints, steps, step_key)
     for reason in found.left_out:
         warn_user(f"{reason}. It is left out")

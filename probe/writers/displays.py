@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
-from probe.writers.kinds import offers
+from probe.writers.kinds import accepts, offers
 
 
 class Display(Protocol):
@@ -129,7 +129,7 @@ def display_of(given: Any) -> Display:
     Raises
     ------
     TypeError
-        For another object.
+        For another object, or a function of other arguments.
     """
     if isinstance(given, InBar):
         return given
@@ -137,7 +137,7 @@ def display_of(given: Any) -> Display:
         return usual()
     if offers(given, "set_postfix_str"):
         return Called(given.set_postfix_str)
-    if callable(given) and not isinstance(given, type):
+    if callable(given) and not isinstance(given, type) and accepts(given, ""):
         return Called(given)
     raise TypeError(
         f"Expected progress to be True, a bar with set_postfix_str, or a function of one line, got {given!r}; give True"

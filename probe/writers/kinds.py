@@ -183,7 +183,7 @@ class Logs(Writer):
     @staticmethod
     def fits(given: Any) -> bool:
         """Return whether this kind writes to an object."""
-        return offers(given, "log") and _takes(given.log)
+        return offers(given, "log") and accepts(given.log, {}, step=0)
 
     def write(self, numbers: dict[str, float], step: int) -> None:
         """Write the numbers of one step."""
@@ -191,6 +191,11 @@ class Logs(Writer):
 
 
 KINDS: tuple[type[Writer], ...] = (MlflowClient, TensorBoard, WandB, LogsMetrics, Logs, Writer)
+_CALLS: dict[type[Writer], tuple[str, tuple[Any, ...], dict[str, Any]]] = {  # method, and arguments as in `write`
+    TensorBoard: ("add_scalar", ("name", 0.0, 0), {}),
+    LogsMetrics: ("log_metrics", ({},), {"step": 0}),
+    Writer: ("", ({}, 0), {}),
+}
 
 
 def _parts(numbers: dict[str, float]) -> list[dict[str, float]]:
@@ -198,13 +203,29 @@ def _parts(numbers: dict[str, float]) -> list[dict[str, float]]:
     return [dict(items[i : i + _MOST]) for i in range(0, len(items), _MOST)]
 
 
-def _takes(log: Callable[..., Any]) -> bool:
-    """Return whether a method can be called as ``log(numbers, step=step)``."""
+def accepts(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    """Return whether the signature of a function allows a call. A function of C may have no signature."""
     try:
-        signature(log).bind({}, step=0)
-    except (TypeError, ValueError):
+        signature(function).bind(*args, **kwargs)
+    except TypeError:
         return False
+    except ValueError:
+        pass
     return True
+
+
+def _checked(writer: Writer) -> Writer:
+    """Return the writer, if its signature allows the calls of :meth:`Writer.write`."""
+    if type(writer) in _CALLS:
+        name, args, kwargs = _CALLS[type(writer)]
+        function = getattr(writer.given, name) if name else writer.given
+        if not accepts(function, *args, **kwargs):
+            wanted = ", ".join([("numbers", "numbers", "name, value")[len(args) - 1], "step=" if kwargs else "step"])
+            raise TypeError(
+                f"Expected write_to to take {name}({wanted}), got {name or writer.name}{signature(function)}; give it "
+                "these parameters"
+            )
+    return writer
 
 
 def writers_of(given: Any) -> list[Writer]:
@@ -213,7 +234,7 @@ def writers_of(given: Any) -> list[Writer]:
     Raises
     ------
     TypeError
-        If an object offers none of the known methods.
+        If an object offers none of the known methods, or takes other arguments.
     """
     if given is None:
         return []
@@ -221,7 +242,7 @@ def writers_of(given: Any) -> list[Writer]:
         return [writer for one in given for writer in writers_of(one)]
     for kind in KINDS:
         if kind.fits(given):
-            return [kind(given)]
+            return [_checked(kind(given))]
     found = f"the class {given.__name__}" if isinstance(given, type) else repr(given)[:80]
     raise TypeError(
         "Expected write_to to offer add_scalar(name, value, step), log_metrics(numbers, step=) or log(numbers, step=), "

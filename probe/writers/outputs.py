@@ -19,14 +19,24 @@ _REST = 20  # a writer that has failed is left alone for this many times the tim
 
 
 class Writers:
-    """The writers of ``write_to``. One that raises gets a single warning, and the number of lost rows is counted."""
+    """The writers of ``write_to``. One that raises gets a single warning, and the number of lost rows is counted.
 
-    def __init__(self, given: Any) -> None:
-        self._writers = writers_of(given)
+    Parameters
+    ----------
+    given
+        One writer, a list of them, or None.
+    marks
+        What marks or counts the lost rows.
+    """
+
+    def __init__(self, given: Any, marks: str = f"variable {UNWRITTEN!r} marks") -> None:
+        self._writers, self._marks = writers_of(given), marks
         self._described = [False] * len(self._writers)
         self._retry_at = [0.0] * len(self._writers)
         self._lost = [0] * len(self._writers)
         self._reached: int | None = None  # last step that an earlier run has written
+        self._step: int | None = None
+        self._failed = set[int]()  # indices of the writers that lack numbers of this step
 
     def __len__(self) -> int:
         return len(self._writers)
@@ -45,13 +55,17 @@ class Writers:
 
     def write(self, variables: Mapping[str, Variable], values: Mapping[str, np.ndarray], step: int) -> int:
         """Write the numbers of one step, and return the number of writers that did not take them."""
+        if step != self._step:
+            self._step, self._failed = step, set()
         numbers = numbers_of(variables, values)
-        return sum(not self._write_to(i, variables, numbers, step) for i in range(len(self._writers)))
+        for i in range(len(self._writers)):
+            self._write_to(i, variables, numbers, step)
+        return len(self._failed)
 
-    def _write_to(self, i: int, variables: Mapping[str, Variable], numbers: dict[str, float], step: int) -> bool:
+    def _write_to(self, i: int, variables: Mapping[str, Variable], numbers: dict[str, float], step: int) -> None:
         writer, start = self._writers[i], time.monotonic()
         if self._reached is not None and step <= self._reached:
-            return True  # the run before has written it
+            return  # the run before has written it
         try:
             if start < self._retry_at[i]:
                 raise TimeoutError(f"{writer.name} failed a short time ago")
@@ -59,11 +73,10 @@ class Writers:
                 writer.write(dict(numbers), step)
         except Exception as error:
             self._fail(i, step, error, start)
-            return False
+            return
         if not self._described[i]:
             self._described[i] = True
             self._attempt(writer, "take units and descriptions", partial(writer.describe, described(variables)))
-        return True
 
     def _attempt(self, writer: Writer, what: str, call: Callable[[], None]) -> None:
         """Call a method whose error loses no row."""
@@ -77,11 +90,14 @@ class Writers:
         now = time.monotonic()
         if start >= self._retry_at[i]:
             self._retry_at[i] = now + _REST * (now - start)
+        if i in self._failed:
+            return
+        self._failed.add(i)
         self._lost[i] += 1
         if self._lost[i] == 1:
             warn_user(
                 f"Expected {self._writers[i].name} to take the numbers of step {step}, got {type(error).__name__}: "
-                f"{error}; training and recording go on. The variable {UNWRITTEN!r} marks the rows that are lost, and "
+                f"{error}; training and recording go on. The {self._marks} the rows that are lost, and "
                 "probe.writers.send(series, writer, steps=...) writes them later"
             )
 
@@ -97,8 +113,7 @@ class Writers:
             self._attempt(writer, "write what it holds back", writer.flush)
             if lost > 1:
                 warn_user(
-                    f"Expected {writer.name} to take all rows, got errors for {lost} of them; see the variable "
-                    f"{UNWRITTEN!r} of the series"
+                    f"Expected {writer.name} to take all rows, got errors for {lost} of them; the {self._marks} them"
                 )
 
 
@@ -140,10 +155,10 @@ class Outputs:
             self._progress.observed(step, records)
         return {UNWRITTEN: np.array(float(lost))} if lost else {}
 
-    def added(self, step: int, records: Records, values: Mapping[str, np.ndarray]) -> None:
-        """Write numbers of the training loop that were added to the last observation."""
-        if len(self._writers):
-            self._writers.write(records.variables, values, step)
+    def added(self, step: int, records: Records, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Write numbers that the training loop adds to the last observation. Return values to add as well."""
+        lost = self._writers.write(records.variables, values, step) if len(self._writers) else 0
+        return {UNWRITTEN: np.array(float(lost))} if lost else {}
 
     def close(self, records: Records) -> None:
         """Flush the writers, and show the last line."""
