@@ -10,7 +10,7 @@ detaches a value that depends on the parameters: that value counts as a constant
 differentiated both ways where possible, see :func:`probe.forward.window_curvature.choose_route`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -31,6 +31,7 @@ from probe.forward.window_dual import (
     load_derivatives,
     set_tangents,
 )
+from probe.forward.window_statistics import MovedStatistics
 from probe.forward.windows import Window
 
 
@@ -202,25 +203,38 @@ def _check_versions(parameters: Sequence[Tensor], versions: Sequence[int]) -> No
 
 
 def output_tangent(
-    window: Window, model: nn.Module, parameters: Sequence[Tensor], tangents: Sequence[Tensor]
+    window: Window,
+    model: nn.Module,
+    parameters: Sequence[Tensor],
+    tangents: Sequence[Tensor],
+    moved: Mapping[int, Tensor],
 ) -> Tensor:
-    """Return the derivative of what the window reads from a model whose parameters carry no tangents."""
-    copied, inner = _copied(model, parameters)
+    """Return the derivative of what the window reads from a model whose parameters carry no tangents.
+
+    ``moved`` are the tangents of running statistics by ``id``.
+    """
+    copied, inner, statistics = _copied(model, parameters, moved)
     try:
-        with derivative_errors(), torch.no_grad():
+        one = fw.make_dual(torch.zeros(()), torch.ones(()))
+        with derivative_errors(), torch.no_grad(), MovedStatistics(statistics, one):
             set_tangents(inner, torch.cat([tangent.flatten() for tangent in tangents]))
             found = fw.unpack_dual(window.outputs(copied))
             return (torch.zeros_like(found.primal) if found.tangent is None else found.tangent).clone()
     except NotDifferentiableError:
-        copied, inner = _copied(model, parameters)
-        return _twice_reversed(window, copied, inner, tangents)
+        copied, inner, statistics = _copied(model, parameters, moved)
+        scale = torch.zeros((), requires_grad=True)
+        with MovedStatistics(statistics, scale):
+            return _twice_reversed(window, copied, [*inner, scale], [*tangents, torch.ones(())])
 
 
-def _copied(model: nn.Module, parameters: Sequence[Tensor]) -> tuple[nn.Module, list[nn.Parameter]]:
-    """Return a copy of a model, and its copies of some parameters."""
+def _copied(
+    model: nn.Module, parameters: Sequence[Tensor], moved: Mapping[int, Tensor]
+) -> tuple[nn.Module, list[nn.Parameter], dict[int, Tensor]]:
+    """Return a copy of a model, its copies of some parameters, and the tangents of its buffers."""
     memo: dict[int, Any] = detached_copies(model)
     with torch._C.DisableTorchFunction():
-        return deepcopy(model, memo), [memo[id(p)] for p in parameters]
+        copied = deepcopy(model, memo)
+    return copied, [memo[id(p)] for p in parameters], {id(memo[key]): moved[key] for key in moved if key in memo}
 
 
 def _twice_reversed(window: Window, model: nn.Module, parameters: Sequence[Tensor], along: Sequence[Tensor]) -> Tensor:

@@ -32,6 +32,7 @@ _UNCHANGED = (
     "Expected a step_fn that updates the model it receives, got parameters that no update of a window has changed; "
     "call step() of the optimizer that it receives, or check the gradients"
 )
+_ALIKE = 1e-3  # largest relative difference of two derivatives that are the same up to rounding
 DIRECTIONS = ("gaussian", "gradient", "curvature")
 
 
@@ -101,7 +102,8 @@ class ChaosProbe(Probe):
     Adam, AdamW and RMSprop).
     Batches and learning rates are those of the step of the observation; a scheduler does not step within the window.
 
-    ``chaos_tangent_output_growth`` holds the running statistics of batch norm, whose own derivative is not computed.
+    ``chaos_tangent_output_growth`` contains the derivative of running statistics of batch norm. It is NaN if buffers
+    change whose derivative is not known, as with batch norm within ``torch.utils.checkpoint``.
 
     All sizes can be rounded. The gradient of a bias before batch norm, or of the keys of attention, is rounding only,
     and Adam divides by its size: such a bias moves by a learning rate in a random direction. The outputs do not depend
@@ -262,11 +264,15 @@ class ChaosProbe(Probe):
     ) -> tuple[float, float, float]:
         """Return log growths: of the derivative in parameters, in outputs, and on the quadratic model."""
         for each in dict.fromkeys((route or "forward", "forward")):
+            unknown: list[str] = []
             try:
-                end, _, outputs, outputs_end = tangent(window, direction, each)
+                end, _, outputs, outputs_end = tangent(window, direction, each, unknown)
             except NotDifferentiableError as error:
                 reason = str(error)
                 continue
+            if unknown and each == "reverse":
+                outputs_end, unknown = _outputs_by_duals(window, direction, end, outputs_end, unknown)
+            problems += unknown
             quadratic = self._quadratic(window, direction, each, problems)
             return _log(end), _log(outputs_end) - _log(outputs), quadratic
         problems.append(reason)
@@ -306,6 +312,17 @@ def _warnings(
             f"Expected perturbations that parameters can hold, got sizes {sorted(set(lost))}, whose growth is "
             f"NaN; pass sizes of {smallest:.1g} or more",
         )
+
+
+def _outputs_by_duals(
+    window: Window, direction: Tensor, end: Tensor, outputs: Tensor, unknown: list[str]
+) -> tuple[Tensor, list[str]]:
+    """Return the derivative of the outputs by dual numbers, if that of the parameters is the same both ways."""
+    try:
+        other, _, _, found = tangent(window, direction)
+    except NotDifferentiableError:
+        return outputs, unknown
+    return (found, []) if (other - end).norm() < _ALIKE * end.norm() else (outputs, unknown)
 
 
 def _log(vector: Tensor) -> float:
