@@ -198,6 +198,7 @@ def test_growth_of_several_runs_is_their_median() -> None:
 def test_growth_on_given_axes_and_errors() -> None:
     figure, axes = plt.subplots(1, 2)
     assert plots.growth(ONE, axes=axes[:1]) is figure
+    assert not drawn(plots.growth(ONE).axes[1], "limit")  # without a momentum, as for Adam
     assert not axes[1].lines
     with pytest.raises(ValueError, match="without chaos_output_growth, chaos_tangent_output_growth; record them"):
         plots.growth(ONE, outputs=True)

@@ -136,7 +136,8 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
     ----------
     series : xarray.Dataset
         Series of :class:`probe.TangentKernelProbe`, with or without ``run``. The norm is the mean over the batches.
-        The entry is drawn if the series has one run and distances or sketches of two batches.
+        The entry is drawn if the series has one run and distances or sketches of two batches. A band around one run
+        shows two standard errors of an estimated norm.
     split : str, optional
         Split of the inputs; by default "train", or else the only one.
     ax : matplotlib.axes.Axes, optional
@@ -185,6 +186,9 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
     legend = ax.get_legend()
     if legend is not None and series.sizes.get("run", 1) == 1:
         legend.remove()
+        for band in ax.collections[:1]:
+            band.set_label("two standard errors")
+            ax.legend(handles=[band], fontsize=8)
     _draw_entry(ax, series, split)
     return ax
 

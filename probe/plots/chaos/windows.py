@@ -27,7 +27,7 @@ def growth(
     *,
     direction: str | None = None,
     outputs: bool = False,
-    momentum: float = 0.0,
+    momentum: float | None = None,
     axes: Sequence[Axes] | None = None,
 ) -> Figure:
     """Draw the log growth of a perturbation over the steps by size, and sharpness times learning rate below.
@@ -35,7 +35,8 @@ def growth(
     A perturbation above the line at zero grows within the window. Black is the derivative. Filled points are sizes
     below the first one that grows otherwise than the derivative. Hollow points are at or above it: crossings of kinks,
     or the curvature over such a distance, make their growth. A cross at the lower edge is a size that rounding
-    dominates. The dashed line is the growth with the curvature of the start, if it was recorded.
+    dominates. The dashed line is the growth on the quadratic model, with the curvature of the start, if it was
+    recorded. On a logarithmic axis, step 0 is drawn at 0.5.
 
     Parameters
     ----------
@@ -47,9 +48,10 @@ def growth(
         Direction of the perturbation; by default the first.
     outputs : bool
         Draw the growth of the change of the outputs, not of the parameters.
-    momentum : float
-        Momentum of SGD, in [0, 1). Above 2 (1 + momentum) gradient descent on a quadratic loss is unstable: the
-        sharpness is then above 2 (1 + momentum) over the learning rate. The line does not hold for Adam.
+    momentum : float, optional
+        Momentum of SGD, in [0, 1), with 0 for SGD without momentum. A line marks 2 (1 + momentum) in the lower panel:
+        gradient descent on a quadratic loss diverges above it. By default there is no line, as it does not hold for
+        other optimizers such as Adam.
     axes : sequence of matplotlib.axes.Axes, optional
         One pair of axes for the growth, and a second one for the sharpness; by default a new figure.
 
@@ -83,8 +85,8 @@ def growth(
     >>> figure.axes[0].get_ylabel()
     'log growth over 20 updates (nats)'
     """
-    if not 0 <= momentum < 1:
-        raise ValueError(f"Expected a momentum in [0, 1), got {momentum}; pass that of the optimizer")
+    if momentum is not None and not 0 <= momentum < 1:
+        raise ValueError(f"Expected a momentum in [0, 1), got {momentum}; pass that of SGD, or None for Adam")
     one = _selected(series, direction, "_output" if outputs else "")
     below = _SHARPNESS in series and bool(series[_SHARPNESS].notnull().any())
     if axes is None:
@@ -141,7 +143,7 @@ def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
     handles.append(Line2D([], [], color=ink(ax), lw=2, label="derivative"))
     if "quadratic" in one and one["quadratic"].notnull().any():
         _lines(ax, one["quadratic"], color=_GREY, lw=1.6, ls=(0, (4, 2)), zorder=3.5, label="quadratic")
-        handles.append(Line2D([], [], color=_GREY, lw=1.6, ls=(0, (4, 2)), label="curvature of the start"))
+        handles.append(Line2D([], [], color=_GREY, lw=1.6, ls=(0, (4, 2)), label="quadratic model"))
     ax.axhline(0, color=ink(ax), lw=0.8, ls=":", zorder=1, gid="zero")
     grey: dict[str, Any] = {"color": _GREY, "lw": 0, "ms": 5}
     if any(line.get_gid() == "kinks" and np.size(line.get_xdata()) for line in ax.lines):
@@ -152,7 +154,10 @@ def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
     what = "log growth of the outputs" if outputs else "log growth"
     ax.set_ylabel(f"{what}{f' over {window:g} updates' if window else ''} (nats)")
     _set_steps(ax, one)
-    ax.legend(handles=handles, fontsize=8, title=band_text(one.sizes["run"]), title_fontsize=8)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    title = band_text(one.sizes["run"])
+    ax.legend(handles=handles, fontsize=8, title=title, title_fontsize=8, ncols=2, loc="upper right")
 
 
 def _draw_rounded(ax: Axes, one: xr.Dataset, looks: list[tuple[str, str]]) -> bool:
@@ -172,8 +177,18 @@ def _draw_rounded(ax: Axes, one: xr.Dataset, looks: list[tuple[str, str]]) -> bo
     return bool((share >= 0.5).any())
 
 
-def _draw_sharpness(ax: Axes, one: xr.Dataset, momentum: float) -> None:
+def _draw_sharpness(ax: Axes, one: xr.Dataset, momentum: float | None) -> None:
     _lines(ax, one[_SHARPNESS], color=ink(ax), lw=1.6, marker=".", label="sharpness times learning rate")
+    if momentum is not None:
+        _draw_limit(ax, momentum)
+    low, high = ax.get_ylim()
+    ax.set_ylim(min(low, 0), high)
+    ax.set_ylabel("sharpness ×\nlearning rate")
+    _draw_drops(ax, one)
+    _set_steps(ax, one)
+
+
+def _draw_limit(ax: Axes, momentum: float) -> None:
     limit = 2 * (1 + momentum)
     ax.axhline(limit, color=_SIZES[1][0], lw=1.2, ls="--", gid="limit")
     text = f"{limit:g}: unstable above (gradient descent{f', momentum {momentum:g}' if momentum else ''})"
@@ -181,11 +196,7 @@ def _draw_sharpness(ax: Axes, one: xr.Dataset, momentum: float) -> None:
         text, (0.01, limit), xycoords=ax.get_yaxis_transform(), xytext=(0, 3), textcoords="offset points", fontsize=8,
         color=_SIZES[1][0],
     )  # fmt: skip
-    low, high = ax.get_ylim()
-    ax.set_ylim(min(low, 0), max(high, 1.25 * limit))
-    ax.set_ylabel("sharpness ×\nlearning rate")
-    _draw_drops(ax, one)
-    _set_steps(ax, one)
+    ax.set_ylim(top=max(ax.get_ylim()[1], 1.25 * limit))
 
 
 def _draw_drops(ax: Axes, one: xr.Dataset) -> None:

@@ -8,6 +8,7 @@ learning rates, t0 and t1 of our configurations; and the growth of perturbations
 CONVOLUTIONAL = ("vgg", "resnet")  # the paper's kinds of network, much smaller, on images of digits
 TRANSFORMERS = ("division", "subtraction")
 CONFIGURATIONS = (*CONVOLUTIONAL, *TRANSFORMERS)
+MOMENTUM = 0.9  # of SGD, which trains the convolutional networks; AdamW trains the transformers
 
 # -- response to a perturbation ------------------------------------------------------------------------------------
 BARRIER = 0.1  # nats; a tenth of the smallest early barrier of the paper, whose late ones are "about 0"

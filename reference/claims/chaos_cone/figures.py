@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from probe import plots
 from reference.claims.chaos_cone.coincidence import NAMES
+from reference.claims.chaos_cone.configurations import CONVOLUTIONAL, MOMENTUM
 from reference.claims.chaos_cone.evidence import Evidence, Recording
+from reference.claims.recorded import last
 
 _MAPS = {  # variable: transition, label
     "map_barrier": ("barrier", "barrier of the test loss (nats)"),
@@ -50,7 +52,7 @@ def draw_growth(evidence: Evidence) -> Figure:
     size = 5.2 * len(recordings), 6.4
     figure, axes = plt.subplots(2, len(recordings), figsize=size, layout="constrained", squeeze=False, sharex="col")
     for column, one in zip(axes.T, recordings, strict=True):
-        plots.growth(one.series, axes=column)
+        plots.growth(one.series, momentum=MOMENTUM if one.name in CONVOLUTIONAL else None, axes=column)
         column[0].set_title(one.name)
     return figure
 
@@ -106,14 +108,17 @@ def _draw_row(ax: Axes, one: Recording, name: str, row: int, colour: str) -> Non
 
 
 def draw_linearised(evidence: Evidence) -> Figure:
-    """Draw the test accuracy of linearised training over its start t0, and that of the full training (dotted)."""
+    """Draw the test accuracy of linearised training over its start t0, and that of the full training (dotted).
+
+    The dotted line is the median over seeds of the mean of the last three observations, as in the table.
+    """
     recordings = evidence.all()
     figure, axes = plt.subplots(1, len(recordings), figsize=(4 * len(recordings), 3.6), layout="constrained")
     for ax, one in zip(np.atleast_1d(axes), recordings, strict=True):
         t0 = np.maximum(one.linearised["t0"].values.astype(float), _FIRST)
         ax.plot(t0, one.linearised.values.T, color=_COLOURS["linearised"], lw=0.8, alpha=0.6, marker=".")
         ax.plot(t0, one.linearised.median("run"), color=_COLOURS["linearised"], lw=2, label="linearised from t0")
-        full = float(one.series["test_accuracy"].dropna("step", how="all").isel(step=-1).median())
+        full = np.median(last(one.series["test_accuracy"].transpose("run", "step")).values)
         ax.axhline(full, color="k", ls=":", label="full training")
         ax.set(xscale="log", xlabel="step t0", title=one.name)
     np.atleast_1d(axes)[0].set_ylabel("test accuracy at the end")
