@@ -271,7 +271,7 @@ def test_an_estimate_takes_a_context_too() -> None:
 
 
 def test_a_probe_that_requires_a_context_is_refused_without() -> None:
-    with pytest.raises(ValueError, match=r"Expected training= since TrainsACopy requires it, got None; attach\("):
+    with pytest.raises(ValueError, match=r"Expected training= since TrainsACopy requires it, got None; give training="):
         ProbeSet([TrainsACopy()]).attach(Tied(), DATA)
 
 

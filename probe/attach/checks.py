@@ -195,8 +195,8 @@ def check_requirements(
             )
         if "training" in probe.requires and training is None:
             raise ValueError(
-                f"Expected training= since {name} requires it, got None; attach(..., "
-                "training=probe.forward.TrainingContext(optimizer, step_fn, batches)), or leave the probe out"
+                f"Expected training= since {name} requires it, got None; give "
+                "training=probe.forward.TrainingContext.usual(optimizer, loss, loader), or leave the probe out"
             )
 
 

@@ -94,7 +94,8 @@ class TrainingContext:
         optimizer
             The optimizer of the real training.
         loss : function(outputs, targets) -> Tensor
-            Loss of one batch, for example ``torch.nn.functional.cross_entropy``.
+            Loss of one batch, for example ``torch.nn.functional.cross_entropy``, or ``lambda outputs, targets:
+            cross_entropy(outputs.logits, targets)`` if the model returns an object.
         data : DataLoader, Dataset, pair (inputs, targets), or function(step, n)
             As for :func:`probe.forward.step_batches`. A batch is a pair (inputs, targets). The model is called with
             ``model(x)``, ``model(*x)`` or ``model(**x)``.
