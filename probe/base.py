@@ -28,7 +28,7 @@ from probe.schedule import Schedule, count, log_spaced
 from probe.writers.outputs import Outputs
 from probe.writers.progress import MOST, Progress
 
-_QUICK = 1.0  # seconds: a shorter first observation is no estimate of the later ones
+_QUICK = 10.0  # seconds: a shorter first observation is no estimate of the later ones, which compile nothing
 
 __all__ = ["Estimate", "Measured", "Observer", "Probe", "Snapshot"]
 
@@ -319,7 +319,7 @@ class Observer(BaseEstimator, ABC):
     ) -> Estimate:
         """Return the cost of observing, from one observation that is made on a copy of this probe.
 
-        If it takes less than a second, another one is timed, since the first is slower. The model stays unchanged.
+        If it takes less than ten seconds, another one is timed, since the first one is slower. The model stays unchanged.
 
         Parameters
         ----------
