@@ -319,7 +319,8 @@ class Observer(BaseEstimator, ABC):
     ) -> Estimate:
         """Return the cost of observing, from one observation that is made on a copy of this probe.
 
-        If it takes less than ten seconds, another one is timed, since the first one is slower. The model stays unchanged.
+        If it takes less than ten seconds, another one is timed, since the first one is slower. The model stays
+        unchanged.
 
         Parameters
         ----------
