@@ -98,7 +98,7 @@ def _censored(s: np.ndarray, weights: np.ndarray, rule: str, *, grows: bool) -> 
     if grows:
         reason = f"perturbations grow at {count} of {n} observations, up to the end, at {s[-1]:g}; train for longer"
         return Marker(Status.RIGHT_CENSORED, rule, reason=reason)
-    advice = "observe earlier" if s[0] > 0 else "measure over a longer window"
+    advice = "observe earlier" if s[0] > 0 else "measure over a longer window, or there is no such phase"
     reason = f"perturbations grow at {count} of {n} observations from {s[0]:g} on; {advice}"
     return Marker(Status.LEFT_CENSORED, rule, reason=reason)
 
