@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset, default_collate
 
 from probe import PerformanceProbe, from_loader
 from probe.errors import ProbeWarning
@@ -132,6 +132,9 @@ class Pair(NamedTuple):
         ({"image": X, "depth": Y.tolist()}, {"targets": "depth"}, ({"image": X}, Y)),
         ({"x": X, "label": Y, "y": X}, {"targets": "label", "inputs": ["x"]}, ({"x": X}, Y)),
         ({"x": X, "labels": Y}, {"targets": None}, ({"x": X, "labels": Y}, None)),
+        ({"x": X.tolist(), "labels": Y.tolist()}, {}, ({"x": X}, Y)),
+        ([X.tolist(), list(Y)], {}, (X, Y)),
+        ((X.clone().requires_grad_(), Y), {}, (X, Y)),
     ],
 )
 def test_inputs_and_targets_by_name_or_position(batch: Any, options: dict[str, Any], expected: Any) -> None:
@@ -173,6 +176,13 @@ def test_rows_of_a_dataset_with_lists_and_text() -> None:
         ([X[:2], X.view(4, 5)], {}, ValueError, r"Expected batches of one length, got \[\(2,\), \(5,\)\] for 'inputs'"),
         (Texts(), {}, ValueError, "Expected rows of the same shapes.*pass collate="),
         (["some", "words"], {}, TypeError, "Expected inputs to be a tensor"),
+        (Stream(PAIRS), {}, ValueError, "Expected batches, got a single row; pass DataLoader"),
+        (DataLoader(PAIRS, batch_size=None), {}, ValueError, "got a single row"),
+        (DataLoader(Stream(PAIRS), 2), {"collate": list}, ValueError, "no collate= beside a DataLoader"),
+        (Stream([(X[0], torch.ones(3))]), {}, ValueError, r"same number of rows .* got \[2, 3\]; name those"),
+        ([{"x": X, "image": list(X), "y": Y}], {}, ValueError, r"same number of rows .* got \[2, 10\]"),
+        ([(X, tuple(X))], {}, ValueError, "Expected a tensor of targets in a batch, got tuple"),
+        ([{"x": X[:2], "t": Y[i]} for i in range(2)], {}, ValueError, r"same t in all batches, got \[0, 1\]"),
     ],
 )
 def test_what_cannot_be_read_is_an_error(
@@ -180,6 +190,12 @@ def test_what_cannot_be_read_is_an_error(
 ) -> None:
     with pytest.raises(error, match=message):
         from_loader(loader, **{"n": 4, **options})
+
+
+def test_rows_of_an_iterable_are_joined_by_collate() -> None:
+    rows = [{"x": X[i], "labels": Y[i], "name": "some"} for i in range(10)]
+    found = from_loader(Stream(rows), 4, collate=default_collate, inputs=["x"])
+    assert same(found, ({"x": X[:4]}, Y[:4]))
 
 
 def test_what_may_be_unwanted_is_a_warning() -> None:

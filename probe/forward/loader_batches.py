@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import data as torch_data
@@ -16,7 +17,10 @@ from probe.forward.data import Batch, Shared, leaves_of, map_leaves, to_tensor
 def chosen_batches(
     loader: Any, n: int, random_state: int | None, collate: Callable[[list[Any]], Any] | None, columns: set[str] | None
 ) -> list[Any]:
-    """Return one batch of the chosen rows of a loader or dataset, or the first batches of an iterable."""
+    """Return one batch of the chosen rows of a loader or dataset, or the first batches of an iterable.
+
+    With ``collate``, an iterable yields single rows.
+    """
     if _has_numbered_rows(loader):
         if collate is not None:
             raise ValueError(
@@ -26,11 +30,20 @@ def chosen_batches(
         return [loader.collate_fn(_rows(loader.dataset, numbers))] if numbers else []
     if _is_indexed(loader) and (collate is not None or not isinstance(loader, (list, tuple, Tensor, Mapping))):
         rows = _rows(loader, _chosen(range(len(loader)), n, random_state))
-        rows = [
-            {k: row[k] for k in row if k in columns} if columns and isinstance(row, Mapping) else row for row in rows
-        ]
-        return [(collate or _collated)(rows)] if rows else []
-    return _batches(loader, n, random_state)
+        return _one_batch(rows, collate or _collated, columns)
+    _check_iterable(loader, random_state)
+    if collate is not None:
+        if isinstance(loader, torch_data.DataLoader):
+            raise ValueError(
+                "Expected no collate= beside a DataLoader, which has its own, got one; pass loader.dataset"
+            )
+        return _one_batch(list(islice(loader, n)), collate, columns)
+    return _batches(loader, n)
+
+
+def _one_batch(rows: list[Any], collate: Callable[[list[Any]], Any], columns: set[str] | None) -> list[Any]:
+    rows = [{k: row[k] for k in row if k in columns} if columns and isinstance(row, Mapping) else row for row in rows]
+    return [collate(rows)] if rows else []
 
 
 def _has_numbered_rows(loader: Any) -> bool:
@@ -92,8 +105,8 @@ def _collated(rows: list[Any]) -> Any:
         ) from error
 
 
-def _batches(loader: Any, n: int, random_state: int | None) -> list[Any]:
-    """Return the first batches of an iterable, with at least n rows if it has them."""
+def _check_iterable(loader: Any, random_state: int | None) -> None:
+    """Raise an error unless this is an iterable that is read from its start."""
     if isinstance(loader, (Tensor, Mapping, str)) or not isinstance(loader, Iterable):
         raise TypeError(
             f"Expected a DataLoader, a dataset or an iterable of batches, got {type(loader).__name__}; tensors go to "
@@ -109,6 +122,10 @@ def _batches(loader: Any, n: int, random_state: int | None) -> list[Any]:
             f"Expected data that can be read again, got the iterator {type(loader).__name__}, which loses the batches "
             "that are read here; pass the loader itself"
         )
+
+
+def _batches(loader: Any, n: int) -> list[Any]:
+    """Return the first batches of an iterable, with at least n rows if it has them."""
     found: list[Any] = []
     rows = 0
     for batch in loader:
@@ -122,12 +139,31 @@ def _batches(loader: Any, n: int, random_state: int | None) -> list[Any]:
 def normalised(batch: Any) -> Any:
     """Return a batch with dicts for mappings, tuples for lists of tensors, and tensors for arrays and numbers."""
     if isinstance(batch, Mapping):
-        return {key: normalised(value) for key, value in batch.items()}
+        return {key: _numbers_as_tensor(value) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        items = [normalised(item) for item in batch]
+        items = [_numbers_as_tensor(item) if isinstance(item, list) else normalised(item) for item in batch]
         if any(map(holds_tensors, items)):
             return type(batch)(*items) if hasattr(batch, "_fields") else tuple(items)
     return _tensor(batch)
+
+
+def _numbers_as_tensor(part: Any) -> Any:
+    """Return a part of a batch. A list of numbers, or of numbers for each row, is one tensor."""
+    if not isinstance(part, list):
+        return normalised(part)
+    if part and all(isinstance(item, Tensor) and not item.ndim for item in part):
+        return torch.stack(part)
+    has_arrays = any(isinstance(leaf, (Tensor, Shared, np.ndarray)) for leaf in _items(part))
+    return normalised(part) if has_arrays else _tensor(part)
+
+
+def _items(part: Any) -> Iterator[Any]:
+    """Yield what is in lists, tuples and mappings."""
+    if isinstance(part, (list, tuple, Mapping)):
+        for item in part.values() if isinstance(part, Mapping) else part:
+            yield from _items(item)
+    else:
+        yield part
 
 
 def _tensor(leaf: Any) -> Any:

@@ -1,6 +1,7 @@
 """Fixed rows of a data loader, as (inputs, targets) for ``attach``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -48,6 +49,7 @@ def from_loader(
     collate : callable, optional
         Function that joins a list of rows of a dataset, such as ``DataCollatorWithPadding(tokenizer)``. It receives the
         columns ``inputs`` and ``targets`` if ``inputs`` is a list of names. Default: ``default_collate`` of PyTorch.
+        With it, an iterable yields rows in place of batches.
     pad : mapping, optional
         Value at padding by name or position, for iterables whose batches have different lengths. Default: 0 for
         ``attention_mask``, -100 for integer targets, and the value at positions that ``attention_mask`` leaves out.
@@ -63,7 +65,8 @@ def from_loader(
         If the loader is neither a dataset nor an iterable of batches of tensors.
     ValueError
         If ``n`` is less than 2, no row exists, the targets are ambiguous, a name does not exist, batches have other
-        lengths without a known value for padding, or rows of an iterable are to be chosen at random.
+        lengths without a known value for padding, tensors of a batch have other numbers of rows, or rows of an
+        iterable are to be chosen at random.
 
     Warns
     -----
@@ -92,7 +95,7 @@ def from_loader(
     >>> x.shape, y.tolist()
     (torch.Size([4, 1]), [0, 1, 2, 3])
     """
-    if type(n) is not int or n < 2:
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 2:
         raise ValueError(f"Expected at least 2 rows as n, got {n!r}; pass more, since measures compare inputs")
     with kept_generators(loader), seeded(0 if random_state is None else random_state):
         batches = chosen_batches(loader, n, random_state, collate, _columns(inputs, targets))

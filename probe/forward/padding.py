@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from probe.forward.data import leaves_of
 from probe.forward.layers import IGNORED
 
 _TARGETS = "targets"
@@ -17,6 +18,8 @@ def joined(pairs: Sequence[tuple[Any, Any]], n: int, pad: Mapping[str | int, flo
 
     ``pad`` has values at padding by name or position. ``tokenizer`` is that of the collator, if it has one.
     """
+    for one in pairs:
+        _check_rows(*one)
     values = {"attention_mask": 0.0, **_masked_values(pairs), **pad}
     if getattr(tokenizer, "pad_token_id", None) is not None:
         values.setdefault("input_ids", tokenizer.pad_token_id)
@@ -24,6 +27,27 @@ def joined(pairs: Sequence[tuple[Any, Any]], n: int, pad: Mapping[str | int, flo
     inputs = _join([inputs for inputs, _ in pairs], "inputs", n, values, left)
     targets = _join([targets for _, targets in pairs], _TARGETS, n, values, left)
     return inputs, targets
+
+
+def _check_rows(inputs: Any, targets: Any) -> None:
+    """Raise ValueError unless all tensors of a batch have the same number of rows."""
+    if targets is not None and not isinstance(targets, Tensor):
+        raise ValueError(
+            f"Expected a tensor of targets in a batch, got {type(targets).__name__}; name them with targets=, or "
+            "leave them out with targets=None"
+        )
+    tensors = [leaf for leaf in leaves_of(inputs) if isinstance(leaf, Tensor)]
+    tensors += [] if targets is None else [targets]
+    if tensors and (not any(tensor.ndim for tensor in tensors) or (targets is not None and not targets.ndim)):
+        raise ValueError(
+            "Expected batches, got a single row; pass DataLoader(data, batch_size=...), or collate=, which joins rows"
+        )
+    if len(lengths := {len(tensor) for tensor in tensors if tensor.ndim}) > 1:
+        raise ValueError(
+            f"Expected the same number of rows in all tensors of a batch, got {sorted(lengths)}; name those of the "
+            "model with inputs=[...], and add others to the result as probe.shared(value). Single rows need a "
+            "DataLoader, or collate="
+        )
 
 
 def _mask(inputs: Any) -> Tensor | None:
@@ -61,8 +85,13 @@ def _join(parts: Sequence[Any], name: str | int, n: int, values: Mapping[str | i
         items = [_join(list(each), i, n, values, left) for i, each in enumerate(zip(*parts, strict=True))]
         return type(first)(*items) if hasattr(first, "_fields") else tuple(items)
     if not isinstance(first, Tensor) or first.ndim == 0:
+        if isinstance(first, Tensor) and len(found := {part.item() for part in parts}) > 1:
+            raise ValueError(
+                f"Expected the same {name} in all batches, got {sorted(found)[:4]}; leave it out with inputs=[names], "
+                "or take n rows of the first batch"
+            )
         return first
-    return torch.cat(_padded(parts, name, values, left))[:n].clone()
+    return torch.cat(_padded(parts, name, values, left))[:n].detach().clone()
 
 
 def _padded(parts: Sequence[Tensor], name: str | int, values: Mapping[str | int, float], left: bool) -> list[Tensor]:
