@@ -14,13 +14,24 @@ from .figures import (
     EXPERIMENTS as EXPERIMENTS,
     Experiment as Experiment,
 )
+from .first_order_analysis import (
+    Distance as Distance,
+    distances as distances,
+    share_mixed as share_mixed,
+    weight_markers as weight_markers,
+)
 from .first_order_grokking import (
+    PARTS as PARTS,
     GrokkingRun as GrokkingRun,
-    boundary_table as boundary_table,
+    boundary_probes as boundary_probes,
     grokking_probes as grokking_probes,
     grokking_runs as grokking_runs,
     record_grokking as record_grokking,
     record_grokking_seed as record_grokking_seed,
+    record_part as record_part,
+)
+from .first_order_loops import (
+    boundary_table as boundary_table,
     sweep_loops as sweep_loops,
 )
 from .measuring import (

@@ -15,6 +15,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,15 @@ import numpy as np
 import xarray as xr
 
 import probe
-from probe import PerformanceProbe, ProbeSet, concat, log_spaced
-from probe.stats import Hysteresis, hysteresis
+from probe import (
+    FeatureLearningProbe,
+    MutualInfoProbe,
+    PerformanceProbe,
+    ProbeSet,
+    WeightPhaseProbe,
+    concat,
+    log_spaced,
+)
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
 from reference.runs.storage import describe_differences, provenance_of
@@ -35,20 +43,55 @@ BUDGETS = (500, 2_000, 8_000)  # steps
 SEEDS = tuple(range(6))
 GROKKED = 0.9  # test accuracy
 _BOUNDARY = tuple(float(f"{10**k:.2g}") for k in np.arange(-2, 2.01, 0.5))  # nine decays, four decades
-_SWEPT = {
+SWEPT = {
     "sweep": tuple(float(f"{10**k:.3g}") for k in np.arange(-2, 0.76, 0.125)),  # 0.01 to 5.62
     "collapse": tuple(float(f"{10**k:.3g}") for k in np.arange(0.75, 1.76, 0.125)),  # 5.62 to 56.2
 }
-_STEPS_PER_VALUE = (50, 200, 800)
+STEPS_PER_VALUE = (50, 200, 800)
 _SETTLE = 500  # steps at the first value before a sweep: the network memorises at 0.01, and groks at 5.62
-_EVEN = 60  # observations at equal distances
+_KEPT = (  # what the recordings hold, besides curves; the rest can be measured again
+    *("seconds", "failed", "saturated", "information_x", "information_x_se", "information_nonfinite", "collapsed"),
+    *("feature_deviation", "read_out_accuracy", "read_out_penalty", "logit_scale", "decay", "parameter_norm"),
+    *(f"{split}_{score}" for split in ("train", "test") for score in ("loss", "accuracy")),
+    *(
+        f"{prefix}weight_phase{name}"
+        for prefix in ("fourier_", "")
+        for name in (
+            *("", "_confidence", "_power", "_kurtosis", "_kurtosis_low", "_kurtosis_high", "_negentropy", "_evidence"),
+            *("_droplet_fraction", "_p_gap", "_p_rise", "_n_units", "_few_units", "_undefined"),
+        )
+    ),
+)
+_EVEN = 30  # observations at equal distances
 
 
-def grokking_probes() -> ProbeSet:
-    """Return the probes of all runs: squared error and accuracy.
+PARTS = {  # of the command: the start of the names of its runs, and the number of seeds
+    "grokking": (("grokking", "no-decay", "shuffled"), 6),
+    "sweeps": (("sweep-",), 4),
+    "boundary": (("boundary-",), 4),
+    "collapse": (("collapse-",), 4),
+}
 
-    Add a probe here, such as one of weights, and all runs are measured by it.
+
+def grokking_probes(modulus: int = ModularConfig.modulus) -> ProbeSet:
+    """Return the probes of runs, controls and sweeps, with one-hot inputs of this length.
+
+    The phase of the weights has two directions: Fourier powers of the first layer, as in the theory, with names that
+    begin with ``fourier_``; and the two leading eigenvectors of the average gradient outer product.
     """
+    return ProbeSet(
+        [
+            PerformanceProbe(score=squared_errors),
+            ("fourier", WeightPhaseProbe(layers="0", directions="fourier", period=modulus)),
+            WeightPhaseProbe(layers="0", n_directions=2),
+            FeatureLearningProbe(layers="1"),
+            MutualInfoProbe(layers="1"),
+        ]
+    )
+
+
+def boundary_probes() -> ProbeSet:
+    """Return the probes of the runs of a boundary: squared error and accuracy."""
     return ProbeSet([PerformanceProbe(score=squared_errors)])
 
 
@@ -100,7 +143,7 @@ def grokking_runs() -> dict[str, GrokkingRun]:
     for decay in _BOUNDARY:
         training = ModularConfig(weight_decay=decay, steps=max(BUDGETS))
         found.append(GrokkingRun(name=f"boundary-{decay:g}", training=training))
-    for (kind, decays), steps in product(_SWEPT.items(), _STEPS_PER_VALUE):
+    for (kind, decays), steps in product(SWEPT.items(), STEPS_PER_VALUE):
         pieces = tuple((decay, steps) for decay in (*decays, *decays[::-1]))
         found.append(GrokkingRun(name=f"{kind}-{steps}", pieces=((decays[0], _SETTLE), *pieces)))
     return {run.name: run for run in found}
@@ -108,7 +151,7 @@ def grokking_runs() -> dict[str, GrokkingRun]:
 
 @torch_threads(1)
 def record_grokking_seed(
-    run: GrokkingRun, seed: int, path: Path, probes: Callable[[], ProbeSet] = grokking_probes
+    run: GrokkingRun, seed: int, path: Path, probes: Callable[[], ProbeSet] | None = None
 ) -> xr.Dataset:
     """Train a network with probes, and write its series to ``path`` at the end. A finished run is only read.
 
@@ -124,17 +167,26 @@ def record_grokking_seed(
     if path.exists():
         return _finished(path, identity)
     attached, data = None, run.training.data(seed)
+    chosen = probes or (
+        boundary_probes if run.name.startswith("boundary-") else partial(grokking_probes, run.training.modulus)
+    )
     for step, network in train_modular(run.training, seed, run.observed(), run.decay):
         if attached is None:
-            attached = probes().attach(network, data, on_error="raise")
+            attached = chosen().attach(network, data, on_error="raise")
         norm = sum(float(p.detach().square().sum()) for p in network.parameters()) ** 0.5
         attached.observe(step, decay=run.decay(max(step - 1, 0)), parameter_norm=norm)
     assert attached is not None  # step 0 is always observed
     series = attached.detach().series_
     provenance = {**json.loads(series.attrs["provenance"]), **identity}
     path.parent.mkdir(parents=True, exist_ok=True)
-    probe.save(series.assign_attrs(provenance=json.dumps(provenance)), path)
+    probe.save(compact(series).assign_attrs(provenance=json.dumps(provenance)), path)
     return probe.load(path)
+
+
+def compact(series: xr.Dataset) -> xr.Dataset:
+    """Return the variables that the analysis reads, in float32."""
+    found = series[[name for name in _KEPT if name in series]]
+    return found.assign({name: v.astype("f4") for name, v in found.items() if v.dtype == "f8"})
 
 
 def _finished(path: Path, identity: dict[str, Any]) -> xr.Dataset:
@@ -152,7 +204,7 @@ def record_grokking(
     *,
     names: Iterable[str] | None = None,
     seeds: Sequence[int] = SEEDS,
-    probes: Callable[[], ProbeSet] = grokking_probes,
+    probes: Callable[[], ProbeSet] | None = None,
     n_jobs: int | None = None,
 ) -> dict[str, xr.Dataset]:
     """Record runs to ``folder/NAME/seed-N.nc``, and return them by name. Finished seeds are only read.
@@ -165,8 +217,9 @@ def record_grokking(
         Names among those of `grokking_runs`. None: all.
     seeds
         The seeds.
-    probes : callable
-        Return the probe set. It must be a function of a module, so that worker processes can import it.
+    probes : callable, optional
+        Return the probe set. It must be a function of a module, so that worker processes can import it. None:
+        `boundary_probes` for the runs of a boundary, else `grokking_probes`.
     n_jobs : int, optional
         Number of seeds that are trained in parallel. None: the setting of `joblib.parallel_config`, else one for each
         core.
@@ -192,45 +245,16 @@ def record_grokking(
     return found
 
 
-def boundary_table(recorded: dict[str, xr.Dataset]) -> xr.DataArray:
-    """Return the share of seeds whose test accuracy is 0.9 or more at each budget, (decay, budget)."""
-    runs = {name: run for name, run in grokking_runs().items() if name.startswith("boundary-") and name in recorded}
-    budgets = [budget for budget in BUDGETS if all(budget in recorded[name].step for name in runs)]
-    shares = [
-        [float((recorded[name].test_accuracy.sel(step=budget) >= GROKKED).mean()) for budget in budgets]
-        for name in runs
-    ]
-    decays = [run.training.weight_decay for run in runs.values()]
-    return xr.DataArray(shares, {"decay": decays, "budget": budgets}, ("decay", "budget"))
+def record_part(part: str, folder: Path, *, n_jobs: int | None = None) -> dict[str, xr.Dataset]:
+    """Record the runs of a part of `PARTS`, and return them by the name of their file.
 
-
-def sweep_loops(recorded: dict[str, xr.Dataset], variable: str, kind: str = "sweep") -> Hysteresis:
-    """Test the loops of a variable over the decay for hysteresis.
-
-    The rate is one over the steps for each value. The time until a network groks is in proportion to 1 / decay. The
-    loop of such a delay has an area in proportion to the rate.
-
-    Parameters
-    ----------
-    recorded
-        The series by name, as `record_grokking` returns them.
-    variable
-        Name of a variable with the dimensions ``run`` and ``step``.
-    kind : {"sweep", "collapse"}
-        The sweeps across the boundary of grokking, or across that of collapse.
-
-    Raises
-    ------
-    ValueError
-        If no such sweep is recorded.
+    The runs of the boundary are one Dataset, with a dimension ``weight_decay``.
     """
-    counts = [n for n in _STEPS_PER_VALUE if f"{kind}-{n}" in recorded]
-    if not counts:
-        raise ValueError(f"Expected recorded runs {kind}-STEPS, got {', '.join(recorded) or 'none'}; record them.")
-    control = np.array(_SWEPT[kind])
-    n, up, down = len(control), [], []
-    for count in counts:
-        values = recorded[f"{kind}-{count}"][variable].transpose("run", "step").values[:, 2:]  # after the settling
-        up.append(values[:, :n])
-        down.append(values[:, n:][:, ::-1])
-    return hysteresis([1 / count for count in counts], control, up, down)
+    starts, n_seeds = PARTS[part]
+    names = [name for name in grokking_runs() if name.startswith(starts)]
+    recorded = record_grokking(folder, names=names, seeds=range(n_seeds), n_jobs=n_jobs)
+    if part != "boundary":
+        return recorded
+    decays = [grokking_runs()[name].training.weight_decay for name in names]
+    joined = xr.concat(list(recorded.values()), xr.Variable("weight_decay", decays), combine_attrs="drop_conflicts")
+    return {part: joined.assign_attrs(provenance=recorded[names[0]].attrs["provenance"])}

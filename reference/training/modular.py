@@ -55,12 +55,12 @@ class ModularConfig:
     modulus: int = 29
     share: float = 0.5
     shuffled: bool = False
-    hidden: int = 128
+    hidden: int = 256
     activation: str = "square"
     lr: float = 5e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 1.0
-    steps: int = 3_000
+    steps: int = 4_000
 
     def __post_init__(self) -> None:
         if self.activation not in _ACTIVATIONS:
