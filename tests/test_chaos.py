@@ -903,6 +903,7 @@ def test_a_window_without_a_change_and_complex_parameters_are_named() -> None:
         ({"max_samples": 0}, "Expected max_samples as a whole number >= 1, got 0"),
         ({"sizes": [0.0]}, r"Expected sizes between 0 and 1, got \[0.0\]; pass a list"),
         ({"sizes": 0.1}, "Expected sizes between 0 and 1, got 0.1; pass a list"),
+        ({"directions": "gaussian"}, "got 'gaussian'; pass a list of those"),
         ({"directions": ["up"]}, "Expected directions among gaussian, gradient, curvature, got"),
         ({"directions": ["curvature"], "n_products": 0}, "Expected n_products >= 1"),
     ],

@@ -118,7 +118,7 @@ def check_training(training: Any, model: nn.Module, step: int) -> None:
     if not isinstance(training, TrainingContext):
         raise TypeError(
             f"Expected training to be a probe.forward.TrainingContext, got {type(training).__name__}; give "
-            "TrainingContext(optimizer, step_fn, batches)"
+            "TrainingContext.usual(optimizer, loss, loader), or TrainingContext(optimizer, step_fn, batches)"
         )
     check_optimizer(training.optimizer, model, "training.optimizer")
     if hooked_optimizers(training.optimizer) != [training.optimizer]:

@@ -185,12 +185,12 @@ class ChaosProbe(Probe):
         sizes: Any = self.sizes
         if not isinstance(sizes, Sized) or not len(sizes) or not all(0 < size < 1 for size in self.sizes):
             raise ValueError(
-                f"Expected sizes between 0 and 1, got {self.sizes!r}; pass a list of sizes, relative to the norm of "
-                "the parameters"
+                f"Expected sizes between 0 and 1, got {self.sizes!r}; pass a list of sizes relative to the norm of "
+                "the parameters, such as [1e-4, 1e-2]"
             )
-        if not self.directions or set(self.directions) - set(DIRECTIONS):
+        if isinstance(self.directions, str) or not self.directions or set(self.directions) - set(DIRECTIONS):
             raise ValueError(
-                f"Expected directions among {', '.join(DIRECTIONS)}, got {list(self.directions)}; pass those"
+                f"Expected directions among {', '.join(DIRECTIONS)}, got {self.directions!r}; pass a list of those"
             )
         if "curvature" in self.directions and self.n_products < 1:
             raise ValueError("Expected n_products >= 1 for the direction 'curvature', got 0; raise n_products")

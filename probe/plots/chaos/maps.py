@@ -66,7 +66,7 @@ def perturbation_map(
     if {*values.dims} - {"run"} != {*_DIMS}:
         raise ValueError(
             f"Expected values over t0 and t1, and optionally run, got {', '.join(map(str, values.dims)) or 'none'}; "
-            "select one entry of each other dimension"
+            "select one entry of each other dimension, or draw windows of ChaosProbe by growth"
         )
     runs = values.sortby(list(_DIMS)) if "run" in values.dims else values.sortby(list(_DIMS)).expand_dims("run")
     marks = None if transitions is None else np.atleast_1d(np.asarray(transitions, dtype=float))
