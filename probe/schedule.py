@@ -1,11 +1,14 @@
 """Schedules of observations: picklable functions step -> bool. Any callable of this form is a schedule too.
 
-A schedule is called at every optimiser step. It must therefore be fast (usually well under a microsecond per call).
+A schedule of the user is called at every optimiser step. It must therefore be fast (usually well under a microsecond
+per call). The next due step of those of this module is calculated.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["Schedule", "at", "count", "every", "log_spaced"]
 
@@ -21,6 +24,9 @@ class _Every:
 
     def below(self, stop: int) -> int:
         return max(0, math.ceil(stop / self.n))
+
+    def after(self, step: int) -> float:
+        return (step // self.n + 1) * self.n
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class _PerDecade:
         steps = {0, *(round(10 ** (i / self.per_decade)) for i in range(last + 1))}
         return sum(step < stop for step in steps)
 
+    def after(self, step: int) -> float:
+        if step < 1:
+            return step + 1 if step < 0 else 1
+        k = math.floor(self.per_decade * math.log10(step)) - 1  # several k round to one step
+        while (found := round(10 ** (k / self.per_decade))) <= step:
+            k += 1
+        return found
+
 
 @dataclass(frozen=True)
 class _At:
@@ -49,6 +63,14 @@ class _At:
 
     def below(self, stop: int) -> int:
         return sum(0 <= step < stop for step in self.steps)
+
+    @cached_property
+    def _sorted(self) -> list[int]:
+        return sorted(self.steps)
+
+    def after(self, step: int) -> float:
+        place = bisect_right(self._sorted, step)
+        return self._sorted[place] if place < len(self._sorted) else math.inf
 
 
 def count(schedule: Schedule, start: int, stop: int) -> int:
@@ -79,6 +101,11 @@ def count(schedule: Schedule, start: int, stop: int) -> int:
     if isinstance(schedule, (_Every, _PerDecade, _At)):
         return max(0, schedule.below(stop) - schedule.below(start))
     return sum(bool(schedule(step)) for step in range(start, stop))
+
+
+def following(schedule: Schedule | None, step: int) -> float:
+    """Return the first step after ``step`` that can be due. This is the next due step of a schedule of this module."""
+    return schedule.after(step) if isinstance(schedule, (_Every, _PerDecade, _At)) else step + 1
 
 
 def every(n: int) -> Schedule:

@@ -1,3 +1,4 @@
+import math
 import pickle
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from probe import at, every, log_spaced
-from probe.schedule import Schedule, count
+from probe.schedule import Schedule, count, following
 
 
 def steps(schedule: Schedule, stop: int) -> list[int]:
@@ -65,3 +66,19 @@ def test_schedules_are_picklable(schedule: Schedule) -> None:
 def test_impossible_schedules_are_errors_with_advice(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [every(1), every(7), log_spaced(), log_spaced(per_decade=3), log_spaced(8, 900), at([]), at([5, 6, 700])],
+    ids=repr,
+)
+def test_the_next_due_step_is_that_of_the_calls(schedule: Schedule) -> None:
+    steps = [step for step in range(3_000) if schedule(step)]
+    for step in range(2_000):
+        later = [one for one in steps if one > step][:1]
+        assert following(schedule, step) == (later[0] if later else math.inf)
+
+
+def test_the_next_step_can_be_due_if_the_schedule_is_any_function() -> None:
+    assert following(lambda step: step == 50, 7) == 8

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -76,8 +77,20 @@ class Prepared:
 
     def weights(self) -> tuple[int, int]:
         """Return a mark that changes whenever the weights are written or replaced."""
-        first = next(self.model.parameters())
+        module, name = self._first
+        try:
+            first = module._parameters[name]
+        except KeyError:  # the module has other parameters now
+            first = None
+        if first is None:
+            first = next(self.model.parameters())
         return first._version, first.data_ptr()
+
+    @cached_property
+    def _first(self) -> tuple[nn.Module, str]:
+        """Return the module that holds the first parameter, and its name there. This is quicker than a search."""
+        modules = self.model.modules()
+        return next((one, name) for one in modules for name, value in one._parameters.items() if value is not None)
 
     def header(self, *, recorded: bool) -> dict[str, Any]:
         """Return the header of the journal. The data is fingerprinted for a file only, as only a file is resumed."""
@@ -203,7 +216,8 @@ def _try_update(training: TrainingContext, model: nn.Module, step: int) -> None:
         except Exception as error:
             raise ValueError(
                 f"Expected training.step_fn to update a copy of the model, got {type(error).__name__}: {error}; use "
-                "the arguments (model, optimizer, batch) only"
+                "the arguments (model, optimizer, batch) only, and if the model returns an object, give a loss that "
+                "selects its logits: lambda outputs, targets: cross_entropy(outputs.logits, targets)"
             ) from error
     if changed := [name for name, value in _training_state(training.optimizer, model).items() if value != before[name]]:
         raise ValueError(

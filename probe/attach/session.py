@@ -23,7 +23,7 @@ from probe.forward.isolation import restored_random_states
 from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
-from probe.schedule import Schedule, log_spaced
+from probe.schedule import Schedule, following, log_spaced
 from probe.writers.outputs import Outputs
 
 
@@ -57,6 +57,7 @@ class Session:
         self._outputs = outputs
         self.on_error = on_error
         self._schedule = schedule or (log_spaced() if self.counted else None)
+        self._next: float = self.step  # first step that can be due
         self._observes_last = self.counted and schedule is None
         self._replaces = mode == "overwrite"
         self._hook: StepHook | None = None
@@ -90,6 +91,7 @@ class Session:
             if optimizer is not None:
                 if self.due(self.step):
                     self._observe_if_granted(self.step)
+                self._next = following(self._schedule, self.step)
                 self._uncounted = UncountedUpdates(self._prepared.model, self.step)
                 optimizers = hooked_optimizers(optimizer)
                 self._written = WrittenAfterSteps(optimizers)
@@ -132,17 +134,28 @@ class Session:
         """Return whether the schedule includes this step."""
         return self._schedule is None or bool(self._schedule(step))
 
-    def stepped(self, *, missed: int = 0) -> None:
-        """Count an update of the optimizer, after others that were missed, and observe if it is due."""
-        self.step += missed + 1
+    def passes(self, step: int) -> bool:
+        """Count an update after which nothing is due. Return False, and do nothing, if something is."""
+        if step >= self._next:
+            return False
+        self._count(step)
+        return True
+
+    def stepped(self, step: int) -> None:
+        """Count an update of the optimizer, and observe if it is due."""
+        self._count(step)
         if self._ended:
             return
+        self._next = following(self._schedule, step)
+        if self.due(step) and self._observe_if_granted(step):
+            self._written.observed(step)
+
+    def _count(self, step: int) -> None:
+        """Set the number of updates. This is called at each of them, so it is quick."""
+        self.step = step
         self._uncounted.updated()
         if self._observes_last:
             self._updated = self._prepared.weights()
-        if self.due(self.step):
-            self._observe_if_granted(self.step)
-            self._written.observed(self.step)
 
     @property
     def compares(self) -> bool:
@@ -155,9 +168,8 @@ class Session:
 
     def _count_missed(self) -> None:
         """Count updates that were made, and not noted because of an interrupt."""
-        if self._hook is not None and (missed := self._hook.missed()):
-            self.step += missed
-            self._updated = self._prepared.weights()
+        if self._hook is not None and (step := self._hook.step) > self.step:
+            self._count(step)
 
     def observe(self, step: int | None, scalars: Mapping[str, Any]) -> None:
         """See :meth:`probe.base.Observer.observe`."""
@@ -194,10 +206,11 @@ class Session:
         if self.due(step):
             self._observe_if_granted(step, scalars)
 
-    def _observe_if_granted(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
-        """Observe a due step, unless the budget drops it."""
-        if self._budget.grants(step):
+    def _observe_if_granted(self, step: int, scalars: Mapping[str, Any] | None = None) -> bool:
+        """Observe a due step, unless the budget drops it. Return whether it was observed."""
+        if granted := self._budget.grants(step):
             self._observe_timed(step, scalars)
+        return granted
 
     def _observe_timed(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
         with self._budget.observation(step):

@@ -12,12 +12,19 @@ import torch
 from probe.errors import warn_user
 from probe.interrupts import uninterrupted
 
+_UNKNOWN = 1 << 30  # number of steps that have begun: the hook may be made within a step
+
 
 class CountsUpdates(Protocol):
     """An object that is notified of updates."""
 
-    def stepped(self, *, missed: int = 0) -> None:
-        """Count an update of the optimizer, after others that were missed."""
+    step: int
+
+    def passes(self, step: int) -> bool:
+        """Count an update after which nothing is due. Return False, and do nothing, if something is."""
+
+    def stepped(self, step: int) -> None:
+        """Count an update of the optimizer, and observe if it is due."""
 
     @property
     def compares(self) -> bool:
@@ -51,7 +58,8 @@ class StepHook:
         # A function of C that counts its calls: no interrupt falls between an update and this count. What it wraps is a
         # class, because torch.compile bypasses the count of a function, and warns.
         self._calls = lru_cache(maxsize=0)(slice)
-        self._noted = 0  # calls that this hook, or missed(), has noted
+        self._offset = 0 if (counting := session()) is None else counting.step  # less the calls that are no updates
+        self._depth = _UNKNOWN  # steps that have begun, within each other
         hooks: tuple[Callable[..., Any], ...] = (self._calls, self)
         self._handles = [optimizer.register_step_post_hook(hook) for optimizer in optimizers for hook in hooks]
         self._handles += [optimizer.register_step_pre_hook(self.starts) for optimizer in optimizers]
@@ -61,15 +69,17 @@ class StepHook:
         for handle in self._handles:
             handle.remove()
 
-    def missed(self) -> int:
-        """Return the number of updates of which the session was not notified, since an interrupt came first."""
-        missed = self._calls.cache_info().misses - self._noted
-        self._noted += missed
-        return missed
+    @property
+    def step(self) -> int:
+        """Number of updates, with those of which the session was not notified, since an interrupt came first."""
+        return self._calls.cache_info().misses + self._offset
 
     def starts(self, *_: Any) -> None:
         """Notify the session of the start of an update."""
-        if not torch.compiler.is_compiling() and (session := self.session()) is not None and session.compares:
+        if torch.compiler.is_compiling():
+            return
+        self._depth += 1
+        if (session := self.session()) is not None and session.compares:
             with uninterrupted():
                 self._notify_of_start(session)
 
@@ -77,16 +87,26 @@ class StepHook:
         """Notify the session of an update."""
         if torch.compiler.is_compiling():
             torch.compiler.disable(self._notify)(optimizer)  # otherwise the observation is compiled with the step
-        else:
+        elif not self._counts(optimizer):
             with uninterrupted():
                 self._notify(optimizer)
+
+    def _counts(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Count an update after which nothing is due, in microseconds. Return False if there is more to find out.
+
+        An interrupt cannot make the count wrong, because the session assigns one number, which is that of :attr:`step`.
+        """
+        self._depth -= 1
+        session = self.session()
+        if self._depth or session is None or hasattr(optimizer, "found_inf") or capturing():
+            return False
+        return session.passes(self.step)
 
     def _notify_of_start(self, session: CountsUpdates) -> None:
         if not capturing() and not _within_a_step([one() for one in self._optimizers]):
             session.stepping()
 
     def _notify(self, optimizer: torch.optim.Optimizer) -> None:
-        missed = max(0, self.missed() - 1)
         session = self.session()
         if session is None:
             ended, self._ended = self._ended, True
@@ -96,15 +116,19 @@ class StepHook:
                 "Expected the probes attached to this optimizer to exist, got none, so nothing is observed from here; "
                 "keep a reference to what attach returned, and call detach() at the end"
             )
-        elif capturing():
+            return
+        self._offset += max(0, session.step + 1 - self.step)  # compiled code does not count its calls
+        if capturing():
+            self._offset -= 1
             warn_user(
                 "Expected a step of the optimizer that calls its hooks, got one that is recorded in a CUDA graph, "
                 "whose replays call no hooks; attach without optimizer= and call observe(step) after the replays"
             )
-        elif skipped(optimizer):
-            return
-        elif not _within_a_step([reference() for reference in self._optimizers]):
-            session.stepped(missed=missed)
+        elif skipped(optimizer) or _within_a_step([reference() for reference in self._optimizers]):
+            self._offset -= 1
+        else:
+            self._depth = 0
+            session.stepped(self.step)
 
 
 def hooked_optimizers(optimizer: Any) -> list[torch.optim.Optimizer]:
