@@ -88,7 +88,7 @@ def as_markdown(judgements: Sequence[Judgement]) -> str:
     The column of the published curves is left out if no claim was judged on them.
     """
     shown = [i for i in range(3) if i or any(one.published for one in judgements)]
-    heads = ("published curves", f"our seeds, {judgements[0].paper.own_label}", "our seeds, other runs")
+    heads = ("published curves", *judgements[0].paper.heads)
     lines = [
         f"| claim | where | {' | '.join(heads[i] for i in shown)} |",
         "|---" * (2 + len(shown)) + "|",
@@ -113,10 +113,9 @@ def as_text(judgements: Sequence[Judgement]) -> str:
     width = max(len(name) for name in (*names, *(name for one in judgements for name in one.claim.reported)))
     lines: list[str] = []
     for one in judgements:
-        published, own, other = one.verdicts
-        verdicts = f"our seeds {own}; other runs {other}"
-        if one.published:
-            verdicts = f"published {published}; {verdicts}"
+        heads = ("published", *one.paper.heads)
+        pairs = list(zip(heads, one.verdicts, strict=True))
+        verdicts = "; ".join(f"{head}: {verdict}" for head, verdict in (pairs if one.published else pairs[1:]))
         lines += ["", f"{one.claim.name} ({one.claim.where}): {verdicts}"]
         lines += [f"  . paper {runs:{width}}  {numbers}" for runs, numbers in one.claim.reported.items()]
         for source, findings in (("paper", one.published), ("ours", one.ours)):

@@ -71,8 +71,8 @@ class Paper:
         File name without suffix, and the function that draws the figure from the evidence.
     page : str
         The page in ``docs`` that shows the verdicts.
-    own_label : str
-        What the own runs share with the paper, for the head of the table.
+    heads : tuple of str
+        Heads of the verdicts on the own runs and on the others.
     reported_by : str
         The source of the numbers in `Claim.reported`.
     tables : mapping of str to callable
@@ -86,7 +86,7 @@ class Paper:
     own_runs: tuple[str, ...]
     figures: Mapping[str, Callable[[Any], Figure]]
     page: str
-    own_label: str = "the paper's tasks"
+    heads: tuple[str, str] = ("our seeds, the paper's tasks", "our seeds, other runs")
     reported_by: str = ""
     tables: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ PAPER = Paper(
     own_runs=CONVOLUTIONAL,
     figures=FIGURES,
     page="results_chaos.md",
-    own_label="the paper's kinds of network",
+    heads=("our seeds, the paper's kinds of network", "our seeds, other runs"),
     reported_by=READING,
     tables=TABLES,
 )

@@ -1,0 +1,75 @@
+"""Our recordings for the claims of arXiv:2310.03789. Each one may be missing."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import xarray as xr
+
+import probe
+from reference.claims.recorded import RESULTS
+from reference.theory import CubicTeacher, ModularAddition, summarise
+
+
+class Sampled:
+    """Networks that were sampled at several noises.
+
+    Parameters
+    ----------
+    series
+        Result of `reference.theory.sample`: numbers over (noise, run, step) and (noise, run, snapshot, neuron).
+    """
+
+    def __init__(self, series: xr.Dataset) -> None:
+        self.series = series
+
+    @cached_property
+    def task(self) -> CubicTeacher | ModularAddition:
+        """Parameters of the networks. The noise is one of several."""
+        settings = json.loads(self.series.attrs["configuration"])
+        kinds: dict[str, type[CubicTeacher] | type[ModularAddition]] = {
+            "CubicTeacher": CubicTeacher,
+            "ModularAddition": ModularAddition,
+        }
+        return kinds[settings["kind"]](**settings["task"])
+
+    @property
+    def noises(self) -> list[float]:
+        """Noises, largest first."""
+        return sorted((float(noise) for noise in self.series["noise"].values), reverse=True)
+
+    def means(self, name: str, noise: float) -> xr.DataArray:
+        """Return the mean of a variable over the second half of the steps, (run,)."""
+        one = self.series[name].sel(noise=noise)
+        return one.isel(step=slice(one.sizes["step"] // 2, None)).mean("step")
+
+    @cached_property
+    def summary(self) -> xr.Dataset:
+        """Means, errors, kurtosis and drift by noise."""
+        return summarise(self.series)
+
+
+class Evidence:
+    """Our recordings. A recording that the folder does not hold is None.
+
+    Parameters
+    ----------
+    folder
+        Folder with the files ``first-order-*.nc``.
+    """
+
+    def __init__(self, folder: Path = RESULTS) -> None:
+        self._folder = folder
+        self._read: dict[str, xr.Dataset | None] = {}
+
+    def recording(self, name: str) -> xr.Dataset | None:
+        """Return the content of ``first-order-<name>.nc``, or None without this file."""
+        if name not in self._read:
+            path = self._folder / f"first-order-{name}.nc"
+            self._read[name] = probe.load(path) if path.exists() else None
+        return self._read[name]
+
+    def sampled(self, name: str) -> Sampled | None:
+        """Return the sampled networks of a recording."""
+        series = self.recording(name)
+        return None if series is None else Sampled(series)
