@@ -278,5 +278,8 @@ def _to_floating(output: Tensor) -> Tensor:
     if output.layout != torch.strided:
         output = output.to_dense()
     if output.is_complex():
-        raise TypeError("Expected real numbers, got complex ones; pass a callable reduce= that makes them real")
+        raise TypeError(
+            "Expected real numbers, got complex ones; pass a callable output= to attach, or a callable reduce= to a "
+            "probe that has it, which makes them real"
+        )
     return output if output.dtype in (torch.float32, torch.float64) else output.float()

@@ -1,5 +1,6 @@
 """Shared by all plots: axes over steps, colours and words of phases and splits, labels and colours of markers."""
 
+from collections.abc import Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -64,6 +65,18 @@ def label_text(name: object, most: int = 40) -> str:
 def run_name(run: object) -> str:
     """Return the name of a run as text. Recordings store numbers as floats."""
     return label_text(f"{run:g}" if isinstance(run, float) else run, 24)
+
+
+def chosen_split(splits: Sequence[str], split: str | None) -> str:
+    """Return a split, by default "train" or else the only one."""
+    if split is None:
+        split = "train" if "train" in splits or len(splits) != 1 else splits[0]
+        got = "none"
+    else:
+        got = repr(split)
+    if split not in splits:
+        raise ValueError(f"Expected a split among {', '.join(splits)}, got {got}; pass split= with one of them")
+    return split
 
 
 def new_axes(ax: Axes | None) -> Axes:

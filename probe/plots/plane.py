@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import axis_name, new_axes
+from probe.plots.axes import axis_name, chosen_split, new_axes
 from probe.plots.trajectories import RINGED, Bars, draw_frame, draw_layers, legend_of, step_colours
 
 _NEEDED = ["information_x", "information_y", "information_y_ceiling"]
@@ -46,7 +46,7 @@ def information_plane(
         With ``information_x``, ``information_y`` and ``information_y_ceiling`` (bits) as MutualInfoProbe records them.
         Several runs are thin lines, and the points are their medians at the common steps.
     split : str, optional
-        Inputs; by default ``train``, or the first split. :func:`information_planes` shows all splits.
+        Inputs; by default ``train``, or else the only split. :func:`information_planes` shows all splits.
     layers : sequence of str, optional
         By default all measured layers.
     detector : PhaseDetector, optional
@@ -242,10 +242,7 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
     if "split" not in series.dims:
         return series
     splits = [str(label) for label in series["split"].values]
-    split = split or ("train" if "train" in splits else splits[0])
-    if split not in splits:
-        raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
-    return series.sel(split=split)
+    return series.sel(split=chosen_split(splits, split))
 
 
 def _rings(detector: Any, runs: xr.DataArray) -> xr.DataArray:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import DARK, drawn_steps, label_text, step_axis
+from probe.plots.axes import DARK, chosen_split, drawn_steps, label_text, step_axis
 from probe.plots.lines import band_text, curves
 from probe.plots.regions.changes import MECHANISM_COLOURS
 from probe.plots.regions.colours import tint
@@ -45,7 +45,7 @@ def mechanisms(
     controls : xarray.Dataset, optional
         Series of control runs, drawn beside on the same axes.
     split : str, optional
-        Split whose slices are drawn; by default "train" if there is such a split, else the first.
+        Split whose slices are drawn; by default "train", or else the only split.
     net : bool
         Add each mechanism and its reverse, such as disappearance and appearance. If not, both are drawn. They are much
         larger, since lines move to and fro, and their size depends on how often the network is observed.
@@ -131,9 +131,7 @@ def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
         )
     measured = series["linear_regions_total"].dropna("split", how="all")  # without splits of other measures
     splits = [str(name) for name in measured["split"].values]
-    split = split or ("train" if "train" in splits else splits[0])
-    if split not in splits:
-        raise ValueError(f"Expected a split among {', '.join(splits)}, got {split!r}; pass one of them")
+    split = chosen_split(splits, split)
     one = series[[name for name in (*_NEEDED, _STOPPED) if name in series]].sel(split=split)
     return one if "run" in one.dims else one.expand_dims("run")
 
