@@ -154,6 +154,26 @@ def test_after_an_error_the_recording_is_whole_and_the_trainer_trains_again(tmp_
     assert steps(one) == list(range(STEPS + 1))
 
 
+def test_a_smaller_batch_after_an_error_of_memory(tmp_path: Path) -> None:
+    """The trainer starts the training again, in the same call."""
+
+    class Large(Net):
+        def forward(self, x: Any, labels: Any = None) -> Any:
+            is_large = self.training and len(x) == len(ROWS) // 3
+            self.large_batches = getattr(self, "large_batches", 0) + is_large
+            if is_large and self.large_batches == 2:
+                raise RuntimeError("CUDA out of memory.")
+            return super().forward(x, labels)
+
+    one = callback(path=tmp_path / "run.nc")
+    used = trainer(tmp_path, one, model=Large(), save_strategy="no", auto_find_batch_size=True)
+    used.train()
+    assert steps(one) == list(range(used.state.global_step + 1))
+    assert used.state.global_step > STEPS
+    with pytest.raises(FileExistsError, match="mode='overwrite'"):
+        used.train()
+
+
 def test_numbers_go_to_the_log_of_the_trainer(tmp_path: Path) -> None:
     """The averages of a derived class stay those of its own logs."""
     reported = []

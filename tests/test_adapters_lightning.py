@@ -130,6 +130,24 @@ def test_with_several_optimizers_each_callback_counts_one(tmp_path: Path) -> Non
     assert [steps(one) for one in again] == [[6, 7, 8, 9], [4, 5, 6]]
 
 
+def test_steps_of_a_checkpoint_without_the_callback(tmp_path: Path) -> None:
+    """Lightning counts the updates of all optimizers. An optimizer that has made none stays at 0."""
+    plain = trainer(tmp_path, saving(tmp_path), max_steps=3)
+    plain.fit(Two(), loader())
+    last = sorted(tmp_path.glob("*.ckpt"))[-1]
+    one = callback(optimizer=0, path=tmp_path / "run.nc")
+    with pytest.warns(
+        ProbeWarning, match="number of updates of each optimizer, got one without, so the steps continue"
+    ):
+        trainer(tmp_path, one, max_epochs=3).fit(Two(), loader(), ckpt_path=last)
+    assert steps(one)[0] == plain.global_step
+    content = torch.load(last, weights_only=False)
+    torch.save({**content, "probe": {0: 0}}, last)
+    other = callback(optimizer=0)
+    trainer(tmp_path, other, max_epochs=3).fit(Two(), loader(), ckpt_path=last)
+    assert steps(other)[0] == 0
+
+
 @pytest.mark.parametrize("optimizer", [None, 2])
 def test_an_optimizer_that_is_not_there_is_refused(tmp_path: Path, optimizer: int | None) -> None:
     with pytest.raises(ValueError, match="index of one of 2 optimizers"):
@@ -217,6 +235,8 @@ def test_a_module_without_forward_needs_the_name_of_a_submodule(tmp_path: Path) 
 
     with pytest.raises(ValueError, match="model= the name of a submodule: net"):
         trainer(tmp_path, callback()).fit(Silent(), loader())
+    with pytest.raises(ValueError, match="Expected model= to name a submodule, got 'layers'; give one such as net"):
+        trainer(tmp_path, callback(model="layers")).fit(Silent(), loader())
     one = callback(model="net")
     trainer(tmp_path, one).fit(Silent(), loader())
     assert steps(one) == list(range(STEPS + 1))

@@ -19,7 +19,8 @@ class ProbeContext:
     """Context manager of a training loop, within which probes are attached.
 
     It registers itself with the accelerator, so that ``save_state`` saves the number of updates. If ``load_state``
-    restores a checkpoint with it, make the context before, and enter it afterwards.
+    restores a checkpoint with it, make the context before, and enter it afterwards. A checkpoint without it is loaded
+    before the context is made, with ``step``.
 
     Parameters
     ----------

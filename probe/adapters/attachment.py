@@ -68,8 +68,12 @@ class Attachment:
     def step(self, step: int) -> None:
         self._step = int(step)
 
-    def start(self, model: nn.Module, optimizer: Any, step: int) -> None:
-        """Attach the probes to a model whose training has made this number of updates."""
+    def start(self, model: nn.Module, optimizer: Any, step: int, *, again: bool = False) -> None:
+        """Attach the probes to a model whose training has made this number of updates.
+
+        ``again``: the trainer itself starts a training again, whose recording is replaced.
+        """
+        again &= self.running
         if self.probes.__dict__.get("_session") is not None and not self.running:
             raise ValueError(
                 "Expected probes that are not attached, got probes that another callback or attach() has attached; "
@@ -77,7 +81,8 @@ class Attachment:
             )
         self.stop()  # an earlier training that an error has ended
         check_training(model, optimizer)
-        options = {**self.options, "optimizer": optimizer, "step": step, "path": self.path, "mode": self._mode(step)}
+        mode = "overwrite" if again and step == 0 else self._mode(step)
+        options = {**self.options, "optimizer": optimizer, "step": step, "path": self.path, "mode": mode}
         if options.get("progress") is True and self.bar is not None:
             options["progress"] = InBar(self.bar)
         if callable(training := self.options.get("training")):

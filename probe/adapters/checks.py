@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from probe.base import Observer
+from probe.errors import warn_user
 
 _GIVEN = {"self", "model", "data", "optimizer", "path", "mode", "step"}  # parameters of attach that are no options
 _OPTIONS = sorted(inspect.signature(Observer.attach).parameters.keys() - _GIVEN)
@@ -43,6 +44,8 @@ def check_once(callback: Any, callbacks: Sequence[Any]) -> None:
 
 def check_training(model: nn.Module, optimizer: Any) -> None:
     """Raise ValueError for a training whose model or optimizer cannot be observed."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Expected a model that is a torch.nn.Module, got {type(model).__name__}; give what is trained")
     if optimizer is None:
         raise ValueError("Expected an optimizer, got None; call the trainer's method that trains")
     if any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters()):
@@ -62,3 +65,25 @@ def chosen_optimizer(optimizers: Sequence[Any], index: int | None) -> Any:
             "the one whose steps are counted"
         )
     return optimizers[index]
+
+
+def of_all(optimizers: Sequence[Any], step: int) -> int:
+    """Return the number of updates of all optimizers. Warn if there are several."""
+    if len(optimizers) > 1:
+        warn_user(
+            "Expected a checkpoint with the number of updates of each optimizer, got one without, so the steps "
+            f"continue at {step}, the updates of all optimizers; give the callback from the start of a training"
+        )
+    return step
+
+
+def children_of(module: nn.Module) -> str:
+    """Return the names of the submodules for messages."""
+    return ", ".join(name for name, _ in module.named_children())
+
+
+def submodule(module: nn.Module, name: str) -> nn.Module:
+    """Return a submodule by name."""
+    if (found := dict(module.named_modules()).get(name)) is None:
+        raise ValueError(f"Expected model= to name a submodule, got {name!r}; give one such as {children_of(module)}")
+    return found

@@ -51,7 +51,10 @@ class ProbeCallback(TrainerCallback):
         if (trainer := self._trainer()) is not None:
             check_once(self, trainer.callback_handler.callbacks)
         saved = state.stateful_callbacks.get(_KEY, {}) if state.global_step else {}
-        self.attachment.start(kwargs["model"], kwargs["optimizer"], saved.get("step", state.global_step))
+        step = saved.get("step", state.global_step)
+        smaller = getattr(trainer, "_train_batch_size", None) != args.train_batch_size  # after an error of memory
+        again = args.auto_find_batch_size and smaller
+        self.attachment.start(kwargs["model"], kwargs["optimizer"], step, again=again)
         self._report(state, self.attachment.numbers())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

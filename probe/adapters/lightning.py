@@ -9,12 +9,13 @@ from typing import Any
 from torch import nn
 
 from probe.adapters.attachment import Attachment
-from probe.adapters.checks import check_once, chosen_optimizer, require
+from probe.adapters.checks import check_once, children_of, chosen_optimizer, of_all, require, submodule
 from probe.base import Observer
 
 __all__ = ["ProbeCallback"]
 
 _KEY = "probe"  # of the number of updates by optimizer, in a checkpoint
+_PACKAGES = ("lightning", "pytorch_lightning", "torch")  # their forward raises an error
 
 
 def _bases() -> tuple[type, ...]:
@@ -63,6 +64,7 @@ class ProbeCallback(_Callback):
     ) -> None:
         super().__init__()
         self.model, self.optimizer = model, optimizer
+        self._loaded = False  # whether the number of updates is that of a checkpoint
         self.attachment = Attachment(probes, data, path=path, mode=mode, log=log, **options)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -71,15 +73,16 @@ class ProbeCallback(_Callback):
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restore the number of updates."""
-        self.attachment.step = checkpoint.get(_KEY, {}).get(self.optimizer or 0, 0)
+        saved = checkpoint.get(_KEY, {}).get(self.optimizer or 0)
+        self._loaded, self.attachment.step = saved is not None, saved or 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the probes. Optimizers exist here, the checkpoint is loaded, and the sanity check is over."""
         check_once(self, trainer.callbacks)
         if trainer.is_global_zero:
-            step = (self.attachment.step or trainer.global_step) if trainer.global_step else 0
+            optimizer = chosen_optimizer(trainer.optimizers, self.optimizer)
             self.attachment.bar = partial(_bar, trainer)
-            self.attachment.start(self._observed(pl_module), chosen_optimizer(trainer.optimizers, self.optimizer), step)
+            self.attachment.start(self._observed(pl_module), optimizer, self._step(trainer))
             self._report(trainer, self.attachment.numbers())
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
@@ -96,6 +99,12 @@ class ProbeCallback(_Callback):
         """Detach the probes, so that the recording is complete."""
         self.attachment.stop()
 
+    def _step(self, trainer: Any) -> int:
+        """Return the number of updates that were made so far."""
+        if trainer.global_step and not (self._loaded or self.attachment.step):
+            return of_all(trainer.optimizers, trainer.global_step)
+        return self.attachment.step if trainer.global_step else 0
+
     def _report(self, trainer: Any, numbers: dict[str, float]) -> None:
         """Log at once. Lightning would wait for a multiple of ``log_every_n_steps``, and lose the others."""
         for logger in trainer.loggers if numbers else ():
@@ -103,13 +112,10 @@ class ProbeCallback(_Callback):
 
     def _observed(self, pl_module: Any) -> nn.Module:
         if self.model is not None:
-            return pl_module.get_submodule(self.model)
-        if getattr(type(pl_module).forward, "__module__", "").startswith(
-            ("lightning.", "pytorch_lightning.", "torch.")
-        ):
-            names = ", ".join(name for name, _ in pl_module.named_children())
+            return submodule(pl_module, self.model)
+        if getattr(type(pl_module).forward, "__module__", "").split(".")[0] in _PACKAGES:
             raise ValueError(
                 f"Expected a LightningModule with a method forward, got {type(pl_module).__name__} without one; give "
-                f"model= the name of a submodule: {names}"
+                f"model= the name of a submodule: {children_of(pl_module)}"
             )
         return pl_module
