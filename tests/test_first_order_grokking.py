@@ -9,6 +9,8 @@ import torch
 import xarray as xr
 
 from reference.experiments import first_order_grokking as experiment, first_order_loops as loops
+from reference.experiments.first_order_demo import record_demo_seed
+from reference.training import DEMO
 from reference.training.modular import ModularConfig, squared_errors, train_modular
 
 TINY = ModularConfig(modulus=7, hidden=16, steps=20)
@@ -73,6 +75,18 @@ def test_a_recording_is_resumed_and_another_run_is_refused(tmp_path: Path) -> No
         experiment.record_grokking_seed(run, 1, tmp_path / "a.nc")
     with pytest.raises(ValueError, match="Expected names among grokking"):
         experiment.record_grokking(tmp_path, names=["other"])
+
+
+@pytest.mark.slow
+def test_the_demo_has_a_control_of_the_same_length(tmp_path: Path) -> None:
+    small = replace(DEMO, steps=3, model=replace(DEMO.model, d_model=16, d_mlp=256), task=replace(DEMO.task, size=11))
+    run = record_demo_seed(0, tmp_path / "a.nc", training=small)
+    control = record_demo_seed(0, tmp_path / "b.nc", control_of=run, training=replace(small, steps=99))
+    assert run.step.values.tolist() == control.step.values.tolist() == [0, 1, 2, 3]
+    assert run.train_loss.values.tolist() != control.train_loss.values.tolist()
+    assert {"weight_phase", "read_out_accuracy", "information_x", "test_accuracy"} <= set(run)
+    with pytest.raises(ValueError, match="Expected the run of this command"):
+        record_demo_seed(1, tmp_path / "a.nc", training=small)
 
 
 def test_loops_and_boundaries_are_read_from_recordings() -> None:

@@ -20,6 +20,10 @@ from .first_order_analysis import (
     share_mixed as share_mixed,
     weight_markers as weight_markers,
 )
+from .first_order_demo import (
+    record_demo_seed as record_demo_seed,
+    record_demos as record_demos,
+)
 from .first_order_grokking import (
     PARTS as PARTS,
     GrokkingRun as GrokkingRun,

@@ -42,7 +42,7 @@ from reference.training.modular import ModularConfig, squared_errors, train_modu
 BUDGETS = (500, 2_000, 8_000)  # steps
 SEEDS = tuple(range(6))
 GROKKED = 0.9  # test accuracy
-_BOUNDARY = tuple(float(f"{10**k:.2g}") for k in np.arange(-2, 2.01, 0.5))  # nine decays, four decades
+_BOUNDARY = tuple(float(f"{10**k:.2g}") for k in np.arange(-1.5, 1.51, 0.5))  # seven decays, three decades
 SWEPT = {
     "sweep": tuple(float(f"{10**k:.3g}") for k in np.arange(-2, 0.76, 0.125)),  # 0.01 to 5.62
     "collapse": tuple(float(f"{10**k:.3g}") for k in np.arange(0.75, 1.76, 0.125)),  # 5.62 to 56.2
@@ -67,9 +67,9 @@ _EVEN = 30  # observations at equal distances
 
 PARTS = {  # of the command: the start of the names of its runs, and the number of seeds
     "grokking": (("grokking", "no-decay", "shuffled"), 6),
-    "sweeps": (("sweep-",), 4),
-    "boundary": (("boundary-",), 4),
-    "collapse": (("collapse-",), 4),
+    "sweeps": (("sweep-",), 3),
+    "boundary": (("boundary-",), 3),
+    "collapse": (("collapse-",), 3),
 }
 
 
@@ -124,13 +124,15 @@ class GrokkingRun:
         return self.pieces[min(bisect_right(self.ends(), step), len(self.pieces) - 1)][0]
 
     def observed(self) -> list[int]:
-        """Return the observed steps: log-spaced and even ones, with all budgets; the ends of all pieces of a sweep."""
+        """Return the observed steps: log-spaced and even ones; the budgets of a boundary; the ends of all pieces."""
         if self.pieces:
             return [0, *self.ends()]
         last = self.training.steps
+        if self.name.startswith("boundary-"):
+            return sorted({0, *BUDGETS, *filter(log_spaced(per_decade=6), range(last + 1))})
         log = filter(log_spaced(per_decade=24), range(last + 1))
         even = (round(k * last / _EVEN) for k in range(_EVEN + 1))
-        return sorted({*log, *even, *(budget for budget in BUDGETS if budget <= last)})
+        return sorted({*log, *even})
 
 
 def grokking_runs() -> dict[str, GrokkingRun]:
@@ -165,7 +167,7 @@ def record_grokking_seed(
     """
     identity = {"config": json.loads(json.dumps(asdict(run))), "seed": seed}
     if path.exists():
-        return _finished(path, identity)
+        return finished(path, identity)
     attached, data = None, run.training.data(seed)
     chosen = probes or (
         boundary_probes if run.name.startswith("boundary-") else partial(grokking_probes, run.training.modulus)
@@ -189,7 +191,8 @@ def compact(series: xr.Dataset) -> xr.Dataset:
     return found.assign({name: v.astype("f4") for name, v in found.items() if v.dtype == "f8"})
 
 
-def _finished(path: Path, identity: dict[str, Any]) -> xr.Dataset:
+def finished(path: Path, identity: dict[str, Any]) -> xr.Dataset:
+    """Return the recording at ``path``, which must be of this configuration and seed."""
     series = probe.load(path)
     found = {name: provenance_of(series).get(name) for name in identity}
     if difference := describe_differences(found, identity, places=("in the file", "now")):
