@@ -260,6 +260,7 @@ def model():
     return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
 
 def data():
+    import of_mine_too  # in the same folder
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     return {"train": (x, torch.arange(12) % 2), "test": (x + 1, torch.arange(12) % 2)}
 """
@@ -269,6 +270,7 @@ def data():
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "factories_of_mine.py").write_text(FACTORIES)
+    (tmp_path / "of_mine_too.py").write_text("")
     names: dict[str, Any] = {}
     exec(FACTORIES, names)
     model = names["model"]()
@@ -281,7 +283,8 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
         ]
         torch.save(content, tmp_path / f"run1-step{step}.pt")
     yield ["*.pt", "--model", "factories_of_mine:model", "--data", "factories_of_mine:data", "--probes", "WeightsProbe"]
-    sys.modules.pop("factories_of_mine", None)
+    for name in ("factories_of_mine", "of_mine_too"):
+        sys.modules.pop(name, None)
 
 
 def test_measure_over_checkpoints(checkpoints: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -354,6 +354,16 @@ def test_which_name_is_chosen() -> None:
     )
 
 
+def test_curves_that_probes_wrote_to_a_logger_take_the_free_roles() -> None:
+    ours = {"probe/test_loss": 30, "probe/train_accuracy": 30, "probe/loss_gap": 30}
+    train = {"train_accuracy": "probe/train_accuracy"}
+    assert guess_roles(ours, {}) == (train | {"test_loss": "probe/test_loss"}, [])
+    assert guess_roles(ours | {"val_loss": 9}, {}) == (train | {"test_loss": "val_loss"}, [])
+    assert guess_roles(ours | {"val_loss": 9, "valid/loss": 9}, {})[0] == train
+    detector = PhaseDetector().fit({"step": np.arange(1, 31), "probe/test_loss": np.linspace(2, 1, 30)})
+    assert "in the curves, test_loss is 'probe/test_loss'" in detector.notes_
+
+
 @pytest.mark.parametrize(
     ("names", "split"),
     [

@@ -176,7 +176,7 @@ def test_lightning(tmp_path: Path) -> None:
             if "last" not in filepath:
                 probes.observe(trainer.global_step)
 
-    saved = Saved(tmp_path / "ckpt", every_n_train_steps=3, save_top_k=-1, save_last=True)
+    saved = Saved(tmp_path / "ckpt", every_n_train_steps=4, save_top_k=-1, save_last=True)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = lightning.Trainer(max_epochs=2, callbacks=[saved], default_root_dir=tmp_path, **quiet)
     probes.attach(module.net, data)

@@ -95,6 +95,19 @@ def test_too_short_to_tell_states_how_often_to_log() -> None:
     assert PhaseDetector(chance=0.1).fit(enough).verdict_["class"].item() != "too short to tell"
 
 
+def test_curves_that_rise_to_the_end_of_a_brief_record_do_not_stay() -> None:
+    """Their second half spreads as far as they rise. The second curves are those of a network on digits."""
+    late = [0.05, 0.07, 0.07, 0.08, 0.09, 0.11, 0.13, 0.14, 0.15, 0.16, 0.17, 0.19, 0.25, 0.24, 0.39, 0.37, 0.64, 0.75]
+    late += [0.77, 0.80, 0.77]
+    short = [0.08, 0.08, 0.1, 0.15, 0.3, 0.6, 0.93, 0.93, 0.93]
+    for train, test in ((short, [0.08, 0.08, 0.1, 0.1, 0.2, 0.4, 0.52, 0.52, 0.52]), (late, [0.96 * a for a in late])):
+        curves = {"step": np.unique(np.geomspace(1, 200, 40).round())[: len(train)]}
+        one = PhaseDetector(chance=0.1).fit(curves | {"train_accuracy": train, "test_accuracy": test})
+        assert f"improve together, to {train[-1]:.2f} and {test[-1]:.2f} at" in one.verdict_["sentence"].item()
+    level = {"train_accuracy": 0.9 + CHANCE / 10, "test_accuracy": 0.8 + CHANCE / 10}
+    assert "stay at 0.91 and 0.81 at the end" in verdict(**level)["sentence"].item()
+
+
 # --- neighbours: the same curves on the other side of a rule ---------------------------------------------------------
 
 
@@ -185,6 +198,15 @@ def test_without_a_train_curve() -> None:
     assert name_of(test_loss=2.3 + 0 * X) == "not fitted"
     hump = fall(1.5) + 2 * np.exp(-(((X - 2.5) / 0.3) ** 2))
     assert name_of(test_loss=hump) == "undecided"  # a network that groks has such a hump
+
+
+def test_a_curve_with_too_few_observations_is_not_called_missing() -> None:
+    few = np.where(np.arange(len(X)) % 12 == 0, fall(1.5), np.nan)
+    text = verdict(test_accuracy=rise(1.5), train_loss=few)["sentence"].item()
+    assert text.startswith("Plain learning: the test accuracy rises from 0.10 to 1.00; the train loss has 6")
+    assert (
+        "but the test loss has 6 observations, and" in verdict(train_loss=fall(1.5), test_loss=few)["sentence"].item()
+    )
 
 
 def test_without_a_test_curve() -> None:

@@ -31,18 +31,18 @@ def measure(args: argparse.Namespace) -> int:
 
 
 def _call_factory(where: str) -> Any:
-    """Return the result of the function at "module:name". Modules in the working folder are found too."""
+    """Return the result of the function at "module:name". It and its imports may lie in the working folder."""
     module, _, name = where.partition(":")
     if not name:
         raise ValueError(f"Expected module:factory, got {where!r}; add the name of the function")
     sys.path.insert(0, "")
     try:
         made = import_module(module)
+        if not hasattr(made, name):
+            raise ValueError(f"Expected a function {name!r} in module {module}, got none; check the name")
+        return getattr(made, name)()
     finally:
         sys.path.remove("")
-    if not hasattr(made, name):
-        raise ValueError(f"Expected a function {name!r} in module {module}, got none; check the name")
-    return getattr(made, name)()
 
 
 def _probe(name: str) -> Any:

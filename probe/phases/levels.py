@@ -24,6 +24,7 @@ _NEAR = 0.9  # share of the best share from which a curve is near its best value
 _BLOCKS = 20  # of the record near the best value
 _CONTRAST = 2.0  # of a fall to the wiggles that are undone
 _LATE = 0.5  # decades at the end of the record
+_MUCH = 0.5  # share of the way; a gain of a brief record, whose second half still rises
 _MOST_CHANCE = 0.5  # a first accuracy above this is that of a trained network
 
 
@@ -198,9 +199,13 @@ class Levels:
 
     @cached_property
     def gained(self) -> bool:
-        """Whether the end is better than the start, by more than the least move and the spread of the second half."""
-        spread = float(np.std(self.values[len(self.values) // 2 :]))
-        return (self.final - float(self.smooth[0])) * self._sign > max(self.least_move, _N_SD * spread)
+        """Whether the end is better than the start, by half of the way, or by more than noise and late swings.
+
+        The spread of the second half measures the swings. It also contains a rise, so half of the way is enough.
+        """
+        swings = _N_SD * float(np.std(self.values[len(self.values) // 2 :]))
+        gain = (self.final - float(self.smooth[0])) * self._sign
+        return gain > max(self.least_move, min(swings, _MUCH * abs(self.one - self.zero)))
 
     @cached_property
     def improves(self) -> bool:

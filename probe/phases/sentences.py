@@ -48,11 +48,7 @@ def say_too_short(facts: Facts) -> str:
             f"{value_of(train, train.final)}{rest}. Train for longer."
         )
     curve = max(facts.curves.values(), key=lambda one: one.n_observations)
-    counted = f"{curve.n_observations} observation{'s' * (curve.n_observations != 1)}"
-    return (
-        f"Too short to tell: the {curve.name} has {counted}, and at least {LEAST_OBSERVATIONS} are needed. "
-        f"{_log_more(curve, facts.axis)}"
-    )
+    return f"Too short to tell: {_counted(curve)}. {_log_more(curve, facts.axis)}"
 
 
 def _log_more(curve: Levels, axis: str) -> str:
@@ -136,11 +132,12 @@ def say_plain(facts: Facts) -> str:
     last = value_of(test, test.final)
     if train is None:
         first = value_of(test, float(test.smooth[0]))
-        text = f"the {test.name} {_direction(test)} from {first} to {last}; no train curve is recorded"
+        text = f"the {test.name} {_direction(test)} from {first} to {last}; {_missing(facts, 'train')}"
         return f"Plain learning: {text}.{_continues(test)}"
     if train.accuracy == test.accuracy:
         kind = "accuracy" if test.accuracy else "loss"
-        verb = "improve together, to" if train.gained or test.gained else "stay at"
+        improve = any(curve.gained or curve.improves for curve in (train, test))
+        verb = "improve together, to" if improve else "stay at"
         text = f"train and test {kind} {verb} {value_of(train, train.final)} and {last} at the end"
     else:
         text = f"the {train.name} ends at {value_of(train, train.final)}, and the {test.name} at {last}"
@@ -160,11 +157,11 @@ def _why_undecided(facts: Facts) -> str:
         return "no loss and no accuracy is recorded. Log the train and the test loss, or name them as roles."
     if test is None:
         assert train is not None
-        return f"the {_end(train)} at the end, but no test curve is recorded. Log the test loss or accuracy."
+        return f"the {_end(train)} at the end, but {_missing(facts, 'test')}. Log the test loss or accuracy."
     if train is None:
         text = "test loss rises and falls" if facts.has_hump else f"{_end(test)} at the end ({_zero(test)})"
         return (
-            f"the {text}, but no train curve is recorded. The record does not show whether the network memorised its "
+            f"the {text}, but {_missing(facts, 'train')}. The record does not show whether the network memorised its "
             "training data first. Log the train loss or accuracy."
         )
     if train.fell and not test.fell:
@@ -208,6 +205,19 @@ def evidence(facts: Facts) -> list[str]:
     if facts.hump.n_spikes:
         lines.append(f"spikes of the test loss set aside: {facts.hump.n_spikes}")
     return lines
+
+
+def _missing(facts: Facts, split: str) -> str:
+    """Return why no curve of a split is used: none is recorded, or it has too few observations."""
+    pair = (facts.curves.get(f"{split}_{measure}") for measure in ("accuracy", "loss"))
+    short = max((curve for curve in pair if curve), key=lambda curve: curve.n_observations, default=None)
+    return f"no {split} curve is recorded" if short is None else _counted(short)
+
+
+def _counted(curve: Levels) -> str:
+    """Return "the train loss has 6 observations, and at least 8 are needed"."""
+    n = curve.n_observations
+    return f"the {curve.name} has {n} observation{'s' * (n != 1)}, and at least {LEAST_OBSERVATIONS} are needed"
 
 
 def _end(curve: Levels) -> str:

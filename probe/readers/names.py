@@ -19,6 +19,7 @@ SPLITS = {
     "train": {"train", "training", "trn", "tr"},
     "test": {"val", "valid", "validation", "eval", "evaluation", "test", "testing", "dev"},
 }
+_OURS = {f"probe/{role}": role for role in ROLES}  # what probes write to the loggers of a training
 _MEASURES = {"loss": {"loss"}, "accuracy": {"acc", "accuracy"}}
 _FILLERS = {"epoch", "step", "avg", "mean", "metrics", "metric"}  # words that do not name another measure
 _KINDS = {"topone", "categorical", "sparse", "binary", "token"}  # of accuracies
@@ -59,7 +60,8 @@ def role_of(name: str) -> str | None:
     """Return the role of a logged name in a usual spelling, such as ``train/loss``, ``val_acc`` or ``eval_top1``.
 
     A name without a split, such as ``loss``, belongs to the training split; :func:`guess_roles` looks at the other
-    names too. An error rate (``val_error_rate``, ``top1_err``) has the role of an accuracy.
+    names too. An error rate (``val_error_rate``, ``top1_err``) has the role of an accuracy. The names under which
+    probes write their own curves to a logger, such as ``probe/train_loss``, have roles too.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def role_of(name: str) -> str | None:
     ('test_accuracy', 'train_loss', None)
     """
     parts = _parts(name)
-    return None if parts is None else f"{parts.split or 'train'}_{parts.measure}"
+    return _OURS.get(name) if parts is None else f"{parts.split or 'train'}_{parts.measure}"
 
 
 def is_error_rate(name: str) -> bool:
@@ -105,6 +107,7 @@ def guess_roles(
     A name without a split belongs to the training split, with one exception. An accuracy without a split, where no
     loss is without one (``train_loss``, ``valid_loss``, ``accuracy``: fastai, Hugging Face), belongs to the test
     split. It belongs to the training split if the test accuracy has another name, and is unclear without a test loss.
+    The curves of probes, such as ``probe/train_loss``, take the roles that no other name fits.
 
     Parameters
     ----------
@@ -159,7 +162,9 @@ def guess_roles(
         _choose(role, [] if role in taken else bare, chosen, unclear)
     elif bare and "train_accuracy" not in taken:
         unclear.append(("train_accuracy", bare[:1]))
-    return chosen, unclear
+    taken = {*chosen, *(role for role, _ in unclear)}
+    ours = {role: name for name, role in _OURS.items() if name in curves and role not in taken}
+    return chosen | ours, unclear
 
 
 def _choose(role: str, names: list[str], chosen: dict[str, str], unclear: list[tuple[str, list[str]]]) -> None:
