@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from probe import save
 from reference.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Judgement, judge
 from reference.claims.first_order import PAPER, Evidence, networks, rules, theory
+from reference.experiments.first_order_grokking import SWEPT
 from reference.theory import SAMPLINGS, CubicTeacher, ModularAddition, solve_modular, solve_teacher
 
 mpl.use("Agg")
@@ -65,6 +66,48 @@ def modular(factor: float | None) -> xr.Dataset:
     return sampled(task, {**data, "overlaps": np.ones((2, RUNS, 2, 4))}, noises)
 
 
+def trained(mixed: float, rises: float, features: float, *, memorises: bool = False) -> xr.Dataset:
+    """Return runs whose weights become mixed, whose test accuracy and read-out reach one half, at these steps."""
+    steps, seeds = np.unique(np.round(np.logspace(0, 3.5, 60))), np.arange(6)
+    jitter = 1 + 0.02 * np.random.default_rng(2).standard_normal((6, 1))
+
+    def after(step: float) -> np.ndarray:
+        return 1 / (1 + (steps / (step * jitter)) ** -16.0)
+
+    phase = (steps >= mixed * jitter).astype(float)[..., None, None] * np.ones(2)
+    weights, runs = ("run", "step", "layer", "direction"), ("run", "step")
+    read_out = after(features)[:, :, None, None]
+    data = {
+        "train_accuracy": (runs, after(30)),
+        "test_accuracy": (runs, 0.03 + (0 if memorises else 0.97) * after(rises)),
+        "read_out_accuracy": ((*runs, "split", "layer"), read_out),
+        **{f"{name}weight_phase": (weights, phase) for name in ("", "fourier_")},
+        **{f"{name}weight_phase_kurtosis": (weights, phase) for name in ("", "fourier_")},
+    }
+    coords = {"run": seeds, "step": steps, "split": ["test"], "direction": [0, 1]}
+    layers = xr.Dataset({"read_out_accuracy": data.pop("read_out_accuracy")}, {**coords, "layer": ["1"]})
+    return xr.merge([layers, xr.Dataset(data, {**coords, "layer": ["0"]})], join="outer")
+
+
+def sweep(shift: float) -> xr.Dataset:
+    """Return sweeps up and down through a boundary that moves by ``shift`` dex between the directions."""
+    decays, source = np.log10(SWEPT["sweep"]), np.random.default_rng(3)
+    up, down = (1 / (1 + np.exp(-20 * (decays + 0.5 + sign * shift))) for sign in (-1, 1))
+    values = np.concatenate([[0.0, 0.0], up, down[::-1]]) + 0.01 * source.standard_normal((4, 2 * len(decays) + 2))
+    runs = ("run", "step")
+    steps = np.arange(values.shape[1])
+    return xr.Dataset({name: (runs, values) for name in ("test_accuracy", "parameter_norm")}, {"step": steps})
+
+
+def boundary(factor: float) -> xr.Dataset:
+    """Return runs that grok from a decay on, which falls by ``factor`` from 500 to 8,000 steps."""
+    decays, budgets = np.logspace(-2, 2, 9), np.array([500, 2000, 8000])
+    first = 10 / factor ** np.array([0, 0.5, 1])
+    grokked = (decays[:, None] > first).astype(float)[:, None] * np.ones((1, 4, 1))
+    coords = {"weight_decay": decays, "step": budgets}
+    return xr.Dataset({"test_accuracy": (("weight_decay", "run", "step"), grokked)}, coords)
+
+
 def evidence(folder: Path, **recordings: xr.Dataset) -> Evidence:
     folder.mkdir()
     for name, series in recordings.items():
@@ -77,8 +120,22 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
     """Return networks as predicted, their contrary, and no recordings."""
     folder = tmp_path_factory.mktemp("recordings")
     return {
-        "as predicted": evidence(folder / "good", sweep=teacher(1.0, 1.0, "theory"), modular=modular(None)),
-        "contrary": evidence(folder / "bad", sweep=teacher(1.3, 1.1, "others"), modular=modular(1.0)),
+        "as predicted": evidence(
+            folder / "good",
+            sweep=teacher(1.0, 1.0, "theory"),
+            modular=modular(None),
+            grokking=trained(1000, 1000, 500),
+            **{"no-decay": trained(1e9, 1e9, 1e9, memorises=True), "boundary": boundary(1)},
+            **{f"sweep-{n}": sweep(0.5) for n in (50, 200, 800)},
+        ),
+        "contrary": evidence(
+            folder / "bad",
+            sweep=teacher(1.3, 1.1, "others"),
+            modular=modular(1.0),
+            grokking=trained(1e9, 200, 2000),
+            **{"no-decay": trained(100, 1e9, 100, memorises=True), "boundary": boundary(30)},
+            **{f"sweep-{n}": sweep(25 / n) for n in (50, 200, 800)},
+        ),
         "missing": evidence(folder / "none"),
     }
 
@@ -92,6 +149,17 @@ EXPECTED = {  # verdicts on the recordings as predicted, their contrary, and mis
     "the share of droplets is that of the theory": "+ - ?",
     "the printed lambda has F = 1": "- + ?",
     "the factor of lambda is 4 P^2": "+ - ?",
+    "weights become mixed in runs that grok": "+ - ?",
+    "weights are mixed after grokking": "+ - ?",
+    "weights of controls do not become mixed": "+? -? ?",
+    "weights become mixed where the test accuracy reaches its threshold": "+ ? ?",
+    "weights become mixed where fitting ends": "- ? ?",
+    "representations are useful after grokking": "+ + ?",
+    "they are distinct from those before": "+ + ?",
+    "controls have no useful representations": "+? -? ?",
+    "representations generalise before the network": "+ - ?",
+    "sweeps of weight decay have hysteresis": "+? -? ?",
+    "the boundary of grokking is a decay": "+ - ?",
 }
 
 

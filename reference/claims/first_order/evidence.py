@@ -8,7 +8,10 @@ import xarray as xr
 
 import probe
 from reference.claims.recorded import RESULTS
+from reference.experiments import weight_markers
 from reference.theory import CubicTeacher, ModularAddition, summarise
+
+WEIGHTS, FEATURES = "0", "1"  # layers of the networks that grok: first layer, and its squares
 
 
 class Sampled:
@@ -49,6 +52,26 @@ class Sampled:
         return summarise(self.series)
 
 
+class Trained:
+    """Networks that were trained, with probes of weights and features.
+
+    Parameters
+    ----------
+    series
+        The recording: variables over (run, step).
+    """
+
+    def __init__(self, series: xr.Dataset) -> None:
+        self.series = series
+        self._markers: dict[str, xr.Dataset] = {}
+
+    def markers(self, label: str) -> xr.Dataset:
+        """Return markers (run, marker) of the detector, and those of the weights by the variable ``label``."""
+        if label not in self._markers:
+            self._markers[label] = weight_markers(self.series, label, WEIGHTS, FEATURES)
+        return self._markers[label]
+
+
 class Evidence:
     """Our recordings. A recording that the folder does not hold is None.
 
@@ -61,6 +84,7 @@ class Evidence:
     def __init__(self, folder: Path = RESULTS) -> None:
         self._folder = folder
         self._read: dict[str, xr.Dataset | None] = {}
+        self._trained: dict[str, Trained] = {}
 
     def recording(self, name: str) -> xr.Dataset | None:
         """Return the content of ``first-order-<name>.nc``, or None without this file."""
@@ -73,3 +97,10 @@ class Evidence:
         """Return the sampled networks of a recording."""
         series = self.recording(name)
         return None if series is None else Sampled(series)
+
+    def trained(self, name: str) -> Trained | None:
+        """Return the trained networks of a recording."""
+        series = self.recording(name)
+        if series is not None and name not in self._trained:
+            self._trained[name] = Trained(series)
+        return self._trained.get(name)
