@@ -19,12 +19,14 @@ class ProbeSet(Observer):
         The probes. A name becomes the prefix of the variables. If two probes have the same class, at least one of them
         needs a name. A ProbeSet in the list stands for its probes.
     budget : float or None
-        Share of the wall time of the training that observations may take, as 0.03. None: no limit. Before step 100, the
-        first due step at or after each of eight points per factor of ten is always observed and is not counted. Another
-        due step is observed if the time spent so far and the expected cost of one more stay within this share of the
-        training time so far; from step 100 on, these points come first. An observation that takes longer than expected
-        can exceed the share by the difference. All time between observations counts as training, also time in which
-        nothing runs. :meth:`detach` warns if all observations took more than 1.5 times this share.
+        Share of the wall time of the training that the probes may take, as 0.03. None: no limit. Before step 100, the
+        first due step at or after each of eight points per factor of ten is always observed. Another due step is
+        observed if the time spent so far, that of :meth:`attach` included, and the expected cost of one more stay
+        within this share of the training time so far; from step 100 on, these points come first. While the first
+        observations and :meth:`attach` took more than half of the share, the others may take half of it. An observation
+        that takes longer than expected can exceed the share by the difference. All time between observations counts as
+        training, also time in which nothing runs. :meth:`detach` warns if the probes took more than 1.5 times this
+        share.
     total_steps : int or None
         Number of updates at the end of the training. The affordable observations are then spread evenly over the due
         steps, so a log-spaced schedule stays log-spaced and the end is observed too.
@@ -49,11 +51,11 @@ class ProbeSet(Observer):
     Notes
     -----
     With a budget the series has five more variables. ``dropped`` is the number of due steps that were not observed
-    between an observation and the next one. ``observing_share`` is the time of all observations until then over that of
-    the training, so its last value is the real share. Both are NaN for the last observation of a process that ended
-    without :meth:`detach`. ``training_seconds`` is the time outside of observations, ``observing_seconds`` the time of
-    all earlier observations, and ``counted_seconds`` the part that the budget counts. A recording that is resumed
-    continues them. :meth:`due` follows the schedule alone.
+    between an observation and the next one. ``observing_share`` is the time of :meth:`attach` and all observations
+    until then over that of the training, so its last value is the real share. Both are NaN for the last observation of
+    a process that ended without :meth:`detach`. ``training_seconds`` is the time outside of observations,
+    ``observing_seconds`` the time of :meth:`attach` and all earlier observations, and ``counted_seconds`` the part of
+    those that the budget can drop. A recording that is resumed continues them. :meth:`due` follows the schedule alone.
 
     Examples
     --------

@@ -1,18 +1,21 @@
 """A budget of time: which due steps are observed, so that observing takes a given share of the training time.
 
 The *core* is the first due step at or after each of eight points per factor of ten. Before step 100, core steps are
-always observed and their time is not counted, so the start of the training is always recorded. Another due step is
-observed if
+always observed, so the start of the training is always recorded. Another due step is observed if
 
-    spent + cost <= share * (training + remaining steps * pace)
+    spent + cost <= means,    means = max(expected - fixed, expected / 2),
+    expected = share * (training + remaining steps * pace)
 
-From step 100 on, core steps are counted too, and come first: the first due step that is affordable after each point is
-observed, and with ``total_steps`` the others leave the time for the core steps to come.
+All time of the probes is within the share as soon as the fixed time is at most half of it. Before that, the other half
+is for later observations. From step 100 on, core steps come first: the first due step that is affordable after each
+point is observed, and with ``total_steps`` the others leave the time for the core steps to come.
 
 training
     Wall time in seconds outside of observations so far, whatever it was used for.
+fixed
+    Wall time in seconds of attaching, and of observations at core steps before step 100.
 spent
-    Wall time in seconds of the counted observations so far.
+    Wall time in seconds of the other observations so far.
 cost
     Median time of the last five observations.
 remaining steps
@@ -40,9 +43,14 @@ from probe.schedule import Schedule, count
 from probe.series import Variable
 
 CORE = 8  # points per factor of ten whose steps come first
-FREE = 100  # first step whose observation is counted although it is in the core
+FREE = 100  # first step that a budget can drop although it is in the core
 _MOST = 1.5  # real share over the budget, above which detach warns
 _RECENT = 5  # observations whose median time is the expected cost; the first, slow one soon has no weight
+
+
+def now() -> float:
+    """Return the time in seconds, from an arbitrary start."""
+    return time.perf_counter()
 
 
 def core_index(step: int) -> int:
@@ -148,11 +156,13 @@ class Budget:
         Updates made so far.
     settle
         Synchronises the device, so that queued training kernels do not count as observation time.
+    attaching
+        Seconds that the checks of attach took.
 
     Attributes
     ----------
     training, observing, spent : float
-        Seconds outside of observations, of all observations, and of the counted ones, so far.
+        Seconds outside of observations, of attaching and all observations, and of those that a budget can drop, so far.
     dropped : float
         Due steps not observed since the last observation. NaN: not known.
     observed : int or None
@@ -184,9 +194,11 @@ class Budget:
         schedule: Schedule | None = None,
         step: int = 0,
         settle: Callable[[], object] = lambda: None,
+        attaching: float = 0.0,
     ) -> None:
         self.share, self.total_steps = float(share), total_steps
-        self.training = self.observing = self.spent = 0.0
+        self.training = self.spent = 0.0
+        self.observing = attaching
         self.dropped: float = 0
         self.observed: int | None = None
         self._schedule, self._first, self._settle = schedule, step, settle
@@ -219,7 +231,7 @@ class Budget:
         seconds = np.nansum(records.column("seconds"), axis=1)
         self._costs.extend(seconds[-_RECENT:].tolist())
         self.training = float(records.column("training_seconds")[-1])
-        self.observing = float(records.column("observing_seconds")[-1])
+        self.observing += float(records.column("observing_seconds")[-1])
         self.spent = float(records.column("counted_seconds")[-1])
         # the record excludes the time of its own observation
         self.observing += float(seconds[-1])
@@ -230,22 +242,24 @@ class Budget:
             self.dropped = count(self._schedule, last + 1, step)
         self.observed = self._asked = last
         self._level = self._asked_level = core_index(last)
-        self._since = time.perf_counter()
+        self._since = now()
         self._left = self._outside(max(step, last + 1))
 
     def variables(self) -> tuple[Variable, ...]:
         """Return the variables that the account adds to the series."""
         facts: dict[str, Any] = {
             "budget": self.share,
-            "core": f"{CORE} per factor of ten, not counted before step {FREE}",
+            "core": f"{CORE} per factor of ten, never dropped before step {FREE}",
             "total_steps": str(self.total_steps or "not given"),
         }
         return (
             Variable("dropped", long_name="due steps dropped between this observation and the next", attrs=facts),
             Variable("training_seconds", units="s", long_name="time outside of observations so far"),
-            Variable("observing_seconds", units="s", long_name="time of the observations before this one"),
-            Variable("counted_seconds", units="s", long_name="time of those that the budget counts"),
-            Variable("observing_share", long_name="time of all observations over that of the training, until the next"),
+            Variable(
+                "observing_seconds", units="s", long_name="time of attaching and the observations before this one"
+            ),
+            Variable("counted_seconds", units="s", long_name="time of those that the budget can drop"),
+            Variable("observing_share", long_name="time of all that over the time of the training, until the next"),
         )
 
     def values(self) -> dict[str, np.ndarray]:
@@ -264,20 +278,20 @@ class Budget:
         return self.observed, {name: np.array(value) for name, value in values.items()}
 
     def excess(self) -> str | None:
-        """Return a warning if all observations took far more than the budget, the uncounted ones included."""
+        """Return a warning if attaching and all observations took far more than the budget."""
         real = self._real_share()
         if not (self.training > 0 and real > _MOST * self.share):
             return None
         return (
             f"Expected observations to take {self.share:.3g} of the training time, got {real:.3g}: "
             f"{self.observing:.3g} s beside {self.observing / real:.3g} s of training. "
-            f"{self.observing - self.spent:.3g} s of them are at core steps before step {FREE}, which no budget drops; "
-            "train longer, or choose less data or cheaper probes (estimate() lists their times)"
+            f"{self.observing - self.spent:.3g} s of them are of attaching and of core steps before step {FREE}, which "
+            "no budget drops; train longer, or choose less data or cheaper probes (estimate() lists their times)"
         )
 
     def _real_share(self) -> float:
-        """Return the time of all observations over that of the training so far; NaN before any training."""
-        training = self.training + (0.0 if self._since is None else time.perf_counter() - self._since)
+        """Return the time of attaching and all observations over that of the training so far; NaN before any."""
+        training = self.training + (0.0 if self._since is None else now() - self._since)
         return self.observing / training if training > 0 else math.nan
 
     def grants(self, step: int) -> bool:
@@ -304,11 +318,11 @@ class Budget:
 
         Steps outside the core add the affordable share of the due steps to a credit. An observation takes 1 of it.
         """
-        now = time.perf_counter()
         to_come = max(0, (self.total_steps or 0) - step)
-        running = 0.0 if self._since is None else now - self._since
+        running = 0.0 if self._since is None else now() - self._since
         pace = self._pace if math.isfinite(self._pace) else running / max(1, step - (self.observed or 0))
-        means = self.share * (self.training + running + to_come * pace) - self.spent
+        expected = self.share * (self.training + running + to_come * pace)
+        means = max(expected - self.observing, expected / 2 - self.spent)
         cost = statistics.median(self._costs) if self._costs else 0.0
         payable = max(0.0, means / cost) if cost else math.inf
         if core:
@@ -337,7 +351,7 @@ class Budget:
     def observation(self, step: int) -> Iterator[None]:
         """Measure the time of an observation, and add it to the account."""
         self._settle()
-        start = time.perf_counter()
+        start = now()
         if self._since is not None:
             self.training += start - self._since
             if self.observed is not None and step > self.observed:
@@ -347,7 +361,7 @@ class Budget:
             yield
             self.observed, self.dropped = step, 0
         finally:
-            self._since = time.perf_counter()
+            self._since = now()
             seconds = self._since - start
             self._costs.append(seconds)
             self.observing += seconds

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from probe.attach.budget import Budget, Unlimited, check_budget
+from probe.attach.budget import Budget, Unlimited, check_budget, now
 from probe.attach.checks import check_settings
 from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe
@@ -53,6 +53,7 @@ class Session:
         self.counted = optimizer is not None
         check_settings(on_error, mode, schedule, counted=self.counted, step=step)
         check_budget(budget, total_steps)
+        start = now()
         self.step = 0 if step is None else int(step)
         self._outputs = outputs
         self.on_error = on_error
@@ -86,7 +87,7 @@ class Session:
         self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
         try:
             declare_observations(self._prepared.probes, self._columns)
-            self._budget = self._open_budget(budget, total_steps)
+            self._budget = self._open_budget(budget, total_steps, now() - start)
             self._open_outputs()
             if optimizer is not None:
                 if self.due(self.step):
@@ -110,12 +111,12 @@ class Session:
             else:
                 self.journal.discard()
 
-    def _open_budget(self, share: float | None, total_steps: int | None) -> Budget | Unlimited:
+    def _open_budget(self, share: float | None, total_steps: int | None, attaching: float) -> Budget | Unlimited:
         if share is None:
             return Unlimited()
         device = self._prepared.device
         settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
-        budget = Budget(share, total_steps, schedule=self._schedule, step=self.step, settle=settle)
+        budget = Budget(share, total_steps, schedule=self._schedule, step=self.step, settle=settle, attaching=attaching)
         budget.resume(self.journal.records, self.step, counted=self.counted)
         for variable in budget.variables():
             self._columns.declare(variable)
