@@ -488,6 +488,55 @@ def test_tied_weights_may_be_saved_once_and_rounding_is_a_warning() -> None:
         over_checkpoints("2.pt", PROBES, (x, x), build=Tied)
 
 
+def on_meta() -> nn.Module:
+    with torch.device("meta"):
+        return build()
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "message"),
+    [
+        (
+            Tied,
+            {"table.weight": torch.ones(6, 4), "head.weight": torch.zeros(6, 4)},
+            "same values of .* weights are not",
+        ),
+        (build, {k: v.to(torch.int8) for k, v in STATES[0].items()}, "type torch.float32 .* got torch.int8; convert"),
+        (build, {k: v * 1j for k, v in STATES[0].items()}, "type torch.float32 .* got torch.complex64; convert"),
+        (on_meta, STATES[0], "tensors have values, got 0.weight on the meta device; .* build the model on the CPU"),
+        (lambda: nn.LazyLinear(2), STATES[0], r"tensors have values, got weight without a shape \(lazy\)"),
+    ],
+)
+def test_weights_that_the_model_cannot_hold_are_an_error(model: Any, content: Any, message: str) -> None:
+    torch.save(content, "1.pt")
+    with pytest.raises(ValueError, match=message):
+        over_checkpoints("1.pt", PROBES, DATA, build=model)
+
+
+def test_a_step_whose_model_cannot_be_made_or_read_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that fails, and a trainer that removes a checkpoint after it was found."""
+
+    def one(step: int) -> nn.Module:
+        if step == 3:
+            raise OSError("no connection")
+        return made(step)
+
+    with pytest.warns(ProbeWarning, match="model of step 3 from the function, got OSError: no connection; .* left out"):
+        assert_recorded(over_checkpoints(one, PROBES, DATA, steps=SAVED), [0, 9, 24])
+    for step in (0, 3):
+        save("{}.pt", STATES[step], step)
+    read = torch.load
+
+    def removed(file: Any, **options: Any) -> Any:
+        if Path(file).stem == "3":
+            Path(file).unlink()
+        return read(file, **options)
+
+    monkeypatch.setattr(torch, "load", removed)
+    with pytest.warns(ProbeWarning, match=r"Expected to read ckpt/3.pt, got .*\. It is left out"):
+        assert_recorded(over_checkpoints("ckpt", PROBES, DATA, build=build), [0])
+
+
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [

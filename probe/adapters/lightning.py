@@ -63,8 +63,7 @@ class ProbeCallback(_Callback):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.model, self.optimizer = model, optimizer
-        self._loaded = False  # whether the number of updates is that of a checkpoint
+        self.model, self.optimizer, self._loaded = model, optimizer, False  # loaded: the number of updates
         self.attachment = Attachment(probes, data, path=path, mode=mode, log=log, **options)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

@@ -72,10 +72,17 @@ def mark_of(checkpoint: Checkpoint) -> str:
     """Return a text that changes if the files of the checkpoint are replaced: size, time and blocks of each."""
     if checkpoint.path is None:
         return "function"
+    try:
+        return _mark(checkpoint.path)
+    except OSError:  # removed in the meantime
+        return "unreadable"
+
+
+def _mark(path: Path) -> str:
     content = hashlib.blake2b(digest_size=16)
-    for file in _weights_of(checkpoint.path):
+    for file in _weights_of(path):
         facts = file.stat()
-        content.update(f"{file.relative_to(checkpoint.path)} {facts.st_size} {facts.st_mtime_ns} ".encode())
+        content.update(f"{file.relative_to(path)} {facts.st_size} {facts.st_mtime_ns} ".encode())
         with file.open("rb") as opened:
             for i in range(_N_BLOCKS):
                 opened.seek(max(0, facts.st_size - _BLOCK) * i // (_N_BLOCKS - 1))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from probe.checkpoints.weights import Weights
 from probe.errors import warn_user
@@ -28,6 +29,7 @@ def load_weights(model: nn.Module, weights: Weights, where: str, key: str | None
     there = [name for name in own if prefix + name in weights.shapes]
     values = weights.read([prefix + name for name in there])
     state = {name: values[prefix + name] for name in there}
+    _check_numbers(own, tied, state, where)
     if rounded := [name for name in there if _is_narrower(own[name], state[name])]:
         warn_user(
             f"Expected a model of the type of the weights, got {own[rounded[0]].dtype} for {rounded[0]} of type "
@@ -139,6 +141,42 @@ def _check_shapes(
         rest = name.removeprefix(prefix)
         if name.startswith(prefix) and "/" not in rest and rest not in own:
             raise mismatch(rest, None, shape, where)
+
+
+def check_values(model: nn.Module) -> None:
+    """Raise ValueError if a tensor of a model has no values, which a checkpoint could not replace."""
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(value) or value.is_meta:
+            kind = "without a shape (lazy)" if is_lazy(value) else "on the meta device"
+            raise ValueError(
+                f"Expected a model whose tensors have values, got {name} {kind}; call a lazy model once, or build the "
+                "model on the CPU"
+            )
+
+
+def _check_numbers(
+    own: Mapping[str, Tensor], tied: Mapping[str, list[str]], state: Mapping[str, Tensor], where: str
+) -> None:
+    """Raise ValueError for values that the model cannot hold: integers, complex numbers, two values of one weight."""
+    for name, value in state.items():
+        is_integer = not (value.is_floating_point() or value.is_complex())
+        if (own[name].is_floating_point() and is_integer) or (value.is_complex() and not own[name].is_complex()):
+            raise ValueError(
+                f"Expected {name} of type {own[name].dtype} in {where}, as the model has, got {value.dtype}; convert "
+                "the checkpoint, such as weights that are stored as integers with a scale"
+            )
+        first = next(other for other in tied[name] if other in state)
+        if first != name and not _are_equal(state[first], value):
+            raise ValueError(
+                f"Expected the same values of {first} and {name} in {where}, which are one weight of the model, got "
+                "others; correct build= (--model), so that these weights are not tied"
+            )
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    if one.data_ptr() == other.data_ptr():
+        return True
+    return one.dtype == other.dtype and bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _is_narrower(own: Tensor, value: Tensor) -> bool:

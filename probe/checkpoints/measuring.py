@@ -113,7 +113,8 @@ def over_checkpoints(
     Warns
     -----
     probe.errors.ProbeWarning
-        If a checkpoint is left out, because it is damaged, cut off or without a shard.
+        If a checkpoint is left out, because it is damaged, cut off or without a shard, or a function raises an error
+        for its step.
 
     See Also
     --------

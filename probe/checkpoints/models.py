@@ -11,7 +11,7 @@ from torch import nn
 from probe.checkpoints import hugging_face
 from probe.checkpoints.distributed import read_distributed
 from probe.checkpoints.finding import Checkpoint
-from probe.checkpoints.loading import check_same, fits, load_weights, shapes_of
+from probe.checkpoints.loading import check_same, check_values, fits, load_weights, shapes_of
 from probe.checkpoints.weights import (
     DamagedCheckpointError,
     Weights,
@@ -52,7 +52,7 @@ class Models:
         """Return the model of a checkpoint."""
         kind = self._kind_of(checkpoint)
         if checkpoint.make is not None:
-            model = self._checked(checkpoint.make(), checkpoint)
+            model = self._checked(_called(checkpoint.make, checkpoint), checkpoint)
         else:
             assert checkpoint.path is not None
             model = self._loaded(kind, checkpoint.path)
@@ -71,6 +71,7 @@ class Models:
             raise TypeError(
                 f"Expected a torch.nn.Module for {checkpoint.name}, got {type(model).__name__}; correct the function"
             )
+        check_values(model)
         if self._shapes:
             check_same(self._shapes, shapes_of(model), checkpoint.name)
         return model if self.device is None else model.to(self.device)
@@ -121,7 +122,18 @@ class Models:
             raise TypeError(
                 f"Expected build= (--model) to return a torch.nn.Module, got {type(model).__name__}; correct it"
             )
+        check_values(model)
         return model if self.device is None else model.to(torch.device(self.device))
+
+
+def _called(make: Callable[[], Any], checkpoint: Checkpoint) -> Any:
+    try:
+        return make()
+    except Exception as error:  # such as a download that failed
+        raise DamagedCheckpointError(
+            f"Expected a model of {checkpoint.name} from the function, got {type(error).__name__}: {error}; call the "
+            "function for this step to find the cause"
+        ) from error
 
 
 def _weights(path: Path) -> Weights:

@@ -106,7 +106,12 @@ def check_complete(folder: Path) -> None:
 
 def read_file(file: Path) -> Any:
     """Return the content of a file of tensors."""
-    return _safetensors(file) if file.suffix == ".safetensors" else _torch_file(file)
+    try:
+        return _safetensors(file) if file.suffix == ".safetensors" else _torch_file(file)
+    except OSError as error:  # such as a trainer that removes its oldest checkpoint
+        raise DamagedCheckpointError(
+            f"Expected to read {file}, got {error}; check whether it is still there"
+        ) from error
 
 
 def _safetensors(file: Path) -> dict[str, Tensor]:
