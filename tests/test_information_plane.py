@@ -291,3 +291,13 @@ def test_gallery(example: str, capsys: pytest.CaptureFixture[str]) -> None:
         "plot_scale_artefact": "predictions that changed: 0 of 1797",
     }
     assert told[example] in capsys.readouterr().out
+
+
+def test_a_split_must_be_named_if_there_are_several_without_train() -> None:
+    dims = ("step", "split", "layer")
+    names = ["information_x", "information_y", "information_y_ceiling"]
+    coords = {"step": [0, 1], "split": ["test", "other"], "layer": ["a"]}
+    series = xr.Dataset({name: (dims, np.ones((2, 2, 1))) for name in names}, coords)
+    with pytest.raises(ValueError, match="Expected a split among test, other, got none; pass split= with one of them"):
+        plots.information_plane(series)
+    assert plots.information_plane(series.isel(split=[0])).get_ylabel()

@@ -14,6 +14,7 @@ import torch.autograd.forward_ad as fw
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from probe.forward.batch_norm import batch_norm, is_replaced
 from probe.forward.window_dual import NotDifferentiableError
 
 _NORMS = {nn.functional.batch_norm: False, nn.functional.instance_norm: True}  # whether each row has its own mean
@@ -50,6 +51,9 @@ class RunningStatistics(TorchFunctionMode):
             return func(*args, **kwargs)
         given = _arguments(func, args, kwargs)
         if given["training"] and given["running_mean"] is not None:
+            x, weight, bias = (given[name] for name in ("input", "weight", "bias"))
+            if not self._dual and x.requires_grad and not _NORMS[func] and is_replaced(x, weight, bias):
+                return batch_norm(**given, note=self._called(given, by_row=False).store)
             kwargs = {name: value for name, value in given.items() if name != "training"}
             kwargs["use_input_stats" if _NORMS[func] else "training"] = True
             kwargs["input"] = self._noted(given, by_row=_NORMS[func])
@@ -59,8 +63,7 @@ class RunningStatistics(TorchFunctionMode):
     def _noted(self, given: Mapping[str, Any], *, by_row: bool) -> Tensor:
         """Return the inputs, whose tangent is noted when it is known."""
         x: Tensor = given["input"]
-        call = _Call(given, by_row=by_row)
-        self._calls.append(call)
+        call = self._called(given, by_row=by_row)
         if self._dual:
             value, along = fw.unpack_dual(x)
             call.note(value.detach(), None if along is None else along.detach())
@@ -69,6 +72,10 @@ class RunningStatistics(TorchFunctionMode):
         elif torch.is_grad_enabled():
             call.note(x.detach(), None)
         return x
+
+    def _called(self, given: Mapping[str, Any], *, by_row: bool) -> "_Call":
+        self._calls.append(_Call(given, by_row=by_row))
+        return self._calls[-1]
 
     def tangents(self) -> dict[int, Tensor]:
         """Return the tangents of running statistics by ``id``.
@@ -102,6 +109,10 @@ class _Call:
         self.momentum, self._by_row = float(given["momentum"]), by_row
         self.found: tuple[Tensor, ...] = ()  # tangents of mean and variance
         self.mean = self.start
+
+    def store(self, mean: Tensor, *found: Tensor) -> None:
+        """Store the mean of the inputs, and the tangents of mean and variance."""
+        self.mean, self.found = mean, found
 
     def note(self, x: Tensor, u: Tensor | None) -> None:
         """Store mean and tangents, for inputs (n, channels, ...) and their tangent, None for zeros."""
