@@ -149,6 +149,8 @@ def test_names_and_values() -> None:
     assert numbers_of(variables, values, ["spectrum", "none"]) == {"probe/spectrum/1": 3, "probe/spectrum/2": 4}
     twice = {"b": Variable("b", ("layer",), {"layer": ["<i>", "_i_"]})}
     assert numbers_of(twice, {"b": np.array([1.0, 2.0])}) == {"probe/b/_i_": 1, "probe/b/_i__2": 2}
+    long = {"b": Variable("b", ("layer",), {"layer": ["x" * 300, "x" * 301]})}
+    assert sorted(map(len, numbers_of(long, {"b": np.array([1.0, 2.0])}))) == [240, 240]  # MLflow takes 250
 
 
 def test_each_kind_takes_the_numbers_of_the_series(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,25 +54,27 @@ class LogFile:
 
 
 class Terminal:
-    """One line of a terminal that is replaced, as long as it fits."""
+    """One line of a terminal that is replaced, cut to the width. The last one is whole."""
 
     seconds = 0.1
 
     def __init__(self) -> None:
         self._length = 0
+        self._whole = ""
 
     def show(self, line: str) -> None:
         """Replace the line."""
         width = shutil.get_terminal_size().columns - 1
+        self._whole = line
         line = line if len(line) <= width else f"{line[: max(0, width - 3)]}..."
         sys.stderr.write(f"\r{line.ljust(self._length)}")
         sys.stderr.flush()
         self._length = len(line)
 
     def close(self) -> None:
-        """End the line."""
+        """End the line, after its last state without a cut."""
         if self._length:
-            sys.stderr.write("\n")
+            sys.stderr.write(f"\r{self._whole}\n" if len(self._whole) > self._length else "\n")
             sys.stderr.flush()
         self._length = 0
 

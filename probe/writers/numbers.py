@@ -2,6 +2,7 @@
 
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from probe.series import Variable
 PREFIX = "probe"
 UNWRITTEN = "unwritten"  # variable: number of writers that did not take an observation
 _UNSAFE = re.compile(r"[^\w./ -]")  # characters that some writer refuses
+_LONGEST = 240  # MLflow refuses names of more than 250 characters
 
 
 def numbers_of(
@@ -50,11 +52,16 @@ def _labelled(variable: Variable, values: np.ndarray) -> dict[str, float]:
     labels = [variable.coords[dim] for dim in variable.dims]
     for place, value in np.ndenumerate(values):
         parts = [PREFIX, variable.name, *(str(each[i]) for each, i in zip(labels, place, strict=True))]
-        key = _UNSAFE.sub("_", "/".join(parts))
+        key = _short(_UNSAFE.sub("_", "/".join(parts)))
         seen[key] = seen.get(key, 0) + 1
         if math.isfinite(value) and not (variable.flag and value < 0):
             found[key if seen[key] == 1 else f"{key}_{seen[key]}"] = float(value)
     return found
+
+
+def _short(name: str) -> str:
+    """Return a name, in place of whose end a checksum stands if it is too long."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}_{zlib.crc32(name.encode()):08x}"
 
 
 def described(variables: Mapping[str, Variable]) -> dict[str, dict[str, str]]:
