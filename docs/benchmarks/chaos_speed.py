@@ -2,8 +2,9 @@
 
 One thread, CPU time of the process, least of four runs. The unit is an update of the training. The cost of an update
 of the tangent is the difference between observations with windows of 40 and 20 updates and one size, over 20, less the
-four updates of twins. ``default`` is an observation with the default parameters, in windows of 20. It contains the
-quadratic model, all copies of the model and, with AdamW, 8 more products for the preconditioned sharpness.
+four updates of twins. Its floating-point operations are counted beside. ``default`` is an observation with the default
+parameters, in windows of 20. It contains the quadratic model, all copies of the model and, with AdamW, 8 more products
+for the preconditioned sharpness.
 """
 
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from probe import ChaosProbe
 from probe.forward import TrainingContext
@@ -42,6 +44,15 @@ def residual() -> nn.Module:
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
 
 
+def vgg() -> nn.Module:
+    layers, channels = list[nn.Module](), 3
+    for width in (16, 32, 64):
+        for inputs in (channels, width):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers, channels = [*layers, nn.MaxPool2d(2)], width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 64, 10))
+
+
 def transformer() -> nn.Module:
     layers = [nn.TransformerEncoderLayer(128, 4, 256, batch_first=True) for _ in range(2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 128, 10))
@@ -50,6 +61,7 @@ def transformer() -> nn.Module:
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "perceptron 784-512-512-10, 256 rows": (perceptron, (256, 784)),
     "residual network, 4 blocks of 16 channels, 32 images of 16x16": (residual, (32, 3, 16, 16)),
+    "VGG-like network, 3 stages of 16 to 64 channels, 32 images of 16x16": (vgg, (32, 3, 16, 16)),
     "transformer, 2 layers of 128, 64 rows of 8 tokens": (transformer, (64, 8, 128)),
 }
 OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
@@ -68,8 +80,14 @@ def seconds(functions: Sequence[Callable[[], object]]) -> list[float]:
     return times.min(0).tolist()  # type: ignore[no-any-return]
 
 
-def costs(make: Callable[[], nn.Module], shape: tuple[int, ...], optimize: str) -> tuple[float, float, float, float]:
-    """Milliseconds of an update; in updates: one of the tangent, one product with the Hessian; windows by default."""
+def flops(function: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def costs(make: Callable[[], nn.Module], shape: tuple[int, ...], optimize: str) -> tuple[float, ...]:
+    """Milliseconds of an update; in updates: one of the tangent, its operations, a Hessian product; default windows."""
     torch.manual_seed(0)
     model, x, y = make(), torch.randn(shape), torch.randint(10, shape[:1])
     optimizer = OPTIMIZERS[optimize](model)
@@ -85,21 +103,29 @@ def costs(make: Callable[[], nn.Module], shape: tuple[int, ...], optimize: str) 
     update, *found = seconds([lambda: [training.update(copied, copied_optimizer, one) for one in batches], *functions])
     update /= WINDOW
     tangent = (found[1] - found[0]) / WINDOW / update - 4
+    operations = (flops(functions[1]) - flops(functions[0])) / WINDOW
+    operations = operations / flops(lambda: training.update(copied, copied_optimizer, batches[0])) - 4
     product = (found[3] - found[2]) / (8 if optimize == "SGD" else 16) / update
-    return 1e3 * update, tangent, product, found[3] / WINDOW / update
+    return 1e3 * update, tangent, operations, product, found[3] / WINDOW / update
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    head = "network", "optimizer", "update, ms", "tangent, updates each", "Hessian product, updates", "default, windows"
+    head = (
+        "network",
+        "optimizer",
+        "update, ms",
+        "tangent, updates each",
+        "its operations",
+        "Hessian product, updates",
+        "default, windows",
+    )
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
 
     for network, (make, shape) in NETWORKS.items():
         for optimizer in OPTIMIZERS:
-            update, tangent, product, whole = costs(make, shape, optimizer)
-            print(
-                f"| {network} | {optimizer} | {update:.1f} | {tangent:.1f} | {product:.1f} | {whole:.1f} |", flush=True
-            )
+            numbers = " | ".join(f"{number:.1f}" for number in costs(make, shape, optimizer))
+            print(f"| {network} | {optimizer} | {numbers} |", flush=True)
 
 
 if __name__ == "__main__":
