@@ -80,7 +80,7 @@ def test_a_budget_lowers_the_share() -> None:
 
 
 def test_places(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A log file has lines 5 s apart and the last one; a terminal and a notebook have one line."""
+    """A log file has lines 5 s apart and the last one; a terminal and a notebook have one line, which ends whole."""
     trained(4)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["step 0", "step 4"]
@@ -92,9 +92,11 @@ def test_places(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     monkeypatch.setenv("COLUMNS", "60")
     trained(4)
     rows = terminal.getvalue().split("\r")
-    assert len(rows) == 7
-    assert rows[-1].endswith("...\n")
-    assert max(map(len, rows)) <= 60
+    assert len(rows) == 8
+    assert rows[-2].endswith("...")
+    assert rows[-1].startswith("step 4: ")
+    assert rows[-1].endswith("train for longer.\n")
+    assert max(map(len, rows[:-1])) <= 60
 
     shown: list[Any] = []
 
