@@ -4,6 +4,7 @@ import inspect
 import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from probe.forward.snapshot import Snapshot
 
 _REPEATS = 3  # equal passes: outputs with few possible values agree by chance
 _SCORED_ROWS = 32  # enough rows that logits do not all lie between 0 and 1 by chance
+_FIRST: WeakKeyDictionary[Snapshot, dict[str, Tensor]] = WeakKeyDictionary()  # outputs of the first rows, by split
 _ORDERED_ROWS = 6  # enough rows that they are rarely sorted already, or are all for one expert
 
 
@@ -28,7 +30,7 @@ def batch_warnings(snapshot: Snapshot) -> Iterator[str]:
         return
     for split, batch in snapshot.data.items():
         one, other = torch.tensor([0, 1]), torch.tensor([0, len(batch) - 1, 1])
-        first, different = _outputs(snapshot, split, one), _outputs(snapshot, split, other)
+        first, different = _first_outputs(snapshot, split), _outputs(snapshot, split, other)
         different = different[[0, 2]] if len(different) == 3 else different[:0]
         if agree(snapshot.model, first, different):
             continue
@@ -162,9 +164,9 @@ def score_warnings(snapshot: Snapshot, probes: Mapping[str, SessionProbe]) -> It
 
 def _are_probabilities(snapshot: Snapshot, split: str) -> bool:
     """Return whether outputs are those of a softmax (they sum to 1), or of the last sigmoid of the model."""
-    for n in (TRACE_ROWS, _SCORED_ROWS):  # the first rows show most logits
-        rows = torch.arange(min(n, len(snapshot.data[split])))
-        outputs = _outputs(snapshot, split, rows)
+    rows = torch.arange(min(_SCORED_ROWS, len(snapshot.data[split])))
+    for run in (lambda: _first_outputs(snapshot, split), lambda: _outputs(snapshot, split, rows)):
+        outputs = run()  # the first rows show most logits
         if outputs.is_complex() or not ((outputs >= 0) & (outputs <= 1)).all():
             return False
     if _sum_to_one(outputs, {1, outputs.ndim - 1}):
@@ -184,6 +186,14 @@ def _sum_to_one(values: Tensor, axes: Collection[int]) -> bool:
 
 def _outputs(snapshot: Snapshot, split: str, rows: Tensor) -> Tensor:
     return snapshot.outputs(split, [OUTPUT], reduce="none", rows=rows)[OUTPUT]
+
+
+def _first_outputs(snapshot: Snapshot, split: str) -> Tensor:
+    """Return the outputs of the first rows, from one pass for all checks."""
+    found = _FIRST.setdefault(snapshot, {})
+    if split not in found:
+        found[split] = _outputs(snapshot, split, torch.arange(TRACE_ROWS))
+    return found[split]
 
 
 def padding_warnings(model: nn.Module, data: Mapping[str, Batch], shapes: Iterable[tuple[int, ...]]) -> Iterator[str]:
