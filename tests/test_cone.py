@@ -104,6 +104,13 @@ def test_the_status_depends_on_what_the_record_contains() -> None:
     assert measured(rng, line, 0.0).status == "right_censored"
 
 
+def test_an_entry_after_the_first_observation_is_open_below() -> None:
+    x = planted(np.random.default_rng(6), 0.3)[ENTRY - 1 :]
+    distances = euclidean(x)
+    late = cone_entry(STEPS[ENTRY - 1 :], distances, distances, kind="euclidean")
+    assert (late.status, late.step, late.lower) == ("found", STEPS[ENTRY], 0)
+
+
 def test_a_growing_norm_changes_sizes_and_no_angle() -> None:
     rng = np.random.default_rng(7)
     x = np.hstack([planted(rng), np.full((N, 1), 5.0)])

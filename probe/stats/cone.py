@@ -127,7 +127,8 @@ def cone_entry(
         Coverage of the interval of the radius, in (0, 1). The interval of the step does not depend on it (its measured
         coverage is in Notes). It extends from one observation before the entry to two after it. Where movement slows
         down gradually, its ends are one observation before the first that is bounded with one standard error more, and
-        two after the first with one less.
+        two after the first with one less. An interval that reaches the first observation begins at step 0:
+        movement that slows down gradually has an earlier entry in a record that starts earlier.
 
     Returns
     -------
@@ -199,7 +200,8 @@ def cone_entry(
     if status == "left_censored":
         return found
     upper = max(upper, entry + doubtful * (entry == last + 1)) + _LATER
-    return found._replace(step=float(s[entry]), lower=float(s[lower - 1]), upper=float(s[min(upper, n - 1)]))
+    earliest = s[lower - 1] if lower > 1 else min(0, s[0])
+    return found._replace(step=float(s[entry]), lower=float(earliest), upper=float(s[min(upper, n - 1)]))
 
 
 def _sizes(norms: ArrayLike | None, n: int) -> np.ndarray:
