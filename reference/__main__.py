@@ -164,11 +164,12 @@ def _add_first_order(commands: Any) -> None:
         "them with the theory. Write numbers and figures to OUT. The same command resumes a sampling.",
         epilog="Parts: theory solves the phase diagram of the cubic teacher (seconds). sweep samples 50 reduced "
         "networks at each of five noises (2 CPU minutes). modular samples modular addition (2 CPU minutes). paper "
-        "samples 200 networks of the paper's size at each noise (15 CPU hours). Networks that grok, with probes: "
+        "samples 200 networks of the paper's size at each noise (15 CPU hours). order tests whether "
+        "the transition is of first order (10 CPU minutes). Networks that grok, with probes: "
         "grokking (runs and controls), sweeps and collapse (weight decay up and down), boundary (at three budgets), "
         "demo (the demo and its controls).",
     )
-    parts = ("theory", "sweep", "modular", "paper", "grokking", "sweeps", "boundary", "collapse", "demo")
+    parts = ("theory", "sweep", "modular", "paper", "order", "grokking", "sweeps", "boundary", "collapse", "demo")
     first.add_argument("part", metavar="PART", choices=parts, help=", ".join(parts))
     first.add_argument(
         "--jobs", type=int, default=1, help="blocks of networks that are sampled in parallel (default: 1)"
@@ -306,13 +307,20 @@ def _first_order(part: str, jobs: int, out: Path) -> int:
 
     matplotlib.use("Agg")
     from probe import save
-    from reference.experiments import PARTS, record_demos, record_part
-    from reference.theory import sample_all, solve_all, summary_text, transitions_text
+    from reference.experiments import PARTS, draw_recorded, record_demos, record_part
+    from reference.theory import measure_order, order_text, sample_all, solve_all, summary_text, transitions_text
 
+    if part == "order":
+        tests, paths = measure_order(out, jobs, progress=sys.stderr.isatty())
+        print(f"{order_text(tests)}\nwritten: {', '.join(map(str, paths))}")
+        return 0
     if part in (*PARTS, "demo"):
         folder = out / "first-order-grokking"
         recorded = record_demos(folder / part) if part == "demo" else record_part(part, folder, n_jobs=jobs)
         files = [str(save(series, out / f"first-order-{name}.nc")) for name, series in recorded.items()]
+        for name, figure in draw_recorded(part, recorded).items():
+            files.append(str(out / f"first-order-{name}.png"))
+            figure.savefig(files[-1], dpi=110)
         print(f"written: {', '.join(files)}")
         return 0
     if part == "theory":

@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from reference.experiments import first_order_grokking as experiment, first_order_loops as loops
+from reference.experiments import (
+    first_order_analysis as analysis,
+    first_order_grokking as experiment,
+    first_order_loops as loops,
+)
 from reference.experiments.first_order_demo import record_demo_seed
+from reference.experiments.first_order_figures import draw_boundary, draw_loops, draw_weights
 from reference.training import DEMO
 from reference.training.modular import ModularConfig, squared_errors, train_modular
 
@@ -89,7 +95,7 @@ def test_the_demo_has_a_control_of_the_same_length(tmp_path: Path) -> None:
         record_demo_seed(1, tmp_path / "a.nc", training=small)
 
 
-def test_loops_and_boundaries_are_read_from_recordings() -> None:
+def test_loops_are_read_from_recordings() -> None:
     """A planted loop: the accuracy rises from decay 1 on the way up, and falls below 0.1 on the way down."""
     rng, recorded = np.random.default_rng(0), {}
     for name, run in RUNS.items():
@@ -98,26 +104,60 @@ def test_loops_and_boundaries_are_read_from_recordings() -> None:
             up = np.arange(len(decay)) < len(decay) / 2 + 1
             value = np.where(up, decay > 0.9, decay > 0.09) + 0.01 * rng.standard_normal((4, len(decay)))
             recorded[name] = xr.Dataset({"test_accuracy": (("run", "step"), value)}, {"step": run.observed()})
-        elif name.startswith("boundary"):
-            steps = np.array(run.observed())
-            value = np.broadcast_to(steps * run.training.weight_decay > 1000, (2, len(steps))).astype(float)
-            recorded[name] = xr.Dataset({"test_accuracy": (("run", "step"), value)}, {"step": steps})
     found = loops.sweep_loops(recorded, "test_accuracy")
     assert found.areas == pytest.approx([0.79, 0.79, 0.79], abs=0.03)  # from 0.0875 to 0.875
     assert found.status == "remains"
     assert found.zero_rate.lower > 0.3
-    table = loops.boundary_table(recorded)
-    assert [float(table.decay[(table.sel(budget=b) == 1).argmax("decay")]) for b in experiment.BUDGETS] == [
-        3.2,
-        1,
-        0.32,
-    ]
+    assert len(draw_loops(recorded).axes) == 4
     with pytest.raises(ValueError, match="Expected recorded runs sweep-STEPS, got none"):
         loops.sweep_loops({}, "test_accuracy")
 
 
+def test_distances_of_planted_weights() -> None:
+    """The test accuracy rises at step 100, and the weights become mixed at step 1,000, in all seeds but one."""
+    steps, rng = np.unique(np.round(np.geomspace(1, 4000, 60))).astype(int), np.random.default_rng(0)
+    at = {"step": steps, "run": range(5), "layer": ["0"], "direction": [0], "split": ["test"]}
+    rises = np.array([95, 100, 105, 100, 100])
+    test, mixed = (np.where(steps >= time[:, None], 1.0, 0.0) for time in (rises, 10 * rises))
+    mixed[4] = 0
+    kurtosis = 6 + np.exp(-(np.log10(steps / 100) ** 2)) * np.ones((5, 1)) + 0.001 * rng.standard_normal(test.shape)
+    weights = ("run", "step", "layer", "direction")
+    series = xr.Dataset(
+        {
+            "train_accuracy": (("run", "step"), np.where(steps >= 10, 1.0, 0.0) * np.ones((5, 1))),
+            "test_accuracy": (("run", "step"), test),
+            "read_out_accuracy": (("run", "step", "split", "layer"), test[..., None, None]),
+            "weight_phase": (weights, mixed[..., None, None]),
+            "weight_phase_kurtosis": (weights, kurtosis[..., None, None]),
+            "weight_phase_droplet_fraction": (weights, mixed[..., None, None] / 10),
+        },
+        at,
+    )
+    found = {
+        (d.first, d.second): d for d in analysis.distances(analysis.weight_markers(series, "weight_phase", "0", "0"))
+    }
+    mixed_end = found["end", "mixed"]
+    assert (mixed_end.verdict, mixed_end.n_found, mixed_end.n_runs) == ("apart", 4, 5)
+    assert mixed_end.distance.value == pytest.approx(1, abs=0.1)
+    assert found["network_half", "read_out_half"].verdict == "together"
+    assert found["compression_onset", "mixed"].verdict == "too few seeds"
+    assert analysis.share_mixed(series, "weight_phase").item() == pytest.approx(0.8)
+    assert len(draw_weights({"grokking": series}, "weight_phase", "0", "0").axes) == 3
+
+
+def test_the_boundary_of_a_delay_moves_with_the_budget() -> None:
+    """Planted: a run groks after 1000 / decay steps."""
+    decays, steps = np.array([0.1, 0.32, 1, 3.2]), np.array([0, *experiment.BUDGETS])
+    grokked = (steps * decays[:, None] > 1000)[:, None] * np.ones((1, 2, 1))
+    dims = ("weight_decay", "run", "step")
+    series = xr.Dataset({"test_accuracy": (dims, grokked)}, {"weight_decay": decays, "step": steps})
+    table = loops.boundary_table(series)
+    assert len(draw_boundary(series).axes) == 2
+    assert [float(decays[int(np.argmax(share == 1))]) for share in table.values.T] == [3.2, 1, 0.32]
+
+
 @pytest.mark.parametrize("wrong", [{"activation": "sine"}, {"share": 1.0}, {"modulus": 2}, {"weight_decay": -1.0}])
-def test_wrong_configurations_are_errors(wrong: dict) -> None:
+def test_wrong_configurations_are_errors(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^Expected .*, got .*; "):
         ModularConfig(**wrong)
 

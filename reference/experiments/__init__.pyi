@@ -24,6 +24,12 @@ from .first_order_demo import (
     record_demo_seed as record_demo_seed,
     record_demos as record_demos,
 )
+from .first_order_figures import (
+    draw_boundary as draw_boundary,
+    draw_loops as draw_loops,
+    draw_recorded as draw_recorded,
+    draw_weights as draw_weights,
+)
 from .first_order_grokking import (
     PARTS as PARTS,
     GrokkingRun as GrokkingRun,

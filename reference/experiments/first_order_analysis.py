@@ -91,7 +91,7 @@ def weight_markers(series: xr.Dataset, label: str, layer: str, feature_layer: st
     own_names = [name for name in detector.markers_.coords if name != "marker"]
     usual = detector.markers_[["step", "lower", "upper", "status"]].drop_vars(own_names)
     both = xr.concat([usual, _dataset(found)], "marker")
-    ends = {"first_step": np.full(len(found), steps[0]), "last_step": np.full(len(found), steps[-1])}
+    ends = {name: detector.markers_[name].values for name in ("first_step", "last_step")}
     return both.assign_coords({name: ("run", end) for name, end in ends.items()})
 
 

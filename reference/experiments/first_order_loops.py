@@ -4,19 +4,16 @@ import numpy as np
 import xarray as xr
 
 from probe.stats import Hysteresis, hysteresis
-from reference.experiments.first_order_grokking import BUDGETS, GROKKED, STEPS_PER_VALUE, SWEPT, grokking_runs
+from reference.experiments.first_order_grokking import BUDGETS, GROKKED, STEPS_PER_VALUE, SWEPT
 
 
-def boundary_table(recorded: dict[str, xr.Dataset]) -> xr.DataArray:
-    """Return the share of seeds whose test accuracy is 0.9 or more at each budget, (decay, budget)."""
-    runs = {name: run for name, run in grokking_runs().items() if name.startswith("boundary-") and name in recorded}
-    budgets = [budget for budget in BUDGETS if all(budget in recorded[name].step for name in runs)]
-    shares = [
-        [float((recorded[name].test_accuracy.sel(step=budget) >= GROKKED).mean()) for budget in budgets]
-        for name in runs
-    ]
-    decays = [run.training.weight_decay for run in runs.values()]
-    return xr.DataArray(shares, {"decay": decays, "budget": budgets}, ("decay", "budget"))
+def boundary_table(recorded: xr.Dataset) -> xr.DataArray:
+    """Return the share of seeds whose test accuracy is 0.9 or more at each budget, (weight_decay, budget).
+
+    ``recorded`` is what `record_part` returns for ``"boundary"``.
+    """
+    grokked = recorded.test_accuracy.sel(step=list(BUDGETS)).rename(step="budget") >= GROKKED
+    return grokked.mean("run").transpose("weight_decay", "budget")
 
 
 def sweep_loops(recorded: dict[str, xr.Dataset], variable: str, kind: str = "sweep") -> Hysteresis:
@@ -42,10 +39,11 @@ def sweep_loops(recorded: dict[str, xr.Dataset], variable: str, kind: str = "swe
     counts = [n for n in STEPS_PER_VALUE if f"{kind}-{n}" in recorded]
     if not counts:
         raise ValueError(f"Expected recorded runs {kind}-STEPS, got {', '.join(recorded) or 'none'}; record them.")
-    control = np.array(SWEPT[kind])
-    n, up, down = len(control), [], []
-    for count in counts:
-        values = recorded[f"{kind}-{count}"][variable].transpose("run", "step").values[:, 2:]  # after the settling
-        up.append(values[:, :n])
-        down.append(values[:, n:][:, ::-1])
-    return hysteresis([1 / count for count in counts], control, up, down)
+    up, down = zip(*(loop_curves(recorded[f"{kind}-{count}"], variable, kind) for count in counts), strict=True)
+    return hysteresis([1 / count for count in counts], SWEPT[kind], up, down)
+
+
+def loop_curves(series: xr.Dataset, variable: str, kind: str = "sweep") -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of the sweep upwards and of that downwards, (run, decay), in the order of the decays."""
+    values, n = series[variable].transpose("run", "step").values[:, 2:], len(SWEPT[kind])  # after the settling
+    return values[:, :n], values[:, n:][:, ::-1]
