@@ -35,9 +35,11 @@ def _call_factory(where: str) -> Any:
     module, _, name = where.partition(":")
     if not name:
         raise ValueError(f"Expected module:factory, got {where!r}; add the name of the function")
+    if module.endswith(".py"):
+        module = module.removesuffix(".py").removeprefix("./").replace("/", ".")
     sys.path.insert(0, "")
     try:
-        made = import_module(module)
+        made = _imported(module)
         if not hasattr(made, name):
             raise ValueError(f"Expected a function {name!r} in module {module}, got none; check the name")
         return getattr(made, name)()
@@ -45,8 +47,21 @@ def _call_factory(where: str) -> Any:
         sys.path.remove("")
 
 
+def _imported(module: str) -> Any:
+    try:
+        return import_module(module)
+    except (ModuleNotFoundError, TypeError) as error:  # TypeError: a name that begins with a dot
+        if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
+            raise  # a package that the module itself imports
+        raise ValueError(
+            f"Expected a module that is installed or in the working folder, got {module!r}; give its name as after "
+            "import, such as factories:model for factories.py"
+        ) from error
+
+
 def _probe(name: str) -> Any:
-    if not name.endswith("Probe") or name not in probe.__all__:
-        there = ", ".join(n for n in probe.__all__ if n.endswith("Probe"))
+    known = [one for one in probe.__all__ if one.endswith("Probe") and one not in ("Probe", "LayerProbe")]
+    if name not in known:
+        there = ", ".join(known)
         raise ValueError(f"Expected the name of a probe, got {name!r}; there are {there}")
     return getattr(probe, name)()
