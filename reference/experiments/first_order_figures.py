@@ -19,7 +19,7 @@ _DARK, _TRAIN, _TEST, _READ_OUT, _WEIGHTS = "#333333", "#999999", "#2b6ca3", "#c
 _MARKERS = {"fit_end": "#d55e00", "generalisation_onset": "#e69f00", "end": "#009e73", "mixed": _WEIGHTS}
 _TITLES = {"grokking": "weight decay 1", "no-decay": "no weight decay", "shuffled": "permuted answers"}
 _TITLES |= {"demo": "demo", "demo-control": "permuted answers"}
-_ROWS = ("accuracy", "share of droplets (lines),\nof seeds that are mixed (area)", "excess kurtosis")
+_ROWS = ("accuracy", "droplets (lines),\nmixed seeds (area)", "excess kurtosis")
 _VARIABLES = {"sweep": "test accuracy", "collapse": "norm of all parameters"}
 
 
@@ -74,7 +74,8 @@ def draw_weights(recorded: Mapping[str, xr.Dataset], label: str, layer: str, fea
 
 
 def _seeds(ax: Axes, steps: np.ndarray, curve: xr.DataArray, colour: str) -> None:
-    ax.plot(steps, curve.transpose("step", "run").values, color=colour, lw=0.7, alpha=0.8)
+    style = "--" if colour == _READ_OUT else "-"
+    ax.plot(steps, curve.transpose("step", "run").values, color=colour, lw=0.8, ls=style)
 
 
 def _draw_markers(axes: np.ndarray, markers: xr.Dataset) -> None:
