@@ -110,7 +110,7 @@ class Writers:
     def close(self) -> None:
         """Flush, and warn of lost rows."""
         for writer, lost in zip(self._writers, self._lost, strict=True):
-            self._attempt(writer, "write what it holds back", writer.flush)
+            self._attempt(writer, "write the last rows, before its run ends", writer.flush)
             if lost > 1:
                 warn_user(
                     f"Expected {writer.name} to take all rows, got errors for {lost} of them; the {self._marks} them"
