@@ -9,6 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
+import probe
 from reference.experiments import (
     first_order_analysis as analysis,
     first_order_grokking as experiment,
@@ -19,6 +20,7 @@ from reference.experiments.first_order_figures import draw_boundary, draw_loops,
 from reference.training import DEMO
 from reference.training.modular import ModularConfig, squared_errors, train_modular
 
+RESULTS = Path(__file__).parent.parent / "reference" / "results"
 TINY = ModularConfig(modulus=7, hidden=16, steps=20)
 RUNS = experiment.grokking_runs()
 
@@ -154,6 +156,16 @@ def test_the_boundary_of_a_delay_moves_with_the_budget() -> None:
     table = loops.boundary_table(series)
     assert len(draw_boundary(series).axes) == 2
     assert [float(decays[int(np.argmax(share == 1))]) for share in table.values.T] == [3.2, 1, 0.32]
+
+
+def test_in_the_recordings_weights_become_mixed_after_grokking_and_not_in_controls() -> None:
+    """In all seeds, by a factor of 1.8 or more after the test accuracy has reached .99."""
+    recorded = {name: probe.load(RESULTS / f"first-order-{name}.nc") for name in ("grokking", "no-decay", "shuffled")}
+    label = "fourier_weight_phase"
+    share = {name: float(analysis.share_mixed(series, label)[0, 0]) for name, series in recorded.items()}
+    assert share == {"grokking": 1, "no-decay": 0, "shuffled": 0}
+    found = analysis.distances(analysis.weight_markers(recorded["grokking"], label, "0", "1"))
+    assert next(d.verdict for d in found if (d.first, d.second) == ("end", "mixed")) == "apart"
 
 
 @pytest.mark.parametrize("wrong", [{"activation": "sine"}, {"share": 1.0}, {"modulus": 2}, {"weight_decay": -1.0}])
