@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.metadata import distributions
 from typing import Any
 
+import torch
 from torch import nn
 
 from probe.adapters.attachment import Attachment
@@ -85,10 +86,10 @@ class ProbeCallback(_Callback):
             self._report(trainer, self.attachment.numbers())
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        """Log the numbers of a new observation."""
+        """Log the numbers of a new observation, also for callbacks that monitor one. ``log_dict`` is slow."""
         if numbers := self.attachment.numbers():
             self._report(trainer, numbers)
-            pl_module.log_dict(numbers, logger=False, rank_zero_only=True)  # for callbacks that monitor a number
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in numbers.items()})
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Detach the probes."""

@@ -70,8 +70,10 @@ class ProbeCallback(Callback):
         """Record the number of updates, and the numbers of a new observation."""
         if training and self.attachment_.running:
             net.history.record_batch(_STEP, self.attachment_.step)
-            for name, value in self._new().items():
-                net.history.record_batch(name, value)
+            if numbers := self.attachment_.numbers():
+                self._latest_ = {**self._latest_, **numbers}
+                for name, value in numbers.items():
+                    net.history.record_batch(name, value)
 
     def on_epoch_end(self, net: Any, *_: Any, **__: Any) -> None:
         """Record the last numbers."""
@@ -83,11 +85,6 @@ class ProbeCallback(Callback):
         for name, value in self.attachment_.stop().items():
             if net.history:
                 net.history.record(name, value)
-
-    def _new(self) -> dict[str, float]:
-        numbers = self.attachment_.numbers()
-        self._latest_ = {**self._latest_, **numbers}
-        return numbers
 
 
 def _updates(history: Any) -> int:
