@@ -43,6 +43,7 @@ if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on req
         "download_all_examples": False,
         "matplotlib_animations": False,
         "show_memory": False,
+        "ignore_repr_types": "matplotlib",  # a figure is shown, not named
     }
 else:  # what an earlier build of the gallery left
     exclude_patterns += ["auto_gallery", "sg_execution_times.rst"]
