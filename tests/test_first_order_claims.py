@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 from probe import save
-from reference.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Judgement, judge
+from reference.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, as_markdown, judge
 from reference.claims.first_order import PAPER, Evidence, networks, rules, theory
 from reference.experiments.first_order_grokking import SWEPT
 from reference.theory import SAMPLINGS, CubicTeacher, ModularAddition, solve_modular, solve_teacher
@@ -119,7 +119,7 @@ def evidence(folder: Path, **recordings: xr.Dataset) -> Evidence:
 def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
     """Return networks as predicted, their contrary, and no recordings."""
     folder = tmp_path_factory.mktemp("recordings")
-    return {
+    found = {
         "as predicted": evidence(
             folder / "good",
             sweep=teacher(1.0, 1.0, "theory"),
@@ -138,6 +138,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
         ),
         "missing": evidence(folder / "none"),
     }
+    return found
 
 
 EXPECTED = {  # verdicts on the recordings as predicted, their contrary, and missing ones
@@ -149,15 +150,15 @@ EXPECTED = {  # verdicts on the recordings as predicted, their contrary, and mis
     "the share of droplets is that of the theory": "+ - ?",
     "the printed lambda has F = 1": "- + ?",
     "the factor of lambda is 4 P^2": "+ - ?",
-    "weights become mixed in runs that grok": "+ - ?",
-    "weights are mixed after grokking": "+ - ?",
+    "weights become mixed in runs that grok": "+? -? ?",
+    "weights are mixed after grokking": "+? -? ?",
     "weights of controls do not become mixed": "+? -? ?",
-    "weights become mixed where the test accuracy reaches its threshold": "+ ? ?",
-    "weights become mixed where fitting ends": "- ? ?",
-    "representations are useful after grokking": "+ + ?",
-    "they are distinct from those before": "+ + ?",
+    "weights become mixed where the test accuracy reaches its threshold": "+? ? ?",
+    "weights become mixed where fitting ends": "-? ? ?",
+    "representations are useful after grokking": "+? +? ?",
+    "they are distinct from those before": "+? +? ?",
     "controls have no useful representations": "+? -? ?",
-    "representations generalise before the network": "+ - ?",
+    "representations generalise before the network": "+? -? ?",
     "sweeps of weight decay have hysteresis": "+? -? ?",
     "the boundary of grokking is a decay": "+ - ?",
 }
@@ -184,13 +185,11 @@ def test_a_label_counts_if_the_theory_gives_it_power(
 
 
 def test_a_missing_recording_is_named_with_its_command(planted: dict[str, Evidence]) -> None:
-    numbers = [f.verdict.numbers for one in judged(planted["missing"]) for f in one.ours if f.verdict.word == UNDECIDED]
-    assert "not recorded: first-order-sweep.nc; `python -m reference first-order sweep`" in numbers
-
-
-def judged(one: Evidence) -> list[Judgement]:
-    """Judge all claims that need a recording."""
-    return judge(replace(PAPER, claims=[claim for claim in PAPER.claims if claim.name in EXPECTED]), one)
+    needed = replace(PAPER, claims=[claim for claim in PAPER.claims if claim.name in EXPECTED])
+    page = as_markdown(judge(needed, planted["missing"]))
+    assert page.startswith("| claim | where | the equations, solved | networks, sampled or trained |")
+    assert "| undecided | not recorded: first-order-sweep.nc; `python -m reference first-order sweep` |" in page
+    assert "| reported (third-party reading) | equation for lambda | not judged | F = 1 |" in page
 
 
 def test_printed_numbers_are_judged_by_their_digits_or_two_percent() -> None:
@@ -218,10 +217,16 @@ def test_a_fixed_kernel_learns_half_of_the_cubic_part_at_that_number() -> None:
     assert data == pytest.approx(one.noise / conditional, rel=0.1)
 
 
-@pytest.mark.parametrize("key", ["as predicted", "missing"])
-def test_figures_are_drawn(planted: dict[str, Evidence], key: str) -> None:
-    for draw in PAPER.figures.values():
-        figure = draw(planted[key])
+@pytest.mark.parametrize("name", PAPER.figures)
+def test_figures_are_drawn_and_name_missing_recordings(planted: dict[str, Evidence], name: str) -> None:
+    for key in ("missing", "as predicted"):
+        figure = PAPER.figures[name](planted[key])
         texts = [text.get_text() for ax in figure.axes for text in ax.texts]
-        assert any("not recorded" in text for text in texts) == (key == "missing")
+        assert any("not recorded:\nfirst-order-" in text for text in texts) == (key == "missing")
         plt.close(figure)
+
+
+def test_the_table_of_recordings_lists_missing_ones(planted: dict[str, Evidence]) -> None:
+    rows = PAPER.tables["recordings"](planted["as predicted"]).splitlines()
+    assert rows[2].endswith("| `python -m reference first-order sweep` | 20 |")
+    assert sum(row.endswith("| not recorded |") for row in rows) == 7

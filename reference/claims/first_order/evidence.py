@@ -1,8 +1,10 @@
 """Our recordings for the claims of arXiv:2310.03789. Each one may be missing."""
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -10,8 +12,6 @@ import probe
 from reference.claims.recorded import RESULTS
 from reference.experiments import weight_markers
 from reference.theory import CubicTeacher, ModularAddition, summarise
-
-WEIGHTS, FEATURES = "0", "1"  # layers of the networks that grok: first layer, and its squares
 
 
 class Sampled:
@@ -65,10 +65,28 @@ class Trained:
         self.series = series
         self._markers: dict[str, xr.Dataset] = {}
 
+    @property
+    def weights(self) -> str:
+        """Last layer whose weights were measured."""
+        return self._last("weight_phase_kurtosis")
+
+    @property
+    def features(self) -> str:
+        """Last layer whose features were measured."""
+        return self._last("read_out_accuracy")
+
+    def _last(self, variable: str) -> str:
+        measured = self.series[variable].notnull().any([d for d in self.series[variable].dims if d != "layer"])
+        return str(self.series["layer"].values[measured.values][-1])
+
+    def labels(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Return those labels of the weights that were recorded."""
+        return {what: name for what, name in names.items() if name in self.series}
+
     def markers(self, label: str) -> xr.Dataset:
         """Return markers (run, marker) of the detector, and those of the weights by the variable ``label``."""
         if label not in self._markers:
-            self._markers[label] = weight_markers(self.series, label, WEIGHTS, FEATURES)
+            self._markers[label] = weight_markers(self.series, label, self.weights, self.features)
         return self._markers[label]
 
 
@@ -85,6 +103,7 @@ class Evidence:
         self._folder = folder
         self._read: dict[str, xr.Dataset | None] = {}
         self._trained: dict[str, Trained] = {}
+        self.kept: dict[str, Any] = {}  # results of judges, for their other claims
 
     def recording(self, name: str) -> xr.Dataset | None:
         """Return the content of ``first-order-<name>.nc``, or None without this file."""

@@ -1,4 +1,4 @@
-"""Figures of our recordings: networks beside the theory, overlaps, order of the transition, networks that grok."""
+"""Figures of the sampled networks beside the theory: learned fractions, and overlaps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -8,15 +8,15 @@ import xarray as xr
 from probe.stats import Hysteresis
 from reference.claims.base import Finding
 from reference.claims.first_order.configurations import BOUNDARY, DISTINCT, USEFUL
-from reference.claims.first_order.evidence import FEATURES, WEIGHTS, Evidence, Trained
+from reference.claims.first_order.evidence import Evidence, Trained
 from reference.claims.first_order.rules import not_recorded
 from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict, by_prediction, by_share, of_interval
 from reference.experiments import Distance, distances, sweep_loops
 
 Judge = Callable[[Evidence], Iterator[Finding]]
-CONTROLS = ("no-decay", "shuffled")
-LABELS = {"Fourier powers": "fourier_weight_phase", "gradient direction": "weight_phase"}
-FOURIER = LABELS["Fourier powers"]
+RUNS, CONTROLS = ("grokking", "demo"), ("no-decay", "shuffled", "demo-control")
+_GRADIENT = "gradient direction"
+LABELS = {"Fourier powers": "fourier_weight_phase", _GRADIENT: "weight_phase"}
 LOOPS = {"sweep": "sweeps", "collapse": "collapse"}  # start of the names of the runs: part of the command
 STEPS_PER_VALUE = (50, 200, 800)
 _FOUND = "found", "left_censored"
@@ -31,7 +31,8 @@ def _of_runs(names: tuple[str, ...], judge: Callable[[Trained], Iterator[tuple[s
         for name in names:
             trained = evidence.trained(name)
             if trained is None:
-                verdict = not_recorded(f"first-order-{name}.nc", "python -m reference first-order grokking")
+                part = "demo" if name.startswith("demo") else "grokking"
+                verdict = not_recorded(f"first-order-{name}.nc", f"python -m reference first-order {part}")
                 yield Finding(f"trained, {name}", verdict)
             else:
                 yield from (Finding(f"trained, {name}{what}", verdict) for what, verdict in judge(trained))
@@ -48,15 +49,15 @@ def _grokked(series: xr.Dataset) -> np.ndarray:
 
 
 def _becomes_mixed(trained: Trained) -> Iterator[tuple[str, Verdict]]:
-    for what, label in LABELS.items():
+    for what, label in trained.labels(LABELS).items():
         mixed = np.isin(trained.markers(label).sel(marker="mixed")["status"].values, _FOUND)
         holds = [bool(one) if grokked else None for one, grokked in zip(mixed, _grokked(trained.series), strict=True)]
         yield f", {what}", by_share(holds, "mixed at three observations in a row")
 
 
 def _stays_mixed(trained: Trained) -> Iterator[tuple[str, Verdict]]:
-    for what, label in LABELS.items():
-        end = trained.series[label].sel(layer=WEIGHTS, direction=0).transpose("run", "step").values[:, -1]
+    for what, label in trained.labels(LABELS).items():
+        end = trained.series[label].sel(layer=trained.weights, direction=0).transpose("run", "step").values[:, -1]
         holds = [
             bool(v == 1) if np.isfinite(v) and ok else None for v, ok in zip(end, _grokked(trained.series), strict=True)
         ]
@@ -64,7 +65,7 @@ def _stays_mixed(trained: Trained) -> Iterator[tuple[str, Verdict]]:
 
 
 def _is_not_mixed(trained: Trained) -> Iterator[tuple[str, Verdict]]:
-    for what, label in LABELS.items():
+    for what, label in trained.labels(LABELS).items():
         mixed = np.isin(trained.markers(label).sel(marker="mixed")["status"].values, _FOUND)
         yield f", {what}", by_share([not one for one in mixed], "never mixed at three observations in a row")
 
@@ -73,10 +74,10 @@ def mixed_at(marker: str) -> Judge:
     """Return a function that judges whether weights become mixed at a marker of the detector."""
 
     def judge(trained: Trained) -> Iterator[tuple[str, Verdict]]:
-        for what, label in LABELS.items():
+        for what, label in trained.labels(LABELS).items():
             yield f", {what}", _coincide(distances(trained.markers(label)), marker, "mixed")
 
-    return _of_runs(("grokking",), judge)
+    return _of_runs(RUNS, judge)
 
 
 def _coincide(found: list[Distance], first: str, second: str) -> Verdict:
@@ -94,28 +95,26 @@ def _distance(one: Distance) -> str:
 # -- representation ------------------------------------------------------------------------------------------------
 
 
-def _read_out(series: xr.Dataset) -> np.ndarray:
+def _read_out(trained: Trained) -> np.ndarray:
     """Return the test accuracy of the refitted read-out, (run, step)."""
-    one = series["read_out_accuracy"].sel(split="test", layer=FEATURES)
+    one = trained.series["read_out_accuracy"].sel(split="test", layer=trained.features)
     return np.asarray(one.transpose("run", "step").values, dtype=float)
 
 
 def _useful(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     what = "test accuracy of a refitted read-out at the end"
-    yield "", by_prediction(_read_out(trained.series)[:, -1], USEFUL, np.inf, what)
+    yield "", by_prediction(_read_out(trained)[:, -1], USEFUL, np.inf, what)
 
 
 def _useless(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     what = "test accuracy of a refitted read-out at the end"
-    yield "", by_prediction(_read_out(trained.series)[:, -1], -np.inf, DISTINCT, what)
+    yield "", by_prediction(_read_out(trained)[:, -1], -np.inf, DISTINCT, what)
 
 
 def _distinct(trained: Trained) -> Iterator[tuple[str, Verdict]]:
-    fitted = trained.markers(FOURIER).sel(marker="fit_end")
+    fitted = trained.markers(LABELS[_GRADIENT]).sel(marker="fit_end")
     values = []
-    for row, step, status in zip(
-        _read_out(trained.series), fitted["step"].values, fitted["status"].values, strict=True
-    ):
+    for row, step, status in zip(_read_out(trained), fitted["step"].values, fitted["status"].values, strict=True):
         at = int(np.abs(trained.series["step"].values - step).argmin()) if status == "found" else -1
         values.append(row[at] if status == "found" else np.nan)
     what = "test accuracy of a refitted read-out at the end of fitting"
@@ -123,7 +122,7 @@ def _distinct(trained: Trained) -> Iterator[tuple[str, Verdict]]:
 
 
 def _features_first(trained: Trained) -> Iterator[tuple[str, Verdict]]:
-    found = distances(trained.markers(FOURIER))
+    found = distances(trained.markers(LABELS[_GRADIENT]))
     one = next(d for d in found if d.second == "read_out_half")
     judged = of_interval(*one.distance[:3], -np.inf, 0, "")
     yield "", Verdict(judged.word, _distance(one))
@@ -178,10 +177,10 @@ def boundaries(series: xr.Dataset, budget: int) -> np.ndarray:
     return np.array(found)
 
 
-becomes_mixed: Judge = _of_runs(("grokking",), _becomes_mixed)
-stays_mixed: Judge = _of_runs(("grokking",), _stays_mixed)
+becomes_mixed: Judge = _of_runs(RUNS, _becomes_mixed)
+stays_mixed: Judge = _of_runs(RUNS, _stays_mixed)
 controls_not_mixed: Judge = _of_runs(CONTROLS, _is_not_mixed)
-useful_after: Judge = _of_runs(("grokking",), _useful)
-useless_before: Judge = _of_runs(("grokking",), _distinct)
+useful_after: Judge = _of_runs(RUNS, _useful)
+useless_before: Judge = _of_runs(RUNS, _distinct)
 useless_in_controls: Judge = _of_runs(CONTROLS, _useless)
-features_first: Judge = _of_runs(("grokking",), _features_first)
+features_first: Judge = _of_runs(RUNS, _features_first)

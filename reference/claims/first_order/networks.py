@@ -29,6 +29,7 @@ from reference.theory import (
     solve_teacher,
     teacher_transition,
 )
+from reference.theory.first_order.free_length import solve_free_length
 
 Judge = Callable[[Evidence], Iterator[Finding]]
 _PARTS = {"linear": "learned_linear", "cubic": "learned_cubic"}
@@ -64,6 +65,16 @@ def _learned(sampled: Sampled) -> Iterator[Finding]:
             values = sampled.means(name, noise).values
             verdict = of_ratio(values, getattr(solution, name), LEARNED, "learned")
             yield Finding(f"sampled, {part} part, s^2 = {noise:g}", verdict)
+
+
+def _learned_free(sampled: Sampled) -> Iterator[Finding]:
+    assert isinstance(sampled.task, CubicTeacher)
+    for noise in sampled.noises:
+        free = solve_free_length(replace(sampled.task, noise=noise))
+        fractions = {"linear": 1 - free.linear, "cubic": 1 - free.cubic / sampled.task.epsilon}
+        for part, theory in fractions.items():
+            values = sampled.means(_PARTS[part], noise).values
+            yield Finding(f"sampled, {part} part, s^2 = {noise:g}", of_ratio(values, theory, LEARNED, "learned"))
 
 
 def _differences(sampled: Sampled) -> Iterator[Finding]:
@@ -165,6 +176,7 @@ def _equilibrium(sampled: Sampled) -> Iterator[Finding]:
 
 
 learned: Judge = _with_sampled("sweep", _learned)
+learned_free: Judge = _with_sampled("sweep", _learned_free)
 differences: Judge = _with_sampled("sweep", _differences)
 labels: Judge = _with_sampled("sweep", _labels)
 shares: Judge = _with_sampled("sweep", _shares)

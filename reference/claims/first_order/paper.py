@@ -5,6 +5,7 @@ from reference.claims.first_order.claims import CLAIMS
 from reference.claims.first_order.evidence import Evidence
 from reference.claims.first_order.figures import FIGURES
 from reference.claims.first_order.published import READING
+from reference.claims.first_order.tables import TABLES
 
 PAPER = Paper(
     id="2310.03789",
@@ -16,4 +17,5 @@ PAPER = Paper(
     page="results_first_order.md",
     heads=("the equations, solved", "networks, sampled or trained"),
     reported_by=READING,
+    tables=TABLES,
 )
