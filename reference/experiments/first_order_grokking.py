@@ -37,7 +37,7 @@ from probe import (
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
 from reference.runs.storage import describe_differences, provenance_of
-from reference.training.modular import ModularConfig, squared_errors, train_modular
+from reference.training.modular import ModularConfig, flushed, squared_errors, train_modular
 
 BUDGETS = (500, 2_000, 8_000)  # steps
 SEEDS = tuple(range(6))
@@ -152,6 +152,7 @@ def grokking_runs() -> dict[str, GrokkingRun]:
 
 
 @torch_threads(1)
+@flushed()
 def record_grokking_seed(
     run: GrokkingRun, seed: int, path: Path, probes: Callable[[], ProbeSet] | None = None
 ) -> xr.Dataset:

@@ -4,6 +4,7 @@ The paper trains on all pairs, to equilibrium, so it has no test set and no time
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -105,6 +106,16 @@ def squared_errors(outputs: Tensor, answers: Tensor) -> Tensor:
     targets = F.one_hot(answers, outputs.shape[1]) - 1 / outputs.shape[1]
     errors = ((outputs - targets) ** 2).sum(1)
     return torch.stack([errors, (outputs.argmax(1) == answers).to(errors), torch.ones_like(errors)], 1)
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """Set subnormal numbers to zero inside the block. Vanishing weights make the training ten times slower else."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def train_modular(
