@@ -1,21 +1,35 @@
 """What probes cost in the loops of trainers, beside monitorch: ``python docs/benchmarks/trainers_speed.py``.
 
-Five trainings of one network by the same trainer take turns of 20 steps, each in a thread of its own: alone, with
-probes attached by hand, with the adapter, with the adapter and a budget, and with monitorch. Only the training whose
-turn it is runs, in one thread. All times are CPU times.
+Trainings of one network by the same trainer take turns of 20 steps, each in a thread of its own: alone, with the
+adapter, with the adapter and a budget, and with monitorch. Only the training whose turn it is runs, in one thread. All
+times are CPU times.
 
-Two trainings of one kind differ by up to 12 % on a busy machine, so that a ratio of their times cannot show 1 %. The
-time within the callback and the hooks of the optimizer is therefore measured by itself. With r for the time outside of
-them, the ratios are (r + adapter) / (r + by hand), and (r + adapter) / r. The dispatch of hooks by trainer and
-optimizer, and caches that an observation empties, are not included. Monitorch has hooks in the forward and the backward
-pass, so its ratio is that of turns to those of the training alone, with quartiles.
+Two trainings of one kind differ by up to 12 % on a busy machine, so that a ratio of their times cannot show 1 %. Times
+within one training are compared instead:
 
-Only the training with a budget makes all steps, the others a sixteenth. The probes take cheap statistics of
-activations. A budget counts the CPU time of its own thread here, since wall time would include the turns of the others.
-``--write`` puts the table into docs/trainers.md. Needs lightning, transformers, accelerate, skorch and monitorch.
+- c, within the callbacks of the adapter, with attach and detach, which they call;
+- a, within attach and detach alone;
+- h, within the hooks on the optimizer, which make the observations;
+- r, outside of all these.
+
+Probes attached by hand take a + h, so that the ratios are (r + c + h) / (r + a + h) and (r + c + h) / r. They leave out
+the dispatch of hooks by trainer and optimizer, and caches that an observation empties. Monitorch has hooks in the
+forward and the backward pass, so its ratio is that of turns to those of the training alone, with quartiles.
+
+Only the training with a budget makes all 10,000 steps, once. The others make 320, three times on the small network,
+once on the large one. The larger network is trained with Accelerate only, whose loop adds least to a step.
+
+Choice of the probes: on the small network an observation of the default set takes 65 ms, of mutual information 42 ms,
+of cheap statistics of activations 6.5 ms. These times were known before, and the cheapest was taken. Monitorch has its
+cheapest setting: one lens, the norms of the outputs of linear layers, every 10 steps, and no file.
+
+A budget counts the CPU time of its own thread here, since wall time would include the turns of the others. ``--write``
+puts the rows into trainers_speed.json and the table into docs/trainers.md. Needs lightning, transformers, accelerate,
+skorch and monitorch.
 """
 
 import argparse
+import json
 import logging
 import os
 import random
@@ -44,9 +58,10 @@ from probe import ActivationsProbe, ProbeSet
 
 PAGE = Path(__file__).parents[1] / "trainers.md"
 START, END = "<!-- speed: start -->", "<!-- speed: end -->"
-TURN, BATCH, ROWS, WIDTH = 20, 64, 1024, 128
-WAYS = {"alone": 16, "by hand": 16, "adapter": 16, "budget": 1, "monitorch": 16}  # divisors of the number of steps
-BARS = (1.01, 1.02)
+RESULTS = Path(__file__).with_suffix(".json")
+TURN, BATCH, ROWS, SHORT = 20, 64, 1024, 320
+WIDTHS, REPEATS = {"small": 128, "large": 896}, {"small": 3, "large": 1}
+BARS = {"adapter": 1.01, "budget": 1.02}
 
 
 class Turns:
@@ -58,7 +73,8 @@ class Turns:
         self.go, self.stopped = threading.Semaphore(0), threading.Semaphore(0)
         self.steps, self.seconds, self.done, self.tick = 0, list[float](), False, tick
         self.error: BaseException | None = None
-        self.inside, self.nested = 0.0, False  # seconds within callbacks and hooks
+        self.inside = dict.fromkeys(("callbacks", "attach", "hooks"), 0.0)  # seconds
+        self.nested = set[str]()
         self.thread = threading.Thread(target=self._run, args=(train,), daemon=True)
         self.thread.start()
 
@@ -91,33 +107,34 @@ class Turns:
             self.go.acquire()
 
 
-def timed(owner: type, *names: str) -> None:
-    """Count the time within methods, which can call each other, as that of the probes."""
+def timed(kind: str, owner: type, *names: str) -> None:
+    """Measure the time within methods of one kind, which can call each other."""
     for name in names:
-        setattr(owner, name, measured(getattr(owner, name)))
+        setattr(owner, name, measured(kind, getattr(owner, name)))
 
 
-def measured(own: Callable[..., Any]) -> Callable[..., Any]:
+def measured(kind: str, own: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         turns = Turns.now
-        if turns.nested:
+        if kind in turns.nested:
             return own(*args, **kwargs)
-        turns.nested, start = True, time.thread_time()
+        turns.nested.add(kind)
+        start = time.thread_time()
         try:
             return own(*args, **kwargs)
         finally:
-            turns.inside += time.thread_time() - start
-            turns.nested = False
+            turns.inside[kind] += time.thread_time() - start
+            turns.nested.remove(kind)
 
     return call
 
 
 class Net(nn.Module):
-    """Perceptron of 64-128-128-10 units, which waits for its turn."""
+    """Perceptron with two hidden layers, which waits for its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        layers = [nn.Linear(64, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10)]
+        layers = [nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Any:
@@ -144,20 +161,7 @@ DATA = {"train": rows(256), "test": rows(255)}
 EPOCH = ROWS // BATCH  # steps
 
 
-class Hand:
-    """Probes attached by hand, in a callback of the user."""
-
-    def __init__(self) -> None:
-        self.probes = probes()
-
-    def start(self, model: nn.Module, optimizer: Any) -> None:
-        self.probes.attach(model, DATA, optimizer=optimizer)
-
-    def stop(self) -> None:
-        self.probes.detach()
-
-
-# -- trainers: each takes a network, the number of steps, and None, Hand or the probes of the adapter ------------------
+# -- trainers: each takes a network, the number of steps, and None or the probes of the adapter ------------------------
 
 
 def by_lightning(model: nn.Module, steps: int, way: Any) -> None:
@@ -177,15 +181,8 @@ def by_lightning(model: nn.Module, steps: int, way: Any) -> None:
         def configure_optimizers(self) -> Any:
             return adam(self)
 
-    class Own(lightning.Callback):
-        def on_train_start(self, trainer: Any, module: Any) -> None:
-            way.start(module.net, trainer.optimizers[0])
-
-        def on_train_end(self, trainer: Any, module: Any) -> None:
-            way.stop()
-
-    callback = Own() if isinstance(way, Hand) else None
-    if isinstance(way, ProbeSet):
+    callback = None
+    if way is not None:
         callback = probe.adapters.lightning.ProbeCallback(way, DATA, model="net")
     lightning.Trainer(
         max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False,
@@ -196,15 +193,8 @@ def by_lightning(model: nn.Module, steps: int, way: Any) -> None:
 def by_transformers(model: nn.Module, steps: int, way: Any) -> None:
     import transformers
 
-    class Own(transformers.TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            way.start(kwargs["model"], kwargs["optimizer"])
-
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            way.stop()
-
-    callback = Own() if isinstance(way, Hand) else None
-    if isinstance(way, ProbeSet):
+    callback = None
+    if way is not None:
         callback = probe.adapters.huggingface.ProbeCallback(way, DATA)
     x, y = rows(ROWS)
     with tempfile.TemporaryDirectory() as folder:
@@ -237,29 +227,18 @@ def by_accelerate(model: nn.Module, steps: int, way: Any) -> None:
                 if step == steps:
                     break
 
-    if isinstance(way, ProbeSet):
-        with probe.adapters.accelerate.ProbeContext(accelerator, way, DATA, model, optimizer):
-            loop()
+    if way is None:
+        loop()
         return
-    if way is not None:
-        way.start(model, optimizer)
-    loop()
-    if way is not None:
-        way.stop()
+    with probe.adapters.accelerate.ProbeContext(accelerator, way, DATA, model, optimizer):
+        loop()
 
 
 def by_skorch(model: nn.Module, steps: int, way: Any) -> None:
     import skorch
 
-    class Own(skorch.callbacks.Callback):
-        def on_train_begin(self, net: Any, *_: Any, **__: Any) -> None:
-            way.start(net.module_, net.optimizer_)
-
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            way.stop()
-
-    callback = Own() if isinstance(way, Hand) else None
-    if isinstance(way, ProbeSet):
+    callback = None
+    if way is not None:
         callback = probe.adapters.skorch.ProbeCallback(way, DATA)
     x, y = rows(ROWS)
     skorch.NeuralNetClassifier(
@@ -277,9 +256,9 @@ TRAINERS = {
 }
 
 
-def training(train: Callable[..., None], steps: int, way: str, every: int) -> Turns:
+def training(train: Callable[..., None], network: str, steps: int, way: str, every: int) -> Turns:
     torch.manual_seed(0)
-    model = Net()
+    model = Net(WIDTHS[network])
     if way == "monitorch":
         from monitorch.inspector import PyTorchInspector
         from monitorch.lens import OutputNorm
@@ -289,70 +268,103 @@ def training(train: Callable[..., None], steps: int, way: str, every: int) -> Tu
         lens = OutputNorm(include=(nn.Linear,))
         inspector = PyTorchInspector([lens], module=model, visualizer=recorder, is_active_fn=lambda k: k % every == 0)
         return Turns(lambda: train(model, steps, None), inspector.tick_epoch)
-    ways: dict[str, Any] = {
-        "alone": None, "by hand": Hand(), "adapter": probes(), "budget": probes(0.01),
-    }  # fmt: skip
+    ways: dict[str, Any] = {"alone": None, "adapter": probes(), "budget": probes(0.01)}
     return Turns(lambda: train(model, steps, ways[way]))
 
 
-def compare(train: Callable[..., None], steps: int, every: int) -> dict[str, Turns]:
-    """Let the trainings take turns until all have ended."""
-    trainings = {way: training(train, steps // k // EPOCH * EPOCH, way, every) for way, k in WAYS.items()}
+def compare(train: Callable[..., None], network: str, steps: dict[str, int], every: int) -> dict[str, Turns]:
+    """Let trainings take turns until all have ended."""
+    trainings = {way: training(train, network, n // EPOCH * EPOCH, way, every) for way, n in steps.items()}
     while left := [one for one in trainings.values() if not one.done]:
         for one in random.sample(left, len(left)):
             one.turn()
     return trainings
 
 
-def row(name: str, found: dict[str, Turns]) -> str:
-    """Return the row of the table."""
-    outside = {way: (sum(one.seconds) - one.inside) / one.steps for way, one in found.items()}
-    inside = {way: one.inside / one.steps for way, one in found.items()}
-    short = statistics.mean(outside[way] for way in ("alone", "by hand", "adapter"))
-    values = [(short + inside["adapter"]) / (short + inside["by hand"]), 1 + inside["budget"] / outside["budget"]]
-    cells = [f"**{value:.3f}**" if value > bar else f"{value:.3f}" for value, bar in zip(values, BARS, strict=True)]
-    pairs = [a / b for a, b in zip(found["monitorch"].seconds[1:-1], found["alone"].seconds[1:-1], strict=True)]
-    low, middle, high = statistics.quantiles(pairs, n=4)
-    each = [f"{1e3 * short:.2f}", f"{1e3 * inside['by hand']:.3f}", f"{1e3 * inside['adapter']:.3f}"]
-    return f"| {' | '.join([f'{name} {version(name)}', *each, *cells, f'{middle:.3f} ({low:.3f} to {high:.3f})'])} |"
+def per_step(one: Turns) -> dict[str, float]:
+    """Return the times of a step in milliseconds."""
+    callbacks, attach, hooks = (1e3 * one.inside[kind] / one.steps for kind in ("callbacks", "attach", "hooks"))
+    rest = 1e3 * sum(one.seconds) / one.steps - callbacks - hooks
+    return {"step": rest, "by hand": attach + hooks, "adapter": callbacks + hooks}
 
 
-COLUMNS = ["trainer", "step, ms", "by hand, ms", "adapter, ms", "adapter / by hand", "`budget=.01` / alone"]
-HEAD = f"| {' | '.join([*COLUMNS, 'monitorch / alone'])} |\n|---|---|---|---|---|---|---|"
+def times(train: Callable[..., None], network: str, steps: int, every: int) -> dict[str, Any]:
+    """Return the times of all trainings by one trainer."""
+    short = dict.fromkeys(("alone", "adapter", "monitorch"), SHORT)
+    compare(train, network, dict.fromkeys(short, 2 * EPOCH), every)  # warms up
+    repeats = [compare(train, network, short, every) for _ in range(REPEATS[network])]
+    budget = compare(train, network, {"budget": steps}, every)["budget"]
+    pairs = [pair for one in repeats for pair in zip(one["monitorch"].seconds, one["alone"].seconds, strict=True)]
+    return {
+        "adapter": [per_step(one["adapter"]) for one in repeats],
+        "budget": per_step(budget) | {"steps": budget.steps},
+        "monitorch": [a / b for a, b in pairs],
+    }
+
+
+COLUMNS = ["trainer", "network", "step, ms", "probes by hand, ms", "adapter, ms", "adapter / by hand"]
+COLUMNS += ["`budget=.01` / alone", "monitorch / alone"]
+
+
+def row(name: str, network: str, found: dict[str, Any]) -> str:
+    """Return the row of the table: medians, with the range of the repeats and the quartiles of monitorch."""
+    medians = {key: statistics.median(one[key] for one in found["adapter"]) for key in ("step", "by hand", "adapter")}
+    ratios = sorted((one["step"] + one["adapter"]) / (one["step"] + one["by hand"]) for one in found["adapter"])
+    budget = 1 + found["budget"]["adapter"] / found["budget"]["step"]
+    low, middle, high = statistics.quantiles(found["monitorch"], n=4)
+    spread = f" ({ratios[0]:.4f} to {ratios[-1]:.4f})" if len(ratios) > 1 else ""
+    cells = [name, network, f"{medians['step']:.2f}", f"{medians['by hand']:.3f}", f"{medians['adapter']:.3f}"]
+    cells += [bold(statistics.median(ratios), BARS["adapter"], 4) + spread, bold(budget, BARS["budget"], 3)]
+    return f"| {' | '.join([*cells, f'{middle:.3f} ({low:.3f} to {high:.3f})'])} |"
+
+
+def bold(value: float, bar: float, digits: int) -> str:
+    return f"**{value:.{digits}f}**" if value > bar else f"{value:.{digits}f}"
 
 
 def instrument() -> None:
-    timed(resolve_name("probe.attach.step_hook:StepHook"), "__call__", "starts")
-    timed(Hand, "start", "stop")
+    timed("hooks", resolve_name("probe.attach.step_hook:StepHook"), "__call__", "starts")
+    timed("attach", ProbeSet, "attach", "detach")
     adapters = probe.adapters
-    timed(adapters.lightning.ProbeCallback, "on_train_start", "on_train_batch_end", "on_train_end")
-    hooks = ("on_train_begin", "on_step_end", "on_epoch_end", "on_train_end")
-    timed(adapters.huggingface.ProbeCallback, *hooks)
-    timed(adapters.skorch.ProbeCallback, "on_train_begin", "on_batch_end", "on_epoch_end", "on_train_end")
-    timed(adapters.accelerate.ProbeContext, "__enter__", "__exit__", "_report")
+    timed("callbacks", adapters.lightning.ProbeCallback, "on_train_start", "on_train_batch_end", "on_train_end")
+    events = ("on_train_begin", "on_step_end", "on_epoch_end", "on_train_end")
+    timed("callbacks", adapters.huggingface.ProbeCallback, *events)
+    events = ("on_train_begin", "on_batch_end", "on_epoch_end", "on_train_end")
+    timed("callbacks", adapters.skorch.ProbeCallback, *events)
+    timed("callbacks", adapters.accelerate.ProbeContext, "__enter__", "__exit__", "_report")
+
+
+def write(found: dict[str, dict[str, Any]]) -> None:
+    """Add rows to the results, and put the table of all into the page."""
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    known |= json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 5))
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    ordered = sorted(known, key=lambda key: (key.endswith("large"), key))
+    text = "\n".join(head + [row(*key.split(", "), known[key]) for key in ordered])
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    PAGE.write_text(f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=list(TRAINERS))
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--networks", nargs="+", choices=WIDTHS, default=list(WIDTHS))
+    parser.add_argument("--steps", type=int, default=10_000, help="of the training with a budget")
     parser.add_argument("--every", type=int, default=10, help="steps between two of monitorch")
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name} and {PAGE.name}")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     mock.patch("probe.attach.budget.time", SimpleNamespace(perf_counter=time.thread_time)).start()
     instrument()
-    lines = [HEAD]
-    print(HEAD)
-    for name in args.trainers:
-        compare(TRAINERS[name], 64 * EPOCH, args.every)  # warms up
-        lines.append(row(name, compare(TRAINERS[name], args.steps, args.every)))
-        print(lines[-1], flush=True)
-    if args.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-        text = "\n".join(lines)
-        PAGE.write_text(f"{before}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    for network in args.networks:
+        for name in args.trainers if network == "small" else {"accelerate"} & set(args.trainers):
+            found = times(TRAINERS[name], network, args.steps, args.every)
+            key = f"{name} {version(name)}"
+            print(row(key, network, found), flush=True)
+            if args.write:
+                write({f"{key}, {network}": found})
 
 
 if __name__ == "__main__":
