@@ -136,7 +136,7 @@ def run_block(
         block = networks(task, seeds)
         done: dict[str, Any] = {"step": 0, "series": {}, "neurons": {}, "cpu_seconds": 0.0}
         if path.exists():
-            done = torch.load(path)
+            done = torch.load(path, map_location="cpu", weights_only=True)
             block.load(done["networks"])
         _advance(block, done, sampling, path, checkpoint_seconds)
         return {name: done[name] for name in ("series", "neurons", "cpu_seconds")}
