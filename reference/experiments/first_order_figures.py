@@ -128,7 +128,7 @@ def draw_boundary(recorded: xr.Dataset) -> Figure:
     table, decays = boundary_table(recorded), recorded.weight_decay.values
     for budget, colour in zip(BUDGETS, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(BUDGETS))), strict=True):
         axes[0].plot(decays, table.sel(budget=budget), "o-", color=colour, ms=4, label=f"{budget:,} steps")
-    axes[0].set(xscale="log", xlabel="weight decay", ylabel=f"share of seeds with test accuracy >= {GROKKED:g}")
+    axes[0].set(xscale="log", xlabel="weight decay", ylabel="share of seeds that grok")
     axes[0].legend(frameon=False, fontsize=8)
     reached = recorded.test_accuracy.transpose("weight_decay", "run", "step").values >= GROKKED
     first = np.where(reached.any(-1), recorded.step.values[reached.argmax(-1)].astype(float), np.nan)
@@ -136,6 +136,6 @@ def draw_boundary(recorded: xr.Dataset) -> Figure:
     if np.isfinite(first).any():
         middle = int(np.argmin(abs(np.log(decays))))
         axes[1].plot(decays, np.nanmedian(first[middle]) / decays * decays[middle], color=_DARK, lw=0.8, ls=":")
-    axes[1].set(xscale="log", yscale="log", xlabel="weight decay", ylabel="first observed step with this accuracy")
+    axes[1].set(xscale="log", yscale="log", xlabel="weight decay", ylabel=f"first step, test accuracy {GROKKED:g}")
     axes[1].set_ylim(50, 2 * BUDGETS[-1])
     return figure
