@@ -122,18 +122,6 @@ SETUP_COLUMNS = """
 |---|---|---|---|
 """
 REFUSED = """
-By an adapter of [`probe.adapters`](trainers.md), in one line. Tests compare weights and each checkpoint with those of
-a training without probes.
-
-| adapter | lowest version | newest tested | tested too |
-|---|---|---|---|
-| `lightning` | 2.5.0 | 2.6.6 | both package names, manual optimisation, two optimisers, a gradient scaler |
-| `huggingface` | 4.47.0 | 5.24.0 | `SFTTrainer` (TRL 1.16.0), LoRA (PEFT 0.17.0, 0.21.2), bitsandbytes 0.50.2 |
-| `accelerate` | 1.0.0 | 1.15.0 | a gradient scaler with a fused optimiser, trackers |
-| `skorch` | 1.2.0 | 1.4.0 | closures (LBFGS), `partial_fit`, copies |
-
-Lightning and Accelerate are also tested on two processes (CPU). A base of 8 bits is refused.
-
 Refused with an error that says what to do, before anything is changed: an optimiser that holds no parameter of the
 model, several optimisers at once, an optimiser without hooks.
 
@@ -155,6 +143,20 @@ replays. Observations themselves run outside of the graph. This was not tried on
 A model on several devices is supported only if its own forward pass moves the tensors. Training that keeps the
 parameters outside of the module (`torch.func`) leaves the module as it was: load the parameters into it before each
 `observe(step)`.
+
+## Adapters
+
+The adapters of [`probe.adapters`](trainers.md) attach in one line. Tests compare weights and each checkpoint with those of
+a training without probes.
+
+| adapter | lowest version | newest tested | tested too |
+|---|---|---|---|
+| `lightning` | 2.5.0 | 2.6.6 | both package names, manual optimisation, two optimisers, a gradient scaler |
+| `huggingface` | 4.47.0 | 5.24.0 | `SFTTrainer` (TRL 1.16.0), LoRA (PEFT 0.17.0, 0.21.2), bitsandbytes 0.50.2 |
+| `accelerate` | 1.0.0 | 1.15.0 | a gradient scaler with a fused optimiser, trackers |
+| `skorch` | 1.2.0 | 1.4.0 | closures (LBFGS), `partial_fit`, copies |
+
+Lightning and Accelerate are also tested on two processes (CPU). A base of 8 bits is refused.
 """
 FAULTS = """
 ## Load and faults
