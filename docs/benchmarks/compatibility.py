@@ -146,8 +146,8 @@ parameters outside of the module (`torch.func`) leaves the module as it was: loa
 
 ## Adapters
 
-The adapters of [`probe.adapters`](trainers.md) attach in one line. Tests compare weights and each checkpoint with those of
-a training without probes.
+The adapters of [`probe.adapters`](trainers.md) attach in one line. Tests compare weights and each checkpoint with
+those of a training without probes.
 
 | adapter | lowest version | newest tested | tested too |
 |---|---|---|---|
