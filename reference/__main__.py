@@ -165,7 +165,7 @@ def _add_first_order(commands: Any) -> None:
         epilog="Parts: theory solves the phase diagram of the cubic teacher (seconds). sweep samples 50 reduced "
         "networks at each of five noises (2 CPU minutes). modular samples modular addition (2 CPU minutes). paper "
         "samples 200 networks of the paper's size at each noise (15 CPU hours). order tests whether "
-        "the transition is of first order (10 CPU minutes). Networks that grok, with probes: "
+        "the transition is of first order (7 CPU minutes). Networks that grok, with probes: "
         "grokking (runs and controls), sweeps and collapse (weight decay up and down), boundary (at three budgets), "
         "demo (the demo and its controls).",
     )

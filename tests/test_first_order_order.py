@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
+import probe
+from reference.theory import order_tests, order_text
 from reference.theory.first_order.free_length import solve_free_length
+from reference.theory.order.analysis import overlaps, predict, settings_of
 from reference.theory.order.chains import EDGES, STARTS, equilibrium, loop, start_networks
 from reference.theory.order.recording import record_order
 from reference.theory.order.settings import ORDER, OrderSettings
 
+RESULTS = Path(__file__).parent.parent / "reference" / "results"
 TINY = replace(ORDER, sizes=(8,), control_sizes=(8,), n_networks=2, steps=40, loop_sizes=(8,), loop_steps=(24,),
                loop_networks=2)  # fmt: skip
 
@@ -61,6 +66,7 @@ def test_chains_and_loops_count_neurons() -> None:
 
 def test_a_recording_resumes_and_refuses_other_settings(tmp_path: Path) -> None:
     first = record_order(TINY, tmp_path)
+    assert settings_of(probe.load(probe.save(first, tmp_path / "all.nc"))) == TINY
     (tmp_path / "loop-8-24.nc").unlink()
     assert record_order(TINY, tmp_path).drop_attrs().identical(first.drop_attrs())
     with pytest.raises(ValueError, match="Expected the settings of this command"):
@@ -71,3 +77,35 @@ def test_a_recording_resumes_and_refuses_other_settings(tmp_path: Path) -> None:
 def test_wrong_settings_are_errors(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"^Expected .*, got .*; "):
         OrderSettings(**wrong)
+
+
+def test_the_predicted_barrier_grows_in_proportion_to_d() -> None:
+    found = {d: predict(ORDER, d) for d in (40, 100, 200)}
+    assert found[40]["barrier"] == pytest.approx(2.85, abs=0.01)
+    assert found[40]["paper_barrier"] == pytest.approx(1.06, abs=0.01)
+    assert found[200]["barrier"] - found[100]["barrier"] == pytest.approx(100 * 0.12, abs=0.1)
+
+
+def test_histograms_are_expanded_to_overlaps() -> None:
+    counts = np.zeros((2, 3, 1000), dtype=int)  # (start, run, bin)
+    counts[:, :, 10] = 2
+    counts[0, 1, 20], counts[0, 1, 10] = 1, 1
+    found = overlaps(xr.DataArray(counts, dims=("start", "run", "bin")))
+    assert found.shape == (3, 4)
+    assert found[1] == pytest.approx([-2.4475, -2.3975, -2.4475, -2.4475])
+
+
+def test_the_recorded_networks_have_a_barrier_that_grows_and_rates_that_fall() -> None:
+    """The numbers of docs/first_order.md."""
+    found = order_tests(probe.load(RESULTS / "first-order-order.nc"))
+    table = found.table
+    assert found.barriers.status == "grows"
+    assert found.control.status == "does not grow"
+    assert (abs(table.share_difference) < 3 * table.share_difference_se).all()
+    assert (abs(table.virial_w - 1) < 0.03).all()
+    for name in ("up", "down"):
+        slope, error, _ = found.slopes[name]
+        assert slope + 3 * error < 0
+        assert (table[f"hops_{name}"] > 500).all()
+    assert {loop.status for loop in found.loops.values()} <= {"closes", "no loop", "undecided"}
+    assert "barriers: grows" in order_text(found)

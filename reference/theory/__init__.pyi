@@ -23,6 +23,10 @@ from .first_order.common import (
     PHASES as PHASES,
     ConvergenceError as ConvergenceError,
 )
+from .first_order.free_length import (
+    FreeLengthSolution as FreeLengthSolution,
+    solve_free_length as solve_free_length,
+)
 from .first_order.modular import (
     ModularAddition as ModularAddition,
     ModularSolution as ModularSolution,
@@ -41,6 +45,19 @@ from .first_order.teacher import (
 from .langevin import (
     Langevin as Langevin,
     UnstableStepError as UnstableStepError,
+)
+from .order.analysis import (
+    OrderTests as OrderTests,
+    order_tests as order_tests,
+)
+from .order.command import (
+    measure_order as measure_order,
+    order_text as order_text,
+)
+from .order.recording import record_order as record_order
+from .order.settings import (
+    ORDER as ORDER,
+    OrderSettings as OrderSettings,
 )
 from .simulation.configs import SAMPLINGS as SAMPLINGS
 from .simulation.modular import ModularNetworks as ModularNetworks

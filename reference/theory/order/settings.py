@@ -97,7 +97,7 @@ class OrderSettings:
                             epsilon=self.epsilon)  # fmt: skip
 
 
-ORDER = OrderSettings()  # 8 CPU minutes: 6 for barriers and rates, 2 for loops
+ORDER = OrderSettings()  # 7 CPU minutes
 # The first commit had loops of d = 16, 24 and 32. They were changed for their cost, before the first loop was recorded.
 
 # What the theory with a free length (and the paper's action) predicts, and what counts as agreement.
