@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from probe.stats import Hysteresis
 from reference.experiments.first_order_analysis import weight_markers
@@ -102,6 +103,7 @@ def draw_loops(recorded: Mapping[str, xr.Dataset], kind: str = "sweep") -> Figur
             ax.plot(SWEPT[kind], values.mean(0), color=colour, lw=1.8)
         ax.set(xscale="log", xlabel="weight decay", title=f"{count} steps a value")
         ax.sharey(axes[0])
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel(_VARIABLES[kind])
     axes[0].legend(handles=[Line2D([], [], color=_TEST, label="up"), Line2D([], [], color=_READ_OUT, label="down")],
                    frameon=False, fontsize=8)  # fmt: skip
