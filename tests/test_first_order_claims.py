@@ -11,10 +11,12 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 from probe import save
+from probe.stats import BarrierScaling, Estimate, Hysteresis
 from reference.claims import CONFIRMED, NOT_CONFIRMED, UNDECIDED, as_markdown, judge
 from reference.claims.first_order import PAPER, Evidence, networks, rules, theory
 from reference.experiments.first_order_grokking import SWEPT
 from reference.theory import SAMPLINGS, CubicTeacher, ModularAddition, solve_modular, solve_teacher
+from reference.theory.order.analysis import OrderTests
 
 mpl.use("Agg")
 SIGNS = {CONFIRMED: "+", NOT_CONFIRMED: "-", UNDECIDED: "?"}
@@ -85,6 +87,8 @@ def trained(mixed: float, rises: float, features: float, *, memorises: bool = Fa
         **{f"{name}weight_phase_kurtosis": (weights, phase) for name in ("", "fourier_")},
     }
     coords = {"run": seeds, "step": steps, "split": ["test"], "direction": [0, 1]}
+    if not memorises:
+        data["test_accuracy"][1][0, -1] = np.nan  # a run that ends earlier
     layers = xr.Dataset({"read_out_accuracy": data.pop("read_out_accuracy")}, {**coords, "layer": ["1"]})
     return xr.merge([layers, xr.Dataset(data, {**coords, "layer": ["0"]})], join="outer")
 
@@ -97,6 +101,28 @@ def sweep(shift: float) -> xr.Dataset:
     runs = ("run", "step")
     steps = np.arange(values.shape[1])
     return xr.Dataset({name: (runs, values) for name in ("test_accuracy", "parameter_norm")}, {"step": steps})
+
+
+def order(factor: float, *, grows: bool, remains: bool) -> OrderTests:
+    """Return tests of order: barriers of ``factor`` times the slope .09, and loops."""
+    sizes, ones = np.array([16.0, 20, 24, 28, 32, 40]), np.ones(6)
+    slope = Estimate(0.09 * factor, 0.085 * factor, 0.095 * factor, 6)
+    one = BarrierScaling(
+        "grows" if grows else "does not grow", "", sizes, sizes * slope.value, ones, ones, ones > 0, ones, slope, slope
+    )
+    zero = Estimate(0.1 * remains, 0.09 * remains, 0.11 * remains, 3)
+    loops = {
+        d: Hysteresis("remains" if remains else "closes", "", ones[:3], size * ones[:3], 0.01 * ones[:3], ones[:3],
+                      zero, zero, 0.5)
+        for d, size in ((16, 0.2), (32, 0.4 if grows else 0.1))
+    }  # fmt: skip
+    numbers = {"barrier": 0.09 * sizes, "paper_barrier": 0.04 * sizes, "networks_predicted": 0 * ones}
+    numbers |= {"share": 0.3 * ones, "share_difference": (1 - grows) * ones, "share_difference_se": 0.1 * ones}
+    numbers |= {f"networks_{end}": -0.1 * ones - (1 - grows) for end in ("value", "lower", "upper")}
+    table = xr.Dataset({name: ("dimension", v) for name, v in numbers.items()}, {"dimension": sizes})
+    rate = -0.1 if grows else 0.1
+    before = one._replace(status="does not grow" if grows else "grows")
+    return OrderTests(one, before, loops, table, {"up": (rate, 0.01, 0.5), "down": (rate, 0.01, 0.5)})
 
 
 def boundary(factor: float) -> xr.Dataset:
@@ -138,6 +164,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evidence]:
         ),
         "missing": evidence(folder / "none"),
     }
+    found["as predicted"].kept["order"] = order(1, grows=True, remains=True)
+    found["contrary"].kept["order"] = order(3, grows=False, remains=False)
     return found
 
 
@@ -150,6 +178,15 @@ EXPECTED = {  # verdicts on the recordings as predicted, their contrary, and mis
     "the share of droplets is that of the theory": "+ - ?",
     "the printed lambda has F = 1": "- + ?",
     "the factor of lambda is 4 P^2": "+ - ?",
+    "the barrier grows with the size": "+ - ?",
+    "there is no barrier before the transition": "+ - ?",
+    "the barrier is that of the paper's action": "- - ?",
+    "the barrier is that of a free length": "+ - ?",
+    "hops between both states become rarer with the size": "+ - ?",
+    "sweeps of the noise have hysteresis": "+ - ?",
+    "loops grow with the size": "+ - ?",
+    "Binder's cumulant over networks has no dip": "+ - ?",
+    "networks forget their start": "+ - ?",
     "weights become mixed in runs that grok": "+? -? ?",
     "weights are mixed after grokking": "+? -? ?",
     "weights of controls do not become mixed": "+? -? ?",

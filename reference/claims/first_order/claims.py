@@ -7,5 +7,6 @@ thresholds, and what was known when they were fixed, are in `configurations.py`.
 from reference.claims.first_order.equation_claims import EQUATIONS
 from reference.claims.first_order.grokking_claims import TRAINED
 from reference.claims.first_order.network_claims import NETWORKS
+from reference.claims.first_order.order_claims import ORDER
 
-CLAIMS = [*EQUATIONS, *NETWORKS, *TRAINED]
+CLAIMS = [*EQUATIONS, *NETWORKS, *ORDER, *TRAINED]

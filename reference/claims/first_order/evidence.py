@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 import probe
@@ -78,6 +79,12 @@ class Trained:
     def _last(self, variable: str) -> str:
         measured = self.series[variable].notnull().any([d for d in self.series[variable].dims if d != "layer"])
         return str(self.series["layer"].values[measured.values][-1])
+
+    def at_end(self, curves: xr.DataArray) -> np.ndarray:
+        """Return curves (run, step) at the last observation of each run, (run,). Runs may differ in length."""
+        seen = np.isfinite(self.series["test_accuracy"].transpose("run", "step").values)
+        last = [int(np.flatnonzero(row)[-1]) for row in seen]
+        return np.asarray(curves.transpose("run", "step").values[np.arange(len(last)), last], dtype=float)
 
     def labels(self, names: Mapping[str, str]) -> dict[str, str]:
         """Return those labels of the weights that were recorded."""

@@ -40,9 +40,9 @@ def _of_runs(names: tuple[str, ...], judge: Callable[[Trained], Iterator[tuple[s
     return judged
 
 
-def _grokked(series: xr.Dataset) -> np.ndarray:
+def _grokked(trained: Trained) -> np.ndarray:
     """Return which runs end with a test accuracy of .9 or more."""
-    return np.asarray(series["test_accuracy"].transpose("run", "step").values[:, -1] >= USEFUL)
+    return trained.at_end(trained.series["test_accuracy"]) >= USEFUL
 
 
 # -- phase of the weights ------------------------------------------------------------------------------------------
@@ -51,16 +51,14 @@ def _grokked(series: xr.Dataset) -> np.ndarray:
 def _becomes_mixed(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     for what, label in trained.labels(LABELS).items():
         mixed = np.isin(trained.markers(label).sel(marker="mixed")["status"].values, _FOUND)
-        holds = [bool(one) if grokked else None for one, grokked in zip(mixed, _grokked(trained.series), strict=True)]
+        holds = [bool(one) if grokked else None for one, grokked in zip(mixed, _grokked(trained), strict=True)]
         yield f", {what}", by_share(holds, "mixed at three observations in a row")
 
 
 def _stays_mixed(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     for what, label in trained.labels(LABELS).items():
-        end = trained.series[label].sel(layer=trained.weights, direction=0).transpose("run", "step").values[:, -1]
-        holds = [
-            bool(v == 1) if np.isfinite(v) and ok else None for v, ok in zip(end, _grokked(trained.series), strict=True)
-        ]
+        end = trained.at_end(trained.series[label].sel(layer=trained.weights, direction=0))
+        holds = [bool(v == 1) if np.isfinite(v) and ok else None for v, ok in zip(end, _grokked(trained), strict=True)]
         yield f", {what}", by_share(holds, "mixed at the last observation")
 
 
@@ -95,26 +93,28 @@ def _distance(one: Distance) -> str:
 # -- representation ------------------------------------------------------------------------------------------------
 
 
-def _read_out(trained: Trained) -> np.ndarray:
+def _read_out(trained: Trained) -> xr.DataArray:
     """Return the test accuracy of the refitted read-out, (run, step)."""
     one = trained.series["read_out_accuracy"].sel(split="test", layer=trained.features)
-    return np.asarray(one.transpose("run", "step").values, dtype=float)
+    return one.transpose("run", "step").astype(float)
 
 
 def _useful(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     what = "test accuracy of a refitted read-out at the end"
-    yield "", by_prediction(_read_out(trained)[:, -1], USEFUL, np.inf, what)
+    yield "", by_prediction(trained.at_end(_read_out(trained)), USEFUL, np.inf, what)
 
 
 def _useless(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     what = "test accuracy of a refitted read-out at the end"
-    yield "", by_prediction(_read_out(trained)[:, -1], -np.inf, DISTINCT, what)
+    yield "", by_prediction(trained.at_end(_read_out(trained)), -np.inf, DISTINCT, what)
 
 
 def _distinct(trained: Trained) -> Iterator[tuple[str, Verdict]]:
     fitted = trained.markers(LABELS[_GRADIENT]).sel(marker="fit_end")
     values = []
-    for row, step, status in zip(_read_out(trained), fitted["step"].values, fitted["status"].values, strict=True):
+    for row, step, status in zip(
+        _read_out(trained).values, fitted["step"].values, fitted["status"].values, strict=True
+    ):
         at = int(np.abs(trained.series["step"].values - step).argmin()) if status == "found" else -1
         values.append(row[at] if status == "found" else np.nan)
     what = "test accuracy of a refitted read-out at the end of fitting"
