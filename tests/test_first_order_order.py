@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import probe
-from reference.theory import order_tests, order_text
+from reference.theory import order_tests, order_text, solve_teacher
 from reference.theory.first_order.free_length import solve_free_length
 from reference.theory.order.analysis import overlaps, predict, settings_of
 from reference.theory.order.chains import EDGES, STARTS, equilibrium, loop, start_networks
@@ -77,6 +77,12 @@ def test_a_recording_resumes_and_refuses_other_settings(tmp_path: Path) -> None:
 def test_wrong_settings_are_errors(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"^Expected .*, got .*; "):
         OrderSettings(**wrong)
+
+
+def test_the_solver_does_not_cycle_far_beyond_the_transition() -> None:
+    """Two Newton steps formed a cycle at u = 227: one lowered the gradient and raised the value."""
+    teacher = replace(ORDER, strength=1.5, coupling=227.04, epsilon=-0.3).teacher(32)
+    assert solve_teacher(teacher).residual < 1e-9
 
 
 def test_the_predicted_barrier_grows_in_proportion_to_d() -> None:

@@ -78,7 +78,8 @@ def minimise(convex: Convex, start: Floats, *, tolerance: float, max_iterations:
         for _ in range(40):
             trial = convex(point - scale * step)
             # close to the minimum the value is exhausted by rounding, and the gradient decides
-            if trial[0] <= value - 1e-4 * scale * gradient @ step or np.abs(trial[1]).max() < 0.5 * residual:
+            flat = trial[0] <= value + 1e-12 * (1 + abs(value)) and np.abs(trial[1]).max() < 0.5 * residual
+            if flat or trial[0] <= value - 1e-4 * scale * gradient @ step:
                 break
             scale /= 2
         point, (value, gradient, hessian) = point - scale * step, trial
