@@ -196,7 +196,7 @@ EXPECTED = {  # verdicts on the recordings as predicted, their contrary, and mis
     "they are distinct from those before": "+? +? ?",
     "controls have no useful representations": "+? -? ?",
     "representations generalise before the network": "+? -? ?",
-    "sweeps of weight decay have hysteresis": "+? -? ?",
+    "sweeps of weight decay across grokking have hysteresis": "+ - ?",
     "the boundary of grokking is a decay": "+ - ?",
 }
 

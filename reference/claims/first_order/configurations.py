@@ -4,10 +4,12 @@ Known when they were fixed: the closed forms, all tables of docs/first_order.md 
 checks of the sampled networks), the numbers of `published.py`, and one run that groks on the page on measures. So the
 verdicts on closed forms, learned fractions, kurtosis and virials follow from thresholds that were chosen after the
 numbers. `reference/experiments/first_order_analysis.py` states that the weights of one network became mixed after its
-test accuracy had reached 1. Not known were: labels and shares of droplets of the sampled networks, the recordings on the order of the
-transition, and those of the networks that grok, their controls and sweeps. The claim on the learned fractions with a
-free length was added after its numbers. Judges of the order of the transition were written before its recording,
-and committed after it. Runs that end at different steps are read at their own ends since the demo was recorded.
+test accuracy had reached 1.
+
+Not known were: labels and shares of droplets of the sampled networks, the recordings on the order of the transition,
+and those of the networks that grok, their controls and sweeps. The claim on the learned fractions with a free length
+was added after its numbers. Judges of the order of the transition were written before its recording, and committed
+after it. Runs that end at different steps are read at their own ends since the demo was recorded.
 """
 
 import numpy as np

@@ -131,20 +131,24 @@ def _features_first(trained: Trained) -> Iterator[tuple[str, Verdict]]:
 # -- weight decay --------------------------------------------------------------------------------------------------
 
 
-def loop_remains(evidence: Evidence) -> Iterator[Finding]:
-    """Judge whether loops of the test accuracy over weight decay keep an area at zero rate."""
-    for kind, part in LOOPS.items():
-        recorded = {name: evidence.recording(name) for name in (f"{kind}-{n}" for n in STEPS_PER_VALUE)}
+def loop_remains(kind: str) -> Judge:
+    """Return a function that judges whether loops over weight decay keep an area at zero rate, of a kind of sweep."""
+    names = [f"{kind}-{n}" for n in STEPS_PER_VALUE]
+
+    def judge(evidence: Evidence) -> Iterator[Finding]:
+        recorded = {name: evidence.recording(name) for name in names}
         known = {name: series for name, series in recorded.items() if series is not None}
-        name = f"trained, {kind}"
         if len(known) < len(recorded):
             missing = ", ".join(f"first-order-{one}.nc" for one in recorded if one not in known)
-            yield Finding(name, not_recorded(missing, f"python -m reference first-order {part}"))
-            continue
+            verdict = not_recorded(missing, f"python -m reference first-order {LOOPS[kind]}")
+            yield Finding(f"trained, {kind}", verdict)
+            return
         for variable in ("test_accuracy", "parameter_norm"):
             found = sweep_loops(known, variable, kind)
             verdict = Verdict(_LOOP.get(found.status, UNDECIDED), loop_numbers(found, "steps per value"))
-            yield Finding(f"{name}, {variable.replace('_', ' ')}", verdict)
+            yield Finding(f"trained, {kind}, {variable.replace('_', ' ')}", verdict)
+
+    return judge
 
 
 def loop_numbers(found: Hysteresis, unit: str) -> str:

@@ -93,12 +93,20 @@ TRAINED = [
         grokking.features_first,
     ),
     Claim(
-        "sweeps of weight decay have hysteresis",
+        "sweeps of weight decay across grokking have hysteresis",
         "-",
         f"({_OURS}, which does not sweep: a first-order transition in the decay would have a loop)",
         "probe.stats.hysteresis: an area remains at zero rate",
         nothing_published,
-        grokking.loop_remains,
+        grokking.loop_remains("sweep"),
+    ),
+    Claim(
+        "the loss of all weights has hysteresis",
+        "-",
+        f"({_OURS}: at large decays the weights vanish, and zero weights are stable at every decay)",
+        "probe.stats.hysteresis: an area remains at zero rate",
+        nothing_published,
+        grokking.loop_remains("collapse"),
     ),
     Claim(
         "the boundary of grokking is a decay",
