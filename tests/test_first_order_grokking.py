@@ -180,6 +180,6 @@ def test_a_network_groks_and_its_controls_do_not(tmp_path: Path) -> None:
     recorded = experiment.record_grokking(tmp_path, names=["grokking", "no-decay", "shuffled"], seeds=(0,), n_jobs=1)
     for series in recorded.values():
         assert (series.train_accuracy.sel(step=slice(100, None)) > 0.99).all()
-    assert float(recorded["grokking"].test_accuracy.sel(step=100)) < 0.3
-    assert float(recorded["grokking"].test_accuracy[0, -1]) > 0.99
+    assert recorded["grokking"].test_accuracy.sel(step=100).item() < 0.3
+    assert recorded["grokking"].test_accuracy[0, -1].item() > 0.99
     assert all(float(recorded[name].test_accuracy.max()) < 0.3 for name in ("no-decay", "shuffled"))
