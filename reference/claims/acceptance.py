@@ -97,7 +97,8 @@ def as_markdown(judgements: Sequence[Judgement]) -> str:
         verdicts = " | ".join(one.verdicts[i] for i in shown)
         lines.append(f"| {one.claim.name} | {one.claim.where} | {verdicts} |")
     for one in judgements:
-        description = f"Claim ({one.claim.where}): {one.claim.text}. Expected: {one.claim.expected}."
+        name = "Our test" if one.claim.where == "-" else f"Claim ({one.claim.where})"
+        description = f"{name}: {one.claim.text}. Expected: {one.claim.expected}."
         lines += ["", f"### {one.claim.name}", "", description, ""]
         lines += ["| on | runs | verdict | numbers |", "|---|---|---|---|"]
         source = f"reported ({one.paper.reported_by})"

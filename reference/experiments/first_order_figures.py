@@ -18,9 +18,11 @@ from reference.experiments.first_order_loops import boundary_table, loop_curves,
 
 _DARK, _TRAIN, _TEST, _READ_OUT, _WEIGHTS = "#333333", "#999999", "#2b6ca3", "#c4552d", "#6a3d9a"
 _MARKERS = {"fit_end": "#d55e00", "generalisation_onset": "#e69f00", "end": "#009e73", "mixed": _WEIGHTS}
+_LABELS = {"fit_end": "fitting end", "generalisation_onset": "generalisation onset", "end": "test accuracy .99"}
+_LABELS |= {"mixed": "weights mixed"}
 _TITLES = {"grokking": "weight decay 1", "no-decay": "no weight decay", "shuffled": "permuted answers"}
 _TITLES |= {"demo": "demo", "demo-control": "permuted answers"}
-_ROWS = ("accuracy", "droplets (lines),\nmixed seeds (area)", "excess kurtosis")
+_ROWS = ("accuracy", "share of droplets (lines),\nof mixed seeds (area)", "excess kurtosis")
 _VARIABLES = {"sweep": "test accuracy", "collapse": "norm of all parameters"}
 
 
@@ -67,16 +69,20 @@ def draw_weights(recorded: Mapping[str, xr.Dataset], label: str, layer: str, fea
         ax.set_ylabel(text)
     curves = {"train": _TRAIN, "test": _TEST, "refitted read-out, test": _READ_OUT}
     figure.legend(
-        handles=[Line2D([], [], color=colour, label=text) for text, colour in curves.items()]
-        + [Line2D([], [], color=c, ls="--", label=name.replace("_", " ")) for name, c in _MARKERS.items()],
+        handles=[Line2D([], [], color=colour, ls=_style(colour), lw=0.8, label=text) for text, colour in curves.items()]
+        + [Line2D([], [], color=colour, ls="--", label=_LABELS[name]) for name, colour in _MARKERS.items()],
         loc="outside lower center", ncols=4, frameon=False, fontsize=8,
     )  # fmt: skip
     return figure
 
 
 def _seeds(ax: Axes, steps: np.ndarray, curve: xr.DataArray, colour: str) -> None:
-    style = "--" if colour == _READ_OUT else "-"
-    ax.plot(steps, curve.transpose("step", "run").values, color=colour, lw=0.8, ls=style)
+    ax.plot(steps, curve.transpose("step", "run").values, color=colour, lw=0.8, ls=_style(colour))
+
+
+def _style(colour: str) -> str:
+    """Return the style of a curve. Dashes keep the accuracy of the network visible."""
+    return "--" if colour == _READ_OUT else "-"
 
 
 def _draw_markers(axes: np.ndarray, markers: xr.Dataset) -> None:
@@ -104,6 +110,8 @@ def draw_loops(recorded: Mapping[str, xr.Dataset], kind: str = "sweep") -> Figur
         ax.set(xscale="log", xlabel="weight decay", title=f"{count} steps a value")
         ax.sharey(axes[0])
         ax.xaxis.set_minor_formatter(NullFormatter())
+        if kind == "collapse":  # less than two decades
+            ax.set_xticks([10, 20, 50], ["10", "20", "50"])
     axes[0].set_ylabel(_VARIABLES[kind])
     axes[0].legend(handles=[Line2D([], [], color=_TEST, label="up"), Line2D([], [], color=_READ_OUT, label="down")],
                    frameon=False, fontsize=8)  # fmt: skip
@@ -129,7 +137,7 @@ def draw_boundary(recorded: xr.Dataset) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
     table, decays = boundary_table(recorded), recorded.weight_decay.values
     for budget, colour in zip(BUDGETS, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(BUDGETS))), strict=True):
-        axes[0].plot(decays, table.sel(budget=budget), "o-", color=colour, ms=4, label=f"{budget:,} steps")
+        axes[0].plot(decays, table.sel(budget=budget), "o-", color=colour, ms=4, label=f"within {budget:,} steps")
     axes[0].set(xscale="log", xlabel="weight decay", ylabel="share of seeds that grok")
     axes[0].legend(frameon=False, fontsize=8)
     reached = recorded.test_accuracy.transpose("weight_decay", "run", "step").values >= GROKKED
@@ -137,7 +145,15 @@ def draw_boundary(recorded: xr.Dataset) -> Figure:
     axes[1].plot(decays, first, "o", color=_TEST, ms=4)
     if np.isfinite(first).any():
         middle = int(np.argmin(abs(np.log(decays))))
-        axes[1].plot(decays, np.nanmedian(first[middle]) / decays * decays[middle], color=_DARK, lw=0.8, ls=":")
-    axes[1].set(xscale="log", yscale="log", xlabel="weight decay", ylabel=f"first step, test accuracy {GROKKED:g}")
+        axes[1].plot(
+            decays,
+            np.nanmedian(first[middle]) / decays * decays[middle],
+            color=_DARK,
+            lw=0.8,
+            ls=":",
+            label="1 / weight decay",
+        )
+        axes[1].legend(frameon=False, fontsize=8)
+    axes[1].set(xscale="log", yscale="log", xlabel="weight decay", ylabel=f"first step with test accuracy {GROKKED:g}")
     axes[1].set_ylim(50, 2 * BUDGETS[-1])
     return figure

@@ -61,7 +61,8 @@ def draw_phases(teacher: CubicTeacher, noises: Iterable[float], widths: Iterable
     handles: list[Artist] = [Rectangle((0, 0), 1, 1, color=colour) for colour in _FILLS[:2]]
     handles.append(Line2D([], [], color=_DARK))
     axes[1].legend(handles, ["GFL", "GMFL-I (mixed)", "transition for infinite d"], fontsize=8)
-    axes[0].set_ylabel("width N (times size factor)")
+    axes[0].set_ylabel("width N")
+    axes[1].set_ylabel("width N / 1,000")
     return figure
 
 
@@ -78,7 +79,7 @@ def draw_learned(summary: xr.Dataset, teacher: CubicTeacher) -> Figure:
             noises, large[name], color=colour, ls="--", lw=1, label=f"theory, d = {teacher.scaled(8000).dimension:,.0f}"
         )
         _points(ax, summary, name, colour)
-        ax.axvline(critical, color=_DARK, lw=0.8, ls=":")
+        ax.axvline(critical, color=_DARK, lw=0.8, ls=":", label="transition for infinite d")
         ax.set(xlabel="noise $\\sigma^2$", ylabel=f"learned fraction, {part} part", ylim=(0, None))
         ax.legend(frameon=False, fontsize=8)
     return figure
@@ -92,7 +93,9 @@ def draw_modular(summary: xr.Dataset, task: ModularAddition) -> Figure:
         found = sweep_modular(replace(task, kernel_factor=factor), noises)
         ax.plot(noises, 1 + found["discrepancy"], color=_LINEAR, ls=style, label=label)
     _points(ax, summary, "learned", _CUBIC)
-    ax.axvline(modular_transitions(task).noise_first, color=_DARK, lw=0.8, ls=":")
+    ax.axvline(
+        modular_transitions(task).noise_first, color=_DARK, lw=0.8, ls=":", label="first transition, closed form"
+    )
     ax.locator_params("x", nbins=5)
     ax.set(xlabel="noise $\\sigma^2$", ylabel="learned fraction 1 + a", ylim=(0, 1))
     ax.legend(frameon=False, fontsize=8)

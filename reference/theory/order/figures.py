@@ -35,9 +35,9 @@ def draw_overlaps(recorded: xr.Dataset) -> Figure:
         ax.set(title=f"d = {d}, N = {teacher.width:.0f}", ylim=(-0.5, 9))
     axes[0, 0].legend(frameon=False, fontsize=7)
     for ax in axes[:, 0]:
-        ax.set_ylabel("-log density")
+        ax.set_ylabel("-log density, nats")
     for ax in axes[-1]:
-        ax.set_xlabel("|q|")
+        ax.set_xlabel("overlap |q|")
     return figure
 
 
@@ -52,7 +52,7 @@ def draw_barriers(found: OrderTests) -> Figure:
     ax.plot(c.sizes, c.barriers, "s", ms=4, color=_DARK, mfc="white", label="before the transition")
     ax.plot(table.dimension, table.barrier, color=_LINEAR, label="theory, free length")
     ax.plot(table.dimension, table.paper_barrier, color=_LINEAR, ls="--", label="theory, paper's action")
-    ax.set(xlabel="dimension d", ylabel="barrier log(peak / antimode)")
+    ax.set(xlabel="dimension d", ylabel="barrier log(peak / antimode), nats")
     ax.legend(frameon=False, fontsize=8)
     for name, colour, label in (("up", _LINEAR, "to the droplet"), ("down", _CUBIC, "back")):
         rate, error = table[f"rate_{name}"], table[f"rate_{name}_log_se"]
@@ -76,9 +76,9 @@ def draw_loops(recorded: xr.Dataset, found: OrderTests) -> Figure:
     for ax, d in zip(axes, dimensions, strict=False):
         for n, colour in zip(steps, colours, strict=True):
             one = recorded.sel(loop_dimension=d, loop_steps=n)
-            ax.plot(one.noise, one.up.mean("loop_run"), color=colour, lw=1.2, label=f"{n:.0f} steps")
+            ax.plot(one.noise, one.up.mean("loop_run"), color=colour, lw=1.2, label=f"{n:,.0f} steps")
             ax.plot(one.noise, one.down.mean("loop_run"), color=colour, lw=1.2, ls="--")
-        ax.set(xlabel="noise over that at u = 6", title=f"d = {d:.0f}", ylim=(0, None))
+        ax.set(xlabel="noise $\\sigma^2$ over that at u = 6", title=f"d = {d:.0f}", ylim=(0, None))
     axes[0].set_ylabel("share of specialised neurons")
     axes[0].legend(frameon=False, fontsize=7, title="solid: up, dashed: down", title_fontsize=7)
     for d, colour in zip(dimensions, (_LINEAR, _CUBIC, _DARK), strict=False):
