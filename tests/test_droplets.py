@@ -82,6 +82,27 @@ def test_few_units_are_undecided_and_scale_has_no_effect() -> None:
     for name in ("droplet_fraction", "p_gap", "kurtosis", "negentropy", "evidence", "contrast"):
         assert one[name].item() == pytest.approx(other[name].item(), rel=1e-9)
     assert other["antimode"].item() == pytest.approx(1024 * one["antimode"].item())
+    for scale in (1e-200, 1e200):  # their squares are 0 and infinite
+        far = droplet_phase(scale * q)
+        assert far["p_gap"].item() == one["p_gap"].item()
+        assert far["antimode"].item() == pytest.approx(scale * one["antimode"].item())
+
+
+@pytest.mark.filterwarnings("error")
+def test_signs_do_not_change_the_contrast_and_equal_sizes_have_no_evidence() -> None:
+    q = np.random.default_rng(0).standard_normal(N)
+    q[:40] += 8
+    one, other = (droplet_phase(sign * q, sides="one") for sign in (1, -1))
+    assert one["phase"].item() == "GMFL-I"
+    for name in ("contrast", "antimode", "droplet_fraction"):
+        assert one[name].item() == pytest.approx(other[name].item())
+    binary = droplet_phase(np.where(np.arange(N) % 2, 1.0, -1.0))
+    assert binary["phase"].item() == "GMFL-II"
+    assert math.isnan(binary["evidence"])
+    few = droplet_phase(np.arange(4.0))
+    assert few["kurtosis"].item() == pytest.approx(-1.2)
+    assert math.isnan(few["kurtosis_low"])
+    assert math.isnan(few["negentropy"])
 
 
 def test_fraction_antimode_and_evidence() -> None:

@@ -151,6 +151,22 @@ def test_few_rates_and_few_repeats_are_named() -> None:
         assert np.isnan(few.errors).all() == (n == 1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_equal_branches_swapped_branches_and_other_units() -> None:
+    up, down = sweeps(np.random.default_rng(6), 0.8, 1)
+    for equal in (np.zeros((3, 41)), np.tile(CONTROL, (3, 1))):
+        assert hysteresis(RATES, CONTROL, [equal] * 4, [equal] * 4).status == "no loop"
+    swapped = hysteresis(RATES, CONTROL, down, up)
+    assert swapped.status == "undecided"
+    assert "negative" in swapped.reason
+    one, other = (
+        hysteresis(RATES, CONTROL, up, down),
+        hysteresis(RATES, CONTROL, [1e-100 * x for x in up], [1e-100 * x for x in down]),
+    )
+    assert (one.status, one.zero_rate.lower) == (other.status, pytest.approx(1e100 * other.zero_rate.lower))
+    assert binder_cumulant(1e-100 * X) == pytest.approx(binder_cumulant(X))
+
+
 def test_binder_is_minus_a_third_of_the_excess_kurtosis_and_averages_itself() -> None:
     rng = np.random.default_rng(7)
     x = rng.standard_t(5, 10_000)
@@ -179,6 +195,8 @@ def test_binder_is_minus_a_third_of_the_excess_kurtosis_and_averages_itself() ->
         (lambda: hopping_rates(X, 0, 1), r"shape \(units, n\)"),
         (lambda: hopping_rates(X[None], 1, 0), "low < high"),
         (lambda: hopping_rates(X[None], 0, 1, interval=0), "interval between"),
+        (lambda: hopping_rates(X[None], "a", 1), "numbers as thresholds"),
+        (lambda: hysteresis([1, 1.001, 2], CONTROL, [X], [X]), "differ by 1 %"),
         (lambda: hysteresis([1, -1], CONTROL, [X], [X]), "distinct positive rates"),
         (lambda: hysteresis([1], CONTROL[::-1], [X], [X]), "increasing values of control"),
         (lambda: hysteresis([1], CONTROL, [], [X]), "sweeps of 1 rates"),

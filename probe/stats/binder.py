@@ -31,7 +31,7 @@ def binder_cumulant(samples: ArrayLike, *, level: float = 0.9, random_state: int
     Returns
     -------
     Estimate
-        ``n`` is the number of groups that the bootstrap resamples.
+        ``n`` is the number of groups that the bootstrap resamples. The bounds are NaN if nearly all samples are 0.
 
     Raises
     ------
@@ -65,15 +65,17 @@ def binder_cumulant(samples: ArrayLike, *, level: float = 0.9, random_state: int
     """
     check_level(level)
     groups = as_groups("samples", samples, _LEAST)
-    moments = np.stack([(groups**k).mean(1) for k in (1, 2, 3, 4)], 1)  # (groups, 4)
     if np.ptp(groups) == 0:
         raise ValueError(
             f"Expected samples that vary, got {groups.flat[0]:g} alone; pass samples of an order parameter"
         )
+    groups = groups / np.abs(groups).max()
+    moments = np.stack([(groups**k).mean(1) for k in (1, 2, 3, 4)], 1)  # (groups, 4)
     _check_symmetry(moments, np.sign(groups).mean(1))
     rng = np.random.default_rng(random_state)
     drawn = resampled(moments, _DRAWS, rng) / len(moments)
-    value, values = (1 - m[..., 3] / (3 * m[..., 1] ** 2) for m in (moments.mean(0), drawn))
+    with np.errstate(invalid="ignore"):  # a draw of groups that are all 0
+        value, values = (1 - m[..., 3] / (3 * m[..., 1] ** 2) for m in (moments.mean(0), drawn))
     return bootstrap_interval(float(value), values, len(groups), level)
 
 

@@ -7,6 +7,7 @@ since heavy tails have it too: the mixed phase needs a gap between two peaks, se
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -111,9 +112,11 @@ def droplet_phase(
     """
     (q,) = as_vectors(overlaps=overlaps)
     _check(q, sides, alpha, min_fraction, n_bins)
-    numbers = {"phase": "undecided", "confidence": np.nan, "n_units": len(q), "n_zero": int((q == 0).sum())}
-    if q.std() > 1e-12 * np.abs(q).max() > 0:
-        numbers |= _shape(q) | _droplets(q, sides, alpha, min_fraction, random_state)
+    numbers: dict[str, Any] = {"phase": "undecided", "n_units": len(q), "n_zero": int((q == 0).sum())}
+    size = float(np.abs(q).max())
+    if size > 0 and (z := q / size).std() > 1e-12:
+        numbers |= _shape(z) | _droplets(z, sides, alpha, min_fraction, random_state)
+        numbers["antimode"] = numbers.get("antimode", np.nan) * size
     names = (
         "power",
         "p_gap",
@@ -225,8 +228,9 @@ def _power(n: int, alpha: float) -> float:
 
 def _contrast(gap: Gap, values: np.ndarray) -> float:
     """Return the log ratio of the densities behind the gap and in it. An interval holds half its two ends."""
-    counts = [((values > low) & (values < high)).sum() + 1 for low, high in (gap.middle, gap.right)]
-    lengths = [high - low for low, high in (gap.middle, gap.right)]
+    pair = gap.middle, gap.right if sum(gap.middle) > 0 else gap.left
+    counts = [((values > low) & (values < high)).sum() + 1 for low, high in pair]
+    lengths = [high - low for low, high in pair]
     return float(np.log(counts[1] / lengths[1] * lengths[0] / counts[0]))
 
 

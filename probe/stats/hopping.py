@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from probe.stats.inference import Estimate
-from probe.stats.validation import as_numbers, check_level, check_number
+from probe.stats.validation import as_numbers, as_vectors, check_level, check_number
 
 
 class Dwells(NamedTuple):
@@ -119,7 +119,8 @@ def hopping_rates(
         raise ValueError(
             f"Expected finite trajectories of shape (units, n) with n >= 2, got {x.shape}; pass x[None] of one unit"
         )
-    if not low < high:
+    (ends,) = as_vectors(thresholds=[low, high])
+    if not ends[0] < ends[1]:
         raise ValueError(f"Expected low < high, got {low} and {high}; pass the thresholds of both states")
     states = _states(x, low, high)
     leaves = [(states[:, :-1] == s) & (states[:, 1:] == 1 - s) for s in (0, 1)]

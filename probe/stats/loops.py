@@ -12,6 +12,8 @@ from probe.stats.validation import as_numbers, as_vectors, check_level, check_nu
 
 LEAST_RATES = 3
 _EXPONENTS = np.geomspace(0.2, 2.0, 120)
+_LEAST_STEP = 0.00995  # of the logarithm of the rate, 1 %
+_NEGATIVE = 0.001  # p-value of a negative area
 
 
 class Hysteresis(NamedTuple):
@@ -87,7 +89,7 @@ def hysteresis(
     Raises
     ------
     ValueError
-        If rates are not positive and distinct, ``control`` does not increase, or shapes differ.
+        If rates are not positive, or differ by less than 1 %, ``control`` does not increase, or shapes differ.
 
     See Also
     --------
@@ -132,9 +134,11 @@ def hysteresis(
     if repeats.min() < LEAST_RUNS:
         reason = f"a rate has {repeats.min()} repeats, the rule needs {LEAST_RUNS}"
         return found._replace(status="too few repeats", reason=reason)
-    zero, exponent, p_value = _power_law(
-        r, values, np.maximum(errors, 1e-9 * abs(values).max() + 1e-300), repeats, level
-    )
+    if not (size := max(abs(values).max(), errors.max())) > 0:
+        return found._replace(status="no loop", zero_rate=Estimate(0.0, 0.0, 0.0, len(r)))
+    scaled, exponent, p_value = _power_law(r, values / size, np.maximum(errors / size, 1e-9), repeats, level)
+    value, low, high = (float(size * end) for end in scaled[:3])
+    zero = Estimate(value, low, high, len(r))
     found = found._replace(zero_rate=zero, exponent=exponent, p_value=p_value)
     status, reason = _status(found, least_share, level)
     return found._replace(status=status, reason=reason)
@@ -147,6 +151,8 @@ def _loops(
     (r,), (c,) = as_vectors(rates=rates), as_vectors(control=control)
     if len(r) == 0 or not np.isfinite(r).all() or (r <= 0).any() or len(np.unique(r)) < len(r):
         raise ValueError(f"Expected distinct positive rates, got {rates!r}; merge the repeats of one rate")
+    if len(r) >= LEAST_RATES and (np.diff(np.sort(np.log(r))) < _LEAST_STEP).any():
+        raise ValueError(f"Expected rates that differ by 1 % or more, got {rates!r}; merge the repeats of one rate")
     if len(c) < 3 or not np.isfinite(c).all() or (np.diff(c) <= 0).any():
         raise ValueError("Expected three increasing values of control or more, got others; sort both sweeps by control")
     if not len(up) == len(down) == len(r):
@@ -218,6 +224,8 @@ def _line(x: np.ndarray, y: np.ndarray, errors: np.ndarray) -> tuple[float, floa
 def _status(found: Hysteresis, least_share: float, level: float) -> tuple[str, str]:
     """Return the status and the reason."""
     t = stats.t.isf((1 - level) / 2 / len(found.rates), found.repeats - 1)  # Bonferroni, over the rates
+    if (found.areas < -stats.t.isf(_NEGATIVE / len(found.rates), found.repeats - 1) * found.errors).any():
+        return "undecided", "an area is negative: up= and down= may be swapped, or not in the order of control="
     if (found.areas <= t * found.errors).all():
         return "no loop", ""
     if found.areas[0] > found.areas[-1] + 2 * np.hypot(found.errors[0], found.errors[-1]):

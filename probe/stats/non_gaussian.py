@@ -23,11 +23,17 @@ class Value(NamedTuple):
 
 
 def excess_kurtosis(values: np.ndarray, level: float = 0.9) -> Value:
-    """Return the excess kurtosis (the estimator G2) of a sample, (n,), n >= 4, with a jackknife interval."""
+    """Return the excess kurtosis (the estimator G2) of a sample, (n,), n >= 4, with a jackknife interval.
+
+    The ends are NaN for n = 4, and where the values without one of them are all equal.
+    """
     n, z = len(values), values - values.mean()
     whole = _kurtosis(n, *(np.array((z**k).sum()) for k in range(1, 5)))
-    parts = _kurtosis(n - 1, *((z**k).sum() - z**k for k in range(1, 5)))
-    error = math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum())
+    if n < 5:
+        return Value(float(whole), math.nan, math.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = _kurtosis(n - 1, *((z**k).sum() - z**k for k in range(1, 5)))
+    error = math.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum()) if np.isfinite(parts).all() else math.nan
     reach = norm.ppf((1 + level) / 2) * error
     return Value(float(whole), float(whole - reach), float(whole + reach))
 
@@ -46,8 +52,10 @@ def negentropy(values: np.ndarray) -> tuple[float, float]:
     It is the entropy of a Gaussian of the same variance minus that of the sample, by m-spacings (Vasicek 1976). Their
     bias for Gaussian samples of the same size is subtracted. For other densities a bias of the same order remains: for
     a uniform one .02 bits at n = 4,000. NaN if more equal values than spacings of an estimate make the entropy
-    infinite.
+    infinite, and for n < 5.
     """
+    if len(values) < 5:  # the spacings of 4 values are too few
+        return math.nan, math.nan
     bias, error = _gaussian_negentropy(len(values))
     return _raw_negentropy(values) - bias, error
 
@@ -71,8 +79,10 @@ def mixture_evidence(sizes: np.ndarray, gap: float) -> float:
     """Return the log Bayes factor, in nats, of a core with droplets against one t distribution, by BIC.
 
     The droplets are Gaussian at distance ``mu`` from 0, and the core is Gaussian at 0; :math:`|q|` of both is fitted by
-    EM from a start at ``gap``. The t distribution has the best of several degrees of freedom.
+    EM from a start at ``gap``. The t distribution has the best of several degrees of freedom. NaN for equal sizes.
     """
+    if np.ptp(sizes) == 0:
+        return math.nan
     x = sizes / sizes.std()
     n, gap = len(x), gap / sizes.std()
     one = max(_student(x, freedom) for freedom in _FREEDOMS) - 2 / 2 * math.log(n)
