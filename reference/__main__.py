@@ -162,10 +162,10 @@ def _add_first_order(commands: Any) -> None:
         help="solve and sample the networks of a first-order phase transition",
         description="Solve the equations of arXiv:2310.03789, or sample its networks by Langevin dynamics and compare "
         "them with the theory. Write numbers and figures to OUT. The same command resumes a sampling.",
-        epilog="Parts: theory solves the phase diagram of the cubic teacher (seconds). sweep samples 50 reduced "
-        "networks at each of five noises (2 CPU minutes). modular samples modular addition (2 CPU minutes). paper "
-        "samples 200 networks of the paper's size at each noise (15 CPU hours). order tests whether "
-        "the transition is of first order (7 CPU minutes). Networks that grok, with probes: "
+        epilog="Parts: theory solves the phase diagram of the cubic teacher (20 CPU seconds). sweep samples 50 "
+        "reduced networks at each of five noises (2 CPU minutes). modular samples modular addition (2 CPU minutes). "
+        "paper samples 200 networks of the paper's size at each noise (15 CPU hours, extrapolated). order tests "
+        "whether the transition is of first order (7 CPU minutes). Networks that grok, with probes: "
         "grokking (runs and controls), sweeps and collapse (weight decay up and down), boundary (at three budgets), "
         "demo (the demo and its controls).",
     )

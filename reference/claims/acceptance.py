@@ -117,7 +117,8 @@ def as_text(judgements: Sequence[Judgement]) -> str:
         heads = ("published", *one.paper.heads)
         pairs = list(zip(heads, one.verdicts, strict=True))
         verdicts = "; ".join(f"{head}: {verdict}" for head, verdict in (pairs if one.published else pairs[1:]))
-        lines += ["", f"{one.claim.name} ({one.claim.where}): {verdicts}"]
+        where = "our test" if one.claim.where == "-" else one.claim.where
+        lines += ["", f"{one.claim.name} ({where}): {verdicts}"]
         lines += [f"  . paper {runs:{width}}  {numbers}" for runs, numbers in one.claim.reported.items()]
         for source, findings in (("paper", one.published), ("ours", one.ours)):
             lines += [f"  {_SIGNS[f.verdict.word]} {source:5} {f.runs:{width}}  {f.verdict.numbers}" for f in findings]
