@@ -206,6 +206,44 @@ def test_a_gradient_that_is_not_finite_raises() -> None:
             optimizer.step()
 
 
+@pytest.mark.parametrize(("steps", "temperature"), [(2, 0.0), (1, 1.0)])
+def test_it_raises_without_a_step_to_compare_with(steps: int, temperature: float) -> None:
+    x = torch.zeros(3, requires_grad=True)
+    optimizer = Langevin([x], lr=0.1, temperature=temperature)
+    for _ in range(steps - 1):
+        x.grad = torch.ones(3)
+        optimizer.step()
+    x.grad = torch.full((3,), math.inf)
+    with pytest.raises(UnstableStepError, match="not finite"):
+        optimizer.step()
+    assert x.isfinite().all()
+
+
+def test_float16_does_not_overflow_in_the_comparison() -> None:
+    x = torch.zeros(100_000, dtype=torch.float16, requires_grad=True)  # |x|^2 is above the largest float16
+    optimizer = Langevin([x], lr=0.4)
+    for _ in range(60):
+        x.grad = x.detach().clone()
+        optimizer.step()
+    assert x.double().var().item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_refused_group_is_not_added_and_a_foreign_state_not_loaded() -> None:
+    x = torch.zeros(3, requires_grad=True)
+    optimizer = Langevin([x], lr=0.1)
+    for group in ({"params": [torch.zeros(2)], "lr": -1}, {"params": [torch.zeros(2, dtype=torch.complex64)]}):
+        with pytest.raises(ValueError, match=r"^Expected"):
+            optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+    x.grad = torch.ones(3)
+    optimizer.step()
+    other = Langevin([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ValueError, match=r"momentum of parameter 0 of shape \(1,\), got \(3,\)"):
+        other.load_state_dict(optimizer.state_dict())
+    with pytest.raises(ValueError, match="another optimiser"):
+        other.load_state_dict(torch.optim.SGD([x], lr=0.1).state_dict())
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -213,7 +251,8 @@ def test_a_gradient_that_is_not_finite_raises() -> None:
         ({"lr": 0.1, "temperature": -1}, "for temperature of group 0, got -1"),
         ({"lr": 0.1, "friction": 0}, "Expected a number above 0 for friction of group 0, got 0"),
         ({"lr": 0.1, "weight_decay": math.inf}, "for weight_decay of group 0, got inf"),
-        ({"lr": 0.1, "check_every": -1}, "Expected check_every of 0 or more, got -1"),
+        ({"lr": 0.1, "check_every": -1}, "Expected an integer check_every of 0 or more, got -1"),
+        ({"lr": 0.1, "check_every": 1.5}, "got 1.5"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, float], message: str) -> None:

@@ -11,7 +11,7 @@ from probe import FeatureLearningProbe, WeightPhaseProbe, load
 from probe.measures import feature_alignment
 from probe.measures.feature_learning.read_out import fit_read_out
 from probe.measures.weight_phase.directions import fourier_powers
-from probe.measures.weight_phase.units import input_rows, output_rows
+from probe.measures.weight_phase.units import distinct_units, input_rows, output_rows
 
 N = 200
 
@@ -69,9 +69,10 @@ def test_fourier_powers_of_one_hot_inputs() -> None:
 
 def test_rows_of_a_convolution_give_its_outputs() -> None:
     x = torch.randn(2, 3, 6, 5).double()
-    layer = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False).double()
-    expected = output_rows(layer, layer(x))
-    torch.testing.assert_close(input_rows(layer, x) @ layer.weight.flatten(1).T, expected)
+    for options in ({"stride": 2, "padding": 1}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}):
+        layer = nn.Conv2d(3, 4, 3, bias=False, **options).double()
+        expected = output_rows(layer, layer(x))
+        torch.testing.assert_close(input_rows(layer, x) @ layer.weight.flatten(1).T, expected)
     layer1 = nn.Conv1d(3, 4, 3, dilation=2, bias=False).double()
     rows = input_rows(layer1, x[..., 0]) @ layer1.weight.flatten(1).T
     torch.testing.assert_close(rows, output_rows(layer1, layer1(x[..., 0])))
@@ -87,6 +88,46 @@ def test_convolutions_and_few_units() -> None:
         assert series["weight_phase_n_units"].squeeze().values[0] == 6
 
 
+def test_copies_of_units_do_not_count() -> None:
+    w = torch.randn(20, 12)
+    model = two_layers()
+    model[0].weight.data.copy_(torch.cat([w, -w]).repeat(5, 1))
+    data = torch.randn(50, 12), torch.randn(50, 1)
+    for directions, n in (("agop", 20), ("targets", 20), ("fourier", 100), ({"0": torch.eye(12)[0]}, 20)):
+        series = WeightPhaseProbe(layers="0", directions=directions).fit(model, data).series_.squeeze()
+        assert series["weight_phase_n_units"].item() == n
+        assert series["weight_phase_few_units"].item() == 1
+    weights = torch.randn(300, 12)
+    weights[:50] = 0
+    assert len(distinct_units(weights)) == 300
+
+
+def test_only_inputs_with_a_target_count() -> None:
+    x, y = torch.randn(40, 12), torch.arange(40) % 3
+    model, probe = two_layers(), WeightPhaseProbe(layers="0", directions="targets")
+    expected = probe.fit(model, (x[:30], y[:30])).series_["weight_action_q"]
+    y[30:] = -100
+    np.testing.assert_allclose(probe.fit(model, (x, y)).series_["weight_action_q"], expected)
+    values = x[:, 0].clone()
+    values[3] = torch.nan
+    x[5] = torch.nan
+    for targets in (torch.full_like(y, -100), values):  # no target, and an input that is not finite
+        assert probe.fit(model, (x, targets)).series_["weight_phase_undefined"].item() == 1
+
+
+def test_sizes_of_directions_have_no_effect_and_absent_ones_are_undefined() -> None:
+    model, data = two_layers(), (torch.randn(50, 12), None)
+    one = torch.randn(12).double()
+    kurtosis = [
+        WeightPhaseProbe(directions={"0": size * one}).fit(model, data).series_["weight_phase_kurtosis"].item()
+        for size in (1, 1e-200, 1e200)
+    ]
+    assert kurtosis[1:] == pytest.approx(kurtosis[:1] * 2)
+    linear = nn.Sequential(nn.Linear(12, N), nn.Linear(N, 1))  # its gradients have one direction
+    series = WeightPhaseProbe(layers="0", n_directions=2).fit(linear, data).series_
+    assert series["weight_phase_undefined"].values.ravel().tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -96,9 +137,11 @@ def test_convolutions_and_few_units() -> None:
         ({"directions": {}}, "Expected directions of one layer"),
         ({"directions": "pca"}, "Expected directions as one of"),
         ({"directions": "fourier", "period": 5}, "Expected period= to divide the 12 inputs"),
+        ({"directions": "fourier", "period": 0}, "an integer of at least 5 as period, got 0"),
+        ({"directions": {"0": "abc"}}, "Expected numbers as directions"),
         ({"directions": "targets"}, "Expected targets"),
         ({"layers": "1"}, "Expected layers= to select"),
-        ({"n_directions": 0}, "Expected n_directions >= 1"),
+        ({"n_directions": 0}, "Expected an integer of at least 1 as n_directions"),
         ({"split": "none"}, "Expected split= among all"),
     ],
 )

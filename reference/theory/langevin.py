@@ -48,7 +48,7 @@ class Langevin(Optimizer):
     check_every : int
         Every how many steps the curvature along the last step is compared with the limit of stability; 0 for never.
         The first ten steps are always compared. The comparison copies parameters and gradients. Groups of
-        temperature 0 are not compared.
+        temperature 0 are not compared, but their gradients are checked as well.
 
     Raises
     ------
@@ -79,8 +79,10 @@ class Langevin(Optimizer):
         seed: int = 0,
         check_every: int = 10,
     ) -> None:
-        if check_every < 0:
-            raise ValueError(f"Expected check_every of 0 or more, got {check_every}; give 0 to never compare.")
+        if not check_every >= 0 or check_every % 1:
+            raise ValueError(
+                f"Expected an integer check_every of 0 or more, got {check_every}; give 0 to never compare."
+            )
         self._seed, self._check_every, self._steps = seed, check_every, 0
         self._generators: dict[str, torch.Generator] = {}
         values = {"lr": lr, "temperature": temperature, "friction": friction, "weight_decay": weight_decay}
@@ -89,6 +91,9 @@ class Langevin(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, after its values were checked."""
         super().add_param_group(param_group)
+        if any(not x.is_floating_point() for x in self.param_groups[-1]["params"]):
+            self.param_groups.pop()
+            raise ValueError("Expected parameters of real numbers, got others; give real and imaginary parts.")
         group, i = self.param_groups[-1], len(self.param_groups) - 1
         ranges = {
             "lr": ("a finite number above 0", 0 < group["lr"] < math.inf),
@@ -98,6 +103,7 @@ class Langevin(Optimizer):
         }
         for name, (expected, fits) in ranges.items():
             if not fits:
+                self.param_groups.pop()
                 raise ValueError(f"Expected {expected} for {name} of group {i}, got {group[name]}; give such a number.")
 
     @torch.no_grad()
@@ -161,7 +167,12 @@ class Langevin(Optimizer):
         """Return squared changes of gradient and parameters since the step before, and their product, in units of h."""
         scale, gradient, parameters, both = 2 * group["lr"], 0.0, 0.0, 0.0
         for x in group["params"]:
-            if x.grad is not None and group["temperature"] > 0 and (before := self.state[x].get("x")) is not None:
+            if x.grad is None:
+                continue
+            if group["temperature"] == 0 or (before := self.state[x].get("x")) is None:
+                if not x.grad.isfinite().all():
+                    return math.nan, math.nan, math.nan
+            else:
                 moved, changed = x - before, _force(x, group) - self.state[x]["g"]
                 gradient += scale * _product(changed, changed)
                 parameters += _product(moved, moved) / scale
@@ -174,7 +185,18 @@ class Langevin(Optimizer):
         return {**super().state_dict(), "steps": self._steps, "generators": generators}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state. Raise ValueError if it is that of another optimiser or of other shapes."""
+        if not {"steps", "generators"} <= state_dict.keys():
+            raise ValueError("Expected a state of Langevin, got that of another optimiser; give its state_dict().")
+        parameters = [x for group in self.param_groups for x in group["params"]]
+        numbers = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for i, x in zip(numbers, parameters, strict=False):
+            found = state_dict["state"].get(i, {}).get("momentum", x).shape
+            if found != x.shape:
+                raise ValueError(
+                    f"Expected the momentum of parameter {i} of shape {tuple(x.shape)}, got {tuple(found)}; give the "
+                    "state of the same model."
+                )
         super().load_state_dict(state_dict)
         self._steps = state_dict["steps"]
         self._generators = {}
@@ -190,4 +212,6 @@ def _force(x: Tensor, group: dict[str, Any]) -> Tensor:
 
 
 def _product(x: Tensor, y: Tensor) -> float:
+    if x.element_size() < 4:  # sums of squares overflow in float16
+        x, y = x.float(), y.float()
     return torch.dot(x.flatten(), y.flatten()).item()

@@ -21,7 +21,12 @@ def component_values(snapshot: Snapshot, split: str, name: str, component: Any, 
             f"Expected component {name!r} as a function of the inputs or as arrays for each split, got "
             f"{type(component).__name__} without {split!r}; pass {{split: array}}"
         )
-    found = torch.as_tensor(values).to(like).double()
+    try:
+        found = torch.as_tensor(values).to(like).double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"Expected numbers as values of component {name!r}, got {type(values).__name__}; return a tensor"
+        ) from error
     if found.numel() != like.numel() or len(found) != len(like):
         raise ValueError(
             f"Expected values of component {name!r} of the shape of the outputs {tuple(like.shape)} in {split!r}, got "

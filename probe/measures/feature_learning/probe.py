@@ -20,6 +20,7 @@ from probe.layer_probe import Variables, random_rows, row_targets, tabulated
 from probe.measures.feature_learning.components import component_values, learned_fraction, logit_scale
 from probe.measures.feature_learning.kernels import hollow, unbiased_cka
 from probe.measures.feature_learning.read_out import fit_read_out
+from probe.stats.validation import check_count
 
 _START = "feature_start"
 _VARIABLES: Variables = {
@@ -126,8 +127,10 @@ class FeatureLearningProbe(Probe):
     def taps(self, snapshot: Snapshot) -> Sequence[Tap]:
         """Return the layers and the output, after a check of the parameters."""
         for name in ("max_samples", "max_kernel"):
-            if (value := getattr(self, name)) < 4:
-                raise ValueError(f"Expected {name} >= 4, got {value}; raise it")
+            check_count(name, getattr(self, name), 4)
+        if not isinstance(self.components, Mapping | None):
+            kind = type(self.components).__name__
+            raise ValueError(f"Expected components= as a mapping from names, got {kind}; pass {{name: function}}")
         if self.train is not None and self.train not in snapshot.splits:
             raise ValueError(f"Expected train= among {', '.join(snapshot.splits)}, got {self.train!r}; correct it")
         return [*(Tap(layer, self.reduce) for layer in snapshot.select(self.layers)), Tap(OUTPUT)]

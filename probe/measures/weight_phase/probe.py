@@ -16,8 +16,9 @@ from probe.forward.layers import Layers
 from probe.forward.passes import Tap
 from probe.layer_probe import Variables, random_rows, tabulated
 from probe.measures.weight_phase.directions import fourier_powers, given_overlaps, gradient_overlaps, target_overlaps
-from probe.measures.weight_phase.units import measured_layers, unit_weights
+from probe.measures.weight_phase.units import distinct_units, measured_layers, unit_weights
 from probe.stats.droplets import PHASES, droplet_phase
+from probe.stats.validation import check_count
 
 _SOURCES = "agop", "targets", "fourier"
 _NUMBERS: Variables = {
@@ -80,7 +81,8 @@ class WeightPhaseProbe(Probe):
         By (step, layer, direction): ``weight_phase`` is 0 (GFL), 1 (GMFL-I, mixed), 2 (GMFL-II), or NaN if undecided.
         The numbers ``weight_phase_*`` are those of :func:`probe.stats.droplet_phase`. Flags: ``weight_phase_few_units``
         (the power is below .8), ``weight_phase_undefined``. By (step, layer, direction, bin): ``weight_action`` in
-        nats, NaN in an empty bin, at ``weight_action_q``. Attribute ``n_rows``: number of inputs used.
+        nats, NaN in an empty bin, at ``weight_action_q``. Attribute ``n_rows``: number of inputs used. A unit whose
+        weights equal those of another unit, up to the sign, does not count: the tests assume independent units.
 
     Raises
     ------
@@ -145,6 +147,8 @@ class WeightPhaseProbe(Probe):
         cells, actions = [], np.full((2, len(layers), count, self.n_bins), np.nan)
         for i, (name, layer) in enumerate(layers.items()):
             found = self._overlaps(snapshot, split, name, layer, weights.get(name), rows)
+            if found is not None and self.directions != "fourier":
+                found = found[:, distinct_units(weights[name])]
             overlaps = [None] * count if found is None else [*found.cpu().numpy(), *[None] * (count - len(found))]
             cells.append([self._cell(q, actions[:, i, k]) for k, q in enumerate(overlaps)])
         coords: dict[str, Sequence[Any]] = {"layer": list(layers), "direction": list(range(count))}
@@ -197,8 +201,7 @@ class WeightPhaseProbe(Probe):
     def _checked_layers(self, snapshot: Snapshot) -> dict[str, nn.Module]:
         """Check the parameters, and return the measured layers."""
         for name, least in (("n_directions", 1), ("max_samples", 2), ("n_bins", 2)):
-            if (value := getattr(self, name)) < least:
-                raise ValueError(f"Expected {name} >= {least}, got {value}; raise it")
+            check_count(name, getattr(self, name), least)
         if self.split is not None and self.split not in snapshot.splits:
             raise ValueError(f"Expected split= among {', '.join(snapshot.splits)}, got {self.split!r}; correct it")
         layers = measured_layers(snapshot, self.layers)

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from probe.forward.effective_weights import effective_weights
 from probe.forward.layers import Layers, named_layers, select_layers
-from probe.forward.snapshot import Snapshot
+from probe.forward.snapshot import Snapshot, generator
 
 _CONVOLUTIONS = nn.Conv1d, nn.Conv2d
+_LEAST_INPUTS, _SAME = 4, 1e-9
 
 
 def measured_layers(snapshot: Snapshot, layers: Layers) -> dict[str, nn.Module]:
@@ -47,19 +48,34 @@ def unit_weights(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, Te
     return found
 
 
+def distinct_units(weights: Tensor) -> Tensor:
+    """Return the indices of the units that are no copy of another unit, up to the sign, in increasing order.
+
+    Copies are not independent. Units of weights 0 are kept. With fewer than four inputs, equal units can be rounded.
+    """
+    if weights.shape[1] < _LEAST_INPUTS or not weights.isfinite().all():
+        return torch.arange(len(weights), device=weights.device)
+    rows = weights * weights.gather(1, weights.abs().argmax(1, keepdim=True)).sign()
+    mixing = torch.randn(rows.shape[1], generator=generator(0), dtype=torch.float64).to(rows.device)
+    order = (rows @ mixing).argsort(stable=True)
+    rows = rows[order]
+    copies = ((rows[1:] - rows[:-1]).abs().amax(1) <= _SAME * rows.abs().max()) & rows[1:].any(1)
+    return order[torch.cat([copies.new_ones(1), ~copies])].sort().values
+
+
 def input_rows(layer: nn.Module, value: Tensor) -> Tensor:
     """Return the inputs of a layer as one row for each of its outputs in each position, (rows, inputs)."""
     if isinstance(layer, nn.Embedding):
         return F.one_hot(value.long(), layer.num_embeddings).flatten(0, -2).double()
     if not isinstance(layer, _CONVOLUTIONS):
         return value.flatten(0, -2).double()
-    size, stride, padding, dilation = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-    if isinstance(padding, str):
-        raise ValueError(f"Expected a padding in numbers, got {padding!r}; pass directions of this layer as arrays")
+    size, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    value = F.pad(value.double(), layer._reversed_padding_repeated_twice, mode)
     if isinstance(layer, nn.Conv1d):
         value = value[:, :, None]
-        size, stride, padding, dilation = (1, *size), (1, *stride), (0, *padding), (1, *dilation)
-    patches = F.unfold(value.double(), size, dilation, padding, stride)
+        size, stride, dilation = (1, *size), (1, *stride), (1, *dilation)
+    patches = F.unfold(value, size, dilation, 0, stride)
     return patches.movedim(1, 2).flatten(0, 1)
 
 
