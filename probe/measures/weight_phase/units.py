@@ -56,7 +56,7 @@ def distinct_units(weights: Tensor) -> Tensor:
     if weights.shape[1] < _LEAST_INPUTS or not weights.isfinite().all():
         return torch.arange(len(weights), device=weights.device)
     rows = weights * weights.gather(1, weights.abs().argmax(1, keepdim=True)).sign()
-    mixing = torch.randn(rows.shape[1], generator=generator(0), dtype=torch.float64).to(rows.device)
+    mixing = torch.randn(rows.shape[1], generator=generator(0), dtype=torch.float64).to(rows)
     order = (rows @ mixing).argsort(stable=True)
     rows = rows[order]
     copies = ((rows[1:] - rows[:-1]).abs().amax(1) <= _SAME * rows.abs().max()) & rows[1:].any(1)
