@@ -143,8 +143,16 @@ def test_a_sampling_that_was_killed_resumes_bit_by_bit(tmp_path: Path, monkeypat
 
 
 def test_settings_that_cannot_be_sampled_are_refused() -> None:
-    with pytest.raises(ValueError, match="Expected n_networks of 1 or more, got 0"):
+    with pytest.raises(ValueError, match="Expected an integer n_networks of 1 or more, got 0"):
         replace(SHORT, n_networks=0)
+    with pytest.raises(ValueError, match="Expected an integer steps of 1 or more, got nan"):
+        replace(SHORT, steps=np.nan)
+    with pytest.raises(ValueError, match="noises that differ in six digits"):  # they would share a checkpoint
+        replace(SHORT, noises=(0.1, 0.1 + 1e-9))
+    with pytest.raises(ValueError, match=r"Expected a whole number width, got 10\.5"):
+        ModularNetworks(replace(CLOCK, width=10.5), [0])
+    with pytest.raises(ValueError, match="Expected one seed or more"):
+        TeacherNetworks(TINY, [])
     with pytest.raises(ValueError, match="Expected 2 networks or more"):
         replace(SHORT, n_networks=1)
     with pytest.raises(ValueError, match="Expected at least one noise"):

@@ -23,6 +23,7 @@ from reference.theory import (
     sweep_teacher,
     teacher_transition,
 )
+from reference.theory.first_order.free_length import solve_free_length
 from reference.theory.first_order.teacher import features
 
 FIGURE_2 = CubicTeacher(noise=0.15)
@@ -205,7 +206,7 @@ def test_modular_addition_is_learned_more_with_less_noise() -> None:
 
 
 @pytest.mark.parametrize("name", ["noise", "width", "n_data", "dimension", "readout_variance", "weight_variance"])
-@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf])
+@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf, "a"])
 def test_unphysical_teachers_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"Expected a positive number {name}, got"):
         replace(FIGURE_2, **{name: value})
@@ -216,6 +217,14 @@ def test_unphysical_settings_are_refused() -> None:
         replace(FIGURE_2, epsilon=0)
     with pytest.raises(ValueError, match="Expected an odd modulus from 3 on, got 4"):
         replace(FIGURE_3, modulus=4)
+    for modulus in (5.5, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"Expected a(n odd modulus| positive number modulus)"):
+            replace(FIGURE_3, modulus=modulus)
+    with pytest.raises(ValueError, match="overlaps reach at most 200000 prior standard deviations"):
+        solve_teacher(replace(FIGURE_2, noise=1e-6))
+    for dimension in (3, 30_000):
+        with pytest.raises(ValueError, match="Expected a dimension from 6 to 25,000"):
+            solve_free_length(replace(FIGURE_2, dimension=dimension))
     with pytest.raises(ValueError, match="Expected a positive number decay"):
         replace(FIGURE_3, decay=0)
     with pytest.raises(ValueError, match="Expected a noise below the transition at"):

@@ -1,7 +1,7 @@
 """What both solvers share: phases, checks of parameters, and the minimisation of a convex function."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +43,15 @@ def phase_of(width: float, share: float) -> str:
     return MIXED if width * (1 - share) >= 1 else SPECIALISED
 
 
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, int | float | np.number) and bool(np.isfinite(value))
+
+
 def check_positive(**values: float) -> None:
     """Raise ValueError unless all values are positive and finite."""
     for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
+        if not (is_finite(value) and value > 0):
             raise ValueError(f"Expected a positive number {name}, got {value}; give a finite number above 0.")
 
 

@@ -52,7 +52,13 @@ def solve_free_length(
     ------
     ConvergenceError
         If the residual is above the tolerance after all steps. The error has the residual.
+    ValueError
+        If the dimension is below 6 or above 25,000, where the grid of lengths is too coarse.
     """
+    if not 6 <= teacher.dimension <= 25_000:
+        raise ValueError(
+            f"Expected a dimension from 6 to 25,000 for a free length, got {teacher.dimension}; use solve_teacher."
+        )
     t, start = teacher, solve_teacher(teacher)
     q, length = _grids(t)
     log_prior = (t.dimension - 3) / 2 * np.log(length) - t.dimension * (q[:, None] ** 2 + length) / (

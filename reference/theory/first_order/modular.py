@@ -57,9 +57,9 @@ class ModularAddition:
     kernel_factor: float | None = None
 
     def __post_init__(self) -> None:
-        names = ("noise", "width", "readout_variance", "decay")
+        names = ("noise", "width", "readout_variance", "decay", "modulus")
         check_positive(**{name: getattr(self, name) for name in names}, kernel_factor=self.factor)
-        if self.modulus < 3 or self.modulus % 2 == 0:
+        if not 3 <= self.modulus < np.inf or self.modulus % 2 != 1:
             raise ValueError(f"Expected an odd modulus from 3 on, got {self.modulus}; give an odd number.")
 
     @property

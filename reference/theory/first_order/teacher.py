@@ -20,7 +20,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from reference.theory.first_order.common import Floats, check_positive, minimise, phase_of
+from reference.theory.first_order.common import Floats, check_positive, is_finite, minimise, phase_of
+
+_MOST_POINTS = 200_000  # of the grid of overlaps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class CubicTeacher:
 
     def __post_init__(self) -> None:
         check_positive(**{name: value for name, value in vars(self).items() if name != "epsilon"})
-        if not np.isfinite(self.epsilon) or self.epsilon == 0:
+        if not is_finite(self.epsilon) or self.epsilon == 0:
             raise ValueError(f"Expected a finite epsilon other than 0, got {self.epsilon}; the teacher needs H3.")
 
     @property
@@ -171,6 +173,8 @@ def solve_teacher(teacher: CubicTeacher, *, tolerance: float = 1e-9, max_iterati
     ------
     ConvergenceError
         If the residual is above the tolerance after all steps. The error has the residual.
+    ValueError
+        If the noise is so small that the grid of overlaps would be coarser than a prior standard deviation.
     """
     start = teacher.target / 2
     if teacher.dimension > 1000:  # G has a sharp edge there; start from the solution at a fourth of the dimension
@@ -188,7 +192,12 @@ def _grid(teacher: CubicTeacher) -> Floats:
     gain = 0.75 * (t.target**2).sum()  # bound of (e . v)^2, since (e . e) < 2 / pi + 1 / (3 pi) < 0.75
     end = np.sqrt(t.weight_variance * (t.coupling * gain + 80 / t.dimension))
     width = np.sqrt(t.weight_variance / t.dimension)
-    return np.linspace(0, end, int(np.clip(np.ceil(8 * end / width), 512, 200_000)))
+    if not end / width <= _MOST_POINTS:
+        raise ValueError(
+            f"Expected a noise at which overlaps reach at most {_MOST_POINTS} prior standard deviations, got {t.noise} "
+            f"with {end / width:.1e}; raise the noise."
+        )
+    return np.linspace(0, end, int(np.clip(np.ceil(8 * end / width), 512, _MOST_POINTS)))
 
 
 def _free_energy(t: CubicTeacher, q: Floats, e: Floats, v: Floats) -> tuple[float, Floats, Floats]:

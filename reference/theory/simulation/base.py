@@ -1,5 +1,6 @@
 """What batched networks of both tasks share: random numbers, steps and state."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,8 @@ class Networks(ABC):
     parameters: dict[str, Tensor]
 
     def __init__(self, seeds: Sequence[int]) -> None:
+        if not seeds:
+            raise ValueError("Expected one seed or more, got none; give a seed for each network.")
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def normal(self, *shape: int) -> Tensor:
@@ -68,6 +71,14 @@ class Networks(ABC):
         self.optimizer.load_state_dict(state["optimizer"])
         for generator, one in zip(self.generators, state["generators"], strict=True):
             generator.set_state(one)
+
+
+def whole(task: object, name: str) -> int:
+    """Return a parameter of a task that is a whole number. Raise ValueError for others."""
+    value = getattr(task, name)
+    if value != math.floor(value):
+        raise ValueError(f"Expected a whole number {name}, got {value}; round it.")
+    return int(value)
 
 
 def largest_curvature(product: Callable[[Tensor], Tensor], start: Tensor, iterations: int = 30) -> float:

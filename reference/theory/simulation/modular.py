@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reference.theory.first_order.modular import ModularAddition
 from reference.theory.langevin import Langevin
-from reference.theory.simulation.base import Networks
+from reference.theory.simulation.base import Networks, whole
 
 
 class ModularNetworks(Networks):
@@ -34,7 +34,7 @@ class ModularNetworks(Networks):
         self, task: ModularAddition, seeds: Sequence[int], *, rate: float = 0.2, friction: float = 0.3
     ) -> None:
         super().__init__(seeds)
-        self.task, p, width = task, task.modulus, int(task.width)
+        self.task, p, width = task, task.modulus, whole(task, "width")
         pair = torch.arange(p)
         answer = (pair[:, None] + pair).remainder(p).flatten()
         self.y = torch.eye(p)[answer].T - 1 / p  # (outputs, pairs)

@@ -58,12 +58,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name in ("n_networks", "steps", "observations", "snapshots", "block"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected {name} of 1 or more, got {getattr(self, name)}; give a positive number.")
+            value = getattr(self, name)
+            if not value >= 1 or value % 1:
+                raise ValueError(f"Expected an integer {name} of 1 or more, got {value}; give a positive integer.")
         if self.n_networks < 2:
             raise ValueError("Expected 2 networks or more, got 1; errors are those over networks.")
-        if not self.noises:
-            raise ValueError("Expected at least one noise, got none; give values of s^2.")
+        if not self.noises or len({f"{noise:.6g}" for noise in self.noises}) < len(self.noises):
+            raise ValueError(
+                f"Expected at least one noise, and noises that differ in six digits, got {self.noises}; give other "
+                "values of s^2."
+            )
         if self.steps % self.observations or self.snapshots > self.observations:
             raise ValueError(
                 f"Expected steps that are a multiple of {self.observations} observations, and at most as many "

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from reference.theory.first_order.teacher import CubicTeacher
 from reference.theory.langevin import Langevin
-from reference.theory.simulation.base import Networks, largest_curvature
+from reference.theory.simulation.base import Networks, largest_curvature, whole
 
 _SLOPE = 2 / math.sqrt(math.pi)  # of erf at 0
 
@@ -53,7 +52,7 @@ class TeacherNetworks(Networks):
     ) -> None:
         super().__init__(seeds)
         self.teacher, self.n_test = teacher, n_test
-        n_data, width, d = (_whole(teacher, name) for name in ("n_data", "width", "dimension"))
+        n_data, width, d = (whole(teacher, name) for name in ("n_data", "width", "dimension"))
         self.x = self.normal(n_data, d)
         self.y = self._target(self.x)
         self.w = self.normal(width, d) * math.sqrt(teacher.weight_variance / d)
@@ -124,10 +123,3 @@ class TeacherNetworks(Networks):
     def snapshot(self) -> dict[str, Tensor]:
         """Return w . w* and a of each neuron, (networks, N)."""
         return {"overlaps": self.w[..., 0].clone(), "readouts": self.a.clone()}
-
-
-def _whole(teacher: CubicTeacher, name: str) -> int:
-    value = getattr(teacher, name)
-    if value != np.floor(value):
-        raise ValueError(f"Expected a whole number {name}, got {value}; round it.")
-    return int(value)
