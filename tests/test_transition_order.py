@@ -164,6 +164,13 @@ def test_equal_branches_swapped_branches_and_other_units() -> None:
         hysteresis(RATES, CONTROL, [1e-100 * x for x in up], [1e-100 * x for x in down]),
     )
     assert (one.status, one.zero_rate.lower) == (other.status, pytest.approx(1e100 * other.zero_rate.lower))
+    rng = np.random.default_rng(0)
+    samples = [rng.choice([-1, 1], 2000) + rng.normal(0, 2 / d**0.5, 2000) for d in SIZES]
+    barriers = [
+        barrier_scaling(SIZES, [c * x for x in samples], conjugate=samples).barriers for c in (1, 1e200, 1e-200)
+    ]
+    assert barriers[0][-1] > 0.5
+    np.testing.assert_allclose(barriers[1:], [barriers[0]] * 2, rtol=1e-6)
     assert binder_cumulant(1e-100 * X) == pytest.approx(binder_cumulant(X))
 
 
@@ -189,6 +196,8 @@ def test_binder_is_minus_a_third_of_the_excess_kurtosis_and_averages_itself() ->
         (lambda: barrier_scaling([1, 1], [np.ones(600)] * 2), "distinct positive sizes"),
         (lambda: barrier_scaling([1, 2], [np.ones(600)]), "samples of 2 sizes"),
         (lambda: barrier_scaling([1], [np.ones(600)]), "samples that vary"),
+        (lambda: barrier_scaling([1], [np.sign(X)]), "5 distinct values or more, got 2"),
+        (lambda: barrier_scaling([1, 2, 3, 3.001], [X] * 4), "differ by 1 %"),
         (lambda: barrier_scaling([1], [np.full(600, np.nan)]), "not finite"),
         (lambda: barrier_scaling([1], [X], conjugate=[X[:550]]), "of one shape"),
         (lambda: barrier_scaling([1], [X], level=90), "level between 0 and 1"),

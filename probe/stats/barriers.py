@@ -14,6 +14,8 @@ from probe.stats.validation import as_vectors, check_level, check_number
 
 LEAST_SIZES, LEAST_SAMPLES = 4, 500
 _DRAWS = 200
+_LEAST_VALUES = 5  # fewer values have no antimode
+_LEAST_STEP = 0.00995  # of the logarithm of the size, 1 %
 _SIGNIFICANT = 2.0  # standard errors
 
 
@@ -105,7 +107,8 @@ def barrier_scaling(
     Raises
     ------
     ValueError
-        If sizes are not positive or not distinct, shapes differ, or a size has fewer than 500 finite samples.
+        If sizes are not positive or differ by less than 1 %, shapes differ, or a size has fewer than 500 finite samples
+        or fewer than five distinct values.
 
     See Also
     --------
@@ -152,6 +155,8 @@ def _by_size(sizes: ArrayLike, samples: Sequence[ArrayLike], name: str) -> tuple
     (s,) = as_vectors(sizes=sizes)
     if not np.isfinite(s).all() or (s <= 0).any() or len(np.unique(s)) < len(s) or len(s) == 0:
         raise ValueError(f"Expected distinct positive sizes, got {sizes!r}; merge the samples of one size")
+    if len(s) >= LEAST_SIZES and (np.diff(np.sort(np.log(s))) < _LEAST_STEP).any():
+        raise ValueError(f"Expected sizes that differ by 1 % or more, got {sizes!r}; merge the samples of one size")
     if len(samples) != len(s):
         raise ValueError(f"Expected {name} of {len(s)} sizes, got {len(samples)}; pass one array per size")
     order = np.argsort(s)
@@ -162,10 +167,14 @@ def _barrier(
     groups: np.ndarray, conjugate: np.ndarray | None, symmetric: bool, level: float, rng: np.random.Generator
 ) -> _Barrier:
     """Return the barrier of one size."""
-    if np.ptp(groups) == 0:
+    if (values := len(np.unique(groups))) < _LEAST_VALUES:
         raise ValueError(
-            f"Expected samples that vary, got {groups.flat[0]:g} alone; pass samples of an order parameter"
+            f"Expected samples that vary, with {_LEAST_VALUES} distinct values or more, got {values}; pass an order "
+            "parameter"
         )
+    groups = groups / np.abs(groups).max()
+    largest = 1.0 if conjugate is None else float(np.abs(conjugate).max()) or 1.0
+    conjugate = None if conjugate is None else conjugate / largest
     if symmetric:
         groups = np.hstack([groups, -groups])
         conjugate = None if conjugate is None else np.hstack([conjugate, conjugate])
@@ -178,7 +187,7 @@ def _barrier(
     depth = found.depth if np.isnan(field) else found.mean_depth
     estimate = bootstrap_interval(depth[0], depth[1:], len(groups), level)
     resolved = bool(found.resolved[0] or depth[0] == 0)
-    return _Barrier(estimate, bootstrap_error(depth[1:], len(groups)), resolved, field)
+    return _Barrier(estimate, bootstrap_error(depth[1:], len(groups)), resolved, field / largest)
 
 
 def _verdict(sizes: np.ndarray, found: list[_Barrier], least_growth: float, level: float) -> tuple[str, str, Estimate]:
