@@ -28,8 +28,8 @@ Two checks need no timer around a hook. The column "account and loop" is 1 + the
 loop are warm, so this is a lower bound. ``--switch`` makes another training, whose hooks are switched off at a random
 half of the steps where nothing is due. It prints how much longer the steps with hooks take.
 
-Only the training with a budget makes all 10,000 steps, twice. The others make 320, three times on the small network,
-once on the large one. The larger network is trained with Accelerate only, whose loop adds least to a step.
+Only the training with a budget makes all 10,000 steps, twice on the small network and once on the large one. The others
+make 320, three times on the small network, once on the large one. The larger network is trained with Accelerate only.
 
 Choice of the probes: on the small network an observation of the default set takes 65 ms, of mutual information 42 ms,
 of cheap statistics of activations 6.5 ms. These times were known before, and the cheapest was taken. Monitorch has its
