@@ -168,6 +168,8 @@ def test_alignment_is_the_unbiased_formula() -> None:
     assert np.isnan(feature_alignment(torch.ones(7, 3), x))
     with pytest.raises(ValueError, match="n >= 4"):
         feature_alignment(x[:3], y[:3])
+    with pytest.raises(ValueError, match="Expected two tensors, got ndarray and Tensor"):
+        feature_alignment(x.numpy(), y)
 
 
 def test_deviation_and_its_start_after_a_resume(tmp_path) -> None:

@@ -68,6 +68,9 @@ def feature_alignment(first: Tensor, second: Tensor) -> float:
     >>> round(feature_alignment(x, 2 * x.flip(1) + 1), 4)
     1.0
     """
+    if not all(isinstance(rows, Tensor) for rows in (first, second)):
+        kinds = f"{type(first).__name__} and {type(second).__name__}"
+        raise ValueError(f"Expected two tensors, got {kinds}; pass torch.as_tensor of each")
     if first.ndim != 2 or second.ndim != 2 or len(first) != len(second) or len(first) < 4:
         raise ValueError(
             f"Expected rows (n, d) and (n, e) with n >= 4, got {tuple(first.shape)} and {tuple(second.shape)}; pass "
