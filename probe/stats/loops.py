@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import integrate, stats
 
 from probe.stats.inference import LEAST_RUNS, Estimate
 from probe.stats.validation import as_numbers, as_vectors, check_level, check_number
@@ -171,7 +171,7 @@ def _loops(
     rise = np.mean([pair[:, :, -1].mean() - pair[:, :, 0].mean() for pair in both])
     sign = 1.0 if rise >= 0 else -1.0
     return r[order], [
-        (sign * np.trapezoid(both[i][1] - both[i][0], c, axis=-1), _grid_error(both[i], c)) for i in order
+        (sign * integrate.trapezoid(both[i][1] - both[i][0], c, axis=-1), _grid_error(both[i], c)) for i in order
     ]
 
 
