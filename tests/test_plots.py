@@ -442,6 +442,12 @@ HOSTILE = [
 ]
 
 
+def test_the_plane_of_the_overview_has_a_split_of_any_name() -> None:
+    data = run(8).assign_coords(split=["valid", "test"])
+    figure = plots.overview(data, panels=["information_plane"])
+    assert "valid" in figure.axes[0].get_xlabel() + figure.axes[0].get_title()
+
+
 @pytest.mark.parametrize(
     "which", ["curves", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plane", "page"))]
 )

@@ -51,7 +51,7 @@ def overview(
         plane. By default accuracy, loss, information, local complexity, linear mapping number, growth of a
         perturbation, velocity of the tangent kernel and information plane, without those that are missing from the
         series. Of variables with layers, the layer of the detector or the deepest measured one is drawn, and all
-        splits.
+        splits. The plane shows one split: that of the detector, or else ``train``, or else the first.
 
     Returns
     -------
@@ -92,7 +92,8 @@ def overview(
     if several:
         phase_strip(detector, ax=next(places))
     if any(one.names == PLANE for one in chosen):
-        information_plane(series, detector=detector, ax=next(places))
+        split = _split_of(series["split"], detector)
+        information_plane(series, split=split, detector=detector, ax=next(places))
     handles = _legend_of(figure, series, detector, several)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5, frameon=False)
@@ -179,8 +180,15 @@ def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None
         if variable in one.names and np.isfinite(marker["size"]):
             curve = of_layer(series[variable], detector.layer).squeeze(drop=True)
             if "split" in curve.dims:
-                curve = curve.sel(split=detector.split if detector.split in curve["split"] else curve["split"][0])
+                curve = curve.sel(split=_split_of(curve["split"], detector))
             draw_size(ax, marker, curve, colours[name])
+
+
+def _split_of(labels: xr.DataArray, detector: Any) -> str:
+    """Return the split of the detector, else "train", else the first one."""
+    names = [str(label) for label in labels.values]
+    wanted = [name for name in (getattr(detector, "split", "train"), "train") if name in names]
+    return (wanted or names)[0]
 
 
 def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool) -> list[Any]:
