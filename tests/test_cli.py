@@ -320,7 +320,7 @@ def test_measure_over_checkpoints(checkpoints: list[str], capsys: pytest.Capture
             ["*.pt", "--data", "factories_of_yours:data"],
             "in the working folder, got 'factories_of_yours'; give its name",
         ),
-        (["*.pt", "--data", "/tmp/factories.py:data"], "in the working folder, got '.tmp.factories'"),
+        (["*.pt", "--data", "/elsewhere/factories.py:data"], "in the working folder, got '.elsewhere.factories'"),
         (["*.pt", "--model", "./factories_of_mine.py:nothing"], "Expected a function 'nothing' in module factories_of"),
         (["*.pt", "--model", "factories_of_mine:nothing"], "Expected a function 'nothing' in module factories_of_mine"),
         (["*.pt", "--model", "factories_of_mine:data"], "to return a torch.nn.Module, got dict"),

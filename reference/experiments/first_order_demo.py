@@ -7,10 +7,10 @@ from pathlib import Path
 
 import xarray as xr
 
-import probe
 from probe import FeatureLearningProbe, MutualInfoProbe, ProbeSet, WeightPhaseProbe, concat, log_spaced
 from reference.experiments.demo import Demo
-from reference.experiments.first_order_grokking import compact, finished
+from reference.experiments.first_order_grokking import compact
+from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
 from reference.training import DEMO, TrainConfig, Trainer
 
@@ -53,12 +53,8 @@ def record_demo_seed(
     demo = Demo(seed=seed, training=training)
     identity = {"config": json.loads(json.dumps(asdict(demo))), "seed": seed}
     if path.exists():
-        return finished(path, identity)
-    series = _observe(demo, early=control_of is None)
-    provenance = {**json.loads(series.attrs["provenance"]), **identity}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    probe.save(compact(series).assign_attrs(provenance=json.dumps(provenance)), path)
-    return probe.load(path)
+        return read_finished(path, identity)
+    return write_finished(compact(_observe(demo, early=control_of is None)), path, identity)
 
 
 def _observe(demo: Demo, early: bool) -> xr.Dataset:

@@ -18,13 +18,11 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import accumulate, product
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
 import xarray as xr
 
-import probe
 from probe import (
     FeatureLearningProbe,
     MutualInfoProbe,
@@ -34,9 +32,9 @@ from probe import (
     concat,
     log_spaced,
 )
+from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
-from reference.runs.storage import describe_differences, provenance_of
 from reference.training.modular import ModularConfig, flushed, squared_errors, train_modular
 
 BUDGETS = (500, 2_000, 8_000)  # steps
@@ -168,7 +166,7 @@ def record_grokking_seed(
     """
     identity = {"config": json.loads(json.dumps(asdict(run))), "seed": seed}
     if path.exists():
-        return finished(path, identity)
+        return read_finished(path, identity)
     attached, data = None, run.training.data(seed)
     chosen = probes or (
         boundary_probes if run.name.startswith("boundary-") else partial(grokking_probes, run.training.modulus)
@@ -179,28 +177,13 @@ def record_grokking_seed(
         norm = sum(float(p.detach().square().sum()) for p in network.parameters()) ** 0.5
         attached.observe(step, decay=run.decay(max(step - 1, 0)), parameter_norm=norm)
     assert attached is not None  # step 0 is always observed
-    series = attached.detach().series_
-    provenance = {**json.loads(series.attrs["provenance"]), **identity}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    probe.save(compact(series).assign_attrs(provenance=json.dumps(provenance)), path)
-    return probe.load(path)
+    return write_finished(compact(attached.detach().series_), path, identity)
 
 
 def compact(series: xr.Dataset) -> xr.Dataset:
     """Return the variables that the analysis reads, in float32."""
     found = series[[name for name in _KEPT if name in series]]
     return found.assign({name: v.astype("f4") for name, v in found.items() if v.dtype == "f8"})
-
-
-def finished(path: Path, identity: dict[str, Any]) -> xr.Dataset:
-    """Return the recording at ``path``, which must be of this configuration and seed."""
-    series = probe.load(path)
-    found = {name: provenance_of(series).get(name) for name in identity}
-    if difference := describe_differences(found, identity, places=("in the file", "now")):
-        raise ValueError(
-            f"Expected the run of this command in {path}, got another one: {difference}; give another folder."
-        )
-    return series
 
 
 def record_grokking(

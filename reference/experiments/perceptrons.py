@@ -13,7 +13,6 @@ import joblib
 import numpy as np
 import xarray as xr
 
-import probe
 from probe import (
     INPUT,
     CircuitsProbe,
@@ -25,9 +24,9 @@ from probe import (
     concat,
     log_spaced,
 )
+from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
-from reference.runs.storage import describe_differences, provenance_of
 from reference.training.perceptron import PERCEPTRONS, PerceptronConfig, train_perceptron
 
 MIDPOINT = "midpoint"
@@ -92,28 +91,14 @@ def record_perceptron(
     """
     identity = {"config": json.loads(json.dumps(asdict(config))), "seed": seed}
     if path.exists():
-        return _finished(path, identity)
+        return read_finished(path, identity)
     attached, (x, y) = None, config.data(seed)["train"]
     for step, network in train_perceptron(config, seed, observed_steps(config)):
         if attached is None:
             attached = probes().attach(network, observed_data(config, seed), on_error="raise")
         attached.observe(step, training_loss=lambda network=network: config.training_loss(network(x), y).item())
     assert attached is not None  # step 0 is always observed
-    series = attached.detach().series_
-    provenance = {**json.loads(series.attrs["provenance"]), **identity}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    probe.save(series.assign_attrs(provenance=json.dumps(provenance)), path)
-    return probe.load(path)
-
-
-def _finished(path: Path, identity: dict[str, Any]) -> xr.Dataset:
-    series = probe.load(path)
-    found = {name: provenance_of(series).get(name) for name in identity}
-    if difference := describe_differences(found, identity, places=("in the file", "now")):
-        raise ValueError(
-            f"Expected the run of this command in {path}, got another one: {difference}; give another folder by --out."
-        )
-    return series
+    return write_finished(attached.detach().series_, path, identity)
 
 
 def record_perceptrons(
