@@ -15,7 +15,7 @@ from reference.runs.job import torch_threads
 from reference.training import DEMO, TrainConfig, Trainer
 
 LAYERS = ("blocks.0.up", "blocks.1.up")  # 512 units each: with fewer than 200, one peak is no verdict
-N_SEEDS = 3
+N_SEEDS = 6
 
 
 def demo_probes() -> ProbeSet:
