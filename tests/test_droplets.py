@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import kurtosis
 
 from probe.stats import droplet_phase, empirical_action
-from probe.stats.antimode import find_gap, spread_ties
-from probe.stats.non_gaussian import excess_kurtosis, negentropy
+from probe.stats.transition.antimode import find_gap, spread_ties
+from probe.stats.transition.non_gaussian import excess_kurtosis, negentropy
 
 N = 200
 

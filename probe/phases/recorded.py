@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 
 from probe.phases.markers.growth import GROWS
-from probe.stats.kernel_records import DISTANCE, kernels_of, norm_of, splits_of
-from probe.stats.sketches import SKETCH
+from probe.stats.cones.kernel_records import DISTANCE, kernels_of, norm_of, splits_of
+from probe.stats.cones.sketches import SKETCH
 
 DEFAULTS = {"growth": "chaos_growth", "kernel_distances": DISTANCE}
 TANGENT = "chaos_tangent_growth"

@@ -1,4 +1,4 @@
-"""Statistics of curves: arrays in, numbers out."""
+"""Statistics: arrays in, numbers out."""
 
 import lazy_loader
 

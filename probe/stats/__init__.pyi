@@ -1,32 +1,40 @@
-from .action import empirical_action as empirical_action
-from .barriers import (
-    BarrierScaling as BarrierScaling,
-    barrier_scaling as barrier_scaling,
-)
-from .binder import binder_cumulant as binder_cumulant
 from .censored import (
     MedianStep as MedianStep,
     log_bounds as log_bounds,
     median_step as median_step,
     order_interval as order_interval,
 )
-from .changepoints import (
-    Segmentation as Segmentation,
-    piecewise_linear as piecewise_linear,
-)
-from .cone import (
+from .cones.cone import (
     Cone as Cone,
     cone_entry as cone_entry,
 )
-from .cone_window import (
+from .cones.cone_window import (
     ConeRadius as ConeRadius,
     cone_radius as cone_radius,
 )
-from .droplets import droplet_phase as droplet_phase
-from .hopping import (
-    Dwells as Dwells,
-    HoppingRates as HoppingRates,
-    hopping_rates as hopping_rates,
+from .cones.kernel_records import (
+    RecordedKernels as RecordedKernels,
+    recorded_kernels as recorded_kernels,
+)
+from .cones.recorded_cones import cone_of as cone_of
+from .cones.sketches import (
+    KernelDistance as KernelDistance,
+    kernel_distance as kernel_distance,
+    kernel_distances as kernel_distances,
+)
+from .curves.changepoints import (
+    Segmentation as Segmentation,
+    piecewise_linear as piecewise_linear,
+)
+from .curves.isotonic import (
+    prefix_isotonic as prefix_isotonic,
+    unimodal_splits as unimodal_splits,
+)
+from .curves.outliers import spikes as spikes
+from .curves.prominence import (
+    prominences as prominences,
+    roughness as roughness,
+    third_differences as third_differences,
 )
 from .inference import (
     Estimate as Estimate,
@@ -39,18 +47,6 @@ from .inference import (
     separation as separation,
     tau_b as tau_b,
     thinned as thinned,
-)
-from .isotonic import (
-    prefix_isotonic as prefix_isotonic,
-    unimodal_splits as unimodal_splits,
-)
-from .kernel_records import (
-    RecordedKernels as RecordedKernels,
-    recorded_kernels as recorded_kernels,
-)
-from .loops import (
-    Hysteresis as Hysteresis,
-    hysteresis as hysteresis,
 )
 from .loss_barrier import (
     LossBarriers as LossBarriers,
@@ -65,27 +61,31 @@ from .noise import (
     simulate_ar1 as simulate_ar1,
     variance_inflation as variance_inflation,
 )
-from .outliers import spikes as spikes
 from .paired import (
     Concordance as Concordance,
     Line as Line,
     concordance as concordance,
     orthogonal_line as orthogonal_line,
 )
-from .prominence import (
-    prominences as prominences,
-    roughness as roughness,
-    third_differences as third_differences,
-)
-from .recorded_cones import cone_of as cone_of
 from .segmented import (
     SegmentedFit as SegmentedFit,
     segmented_fit as segmented_fit,
 )
-from .sketches import (
-    KernelDistance as KernelDistance,
-    kernel_distance as kernel_distance,
-    kernel_distances as kernel_distances,
+from .transition.action import empirical_action as empirical_action
+from .transition.barriers import (
+    BarrierScaling as BarrierScaling,
+    barrier_scaling as barrier_scaling,
+)
+from .transition.binder import binder_cumulant as binder_cumulant
+from .transition.droplets import droplet_phase as droplet_phase
+from .transition.hopping import (
+    Dwells as Dwells,
+    HoppingRates as HoppingRates,
+    hopping_rates as hopping_rates,
+)
+from .transition.loops import (
+    Hysteresis as Hysteresis,
+    hysteresis as hysteresis,
 )
 
 __all__: list[str]

@@ -20,7 +20,7 @@ from probe.layer_probe import tabulated
 from probe.measures.neural_tangent.cells import cell_of
 from probe.measures.neural_tangent.parts import Division, Part
 from probe.measures.neural_tangent.variables import PREVIOUS, VARIABLES, movement
-from probe.stats.sketches import SKETCH
+from probe.stats.cones.sketches import SKETCH
 
 EXACT_ROWS = 192  # of a kernel; with more, 16 products take less work
 JACOBIAN = 1 << 27  # numbers that "auto" allows for a Jacobian

@@ -7,7 +7,7 @@ import numpy as np
 
 from probe.forward.snapshot import Snapshot
 from probe.layer_probe import Variables
-from probe.stats.sketches import SKETCH, kernel_distance
+from probe.stats.cones.sketches import SKETCH, kernel_distance
 
 PREVIOUS = "tangent_kernel_previous"
 VARIABLES: Variables = {

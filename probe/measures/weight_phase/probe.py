@@ -17,7 +17,7 @@ from probe.forward.passes import Tap
 from probe.layer_probe import Variables, random_rows, tabulated
 from probe.measures.weight_phase.directions import fourier_powers, given_overlaps, gradient_overlaps, target_overlaps
 from probe.measures.weight_phase.units import distinct_units, measured_layers, unit_weights
-from probe.stats.droplets import PHASES, droplet_phase
+from probe.stats.transition.droplets import PHASES, droplet_phase
 from probe.stats.validation import check_count
 
 _SOURCES = "agop", "targets", "fourier"

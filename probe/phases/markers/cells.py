@@ -4,7 +4,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from probe.stats.prominence import roughness
+from probe.stats.curves.prominence import roughness
 
 _LEAST_CELLS = 40  # over a record; with fewer, as after a late restart, the cells are shorter
 _SAME = 1e-9  # cells; positions that differ by less differ by rounding

@@ -3,8 +3,8 @@
 import numpy as np
 
 from probe.phases.markers.marker import Marker, Status, check_steps, too_few
-from probe.stats.cone import Cone, cone_entry
-from probe.stats.sketches import observed_kernels
+from probe.stats.cones.cone import Cone, cone_entry
+from probe.stats.cones.sketches import observed_kernels
 
 _LEAST = 12  # observations, as cone_entry needs
 INTERVAL = "last observation outside, last doubtful observation inside"

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d
 
 from probe.phases.markers.cells import Cells
+from probe.stats.curves.prominence import prominences
 from probe.stats.noise import NORMAL_MAD
-from probe.stats.prominence import prominences
 
 MOST_HUMPS = 4  # humps of one record
 LEAST_ROWS = 3  # observations that must show a hump

@@ -1,6 +1,6 @@
 """Top of a curve that rises and then falls: the mode of a unimodal fit. Pure functions on arrays.
 
-The fits are in :mod:`probe.stats.isotonic`, the noise in :mod:`probe.stats.noise`.
+The fits are in :mod:`probe.stats.curves.isotonic`, the noise in :mod:`probe.stats.noise`.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from probe.phases.markers.cells import Cells
 from probe.phases.markers.humps import SHORTEST, observation_noise
 from probe.phases.markers.marker import Marker, Status, check_curve, check_share, too_few
-from probe.stats.isotonic import Splits, unimodal_splits
+from probe.stats.curves.isotonic import Splits, unimodal_splits
 from probe.stats.noise import Noise, noise_model
 
 _LEAST = 4  # observations

@@ -7,7 +7,7 @@ import numpy as np
 from probe.errors import warn_user
 from probe.phases.markers.cells import cells_of, log_time
 from probe.phases.markers.humps import LEAST_ROWS, SHORTEST
-from probe.stats.outliers import spikes
+from probe.stats.curves.outliers import spikes
 
 MAX_OBSERVATIONS = 20_000  # longer records are reduced to medians
 _PER_DECADE = 500  # such medians

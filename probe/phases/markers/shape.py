@@ -20,7 +20,7 @@ from probe.phases.markers.humps import (
     record_ranges,
 )
 from probe.phases.markers.marker import Status
-from probe.stats.prominence import third_differences
+from probe.stats.curves.prominence import third_differences
 
 _RESOLUTIONS = ((24, SHORTEST), (12, 0.0))  # cells in a decade, width of the opening; the second one averages more
 _LEAST_CELLS = 5

@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 
 from probe.plots.axes import run_name
-from probe.stats.cone import Cone, cone_entry
-from probe.stats.kernel_records import recorded_kernels
-from probe.stats.sketches import observed_kernels
+from probe.stats.cones.cone import Cone, cone_entry
+from probe.stats.cones.kernel_records import recorded_kernels
+from probe.stats.cones.sketches import observed_kernels
 
 _WIDTH = 58  # characters of a line of a title
 

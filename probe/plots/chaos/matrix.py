@@ -11,7 +11,7 @@ from matplotlib.patheffects import Normal, Stroke
 from probe.plots.axes import DARK, ink, label_text, new_axes
 from probe.plots.chaos.cells import draw_cells, mark_runs
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
-from probe.stats.cone import Cone
+from probe.stats.cones.cone import Cone
 
 _LEGEND: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "frameon": False}
 

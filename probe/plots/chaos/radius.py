@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from probe.plots.axes import drawn_steps, ink, label_text, log_axis, new_axes
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.lines import curves
-from probe.stats.cone_window import ConeRadius, cone_radius as window_radius
-from probe.stats.kernel_records import DISTANCE, NORM, of_split
-from probe.stats.sketches import SKETCH
+from probe.stats.cones.cone_window import ConeRadius, cone_radius as window_radius
+from probe.stats.cones.kernel_records import DISTANCE, NORM, of_split
+from probe.stats.cones.sketches import SKETCH
 
 _RADIUS, _WALK = "#0072b2", "#d55e00"
 

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from probe.stats.groups import as_groups, bootstrap_interval, resampled
 from probe.stats.inference import Estimate
+from probe.stats.transition.groups import as_groups, bootstrap_interval, resampled
 from probe.stats.validation import check_level
 
 _LEAST, _DRAWS = 100, 400

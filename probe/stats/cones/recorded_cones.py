@@ -3,10 +3,10 @@
 import numpy as np
 import xarray as xr
 
-from probe.stats.cone import Cone, cone_entry
-from probe.stats.cone_window import cone_radius
-from probe.stats.kernel_records import recorded_kernels
-from probe.stats.sketches import SKETCH, observed_kernels
+from probe.stats.cones.cone import Cone, cone_entry
+from probe.stats.cones.cone_window import cone_radius
+from probe.stats.cones.kernel_records import recorded_kernels
+from probe.stats.cones.sketches import SKETCH, observed_kernels
 
 _RAD = "rad"
 _NUMBERS = {  # variable: field of Cone, unit, text

@@ -2,7 +2,7 @@
 
     argmin over breaks   sum of squared residuals of all pieces + penalty * number of breaks
 
-The minimum is global, see :mod:`probe.stats.partitioning` for pieces that need not meet. Pieces that meet ("broken
+The minimum is global. :mod:`probe.stats.curves.partitioning` fits pieces that need not meet. Pieces that meet ("broken
 stick", at most three) are fitted for all knots, or pairs of knots, at once: :mod:`probe.stats.segmented`.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probe.errors import warn_user
+from probe.stats.curves.partitioning import fixed_partition, optimal_partition
 from probe.stats.noise import difference_noise, resolution_floor, variance_inflation
-from probe.stats.partitioning import fixed_partition, optimal_partition
 from probe.stats.segmented import segmented_fit
 from probe.stats.validation import as_vectors
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from probe.stats.sketches import SKETCH, kernel_distances
+from probe.stats.cones.sketches import SKETCH, kernel_distances
 
 DISTANCE, NORM = "tangent_kernel_distance", "tangent_kernel_norm"
 _OWN = "distance"  # what `kernel_distances` returns

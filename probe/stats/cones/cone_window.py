@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from probe.stats.cones.squared import Kind, additive, chords, increasing, length, squared
 from probe.stats.extent import mean_far
-from probe.stats.squared import Kind, additive, chords, increasing, length, squared
 from probe.stats.validation import check_level
 
 

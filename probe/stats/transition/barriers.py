@@ -7,9 +7,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from probe.stats.density import cell_counts, equal_height_field, field_weights, heights_of, kernel_width, valley
-from probe.stats.groups import as_groups, bootstrap_error, bootstrap_interval, resampled
 from probe.stats.inference import Estimate
+from probe.stats.transition.density import (
+    cell_counts,
+    equal_height_field,
+    field_weights,
+    heights_of,
+    kernel_width,
+    valley,
+)
+from probe.stats.transition.groups import as_groups, bootstrap_error, bootstrap_interval, resampled
 from probe.stats.validation import as_vectors, check_level, check_number
 
 LEAST_SIZES, LEAST_SAMPLES = 4, 500

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from probe.stats.cones.squared import Kind, additive, increasing, length, squared
 from probe.stats.extent import Extent, first_bounded, last_outside, mean_far
-from probe.stats.squared import Kind, additive, increasing, length, squared
 from probe.stats.validation import as_numbers, check_level
 
 _LEAST, _LEAST_WITHIN = 12, 8  # observations of a record, and within a cone

@@ -3,7 +3,7 @@
 In the theory of arXiv:2310.03789 the overlaps q of the weights of the neurons with a direction of the target have the
 density exp(-S(q)). Before the transition it has one peak at 0 (Gaussian feature learning, GFL). In the mixed phase
 (GMFL-I) some neurons, the droplets, are at q = +q* and -q*. Behind it (GMFL-II) all are. Kurtosis does not decide,
-since heavy tails have it too: the mixed phase needs a gap between two peaks, see :mod:`probe.stats.antimode`.
+since heavy tails have it too. The mixed phase needs a gap between two peaks (:mod:`probe.stats.transition.antimode`).
 """
 
 from functools import lru_cache
@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 from scipy.stats import beta, binomtest
 
-from probe.stats.action import empirical_action
-from probe.stats.antimode import Gap, find_gap
-from probe.stats.non_gaussian import excess_kurtosis, mixture_evidence, negentropy
+from probe.stats.transition.action import empirical_action
+from probe.stats.transition.antimode import Gap, find_gap
+from probe.stats.transition.non_gaussian import excess_kurtosis, mixture_evidence, negentropy
 from probe.stats.validation import as_vectors, check_count, check_number
 
 PHASES = "GFL", "GMFL-I", "GMFL-II", "undecided"

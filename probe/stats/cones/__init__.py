@@ -1,0 +1,1 @@
+"""Cones of tangent kernels: distances, entry, radius, and what recordings contain of them."""

@@ -1,0 +1,1 @@
+"""Shape of one curve: monotone fits, change points, prominences and spikes."""
