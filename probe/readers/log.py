@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from probe.readers.names import AXES, ROLES, check_clear, guess_roles
+from probe.readers.names import AXES, ROLES, check_clear, guess_roles, untaken_note
 from probe.series import SCHEMA
 
 Points = tuple[np.ndarray, np.ndarray]  # steps, values: (n,) each, in the order of the file
@@ -96,6 +96,9 @@ def to_series(log: Log, given: Mapping[str, str], *, source: str, format: str, s
     ]
     renamed = [f"{role} is {name!r}" for role, name in [*chosen.items(), ("step", log.axis)] if name != role]
     notes += [f"in the log, {', '.join(renamed)}"] if renamed else []
+    notes += [
+        note for note in [untaken_note(points, [*chosen.values(), *(n for _, some in unclear for n in some)])] if note
+    ]
     names = _variable_names(points, {name: role for role, name in chosen.items()})
     steps = _united_steps([steps for steps, _ in points.values()])
     arrays = {
@@ -159,9 +162,10 @@ def _check_roles(
     check_clear(unclear, source)
     if not chosen and not {*ROLES, "information_x"} & set(points):
         shown = ", ".join(list(points)[:12]) + (", ..." if len(points) > 12 else "")
+        note = untaken_note(points, [])
         raise ValueError(
             f"Expected a name of a loss or an accuracy in {source}, got {shown}; give yours with train_loss= "
-            "(--train-loss), test_loss=, train_accuracy= or test_accuracy="
+            f"(--train-loss), test_loss=, train_accuracy= or test_accuracy={note and '; ' + note}"
         )
 
 

@@ -4,56 +4,25 @@ Logs, DataFrames, mappings and Datasets share this table. Every choice is record
 error or a note.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+
+from probe.readers.spelling import (
+    SPLITS as SPLITS,
+    is_error_rate as is_error_rate,
+    like_accuracies as like_accuracies,
+    like_losses,
+    parts_of,
+)
 
 ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
 # In this order, because a log often has several of them, and an epoch is coarser than a step.
 AXES = (
-    "step", "steps", "global_step", "trainer/global_step", "train/global_step", "train_step", "iteration",
-    "iterations", "iter", "it", "_step", "epoch", "epochs", "_epoch", "train/epoch",
+    "step", "steps", "global_step", "trainer/global_step", "train/global_step", "train_step", "training_step",
+    "current_steps", "iteration", "iterations", "iter", "it", "num_updates", "update", "updates", "_step", "batch",
+    "time/batch", "round", "epoch", "epochs", "_epoch", "train/epoch", "time/epoch",
 )  # fmt: skip
-SPLITS = {
-    "train": {"train", "training", "trn", "tr"},
-    "test": {"val", "valid", "validation", "eval", "evaluation", "test", "testing", "dev"},
-}
 _OURS = {f"probe/{role}": role for role in ROLES}  # what probes write to the loggers of a training
-_MEASURES = {"loss": {"loss"}, "accuracy": {"acc", "accuracy"}}
-_FILLERS = {"epoch", "step", "avg", "mean", "metrics", "metric"}  # words that do not name another measure
-_KINDS = {"topone", "categorical", "sparse", "binary", "token"}  # of accuracies
-_ERRORS = {"err", "error", "errors"}
-_TOP_ONE = re.compile(r"top[-_@ ]?1(?!\d)|(?<=acc)@?1(?!\d)|(?<=accuracy)@?1(?!\d)|prec@?1(?!\d)")
-
-
-class _Parts(NamedTuple):
-    """What a name says: its split ("train", "test" or "" for none), its measure, and how usual the name is."""
-
-    split: str
-    measure: str
-    rank: int  # 0: plain; 1: a kind of accuracy; 2: an error rate
-
-
-def _parts(name: str) -> _Parts | None:
-    """Return the parts of a usual name, None for another name."""
-    text = _TOP_ONE.sub(" topone ", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())
-    if re.search(r"\d", text):  # the accuracy at 5, the loss of stage 2
-        return None
-    words = [word for word in re.split(r"[^a-z]+", text) if word]
-    splits = [split for word in words for split, known in SPLITS.items() if word in known]
-    measures = [measure for word in words for measure, known in _MEASURES.items() if word in known]
-    rest = [word for word in words if word not in _FILLERS.union(*SPLITS.values(), *_MEASURES.values())]
-    rank = 0
-    if not measures and {"topone", "rate"} & {*rest} and len(_ERRORS & {*rest}) == 1:
-        measures, rest, rank = ["accuracy"], [word for word in rest if word not in {*_ERRORS, "rate", "topone"}], 2
-    elif not measures and "topone" in rest:
-        measures = ["accuracy"]
-    if measures == ["accuracy"] and {*rest} & _KINDS:
-        rest, rank = [word for word in rest if word not in _KINDS], max(rank, 1)
-    if len(measures) != 1 or len(splits) > 1 or rest:
-        return None
-    return _Parts("".join(splits), measures[0], rank)
 
 
 def role_of(name: str) -> str | None:
@@ -85,18 +54,8 @@ def role_of(name: str) -> str | None:
     >>> role_of("val_acc"), role_of("loss"), role_of("eval_loss_gap")
     ('test_accuracy', 'train_loss', None)
     """
-    parts = _parts(name)
+    parts = parts_of(name)
     return _OURS.get(name) if parts is None else f"{parts.split or 'train'}_{parts.measure}"
-
-
-def is_error_rate(name: str) -> bool:
-    """Return whether a name is that of an error rate, as ``test_error``, ``val_err`` or ``error_rate``."""
-    return bool(_ERRORS & {*re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower())})
-
-
-def like_accuracies(names: Iterable[str]) -> list[str]:
-    """Return the names that resemble an accuracy or an error rate."""
-    return [name for name in names if re.search(r"acc|top.?\d|prec.?\d|(?<![a-z])err", name.lower())]
 
 
 def guess_roles(
@@ -148,9 +107,9 @@ def guess_roles(
             raise ValueError(f"Expected a logged name for {role} in {where}, got {name!r}; {near_names(name, lengths)}")
     least = min(4, max(lengths.values(), default=4))
     curves = [name for name, n in lengths.items() if n >= least and name not in given.values()]
-    parts = {name: found for name in curves if (found := _parts(name))}
+    parts = {name: found for name in curves if (found := parts_of(name))}
     bare = [name for name, (split, measure, _) in parts.items() if not split and measure == "accuracy"]
-    losses = [*parts.values(), _parts(given.get("train_loss", ""))]
+    losses = [*parts.values(), parts_of(given.get("train_loss", ""))]
     if any(found and not found.split and found.measure == "loss" for found in losses):
         bare = []  # losses without a split belong to training, and accuracies too
     chosen, unclear = dict(given), list[tuple[str, list[str]]]()
@@ -192,12 +151,28 @@ def check_clear(unclear: Sequence[tuple[str, list[str]]], where: str) -> None:
 
 def _preferred(names: list[str]) -> list[str]:
     """Prefer a usual name, the mean over an epoch to the value of a step, and a name with a split to one without."""
-    ranks = {name: parts.rank for name in names if (parts := _parts(name))}
+    ranks = {name: parts.rank for name in names if (parts := parts_of(name))}
     names = [name for name, rank in ranks.items() if rank == min(ranks.values())]
     epochs = [name for name in names if name.endswith("_epoch")]
     rest = [name for name in names if not (name.endswith("_step") and f"{name[:-5]}_epoch" in names)]
     with_split = [name for name in rest if any(word in name.lower() for word in ("train", "trn"))]
     return epochs if len(epochs) == 1 and len(rest) == 1 else with_split or rest
+
+
+def untaken_note(names: Iterable[str], taken: Iterable[str]) -> str:
+    """Return a note about the names that resemble an accuracy or a loss and have no role; "" if there are none.
+
+    The value of a step beside the mean over its epoch, and the curves that probes wrote, are left out of the note.
+    """
+    taken = {*taken}
+    twins = {f"{name.removesuffix('_epoch')}_step" for name in taken}
+    rest = [name for name in names if name not in taken and name not in twins and name not in _OURS.values()]
+    losses = like_losses(rest)
+    accuracies = [name for name in like_accuracies(rest) if name not in losses]
+    kinds = {("an accuracy", "--train-accuracy or --test-accuracy"): accuracies}
+    kinds |= {("a loss", "--train-loss or --test-loss"): losses}
+    found = [f"like {kind} ({option}): {_listed(some, 6)}" for (kind, option), some in kinds.items() if some]
+    return f"names without a role, {'; '.join(found)}" if found else ""
 
 
 def guess_axis(names: Iterable[str], given: str | None = None) -> str:
@@ -209,10 +184,10 @@ def guess_axis(names: Iterable[str], given: str | None = None) -> str:
         If there is none of the usual names, or not the given one.
     """
     names = list(names)
-    by_lower = {name.lower(): name for name in reversed(names)}
+    usual = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in reversed(names)}
     if given is not None and given not in names:
         raise ValueError(f"Expected a column of the table as axis, got {given!r}; {near_names(given, names)}")
-    found = given or next((by_lower[name] for name in AXES if name in by_lower), None)
+    found = given or next((usual[name] for name in AXES if name in usual), None)
     if found is None:
         raise ValueError(
             f"Expected a column of steps named {', '.join(AXES[:3])}, ... or epoch, got {_listed(names)}; name yours "
