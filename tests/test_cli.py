@@ -154,7 +154,7 @@ def test_score_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "local_complexity_total",
         "--at",
         "2000",
-        "--json",
+        "--out",
         str(tmp_path / "a.json"),
     ]
     assert probe_main(["score", runs, "--controls", controls, *options]) == 0
@@ -235,7 +235,7 @@ def test_a_verdict_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert probe_main(["detect", log, "--chance", "0.2", "--out", str(out)]) == 2
+    assert probe_main(["detect", log, "--chance", "0.2", "--out", str(out), "--overwrite"]) == 2
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 

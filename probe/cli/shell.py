@@ -2,7 +2,7 @@
 
 import argparse
 
-from probe.cli import parser
+from probe.cli.options import parser
 
 _BASH = """\
 # eval "$(probe completion {shell})"
