@@ -37,6 +37,7 @@ from .measures.activations import ActivationsProbe as ActivationsProbe
 from .measures.chaos.probe import ChaosProbe as ChaosProbe
 from .measures.circuits.probe import CircuitsProbe as CircuitsProbe
 from .measures.feature_learning.probe import FeatureLearningProbe as FeatureLearningProbe
+from .measures.fisher import FisherProbe as FisherProbe
 from .measures.fourier import FourierProbe as FourierProbe
 from .measures.linear_mapping.probe import LMNProbe as LMNProbe
 from .measures.linear_regions.probe import LinearRegionsProbe as LinearRegionsProbe

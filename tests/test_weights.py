@@ -15,7 +15,14 @@ from torch.nn.utils import parametrizations, prune
 
 from probe import WeightsProbe
 from probe.errors import ProbeWarning
-from probe.geometry import effective_rank, spectra, spectral_entropy, squared_singular_values, stable_rank
+from probe.geometry import (
+    effective_rank,
+    participation_ratio,
+    spectra,
+    spectral_entropy,
+    squared_singular_values,
+    stable_rank,
+)
 from probe.information import weight_histogram
 from probe.measures import weight_matrices, weight_summary
 from probe.testing import state_of
@@ -36,20 +43,26 @@ def with_singular_values(values: list[float], m: int, n: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("values", "norm", "stable", "effective", "bits"),
+    ("values", "norm", "stable", "effective", "bits", "participation"),
     [
-        ([3.0], 3, 1, 1, 0),
-        ([2, 2, 2, 2, 2, 2, 2, 2], math.sqrt(32), 8, 8, 3),
-        ([2, 1, 1], math.sqrt(6), 1.5, 2**1.5, 1.5),
-        ([4, 2, 1, 1], math.sqrt(22), 22 / 16, 2**1.75, 1.75),
+        ([3.0], 3, 1, 1, 0, 1),
+        ([2, 2, 2, 2, 2, 2, 2, 2], math.sqrt(32), 8, 8, 3, 8),
+        ([2, 1, 1], math.sqrt(6), 1.5, 2**1.5, 1.5, 2),
+        ([4, 2, 1, 1], math.sqrt(22), 22 / 16, 2**1.75, 1.75, 22**2 / 274),
     ],
 )
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8)])
 def test_known_singular_values(
-    shape: tuple[int, int], values: list[float], norm: float, stable: float, effective: float, bits: float
+    shape: tuple[int, int],
+    values: list[float],
+    norm: float,
+    stable: float,
+    effective: float,
+    bits: float,
+    participation: float,
 ) -> None:
     found = weight_summary(with_singular_values(values, *shape))
-    assert found[:4] == pytest.approx((norm, stable, effective, bits), rel=1e-6, abs=1e-6)
+    assert found[:5] == pytest.approx((norm, stable, effective, bits, participation), rel=1e-6, abs=1e-6)
     assert found.undefined == 0
 
 
@@ -72,10 +85,10 @@ def test_ranks_see_neither_scale_nor_orientation() -> None:
     w = torch.randn(12, 20, generator=seeded(), dtype=torch.float64)
     q = torch.linalg.qr(torch.randn(20, 20, generator=seeded(1), dtype=torch.float64))[0]
     for other in (1e-12 * w, w.T, w @ q, w.flip(0)):
-        assert weight_summary(other)[1:4] == pytest.approx(weight_summary(w)[1:4], rel=1e-9)
+        assert weight_summary(other)[1:5] == pytest.approx(weight_summary(w)[1:5], rel=1e-9)
 
 
-@pytest.mark.parametrize("function", [effective_rank, stable_rank, spectral_entropy])
+@pytest.mark.parametrize("function", [effective_rank, participation_ratio, stable_rank, spectral_entropy])
 @pytest.mark.parametrize("spectrum", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]])
 def test_a_spectrum_of_nothing_has_no_rank(function: Any, spectrum: list[float]) -> None:
     with pytest.raises(ValueError, match="not all 0"):

@@ -4,6 +4,10 @@ from .boundaries import (
     sign_changes as sign_changes,
     slice_slope as slice_slope,
 )
+from .fisher import (
+    FisherNumbers as FisherNumbers,
+    fisher_numbers as fisher_numbers,
+)
 from .frames import (
     effective_share as effective_share,
     orthonormal_frame as orthonormal_frame,
@@ -65,6 +69,7 @@ from .spectra import (
     squared_singular_values as squared_singular_values,
     stable_rank as stable_rank,
 )
+    participation_ratio as participation_ratio,
 from .tangent_kernel import (
     KernelNumbers as KernelNumbers,
     kernel_alignment as kernel_alignment,

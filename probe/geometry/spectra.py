@@ -5,8 +5,9 @@ A spectrum is a vector of numbers from 0 upwards: singular values s_k, or their 
     spectral entropy = - sum_k p_k log2 p_k         (bits)
     effective rank   = exp(- sum_k p_k ln p_k)      (Roy and Vetterli 2007, EUSIPCO, definition 1; of singular values)
     stable rank      = sum_k s_k^2 / max_k s_k^2    (Rudelson and Vershynin 2007, J. ACM 54(4))
+    participation ratio = (sum_k s_k^2)^2 / sum_k s_k^4
 
-Both ranks lie between 1 and the rank. They equal the rank if all singular values other than 0 are equal.
+These ranks lie between 1 and the rank. They equal the rank if all singular values other than 0 are equal.
 """
 
 import math
@@ -164,6 +165,40 @@ def stable_rank(squares: Tensor) -> Tensor:
     1.5
     """
     return 1 / spectral_distribution(squares).max()
+
+
+def participation_ratio(squares: Tensor) -> Tensor:
+    """Participation ratio of a spectrum: the squared sum over the sum of squares.
+
+    Parameters
+    ----------
+    squares : Tensor of shape (k,)
+        Squared singular values of a matrix, or eigenvalues of a covariance, a kernel or a Fisher matrix. Finite, at
+        least 0 and not all 0.
+
+    Returns
+    -------
+    Tensor of shape ()
+        From 1 to k. It is at least the stable rank of the same squares.
+
+    Raises
+    ------
+    ValueError
+        If the sum of the squares is not positive and finite.
+
+    See Also
+    --------
+    stable_rank : A rank that depends on the largest value only.
+    effective_rank : A rank that gives small values more weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe.geometry import participation_ratio
+    >>> round(participation_ratio(torch.tensor([3.0, 1.0])).item(), 4)
+    1.6
+    """
+    return 1 / spectral_distribution(squares).square().sum()
 
 
 def spectral_distribution(spectrum: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from .circuits.circuit import (
 from .circuits.probe import CircuitsProbe as CircuitsProbe
 from .feature_learning.kernels import feature_alignment as feature_alignment
 from .feature_learning.probe import FeatureLearningProbe as FeatureLearningProbe
+from .fisher import FisherProbe as FisherProbe
 from .fourier import (
     FourierProbe as FourierProbe,
     fourier_norms as fourier_norms,

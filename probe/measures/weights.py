@@ -1,10 +1,10 @@
 """Norms, ranks and spectral entropy of weight matrices.
 
 For a matrix W with singular values s_k: the Frobenius norm, the stable rank sum s^2 / max s^2, the effective rank
-exp(entropy of s / sum s) (Roy and Vetterli 2007), and this entropy in bits; see :mod:`probe.geometry.spectra`. All are
-functions of the parameters alone and need no data. The weight is the one that the layer computes with, see
-:mod:`probe.forward.effective_weights`. Weight decay shrinks the norm whether or not the network learns, and in front of
-a normalising layer the norm has no effect on the output.
+exp(entropy of s / sum s) (Roy and Vetterli 2007), this entropy in bits, and the participation ratio
+(sum s^2)^2 / sum s^4; see :mod:`probe.geometry.spectra`. All are functions of the parameters alone and need no data.
+The weight is the one that the layer computes with, see :mod:`probe.forward.effective_weights`. Weight decay shrinks the
+norm whether or not the network learns, and in front of a normalising layer the norm has no effect on the output.
 
 On request, the probe also measures the entropy of each matrix's histogram, the quantity on the axes of the information
 plane of arXiv:2504.12700: see :mod:`probe.information.weight_histogram`.
@@ -21,7 +21,14 @@ from probe.base import Measured, Probe, Snapshot
 from probe.errors import warn_user
 from probe.forward.effective_weights import effective_weights
 from probe.forward.passes import Tap
-from probe.geometry.spectra import BLOCK, effective_rank, spectral_entropy, squared_singular_values, stable_rank
+from probe.geometry.spectra import (
+    BLOCK,
+    effective_rank,
+    participation_ratio,
+    spectral_entropy,
+    squared_singular_values,
+    stable_rank,
+)
 from probe.information.validation import to_float64_device
 from probe.information.weight_histogram import weight_histogram_entropy
 from probe.layer_probe import Variables, tabulated
@@ -31,6 +38,7 @@ _VARIABLES: Variables = {
     "weight_stable_rank": ("1", "stable rank", False),
     "weight_effective_rank": ("1", "effective rank of singular values", False),
     "weight_spectral_entropy": ("bits", "entropy of singular values", False),
+    "weight_participation_ratio": ("1", "participation ratio of squared singular values", False),
     "weight_rank_undefined": ("1", "zero or not finite", True),
 }
 _HISTOGRAM: Variables = {
@@ -49,6 +57,7 @@ class WeightSummary(NamedTuple):
     stable_rank: float
     effective_rank: float
     spectral_entropy: float
+    participation_ratio: float
     undefined: int
 
 
@@ -92,14 +101,14 @@ def weight_summary(weight: Tensor, *, max_side: int = 2048) -> WeightSummary:
     matrices, norm = weight if weight.ndim == 3 else weight.flatten(1)[None], frobenius_norm(weight)
     undefined = not 0 < norm < math.inf
     if undefined or min(matrices.shape[1:]) > max_side:
-        return WeightSummary(norm, math.nan, math.nan, math.nan, 1 if undefined else -1)
+        return WeightSummary(norm, *4 * (math.nan,), 1 if undefined else -1)
     if 1 in matrices.shape[1:]:  # vectors, as the kernels of a depthwise convolution, of which there are thousands
         squares = matrices.flatten(1).to(torch.promote_types(matrices.dtype, torch.float64)).abs().square().sum(1)
     else:
         squares = torch.cat([squared_singular_values(matrix) for matrix in matrices])
     values = squares.sqrt()
     ranks = stable_rank(squares).item(), effective_rank(values).item()
-    return WeightSummary(norm, *ranks, spectral_entropy(values).item(), 0)
+    return WeightSummary(norm, *ranks, spectral_entropy(values).item(), participation_ratio(squares).item(), 0)
 
 
 def _check_weight(weight: Any) -> None:
@@ -187,13 +196,13 @@ class WeightsProbe(Probe):
     ----------
     series_ : xarray.Dataset
         By (step, parameter), with the names of :func:`probe.measures.weight_matrices`, with frozen matrices:
-        ``weight_norm``, ``weight_stable_rank``, ``weight_effective_rank``, ``weight_spectral_entropy`` (bits), and the
-        flag ``weight_rank_undefined`` (see :func:`probe.measures.weight_summary`). By step: ``weight_norm_total``, the
-        root of the sum of squares of all trainable parameters, vectors too, each once, which is the norm that weight
-        decay acts on. The matrices are those of the first observation. If the model loses one of them later, it is NaN
-        from then on; later ones are named in a warning and count in ``weight_norm_total`` alone. The attribute ``tied``
-        lists further names of measured matrices, and ``left_out`` weights that could not be read; these are a warning
-        too.
+        ``weight_norm``, ``weight_stable_rank``, ``weight_effective_rank``, ``weight_spectral_entropy`` (bits),
+        ``weight_participation_ratio``, and the flag ``weight_rank_undefined`` (see
+        :func:`probe.measures.weight_summary`). By step: ``weight_norm_total``, the root of the sum of squares of all
+        trainable parameters, vectors too, each once, which is the norm that weight decay acts on. The matrices are
+        those of the first observation. If the model loses one of them later, it is NaN from then on; later ones are
+        named in a warning and count in ``weight_norm_total`` alone. The attribute ``tied`` lists further names of
+        measured matrices, and ``left_out`` weights that could not be read; these are a warning too.
 
         With ``histogram`` also ``weight_histogram_entropy`` by (step, parameter), in bits, at most log2 30. It is the
         quantity that arXiv:2504.12700 plots as information, and it depends on no data. If a weight is not finite, the

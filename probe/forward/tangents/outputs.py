@@ -83,16 +83,11 @@ class Outputs:
     def shape(self) -> torch.Size:
         """Return the shape of one row of outputs, from a pass over at most two rows."""
         with isolated(self.model), math_attention(self.model):
-            rows = torch.arange(min(2, self.n))
-            with user_defaults():
-                returned = tensor_of(call_model(self.model, self.take(rows)), f"layer {OUTPUT!r}", self.select)
-        return _checked(returned, len(rows)).shape[1:]
+            return self.returned(torch.arange(min(2, self.n))).shape[1:]
 
     def of(self, rows: Tensor) -> Tensor:
         """Return the matrix of outputs for rows. The caller has switched gradients and the model."""
-        with user_defaults():
-            returned = tensor_of(call_model(self.model, self.take(rows)), f"layer {OUTPUT!r}", self.select)
-        found = _checked(returned, len(rows))
+        found = self.returned(rows)
         mask = None if self.mask is None else self.mask(rows)
         if mask is not None and found.shape[1:2] == mask.shape[1:]:
             found = found * mask.view(*mask.shape, *[1] * (found.ndim - 2)).to(found.dtype)
@@ -100,6 +95,12 @@ class Outputs:
         if self.columns is not None:
             found = found[:, self.columns.to(found.device)]
         return found.sum(1, keepdim=True) / found.shape[1] ** 0.5 if self.summed else found
+
+    def returned(self, rows: Tensor) -> Tensor:
+        """Return the outputs for rows, in the shape of the model."""
+        with user_defaults():
+            found = tensor_of(call_model(self.model, self.take(rows)), f"layer {OUTPUT!r}", self.select)
+        return _checked(found, len(rows))
 
     @contextmanager
     def graph(self, rows: Tensor) -> Iterator[Tensor]:
