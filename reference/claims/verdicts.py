@@ -99,8 +99,8 @@ def by_prediction(values: ArrayLike, low: float, high: float, what: str) -> Verd
 def by_separation(larger: Reading, smaller: Reading, what: str, *, auc: float = 0.5) -> Verdict:
     """Judge whether the values of the first group are larger than those of the second group.
 
-    This is the only comparison of groups in the verdicts. It refuses, with the verdict undecided and the reason, in
-    three cases:
+    This is the only comparison of independent groups in the verdicts; `by_pairs` compares runs with controls of the
+    same seeds. It refuses, with the verdict undecided and the reason, in three cases:
 
     1. The groups were read at different steps. A curve that changes over time differs then without any effect.
     2. A value is missing. Values are not missing at random: a run without an event had too short a record.
@@ -133,6 +133,41 @@ def by_separation(larger: Reading, smaller: Reading, what: str, *, auc: float = 
         why = f"; undecided: {m} against {n} cannot reach p {SIZE:g} (least {least_p_value(m, n):.2f})"
         return Verdict(UNDECIDED, numbers + why)
     if found.p_value <= SIZE and found.auc > auc:
+        return Verdict(CONFIRMED, numbers)
+    return Verdict(NOT_CONFIRMED if found.upper < auc else UNDECIDED, numbers)
+
+
+def by_pairs(larger: ArrayLike, smaller: ArrayLike, what: str, *, auc: float = 0.5) -> Verdict:
+    """Judge whether the values of runs are larger than those of their controls. Both of a pair are read at one step.
+
+    The test permutes within pairs: it changes the signs of the differences (exact, two-sided). Confirmed if its p-value
+    is at most .05, the mean difference is positive, and the area under the ROC curve (AUC) of both groups is larger
+    than ``auc``. Not confirmed if the 90 % interval of the AUC lies below ``auc``. Undecided otherwise, also if a value
+    is missing, and with fewer than six pairs (least p-value 2 / 2^n).
+
+    Parameters
+    ----------
+    larger, smaller : array of shape (pair,)
+        Values by pair, at most 16.
+    what
+        Description of the values, for the numbers.
+    auc
+        Least area under the ROC curve.
+    """
+    a, b = (np.asarray(values, dtype=float) for values in (larger, smaller))
+    differences = a - b
+    if lost := int(np.isnan(differences).sum()):
+        return Verdict(UNDECIDED, f"{what}: not compared, {lost} of {len(a)} pairs have a missing value")
+    n = len(differences)
+    signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+    means, mean = np.abs(signs @ differences) / n, float(differences.mean())
+    p_value = float((means >= abs(mean) * (1 - 1e-9)).mean())
+    found = separation(a, b, level=0.9)
+    numbers = f"{what}: AUC {found.auc:.2f}, p {p_value:.3f}, median {np.median(a):+.3g} against {np.median(b):+.3g}"
+    numbers += f" ({n} pairs)"
+    if 2 / 2**n > SIZE:
+        return Verdict(UNDECIDED, f"{numbers}; undecided: {n} pairs cannot reach p {SIZE:g}")
+    if p_value <= SIZE and mean > 0 and found.auc > auc:
         return Verdict(CONFIRMED, numbers)
     return Verdict(NOT_CONFIRMED if found.upper < auc else UNDECIDED, numbers)
 
