@@ -9,7 +9,7 @@ import xarray as xr
 from probe.checkpoints.steps import STATE
 from probe.readers.formats import huggingface, lightning, tensorboard
 from probe.readers.log import Log, to_series
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 
 
 def logged_curves(checkpoints: Sequence[Path], notes: list[str]) -> xr.Dataset | None:
@@ -20,7 +20,7 @@ def logged_curves(checkpoints: Sequence[Path], notes: list[str]) -> xr.Dataset |
     """
     for reader, files in _logs(checkpoints, notes):
         try:
-            log = reader.read(files, None)[""]
+            log = reader.read(files, ReadOptions())[""]
             assert isinstance(log, Log)
             curves = to_series(log, {}, source=files[0].name, format=reader.name, strict=False)
         except ValueError as error:  # also a training that has logged nothing
@@ -41,7 +41,7 @@ def _logs(checkpoints: Sequence[Path], notes: list[str]) -> Iterator[tuple[Reade
     files = [path for path in checkpoints if path.suffix == ".ckpt"]
     folders = list(dict.fromkeys([path.parent for path in files] + [path.parent.parent for path in files]))
     for folder in folders:
-        if lightning.matches(table := folder / "metrics.csv"):
+        if lightning.matches(Candidate(table := folder / "metrics.csv")):
             yield lightning.READER, [table]
     for folder in folders:
         if events := sorted(folder.glob("events.out.tfevents.*")):
@@ -52,7 +52,7 @@ def _first_readable(files: Iterable[Path], notes: list[str]) -> Path | None:
     for file in files:
         if file.is_file():
             try:
-                huggingface.READER.read([file], None)
+                huggingface.READER.read([file], ReadOptions())
             except ValueError as error:
                 notes.append(f"curves: {file.parent.name}: {error}")
             else:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probe.readers.formats import csv, huggingface, jsonl, lightning, mlflow, native, tensorboard, wandb
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader
+from probe.readers.text import check_file
 from probe.recording.lines import journal_of
 
-# The first reader that matches a file reads it. In a folder, the first reader that matches any file is used.
+# The first reader that matches a file reads it, so special formats come before tables. In a folder, the first reader
+# that matches any file is used.
 READERS: dict[str, Reader] = {
     module.READER.name: module.READER
     for module in (
@@ -25,20 +27,25 @@ READERS: dict[str, Reader] = {
 }
 
 
+class RunFiles(NamedTuple):
+    """The files of one run, or of the runs that one file holds, and their reader."""
+
+    reader: Reader
+    path: Path
+    files: list[Path]
+
+
 class FoundLogs(NamedTuple):
-    """Logs of one format.
+    """Logs at a path.
 
     Attributes
     ----------
-    reader : Reader
-    runs : dict of Path to list of Path
-        Files by the path of their run.
+    runs : list of RunFiles
     notes : list of str
-        Which files of other formats were ignored.
+        Which files were ignored.
     """
 
-    reader: Reader
-    runs: dict[Path, list[Path]]
+    runs: list[RunFiles]
     notes: list[str]
 
 
@@ -49,6 +56,8 @@ def find_logs(path: Path, format: str | None = None) -> FoundLogs:
     ------
     FileNotFoundError
         If there is no file at the path, or no log in the folder.
+    OSError
+        If there is a pipe or a device at the path.
     ValueError
         If the format is unknown.
     """
@@ -58,15 +67,15 @@ def find_logs(path: Path, format: str | None = None) -> FoundLogs:
         return _find_in_folder(path, format)
     if not path.exists() and not journal_of(path).exists():
         raise FileNotFoundError(f"Expected a log or a recording at {path}, got none; check the path")
-    if path.is_fifo() and path.parts[1:2] not in (("dev",), ("proc",)):  # the shell's <(...), whose writer runs
-        raise OSError(f"Expected a file at {path}, got a pipe, which may have no end; write its content to a file")
+    if path.exists():
+        check_file(path)
     reader = READERS[format] if format else _matching(path) or _by_suffix(path)
     if reader is None:
         raise ValueError(
             f"Expected a log of a known format, got {path.name}; name its format with format= (--format), one of "
             f"{', '.join(READERS)}"
         )
-    return FoundLogs(reader, {reader.run_path(path): [path]}, [])
+    return FoundLogs([RunFiles(reader, reader.run_path(path), [path])], [])
 
 
 def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
@@ -85,7 +94,8 @@ def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
         runs.setdefault(reader.run_path(file), []).append(file)
     ignored = ", ".join(f"{len(others)} of {name}" for name, others in files.items() if name != reader.name)
     read = f"read {len(files[reader.name])} files of {reader.name}"
-    return FoundLogs(reader, runs, [f"{read}; ignored {ignored}, which format= reads"] if ignored else [])
+    notes = [f"{read}; ignored {ignored}, which format= reads"] if ignored else []
+    return FoundLogs([RunFiles(reader, path, own) for path, own in runs.items()], notes)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -100,7 +110,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _matching(path: Path) -> Reader | None:
-    return next((reader for reader in READERS.values() if reader.matches(path)), None)
+    candidate = Candidate(path)
+    return next((reader for reader in READERS.values() if reader.matches(candidate)), None)
 
 
 def _by_suffix(path: Path) -> Reader | None:

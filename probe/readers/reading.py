@@ -4,7 +4,7 @@ Every reader records what it guessed, ignored or found damaged in the attribute 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -13,6 +13,7 @@ from probe.errors import warn_user
 from probe.readers.discovery import FoundLogs, find_logs, run_labels
 from probe.readers.log import Log, to_series
 from probe.readers.names import ROLES
+from probe.readers.reader import ReadOptions
 from probe.series import concat
 
 
@@ -21,6 +22,8 @@ def read(
     *,
     format: str | None = None,
     axis: str | None = None,
+    run: str | Sequence[str] | None = None,
+    split: str | None = None,
     strict: bool = True,
     **roles: str,
 ) -> xr.Dataset:
@@ -37,6 +40,10 @@ def read(
     axis : str, optional
         The column of steps. None takes the first of the usual names (step, global_step, ..., epoch). ``"row"`` numbers
         the rows.
+    run : str or sequence of str, optional
+        Columns of a table that divide the rows among runs, such as ``"seed"`` or ``["width", "seed"]``.
+    split : str, optional
+        Column of a table that divides the rows among splits, such as ``"phase"`` with the words train and val.
     strict : bool
         True: raise an error if two names fit one role, or no role is recognised. False: record it in ``reading``.
     **roles : str
@@ -54,6 +61,8 @@ def read(
     ------
     FileNotFoundError
         If there is no log at the path.
+    OSError
+        If there is a pipe or a device at the path.
     ValueError
         If a name is not in the log (near names are listed), names are unclear, or a file cannot be read.
     TypeError
@@ -62,7 +71,8 @@ def read(
     Warns
     -----
     probe.errors.ProbeWarning
-        If a file is damaged or cut off. The rest of the file is returned.
+        If a file is damaged or cut off. The rest of the file is returned. In a folder, a run that cannot be read is
+        left out with a warning.
 
     See Also
     --------
@@ -86,30 +96,57 @@ def read(
         raise TypeError(
             f"Expected roles among {', '.join(ROLES)}, got {', '.join(sorted(unknown))}; rename or remove them"
         )
+    options = ReadOptions(axis, (run,) if isinstance(run, str) else tuple(run or ()), split)
     found = find_logs(path, format)
-    logs = _logs_by_label(found, axis)
-    for note in dict.fromkeys(note for log in logs.values() if isinstance(log, Log) for note in log.damage):
-        warn_user(f"Expected complete files, got a damaged one; {note}")
-    series = {
-        label: _as_series(log, label, roles, source=path.name, format=found.reader.name, strict=strict)
-        for label, log in logs.items()
-    }
-    notes = found.notes + _common_notes(series)
+    series, notes = _series_by_label(found, options, roles, source=path.name, strict=strict)
+    notes = found.notes + notes + _common_notes(series)
     joined = next(iter(series.values())) if len(series) == 1 else concat(list(series.values()), list(series))
     return joined.assign_attrs(reading="\n".join(notes)) if notes else joined
 
 
-def _logs_by_label(found: FoundLogs, axis: str | None) -> dict[str, Log | xr.Dataset]:
-    """Return all runs by label: that of the path, and that which a file with several runs gives. Drop empty runs."""
-    logs = {
-        "/".join(part for part in (label, inner) if part): log
-        for label, files in zip(run_labels(list(found.runs)), found.runs.values(), strict=True)
-        for inner, log in found.reader.read(files, axis).items()
-    }
-    empty = [label for label, log in logs.items() if isinstance(log, Log) and not log.points and len(logs) > 1]
-    if empty:
-        found.notes.append(f"runs without points were ignored: {', '.join(empty)}")
-    return {label: log for label, log in logs.items() if label not in empty}
+def _series_by_label(
+    found: FoundLogs, options: ReadOptions, roles: Mapping[str, str], *, source: str, strict: bool
+) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Return all runs by label: that of the path, and that which a file with several runs gives; and notes.
+
+    Runs that cannot be read, and runs without points, are left out if there are others.
+    """
+    series: dict[str, xr.Dataset] = {}
+    errors: dict[str, Exception] = {}
+    empty: list[str] = []
+    for outer, files in zip(run_labels([run.path for run in found.runs]), found.runs, strict=True):
+        try:
+            logs = files.reader.read(files.files, options)
+        except (ValueError, OSError) as error:
+            errors[outer] = error
+            continue
+        for inner, log in logs.items():
+            label = "/".join(part for part in (outer, inner) if part)
+            if isinstance(log, Log):
+                for note in dict.fromkeys(log.damage):
+                    warn_user(f"Expected complete files, got a damaged one; {note}")
+            if isinstance(log, Log) and not log.points and len(found.runs) + len(logs) > 2:
+                empty.append(label)
+                continue
+            try:
+                series[label] = _as_series(log, label, roles, source=source, format=files.reader.name, strict=strict)
+            except ValueError as error:
+                errors[label] = error
+    return series, _left_out(series, errors, empty)
+
+
+def _left_out(series: Mapping[str, xr.Dataset], errors: Mapping[str, Exception], empty: Sequence[str]) -> list[str]:
+    """Return notes about the runs that were left out, and warn about those with an error. Raise it if none is left."""
+    if not series and errors:
+        raise next(iter(errors.values()))
+    if not series:
+        raise ValueError(f"Expected a number with a step in the runs {', '.join(empty)}, got none; check the path")
+    notes = [f"runs without points were ignored: {', '.join(empty)}"] if empty else []
+    for label, error in errors.items():
+        note = f"run {label} could not be read and was left out: {error}"
+        warn_user(f"Expected logs that can be read, got one that cannot; {note}")
+        notes.append(note)
+    return notes
 
 
 def _as_series(

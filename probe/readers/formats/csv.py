@@ -7,89 +7,92 @@ import numpy as np
 import pandas as pd
 
 from probe.readers.log import Log, Points
-from probe.readers.reader import Reader
+from probe.readers.names import guess_axis
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.table import Table, table_log
+from probe.readers.text import TextFile, text_head
 
 _DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 _ROWS = 100_000  # read at a time
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is a table, by its name."""
-    return path.suffix.lower() in (".csv", ".tsv")
+    return candidate.path.name.lower().removesuffix(candidate.compression).endswith((".csv", ".tsv"))
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
-    """Read one file as one run, or as the runs that its column ``run`` names."""
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
+    """Read one file as one run, or as the runs that the column ``run`` names."""
+    column = options.run[0] if options.run else "run"
     runs: dict[str, int] = {}
-    table = read_columns(files[0], runs)
-    if not runs or axis == "run":
-        return {"": table_log(table, axis)}
-    rows, codes = table.columns.pop("run")
+    table = read_columns(files[0], runs, column)
+    if options.run and not runs:
+        guess_axis(table.columns, column)  # raises, with near names
+    if not runs or options.axis == column:
+        return {"": table_log(table, options.axis)}
+    rows, codes = table.columns.pop(column)
     run = np.full(table.n_rows, -1)
     run[rows] = codes
     logs = {}
     for label, code in runs.items():
         own = {name: (at[run[at] == code], values[run[at] == code]) for name, (at, values) in table.columns.items()}
         points = {name: column for name, column in own.items() if len(column[0])}
-        logs[label] = table_log(Table(points, table.n_rows), axis, int((run == code).sum()))
+        logs[label] = table_log(Table(points, table.n_rows), options.axis, int((run == code).sum()))
     first = next(iter(logs.values()))
-    first.notes += [*table.notes, f"the column 'run' divides the rows among {len(logs)} runs"]
+    first.notes += [*table.notes, f"the column {column!r} divides the rows among {len(logs)} runs"]
     first.damage += table.damage
     return logs
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+def _header(head: str, name: str) -> tuple[list[str], str]:
     """Return the names of the columns and the delimiter, which is the most frequent one in the first line."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline(2**20).strip("\r\n")
+    first = head.split("\n", 1)[0]
     if not first.strip():
-        raise ValueError(
-            f"Expected names of columns in the first line of {path.name}, got an empty line; add the names"
-        )
+        raise ValueError(f"Expected names of columns in the first line of {name}, got an empty line; add the names")
     delimiter = max(_DELIMITERS, key=first.count)
-    names = [name.strip().strip('"') for name in first.split(delimiter)]
-    if all(_is_number(name) for name in names):
-        raise ValueError(
-            f"Expected names of columns in the first line of {path.name}, got numbers; add a line of names"
-        )
+    names = [entry.strip().strip('"') for entry in first.split(delimiter)]
+    if all(_is_number(entry) for entry in names):
+        raise ValueError(f"Expected names of columns in the first line of {name}, got numbers; add a line of names")
     return names, delimiter
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(candidate: Candidate) -> list[str]:
     """Return the names of the columns; an empty list if there are none."""
     try:
-        return _header(path)[0]
-    except (OSError, ValueError):
+        return _header(candidate.head, candidate.path.name)[0]
+    except ValueError:
         return []
 
 
-def read_columns(path: Path, runs: dict[str, int] | None = None) -> Table:
+def read_columns(path: Path, runs: dict[str, int] | None = None, run: str = "run") -> Table:
     """Return the columns that hold numbers.
 
     If there is a column ``run``, its labels are added to ``runs`` with consecutive numbers, and the column holds these
     numbers.
     """
-    _, delimiter = _header(path)
+    head = text_head(path)
+    _, delimiter = _header(head, path.name)
     notes = [] if delimiter == "," else [f"{path.name}: the delimiter of the columns is a {_DELIMITERS[delimiter]}"]
-    comma = delimiter == ";" and _decimal_comma(path)
+    comma = delimiter == ";" and _decimal_comma(head)
     notes += ["numbers have a decimal comma"] if comma else []
     parts: dict[str, list[Points]] = {}
     n_text: dict[str, int] = {}
     n_rows = 0
-    options = {"sep": delimiter, "decimal": "," if comma else ".", "encoding": "utf-8-sig", "skipinitialspace": True}
+    options = {"sep": delimiter, "decimal": "," if comma else ".", "skipinitialspace": True}
+    text = TextFile(path)
     try:
-        with pd.read_csv(path, chunksize=_ROWS, low_memory=False, **options) as chunks:
+        with text, pd.read_csv(text, chunksize=_ROWS, low_memory=False, **options) as chunks:
             for chunk in chunks:
                 chunk.columns = [str(name).strip() for name in chunk.columns]
-                if runs is not None and "run" in chunk:
-                    chunk["run"] = [runs.setdefault(str(label), len(runs)) for label in chunk["run"]]
+                if runs is not None and run in chunk:
+                    chunk[run] = [runs.setdefault(str(label), len(runs)) for label in chunk[run]]
                 _add(chunk, n_rows, parts, n_text)
                 n_rows += len(chunk)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"Expected a table in {path.name}, got {error}; correct the file") from error
-    notes += _drop_text(parts, n_text)
-    return Table({name: _joined(some) for name, some in parts.items()}, n_rows, notes, _cut_off(path, delimiter))
+    notes += text.notes + _drop_text(parts, n_text)
+    columns = {name: _joined(some) for name, some in parts.items()}
+    return Table(columns, n_rows, notes, text.damage + text.cut_off())
 
 
 def _add(chunk: pd.DataFrame, offset: int, parts: dict[str, list[Points]], n_text: dict[str, int]) -> None:
@@ -118,21 +121,9 @@ def _joined(some: list[Points]) -> Points:
     return np.concatenate([rows for rows, _ in some]), np.concatenate([values for _, values in some])
 
 
-def _cut_off(path: Path, delimiter: str) -> list[str]:
-    """Return a note if the last line was cut off: it has no line end, and fewer fields than the first."""
-    names, _ = _header(path)
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 2**16))
-        last = file.read().split(b"\n")[-1]
-    if last and last.count(delimiter.encode()) < len(names) - 1:
-        return [f"{path.name}: the last line is cut off, or still being written; its last number may be wrong"]
-    return []
-
-
-def _decimal_comma(path: Path) -> bool:
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        file.readline()
-        return any(_is_number(entry.replace(",", ".", 1)) and "," in entry for entry in file.readline().split(";"))
+def _decimal_comma(head: str) -> bool:
+    second = head.split("\n", 2)[1:2]
+    return any(_is_number(entry.replace(",", ".", 1)) and "," in entry for entry in "".join(second).split(";"))
 
 
 def _is_number(text: str) -> bool:

@@ -1,18 +1,18 @@
 """Hugging Face Trainer: ``trainer_state.json`` in the output folder and in each checkpoint. The longest one is read."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from probe.readers.log import Log
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.table import Table, TableColumns, table_log
+from probe.readers.text import parse_json, read_text
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is the state of a Trainer, by its name."""
-    return path.name == "trainer_state.json"
+    return candidate.path.name == "trainer_state.json"
 
 
 def run_path(path: Path) -> Path:
@@ -20,7 +20,7 @@ def run_path(path: Path) -> Path:
     return path.parent.parent if path.parent.name.startswith("checkpoint-") else path.parent
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read the state with the most steps. Its history contains the histories of the others."""
     states = {file: _state(file) for file in files}
     last = max(files, key=lambda file: states[file].get("global_step", 0))
@@ -31,12 +31,12 @@ def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
             notes.append("the summary at the end of training was ignored")
         else:
             columns.add(entry)
-    return {"": table_log(Table(columns.points(), columns.n_rows, notes), axis)}
+    return {"": table_log(Table(columns.points(), columns.n_rows, notes), options.axis)}
 
 
 def _state(file: Path) -> dict[str, Any]:
     try:
-        state = json.loads(file.read_text())
+        state = parse_json(read_text(file))
     except ValueError as error:
         raise ValueError(
             f"Expected a complete {file.name}, got a file that is damaged or still being written ({error}); use "

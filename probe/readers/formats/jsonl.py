@@ -1,21 +1,21 @@
 """JSON: one object per line (JSONL), a list of such objects, or an object of lists (a Keras history)."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from probe.readers.log import Log
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.table import Table, TableColumns, table_log
+from probe.readers.text import TextFile, parse_json, read_text
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is a log in JSON lines, by its name."""
-    return path.suffix.lower() in (".jsonl", ".ndjson")
+    return candidate.path.name.lower().removesuffix(candidate.compression).endswith((".jsonl", ".ndjson"))
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read one file as one run."""
     table = Table({}, 0)
     columns = TableColumns()
@@ -28,7 +28,7 @@ def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
         )
     if not table.columns:
         raise ValueError(f"Expected one JSON object with numbers in each line of {files[0].name}, got no number")
-    return {"": table_log(table, axis)}
+    return {"": table_log(table, options.axis)}
 
 
 def _entries(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:
@@ -40,30 +40,34 @@ def _entries(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:
 
 def json_lines(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:
     """Yield the objects line by line. Add notes about lines that cannot be read to ``table``."""
-    n_other, cut_off = 0, False
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        for line in file:
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = None
-            if isinstance(entry, dict):
-                yield entry
-            elif line.endswith("\n"):
-                n_other += 1
-            else:
-                cut_off = True
+    n_other = 0
+    with TextFile(path) as text:
+        for line in text:
+            if line.strip():
+                entry = _object(line)
+                n_other += entry is None
+                if entry is not None:
+                    yield entry
+    last = _object(text.torn)  # a complete object needs no line end
+    if last is not None:
+        yield last
     if n_other:
         table.notes.append(f"{path.name}: {n_other} lines are no JSON objects and were ignored")
-    if cut_off:
-        table.damage.append(f"{path.name}: the last line is cut off, or still being written, and was ignored")
+    table.notes += text.notes
+    table.damage += text.damage + (text.cut_off() if last is None else [])
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        entry = parse_json(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _whole(path: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a list of objects, or of an object of lists."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = parse_json(read_text(path))
     if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
         yield from content
         return

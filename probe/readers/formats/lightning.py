@@ -5,13 +5,13 @@ from pathlib import Path
 
 from probe.readers.formats.csv import column_names, read_columns
 from probe.readers.log import Log
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.table import table_log
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is ``metrics.csv`` with the column that CSVLogger always writes."""
-    return path.name == "metrics.csv" and "step" in column_names(path)
+    return candidate.path.name == "metrics.csv" and "step" in column_names(candidate)
 
 
 def run_path(path: Path) -> Path:
@@ -19,9 +19,9 @@ def run_path(path: Path) -> Path:
     return path.parent
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read one version. Its steps are those of the trainer, counted from 0."""
-    return {"": table_log(read_columns(files[0]), axis)}
+    return {"": table_log(read_columns(files[0]), options.axis)}
 
 
 READER = Reader("lightning", "metrics.csv", matches, read, run_path)

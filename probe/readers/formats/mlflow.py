@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from probe.readers.log import Log, Points
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
+from probe.readers.text import TextFile
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is the database, or is below the ``metrics`` of a folder with a ``meta.yaml``."""
-    return path.name == "mlflow.db" or _run_folder(path) is not None
+    return candidate.path.name == "mlflow.db" or _run_folder(candidate.path) is not None
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -31,10 +32,9 @@ def run_path(path: Path) -> Path:
     return _run_folder(path) or path
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read one run from its files, one for each metric, or all runs of a database that were not deleted."""
-    if axis not in (None, "step"):
-        raise ValueError(f"Expected axis 'step' for an MLflow run, got {axis!r}; leave axis out")
+    options.check_no_columns("an MLflow run")
     if run_path(files[0]) == files[0]:
         return _database(files[0])
     metrics = run_path(files[0]) / "metrics"
@@ -76,8 +76,8 @@ def _points(database: sqlite3.Connection, run: str) -> dict[str, Points]:
 
 def _metric(file: Path, damage: list[str]) -> Points:
     steps, values, n_damaged, width = array("q"), array("d"), 0, 0
-    with open(file, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
+    with TextFile(file) as text:
+        for line in text:
             words = line.split()
             width = width or len(words)  # two words before MLflow had steps, else three; an incomplete line has fewer
             try:
@@ -88,6 +88,7 @@ def _metric(file: Path, damage: list[str]) -> Points:
                 n_damaged += 1
     if n_damaged:
         damage.append(f"{file.name}: {n_damaged} damaged lines were ignored")
+    damage += text.damage + text.cut_off()
     return np.array(steps), np.array(values)
 
 

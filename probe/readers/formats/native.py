@@ -5,13 +5,13 @@ from pathlib import Path
 
 import xarray as xr
 
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.recording.reading import load
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is a recording or a journal, by its name."""
-    return path.suffix == ".nc" or path.name.endswith(".nc.journal")
+    return candidate.path.suffix == ".nc" or candidate.path.name.endswith(".nc.journal")
 
 
 def run_path(path: Path) -> Path:
@@ -19,10 +19,9 @@ def run_path(path: Path) -> Path:
     return path.with_suffix("") if path.suffix == ".journal" else path
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, xr.Dataset]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, xr.Dataset]:
     """Load one recording, see :func:`probe.load`."""
-    if axis not in (None, "step"):
-        raise ValueError(f"Expected axis 'step' for a recording, got {axis!r}; leave axis out")
+    options.check_no_columns("a recording")
     return {"": load(run_path(files[0]))}
 
 

@@ -12,22 +12,22 @@ import numpy as np
 
 from probe.readers.log import Log
 from probe.readers.names import SPLITS
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.wire.events import Scalars, read_scalars
 from probe.readers.wire.tfrecord import read_frames
 
 _SPLITS = SPLITS["train"] | SPLITS["test"]
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is an event file, by its name."""
-    return "tfevents" in path.name
+    return "tfevents" in candidate.path.name
 
 
 def run_path(path: Path) -> Path:
     """Return the folder of the run that an event file belongs to."""
     folder = path.parent
-    above = any(matches(other) for other in folder.parent.glob("*tfevents*"))
+    above = any(folder.parent.glob("*tfevents*"))
     beside = [other.name.lower() for other in folder.parent.iterdir() if other.is_dir()]
     if folder.name.lower() in _SPLITS and (above or len(_SPLITS & {*beside}) > 1):
         return folder.parent
@@ -43,10 +43,9 @@ def _of_add_scalars(path: Path) -> bool:
     return len(tags) == 1 and path.parent.name.startswith(f"{tags[0].replace('/', '_')}_")
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read one run from its event files, in the order in which they were begun."""
-    if axis not in (None, "step"):
-        raise ValueError(f"Expected axis 'step' for event files, got {axis!r}; leave axis out")
+    options.check_no_columns("event files")
     run = run_path(files[0])
     damage: list[str] = []
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}

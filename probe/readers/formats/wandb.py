@@ -17,19 +17,21 @@ from probe.readers.formats.csv import column_names, read_columns
 from probe.readers.formats.jsonl import json_lines
 from probe.readers.log import Log, Points
 from probe.readers.names import guess_axis
-from probe.readers.reader import Reader
+from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.table import Table, TableColumns, table_log
+from probe.readers.text import open_bytes
 from probe.readers.wire.protobuf import fields, varint
 
 _BLOCK = 2**15
 _HEAD = b":W&B"
 
 
-def matches(path: Path) -> bool:
+def matches(candidate: Candidate) -> bool:
     """Return whether the file is a history, a binary file, or the CSV of a chart."""
+    path = candidate.path
     if path.name == "wandb-history.jsonl" or path.suffix == ".wandb":
         return True
-    return path.suffix.lower() == ".csv" and any(name.endswith("__MAX") for name in column_names(path))
+    return path.suffix.lower() == ".csv" and any(name.endswith("__MAX") for name in column_names(candidate))
 
 
 def run_path(path: Path) -> Path:
@@ -37,15 +39,15 @@ def run_path(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "files" else path.parent
 
 
-def read(files: Sequence[Path], axis: str | None = None) -> dict[str, Log]:
+def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read the runs of all charts in a folder, or the one run of a history."""
     charts = [file for file in files if file.suffix.lower() == ".csv"]
     if charts:
-        return _charts(charts, axis)
+        return _charts(charts, options.axis)
     binary = [
         file for file in files if file.suffix == ".wandb"
     ] or files  # it is complete, and a history may be an older copy
-    return {file.stem if len(binary) > 1 else "": _run(file, axis) for file in binary}
+    return {file.stem if len(binary) > 1 else "": _run(file, options.axis) for file in binary}
 
 
 def _run(file: Path, axis: str | None) -> Log:
@@ -109,7 +111,7 @@ def _records(file: Path, damage: list[str]) -> Iterator[bytes]:
     It has blocks of 32 KiB and chunks with checksum (4 bytes), length (2) and type (1: whole record, 2-4: parts).
     """
     n_damaged = 0
-    with open(file, "rb") as stream:
+    with open_bytes(file) as stream:
         block, at = stream.read(_BLOCK), 7
         parts: bytes | None = None  # of the present record; None if one of them is damaged
         if block[:4] != _HEAD:

@@ -11,6 +11,8 @@ from struct import unpack_from
 
 import numpy as np
 
+from probe.readers.text import open_bytes
+
 _BLOCK = 2**23  # bytes read at a time
 _LONGEST = 2**20  # a longer record holds pictures or a graph, no scalars, and is skipped
 
@@ -66,7 +68,7 @@ def read_frames(path: Path, damage: list[str]) -> Iterator[Frames]:
         Positions and lengths of the records without their frames.
     """
     size = path.stat().st_size  # it may grow while it is read
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         rest = b""
         while more := file.read(_BLOCK):
             data = rest + more
