@@ -47,6 +47,7 @@ from .measures.neural_collapse import NeuralCollapseProbe as NeuralCollapseProbe
 from .measures.neural_tangent.probe import TangentKernelProbe as TangentKernelProbe
 from .measures.performance import PerformanceProbe as PerformanceProbe
 from .measures.robustness import RobustnessProbe as RobustnessProbe
+from .measures.weight_modes.probe import WeightModesProbe as WeightModesProbe
 from .measures.weight_phase.probe import WeightPhaseProbe as WeightPhaseProbe
 from .measures.weights import WeightsProbe as WeightsProbe
 from .phases.detector import PhaseDetector as PhaseDetector

@@ -23,6 +23,10 @@ from .lines import (
     linearity as linearity,
     pairwise_linearity as pairwise_linearity,
 )
+from .modes.sequence import (
+    FollowedModes as FollowedModes,
+    follow_modes as follow_modes,
+)
 from .networks import (
     Affine as Affine,
     Bend as Bend,
@@ -65,11 +69,11 @@ from .segments.segments import (
 )
 from .spectra import (
     effective_rank as effective_rank,
+    participation_ratio as participation_ratio,
     spectral_entropy as spectral_entropy,
     squared_singular_values as squared_singular_values,
     stable_rank as stable_rank,
 )
-    participation_ratio as participation_ratio,
 from .tangent_kernel import (
     KernelNumbers as KernelNumbers,
     kernel_alignment as kernel_alignment,

@@ -1,0 +1,1 @@
+"""Singular modes of a matrix, and their identity over time."""
