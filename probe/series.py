@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,15 @@ def check_name(name: str) -> None:
 def _is_text(text: str) -> bool:
     """Return whether NetCDF returns this text as it is: no half of a character, no zero byte."""
     return "\0" not in text and text == text.encode(errors="ignore").decode()
+
+
+def _accessor(dataset: xr.Dataset) -> Any:
+    """Return ``dataset.probe``. Its module is imported on first use, because it is far above this one."""
+    return import_module("probe.accessor").SeriesAccessor(dataset)
+
+
+if not hasattr(xr.Dataset, "probe"):  # the module may be imported again
+    xr.register_dataset_accessor("probe")(_accessor)  # type: ignore[type-var]
 
 
 def storable_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
@@ -249,7 +259,8 @@ def concat(series: Sequence[xr.Dataset], runs: Sequence[Any] | None = None) -> x
     Returns
     -------
     xarray.Dataset
-        The series with the steps and labels of all runs. Values that a run does not have are NaN, and flags are -1. The
+        The series with the steps and labels of all runs. Values that a run does not have are NaN, and flags are -1.
+        Scalar coordinates, such as the seed of each run, become coordinates over ``run``. The
         attribute ``provenance`` is a JSON list of the provenance of each run.
 
     Raises
@@ -280,17 +291,46 @@ def concat(series: Sequence[xr.Dataset], runs: Sequence[Any] | None = None) -> x
         )
     fill = {str(name): np.int8(-1) for one in series for name, array in one.data_vars.items() if array.dtype == np.int8}
     kwargs: dict[str, Any] = {"dim": "run", "join": "outer", "coords": "minimal", "compat": "override"}
+    curves = {name for one in series for name in one.data_vars}
     joined = xr.concat(
-        [validate(one) for one in series], data_vars="all", fill_value={**_nan_fill(series), **fill}, **kwargs
+        [_without_settings(validate(one), curves) for one in series],
+        data_vars="all",
+        fill_value={**_nan_fill(series), **fill},
+        **kwargs,
     )
     text = {str(dim) for dim, labels in joined.indexes.items() if labels.dtype.kind not in "fiub"}
-    order = {dim: _merged([one[dim].values.tolist() for one in series if dim in one.dims]) for dim in text}
+    order = {dim: merged_labels([one[dim].values.tolist() for one in series if dim in one.dims]) for dim in text}
     joined = joined.sel(order)  # an outer join sorts text, "z.10" before "z.2"
     provenances = [one.attrs.get("provenance", "") for one in series]
+    joined = joined.assign_coords(_run_coordinates(series, {*map(str, joined.data_vars), *map(str, joined.dims)}))
     return joined.assign_coords(run=labels).assign_attrs(schema=SCHEMA, provenance=json.dumps(provenances))
 
 
-def _merged(lists: Iterable[Sequence[Any]]) -> list[Any]:
+def _without_settings(one: xr.Dataset, curves: set[Any]) -> xr.Dataset:
+    """Return a run in which a scalar coordinate that is a curve of other runs is a constant curve."""
+    clashes = [name for name, array in one.coords.items() if not array.ndim and name in curves]
+    constant = {name: one[name] for name in clashes if one[name].dtype.kind in "fiu"}
+    one = one.drop_vars(clashes)
+    return one.assign({k: ("step", np.full(one.sizes["step"], float(v)), v.attrs) for k, v in constant.items()})
+
+
+def _run_coordinates(series: Sequence[xr.Dataset], taken: set[str]) -> dict[str, xr.DataArray]:
+    """Return the scalar coordinates of the runs over ``run``. A run without one has NaN, or "" for text."""
+    scalars = [{str(name): array for name, array in one.coords.items() if not array.ndim} for one in series]
+    found = {}
+    for name in dict.fromkeys(name for own in scalars for name in own if name not in taken):
+        arrays = [own.get(name) for own in scalars]
+        values = [None if array is None else array.item() for array in arrays]
+        if any(isinstance(value, str) for value in values):
+            column = np.array(["" if value is None else str(value) for value in values])
+        else:
+            column = np.array([np.nan if value is None else value for value in values])
+        attrs = next(array.attrs for array in arrays if array is not None)
+        found[name] = xr.DataArray(column, dims="run", attrs=attrs)
+    return found
+
+
+def merged_labels(lists: Iterable[Sequence[Any]]) -> list[Any]:
     """Return all labels. Each list keeps its own order as far as the lists agree."""
     merged: list[Any] = []
     for labels in lists:

@@ -15,7 +15,8 @@ from probe.readers.reading import read
 def read_series(args: argparse.Namespace, path: Path | None = None, *, strict: bool = True) -> xr.Dataset:
     """Return the log at the path of the command, or at another path."""
     roles = {role: getattr(args, role) for role in ROLES if getattr(args, role)}
-    return read(path or args.path, format=args.format, axis=args.axis, strict=strict, **roles)
+    columns = {"axis": args.axis, "run": args.run, "split": args.split}
+    return read(path or args.path, format=args.format, strict=strict, **columns, **roles)
 
 
 def roles_of(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:

@@ -22,7 +22,10 @@ COMMANDS = {
         "draw the curves with their phases on one page",
         "probe plot runs -o phases.png\nprobe plot runs --panels lr train_loss,test_loss",
     ),
-    "convert": ("write a log as NetCDF", "probe convert runs run.nc"),
+    "convert": (
+        "write a log as NetCDF or CSV",
+        "probe convert runs run.nc\nprobe convert runs wide.csv\nprobe convert runs long.csv --long",
+    ),
     "score": ("score measures as predictors of generalisation", "probe score runs --controls controls"),
     "formats": ("list the formats of logs", "probe formats"),
     "measure": (
@@ -89,7 +92,19 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("names in the log (default: the usual spellings; the output lists the choices)")
     for role in ROLES:
         group.add_argument(f"--{role.replace('_', '-')}", metavar="NAME")
-    group.add_argument("--axis", metavar="NAME", help="column of steps: step, epoch, ...; row numbers the rows")
+    group.add_argument("--axis", metavar="COLUMN", help="column of steps: step, epoch, ...; row numbers the rows")
+    group.add_argument(
+        "--run",
+        action="append",
+        metavar="COLUMN",
+        help="column that divides the rows among runs, such as seed; may be repeated; block makes a run of each block "
+        "in which the steps start again; none makes one run (default: found from the values)",
+    )
+    group.add_argument(
+        "--split",
+        metavar="COLUMN",
+        help="column with words such as train and val; none takes no column (default: found from the values)",
+    )
     group.add_argument("--format", metavar="FORMAT", help="format of the log; probe formats lists them")
 
 
@@ -119,7 +134,8 @@ def _add_plotting(command: argparse.ArgumentParser) -> None:
 
 def _add_converting(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("output", type=Path, metavar="OUT.nc", help="NetCDF to write")
+    add("output", type=Path, metavar="OUT", help="file to write; its suffix is the format: .nc or .csv")
+    add("--long", action="store_true", help="CSV with one row for each value (default: one row for each step)")
     _add_overwrite(command, "an existing file")
 
 

@@ -27,12 +27,18 @@ class Log:
         Which files are damaged or cut off. ``read`` warns about each.
     axis : str
         Name of the steps in the log.
+    coords : dict of str to number or str
+        Settings of the run, such as its seed.
+    units : dict of str to str
+        Units of logged names, where the log has some.
     """
 
     points: dict[str, Points]
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     axis: str = "step"
+    coords: dict[str, float | str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 def increasing_points(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -102,13 +108,32 @@ def to_series(log: Log, given: Mapping[str, str], *, source: str, format: str, s
     names = _variable_names(points, {name: role for role, name in chosen.items()})
     steps = _united_steps([steps for steps, _ in points.values()])
     arrays = {
-        names[name]: ("step", _at_steps(own, values, steps), {"units": "1", "long_name": name, "logged_as": name})
+        names[name]: ("step", _at_steps(own, values, steps), _attrs(name, log.units))
         for name, (own, values) in points.items()
     }
     series = xr.Dataset(arrays, {"step": steps})
     series["step"].attrs = {"units": "1", "long_name": log.axis, "axis": log.axis}
+    settings = {name.replace("/", "_"): _setting(value, name) for name, value in log.coords.items()}
+    while clash := next((name for name in settings if name in series.variables or name == "run"), None):
+        settings[f"{clash}_of_run"] = settings.pop(clash)
+    series = series.assign_coords(settings)
     facts = {"schema": SCHEMA, "source": source, "format": format}
     return series.assign_attrs(schema=SCHEMA, reading="\n".join(notes), provenance=json.dumps(facts))
+
+
+def _attrs(name: str, units: Mapping[str, str]) -> dict[str, str]:
+    return {"units": units.get(name, "1"), "long_name": name, "logged_as": name}
+
+
+def _setting(value: float | str, name: str) -> xr.DataArray:
+    """Return a setting of a run as a scalar coordinate."""
+    whole = not isinstance(value, str) and value % 1 == 0 and abs(value) < 2**53
+    return xr.DataArray(int(value) if whole else value, attrs={"units": "1", "long_name": name})
+
+
+def text_of(value: float | str) -> str:
+    """Return the value of a setting as text: 7 for 7.0."""
+    return value if isinstance(value, str) else f"{value:.12g}"
 
 
 def _united_steps(all_steps: Sequence[np.ndarray]) -> np.ndarray:

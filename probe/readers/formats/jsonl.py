@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
 from probe.readers.reader import Candidate, Reader, ReadOptions
-from probe.readers.table import Table, TableColumns, table_log
+from probe.readers.table import Table, TableColumns
 from probe.readers.text import TextFile, parse_json, read_text
 
 
@@ -16,19 +17,14 @@ def matches(candidate: Candidate) -> bool:
 
 
 def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
-    """Read one file as one run."""
+    """Read one file as one run, or as the runs that its columns name."""
     table = Table({}, 0)
     columns = TableColumns()
     for entry in _entries(files[0], table):
         columns.add(entry)
-    table.columns, table.n_rows = columns.points(), columns.n_rows
-    if text := sorted(columns.text - {*table.columns}):
-        table.notes.append(
-            f"columns without numbers were ignored: {', '.join(text[:8])}{', ...' if len(text) > 8 else ''}"
-        )
-    if not table.columns:
+    if not columns.fill(table).columns:
         raise ValueError(f"Expected one JSON object with numbers in each line of {files[0].name}, got no number")
-    return {"": table_log(table, options.axis)}
+    return table_logs(table, options, files[0].name)
 
 
 def _entries(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:

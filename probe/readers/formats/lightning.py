@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from probe.readers.formats.csv import column_names, read_columns
+from probe.readers.delimited import read_delimited
+from probe.readers.formats.csv import column_names
+from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
 from probe.readers.reader import Candidate, Reader, ReadOptions
-from probe.readers.table import table_log
 
 
 def matches(candidate: Candidate) -> bool:
@@ -21,7 +22,7 @@ def run_path(path: Path) -> Path:
 
 def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read one version. Its steps are those of the trainer, counted from 0."""
-    return {"": table_log(read_columns(files[0]), options.axis)}
+    return table_logs(read_delimited(files[0]), options, files[0].name)
 
 
 READER = Reader("lightning", "metrics.csv", matches, read, run_path)
