@@ -63,7 +63,7 @@ def _accessor(dataset: xr.Dataset) -> Any:
 
 
 if not hasattr(xr.Dataset, "probe"):  # the module may be imported again
-    xr.register_dataset_accessor("probe")(_accessor)  # type: ignore[type-var]
+    xr.register_dataset_accessor("probe")(_accessor)
 
 
 def storable_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ RANKS = [
     ["probe.writers"],
     ["probe.attach", "probe.readers", "probe.plots"],
     ["probe.base", "probe.layer_probe", "probe.phases"],
-    ["probe.measures", "probe.progress", "probe.report", "probe.testing"],
+    ["probe.accessor", "probe.measures", "probe.progress", "probe.report", "probe.testing"],
     ["probe.probeset"],
     ["probe", "probe.adapters", "probe.checkpoints"],
     ["probe.cli", "probe.__main__"],
@@ -42,7 +42,7 @@ RANKS = [
     ["reference.__main__"],
 ]
 TORCH_FREE = [
-    *("errors", "interrupts", "series", "schedule", "stats"),
+    *("accessor", "errors", "interrupts", "series", "schedule", "stats"),
     *("recording", "readers", "phases", "progress", "plots", "report", "writers"),
 ]
 # Code for a fresh process in which PyTorch and the packages of loggers cannot be imported. BLOCKED lists the attempts.

@@ -1,0 +1,104 @@
+"""What every series offers as ``series.probe``: tables, CSV, and the phases of its curves."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from probe.phases.detector import PhaseDetector
+from probe.recording.tables import to_frame, write_csv
+from probe.series import validate
+
+__all__ = ["SeriesAccessor"]
+
+
+class SeriesAccessor:
+    """Methods of a series, as ``series.probe``; xarray makes it.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        A series, such as the result of :func:`probe.read`, :func:`probe.load` or :func:`probe.concat`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from probe import concat
+    >>> one = xr.Dataset({"train_loss": ("step", [2.0, 1.0])}, {"step": [0, 10]})
+    >>> concat([one, one + 1], runs=["a", "b"]).probe.to_pandas().reset_index().values.tolist()
+    [['a', 0, 2.0], ['a', 10, 1.0], ['b', 0, 3.0], ['b', 10, 2.0]]
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._series = dataset
+
+    def to_pandas(self, *, long: bool = False) -> pd.DataFrame:
+        """Return the series as a DataFrame.
+
+        Parameters
+        ----------
+        long : bool
+            False: one row for each step, and a column for each curve. True: one row for each value.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Wide: the index is ``step``, or run, the settings of the runs and ``step``. A variable over layers or splits
+            has a column for each of its curves, such as ``information_x[train, 0]``. Flags are int8. If there are
+            several runs, a row without any value is left out.
+
+            Long: the columns are run, the settings of the runs, step, variable, layer, split, further dimensions, and
+            value. Columns that a variable does not have are empty text. Values that were not measured (NaN, or -1 for a
+            flag) are left out.
+
+        Raises
+        ------
+        ValueError
+            If the Dataset does not follow the schema of a series.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> from probe.series import validate
+        >>> series = validate(xr.Dataset({"train_loss": ("step", [2.0, 1.0])}, {"step": [0, 10]}))
+        >>> series.probe.to_pandas(long=True)[["step", "variable", "value"]].values.tolist()
+        [[0, 'train_loss', 2.0], [10, 'train_loss', 1.0]]
+        """
+        return to_frame(self._series, long=long)
+
+    def to_csv(self, path: str | os.PathLike[str], *, long: bool = False) -> Path:
+        """Write the table of :meth:`to_pandas` as CSV, which :func:`probe.read` reads, and return the path.
+
+        Parameters
+        ----------
+        path
+            The file to write. An existing file is replaced.
+        long : bool
+            As in :meth:`to_pandas`. A long table is read back with its layers, splits and flags. In a wide table they
+            are columns of numbers. Neither holds units, long names or the provenance; NetCDF does (:func:`probe.save`).
+        """
+        return write_csv(self._series, path, long=long)
+
+    def phases(self, **parameters: Any) -> PhaseDetector:
+        """Return a :class:`probe.PhaseDetector` that is fitted to the series.
+
+        Parameters
+        ----------
+        **parameters
+            Parameters of the detector. The axis is that of the log unless it is given.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import xarray as xr
+        >>> from probe.series import validate
+        >>> accuracy = np.minimum(1, np.arange(30) / 10)
+        >>> series = validate(xr.Dataset({"train_accuracy": ("step", accuracy)}, {"step": np.arange(0, 3000, 100)}))
+        >>> float(series.probe.phases().markers_["step"].sel(run=0, marker="fit_end"))
+        1000.0
+        """
+        series = validate(self._series)
+        axis = parameters.pop("axis", str(series["step"].attrs.get("axis", "step")))
+        return PhaseDetector(axis=axis, **parameters).fit(series if axis == "step" else series.rename(step=axis))
