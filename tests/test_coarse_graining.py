@@ -14,7 +14,7 @@ from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, by_pa
 from reference.experiments import coarse_graining as experiment, coarse_graining_rules as rules
 from reference.training.perceptron import PerceptronConfig
 
-TINY = PerceptronConfig(task="digits", n_train=40, hidden=(8,), steps=30)
+TINY = PerceptronConfig(task="digits", n_train=40, hidden=(6,), steps=14)
 STEPS = np.unique(np.round(np.geomspace(1, 1000, 61)))
 
 
@@ -23,7 +23,8 @@ STEPS = np.unique(np.round(np.geomspace(1, 1000, 61)))
 
 def test_a_control_differs_from_its_run_only_in_its_answers_and_length() -> None:
     for name in experiment.RUNS:
-        run, control = experiment.recipe_of(name), experiment.recipe_of(name, control=True, steps=7)
+        run = experiment.recipe_of(name)
+        control = experiment.control_of(run, steps=7)
         assert control.steps == 7
         for split, (x, y) in experiment.splits(run, 1).items():
             same, other = experiment.splits(control, 1)[split]
@@ -33,16 +34,22 @@ def test_a_control_differs_from_its_run_only_in_its_answers_and_length() -> None
         experiment.recipe_of("cubes")
 
 
-def test_kept_weights_are_those_of_the_training_and_are_written_once(tmp_path: Path) -> None:
-    path = tmp_path / "runs" / "seed-0.pt"
-    experiment.keep_weights(TINY, 0, path, early=True)
-    kept = torch.load(path, weights_only=True)
-    trained = {step: net[0].weight.clone() for step, net in experiment.observed_training(TINY, 0, early=True)}
-    assert list(kept) == list(trained) == experiment.observed_steps(TINY)
-    assert all(torch.equal(kept[step]["0.weight"], value) for step, value in trained.items())
-    before = path.stat().st_mtime_ns
-    experiment.keep_weights(TINY, 0, path, early=True)
-    assert path.stat().st_mtime_ns == before
+def test_recordings_from_kept_weights_are_those_of_the_training(tmp_path: Path) -> None:
+    def record(folder: str, **options: Any) -> tuple[xr.Dataset, xr.Dataset]:
+        return experiment.record_coarse("digits", tmp_path / folder, seeds=[3], recipe=TINY, n_jobs=1, **options)
+
+    trained, kept = record("one"), record("two", weights=tmp_path / "weights")
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == {"seed-3.pt", "control-seed-3.pt"}
+    for one, other in zip(trained, kept, strict=True):
+        xr.testing.assert_identical(one.drop_vars("seconds").drop_attrs(), other.drop_vars("seconds").drop_attrs())
+    run, control = trained
+    assert run["step"].values.tolist() == control["step"].values.tolist() == experiment.observed_steps(TINY)
+    assert run["mode_spectrum"].notnull().all()
+    measured = run["fisher_rank"].sel(layer="<all>", split="train").squeeze().dropna("step")["step"]
+    assert measured.values[[0, -1]].tolist() == [0, TINY.steps]
+    assert 5 < len(measured) < run.sizes["step"]
+    with pytest.raises(ValueError, match="give another folder by --out"):
+        experiment.record_coarse_seed(TINY, 4, tmp_path / "one" / "seed-3.nc")
 
 
 # -- windows and markers -------------------------------------------------------------------------------------------

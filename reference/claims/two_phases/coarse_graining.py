@@ -18,7 +18,7 @@ from reference.claims.two_phases.evidence import Evidence
 from reference.claims.verdicts import Verdict, by_pairs, by_prediction, by_share
 from reference.experiments.coarse_graining_rules import change_in, thinning_markers
 
-NAMES = ("demo", "division-97", "perceptron", "perceptron-wide", "digits")
+NAMES = ("demo", "division-97", "perceptron", "perceptron-narrow", "digits")
 RELEVANT, MARGINAL, IRRELEVANT, UNDECIDED_MODE = 1, 0, -1, 2  # of `mode_class`; -2 is no mode
 SUBSET = 0.25  # "a much smaller subset": of the number of irrelevant modes
 FEWER = -0.0458  # log10 of .9: an effective number that is a tenth lower
