@@ -102,10 +102,11 @@ def _use_columns(layout: Layout, columns: dict[str, Labels]) -> np.ndarray:
     layout.runs = runs = np.full(len(codes), -1)
     runs[~missing] = np.argsort(order)[numbers]
     rows = np.flatnonzero(~missing)[first[order]]
-    for name, labels in columns.items():
-        layout.coords[name] = [labels.values[labels.codes[row]] for row in rows]
-    values = zip(*layout.coords.values(), strict=True)
-    bare = len(columns) == 1 and (plain(next(iter(columns))) == "run" or not _numeric(next(iter(columns.values()))))
+    coords = {name: [labels.values[labels.codes[row]] for row in rows] for name, labels in columns.items()}
+    values = zip(*coords.values(), strict=True)
+    named_run = len(columns) == 1 and plain(next(iter(columns))) == "run"
+    bare = named_run or (len(columns) == 1 and not _numeric(next(iter(columns.values()))))
+    layout.coords |= {} if named_run else coords  # its values are the labels themselves
     layout.labels = [
         ", ".join(text_of(v) if bare else f"{name} {text_of(v)}" for name, v in zip(columns, row, strict=True))
         for row in values
