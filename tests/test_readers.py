@@ -526,9 +526,9 @@ def test_runs_of_different_lengths_and_formats(tmp_path: Path) -> None:
         written(tmp_path / f"{name}.csv", "step,loss\n" + "".join(f"{i},{i}\n" for i in range(n)))
     written(tmp_path / "c.jsonl", '{"step": 0, "loss": 1}\n')
     series = read(tmp_path)
-    assert series["run"].values.tolist() == ["a", "b"]
-    assert series["train_loss"].count("step").values.tolist() == [5, 9]
-    assert "read 2 files of csv; ignored 1 of json" in series.attrs["reading"]
+    assert series["run"].values.tolist() == ["a", "b", "c"]
+    assert series["train_loss"].count("step").values.tolist() == [5, 9, 1]
+    assert "files of other formats were ignored: 1 of json" in read(tmp_path, format="csv").attrs["reading"]
     assert read(tmp_path, format="json").sizes == {"step": 1}
     with pytest.raises(ValueError, match="Expected one of the formats probe, tensorboard"):
         read(tmp_path, format="excel")

@@ -1,17 +1,18 @@
 """Discovery of logs: which files of a folder are logs, of which format, and which of them belong to one run."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from probe.readers.folders import files_below
 from probe.readers.formats import csv, huggingface, jsonl, lightning, long, mlflow, native, tensorboard, wandb
 from probe.readers.reader import Candidate, Reader
 from probe.readers.text import check_file
+from probe.readers.waiting import counted
 from probe.recording.lines import journal_of
 
-# The first reader that matches a file reads it, so special formats come before tables. In a folder, the first reader
-# that matches any file is used.
+# The first reader that matches a file reads it, so special formats come before tables.
 READERS: dict[str, Reader] = {
     module.READER.name: module.READER
     for module in (
@@ -22,8 +23,8 @@ READERS: dict[str, Reader] = {
         lightning,
         mlflow,
         long,
-        csv,
         jsonl,
+        csv,
     )
 }
 
@@ -80,34 +81,29 @@ def find_logs(path: Path, format: str | None = None) -> FoundLogs:
 
 
 def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
-    files: dict[str, list[Path]] = {}
-    for file in _walk(folder):
-        if reader := _matching(file):
-            files.setdefault(reader.name, []).append(file)
-    present = [name for name in READERS if name in files and format in (None, name)]
-    if not present:
+    runs: dict[tuple[str, Path], RunFiles] = {}
+    others: Counter[str] = Counter()
+    for file in counted(files_below(folder), "looking for logs, files"):
+        reader = _matching(file)
+        if reader is None and format and file.suffix.lower() in READERS[format].suffixes:
+            reader = READERS[format]
+        if reader is None:
+            continue
+        if format not in (None, reader.name):
+            others[reader.name] += 1
+            continue
+        path = reader.run_path(file)
+        runs.setdefault((reader.name, path), RunFiles(reader, path, [])).files.append(file)
+    if not runs:
         patterns = ", ".join(reader.files for name, reader in READERS.items() if format in (None, name))
         kind = f" of the format {format}" if format else ""
-        raise FileNotFoundError(f"Expected a log{kind} in the folder {folder}, got none of {patterns}; check the path")
-    reader = READERS[present[0]]
-    runs: dict[Path, list[Path]] = {}
-    for file in files[reader.name]:
-        runs.setdefault(reader.run_path(file), []).append(file)
-    ignored = ", ".join(f"{len(others)} of {name}" for name, others in files.items() if name != reader.name)
-    read = f"read {len(files[reader.name])} files of {reader.name}"
-    notes = [f"{read}; ignored {ignored}, which format= reads"] if ignored else []
-    return FoundLogs([RunFiles(reader, path, own) for path, own in runs.items()], notes)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files in sorted order, without pipes, sockets and devices.
-
-    Links to folders are ignored, because W&B links the latest run.
-    """
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(here, name) for name in sorted(files))
-        yield from (path for path in paths if path.is_file() or not path.exists())
+        there = ", ".join(f"{n} of {name}" for name, n in others.items())
+        raise FileNotFoundError(
+            f"Expected a log{kind} in the folder {folder}, got none of {patterns}"
+            + (f", but {there}; leave format out (--format)" if there else "; check the path")
+        )
+    ignored = ", ".join(f"{n} of {name}" for name, n in others.items())
+    return FoundLogs(list(runs.values()), [f"files of other formats were ignored: {ignored}"] if ignored else [])
 
 
 def _matching(path: Path) -> Reader | None:
@@ -120,12 +116,23 @@ def _by_suffix(path: Path) -> Reader | None:
 
 
 def run_labels(runs: Sequence[Path]) -> list[str]:
-    """Return short labels of runs: their paths without common parts at both ends and without suffixes."""
-    parts = [run.with_suffix("").parts if run.is_file() else run.parts for run in runs]
+    """Return short labels of runs: their paths without common parts at both ends and without suffixes.
+
+    Paths that differ in their suffixes only keep them.
+    """
+    parts = [(*run.parts[:-1], _stem(run)) if run.is_file() else run.parts for run in runs]
     if len(parts) < 2:
         return ["" for _ in parts]
+    alike = Counter(parts)
+    parts = [run.parts if alike[part] > 1 else part for run, part in zip(runs, parts, strict=True)]
     shared = next((i for i, level in enumerate(zip(*parts, strict=False)) if len({*level}) > 1), min(map(len, parts)))
     parts = [part[shared:] or (".",) for part in parts]  # "." is the folder that holds the others
     while len({part[-1] for part in parts}) == 1 and all(len(part) > 1 for part in parts):
         parts = [part[:-1] for part in parts]
     return ["/".join(part) for part in parts]
+
+
+def _stem(file: Path) -> str:
+    """Return the name of a file without its suffix, and without that of a compression."""
+    uncompressed = file.with_suffix("") if Candidate(file).compression else file
+    return uncompressed.stem

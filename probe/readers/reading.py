@@ -9,12 +9,10 @@ from pathlib import Path
 
 import xarray as xr
 
-from probe.errors import warn_user
-from probe.readers.discovery import FoundLogs, find_logs, run_labels
-from probe.readers.log import Log, to_series
+from probe.readers.discovery import find_logs
 from probe.readers.names import ROLES
 from probe.readers.reader import ReadOptions
-from probe.series import concat
+from probe.readers.runs import joined, read_runs, series_of
 
 
 def read(
@@ -35,8 +33,8 @@ def read(
         A file or a folder. Every run in a folder becomes a label of the dimension ``run``, named after its folder or
         file.
     format : str, optional
-        A key of ``READERS``. None recognises the format by the names of the files, and records ignored files of other
-        formats.
+        A key of ``READERS``. None recognises the format of each file by its content. Runs in a folder can have
+        different formats. A run that two loggers wrote is read once.
     axis : str, optional
         The column of steps. None takes the first of the usual names (step, global_step, ..., epoch). ``"row"`` numbers
         the rows.
@@ -72,7 +70,7 @@ def read(
     -----
     probe.errors.ProbeWarning
         If a file is damaged or cut off. The rest of the file is returned. In a folder, a run that cannot be read is
-        left out with a warning.
+        left out with a warning. The attribute ``reading`` has the reason.
 
     See Also
     --------
@@ -98,64 +96,12 @@ def read(
         )
     options = ReadOptions(axis, (run,) if isinstance(run, str) else tuple(run or ()), split)
     found = find_logs(path, format)
-    series, notes = _series_by_label(found, options, roles, source=path.name, strict=strict)
-    notes = found.notes + notes + _common_notes(series)
-    joined = next(iter(series.values())) if len(series) == 1 else concat(list(series.values()), list(series))
-    return joined.assign_attrs(reading="\n".join(notes)) if notes else joined
-
-
-def _series_by_label(
-    found: FoundLogs, options: ReadOptions, roles: Mapping[str, str], *, source: str, strict: bool
-) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return all runs by label: that of the path, and that which a file with several runs gives; and notes.
-
-    Runs that cannot be read, and runs without points, are left out if there are others.
-    """
-    series: dict[str, xr.Dataset] = {}
-    errors: dict[str, Exception] = {}
-    empty: list[str] = []
-    for outer, files in zip(run_labels([run.path for run in found.runs]), found.runs, strict=True):
-        try:
-            logs = files.reader.read(files.files, options)
-        except (ValueError, OSError) as error:
-            errors[outer] = error
-            continue
-        for inner, log in logs.items():
-            label = "/".join(part for part in (outer, inner) if part)
-            if isinstance(log, Log):
-                for note in dict.fromkeys(log.damage):
-                    warn_user(f"Expected complete files, got a damaged one; {note}")
-            if isinstance(log, Log) and not log.points and len(found.runs) + len(logs) > 2:
-                empty.append(label)
-                continue
-            try:
-                series[label] = _as_series(log, label, roles, source=source, format=files.reader.name, strict=strict)
-            except ValueError as error:
-                errors[label] = error
-    return series, _left_out(series, errors, empty)
-
-
-def _left_out(series: Mapping[str, xr.Dataset], errors: Mapping[str, Exception], empty: Sequence[str]) -> list[str]:
-    """Return notes about the runs that were left out, and warn about those with an error. Raise it if none is left."""
-    if not series and errors:
-        raise next(iter(errors.values()))
-    if not series:
-        raise ValueError(f"Expected a number with a step in the runs {', '.join(empty)}, got none; check the path")
-    notes = [f"runs without points were ignored: {', '.join(empty)}"] if empty else []
-    for label, error in errors.items():
-        note = f"run {label} could not be read and was left out: {error}"
-        warn_user(f"Expected logs that can be read, got one that cannot; {note}")
-        notes.append(note)
-    return notes
-
-
-def _as_series(
-    log: Log | xr.Dataset, label: str, roles: Mapping[str, str], *, source: str, format: str, strict: bool
-) -> xr.Dataset:
-    if isinstance(log, xr.Dataset):  # a recording
-        return log
-    source = f"{source} (run {label})" if label else source
-    return to_series(log, roles, source=source, format=format, strict=strict)
+    notes = list(found.notes)
+    runs = read_runs(found, options, notes)
+    series = series_of(runs, roles, notes, source=path.name, strict=strict)
+    whole = joined(series, notes)
+    notes += _common_notes(series)
+    return whole.assign_attrs(reading="\n".join(notes)) if notes else whole
 
 
 def _common_notes(series: Mapping[str, xr.Dataset]) -> list[str]:

@@ -6,8 +6,8 @@ The files have lines "timestamp value step". Keys with slashes are folders. The 
 
 import sqlite3
 from array import array
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,19 @@ import numpy as np
 from probe.readers.log import Log, Points
 from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.text import TextFile
+from probe.readers.wire.database import columns_of, has_columns, open_database
+from probe.series import MAX_STEP
+
+_RUNS = {"run_uuid", "name", "lifecycle_stage", "start_time"}
+_METRICS = {"run_uuid", "key", "step", "value", "is_nan"}
+_NAN = float("nan")
 
 
 def matches(candidate: Candidate) -> bool:
     """Return whether the file is the database, or is below the ``metrics`` of a folder with a ``meta.yaml``."""
-    return candidate.path.name == "mlflow.db" or _run_folder(candidate.path) is not None
+    if candidate.path.name == "mlflow.db" or _run_folder(candidate.path) is not None:
+        return True
+    return has_columns(candidate.path, candidate.start, "metrics", _METRICS)
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -45,33 +53,52 @@ def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
 
 def _database(file: Path) -> dict[str, Log]:
     """Return the runs by name; by name and id where two runs have the same name."""
-    logs: dict[str, Log] = {}
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            runs = database.execute(
-                "SELECT run_uuid, name, lifecycle_stage FROM runs ORDER BY start_time, rowid"
-            ).fetchall()
-            names = [name for _, name, _ in runs]
-            for run, name, stage in runs:
-                if stage != "deleted" and (points := _points(database, run)):
-                    logs[name if name and names.count(name) == 1 else f"{name or 'run'} {run[:8]}"] = Log(points)
-    except sqlite3.Error as error:
-        raise ValueError(f"Expected a database of MLflow in {file.name}, got {error}; check the file") from error
+    with open_database(file, "MLflow") as database:
+        if not columns_of(database, "runs") >= _RUNS or not columns_of(database, "metrics") >= _METRICS:
+            raise ValueError(f"Expected a database of MLflow in {file.name}, got no tables of runs; check the file")
+        query = "SELECT run_uuid, name, lifecycle_stage FROM runs ORDER BY start_time, rowid"
+        runs = {str(run): (str(name or "run"), stage) for run, name, stage in database.execute(query)}
+        damage: list[str] = []
+        points = _points(database, {run for run, (_, stage) in runs.items() if stage != "deleted"}, damage)
+    counts = Counter(name for name, _ in runs.values())
+    logs = {
+        name if counts[name] == 1 else f"{name} {run[:8]}": Log(points[run])
+        for run, (name, _) in runs.items()
+        if run in points
+    }
     if not logs:
         raise ValueError(f"Expected a run with a metric in {file.name}, got none; check the file")
-    deleted = sum(stage == "deleted" for *_, stage in runs)
-    next(iter(logs.values())).notes.extend([f"{deleted} deleted runs were ignored"] if deleted else [])
-    return logs if len(logs) > 1 else {"": next(iter(logs.values()))}
+    first = next(iter(logs.values()))
+    deleted = sum(stage == "deleted" for _, stage in runs.values())
+    first.notes += [f"{deleted} deleted runs were ignored"] if deleted else []
+    first.damage += [f"{file.name}: {note}" for note in damage]
+    return logs if len(logs) > 1 else {"": first}
 
 
-def _points(database: sqlite3.Connection, run: str) -> dict[str, Points]:
-    columns: dict[str, tuple[array[int], array[float]]] = {}
-    query = "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY rowid"
-    for key, step, value, is_nan in database.execute(query, (run,)):
-        steps, values = columns.setdefault(key, (array("q"), array("d")))
-        steps.append(step)
-        values.append(float("nan") if is_nan else value)
-    return {key: (np.array(steps), np.array(values)) for key, (steps, values) in columns.items()}
+def _points(database: sqlite3.Connection, runs: set[str], damage: list[str]) -> dict[str, dict[str, Points]]:
+    """Return the points by run and key. One pass over the table reads all runs."""
+    columns: dict[tuple[str, str], tuple[array[int], array[float]]] = {}
+    n_damaged = 0
+    for run, key, step, value, is_nan in database.execute(
+        "SELECT run_uuid, key, step, value, is_nan FROM metrics ORDER BY rowid"
+    ):
+        try:
+            steps, values = columns[run, key]
+        except KeyError:
+            if run not in runs:
+                continue
+            steps, values = columns[run, key] = array("q"), array("d")
+        if type(step) is int and type(value) in (int, float):
+            steps.append(step)
+            values.append(_NAN if is_nan else value)
+        else:
+            n_damaged += 1
+    if n_damaged:
+        damage.append(f"{n_damaged} rows without a number or a step were ignored")
+    points: dict[str, dict[str, Points]] = {}
+    for (run, key), (steps, values) in columns.items():
+        points.setdefault(run, {})[str(key)] = (np.array(steps), np.array(values))
+    return points
 
 
 def _metric(file: Path, damage: list[str]) -> Points:
@@ -81,11 +108,15 @@ def _metric(file: Path, damage: list[str]) -> Points:
             words = line.split()
             width = width or len(words)  # two words before MLflow had steps, else three; an incomplete line has fewer
             try:
-                step = int(words[2]) if width > 2 else 0
-                values.append(float(words[1]))
-                steps.append(step)
+                step, value = int(words[2]) if width > 2 else 0, float(words[1])
             except (ValueError, IndexError):
                 n_damaged += 1
+                continue
+            if abs(step) > MAX_STEP:
+                n_damaged += 1
+                continue
+            steps.append(step)
+            values.append(value)
     if n_damaged:
         damage.append(f"{file.name}: {n_damaged} damaged lines were ignored")
     damage += text.damage + text.cut_off()

@@ -4,8 +4,10 @@ A folder with event files is a run. Its folders ``train``, ``validation``, ... (
 (PyTorch) belong to the run, and their names become part of the names of the curves.
 """
 
+import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,22 @@ def matches(candidate: Candidate) -> bool:
 
 def run_path(path: Path) -> Path:
     """Return the folder of the run that an event file belongs to."""
-    folder = path.parent
-    above = any(folder.parent.glob("*tfevents*"))
-    beside = [other.name.lower() for other in folder.parent.iterdir() if other.is_dir()]
-    if folder.name.lower() in _SPLITS and (above or len(_SPLITS & {*beside}) > 1):
-        return folder.parent
-    return folder.parent if above and _of_add_scalars(path) else folder
+    folder, parent = path.parent, path.parent.parent
+    try:
+        above, beside = _listing(parent, parent.stat().st_mtime_ns)
+    except OSError:
+        return folder
+    if folder.name.lower() in _SPLITS and (above or len(_SPLITS & beside) > 1):
+        return parent
+    return parent if above and _of_add_scalars(path) else folder
+
+
+@lru_cache(maxsize=256)
+def _listing(folder: Path, _changed: int) -> tuple[bool, frozenset[str]]:
+    """Return whether there is an event file in a folder, and the names of its folders, in lower case."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir()) for entry in entries]
+    return any("tfevents" in name for name, _ in found), frozenset(name.lower() for name, is_dir in found if is_dir)
 
 
 def _of_add_scalars(path: Path) -> bool:
