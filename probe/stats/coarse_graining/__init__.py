@@ -1,0 +1,1 @@
+"""Growth, classes and flow of the singular modes of weight matrices."""
