@@ -4,11 +4,6 @@ from .censored import (
     median_step as median_step,
     order_interval as order_interval,
 )
-from .coarse_graining.exponents import growth_exponents as growth_exponents
-from .coarse_graining.slopes import (
-    Slopes as Slopes,
-    slope_interval as slope_interval,
-)
 from .coarse_graining.distances import spectral_distance as spectral_distance
 from .coarse_graining.flow import spectral_flow as spectral_flow
 from .cones.cone import (
