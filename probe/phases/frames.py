@@ -1,25 +1,33 @@
 """Read a DataFrame of curves as a Dataset."""
 
-from numbers import Real
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
+from probe.readers.frames import numbers_in, table_of
+from probe.readers.layout.layout import find_layout
+from probe.readers.layout.logs import divided, wide
+from probe.readers.log import Log, text_of
 from probe.readers.names import AXES
+from probe.readers.reader import ReadOptions
+from probe.series import concat
 
 
 def from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
     """Return a DataFrame with a column or an index level ``axis`` as a Dataset over (axis), or (run, axis).
 
-    Columns that are not numeric are dropped and named in the attribute ``reading``.
+    Columns may name the run or the split of a row, as in a log (:func:`probe.readers.read`). Other columns that are not
+    numeric are dropped and named in the attribute ``reading``.
 
     Raises
     ------
     ValueError
         For columns with several levels or equal names, without the axis, or rows that would be lost.
     """
-    frame = frame.reset_index([name for name in frame.index.names if name in (axis, "run")])
+    frame = frame.reset_index([name for name in frame.index.names if name is not None and name not in frame.columns])
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError(
             f"Expected columns with one name each, got {frame.columns.nlevels} levels; join the levels, or select one."
@@ -29,18 +37,55 @@ def from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
         raise ValueError(f"Expected columns of different names, got {', '.join(repeated)} repeatedly; rename them.")
     if axis not in frame.columns:
         raise ValueError(missing_axis(axis, list(frame.columns), frame.index))
-    kept = {
-        name: column
-        for name in frame.columns
-        if (column := frame[name] if name in (axis, "run") else _numbers(frame[name])) is not None
-    }
-    dropped = [name for name in frame.columns if name not in kept]
-    reading = {"reading": f"dropped columns that are not numeric: {', '.join(dropped)}"} if dropped else {}
-    frame = pd.DataFrame(kept)
-    if "run" not in frame.columns:
-        return _over_axis(frame, axis).assign_attrs(reading)
     _check_rows(frame, axis)
-    return frame.set_index(["run", axis]).to_xarray().sortby(axis).assign_attrs(reading)
+    numbers = {name: column for name in frame if (column := numbers_in(frame[name])) is not None}
+    if not len(frame) or axis not in numbers or frame[axis].dtype == bool or numbers[axis].isna().any():
+        return xr.Dataset(coords={axis: frame[axis].to_numpy()})  # the detector states what is wrong with the steps
+    table = wide(table_of(frame, numbers))
+    one = ("run",) if "run" in frame and frame["run"].nunique() == 1 else ()
+    try:
+        layout = find_layout(table, ReadOptions(axis, run=one), "the DataFrame")
+    except ValueError as error:
+        raise ValueError(f"{error}; probe.read(frame, ...) takes these options") from error
+    logs, steps = divided(table, layout), frame[axis].to_numpy()
+    one_run = layout.runs is None and layout.split is None and len(table.columns) == len(numbers)
+    if one_run and np.array_equal(layout.axis.steps, steps.astype(float)):
+        curves = {k: (axis, v.to_numpy()) for k, v in numbers.items() if k not in layout.used}
+        dataset = xr.Dataset(curves, {axis: steps}).assign_coords(logs[""].coords)
+    else:
+        dataset = _joined(logs, axis)
+        if layout.runs is not None and "run" in numbers:  # labels that are numbers, as in the column
+            values = {text_of(value): value for value in frame["run"].unique().tolist()}
+            dataset = dataset.assign_coords(run=[values.get(label, label) for label in logs])
+    dropped = [name for name in frame if name not in numbers and name not in layout.used and name in frame]
+    notes = [*table.notes, *layout.notes]
+    notes += [f"dropped columns that are not numeric: {', '.join(dropped)}"] if dropped else []
+    return dataset.assign_attrs({"reading": "\n".join(notes)} if notes else {})
+
+
+def _joined(logs: Mapping[str, Log], axis: str) -> xr.Dataset:
+    """Return the curves of all runs over the union of their steps, with the settings of the runs as coordinates."""
+    runs = [_of_log(log, axis, label) for label, log in logs.items()]
+    if [*logs] == [""]:
+        return runs[0]
+    return concat([one.rename({axis: "step"}) for one in runs], [*logs]).rename(step=axis).drop_attrs(deep=False)
+
+
+def _of_log(log: Log, axis: str, label: str) -> xr.Dataset:
+    """Return the curves of one run. A step with several values of a curve is an error."""
+    curves = {}
+    for name, (steps, values) in log.points.items():
+        order = np.argsort(steps, kind="stable")
+        steps = steps[order]
+        if len(again := steps[1:][np.diff(steps) == 0]):
+            raise ValueError(
+                f"Expected one row for each run and {axis}, got several, first for run {label or 0} and {axis} "
+                f"{again[0]:g}; keep one of them."
+            )
+        whole = steps.astype(np.int64) if (steps % 1 == 0).all() else steps
+        curves[name.replace("/", "_")] = xr.DataArray(values[order], {axis: whole}, (axis,), attrs={"logged_as": name})
+    dataset = xr.Dataset(curves) if curves else xr.Dataset(coords={axis: np.empty(0)})
+    return dataset.assign_coords({name: value for name, value in log.coords.items() if name not in ("run", axis)})
 
 
 def missing_axis(axis: str, names: list[Any], index: pd.Index | None = None) -> str:
@@ -57,33 +102,9 @@ def missing_axis(axis: str, names: list[Any], index: pd.Index | None = None) -> 
     return f"Expected {axis!r} in the curves, got {names}; {advice}."
 
 
-def _numbers(column: pd.Series) -> pd.Series | None:
-    """Return a column as float64, None if it is text, dates or complex. Objects may be numbers, or missing."""
-    if pd.api.types.is_complex_dtype(column):
-        return None
-    if pd.api.types.is_numeric_dtype(column):  # includes bool and the nullable types
-        return column.astype(float)
-    if column.dtype == object and all(value is None or value is pd.NA or isinstance(value, Real) for value in column):
-        return pd.to_numeric(column).astype(float)
-    return None
-
-
-def _over_axis(frame: pd.DataFrame, axis: str) -> xr.Dataset:
-    """Return the curves of one run."""
-    curves = {str(name): (axis, frame[name].to_numpy()) for name in frame.columns if name != axis}
-    return xr.Dataset(curves, {axis: frame[axis].to_numpy()})
-
-
 def _check_rows(frame: pd.DataFrame, axis: str) -> None:
-    """Raise for rows that xarray would drop: without run or step, or repeated."""
-    if missing := int(frame[["run", axis]].isna().any(axis=1).sum()):
+    """Raise for rows without run or step."""
+    if "run" in frame and (missing := int(frame[["run", axis]].isna().any(axis=1).sum())):
         raise ValueError(
             f"Expected run and {axis} in every row, got {missing} rows without; fill in these values, or drop the rows."
-        )
-    repeated = frame.duplicated(["run", axis])
-    if repeated.any():
-        row = frame[repeated].iloc[0]
-        raise ValueError(
-            f"Expected one row for each run and {axis}, got several, first for run {row['run']} and {axis} "
-            f"{row[axis]}; keep one of them."
         )

@@ -7,16 +7,20 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import xarray as xr
 
-from probe.readers.discovery import find_logs
+from probe.readers.discovery import FoundLogs, RunFiles, find_logs
+from probe.readers.frames import table_of
+from probe.readers.layout.logs import table_logs
+from probe.readers.log import Log
 from probe.readers.names import ROLES
-from probe.readers.reader import ReadOptions
+from probe.readers.reader import Reader, ReadOptions
 from probe.readers.runs import joined, read_runs, series_of
 
 
 def read(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | pd.DataFrame,
     *,
     format: str | None = None,
     axis: str | None = None,
@@ -29,9 +33,9 @@ def read(
 
     Parameters
     ----------
-    path : path
-        A file or a folder. Every run in a folder becomes a label of the dimension ``run``, named after its folder or
-        file.
+    path : path or DataFrame
+        A file, a folder, or a table in memory. Every run in a folder becomes a label of the dimension ``run``, named
+        after its folder or file.
     format : str, optional
         A key of ``READERS``. None recognises the format of each file by its content. Runs in a folder can have
         different formats. A run that two loggers wrote is read once.
@@ -39,9 +43,11 @@ def read(
         The column of steps. None takes the first of the usual names (step, global_step, ..., epoch). ``"row"`` numbers
         the rows.
     run : str or sequence of str, optional
-        Columns of a table that divide the rows among runs, such as ``"seed"`` or ``["width", "seed"]``.
+        Columns of a table that divide the rows among runs, such as ``"seed"`` or ``["width", "seed"]``. None finds them
+        by their values. ``"block"`` makes a run of each block in which the steps start again, ``"none"`` one run.
     split : str, optional
-        Column of a table that divides the rows among splits, such as ``"phase"`` with the words train and val.
+        Column of a table that divides the rows among splits, such as ``"phase"`` with the words train and val. None
+        finds it by its words. ``"none"`` takes no column.
     strict : bool
         True: raise an error if two names fit one role, or no role is recognised. False: record it in ``reading``.
     **roles : str
@@ -89,19 +95,30 @@ def read(
     >>> series["test_accuracy"].attrs["logged_as"]
     'val_acc'
     """
-    path = Path(path).expanduser()
     if unknown := set(roles) - {*ROLES}:
         raise TypeError(
             f"Expected roles among {', '.join(ROLES)}, got {', '.join(sorted(unknown))}; rename or remove them"
         )
     options = ReadOptions(axis, (run,) if isinstance(run, str) else tuple(run or ()), split)
-    found = find_logs(path, format)
+    found, source = (_in_memory(path), "the DataFrame") if isinstance(path, pd.DataFrame) else _on_disk(path, format)
     notes = list(found.notes)
     runs = read_runs(found, options, notes)
-    series = series_of(runs, roles, notes, source=path.name, strict=strict)
+    series = series_of(runs, roles, notes, source=source, strict=strict)
     whole = joined(series, notes)
     notes += _common_notes(series)
     return whole.assign_attrs(reading="\n".join(notes)) if notes else whole
+
+
+def _on_disk(path: str | os.PathLike[str], format: str | None) -> tuple[FoundLogs, str]:
+    path = Path(path).expanduser()
+    return find_logs(path, format), path.name
+
+
+def _in_memory(frame: pd.DataFrame) -> FoundLogs:
+    def logs(_: Sequence[Path], options: ReadOptions) -> Mapping[str, Log]:
+        return table_logs(table_of(frame), options, "the DataFrame")
+
+    return FoundLogs([RunFiles(Reader("DataFrame", "", lambda _: False, logs), Path(), [])], [])
 
 
 def _common_notes(series: Mapping[str, xr.Dataset]) -> list[str]:

@@ -94,14 +94,13 @@ def _given_labels(table: Table, name: str) -> Labels:
 
 
 def _use_columns(layout: Layout, columns: dict[str, Labels]) -> np.ndarray:
-    """Divide the rows by the values of columns, and return the run of each. Runs have the order in which they begin."""
+    """Divide the rows by the values of columns, and return the run of each: numbers sorted, words as they begin."""
     codes = joined_codes([labels.codes for labels in columns.values()])
     missing = np.any([labels.codes < 0 for labels in columns.values()], axis=0) | ~np.isfinite(layout.axis.steps)
     own, first, numbers = np.unique(codes[~missing], return_index=True, return_inverse=True)
-    order = np.argsort(first)
     layout.runs = runs = np.full(len(codes), -1)
-    runs[~missing] = np.argsort(order)[numbers]
-    rows = np.flatnonzero(~missing)[first[order]]
+    runs[~missing] = numbers
+    rows = np.flatnonzero(~missing)[first]
     coords = {name: [labels.values[labels.codes[row]] for row in rows] for name, labels in columns.items()}
     values = zip(*coords.values(), strict=True)
     named_run = len(columns) == 1 and plain(next(iter(columns))) == "run"

@@ -12,8 +12,9 @@ from probe.readers.names import SPLITS
 from probe.readers.reader import ReadOptions
 from probe.readers.table import CLOCKS, Table, ignored_note, points_at
 
-_NAMES = ("variable", "metric", "measure", "key", "tag", "quantity", "name")  # of curves in a long table
+_NAMES = ("variable", "metric.name", "metric", "measure", "key", "tag", "quantity", "name")  # of curves in a long table
 _VALUES = ("value", "values")
+_ROW_NUMBERS = {"", "index", "idx", "unnamed:_0"}  # columns of a long table that number its rows
 
 
 def table_logs(table: Table, options: ReadOptions, where: str) -> dict[str, Log]:
@@ -37,9 +38,9 @@ def table_logs(table: Table, options: ReadOptions, where: str) -> dict[str, Log]
     if ignored := sorted(name for name in table.words if name not in layout.used):
         table.notes.append(ignored_note(ignored))
     logs = divided(table, layout)
-    first = next(iter(logs.values()))
-    first.notes += [*table.notes, *layout.notes]
-    first.damage += table.damage
+    for log in logs.values():
+        log.notes += [*table.notes, *layout.notes]
+    next(iter(logs.values())).damage += table.damage
     return logs
 
 
@@ -125,7 +126,8 @@ def wide(table: Table) -> Table:
     rows, numbers = table.columns[values]
     codes = np.full(table.n_rows, -1)
     codes[table.words[names].rows] = table.words[names].codes
-    columns = {name: column for name, column in table.columns.items() if name != values}
+    others = {*_ROW_NUMBERS, plain(values)}
+    columns = {name: column for name, column in table.columns.items() if plain(name) not in others}
     for code, label in enumerate(table.words[names].labels):
         own = codes[rows] == code
         columns[label] = rows[own], numbers[own]
