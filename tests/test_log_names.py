@@ -141,6 +141,18 @@ FRAMEWORKS = {
             "test_accuracy": "testacc",
         },
     ),
+    "XGBoost for scikit-learn": (
+        "train-logloss validation_0-logloss validation_0-auc",
+        {"train_loss": "train-logloss", "test_loss": "validation_0-logloss"},
+    ),
+    "LightGBM in text": (
+        "training's binary_logloss|valid_1's binary_logloss",
+        {"train_loss": "training's binary_logloss", "test_loss": "valid_1's binary_logloss"},
+    ),
+    "Megatron-LM": (
+        "lm loss|loss scale|grad norm|validation lm loss value|validation lm loss PPL",
+        {"train_loss": "lm loss", "test_loss": "validation lm loss value"},
+    ),
     "short splits": (
         "tr_loss va_loss tr_acc va_acc",
         {"train_loss": "tr_loss", "train_accuracy": "tr_acc", "test_loss": "va_loss", "test_accuracy": "va_acc"},
@@ -151,7 +163,8 @@ FRAMEWORKS = {
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_names_of_frameworks(framework: str) -> None:
     names, expected = FRAMEWORKS[framework]
-    chosen, unclear = guess_roles(dict.fromkeys(names.split(), 9), {})
+    separator = "|" if "|" in names else " "
+    chosen, unclear = guess_roles(dict.fromkeys(names.split(separator), 9), {})
     assert chosen == expected
     assert unclear == []
 
@@ -162,7 +175,7 @@ def test_names_of_frameworks(framework: str) -> None:
         "train/box_loss", "val/dfl_loss", "loss_scale", "train_loss_scale", "aux_loss", "kl_loss", "test_error",
         "entropy", "train/Perplexity", "rewards/accuracies", "eval/c4_en-validation/CE loss", "hellaswag_acc",
         "val_acc_top5", "val_loss/dataloader_idx_0", "loss_std_dev", "grad_norm", "mAP50", "train_val_loss", "l2",
-        "squared_error_rate", "time_per_epoch", "val_auc", "validation_0/logloss", "binary", "test",
+        "squared_error_rate", "time_per_epoch", "val_auc", "val_loss_0", "binary", "test",
     ],
 )  # fmt: skip
 def test_names_without_a_role(name: str) -> None:

@@ -6,7 +6,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from probe.readers.folders import files_below
-from probe.readers.formats import csv, huggingface, jsonl, lightning, long, mlflow, native, tensorboard, wandb
+from probe.readers.formats import (
+    csv,
+    dvclive,
+    huggingface,
+    jsonl,
+    lightning,
+    lines,
+    long,
+    mlflow,
+    native,
+    npz,
+    openmmlab,
+    results,
+    tensorboard,
+    tensorboard_export,
+    trackio,
+    wandb,
+)
 from probe.readers.reader import Candidate, Reader
 from probe.readers.text import check_file
 from probe.readers.waiting import counted
@@ -22,8 +39,15 @@ READERS: dict[str, Reader] = {
         wandb,
         lightning,
         mlflow,
+        trackio,
+        dvclive,
+        tensorboard_export,
+        npz,
+        openmmlab,
+        results,
         long,
         jsonl,
+        lines,
         csv,
     )
 }

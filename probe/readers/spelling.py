@@ -15,8 +15,9 @@ MEASURES = {"loss": {"loss", "losses"}, "accuracy": {"acc", "accs", "accuracy", 
 # Words that do not name another measure.
 _FILLERS = {
     *("epoch", "step", "iter", "avg", "mean", "average", "metrics", "metric", "set", "data", "history", "curve"),
-    *("overall", "global", "running", "list", "values"),
+    *("overall", "global", "running", "list", "value", "values"),
 }
+_NUMBERED = {"valid", "validation", "eval", "test", "val"}  # sets of boosted trees: validation_0, valid_1
 _ALL_SPLITS = set[str]().union(*SPLITS.values())
 _ACCURACY_KINDS = {"topone", "categorical", "sparse", "binary", "token", "multiclass", "class", "classification"}
 _LOSS_KINDS = {"total", "ce", "xent", "nll", "bce", "cross", "entropy", "crossentropy", "lm", "language", "batch"}
@@ -39,7 +40,8 @@ class Parts(NamedTuple):
     measure : str
         "loss" or "accuracy".
     rank : int
-        0: plain name; 1: a kind of loss or accuracy; 2: an error rate, or a loss without this word; 3: a squared error.
+        0: plain name; 1: a kind of loss or accuracy, or a numbered set; 2: an error rate, or a loss without this word;
+        3: a squared error.
     """
 
     split: str
@@ -50,19 +52,23 @@ class Parts(NamedTuple):
 def words_of(name: str) -> list[str]:
     """Return the words of a name in lower case; "topone" stands for top1, acc1 and their like."""
     text = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", re.sub(r"([a-z])([A-Z])", r"\1_\2", name)).lower()
-    text = _JOINED.sub(r"\1 \2", _TOP_ONE.sub(" topone ", text))
+    text = _JOINED.sub(r"\1 \2", _TOP_ONE.sub(" topone ", text.replace("'s", "")))
     return [word for word in re.split(r"[^a-z0-9]+", text) if word]
 
 
 def parts_of(name: str) -> Parts | None:
     """Return the parts of a usual name; None for a name with any other word, or with a digit."""
     words = words_of(name)
+    numbered = [i for i, word in enumerate(words) if i and word.isdigit() and words[i - 1] in _NUMBERED]
+    words = [word for i, word in enumerate(words) if i not in numbered]
     if any(re.search(r"\d", word) for word in words):  # the accuracy at 5, the loss of stage 2
         return None
     splits = {split for word in words for split, known in SPLITS.items() if word in known}
     rest = {word for word in words if word not in _FILLERS | _ALL_SPLITS}
     found = _measure(rest)
-    return None if found is None or len(splits) > 1 else Parts("".join(splits), *found)
+    if found is None or len(splits) > 1:
+        return None
+    return Parts("".join(splits), found[0], max(found[1], int(bool(numbered))))
 
 
 def _measure(words: set[str]) -> tuple[str, int] | None:

@@ -3,16 +3,36 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probe.readers.delimited import form_of, read_delimited
-from probe.readers.delimited import read_delimited as read_columns  # noqa: F401
+from probe.readers.delimited import cells, form_of, read_delimited
 from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
+from probe.readers.names import role_of
+from probe.readers.numerals import number_of
 from probe.readers.reader import Candidate, Reader, ReadOptions
+
+_LINES = 20  # by which the format is recognised
 
 
 def matches(candidate: Candidate) -> bool:
-    """Return whether the file is a table, by its name."""
-    return candidate.path.name.lower().removesuffix(candidate.compression).endswith((".csv", ".tsv"))
+    """Return whether the file is a table, by its name, or by its names of columns and the rows below them."""
+    if candidate.path.name.lower().removesuffix(candidate.compression).endswith((".csv", ".tsv")):
+        return True
+    try:
+        form = form_of(candidate.head, candidate.path.name)
+    except ValueError:
+        return False
+    if (
+        len(form.names) < 2
+        or any(number_of(name) is not None for name in form.names)
+        or not any(map(role_of, form.names))
+    ):
+        return False
+    start = 0 if form.commented else 1
+    lines = [line for i, line in enumerate(candidate.head.split("\n")[:_LINES]) if i not in form.skip and line.strip()]
+    rows = [cells(line, form.delimiter) for line in lines[start:-1]]
+    return bool(rows) and all(
+        len(row) == len(form.names) and any(number_of(cell, form.comma) is not None for cell in row) for row in rows
+    )
 
 
 def read(files: Sequence[Path], options: ReadOptions) -> Mapping[str, Log]:

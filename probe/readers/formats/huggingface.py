@@ -11,8 +11,10 @@ from probe.readers.text import parse_json, read_text
 
 
 def matches(candidate: Candidate) -> bool:
-    """Return whether the file is the state of a Trainer, by its name."""
-    return candidate.path.name == "trainer_state.json"
+    """Return whether the file is the state of a Trainer, by its name or its entries."""
+    if candidate.path.name == "trainer_state.json":
+        return True
+    return '"log_history"' in candidate.head and '"global_step"' in candidate.head and candidate.head.lstrip()[0] == "{"
 
 
 def run_path(path: Path) -> Path:

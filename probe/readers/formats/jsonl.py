@@ -6,14 +6,33 @@ from typing import Any
 
 from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
+from probe.readers.names import role_of
 from probe.readers.reader import Candidate, Reader, ReadOptions
+from probe.readers.spelling import like_accuracies, like_losses
 from probe.readers.table import Table, TableColumns
-from probe.readers.text import TextFile, parse_json, read_text
+from probe.readers.text import TextFile, parse_json, read_text, text_head
+
+_LINES = 200  # by which the format is recognised
 
 
 def matches(candidate: Candidate) -> bool:
-    """Return whether the file is a log in JSON lines, by its name."""
-    return candidate.path.name.lower().removesuffix(candidate.compression).endswith((".jsonl", ".ndjson"))
+    """Return whether the file is a log in JSON lines, by its name, or by lines with a loss or an accuracy."""
+    if candidate.path.name.lower().removesuffix(candidate.compression).endswith((".jsonl", ".ndjson")):
+        return True
+    if not candidate.head.lstrip().startswith("{"):
+        return False
+    rows = [row for line in candidate.head.split("\n")[:_LINES] if (row := _object(line)) is not None]
+    names = {name for row in rows for name in _names(row)}
+    return len(rows) > 1 and (any(map(role_of, names)) or bool(like_losses(names) or like_accuracies(names)))
+
+
+def _names(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of numbers in an object, and in the objects inside of it."""
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from (f"{key}/{inner}" for inner, number in value.items() if isinstance(number, int | float))
+        elif isinstance(value, int | float):
+            yield key
 
 
 def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
@@ -28,7 +47,8 @@ def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
 
 
 def _entries(path: Path, table: Table) -> Iterator[Mapping[str, Any]]:
-    if path.suffix.lower() == ".json":
+    first = text_head(path).lstrip().partition("\n")
+    if path.suffix.lower() == ".json" and not (_object(first[0]) and first[2].strip()):
         yield from _whole(path)
     else:
         yield from json_lines(path, table)

@@ -1,29 +1,32 @@
 """Weights & Biases: CSV exported from a chart, history as JSON lines, and the binary file of a run.
 
-A chart's CSV has the columns "<run> - <metric>" of each run, also with "__MIN" and "__MAX". The binary file of an
-offline run (``run-<id>.wandb``) is a LevelDB log (wandb/sdk/internal/datastore.py) of protobuf records
-(wandb_internal.proto: Record.history = 2, HistoryRecord.item = 1; of an item key = 1, nested_key = 2,
-boolean = 4, integer = 5, number = 6, json = 8, value_json = 16).
+A chart's CSV has the columns "<run> - <metric>" of each run, or the metric alone for one run, also with "__MIN" and
+"__MAX", and the run's own "_step". The binary file of an offline run (``run-<id>.wandb``) is a LevelDB log
+(wandb/sdk/internal/datastore.py) of protobuf records (wandb_internal.proto: Record.history = 2, HistoryRecord.item = 1;
+of an item key = 1, nested_key = 2, boolean = 4, integer = 5, number = 6, json = 8, value_json = 16).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from struct import unpack_from
 from typing import Any
 from zlib import crc32
 
-from probe.readers.formats.csv import column_names, read_columns
+from probe.readers.delimited import read_delimited
+from probe.readers.formats.csv import column_names
 from probe.readers.formats.jsonl import json_lines
 from probe.readers.log import Log, Points
 from probe.readers.names import guess_axis
+from probe.readers.phrases import split_of
 from probe.readers.reader import Candidate, Reader, ReadOptions
-from probe.readers.table import Table, TableColumns, table_log
+from probe.readers.table import CLOCKS, Table, TableColumns, table_log
 from probe.readers.text import open_bytes
 from probe.readers.wire.protobuf import fields, varint
 
 _BLOCK = 2**15
 _HEAD = b":W&B"
+_BANDS = ("__MIN", "__MAX")
 
 
 def matches(candidate: Candidate) -> bool:
@@ -31,7 +34,7 @@ def matches(candidate: Candidate) -> bool:
     path = candidate.path
     if path.name == "wandb-history.jsonl" or path.suffix == ".wandb":
         return True
-    return path.suffix.lower() == ".csv" and any(name.endswith("__MAX") for name in column_names(candidate))
+    return path.suffix.lower() == ".csv" and _is_chart(column_names(candidate))
 
 
 def run_path(path: Path) -> Path:
@@ -66,20 +69,56 @@ def _charts(files: Sequence[Path], axis: str | None) -> dict[str, Log]:
     runs: dict[str, dict[str, Points]] = {}
     notes: list[str] = []
     damage: list[str] = []
+    axes: set[str] = set()
     for file in sorted(files):
-        table = read_columns(file)
-        columns = table.columns
+        table = read_delimited(file)
         notes += table.notes
         damage += table.damage
-        bands = [name for name in columns if name.endswith(("__MIN", "__MAX"))]
-        steps = guess_axis([name for name in columns if " - " not in name], axis)
-        for name in (name for name in columns if " - " in name and name not in bands):
-            run, metric = name.split(" - ", 1)
-            one = table_log(Table({steps: columns[steps], metric: columns[name]}, table.n_rows), steps)
-            runs.setdefault(run, {})[metric] = one.points[metric]
+        steps = _chart_axis(table.columns, axis)
+        axes.add(steps)
+        has_runs = any(_run_and_metric(name)[0] for name in table.columns)
+        for name in table.columns:
+            run, metric = _run_and_metric(name)
+            if name.endswith(_BANDS) or metric in CLOCKS or metric in (axis, steps, "Step") or (has_runs and not run):
+                continue
+            own = f"{run} - {steps}" if f"{run} - {steps}" in table.columns else steps
+            one = table_log(Table({own: table.columns[own], name: table.columns[name]}, table.n_rows), own)
+            runs.setdefault(run, {})[metric] = one.points[name]
+    if len(axes) > 1:
+        raise ValueError(
+            f"Expected charts over one axis, got {' and '.join(sorted(axes))}; export them over the same axis, or read "
+            "each file for itself"
+        )
     charts = f"{len(files)} charts were joined; " if len(files) > 1 else ""
-    notes.append(f"{charts}columns __MIN and __MAX were ignored")
-    return {run: Log(points, *((notes, damage) if i == 0 else ())) for i, (run, points) in enumerate(runs.items())}
+    notes.append(f"{charts}columns __MIN, __MAX and _step were ignored")
+    common = axes.pop() if axes else "step"
+    logs = {run: Log(points, axis=common) for run, points in runs.items()}
+    for log in list(logs.values())[:1]:
+        log.notes, log.damage = notes, damage
+    return logs
+
+
+def _is_chart(names: Sequence[str]) -> bool:
+    """Return whether a table has the columns of a chart: bands, or "<run> - <metric>" beside at most two axes."""
+    if any(name.endswith("__MAX") for name in names):
+        return True
+    parts = [_run_and_metric(name) for name in names]
+    metrics = [metric for run, metric in parts if run]
+    return len(parts) - len(metrics) in (1, 2) and bool(metrics) and not all(split_of([metric]) for metric in metrics)
+
+
+def _run_and_metric(name: str) -> tuple[str, str]:
+    """Return the run, "" for none, and the metric of a column. Names of runs may contain " - ", metrics do not."""
+    run, _, metric = name.rpartition(" - ")
+    return run, metric
+
+
+def _chart_axis(names: Iterable[str], axis: str | None) -> str:
+    """Return the column of steps, or the metric that holds the steps of each run."""
+    parts = [_run_and_metric(name) for name in names if not name.endswith(_BANDS)]
+    if axis in {metric for _, metric in parts}:
+        return str(axis)
+    return guess_axis([metric for run, metric in parts if not run], axis)
 
 
 def _history(file: Path, damage: list[str]) -> Iterator[Mapping[str, Any]]:
