@@ -8,6 +8,7 @@ from scipy.stats import kurtosis
 
 from probe.stats import droplet_phase, empirical_action
 from probe.stats.transition.antimode import find_gap, spread_ties
+from probe.stats.transition.copies import copies_per_value, dithered
 from probe.stats.transition.non_gaussian import excess_kurtosis, negentropy
 
 N = 200
@@ -103,6 +104,42 @@ def test_signs_do_not_change_the_contrast_and_equal_sizes_have_no_evidence() -> 
     assert few["kurtosis"].item() == pytest.approx(-1.2)
     assert math.isnan(few["kurtosis_low"])
     assert math.isnan(few["negentropy"])
+
+
+@pytest.mark.parametrize("noise", [0, 1e-7, 0.01])
+def test_copies_do_not_count_as_units(noise: float) -> None:
+    """20 groups of 10 copies, at either sign: as many units as groups, and no verdict."""
+    found = []
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        q = generator.standard_normal(20).repeat(10) * generator.choice([-1, 1], N)
+        found.append(droplet_phase(q + noise * generator.standard_normal(N)))
+    assert 12 <= np.median([one["n_effective"] for one in found]) <= 30
+    phases = [one["phase"].item() for one in found]
+    assert phases.count("undecided") >= 7
+    assert {one["n_units"].item() for one in found} == {N}
+
+
+def test_independent_units_have_no_copies() -> None:
+    """Neither heavy tails, gaps, equal values nor rounding make copies."""
+    generator = np.random.default_rng(0)
+    draws = [
+        *(generator.standard_normal(N) for _ in range(10)),
+        *(generator.standard_t(3, N) for _ in range(10)),
+        *(mixed(generator, share) for share in (0.1, 0.2, 0.5, 0.9)),
+        np.round(30 * generator.standard_normal(N)),
+        generator.standard_normal(N) * (generator.random(N) < 0.5),
+    ]
+    assert sum(droplet_phase(q)["n_effective"].item() < N for q in draws) <= 1
+    assert dithered(np.array([0, 1, 1, 3.0])).round().tolist() == [0, 1, 1, 3]
+    many = generator.standard_normal(500).repeat(2) + 1e-7 * generator.standard_normal(1000)
+    assert 1.5 < copies_per_value(np.abs(many)) < 3
+    assert copies_per_value(np.ones(50)) == 1
+
+
+def test_variables_have_units_and_names() -> None:
+    found = droplet_phase(np.random.default_rng(0).standard_normal(50))
+    assert all({"units", "long_name"} <= set(variable.attrs) for variable in found.variables.values())
 
 
 def test_fraction_antimode_and_evidence() -> None:

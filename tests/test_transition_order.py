@@ -107,6 +107,8 @@ def test_dwells_are_censored_at_the_end_and_recrossings_are_no_hops() -> None:
     assert found.down.value == 0
     assert found.down.upper == pytest.approx(-np.log(0.05) / 10 * np.log(5 / 4) * 5, rel=1e-6)
     assert hopping_rates(np.zeros((2, 5)), -1, 1).status == "undefined"
+    assert len(repr(found)) < 500
+    assert " high; " in repr(found)
     assert hopping_rates([[0, 1, 0, 1, 0]], 0, 1).status == "undecided"
 
 
@@ -207,7 +209,9 @@ def test_binder_is_minus_a_third_of_the_excess_kurtosis_and_averages_itself() ->
         (lambda: hopping_rates(X[None], "a", 1), "numbers as thresholds"),
         (lambda: hysteresis([1, 1.001, 2], CONTROL, [X], [X]), "differ by 1 %"),
         (lambda: hysteresis([1, -1], CONTROL, [X], [X]), "distinct positive rates"),
-        (lambda: hysteresis([1], CONTROL[::-1], [X], [X]), "increasing values of control"),
+        (lambda: hysteresis([1], CONTROL[::-1], [X], [X]), "values of control in increasing order, got .* before"),
+        (lambda: hysteresis([1], [0, np.nan, 2], [X], [X]), "got nan at place 1"),
+        (lambda: hysteresis([1], [0, 1], [X], [X]), "3 values of control or more, got 2"),
         (lambda: hysteresis([1], CONTROL, [], [X]), "sweeps of 1 rates"),
         (lambda: hysteresis([1], CONTROL, [X], [X]), r"shape \(repeats, 41\)"),
     ],

@@ -102,6 +102,25 @@ def test_copies_of_units_do_not_count() -> None:
     assert len(distinct_units(weights)) == 300
 
 
+def test_near_copies_do_not_count_and_independent_units_do() -> None:
+    def kept(weights: Tensor) -> int:
+        return len(distinct_units(weights.double()))
+
+    one = torch.randn(30, 12)
+    signs = 1 - 2 * torch.randint(0, 2, (300, 1))
+    for noise in (1e-7, 1e-3, 0.01):
+        assert kept(one.repeat(10, 1) * signs + noise * torch.randn(300, 12)) in (30, 31)
+    model = two_layers()
+    model[0].weight.data.copy_(one[:20].repeat(10, 1) + 0.01 * torch.randn(N, 12))
+    series = WeightPhaseProbe(layers="0").fit(model, (torch.randn(50, 12), None)).series_
+    assert series["weight_phase_few_units"].item() == 1
+    small, around = torch.randn(300, 12), torch.eye(12)[0] + 0.005 * torch.randn(300, 12)
+    small[:120] *= 1e-8
+    planes = [torch.randn(300, rank) @ torch.randn(rank, 12) for rank in (1, 2, 3)]
+    for weights in (torch.randn(300, 4), torch.randn(2100, 4), small, around, *planes):
+        assert kept(weights) >= 0.99 * len(weights)
+
+
 def test_only_inputs_with_a_target_count() -> None:
     x, y = torch.randn(40, 12), torch.arange(40) % 3
     model, probe = two_layers(), WeightPhaseProbe(layers="0", directions="targets")

@@ -150,12 +150,29 @@ def null_rows(draws: int) -> None:
         print(f"| {name} |" + "".join(f" {cell} |" for cell in cells), flush=True)
 
 
+def copies_rows(draws: int) -> None:
+    """Print the phases of copies of Gaussian units at either sign, and the effective number of units."""
+    print("| copies of each unit | noise | units | GMFL-I | GMFL-II | GFL | undecided | effective (10 to 90 %) |")
+    for k, noise, n in ((k, noise, n) for k in (2, 4, 10, 20) for noise in (1e-7, 0.01) for n in (200, 400, 1000)):
+        generator, phases, effective = np.random.default_rng(7), Counter[str](), []
+        for _ in range(draws):
+            q = generator.standard_normal(n // k).repeat(k) * generator.choice([-1, 1], n)
+            found = droplet_phase(q + noise * generator.standard_normal(n))
+            phases[found["phase"].item()] += 1
+            effective.append(found["n_effective"].item())
+        cells = [round(100 * phases[name] / draws) for name in ("GMFL-I", "GMFL-II", "GFL", "undecided")]
+        low, middle, high = np.quantile(effective, (0.1, 0.5, 0.9)).round().astype(int)
+        print(
+            f"| {k} | {noise:g} | {n} |" + "".join(f" {c} |" for c in cells) + f" {middle} ({low} to {high}) |",
+            flush=True,
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--part", choices=("phases", "nulls"), help="one of the two tables")
+    parser.add_argument("--part", choices=("phases", "nulls", "copies"), help="one of the tables")
     arguments = parser.parse_args()
-    if arguments.part != "nulls":
-        phase_rows(arguments.draws)
-    if arguments.part != "phases":
-        null_rows(arguments.draws)
+    for name, rows in (("phases", phase_rows), ("nulls", null_rows), ("copies", copies_rows)):
+        if arguments.part in (None, name):
+            rows(arguments.draws)

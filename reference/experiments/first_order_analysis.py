@@ -73,26 +73,28 @@ def weight_markers(series: xr.Dataset, label: str, layer: str, feature_layer: st
         Which direction.
     """
     detector = PhaseDetector(n_sustained=N_SUSTAINED).fit(series)
-    steps, at = series.step.values, {"layer": layer, "direction": direction}
-    weights = series[[label, f"{label}_kurtosis"]].sel(at).transpose("run", "step")
-    read_out = series.read_out_accuracy.sel(split="test", layer=feature_layer).transpose("run", "step")
-    own = series.test_accuracy.transpose("run", "step")
-    found = []
-    for run in range(series.sizes["run"]):
-        mixed = (weights[label][run] == MIXED).astype(float).values
-        found.append(
-            {
-                "mixed": _crossing(steps, mixed, 1.0, "mixed"),
-                "kurtosis_top": second_descent(steps, weights[f"{label}_kurtosis"][run].values, spike_width=0),
-                "network_half": _crossing(steps, own[run].values, HALF, "test_accuracy"),
-                "read_out_half": _crossing(steps, read_out[run].values, HALF, "read_out_accuracy"),
-            }
-        )
+    weights = series[[label, f"{label}_kurtosis"]].sel(layer=layer, direction=direction)
+    read_out = series.read_out_accuracy.sel(split="test", layer=feature_layer)
+    curves = (series.test_accuracy, read_out, weights[label], weights[f"{label}_kurtosis"])
+    values = [curve.transpose("run", "step").values for curve in curves]
+    found = [_markers_of_run(series.step.values, *one) for one in zip(*values, strict=True)]
     own_names = [name for name in detector.markers_.coords if name != "marker"]
     usual = detector.markers_[["step", "lower", "upper", "status"]].drop_vars(own_names)
     both = xr.concat([usual, _dataset(found)], "marker")
     ends = {name: detector.markers_[name].values for name in ("first_step", "last_step")}
     return both.assign_coords({name: ("run", end) for name, end in ends.items()})
+
+
+def _markers_of_run(
+    steps: np.ndarray, accuracy: np.ndarray, read_out: np.ndarray, label: np.ndarray, kurtosis: np.ndarray
+) -> dict[str, Marker]:
+    """Return the markers of weights and features of one run."""
+    return {
+        "mixed": _crossing(steps, (label == MIXED).astype(float), 1.0, "mixed"),
+        "kurtosis_top": second_descent(steps, kurtosis, spike_width=0),
+        "network_half": _crossing(steps, accuracy, HALF, "test_accuracy"),
+        "read_out_half": _crossing(steps, read_out, HALF, "read_out_accuracy"),
+    }
 
 
 def _crossing(steps: np.ndarray, values: np.ndarray, threshold: float, name: str) -> Marker:

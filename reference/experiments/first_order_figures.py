@@ -54,16 +54,8 @@ def draw_weights(recorded: Mapping[str, xr.Dataset], label: str, layer: str, fea
         3, n, figsize=(3.6 * n, 6.4), layout="constrained", sharex="col", sharey="row", squeeze=False
     )
     for column, (name, series) in zip(axes.T, recorded.items(), strict=True):
-        steps, weights = series.step.values + 1, series.sel(layer=layer, direction=0)
-        read_out = series.read_out_accuracy.sel(split="test", layer=features)
-        for curve, colour in ((series.train_accuracy, _TRAIN), (series.test_accuracy, _TEST), (read_out, _READ_OUT)):
-            _seeds(column[0], steps, curve, colour)
-        _seeds(column[1], steps, weights[f"{label}_droplet_fraction"], _WEIGHTS)
-        mixed = (weights[label] == 1).mean("run")
-        column[1].fill_between(steps, 0, mixed, step="mid", color=_WEIGHTS, alpha=0.15, lw=0)
-        _seeds(column[2], steps, weights[f"{label}_kurtosis"], _WEIGHTS)
-        _draw_markers(column, weight_markers(series, label, layer, features))
-        column[0].set(title=_TITLES.get(name, name), xscale="log", xlim=(1, steps[-1]))
+        _draw_column(column, series, label, layer, features)
+        column[0].set(title=_TITLES.get(name, name), xscale="log", xlim=(1, series.step.values[-1] + 1))
         column[2].set_xlabel("step + 1")
     for ax, text in zip(axes[:, 0], _ROWS, strict=True):
         ax.set_ylabel(text)
@@ -74,6 +66,19 @@ def draw_weights(recorded: Mapping[str, xr.Dataset], label: str, layer: str, fea
         loc="outside lower center", ncols=4, frameon=False, fontsize=8,
     )  # fmt: skip
     return figure
+
+
+def _draw_column(column: np.ndarray, series: xr.Dataset, label: str, layer: str, features: str) -> None:
+    """Draw the curves and markers of the runs of one kind into its three axes."""
+    steps, weights = series.step.values + 1, series.sel(layer=layer, direction=0)
+    read_out = series.read_out_accuracy.sel(split="test", layer=features)
+    for curve, colour in ((series.train_accuracy, _TRAIN), (series.test_accuracy, _TEST), (read_out, _READ_OUT)):
+        _seeds(column[0], steps, curve, colour)
+    _seeds(column[1], steps, weights[f"{label}_droplet_fraction"], _WEIGHTS)
+    mixed = (weights[label] == 1).mean("run")
+    column[1].fill_between(steps, 0, mixed, step="mid", color=_WEIGHTS, alpha=0.15, lw=0)
+    _seeds(column[2], steps, weights[f"{label}_kurtosis"], _WEIGHTS)
+    _draw_markers(column, weight_markers(series, label, layer, features))
 
 
 def _seeds(ax: Axes, steps: np.ndarray, curve: xr.DataArray, colour: str) -> None:

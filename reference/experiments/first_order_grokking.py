@@ -196,25 +196,11 @@ def record_grokking(
 ) -> dict[str, xr.Dataset]:
     """Record runs to ``folder/NAME/seed-N.nc``, and return them by name. Finished seeds are only read.
 
-    Parameters
-    ----------
-    folder
-        The folder of all runs.
-    names : iterable of str, optional
-        Names among those of `grokking_runs`. None: all.
-    seeds
-        The seeds.
-    probes : callable, optional
-        Return the probe set. It must be a function of a module, so that worker processes can import it. None:
-        `boundary_probes` for the runs of a boundary, else `grokking_probes`.
-    n_jobs : int, optional
-        Number of seeds that are trained in parallel. None: the setting of `joblib.parallel_config`, else one for each
-        core.
-
-    Returns
-    -------
-    dict of xarray.Dataset
-        The series of all seeds, with a dimension ``run`` and its coordinate ``seed``.
+    ``names`` are among those of `grokking_runs`, and None means all. ``probes`` returns the probe set. It must be a
+    function of a module, so that worker processes can import it. None means `boundary_probes` for the runs of a
+    boundary, else `grokking_probes`. ``n_jobs`` seeds are trained in parallel; None takes the setting of
+    `joblib.parallel_config`, else one for each core. The series of all seeds have a dimension ``run`` and its
+    coordinate ``seed``.
     """
     runs = grokking_runs()
     chosen = list(runs if names is None else names)
@@ -225,11 +211,9 @@ def record_grokking(
         joblib.delayed(record_grokking_seed)(runs[name], seed, folder / name / f"seed-{seed}.nc", probes)
         for name, seed in tasks
     )
-    found = {}
-    for i, name in enumerate(chosen):
-        of_name = series[i * len(seeds) : (i + 1) * len(seeds)]
-        found[name] = concat(of_name, list(seeds)).assign_coords(seed=("run", np.array(seeds, np.int32)))
-    return found
+    blocks = (series[i * len(seeds) : (i + 1) * len(seeds)] for i in range(len(chosen)))
+    coords = {"seed": ("run", np.array(seeds, np.int32))}
+    return {name: concat(block, list(seeds)).assign_coords(coords) for name, block in zip(chosen, blocks, strict=True)}
 
 
 def record_part(part: str, folder: Path, *, n_jobs: int | None = None) -> dict[str, xr.Dataset]:

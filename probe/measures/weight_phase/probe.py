@@ -17,27 +17,14 @@ from probe.forward.passes import Tap
 from probe.layer_probe import Variables, random_rows, tabulated
 from probe.measures.weight_phase.directions import fourier_powers, given_overlaps, gradient_overlaps, target_overlaps
 from probe.measures.weight_phase.units import distinct_units, measured_layers, unit_weights
-from probe.stats.transition.droplets import PHASES, droplet_phase
+from probe.stats.transition.droplets import NUMBERS, PHASES, droplet_phase
 from probe.stats.validation import check_count
 
 _SOURCES = "agop", "targets", "fourier"
 _NUMBERS: Variables = {
-    "confidence": ("1", "confidence of the phase", False),
-    "power": ("1", "probability to find 15 % droplets", False),
-    "kurtosis": ("1", "excess kurtosis of the overlaps", False),
-    "kurtosis_low": ("1", "lower end of the interval", False),
-    "kurtosis_high": ("1", "upper end of the interval", False),
-    "negentropy": ("bits", "negentropy of the overlaps", False),
-    "negentropy_sd": ("bits", "standard deviation for Gaussian overlaps", False),
-    "droplet_fraction": ("1", "share of droplets", False),
-    "droplet_fraction_low": ("1", "lower end of the interval", False),
-    "droplet_fraction_high": ("1", "upper end of the interval", False),
-    "antimode": ("1", "overlap in the gap", False),
-    "contrast": ("nats", "log density of droplets over that in the gap", False),
-    "evidence": ("nats", "log Bayes factor of droplets against a t distribution", False),
-    "p_gap": ("1", "p-value of one peak", False),
-    "p_rise": ("1", "p-value of a density that does not rise from 0", False),
-    "n_units": ("1", "number of overlaps", False),
+    name: (units, long_name, False)
+    for name, (units, long_name) in NUMBERS.items()
+    if name not in ("phase", "p_symmetry", "n_zero")
 }
 _VARIABLES: Variables = {
     "weight_phase": ("1", "0 GFL, 1 GMFL-I (mixed), 2 GMFL-II", False),
@@ -81,8 +68,9 @@ class WeightPhaseProbe(Probe):
         By (step, layer, direction): ``weight_phase`` is 0 (GFL), 1 (GMFL-I, mixed), 2 (GMFL-II), or NaN if undecided.
         The numbers ``weight_phase_*`` are those of :func:`probe.stats.droplet_phase`. Flags: ``weight_phase_few_units``
         (the power is below .8), ``weight_phase_undefined``. By (step, layer, direction, bin): ``weight_action`` in
-        nats, NaN in an empty bin, at ``weight_action_q``. Attribute ``n_rows``: number of inputs used. A unit whose
-        weights equal those of another unit, up to the sign, does not count: the tests assume independent units.
+        nats, NaN in an empty bin, at ``weight_action_q``. Attribute ``n_rows``: number of inputs used. Copies of a
+        unit do not count, up to the sign and to noise of about 1 % of the spread of the weights: the tests assume
+        independent units.
 
     Raises
     ------

@@ -9,7 +9,8 @@ from probe.forward.layers import Layers, named_layers, select_layers
 from probe.forward.snapshot import Snapshot, generator
 
 _CONVOLUTIONS = nn.Conv1d, nn.Conv2d
-_LEAST_INPUTS, _SAME = 4, 1e-9
+_LEAST_INPUTS, _SAME, _MOST_COMPARED = 4, 1e-9, 2048
+_NEAR = 0.05, 0.01, 1e-3, 1e-6  # of the size of a unit
 
 
 def measured_layers(snapshot: Snapshot, layers: Layers) -> dict[str, nn.Module]:
@@ -51,16 +52,46 @@ def unit_weights(model: nn.Module, layers: dict[str, nn.Module]) -> dict[str, Te
 def distinct_units(weights: Tensor) -> Tensor:
     """Return the indices of the units that are no copy of another unit, up to the sign, in increasing order.
 
-    Copies are not independent. Units of weights 0 are kept. With fewer than four inputs, equal units can be rounded.
+    Copies are not independent. Two units are copies if their difference is at most 5 % of the smaller of both, and of
+    the median distance of either to the other units. This holds for noise of about 1 % of the spread of the weights.
+    There must be half as many pairs at up to twice this distance at most. Otherwise, as for units in a plane, the
+    tolerance is 1 %, .1 % or 1e-6. Units of weights 0 are kept. With fewer than four inputs, equal units can be
+    rounded. Of more than 2,048 units, copies differ by at most 1e-9.
     """
-    if weights.shape[1] < _LEAST_INPUTS or not weights.isfinite().all():
-        return torch.arange(len(weights), device=weights.device)
-    rows = weights * weights.gather(1, weights.abs().argmax(1, keepdim=True)).sign()
+    distinct = torch.arange(len(weights), device=weights.device)
+    if weights.shape[1] < _LEAST_INPUTS or not weights.isfinite().all() or not weights.any():
+        return distinct
+    rows = weights / weights.abs().max()
+    distinct = distinct[_first_of_equal(rows)]
+    return distinct[_first_of_near(rows[distinct])] if len(distinct) <= _MOST_COMPARED else distinct
+
+
+def _first_of_equal(rows: Tensor) -> Tensor:
+    """Return which rows equal no earlier one within 1e-9, (units,). Rows of 0 count as distinct."""
+    signed = rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
     mixing = torch.randn(rows.shape[1], generator=generator(0), dtype=torch.float64).to(rows)
-    order = (rows @ mixing).argsort(stable=True)
-    rows = rows[order]
-    copies = ((rows[1:] - rows[:-1]).abs().amax(1) <= _SAME * rows.abs().max()) & rows[1:].any(1)
-    return order[torch.cat([copies.new_ones(1), ~copies])].sort().values
+    order = (signed @ mixing).argsort(stable=True)
+    ranked = signed[order]
+    copies = ((ranked[1:] - ranked[:-1]).abs().amax(1) <= _SAME) & ranked[1:].any(1)
+    first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    first[order[1:][copies]] = False
+    return first
+
+
+def _first_of_near(rows: Tensor) -> Tensor:
+    """Return which rows are near no earlier one, (units,)."""
+    squares, products = rows.square().sum(1), rows @ rows.T
+    distances = (squares[:, None] + squares - 2 * products.abs()).clamp_min(0).sqrt()
+    scale = torch.minimum(squares.sqrt(), distances.median(1).values)
+    shares = (distances / torch.minimum(scale[:, None], scale).clamp_min(torch.finfo(rows.dtype).tiny)).tril(-1)
+    shares[torch.ones_like(shares, dtype=torch.bool).triu()] = torch.inf
+    shares[squares == 0] = torch.inf
+    for tolerance in _NEAR:
+        near = int((shares <= tolerance).sum())
+        ring = int((shares <= 2 * tolerance).sum()) - near
+        if near >= 2 * ring + 3 * ring**0.5:
+            return ~(shares <= tolerance).any(1)
+    return squares >= 0
 
 
 def input_rows(layer: nn.Module, value: Tensor) -> Tensor:

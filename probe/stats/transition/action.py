@@ -39,5 +39,12 @@ def empirical_action(overlaps: np.ndarray, n_bins: int = 31) -> xr.Dataset:
     counts, edges = np.histogram(q, n_bins)
     with np.errstate(divide="ignore"):
         action, error = np.log(counts.max() / counts), np.sqrt(np.maximum(1 / counts - 1 / len(q), 0))
-    coords = {"q": ("bin", (edges[1:] + edges[:-1]) / 2)}
-    return xr.Dataset({"action": ("bin", action), "action_se": ("bin", error)}, coords=coords)
+    columns = {
+        "q": ((edges[1:] + edges[:-1]) / 2, "1", "overlap in the middle of the bin"),
+        "action": (action, "nats", "empirical action"),
+        "action_se": (error, "nats", "standard error of the empirical action"),
+    }
+    found = {
+        name: ("bin", values, {"units": units, "long_name": text}) for name, (values, units, text) in columns.items()
+    }
+    return xr.Dataset(found).set_coords("q")

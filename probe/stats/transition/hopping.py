@@ -32,6 +32,11 @@ class Dwells(NamedTuple):
     censored: np.ndarray
     entered: np.ndarray
 
+    def __repr__(self) -> str:
+        """Return the numbers of stays."""
+        low, ended = int((self.state == 0).sum()), int((~self.censored).sum())
+        return f"Dwells({len(self.unit)} stays: {low} low, {len(self.unit) - low} high; {ended} ended)"
+
 
 class HoppingRates(NamedTuple):
     """Result of :func:`hopping_rates`.

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from probe.stats.inference import LEAST_RUNS, Estimate
 from probe.stats.validation import as_numbers, as_vectors, check_level, check_number
 
-LEAST_RATES = 3
+LEAST_RATES, LEAST_VALUES = 3, 3
 _EXPONENTS = np.geomspace(0.2, 2.0, 120)
 _LEAST_STEP = 0.00995  # of the logarithm of the rate, 1 %
 _NEGATIVE = 0.001  # p-value of a negative area
@@ -89,7 +89,8 @@ def hysteresis(
     Raises
     ------
     ValueError
-        If rates are not positive, or differ by less than 1 %, ``control`` does not increase, or shapes differ.
+        If rates are not positive, or differ by less than 1 %, ``control`` does not increase or has fewer than three
+        values, or shapes differ.
 
     See Also
     --------
@@ -153,8 +154,7 @@ def _loops(
         raise ValueError(f"Expected distinct positive rates, got {rates!r}; merge the repeats of one rate")
     if len(r) >= LEAST_RATES and (np.diff(np.sort(np.log(r))) < _LEAST_STEP).any():
         raise ValueError(f"Expected rates that differ by 1 % or more, got {rates!r}; merge the repeats of one rate")
-    if len(c) < 3 or not np.isfinite(c).all() or (np.diff(c) <= 0).any():
-        raise ValueError("Expected three increasing values of control or more, got others; sort both sweeps by control")
+    _check_control(c)
     if not len(up) == len(down) == len(r):
         raise ValueError(f"Expected sweeps of {len(r)} rates, got {len(up)} and {len(down)}; pass an array per rate")
     both = []
@@ -173,6 +173,26 @@ def _loops(
     return r[order], [
         (sign * integrate.trapezoid(both[i][1] - both[i][0], c, axis=-1), _grid_error(both[i], c)) for i in order
     ]
+
+
+def _check_control(c: np.ndarray) -> None:
+    """Raise ValueError unless there are three or more finite values that increase."""
+    if len(c) < LEAST_VALUES:
+        raise ValueError(
+            f"Expected {LEAST_VALUES} values of control or more, got {len(c)}; record each sweep at more values"
+        )
+    if not np.isfinite(c).all() or (np.diff(c) <= 0).any():
+        raise ValueError(
+            f"Expected finite values of control in increasing order, got {_first_fault(c)}; sort both sweeps by control"
+        )
+
+
+def _first_fault(control: np.ndarray) -> str:
+    """Return the first value that is not finite, or the first two that do not increase."""
+    if (bad := np.flatnonzero(~np.isfinite(control))).size:
+        return f"{control[bad[0]]:g} at place {bad[0]}"
+    i = int(np.flatnonzero(np.diff(control) <= 0)[0])
+    return f"{control[i]:g} before {control[i + 1]:g}"
 
 
 def _standard_error(areas: np.ndarray) -> float:
