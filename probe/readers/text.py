@@ -224,9 +224,24 @@ def read_text(path: Path) -> str:
     return "".join(parts)
 
 
+def read_json(path: Path) -> Any:
+    """Return the JSON value that a file holds.
+
+    Raises
+    ------
+    ValueError
+        If the file holds anything else, is damaged or too large.
+    """
+    try:
+        return parse_json(text := read_text(path))
+    except json.JSONDecodeError as error:
+        found = f"{error} in a file of {len(text):,} characters" if text.strip() else "an empty file"
+        raise ValueError(f"Expected JSON in {path.name}, got {found}; restore it, or write it again") from None
+
+
 def parse_json(text: str) -> Any:
     """Return a JSON value. Raise ValueError for anything else, and for a value that is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("the JSON value is nested too deeply") from None
+        raise ValueError("Expected JSON, got a value that is nested too deeply; correct the file") from None

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from probe.readers.reader import Candidate, Reader, ReadOptions
@@ -22,7 +23,10 @@ def run_path(path: Path) -> Path:
 def read(files: Sequence[Path], options: ReadOptions) -> dict[str, xr.Dataset]:
     """Load one recording, see :func:`probe.load`."""
     options.check_no_columns("a recording")
-    return {"": load(run_path(files[0]))}
+    series = load(run_path(files[0]))
+    if (np.diff(series["step"]) <= 0).any():
+        raise ValueError(f"Expected increasing steps in {files[0].name}, got others; restore the file from a copy")
+    return {"": series}
 
 
 READER = Reader("probe", "*.nc", matches, read, run_path)

@@ -79,7 +79,7 @@ def _points(file: Path, table: Table) -> Points:
         return steps[rows], values
     try:
         entries = np.array([[float(entry) for entry in row[1:3]] for row in parse_json(read_text(file))], dtype=float)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise ValueError(
             f"Expected a list of [wall time, step, value] in {file.name}, got {error}; download it again"
         ) from error
