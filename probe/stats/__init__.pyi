@@ -4,8 +4,17 @@ from .censored import (
     median_step as median_step,
     order_interval as order_interval,
 )
+from .coarse_graining.classes import (
+    control_band as control_band,
+    mode_classes as mode_classes,
+)
 from .coarse_graining.distances import spectral_distance as spectral_distance
+from .coarse_graining.exponents import growth_exponents as growth_exponents
 from .coarse_graining.flow import spectral_flow as spectral_flow
+from .coarse_graining.slopes import (
+    Slopes as Slopes,
+    slope_interval as slope_interval,
+)
 from .cones.cone import (
     Cone as Cone,
     cone_entry as cone_entry,

@@ -5,10 +5,10 @@ one so that the sum of squared overlaps is largest. Their order of size has no e
 
 Where values nearly agree, a small change of the matrix rotates singular vectors within the subspace of these modes by
 large angles (Wedin 1972, BIT 12). Single modes have no identity there, but the subspace has. A mode whose overlap with
-every single mode is below ``CLEAR`` is matched to a subspace: the present modes whose values differ from that of its
-partner by less than a multiple of its own change. The mode continues as the direction of this subspace that is
-closest to its earlier self (orthogonal Procrustes problem, one rotation for both sides). So a mode keeps its identity
-if an observation falls on a crossing.
+every single mode is below ``SINGLE`` is matched to a subspace: the present modes whose values differ from that of its
+partner by less than twice the change of one of them. The change of a mode u v' is that of u' W v. The mode continues as
+the direction of this subspace that is closest to its earlier self (orthogonal Procrustes problem, one rotation for both
+sides). So a mode keeps its identity if an observation falls on a crossing.
 """
 
 from typing import NamedTuple
@@ -18,9 +18,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-CLEAR = 0.7  # overlap of a mode with its earlier self. By chance it is at most .5, in a subspace too
-# Two modes that mix at the angle t differ by (change of one) / sin(t)^2. With an overlap below CLEAR, sin(t)^2 > .3.
-_REACH = 4.0
+SINGLE = 0.9  # least overlap with a single mode for which no subspace is searched
+CLEAR = 0.7  # least overlap of a mode with its continuation. By chance it is at most .5, in a subspace too
+_REACH = 2.0  # changes of a mode
 _ROUNDING = 1e-9  # of equal values, relative to the largest
 
 
@@ -59,9 +59,11 @@ def match(left: np.ndarray, right: np.ndarray, before: np.ndarray, values: np.nd
     """
     product = left * right
     rows, partner = linear_sum_assignment(-np.square(product.clip(0)))
-    clear = product[rows, partner] >= CLEAR
-    change = np.maximum(np.abs(values[partner] - before), np.abs((product * values).sum(1) - before))
-    reach = _REACH * change[:, None] + _ROUNDING * values[0]
+    clear = product[rows, partner] >= SINGLE
+    change = np.abs((product * values).sum(1) - before)
+    others = np.zeros(len(values))
+    others[partner] = change
+    reach = _REACH * np.maximum(change[:, None], others) + _ROUNDING * values[0]
     near = np.abs(values - values[partner][:, None]) <= reach
     near &= same & ~clear[:, None]
     near[:, partner[clear]] = False

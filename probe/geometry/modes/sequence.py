@@ -35,7 +35,7 @@ class FollowedModes(NamedTuple):
     norms: np.ndarray
 
 
-def follow_modes(matrices: Any, *, share: float = 0.99, max_modes: int = 64) -> FollowedModes:
+def follow_modes(matrices: Any, *, share: float = 0.9999, max_modes: int = 64) -> FollowedModes:
     """Follow the singular modes of a matrix over time, by the overlap of subspaces and not by their order of size.
 
     Parameters
@@ -107,4 +107,4 @@ def follow_modes(matrices: Any, *, share: float = 0.99, max_modes: int = 64) -> 
 def check_share(share: Any) -> None:
     """Raise ValueError unless ``share`` is a number above 0 and at most 1."""
     if not (isinstance(share, int | float) and 0 < share <= 1):
-        raise ValueError(f"Expected share above 0 and at most 1, got {share!r}; pass a share such as 0.95")
+        raise ValueError(f"Expected share above 0 and at most 1, got {share!r}; pass a share such as 0.9999")

@@ -84,7 +84,7 @@ class WeightModesProbe(Probe):
     """
 
     def __init__(
-        self, *, share: float = 0.99, max_modes: int | None = None, max_side: int = 2048, device: Any = None
+        self, *, share: float = 0.9999, max_modes: int | None = None, max_side: int = 2048, device: Any = None
     ) -> None:
         self.share = share
         self.max_modes = max_modes
