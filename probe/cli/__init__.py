@@ -17,7 +17,7 @@ from probe.cli.terminal import printable_output
 from probe.errors import ProbeWarning
 
 # Modules of the commands that are not in ``logs``. A command takes the parsed arguments and returns the exit code.
-_MODULES = {"measure": "checkpoints", "completion": "shell", "convert": "converting"}
+_MODULES = {"measure": "checkpoints", "completion": "shell", "convert": "converting", "watch": "watching"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,9 @@ def _run(argv: list[str]) -> int:
         return code
     except BrokenPipeError:
         raise
-    except (Exception, KeyboardInterrupt) as error:
+    except KeyboardInterrupt as error:
+        return DONE if argv[:1] == ["watch"] else fail(error, command, as_json="--json" in argv)
+    except Exception as error:
         return fail(error, command, as_json="--json" in argv)
 
 

@@ -17,6 +17,10 @@ COMMANDS = {
         "find the phases and print what happened, a table of markers and the assumptions",
         "probe detect runs\nprobe detect log.csv --test-accuracy top1 --chance 0.1\nprobe detect runs --out verdict",
     ),
+    "watch": (
+        "follow a log that grows, and print the verdict whenever it changes (Ctrl-C ends)",
+        "probe watch runs\nprobe watch log.csv --every 10 --json",
+    ),
     "info": ("print the contents of a log, and how its names were recognised", "probe info runs"),
     "plot": (
         "draw the curves with their phases on one page",
@@ -57,15 +61,16 @@ def parser() -> Parser:
     whole = Parser(prog="probe", description=_ABOUT, epilog=CODES, allow_abbrev=False)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     parts = {name: _command(commands, name, *texts) for name, texts in COMMANDS.items()}
-    for name in ("info", "detect", "score", "plot", "convert"):
+    for name in ("info", "detect", "watch", "score", "plot", "convert"):
         _add_reading(parts[name])
-    for name in ("detect", "plot"):
+    for name in ("detect", "watch", "plot"):
         _add_judging(parts[name])
     for name in ("info", "detect", "score", "plot", "convert", "formats"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON object, also for an error")
     add = parts["detect"].add_argument
     add("--out", type=Path, metavar="FOLDER", help="also write the table, the figure, the text and the JSON there")
     _add_overwrite(parts["detect"], "existing results in FOLDER")
+    _add_watching(parts["watch"])
     _add_scoring(parts["score"])
     _add_plotting(parts["plot"])
     _add_converting(parts["convert"])
@@ -118,6 +123,18 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
 
 def _add_overwrite(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--overwrite", action="store_true", help=f"replace {what} (default: an error)")
+
+
+def _add_watching(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--json", action="store_true", help="print the JSON of detect, one line for each change")
+    add(
+        "--every",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="time between two looks at the log (default: 2); longer if reading takes long",
+    )
 
 
 def _add_plotting(command: argparse.ArgumentParser) -> None:

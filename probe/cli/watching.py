@@ -1,0 +1,150 @@
+"""The command ``probe watch``: follow a log that grows, and print the verdict whenever it changes."""
+
+import argparse
+import os
+import select
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from probe.cli.failures import DONE, fail, failure_of
+from probe.cli.inputs import fitted, read_series, steps_name
+from probe.cli.results import verdict
+from probe.cli.terminal import json_text
+from probe.errors import ProbeWarning
+from probe.phases.detector import PhaseDetector
+from probe.readers.discovery import READERS
+from probe.readers.folders import files_below
+
+_COMMAND = "probe watch"
+_BESIDE = ("", ".journal", "-wal")  # suffixes of files that grow in place of the log itself
+_LEAST_PAUSE = 9.0  # times the CPU time of the last look, so that at most a tenth of one core is busy
+_NOT_IN_HEAD = ("Evidence:", "One run;", "Medians over runs:")  # lines of a summary that change with every observation
+_UNFINISHED = "still being written"  # in warnings of readers; expected here
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Follow the log until Ctrl-C, or until the reader of the output closes it."""
+    if not 0 < args.every < 1e6:
+        raise ValueError(f"Expected a time between two looks above 0 s, got {args.every}; choose another --every")
+    if args.format is not None and args.format not in READERS:
+        raise ValueError(f"Expected one of the formats {', '.join(READERS)}, got {args.format!r}; choose one of them")
+    watched = Watched(args)
+    while wait(watched.look()):
+        pass
+    return DONE
+
+
+def wait(seconds: float) -> bool:
+    """Wait, and return whether the output can still be written. A closed pipe ends the wait at once."""
+    try:
+        poller = select.poll()
+        poller.register(sys.stdout.fileno(), 0)  # reports errors and a closed other end alone
+    except (AttributeError, OSError, ValueError):  # Windows, or an output without a file
+        time.sleep(seconds)
+        return True
+    return not poller.poll(seconds * 1000)
+
+
+def state_of(path: Path) -> list[tuple[Any, ...]]:
+    """Return what changes whenever a file at or below the path does: names, identities, sizes and times."""
+    files = files_below(path) if path.is_dir() else (path.with_name(path.name + suffix) for suffix in _BESIDE)
+    return list(_states(files))
+
+
+def _states(files: Iterator[Path]) -> Iterator[tuple[Any, ...]]:
+    for file in files:
+        try:
+            found = os.stat(file)
+        except OSError:  # not there, or no longer
+            continue
+        yield str(file), found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Watched:
+    """A log that is looked at again and again, and what was printed about it.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Options of the command.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self._state: list[tuple[Any, ...]] | None = None  # when the log was last read
+        self._shown: set[str] = set()  # lines, or the JSON, of the last verdict
+        self._last_step = -np.inf
+        self._error = self._reported = ""  # of the last look, and the last one that was printed
+        self._warned: set[str] = set()
+
+    def look(self) -> float:
+        """Read the log if it has changed, print what is new, and return the seconds to wait until the next look."""
+        start = time.process_time()
+        state = state_of(self.args.path)
+        if state != self._state:
+            self._state = state
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", ProbeWarning)
+                    series = read_series(self.args)
+                    detector = fitted(self.args, series)
+            except Exception as error:
+                self._fail(error)
+            else:
+                self._error = self._reported = ""
+                self._warn([str(one.message) for one in caught if issubclass(one.category, ProbeWarning)])
+                self._show(series, detector)
+        return max(float(self.args.every), _LEAST_PAUSE * (time.process_time() - start))
+
+    def _fail(self, error: Exception) -> None:
+        """Report an error once: at the first look, or if the next look finds it again. A file may be half written."""
+        failure = failure_of(error, _COMMAND)
+        first, again = not (self._error or self._shown), failure.message == self._error
+        self._error = failure.message
+        if failure.message != self._reported and (first or again):
+            fail(error, f"{_COMMAND}: waiting", as_json=self.args.json)
+            self._reported = failure.message
+            self._shown = set()  # the next verdict is new
+        elif not again:
+            self._state = None  # look again, changed or not
+
+    def _warn(self, messages: list[str]) -> None:
+        for message in messages:
+            if message not in self._warned and _UNFINISHED not in message:
+                print(f"{_COMMAND}: warning: {message}", file=sys.stderr)
+                self._warned.add(message)
+
+    def _show(self, series: xr.Dataset, detector: PhaseDetector) -> None:
+        """Print the verdict if it differs from the last one: as a line of JSON, or the lines that are new."""
+        if self.args.json:
+            lines = [json_text(verdict(detector, self.args.path.name))]
+            new = [line for line in lines if line not in self._shown]
+        else:
+            head = detector.summary().split("\n\n")[0].splitlines()
+            lines = [line for line in head if not line.startswith(_NOT_IN_HEAD)]
+            new = [line for line in lines if line not in self._shown]
+            new = [*self._title(series), *new] if new else []
+        for line in new:
+            print(line)
+        sys.stdout.flush()
+        self._shown = {*lines}
+
+    def _title(self, series: xr.Dataset) -> list[str]:
+        """Return when the log was read and how far it is, and whether it starts again."""
+        axis, steps, n_runs = steps_name(series), series["step"].values, series.sizes.get("run", 0)
+        runs = f", {n_runs} runs" if n_runs else ""
+        title = f"{time.strftime('%H:%M:%S')}, {axis} {_shown(steps[-1])}, {len(steps):,} observations{runs}"
+        again = steps[-1] < self._last_step
+        before, self._last_step = self._last_step, float(steps[-1])
+        return ["", title, *([f"The log starts again; it ended at {axis} {_shown(before)} before."] if again else [])]
+
+
+def _shown(step: float) -> str:
+    return f"{step:,.0f}" if step % 1 == 0 else f"{step:,.4g}"
