@@ -85,6 +85,13 @@ def test_regions_page(away: Path) -> None:
     assert sum(map(names["changes"].total, names["changes"].parts)) == after.n_regions - before.n_regions
 
 
+def test_first_order_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    for page in ("first_order", "first_order_theory"):
+        exec(blocks(f"docs/{page}.md"), {})
+    printed = capsys.readouterr().out.split()
+    assert [word[:6] for word in printed] == ["0.1787", "GMFL-I", "GMFL-I", "30.669"]
+
+
 @pytest.mark.slow
 def test_tutorial(away: Path) -> None:
     exec(blocks("docs/tutorial.md"), {})
