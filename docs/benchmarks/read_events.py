@@ -19,14 +19,14 @@ from time import perf_counter, process_time
 import numpy as np
 
 
-def write(path: Path, size: int, tags: int) -> int:
-    """Write an event file of about ``size`` bytes, and return the number of scalars."""
+def write(path: Path, size: int, tags: int, block_steps: int = 20_000) -> int:
+    """Write an event file of about ``size`` bytes in whole blocks of steps, and return the number of scalars."""
     names = [f"train/metric_{i}".encode() for i in range(tags)]
     count, step, written = 0, 0, 0
     with open(path, "wb") as file:
         while written < size:
             records = []
-            for step in range(step, step + 20_000):  # noqa: B020
+            for step in range(step, step + block_steps):  # noqa: B020
                 for name in names:
                     value = b"\x0a" + bytes([len(name)]) + name + b"\x15" + struct.pack("<f", 1 / (step + 1))
                     summary = b"\x0a" + bytes([len(value)]) + value
