@@ -32,6 +32,7 @@ from .neural_tangent.whole import (
     tangent_products as tangent_products,
 )
 from .performance import PerformanceProbe as PerformanceProbe
+from .random_walk import random_walk_band as random_walk_band
 from .robustness import (
     RobustnessProbe as RobustnessProbe,
     directions as directions,
