@@ -134,7 +134,7 @@ def _growth(
     found = {name: np.full(counts.shape, np.nan) for name in ("exponent", "low", "high")}
     if (estimated := status == "estimated").any():
         curves = np.log(np.where(chosen, values / norms if relative else values, np.nan))[:, estimated]
-        slopes = slope_interval(logs, curves, level=level)
+        slopes = slope_interval(logs, curves, level=level, logarithms=True)
         for name, column in zip(found, slopes, strict=False):
             found[name][estimated] = column
     degenerate = (chosen & (series["mode_degenerate"].values == 1)).sum(0) / np.maximum(counts, 1)

@@ -39,7 +39,7 @@ class Slopes(NamedTuple):
     n_observations: np.ndarray
 
 
-def slope_interval(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Slopes:
+def slope_interval(x: ArrayLike, y: ArrayLike, *, level: float = 0.9, logarithms: bool = False) -> Slopes:
     """Estimate the slope of each curve with an interval that holds for white noise and for random walks.
 
     Parameters
@@ -50,6 +50,8 @@ def slope_interval(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Slopes:
         Values; NaN is a missing observation. At least four are needed, else the slope of this curve is NaN.
     level : float
         Coverage of the interval.
+    logarithms : bool
+        Whether y are natural logarithms, of values whose noise may have a constant size.
 
     Returns
     -------
@@ -68,10 +70,13 @@ def slope_interval(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Slopes:
     -----
     The curve is a line plus noise. The noise is white, or a random walk, or a sum of both with a ratio of 0.1 or 1
     between the variance of one step of the walk and that of the white noise. The variance of a step is proportional to
-    the difference of x, or to that of exp(x). Each of these seven models has a generalised least squares estimate, a t
-    interval with n - 2 degrees of freedom, and a restricted likelihood, maximal over the size of the noise (Harville
-    1974, Biometrika 61). The interval is the hull of those of all models with at least a tenth of the largest
-    likelihood. It is wide for short records of white noise, since these could be a random walk.
+    the difference of x, or to that of exp(x), or constant. Each of these ten models has a generalised least squares
+    estimate, a t interval with n - 2 degrees of freedom, and a restricted likelihood, maximal over the size of the
+    noise (Harville 1974, Biometrika 61). The interval is the hull of those of all models with at least a tenth of the
+    largest likelihood. It is wide for short records of white noise, since these could be a random walk.
+
+    Noise of constant size in a value has the size 1 / value in its logarithm. ``logarithms=True`` adds the interval
+    for noise of this size, along the fitted line, to the hull.
 
     Examples
     --------
@@ -98,38 +103,51 @@ def slope_interval(x: ArrayLike, y: ArrayLike, *, level: float = 0.9) -> Slopes:
     for i, pattern in enumerate(patterns.T):
         curves = (which.ravel() == i).nonzero()[0]
         if pattern.sum() >= _LEAST:
-            found[:, curves] = _complete(positions[pattern], values[np.ix_(pattern, curves)], level)
+            found[:, curves] = _complete(positions[pattern], values[np.ix_(pattern, curves)], level, logarithms)
     slope, low, high = found
     return Slopes(slope, low, high, present.sum(0))
 
 
-def _complete(x: np.ndarray, y: np.ndarray, level: float) -> np.ndarray:
+def _complete(x: np.ndarray, y: np.ndarray, level: float, logarithms: bool) -> np.ndarray:
     """Return estimate and bounds of the slope (3, curves) of complete curves (n, curves)."""
-    n, curves = y.shape
-    noises = _covariances(x)
-    slopes, errors, evidence = (np.empty((len(noises), curves)) for _ in range(3))
+    n, design = len(x), np.stack([np.ones(len(x)), x - x.mean()], 1)
+    trend = np.exp(design[:, 1:] * np.linalg.lstsq(design, y, rcond=None)[0][1])
+    found = []
+    for sizes in [np.ones_like(y), trend][: 1 + logarithms]:
+        slopes, errors, evidence = np.stack([_fit(design, y, whitener, sizes) for whitener in _whiteners(x)], 1)
+        weights = np.exp(evidence - evidence.max(0))
+        weights[weights < _PLAUSIBLE] = 0
+        half = np.where(weights > 0, errors * stdtrit(n - 2, (1 + level) / 2), np.nan)
+        mean = (weights * slopes).sum(0) / weights.sum(0)
+        found.append((mean, np.nanmin(slopes - half, 0), np.nanmax(slopes + half, 0)))
+    means, low, high = zip(*found, strict=True)
+    return np.stack([np.mean(means, 0), np.min(low, 0), np.max(high, 0)])
+
+
+def _fit(design: np.ndarray, y: np.ndarray, whitener: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return slope, standard error and log-likelihood (3, curves) for noise of covariance (whitener' whitener)^-1 / sizes^2.
+
+    The sizes (n, curves) have a geometric mean of 1, so they do not change the determinant.
+    """
+    n = len(y)
+    ones, ramp, values = (whitener @ (sizes * column) for column in (design[:, :1], design[:, 1:], y))
+    size = np.linalg.norm(ones, axis=0)
+    ones = ones / size
+    ramp = ramp - (ones * ramp).sum(0) * ones
+    spread = np.linalg.norm(ramp, axis=0)
+    values = values - (ones * values).sum(0) * ones
+    slope = (ramp * values).sum(0) / spread**2
     floor = n * (_ROUNDING * np.maximum(np.abs(y).max(0), 1)) ** 2
-    design = np.stack([np.ones(n), x - x.mean()], 1)
-    for i, noise in enumerate(noises):
-        root = np.linalg.cholesky(noise)
-        a, b = np.linalg.solve(root, design), np.linalg.solve(root, y)
-        q, r = np.linalg.qr(a)
-        line = np.linalg.solve(r, q.T @ b)
-        squares = np.maximum(np.square(b - a @ line).sum(0), floor)
-        slopes[i], errors[i] = line[1], np.sqrt(squares / (n - 2)) / abs(r[1, 1])
-        evidence[i] = -np.log(np.diag(root)).sum() - np.log(np.abs(np.diag(r))).sum() - (n - 2) / 2 * np.log(squares)
-    weights = np.exp(evidence - evidence.max(0))
-    weights[weights < _PLAUSIBLE] = 0
-    half = np.where(weights > 0, errors * stdtrit(n - 2, (1 + level) / 2), np.nan)
-    mean = (weights * slopes).sum(0) / weights.sum(0)
-    return np.stack([mean, np.nanmin(slopes - half, 0), np.nanmax(slopes + half, 0)])
+    squares = np.maximum(np.square(values - slope * ramp).sum(0), floor)
+    evidence = np.log(np.diag(whitener)).sum() - np.log(size * spread) - (n - 2) / 2 * np.log(squares)
+    return np.stack([slope, np.sqrt(squares / (n - 2)) / spread, evidence])
 
 
-def _covariances(x: np.ndarray) -> list[np.ndarray]:
-    """Return the covariance of each noise model. A constant is added to that of a walk, which the line absorbs."""
+def _whiteners(x: np.ndarray) -> list[np.ndarray]:
+    """Return the inverse Cholesky factor of each noise model. A constant is added to a walk, which the line absorbs."""
     white, found = np.eye(len(x)), [np.eye(len(x))]
-    for clock in (x, np.exp(x - x[-1])):
+    for clock in (x, np.exp(x - x[-1]), np.arange(len(x))):
         time = (clock - clock[0]) * (len(x) - 1) / (clock[-1] - clock[0])
         walk = np.minimum.outer(time, time) + 1
         found += [walk if np.isinf(ratio) else (white + ratio * walk) / (1 + ratio) for ratio in _WALK]
-    return found
+    return [np.linalg.inv(np.linalg.cholesky(noise)) for noise in found]
