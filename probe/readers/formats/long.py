@@ -47,6 +47,8 @@ def _unexpected(path: Path, found: str) -> ValueError:
 
 def _series(table: pd.DataFrame) -> xr.Dataset:
     names = list(table.columns)
+    if missing := [name for name in LONG_COLUMNS if name not in names and name != "step"]:
+        raise ValueError(f"no column {missing[0]!r}")
     place = names.index("variable")
     axis, settings = names[place - 1], names[1 : place - 1]
     dims = ["run", "step", "split", "layer", *names[place + 3 : -1]]
