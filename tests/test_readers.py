@@ -514,7 +514,7 @@ def test_json_lists_and_histories(tmp_path: Path) -> None:
     history = {"loss": [3, 2, 1, 0], "val_loss": [4, 3, 2, 1]}
     path = written(tmp_path / "b.json", json.dumps(history))
     assert read(path, axis="row")["test_loss"].values.tolist() == [4, 3, 2, 1]
-    with pytest.raises(ValueError, match="Expected a list of objects, or an object of lists"):
+    with pytest.raises(ValueError, match="Expected lists of one length, or a list of steps"):
         read(written(tmp_path / "c.json", json.dumps({"a": [1, 2], "b": [1]})))
 
 

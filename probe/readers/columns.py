@@ -13,6 +13,27 @@ _STEPS = {"step", "steps", "epoch", "epochs", "iteration", "iterations", "iters"
 _BESIDE_STEPS = {"log", "logged", "history", "list", "global", "x", "axis", *SPLITS["train"], *SPLITS["test"]}
 
 
+def columns_logs(columns: Mapping[str, np.ndarray], axis: str | None, where: str) -> dict[str, Log]:
+    """Return the run of lists of numbers, or the runs along the first axis of arrays (run, step).
+
+    Raises
+    ------
+    ValueError
+        As :func:`columns_log`, and for arrays with several numbers of runs.
+    """
+    n_runs = {len(array) for array in columns.values() if array.ndim == 2}
+    if len(n_runs) > 1:
+        raise ValueError(
+            f"Expected arrays over (run, step) with one number of runs in {where}, got "
+            f"{' and '.join(map(str, sorted(n_runs)))}; save them in separate files"
+        )
+    logs = {}
+    for i in range(max(n_runs, default=1)):
+        own = {name: array[i] if array.ndim == 2 else array for name, array in columns.items()}
+        logs[str(i) if n_runs else ""] = columns_log(own, axis, where)
+    return logs if len(logs) > 1 else {"": next(iter(logs.values()))}
+
+
 def columns_log(columns: Mapping[str, np.ndarray], axis: str | None, where: str) -> Log:
     """Return one run from lists of numbers.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from probe.readers.folders import files_below
 from probe.readers.formats import (
+    catboost,
     csv,
     dvclive,
     huggingface,
@@ -41,6 +42,7 @@ READERS: dict[str, Reader] = {
         mlflow,
         trackio,
         dvclive,
+        catboost,
         tensorboard_export,
         npz,
         openmmlab,
@@ -51,6 +53,9 @@ READERS: dict[str, Reader] = {
         csv,
     )
 }
+
+
+_MISSES, _MANY = 300, 10**9  # files of one folder and suffix, none of which is a log
 
 
 class RunFiles(NamedTuple):
@@ -107,8 +112,14 @@ def find_logs(path: Path, format: str | None = None) -> FoundLogs:
 def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
     runs: dict[tuple[str, Path], RunFiles] = {}
     others: Counter[str] = Counter()
+    misses: Counter[tuple[Path, str]] = Counter()
     for file in counted(files_below(folder), "looking for logs, files"):
+        place = (file.parent, file.suffix)
+        if misses[place] >= _MISSES:  # a data set
+            misses[place] += 1
+            continue
         reader = _matching(file)
+        misses[place] += 1 if reader is None else -_MANY
         if reader is None and format and file.suffix.lower() in READERS[format].suffixes:
             reader = READERS[format]
         if reader is None:
@@ -127,7 +138,14 @@ def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
             + (f", but {there}; leave format out (--format)" if there else "; check the path")
         )
     ignored = ", ".join(f"{n} of {name}" for name, n in others.items())
-    return FoundLogs(list(runs.values()), [f"files of other formats were ignored: {ignored}"] if ignored else [])
+    notes = [f"files of other formats were ignored: {ignored}"] if ignored else []
+    notes += [
+        f"{n - _MISSES:,} files *{suffix} in {place.relative_to(folder)}/ were not looked at, because {_MISSES} before "
+        "them were no logs"
+        for (place, suffix), n in misses.items()
+        if n > _MISSES
+    ]
+    return FoundLogs(list(runs.values()), notes)
 
 
 def _matching(path: Path) -> Reader | None:

@@ -187,6 +187,7 @@ KINDS = [
         "XGBoost for scikit-learn", "`evals_result()` of several sets as JSON", "results", "xgboost/sklearn.json", None, {},
         said={"train_loss": "validation_0/logloss", "test_loss": "validation_1/logloss"},
     ),
+    Kind("CatBoost", "`catboost_info/*_error.tsv`", "catboost", "catboost", None, {}, list(range(15))),
     Kind("DVCLive", "`plots/metrics/**/*.tsv`", "dvclive", "dvclive", None, {}),
     Kind("trackio", "`*.db` of a project", "trackio", "trackio.db", None, {}),
     Kind("TensorBoard", "CSV and JSON downloaded from its page", "tensorboard-export", "tensorboard_export", None, {}),

@@ -2,7 +2,7 @@
 
 README.md has the versions.
 
-Keras, fastai, LightGBM and XGBoost train small models; the numbers that their own Python objects hold become
+Keras, fastai, LightGBM, XGBoost and CatBoost train small models; the numbers that their own Python objects hold become
 ``kinds/expected.json``. DVCLive, trackio and TensorBoard log the planted curves of ``make.curves``.
 """
 
@@ -153,6 +153,27 @@ def xgboost() -> None:
     }})  # fmt: skip
 
 
+def catboost() -> None:
+    """The files of CatBoost."""
+    import catboost as client
+
+    x, y, x_test, y_test = data()
+    scratch = HERE / "scratch"
+    model = client.CatBoostClassifier(
+        iterations=15, train_dir=str(scratch), custom_metric=["Accuracy"], thread_count=1, verbose=False
+    )
+    model.fit(x, y, eval_set=(x_test, y_test))
+    (HERE / "catboost").mkdir()
+    for name in ("learn_error.tsv", "test_error.tsv"):
+        shutil.copy(scratch / name, HERE / "catboost" / name)
+    shutil.rmtree(scratch)
+    found = model.evals_result_
+    expect(catboost={
+        "train_loss": found["learn"]["Logloss"], "test_loss": found["validation"]["Logloss"],
+        "train_accuracy": found["learn"]["Accuracy"], "test_accuracy": found["validation"]["Accuracy"],
+    })  # fmt: skip
+
+
 def dvclive() -> None:
     """A run of DVCLive."""
     from dvclive import Live
@@ -213,7 +234,7 @@ def tensorboard_export() -> None:
 
 
 if __name__ == "__main__":
-    for write in (keras, fastai, lightgbm, xgboost, dvclive, trackio, tensorboard_export):
+    for write in (keras, fastai, lightgbm, xgboost, catboost, dvclive, trackio, tensorboard_export):
         if len(sys.argv) < 2 or write.__name__ in sys.argv[1:]:
             HERE.mkdir(exist_ok=True)
             shutil.rmtree(HERE / write.__name__, ignore_errors=True)

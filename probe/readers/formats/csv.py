@@ -23,7 +23,7 @@ def matches(candidate: Candidate) -> bool:
         return False
     if (
         len(form.names) < 2
-        or any(number_of(name) is not None for name in form.names)
+        or any(number_of(name) is not None or name.endswith(":") for name in form.names)
         or not any(map(role_of, form.names))
     ):
         return False
@@ -37,7 +37,13 @@ def matches(candidate: Candidate) -> bool:
 
 def read(files: Sequence[Path], options: ReadOptions) -> Mapping[str, Log]:
     """Read one file as one run, or as the runs that its columns name."""
-    return table_logs(read_delimited(files[0]), options, files[0].name)
+    table = read_delimited(files[0])
+    if not table.columns and not matches(Candidate(files[0])):
+        raise ValueError(
+            f"Expected a table, or lines such as 'step 10: train loss 2.1', in {files[0].name}, got other text; write "
+            "a line of names and a line for each step, with commas between them"
+        )
+    return table_logs(table, options, files[0].name)
 
 
 def column_names(candidate: Candidate) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.readers.columns import columns_log
+from probe.readers.columns import columns_logs
 from probe.readers.log import Log
 from probe.readers.names import role_of
 from probe.readers.reader import Candidate, Reader, ReadOptions
@@ -30,21 +30,11 @@ def matches(candidate: Candidate) -> bool:
 def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read one file as one run, or as the runs along the first axis of its arrays."""
     arrays, notes = _arrays(files[0])
-    n_runs = {len(array) for array in arrays.values() if array.ndim == 2}
     if not arrays:
         raise ValueError(f"Expected arrays of numbers in {files[0].name}, got none; save each curve as an array")
-    if len(n_runs) > 1:
-        raise ValueError(
-            f"Expected arrays over (run, step) with one number of runs in {files[0].name}, got "
-            f"{' and '.join(map(str, sorted(n_runs)))}; save them in separate files"
-        )
-    logs = {}
-    for i in range(max(n_runs, default=1)):
-        own = {name: array[i] if array.ndim == 2 else array for name, array in arrays.items()}
-        logs[str(i) if n_runs else ""] = columns_log(own, options.axis, files[0].name)
-    first = next(iter(logs.values()))
-    first.notes += notes
-    return logs if len(logs) > 1 else {"": first}
+    logs = columns_logs(arrays, options.axis, files[0].name)
+    next(iter(logs.values())).notes += notes
+    return logs
 
 
 def _arrays(file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
