@@ -9,12 +9,19 @@ import pytest
 import torch
 import xarray as xr
 
-from reference.claims.two_phases import coarse_graining as claims
+import probe
+from reference.__main__ import main
+from reference.claims.two_phases import coarse_graining as claims, coarse_tables, universality
 from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, by_pairs
-from reference.experiments import coarse_graining as experiment, coarse_graining_rules as rules
+from reference.experiments import (
+    coarse_graining as experiment,
+    coarse_graining_analysis as analysis,
+    coarse_graining_figures as figures,
+    coarse_graining_rules as rules,
+)
 from reference.training.perceptron import PerceptronConfig
 
-TINY = PerceptronConfig(task="digits", n_train=40, hidden=(6,), steps=14)
+TINY = PerceptronConfig(task="digits", n_train=40, hidden=(6,), lr=0.02, steps=9)
 STEPS = np.unique(np.round(np.geomspace(1, 1000, 61)))
 
 
@@ -34,22 +41,26 @@ def test_a_control_differs_from_its_run_only_in_its_answers_and_length() -> None
         experiment.recipe_of("cubes")
 
 
-def test_recordings_from_kept_weights_are_those_of_the_training(tmp_path: Path) -> None:
-    def record(folder: str, **options: Any) -> tuple[xr.Dataset, xr.Dataset]:
-        return experiment.record_coarse("digits", tmp_path / folder, seeds=[3], recipe=TINY, n_jobs=1, **options)
-
-    trained, kept = record("one"), record("two", weights=tmp_path / "weights")
-    assert {path.name for path in (tmp_path / "weights").iterdir()} == {"seed-3.pt", "control-seed-3.pt"}
-    for one, other in zip(trained, kept, strict=True):
-        xr.testing.assert_identical(one.drop_vars("seconds").drop_attrs(), other.drop_vars("seconds").drop_attrs())
-    run, control = trained
-    assert run["step"].values.tolist() == control["step"].values.tolist() == experiment.observed_steps(TINY)
-    assert run["mode_spectrum"].notnull().all()
-    measured = run["fisher_rank"].sel(layer="<all>", split="train").squeeze().dropna("step")["step"]
+def test_the_command_records_the_same_from_kept_weights_and_from_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(experiment.RUNS, "digits", TINY)
+    arguments = ["coarse-graining", "digits", "--seeds", "1", "--weights", str(tmp_path / "weights"), "--out"]
+    assert main([*arguments, str(tmp_path / "one")]) == 0
+    assert "(seeds: 1, each with a control)" in capsys.readouterr().out
+    kept = probe.load(tmp_path / "one" / "coarse-graining-digits" / "seed-0.nc")
+    trained = experiment.record_coarse_seed(TINY, 0, tmp_path / "two.nc", early=True)
+    xr.testing.assert_identical(kept.drop_vars("seconds").drop_attrs(), trained.drop_vars("seconds").drop_attrs())
+    assert kept["mode_spectrum"].notnull().all()
+    measured = kept["fisher_rank"].sel(layer="<all>", split="train").dropna("step")["step"]
     assert measured.values[[0, -1]].tolist() == [0, TINY.steps]
-    assert 5 < len(measured) < run.sizes["step"]
+    assert 5 < len(measured) < kept.sizes["step"]
+    found = probe.load(tmp_path / "one" / "coarse-graining-digits.nc")
+    assert found["step"].values.tolist() == experiment.observed_steps(TINY)
+    assert found["spectrum"].sel(snapshot=["first", "last"]).notnull().all()
+    assert {path.name for path in tmp_path.glob("weights/*/*")} == {"seed-0.pt", "control-seed-0.pt"}
     with pytest.raises(ValueError, match="give another folder by --out"):
-        experiment.record_coarse_seed(TINY, 4, tmp_path / "one" / "seed-3.nc")
+        experiment.record_coarse_seed(TINY, 4, tmp_path / "two.nc")
 
 
 # -- windows and markers -------------------------------------------------------------------------------------------
@@ -113,20 +124,25 @@ def test_pairs_are_compared_by_signs_and_need_a_large_area() -> None:
 
 def planted(classes: dict[int, int], control: dict[int, int], fall: float = 3.0) -> xr.Dataset:
     """Return a recording of 6 runs with so many modes of each class, and effective numbers that fall at step 300."""
-    modes = np.zeros((2, 6, 2, 1, sum(classes.values())), np.int8)
+    noise = 0.01 * np.random.default_rng(0).standard_normal((2, 6, 6, 1, 8))
+    modes = np.zeros((2, 6, 4, 1, sum(classes.values())), np.int8)
     for kind, numbers in enumerate((classes, control)):
         modes[kind] = np.repeat(list(numbers), list(numbers.values()))
     late = 1 / (1 + np.exp(-8 * np.log(STEPS / 300)))
     curve = np.stack([50 * fall**-late * (1 + seed / 1000) for seed in range(6)])
+    spectra = np.ones((2, 6, 6, 1, 8)) + noise
+    spectra[0, :, 1:] = np.geomspace(1, 0.01, 8) * (1 + noise[0, :, 1:])
     series = {
         "mode_class": (("kind", "run", "window", "parameter", "mode"), modes),
-        "window_steps": (("run", "window", "bound"), np.broadcast_to([[10.0, 100], [100, 900]], (6, 2, 2))),
+        "window_steps": (("run", "window", "bound"), np.broadcast_to([[10.0, 100], [100, 900]] * 2, (6, 4, 2))),
         "marker_step": (("run", "marker"), np.broadcast_to([100.0, 300], (6, 2))),
+        "spectrum": (("kind", "run", "snapshot", "parameter", "rank"), spectra),
     }
     curves = np.stack([curve, np.full_like(curve, 50) + np.arange(6)[:, None]])
-    series |= {name: (("kind", "run", "step"), curves) for name in claims.NUMBERS}
-    at = {"kind": ["run", "control"], "window": ["fitting", "second"], "marker": ["fit_end", "test_half"]}
-    return xr.Dataset(series, {**at, "step": STEPS})
+    series |= {name: (("kind", "run", "step"), curves) for name in analysis.NUMBERS}
+    series |= {f"{split}_accuracy": (("kind", "run", "step"), 0 * curves + late) for split in ("train", "test")}
+    at = {"kind": list(analysis.KINDS), "window": list(rules.WINDOWS), "marker": ["fit_end", "test_half"]}
+    return xr.Dataset(series, {**at, "snapshot": analysis.SNAPSHOTS, "parameter": ["w"], "step": STEPS})
 
 
 def verdicts_of(series: xr.Dataset) -> dict[str, set[str]]:
@@ -134,7 +150,7 @@ def verdicts_of(series: xr.Dataset) -> dict[str, set[str]]:
     evidence: Any = SimpleNamespace(ours=lambda _: SimpleNamespace(curves=series))
     return {
         claim.name: {finding.verdict.word for finding in claim.ours(evidence)}
-        for claim in claims.COARSE_GRAINING_CLAIMS
+        for claim in (*claims.COARSE_GRAINING_CLAIMS, *universality.UNIVERSALITY_CLAIMS)
     }
 
 
@@ -149,6 +165,17 @@ def test_a_planted_flow_confirms_the_claims_and_its_opposite_does_not() -> None:
     assert reverse["few modes stay after fitting"] == {NOT_CONFIRMED}
     assert reverse["fewer effective parameters after fitting"] == {NOT_CONFIRMED}
     assert reverse["coarse graining belongs to generalisation"] == {NOT_CONFIRMED}
+
+
+def test_figure_and_table_show_the_planted_numbers() -> None:
+    series = planted({-1: 80, 1: 5, 0: 5, 2: 10}, {-1: 5, 1: 0, 0: 90, 2: 5})
+    axes = figures.draw_coarse({"demo": series}).axes
+    heights = [bar.get_height() for bar in axes[3].patches]
+    assert heights[:8] == pytest.approx([0.8, 0.05, 0.8, 0.05, 0.05, 0.9, 0.05, 0.9])  # shrink, then stay
+    evidence: Any = SimpleNamespace(ours=lambda _: SimpleNamespace(curves=series))
+    table = coarse_tables.coarse_table(evidence).splitlines()
+    assert table[4] == "| demo | second | 100 to 900 | runs | 5 | 5 | 80 | 10 | 0.33 | 0.33 | 0.33 |"
+    assert len(table) == 2 + 2 * 4 * len(claims.NAMES)
 
 
 def test_undecided_modes_leave_a_run_undecided_only_if_they_matter() -> None:

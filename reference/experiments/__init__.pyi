@@ -5,6 +5,9 @@ from .chaos_cone import (
     record_chaos as record_chaos,
     record_chaos_seed as record_chaos_seed,
 )
+from .coarse_graining import record_coarse as record_coarse
+from .coarse_graining_analysis import summarise_coarse as summarise_coarse
+from .coarse_graining_figures import draw_coarse as draw_coarse
 from .demo import (
     Demo as Demo,
     find_phases as find_phases,

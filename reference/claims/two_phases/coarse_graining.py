@@ -16,22 +16,28 @@ from reference.claims.base import Claim, Finding, nothing_published
 from reference.claims.two_phases.configurations import COINCIDE
 from reference.claims.two_phases.evidence import Evidence
 from reference.claims.verdicts import Verdict, by_pairs, by_prediction, by_share
+from reference.experiments.coarse_graining_analysis import (
+    CLASSES,
+    IRRELEVANT,
+    KINDS,
+    MARGINAL,
+    NUMBERS,
+    RELEVANT,
+    UNDECIDED,
+    counts,
+    shares,
+)
 from reference.experiments.coarse_graining_rules import change_in, thinning_markers
 
 NAMES = ("demo", "division-97", "perceptron", "perceptron-narrow", "digits")
-RELEVANT, MARGINAL, IRRELEVANT, UNDECIDED_MODE = 1, 0, -1, 2  # of `mode_class`; -2 is no mode
 SUBSET = 0.25  # "a much smaller subset": of the number of irrelevant modes
 FEWER = -0.0458  # log10 of .9: an effective number that is a tenth lower
 AUC = 0.9  # of a progress measure
-NUMBERS = {
-    "participation_ratio": "participation ratio",
-    "stable_rank": "stable rank",
-    "fisher_rank": "rank of the empirical Fisher matrix",
-}
 Judge = Callable[[Evidence], Iterator[Finding]]
 
 
-def _recorded(evidence: Evidence, name: str) -> xr.Dataset:
+def recorded(evidence: Evidence, name: str) -> xr.Dataset:
+    """Return what was recorded of the runs of this name, see `reference.experiments.summarise_coarse`."""
     return evidence.ours(f"coarse-graining-{name}").curves
 
 
@@ -40,26 +46,13 @@ def _each(judge: Callable[[xr.Dataset], Iterator[tuple[str, Verdict]]]) -> Judge
 
     def judged(evidence: Evidence) -> Iterator[Finding]:
         for name in NAMES:
-            for what, verdict in judge(_recorded(evidence, name)):
+            for what, verdict in judge(recorded(evidence, name)):
                 yield Finding(f"coarse-graining-{name}{what}", verdict)
 
     return judged
 
 
 # -- classes of modes ----------------------------------------------------------------------------------------------
-
-
-def counts(series: xr.Dataset, window: str, kind: str = "run") -> dict[int, np.ndarray]:
-    """Return the number of modes of each class by run, over all matrices."""
-    classes = series["mode_class"].sel(kind=kind, window=window).stack(m=("parameter", "mode")).values
-    return {label: (classes == label).sum(-1) for label in (RELEVANT, MARGINAL, IRRELEVANT, UNDECIDED_MODE)}
-
-
-def share_of(series: xr.Dataset, label: int, window: str, kind: str) -> np.ndarray:
-    """Return the share of modes of a class by run; NaN without modes."""
-    found = counts(series, window, kind)
-    total = np.sum(list(found.values()), axis=0).astype(float)
-    return np.divide(found[label], total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def _most(number: int, undecided: int, total: int) -> bool | None:
@@ -78,14 +71,13 @@ def _few(number: int, undecided: int, irrelevant: int) -> bool | None:
 
 
 def _numbers(found: dict[int, np.ndarray]) -> str:
-    names = {RELEVANT: "grow", MARGINAL: "stay", IRRELEVANT: "shrink", UNDECIDED_MODE: "undecided"}
-    return ", ".join(f"{np.median(found[label]):.0f} {name}" for label, name in names.items())
+    return ", ".join(f"{np.median(found[label]):.0f} {name}" for label, name in CLASSES.items())
 
 
 def _most_shrink(series: xr.Dataset) -> Iterator[tuple[str, Verdict]]:
     found = counts(series, "second")
     total = np.sum(list(found.values()), axis=0)
-    triples = zip(found[IRRELEVANT], found[UNDECIDED_MODE], total, strict=True)
+    triples = zip(found[IRRELEVANT], found[UNDECIDED], total, strict=True)
     verdict = by_share([_most(*map(int, one)) for one in triples], "most modes shrink")
     yield "", Verdict(verdict.word, f"{verdict.numbers}; median numbers of modes: {_numbers(found)}")
 
@@ -93,7 +85,7 @@ def _most_shrink(series: xr.Dataset) -> Iterator[tuple[str, Verdict]]:
 def _few_of(label: int, name: str) -> Callable[[xr.Dataset], Iterator[tuple[str, Verdict]]]:
     def judge(series: xr.Dataset) -> Iterator[tuple[str, Verdict]]:
         found = counts(series, "second")
-        triples = zip(found[label], found[UNDECIDED_MODE], found[IRRELEVANT], strict=True)
+        triples = zip(found[label], found[UNDECIDED], found[IRRELEVANT], strict=True)
         yield "", by_share([_few(*map(int, one)) for one in triples], f"few modes {name}")
 
     return judge
@@ -124,11 +116,11 @@ def _faster(series: xr.Dataset) -> Iterator[tuple[str, Verdict]]:
 
 def _separates(series: xr.Dataset) -> Iterator[tuple[str, Verdict]]:
     for label, text in ((IRRELEVANT, "share that shrinks"), (RELEVANT, "share that grows")):
-        run, control = (share_of(series, label, "second", kind) for kind in ("run", "control"))
+        run, control = (shares(series, "second", kind)[label] for kind in KINDS)
         yield f", {text}", by_pairs(run, control, "share of modes, runs against controls", auc=AUC)
     window = series["window_steps"].sel(window="second")
     for name, text in NUMBERS.items():
-        run, control = (change_in(window, series[name].sel(kind=kind)) for kind in ("run", "control"))
+        run, control = (change_in(window, series[name].sel(kind=kind)) for kind in KINDS)
         what = "log10 of the change, controls against runs"
         yield f", {text}", by_pairs(control, run, what, auc=AUC)
 
