@@ -28,7 +28,7 @@ NUMBERS = {
 }
 CURVES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 CLASSED = ("fitting", "second")  # the windows in which modes are classed
-N_WALKS, WALK_STEPS = 5, 8
+N_WALKS, WALK_STEPS = 5, 6
 _CODES = {"relevant": RELEVANT, "marginal": MARGINAL, "irrelevant": IRRELEVANT}
 LAST = ["last-2", "last-1", "last"]
 SNAPSHOTS = ["first", "fit_end", "end", *LAST]
@@ -106,7 +106,7 @@ def walk_band(series: xr.Dataset, bounds: dict[str, tuple[np.ndarray, np.ndarray
     """Return the band of the exponents of random walks in the windows of each run.
 
     A walk is seen at most at `WALK_STEPS` observations of a window. Its law there is that of the walk at all of them,
-    because its independent updates add in squares. This makes 5 walks as cheap as 2 recordings.
+    because its independent updates add in squares. With 6 observations, 5 walks are as cheap as a recording.
     """
     found = []
     for run in range(series.sizes["run"]):
