@@ -44,7 +44,7 @@ class Kind:
 
     ``judge`` returns an outcome for the value that ``read`` returned and the texts of its warnings. ``damages`` are
     added to those of all kinds. ``command`` is the path for the commands, if they read this kind; each ``every``-th
-    trial runs them.
+    trial runs them. ``memory`` is the limit in bytes.
     """
 
     file: Path
@@ -54,6 +54,7 @@ class Kind:
     command: Path | None = None
     commands: tuple[str, ...] = ("info",)
     every: int = 4
+    memory: int = MEMORY
 
 
 def run(kind: Kind, trials: range) -> tuple[Counter[str], dict[int, str]]:
@@ -71,7 +72,7 @@ def trial(kind: Kind, number: int) -> str:
     original = kind.file.read_bytes()
     kind.file.write_bytes(damages[name](original, rng))
     try:
-        with limits():
+        with limits(kind.memory):
             return f"{name}: {outcome(kind, commands=not number % kind.every)}"
     finally:
         kind.file.write_bytes(original)
@@ -108,8 +109,8 @@ def _of_command(command: str, path: Path, *, failed: bool) -> str:
 
 
 @contextlib.contextmanager
-def limits() -> Iterator[None]:
-    """Bound memory and time."""
+def limits(memory: int = MEMORY) -> Iterator[None]:
+    """Bound the time, and the memory in bytes beyond that in use."""
 
     def hangs(*_: Any) -> None:
         raise TimeoutError(f"no end after {SECONDS} s")
@@ -118,7 +119,7 @@ def limits() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, hangs)
     signal.alarm(SECONDS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, hard))
     try:
         yield
     finally:

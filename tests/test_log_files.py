@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from probe import save
+from probe.__main__ import main
 from probe.errors import ProbeWarning
 from probe.readers import read, waiting
 from probe.readers.folders import files_below
@@ -247,6 +248,34 @@ def test_lightning_with_two_loggers_is_one_run(tmp_path: Path) -> None:
     assert "1 run stands in files of" in series.attrs["reading"]
 
 
+def test_what_a_training_prints_beside_its_log_is_no_second_run(tmp_path: Path) -> None:
+    """Printed lines are rounded, so that copies are known by the decimals, and by the folder."""
+    printed = "".join(f"INFO epoch {i}: loss {3 / (i + 1):.2f} val_loss {4 / (i + 1):.2f}\n" for i in range(8))
+    for run in ("a", "b"):
+        (tmp_path / run / "csv").mkdir(parents=True)
+        written(tmp_path / run / "csv" / "log.csv", table(float(run == "b")))
+        written(tmp_path / run / "main.log", printed.replace("loss 3", "loss 7"))
+    series = read(tmp_path)
+    assert series["run"].values.tolist() == ["a", "b"]
+    assert "2 files of printed lines beside other logs were ignored" in series.attrs["reading"]
+    written(tmp_path / "console.txt", printed)
+    (tmp_path / "b" / "main.log").rename(tmp_path / "c.log")
+    shutil.move(tmp_path / "a" / "csv", tmp_path / "csv")
+    series = read(tmp_path / "a")
+    assert "run" not in series.dims
+
+
+def test_a_folder_of_data_is_not_searched_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.readers.discovery._MISSES", 5)
+    (tmp_path / "data").mkdir()
+    for i in range(8):
+        written(tmp_path / "data" / f"{i}.txt", "some words\n")
+        written(tmp_path / f"{i}.csv", table(i))
+    series = read(tmp_path)
+    assert series.sizes["run"] == 8
+    assert "3 files *.txt in data/ were not looked at, because 5 before them were no logs" in series.attrs["reading"]
+
+
 def test_runs_that_share_no_steps_are_refused_before_they_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +318,27 @@ def test_a_line_on_the_terminal_counts_what_takes_long(monkeypatch: pytest.Monke
     assert stream.getvalue() == "\rreading: 0 of 2\rreading: 1 of 2\r" + " " * 15 + "\r"
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert list(waiting.counted(range(2), "reading", 2)) == [0, 1]
+
+
+def test_escape_sequences_of_names_are_shown_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In names of curves, words of runs and names of files."""
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e"
+    rows = [{"step": i % 8, "loss": 3 / (i + 1), f"val{evil}": i, "run": f"{evil}{i // 8}"} for i in range(16)]
+    pd.DataFrame(rows).to_csv(path := tmp_path / f"a{evil}.csv", index=False)
+    (tmp_path / f"b{evil}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows[:8]))
+    (tmp_path / "c.csv").write_text(f"step,{evil}\n0,1\n1,1,1\n")
+    for command, where in (
+        ("info", tmp_path),
+        ("info --json", path),
+        ("detect", path),
+        ("detect --train-loss x", path),
+    ):
+        name, *options = command.split()
+        main([name, str(where), *options])
+    output = capsys.readouterr()
+    assert "\\x1b" in output.out
+    assert "\\x1b" in output.err
+    assert not {"\x1b", "\x07", "\u202e"} & {*(output.out + output.err)}
 
 
 # Databases

@@ -12,6 +12,7 @@ from probe.readers.names import AXES, role_of
 
 _LEAST = 3  # different values that agree
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4  # between loggers: float32, and four digits of Hugging Face
+_COARSEST = 0.0051  # of values with two decimals, as they are printed
 _NAMES, _PARTNERS = 16, 50  # most frequent curves, and runs of other formats, with which a run is compared
 
 
@@ -66,7 +67,7 @@ def _near_pairs(runs: Sequence[Curves]) -> Iterator[tuple[int, int]]:
     first = np.array([[run.curves.get(name, none)[1][0] for name in names] for run in runs])
     for row in range(len(runs)):
         unknown = np.isnan(first) | np.isnan(first[row])
-        near = unknown | (abs(first - first[row]) <= _ABSOLUTE + _RELATIVE * abs(first[row]))
+        near = unknown | (abs(first - first[row]) <= _COARSEST + _RELATIVE * abs(first[row]))
         found = near.all(1) & ~unknown.all(1) & (kinds > kinds[row])
         yield from ((row, int(other)) for other in np.flatnonzero(found)[:_PARTNERS])
 
@@ -80,6 +81,18 @@ def _equal(one: Points, other: Points) -> Iterator[bool]:
     """Yield whether two curves are equal at their common steps, or as sequences; nothing if they have too few."""
     _, a, b = np.intersect1d(one[0], other[0], return_indices=True)
     if len(a) >= _LEAST:
-        yield bool(np.allclose(one[1][a], other[1][b], rtol=_RELATIVE, atol=_ABSOLUTE))
+        yield _close(one[1][a], other[1][b])
     elif len(one[1]) == len(other[1]):
-        yield bool(np.allclose(one[1], other[1], rtol=_RELATIVE, atol=_ABSOLUTE))
+        yield _close(one[1], other[1])
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether values are equal up to the precision of loggers and the decimals of the coarser curve."""
+    coarse = max(_last_decimal(one), _last_decimal(other))
+    return bool(np.allclose(one, other, rtol=_RELATIVE, atol=max(_ABSOLUTE, 0.51 * coarse)))
+
+
+def _last_decimal(values: np.ndarray) -> float:
+    """Return the unit of the last decimal of all values, at most 0.01; 0 for more than six decimals."""
+    units = (10.0**-n for n in range(2, 7))
+    return next((unit for unit in units if np.allclose(values / unit, np.round(values / unit), rtol=0, atol=1e-4)), 0.0)

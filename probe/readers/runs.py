@@ -16,6 +16,7 @@ from probe.readers.waiting import counted
 from probe.series import concat
 
 _LARGEST = 2**32  # bytes of the joined series
+_PRINTED = "lines"  # format of what a training prints
 _SHOWN = 5  # warnings of one kind, and labels in a note
 
 
@@ -55,7 +56,7 @@ def read_runs(found: FoundLogs, options: ReadOptions, notes: list[str]) -> list[
         for inner, log in logs.items():
             parts = _split_recording(log) if len(found.runs) > 1 else {"": log}
             runs += [Run(files, "/".join(filter(None, (inner, own))), part) for own, part in parts.items()]
-    runs = _without_copies(runs, notes)
+    runs = _without_consoles(_without_copies(runs, notes), notes)
     _label(runs)
     empty = [run.label for run in runs if run.is_empty]
     if empty and len(runs) > 1:
@@ -88,6 +89,20 @@ def _without_copies(runs: list[Run], notes: list[str]) -> list[Run]:
     ]
     dropped = {id(whole[other][0]) for other in chosen}
     return [run for run in runs if id(run) not in dropped]
+
+
+def _without_consoles(runs: list[Run], notes: list[str]) -> list[Run]:
+    """Drop printed lines in the folder of a run that has a log of another format, or above it."""
+    others = {run.files.path for run in runs if run.format != _PRINTED}
+    above = {folder for path in others for folder in path.parents}
+    rest = [
+        run
+        for run in runs
+        if run.format != _PRINTED or not (run.files.path.parent in above or others.intersection(run.files.path.parents))
+    ]
+    if dropped := len(runs) - len(rest):
+        notes.append(f"{dropped} files of printed lines beside other logs were ignored; --format {_PRINTED} reads them")
+    return rest
 
 
 def _label(runs: Sequence[Run]) -> None:

@@ -10,7 +10,7 @@ from probe.readers.names import role_of
 from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.spelling import like_accuracies, like_losses
 from probe.readers.table import Table, TableColumns
-from probe.readers.text import TextFile, parse_json, read_text, text_head
+from probe.readers.text import TextFile, parse_json, read_json, text_head
 
 _LINES = 200  # by which the format is recognised
 
@@ -42,7 +42,9 @@ def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     for entry in _entries(files[0], table):
         columns.add(entry)
     if not columns.fill(table).columns:
-        raise ValueError(f"Expected one JSON object with numbers in each line of {files[0].name}, got no number")
+        raise ValueError(
+            f"Expected one JSON object with numbers in each line of {files[0].name}, got no number; check it"
+        )
     return table_logs(table, options, files[0].name)
 
 
@@ -83,7 +85,7 @@ def _object(line: str) -> dict[str, Any] | None:
 
 def _whole(path: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the rows of a list of objects, or of an object of lists."""
-    content = parse_json(read_text(path))
+    content = read_json(path)
     if isinstance(content, list) and content and all(isinstance(entry, dict) for entry in content):
         yield from content
         return

@@ -15,8 +15,9 @@ from probe.readers.log import Log
 from probe.readers.phrases import split_of
 from probe.readers.reader import Candidate, Reader, ReadOptions
 from probe.readers.spelling import words_of
-from probe.readers.table import Table, TableColumns, table_log
+from probe.readers.table import Table, TableColumns, as_number, table_log
 from probe.readers.text import parse_json
+from probe.series import MAX_STEP
 
 _LINES = 200  # by which the format is recognised
 _OTHERS = {"mode", "epoch", "step", "memory", "time", "data_time", "seed"}
@@ -63,15 +64,21 @@ def counted(rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     per_epoch = 0.0
     for row in rows:
         if _is_training(row):
-            own = float(row["iter"])
-            if own <= last and row.get("epoch", 0) > epoch:
+            own, new = _count(row["iter"], last), _count(row.get("epoch"), epoch)
+            if own <= last and new > epoch:
                 per_epoch = max(per_epoch, last)
-                before += per_epoch * max(1.0, row.get("epoch", 0) - epoch)
-            last, epoch = own, float(row.get("epoch", epoch))
+                before += per_epoch * max(1.0, new - epoch)
+            last, epoch = own, new
             yield {**{k: v for k, v in row.items() if k not in ("step", "mode")}, "iter": before + own}
         elif {*row} - _OTHERS - {"iter", "lr"} and (row.get("mode") == "val" or "step" in row):
             values = {_evaluated(key): value for key, value in row.items() if key not in (*_OTHERS, "iter", "lr")}
             yield {**values, "iter": before + last, "epoch": epoch}
+
+
+def _count(value: Any, before: float) -> float:
+    """Return a count of iterations or epochs; that of the line before if the value is none."""
+    number = as_number(value)
+    return number if number is not None and 0 <= number < MAX_STEP else before
 
 
 def _evaluated(key: str) -> str:
