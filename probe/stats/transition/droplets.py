@@ -109,10 +109,11 @@ def droplet_phase(
     Below 16 units, with equal overlaps, or with a power below .8, the phase is "undecided". It is also undecided if
     droplets are not symmetric. The page on measures has the rates of errors.
 
-    The tests assume independent units. Copies of units with noise of at most 1 % of the spread of the overlaps are
-    found from the spacings, if there are ten groups of copies or more. One unit of each group then counts, and
-    all numbers but ``action`` and the kurtosis are those of these units. The phase is undecided if their power is below
-    .8. Copies with more noise, and a few large groups, cannot be distinguished from several peaks.
+    The tests assume independent units. Copies of units are found from the spacings of the overlaps, if ten groups of
+    copies or more exist. Their noise may be .1 % of the spread of the overlaps for pairs, and 1 % for four copies or
+    more. One unit of each group then counts, and all numbers but ``action`` and the kurtosis are those of these units.
+    The phase is undecided if their power is below .8. Copies with more noise, and a few large groups, cannot be
+    distinguished from several peaks.
 
     References
     ----------
