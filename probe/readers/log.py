@@ -10,6 +10,8 @@ import xarray as xr
 from probe.readers.names import AXES, ROLES, check_clear, guess_roles, untaken_note
 from probe.series import SCHEMA
 
+_NO_STEP = "points without a step, or before step 0, were dropped"
+
 Points = tuple[np.ndarray, np.ndarray]  # steps, values: (n,) each, in the order of the file
 
 
@@ -53,8 +55,18 @@ def increasing_points(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray
     note : str
         Which points were dropped, or "".
     """
+    kept, note = _kept(steps)
+    return (steps, values, note) if kept is None else (steps[kept], values[kept], note)
+
+
+def _kept(steps: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Return the positions of the points that remain, with increasing steps, or None for all; and the note."""
+    changes = np.diff(steps)
+    if (changes > 0).all():
+        return None, ""
     n, note = len(steps), ""
-    decreases = np.flatnonzero(np.diff(steps) < 0) + 1
+    decreases = np.flatnonzero(changes < 0) + 1
+    positions = np.arange(n)
     if 0 < len(decreases) <= max(3, n // 10):
         resumed = decreases[np.diff(np.append(decreases, n)) > 1]  # a single earlier point is no resumption
         limit = np.full(n + 1, np.inf)
@@ -63,16 +75,15 @@ def increasing_points(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray
         if not kept.all():
             places = ", ".join(f"{step:g}" for step in steps[resumed][:5])
             note = f"resumed at {places}: {n - kept.sum()} older points were dropped"
-        steps, values = steps[kept], values[kept]
+        positions = positions[kept]
     elif len(decreases):
         note = "steps were in no order and were sorted"
-    order = np.argsort(steps, kind="stable")
-    steps, values = steps[order], values[order]
-    last = np.append(np.diff(steps) > 0, True) if len(steps) else np.empty(0, bool)
+    positions = positions[np.argsort(steps[positions], kind="stable")]
+    last = np.append(np.diff(steps[positions]) > 0, True) if len(positions) else np.empty(0, bool)
     if not last.all():
         repeated = f"{len(last) - int(last.sum())} repeated steps, of which the last value was kept"
         note = f"{note}; {repeated}" if note else repeated
-    return steps[last], values[last], note
+    return positions[last], note
 
 
 def to_series(log: Log, given: Mapping[str, str], *, source: str, format: str, strict: bool = True) -> xr.Dataset:
@@ -155,20 +166,37 @@ def _at_steps(steps: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.n
     return spread
 
 
+def _corrected(logged: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Return increasing steps, the positions of their points (None: all) and notes about the others."""
+    steps = logged.astype(float, copy=False)
+    positions, notes = None, []
+    finite = np.isfinite(steps) & (steps >= 0)
+    if not finite.all():
+        notes = [_NO_STEP]
+        positions = np.flatnonzero(finite)
+        steps = steps[positions]
+    kept, note = _kept(steps)
+    if kept is not None:
+        positions = kept if positions is None else positions[kept]
+        steps = steps[kept]
+    whole = steps.astype(np.int64) if (steps % 1 == 0).all() else steps
+    return whole, positions, [*notes, *([note] if note else [])]
+
+
 def _increasing(log: Log) -> tuple[dict[str, Points], list[str]]:
     """Return points with increasing steps, and one note for all names with the same correction."""
     points: dict[str, Points] = {}
     corrections: dict[str, list[str]] = {}
-    for name, (steps, values) in log.points.items():
-        steps, values = steps.astype(float), values.astype(float)
-        finite = np.isfinite(steps) & (steps >= 0)
-        if not finite.all():
-            corrections.setdefault("points without a step, or before step 0, were dropped", []).append(name)
-        steps, values, note = increasing_points(steps[finite], values[finite])
-        if note and name not in AXES:  # an epoch beside the steps is no curve
-            corrections.setdefault(note, []).append(name)
+    known: dict[int, tuple[np.ndarray, np.ndarray | None, list[str]]] = {}  # by the identity of the steps of a table
+    for name, (logged, values) in log.points.items():
+        if id(logged) not in known:
+            known[id(logged)] = _corrected(logged)
+        steps, kept, found = known[id(logged)]
+        for note in found:
+            if note == _NO_STEP or name not in AXES:  # an epoch beside the steps is no curve
+                corrections.setdefault(note, []).append(name)
         if len(steps):
-            points[name] = (steps.astype(np.int64) if (steps % 1 == 0).all() else steps, values)
+            points[name] = (steps, (values if kept is None else values[kept]).astype(float, copy=False))
     notes = [f"{', '.join(n[:4])}{', ...' if len(n) > 4 else ''}: {note}" for note, n in corrections.items()]
     return points, [*log.damage, *log.notes, *notes]
 

@@ -14,6 +14,7 @@ from probe.readers.numerals import is_percent, number_of
 # Columns of loggers that hold no curves.
 CLOCKS = {"_step", "_timestamp", "_runtime", "timestamp", "wall_time", "created_at", "Wall Time", "Wall time"}
 MOST_WORDS = 10_000  # different ones in a column that may divide the rows
+_FEW_WORDS = 1000  # different ones in rows that are added at once
 
 
 class Words(NamedTuple):
@@ -62,27 +63,56 @@ class TableColumns:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one row. The keys of nested mappings are joined with slashes."""
-        self._put(row, "")
+        for key, value in row.items():
+            self._put(key, value, self.n_rows)
         self.n_rows += 1
 
-    def _put(self, row: Mapping[str, Any], prefix: str) -> None:
-        for key, value in row.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, Mapping):
-                self._put(value, f"{name}/")
-            elif (number := as_number(value)) is not None:
-                self._rows.setdefault(name, array("q")).append(self.n_rows)
-                self._values.setdefault(name, array("d")).append(number)
-                if isinstance(value, str) and is_percent(value):
-                    self._percent.add(name)
-            elif isinstance(value, str) and name not in self.text:
-                self._put_word(name, value)
-            elif value is not None:
-                self.text.add(name)
+    def add_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows as :meth:`add` does, those with the same keys at once."""
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for i, row in enumerate(rows):
+            alike.setdefault(tuple(row), []).append(i)
+        for keys, at in alike.items():
+            own = rows if len(at) == len(rows) else [rows[i] for i in at]
+            numbers = array("q", [self.n_rows + i for i in at])
+            for key, column in zip(keys, zip(*[row.values() for row in own], strict=True), strict=True):
+                self._put_column(key, column, numbers)
+        self.n_rows += len(rows)
 
-    def _put_word(self, name: str, value: str) -> None:
+    def _put_column(self, name: str, column: Sequence[Any], rows: "array[int]") -> None:
+        kinds = {*map(type, column)}
+        if kinds <= {int, float}:
+            try:
+                self._values.setdefault(name, array("d")).extend(array("d", column))
+                self._rows.setdefault(name, array("q")).extend(rows)
+                return
+            except OverflowError:  # an integer of hundreds of digits
+                pass
+        different = {*column} if kinds == {str} else {}
+        if 0 < len(different) <= _FEW_WORDS and all(number_of(word) is None for word in different):
+            for word, place in zip(column, rows, strict=True):
+                self._put_word(name, word, place)
+            return
+        for value, place in zip(column, rows, strict=True):
+            self._put(name, value, place)
+
+    def _put(self, name: str, value: Any, row: int) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                self._put(f"{name}/{key}", inner, row)
+        elif (number := as_number(value)) is not None:
+            self._rows.setdefault(name, array("q")).append(row)
+            self._values.setdefault(name, array("d")).append(number)
+            if isinstance(value, str) and is_percent(value):
+                self._percent.add(name)
+        elif isinstance(value, str) and name not in self.text:
+            self._put_word(name, value, row)
+        elif value is not None:
+            self.text.add(name)
+
+    def _put_word(self, name: str, value: str, row: int) -> None:
         rows, codes, labels = self._words.setdefault(name, (array("q"), array("q"), {}))
-        rows.append(self.n_rows)
+        rows.append(row)
         codes.append(labels.setdefault(value.strip(), len(labels)))
         if len(labels) > MOST_WORDS:
             self.text.add(name)
@@ -90,7 +120,15 @@ class TableColumns:
 
     def points(self) -> dict[str, Points]:
         """Return row numbers and values of each column."""
-        return {name: (np.array(rows), np.array(self._values[name])) for name, rows in self._rows.items()}
+        every = np.arange(self.n_rows)
+        found = {}
+        for name, rows in self._rows.items():
+            at, values = np.array(rows), np.array(self._values[name])
+            if len(at) > 1 and (at[1:] < at[:-1]).any():  # rows with other keys were added between
+                order = np.argsort(at, kind="stable")
+                at, values = at[order], values[order]
+            found[name] = (every if len(at) == self.n_rows else at, values)
+        return found
 
     def fill(self, table: Table) -> Table:
         """Put all columns into a table, with notes about columns and entries that are not numbers."""

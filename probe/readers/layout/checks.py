@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probe.readers.layout.courses import Course
-from probe.readers.layout.labels import RUN_NAMES, Labels, columns_of, is_measure, labels_of, plain
+from probe.readers.layout.labels import COUNTERS, RUN_NAMES, Labels, columns_of, is_measure, labels_of, plain
 from probe.readers.layout.steps import Axis
 from probe.readers.reader import ReadOptions
 from probe.readers.table import Table
@@ -63,14 +63,10 @@ def _distinct(table: Table, name: str) -> int:
     return len(table.words[name].labels) if name in table.words else len(np.unique(table.columns[name][1]))
 
 
-def check_clear_runs(
-    table: Table, layout: Layout, course: Course, options: ReadOptions, chosen: Sequence[str], where: str
-) -> None:
+def check_clear_runs(table: Table, layout: Layout, course: Course, chosen: Sequence[str], where: str) -> None:
     """Raise if rows would be lost because the runs are not clear."""
     axis = layout.axis
     if course.rank and not (course.n_back and not chosen and _changing(table, layout)):
-        return
-    if options.axis is not None and not course.n_again:  # the last value of each step counts, as the user has chosen
         return
     given = " ".join(f"--run {name} " for name in chosen)
     options_left = _choices(table, layout)
@@ -98,6 +94,7 @@ def _changing(table: Table, layout: Layout) -> list[str]:
 def _choices(table: Table, layout: Layout) -> list[str]:
     """Return at most five columns that could divide the rows, those with usual names first."""
     names = [name for name in columns_of(table) if name not in layout.used and not is_measure(name)]
+    names = [name for name in names if plain(name) not in COUNTERS]
     found = {name: labels for name in names if (labels := labels_of(table, name)) is not None}
     few = [name for name, labels in found.items() if 1 < len(labels.values) <= table.n_rows / 2]
     return sorted(few, key=lambda name: plain(name) not in RUN_NAMES)[:5]

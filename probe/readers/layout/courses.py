@@ -40,7 +40,9 @@ class Course(NamedTuple):
         return 1 if self.unordered else 2
 
 
-def course_of(steps: np.ndarray, patterns: Sequence[np.ndarray], groups: np.ndarray | None = None) -> Course:
+def course_of(
+    steps: np.ndarray, patterns: Sequence[np.ndarray], groups: np.ndarray | None = None, *, may_repeat: bool = False
+) -> Course:
     """Return the course of the steps in all groups and patterns, the least clear values of any.
 
     Parameters
@@ -50,6 +52,8 @@ def course_of(steps: np.ndarray, patterns: Sequence[np.ndarray], groups: np.ndar
         Numbers of the rows in which some columns have values. Train and test columns may have separate rows.
     groups : array of shape (n_rows,), optional
         The group of each row, such as its run. None: one group.
+    may_repeat : bool
+        Repeated steps are as the user wants them: the last value of each counts.
     """
     found = [Course()]
     for rows in patterns:
@@ -64,7 +68,7 @@ def course_of(steps: np.ndarray, patterns: Sequence[np.ndarray], groups: np.ndar
     return Course(
         max(one.n_again for one in found),
         max(one.n_back for one in found),
-        max(one.repeated for one in found),
+        0.0 if may_repeat else max(one.repeated for one in found),
         any(one.unordered for one in found),
         min(firsts, default=-1),
     )

@@ -61,27 +61,36 @@ def _find_runs(table: Table, layout: Layout, options: ReadOptions, where: str) -
         check_column(table, name, "run")
     patterns = _patterns(table, layout.used)
     splits = None if layout.split is None else layout.split.codes
-    course = course_of(layout.axis.steps, patterns, splits)
     if options.run and not given:
         if BLOCKS in options.run:
             _use_blocks(layout, patterns)
         return
-    found = {} if given else candidates_of(table, layout.axis, course, options.axis)
-    chosen = given or explaining(layout.axis, patterns, found, splits, course, where)
+    chosen, found, may_repeat = given, dict[str, Labels](), False
+    for may_repeat in (
+        (False, True) if options.axis is not None else (False,)
+    ):  # of a given axis, the last of each counts
+        course = course_of(layout.axis.steps, patterns, splits, may_repeat=may_repeat)
+        if not given and not chosen:
+            found = candidates_of(table, layout.axis, course, options.axis)
+            chosen = explaining(layout.axis, patterns, found, splits, course, where, may_repeat=may_repeat)
+        if chosen or course.rank:
+            break
     if chosen:
         runs = _use_columns(layout, {name: found.get(name) or _given_labels(table, name) for name in chosen})
         codes = runs if splits is None else joined_codes([runs, splits])
-        course = course_of(layout.axis.steps, patterns, codes)
+        course = course_of(layout.axis.steps, patterns, codes, may_repeat=options.axis is not None)
         _use_constants(table, layout)
-    check_clear_runs(table, layout, course, options, chosen, where)
+    check_clear_runs(table, layout, course, chosen, where)
     _use_settings(table, layout)
 
 
 def _patterns(table: Table, used: set[str]) -> list[np.ndarray]:
-    """Return the different sets of rows in which the curves have values."""
+    """Return the different sets of rows in which losses and accuracies have values, or all curves if there are none."""
     found: dict[tuple[int, int], np.ndarray] = {}
-    for name, (rows, _) in table.columns.items():
-        if name not in used and len(rows) and plain(name) not in EPOCHS:
+    curves = [name for name in table.columns if name not in used and plain(name) not in EPOCHS]
+    for name in list(filter(is_measure, curves)) or curves:
+        rows = table.columns[name][0]
+        if len(rows):
             key = (len(rows), 0 if len(rows) == table.n_rows else hash(rows.tobytes()))
             found.setdefault(key, rows)
     return list(found.values())

@@ -68,6 +68,8 @@ def explaining(
     splits: np.ndarray | None,
     alone: Course,
     where: str,
+    *,
+    may_repeat: bool,
 ) -> tuple[str, ...]:
     """Return the fewest columns with which the steps of each run increase; none if no column is needed.
 
@@ -79,7 +81,8 @@ def explaining(
 
     def rank(names: Sequence[str]) -> int:
         codes = [candidates[name].codes for name in names]
-        return course_of(axis.steps, patterns, joined_codes(codes if splits is None else [*codes, splits])).rank
+        groups = joined_codes(codes if splits is None else [*codes, splits])
+        return course_of(axis.steps, patterns, groups, may_repeat=may_repeat).rank
 
     usual = [name for name in candidates if plain(name) in RUN_NAMES]
     weakest = [name for name in reversed(list(candidates)) if name not in usual] + usual[::-1]
