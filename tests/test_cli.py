@@ -205,15 +205,28 @@ def test_convert_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(capsys.readouterr().out)["variables"]["test_loss"]["observed"] == 55
 
 
+def grid() -> str:
+    """Table with two runs and two splits in columns."""
+    rows = ["seed,phase,epoch,loss,accuracy"]
+    for seed, late in ((7, 30), (8, 36)):
+        for epoch in range(1, 51):
+            for phase, middle in (("train", 8), ("val", late)):
+                share = 1 / (1 + np.exp(middle - epoch))
+                rows.append(f"{seed},{phase},{epoch},{2.3 * (1 - share):.4f},{0.1 + 0.9 * share:.4f}")
+    return "\n".join([*rows, ""])
+
+
 def test_the_page_shows_what_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(LOGS / "tensorboard" / "plain", tmp_path / "runs")
     shutil.copytree(LOGS / "lightning" / "lightning_logs", tmp_path / "lightning_logs")
+    (tmp_path / "grid.csv").write_text(grid())
     monkeypatch.chdir(tmp_path)
     page = (LOGS.parents[1] / "docs" / "logs.md").read_text()
     shown = re.findall(r"^\$ probe (.*)\n((?:(?!\$ |```).*\n)*)", page, re.M)
-    assert len(shown) >= 4
+    assert len(shown) >= 9
+    assert "\n    ".join(["", *grid().splitlines()[:3]]) in page
     for command, output in shown:
         probe_main(shlex.split(command))
         printed = capsys.readouterr()

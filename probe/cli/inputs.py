@@ -11,6 +11,8 @@ from probe.phases.curves import named
 from probe.phases.detector import PhaseDetector
 from probe.readers.reading import read
 
+_PLURALS = {"steps", "epochs", "iterations", "updates", "rounds"}
+
 
 def read_series(args: argparse.Namespace, path: Path | None = None, *, strict: bool = True) -> xr.Dataset:
     """Return the log at the path of the command, or at another path."""
@@ -29,8 +31,9 @@ def roles_of(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:
 
 
 def steps_name(series: xr.Dataset) -> str:
-    """Return what the log calls its steps."""
-    return str(series["step"].attrs.get("axis", "step"))
+    """Return what the log calls its steps, as a word for one of them: epoch for Epoch and for epochs."""
+    name = str(series["step"].attrs.get("axis", "step")).lower()
+    return name.removesuffix("s") if name in _PLURALS else name
 
 
 def fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:

@@ -17,6 +17,7 @@ from probe.readers.discovery import READERS
 from probe.recording.files import atomic_write
 
 _RESULTS = ("markers.csv", "verdict.json", "verdict.txt", "phases.png")
+_MOST_LABELS = 20  # that info prints of a dimension
 
 
 def info(args: argparse.Namespace) -> int:
@@ -27,13 +28,15 @@ def info(args: argparse.Namespace) -> int:
         variables = {
             str(k): {**v.attrs, "dims": v.dims, "observed": int(v.count())} for k, v in series.data_vars.items()
         }
-        print_json({"steps": steps, "variables": variables, **series.attrs})
+        labels = {str(name): one.values for name, one in series.coords.items() if name != "step"}
+        print_json({"steps": steps, "coords": labels, "variables": variables, **series.attrs})
         return DONE
     axis = steps_name(series)
     print(f"{len(steps)} observations, {axis}s {steps[0]} to {steps[-1]}" if len(steps) else "no observations yet")
-    for dim in series.dims:
-        if dim != "step":
-            print(f"{dim}: {', '.join(map(str, series[dim].values))}")
+    for name, labels in series.coords.items():
+        if name != "step" and labels.ndim:
+            more = f", ... ({labels.size} in all)" if labels.size > _MOST_LABELS else ""
+            print(f"{name}: {', '.join(map(str, labels.values[:_MOST_LABELS].tolist()))}{more}")
     for name, array in series.data_vars.items():
         where = ", ".join(str(dim) for dim in array.dims if dim != "step")
         units, text = array.attrs.get("units", "1"), array.attrs.get("long_name", "")
@@ -44,11 +47,13 @@ def info(args: argparse.Namespace) -> int:
 
 
 def _provenance(series: xr.Dataset) -> str:
-    """Return the provenance as indented JSON, or as it is in a file of another program."""
+    """Return the provenance as indented JSON, or as it is in a file of another program. Of several runs: the first."""
     text = str(series.attrs.get("provenance") or "{}")
     try:
-        return json.dumps(json.loads(text), indent=1)
-    except (ValueError, RecursionError):
+        found = json.loads(text)
+        more = f"\n... and {len(found) - 1} more runs" if isinstance(found, list) and len(found) > 1 else ""
+        return json.dumps(json.loads(found[0]) if more else found, indent=1) + more
+    except (TypeError, ValueError, RecursionError):
         return text
 
 
@@ -118,8 +123,9 @@ def formats(args: argparse.Namespace) -> int:
     if args.json:
         print_json({name: reader.files for name, reader in READERS.items()})
         return DONE
+    width = max(map(len, READERS))
     for name, reader in READERS.items():
-        print(f"{name:12} {reader.files}")
+        print(f"{name:{width}} {reader.files}")
     return DONE
 
 

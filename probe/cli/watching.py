@@ -24,7 +24,9 @@ from probe.readers.folders import files_below
 
 _COMMAND = "probe watch"
 _BESIDE = ("", ".journal", "-wal")  # suffixes of files that grow in place of the log itself
-_LEAST_PAUSE = 9.0  # times the CPU time of the last look, so that at most a tenth of one core is busy
+# Times the CPU time of the last look that pass until the next: at most a tenth of one core is busy, and a hundredth if
+# nothing changes.
+_AFTER_READING, _AFTER_NOTHING = 9.0, 99.0
 _NOT_IN_HEAD = ("Evidence:", "One run;", "Medians over runs:")  # lines of a summary that change with every observation
 _UNFINISHED = "still being written"  # in warnings of readers; expected here
 
@@ -88,7 +90,8 @@ class Watched:
         """Read the log if it has changed, print what is new, and return the seconds to wait until the next look."""
         start = time.process_time()
         state = state_of(self.args.path)
-        if state != self._state:
+        changed = state != self._state
+        if changed:
             self._state = state
             try:
                 with warnings.catch_warnings(record=True) as caught:
@@ -101,7 +104,8 @@ class Watched:
                 self._error = self._reported = ""
                 self._warn([str(one.message) for one in caught if issubclass(one.category, ProbeWarning)])
                 self._show(series, detector)
-        return max(float(self.args.every), _LEAST_PAUSE * (time.process_time() - start))
+        pause = _AFTER_READING if changed else _AFTER_NOTHING
+        return max(float(self.args.every), pause * (time.process_time() - start))
 
     def _fail(self, error: Exception) -> None:
         """Report an error once: at the first look, or if the next look finds it again. A file may be half written."""
