@@ -25,10 +25,23 @@ class SeriesAccessor:
     Examples
     --------
     >>> import xarray as xr
-    >>> from probe import concat
+    >>> from probe import concat, read
     >>> one = xr.Dataset({"train_loss": ("step", [2.0, 1.0])}, {"step": [0, 10]})
-    >>> concat([one, one + 1], runs=["a", "b"]).probe.to_pandas().reset_index().values.tolist()
+    >>> series = concat([one, one + 1], runs=["a", "b"])
+    >>> series.probe.to_pandas().reset_index().values.tolist()
     [['a', 0, 2.0], ['a', 10, 1.0], ['b', 0, 3.0], ['b', 10, 2.0]]
+    >>> series.probe.to_pandas(long=True)[["run", "step", "variable", "value"]].values.tolist()[:2]
+    [['a', 0, 'train_loss', 2.0], ['a', 10, 'train_loss', 1.0]]
+    >>> bool(read(series.probe.to_csv("long.csv", long=True)).equals(series))
+    True
+
+    The phases of a curve, whose fitting ends at step 1,000:
+
+    >>> import numpy as np
+    >>> accuracy = np.minimum(1, np.arange(30) / 10)
+    >>> curve = xr.Dataset({"train_accuracy": ("step", accuracy)}, {"step": np.arange(0, 3000, 100)})
+    >>> float(curve.probe.phases().markers_["step"].sel(run=0, marker="fit_end"))
+    1000.0
     """
 
     def __init__(self, dataset: xr.Dataset) -> None:
@@ -57,14 +70,6 @@ class SeriesAccessor:
         ------
         ValueError
             If the Dataset does not follow the schema of a series.
-
-        Examples
-        --------
-        >>> import xarray as xr
-        >>> from probe.series import validate
-        >>> series = validate(xr.Dataset({"train_loss": ("step", [2.0, 1.0])}, {"step": [0, 10]}))
-        >>> series.probe.to_pandas(long=True)[["step", "variable", "value"]].values.tolist()
-        [[0, 'train_loss', 2.0], [10, 'train_loss', 1.0]]
         """
         return to_frame(self._series, long=long)
 
@@ -88,16 +93,6 @@ class SeriesAccessor:
         ----------
         **parameters
             Parameters of the detector. The axis is that of the log unless it is given.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import xarray as xr
-        >>> from probe.series import validate
-        >>> accuracy = np.minimum(1, np.arange(30) / 10)
-        >>> series = validate(xr.Dataset({"train_accuracy": ("step", accuracy)}, {"step": np.arange(0, 3000, 100)}))
-        >>> float(series.probe.phases().markers_["step"].sel(run=0, marker="fit_end"))
-        1000.0
         """
         series = validate(self._series)
         axis = parameters.pop("axis", str(series["step"].attrs.get("axis", "step")))

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 import probe
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ["probe", "probe.errors", "probe.schedule", "probe.series", "probe.testing"]
+FOLDERS = ["probe", "probe.accessor", "probe.errors", "probe.schedule", "probe.series", "probe.testing"]
 FOLDERS += sorted(".".join(f.parent.relative_to(ROOT).parts) for f in (ROOT / "probe").glob("*/__init__.pyi"))
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
