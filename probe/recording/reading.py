@@ -16,9 +16,9 @@ from probe.recording.provenance import resumed_provenance
 from probe.recording.records import Records
 from probe.series import MAX_STEP, Variable
 
-# A journal of a few lines can claim labels for petabytes. A series of up to 1 GiB is always loaded, a larger one if it
-# is at most 1,000 times as large as its journal.
-_ALWAYS_LOADED = 2**30
+# A journal of a few lines can claim labels for petabytes. A series of up to 256 MiB is always loaded, a larger one if
+# it is at most 1,000 times as large as its journal.
+_ALWAYS_LOADED = 2**28
 _MAX_EXPANSION = 1000
 
 
