@@ -39,32 +39,40 @@ def planted(rng: np.random.Generator, walk: bool, noise: float = 0.02) -> tuple[
     return np.einsum("mk,tk,nk->tmn", left, values, right) + errors, values
 
 
-def inside(rng: np.random.Generator, walk: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return which planted exponents are in their intervals, and the widths, by window and mode."""
+def inside(rng: np.random.Generator, walk: bool) -> np.ndarray:
+    """Return which planted exponents are in their intervals, by window and mode.
+
+    The truth of a trajectory is the power of the planted mode that is closest to it in the window.
+    """
     matrices, values = planted(rng, walk)
-    series = series_of(matrices, max_modes=6)
-    found = growth_exponents(series, {"early": (1, 40), "late": (25, 1000)}, relative=False)
+    series, windows = series_of(matrices, max_modes=6), {"early": (1, 40), "late": (25, 1000)}
+    found = growth_exponents(series, windows, relative=False)
     assert (found["status"] == "estimated").all()
-    powers = POWERS[np.abs(np.log(values[0] / series["mode_singular_value"].values[0, 0][:, None])).argmin(1)]
-    return ((found["low"] <= powers) & (powers <= found["high"])).values, (found["high"] - found["low"]).values
+    held = []
+    for name, (first, last) in windows.items():
+        at = (first <= STEPS) & (last >= STEPS)
+        apart = np.log(series["mode_singular_value"].values[at, 0, :, None] / values[at][:, None])
+        powers, one = POWERS[np.nanmean(np.abs(apart), 0).argmin(1)], found.sel(window=name, parameter="w")
+        held.append((one["low"] <= powers) & (powers <= one["high"]))
+    return np.array(held)
 
 
 def share_inside(draws: int) -> tuple[float, float]:
     """Return the share of planted exponents in 90 % intervals for white noise and for a walk."""
     rng = np.random.default_rng(0)
-    shares = [np.mean([inside(rng, walk)[0] for _ in range(draws)]) for walk in (False, True)]
-    return float(shares[0]), float(shares[1])
+    white, walk = (float(np.mean([inside(rng, walk) for _ in range(draws)])) for walk in (False, True))
+    return white, walk
 
 
 def test_planted_exponents_are_in_their_intervals() -> None:
-    white, walk = share_inside(4)
+    white, walk = share_inside(3)
     assert white >= 0.9
-    assert walk >= 0.85  # of 48 intervals; the benchmark has thousands
+    assert walk >= 0.85  # of 36 intervals; the benchmark has thousands
 
 
 @pytest.mark.slow
 def test_nine_of_ten_planted_exponents_are_in_their_intervals() -> None:
-    assert min(share_inside(150)) >= 0.9
+    assert min(share_inside(60)) >= 0.9
 
 
 def test_what_moves_all_modes_alike_is_no_growth() -> None:

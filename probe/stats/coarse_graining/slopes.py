@@ -125,9 +125,10 @@ def _complete(x: np.ndarray, y: np.ndarray, level: float, logarithms: bool) -> n
 
 
 def _fit(design: np.ndarray, y: np.ndarray, whitener: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return slope, standard error and log-likelihood (3, curves) for noise of covariance (whitener' whitener)^-1 / sizes^2.
+    """Return slope, standard error and log-likelihood (3, curves).
 
-    The sizes (n, curves) have a geometric mean of 1, so they do not change the determinant.
+    The covariance of the noise is (whitener' whitener)^-1, divided by the squares of the sizes (n, curves). These
+    have a geometric mean of 1, so they do not change the determinant.
     """
     n = len(y)
     ones, ramp, values = (whitener @ (sizes * column) for column in (design[:, :1], design[:, 1:], y))
