@@ -98,7 +98,7 @@ def random_walk_band(
     edges = np.full((2, *template.shape), np.nan)
     for place, name, values, window in _cells(series, windows, template):
         random = generator(random_state)
-        edges[:, *place] = _band(values, shapes[name], window, n_walks, level, random, settings)
+        edges[0][place], edges[1][place] = _band(values, shapes[name], window, n_walks, level, random, settings)
     return xr.Dataset({name: template.copy(data=part) for name, part in zip(("low", "high"), edges, strict=True)})
 
 

@@ -1,0 +1,1 @@
+"""Singular modes of weight matrices: trajectories with classes, numbers by class, flow of spectra."""

@@ -1,0 +1,135 @@
+"""Singular modes of one matrix over the steps."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from probe.plots.axes import drawn_steps, ink, label_text, log_axis, new_axes
+from probe.plots.modes.styles import ABOVE, COLOURS, LINES, check_classes, selected
+from probe.stats.coarse_graining.classes import CLASSES
+
+_NEEDED = "mode_singular_value", "mode_matched", "mode_norm"
+
+
+def mode_trajectories(
+    series: xr.Dataset,
+    *,
+    parameter: str | None = None,
+    classes: xr.Dataset | None = None,
+    window: str | None = None,
+    edges: tuple[float, float] | None = None,
+    run: Hashable | None = None,
+    relative: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the singular value of each followed mode of a matrix over the steps, with its class in one window.
+
+    Both axes are logarithmic, so that a power of the step is a straight line and its slope the growth exponent. A line
+    ends where a mode loses its identity; modes that are followed at one observation only are not drawn. Step 0 is drawn
+    at 0.5.
+
+    Parameters
+    ----------
+    series : xarray.Dataset
+        Series of :class:`probe.WeightModesProbe`.
+    parameter : str, optional
+        Name of the matrix; by default the first.
+    classes : xarray.Dataset, optional
+        Result of :func:`probe.stats.mode_classes` for this series. By default all modes have one colour.
+    window : str, optional
+        Window of the classes; by default the first.
+    edges : (float, float), optional
+        First and last step of this window, which are marked.
+    run : label, optional
+        Label of the run; by default the first.
+    relative : bool
+        Draw the values over the norm of the matrix.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw on; by default a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the series has no followed modes, or there is no such matrix, run or window.
+
+    See Also
+    --------
+    mode_classes : Numbers of modes of each class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probe import WeightModesProbe, plots
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> probe = WeightModesProbe().attach(model, (torch.zeros(2, 2), None))
+    >>> for step in (1, 2, 4, 8):
+    ...     _ = model.weight.data.copy_(torch.diag(torch.tensor([9.0, 0.5 * step])))
+    ...     _ = probe.observe(step)
+    >>> ax = plots.mode_trajectories(probe.series_, relative=False)
+    >>> ax.lines[1].get_ydata().round(3).tolist()
+    [0.5, 1.0, 2.0, 4.0]
+    """
+    if missing := [name for name in _NEEDED if name not in series]:
+        raise ValueError(f"Expected a series with followed modes, got none of {missing}; record WeightModesProbe")
+    one = selected(selected(series[[*_NEEDED]], "run", run), "parameter", parameter)
+    of_mode = _classes(classes, one, window, run)
+    ax = new_axes(ax)
+    steps = one["step"].values.astype(float)
+    values = one["mode_singular_value"].transpose("step", "mode").values
+    if relative:
+        values = values / one["mode_norm"].values[:, None]
+    starts = one["mode_matched"].transpose("step", "mode").values == 0
+    for mode in range(values.shape[1]):
+        _draw(ax, steps, values[:, mode], starts[:, mode], of_mode[mode])
+    log_axis(ax, *drawn_steps(steps[[0, -1]]))
+    ax.set(yscale="log", xlabel="step")
+    ax.set_ylabel("singular value" + (" / norm" if relative else ""))
+    name = label_text(str(one["parameter"].item())) if "parameter" in one.coords else ""
+    if classes is None:
+        ax.set_title(name, fontsize=10)
+    else:
+        _draw_legend(ax, of_mode, name)
+    for edge in edges or ():
+        ax.axvline(max(edge, 0.5), color=ink(ax), lw=0.8, ls=":", zorder=1, gid="edge")
+    return ax
+
+
+def _classes(classes: xr.Dataset | None, one: xr.Dataset, window: str | None, run: Hashable | None) -> list[str]:
+    """Return the class of each mode; "" without classes."""
+    if classes is None:
+        return [""] * one.sizes["mode"]
+    check_classes(classes)
+    name = one["parameter"].item() if "parameter" in one.coords else None
+    found = selected(selected(selected(classes["mode_class"], "run", run), "window", window), "parameter", name)
+    if found.sizes["mode"] != one.sizes["mode"]:
+        raise ValueError(
+            f"Expected a class for each of {one.sizes['mode']} modes, got {found.sizes['mode']}; pass the classes of "
+            "this series"
+        )
+    return [str(text) for text in found.values]
+
+
+def _draw(ax: Axes, steps: np.ndarray, values: np.ndarray, starts: np.ndarray, name: str) -> None:
+    """Draw the trajectories of one slot, with a gap where a new mode starts."""
+    style: dict[str, Any] = {"color": COLOURS[name], **LINES[name]} if name else {"color": ink(ax), "lw": 0.9}
+    cuts = np.flatnonzero(starts)
+    for part in np.split(np.arange(len(steps)), cuts[cuts > 0]):
+        seen = part[values[part] > 0]
+        if len(seen) > 1:
+            ax.plot(drawn_steps(steps[seen]), values[seen], gid=name or "mode", **style)
+
+
+def _draw_legend(ax: Axes, of_mode: list[str], title: str) -> None:
+    """Add the classes with their numbers of modes above the axes."""
+    handles = [
+        Line2D([], [], color=COLOURS[name], **LINES[name], label=f"{name} ({of_mode.count(name)})") for name in CLASSES
+    ]
+    ax.legend(handles=handles, title=title, title_fontsize=9, **ABOVE)
