@@ -1,6 +1,7 @@
 """Numbers in a line of text, each with the phrase before it, as ``step 250: train loss 1.93 | val acc 41.2%``."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from probe.readers.spelling import SPLITS, parts_of, words_of
@@ -40,7 +41,7 @@ _UNITS = {
 }
 _AVERAGE = re.compile(rf"\s*\(\s*([-+]?(?:{_DIGITS})(?:[eE][-+]?\d+)?)\s*\)")
 _BOUNDARIES = re.compile(r"[,;|()\[\]{}<>:=\t]| -+ |\|")
-_LAST_BRACKET = re.compile(r"\([^()]*\)\s*[:=]?\s*$")
+_LAST_BRACKET = re.compile(r"\([^()]*\)\s?[:=]?$")
 _COUNTERS = re.compile(r"(.*?)\b(?:at|in|after|for) (iteration|iter|step|epoch)$", re.IGNORECASE)
 _SPLIT_WORDS = {word: split for split, words in SPLITS.items() for word in words}
 # Words beside a split that name no measure, as in "Test set:", "Validation results:", "Averaged stats:".
@@ -102,9 +103,10 @@ def numbers_in(line: str) -> list[Number]:
     return found
 
 
+@lru_cache(2**12)  # the same phrases stand in all lines
 def _phrase(text: str) -> tuple[str, str]:
     """Return the name at the end of the text before a number, and the split that stands before the name."""
-    parts = [part.strip(" \"'*#=-─━>.") for part in _BOUNDARIES.split(_LAST_BRACKET.sub("", text))]
+    parts = [part.strip(" \"'*#=-─━>.") for part in _BOUNDARIES.split(_LAST_BRACKET.sub("", text.rstrip()))]
     parts = [part for part in parts if re.search(r"[A-Za-z]", part)]
     if not parts or re.fullmatch(r"\s*[(\[]\s*|.*\]\s*\[\s*", text):
         return ("", "") if not parts else (parts[-1], split_of(parts[:-1]))

@@ -29,6 +29,8 @@ _TOP_ONE = re.compile(r"top[-_@ ]?1(?!\d)|(?<=acc)@?1(?!\d)|(?<=accuracy)@?1(?!\
 _JOINED = re.compile(r"(?<![a-z])(train|test|valid|val|eval|dev)(loss|losses|accs?|accuracy|err|error)(?![a-z])")
 _NO_CURVES = {"scale", "scaler", "weight", "lr", "time", "lambda", "coef", "spike", "patience", "best", "min", "max"}
 
+_LONGEST = 200  # characters of a usual name
+
 
 class Parts(NamedTuple):
     """The content of a name.
@@ -51,6 +53,8 @@ class Parts(NamedTuple):
 
 def words_of(name: str) -> list[str]:
     """Return the words of a name in lower case; "topone" stands for top1, acc1 and their like."""
+    if len(name) > _LONGEST:
+        return [name]
     text = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", re.sub(r"([a-z])([A-Z])", r"\1_\2", name)).lower()
     text = _JOINED.sub(r"\1 \2", _TOP_ONE.sub(" topone ", text.replace("'s", "")))
     return [word for word in re.split(r"[^a-z0-9]+", text) if word]
@@ -106,4 +110,8 @@ def like_losses(names: Iterable[str]) -> list[str]:
 
 def _resembles(name: str, known: set[str], pattern: str) -> bool:
     words = {re.sub(r"\d", "", word) for word in words_of(name)}
-    return not _NO_CURVES & words and (bool(known & words) or re.search(pattern, name.lower()) is not None)
+    return (
+        len(name) <= _LONGEST
+        and not _NO_CURVES & words
+        and (bool(known & words) or re.search(pattern, name.lower()) is not None)
+    )

@@ -6,11 +6,11 @@ of torchvision's references, of XGBoost and LightGBM, and the history that a Hug
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
+from probe.readers.counts import BATCHES, COUNT, COUNTERS, TEST, TOTAL, drop_batches, join_counters, join_counts
 from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
 from probe.readers.names import AXES, role_of
@@ -20,10 +20,7 @@ from probe.readers.spelling import like_accuracies, like_losses, words_of
 from probe.readers.table import Table, TableColumns
 from probe.readers.text import TextFile
 
-_COUNT, _TOTAL, _TEST = "#count", "#total", "#test"  # columns for "[ 10/500]" inside an epoch
-_BATCHES = " (batches)"  # suffix of what was printed while an evaluation ran
 _AXES = {*AXES, "s"} - {"steps", "epochs", "updates"}
-_COUNTERS = ("step", "global_step", "iteration", "iter", "it")
 _ABBREVIATIONS = {"trl": "train loss", "tel": "test loss"}  # llm.c
 _OTHER_TEXT = {
     *(".md", ".rst", ".py", ".ipynb", ".html", ".tex", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".sh", ".json"),
@@ -59,9 +56,9 @@ def read_lines(path: Path, axis: str | None = None) -> Table:
     table = columns.fill(table)
     table.notes += text.notes
     table.damage += text.damage + text.cut_off()
-    _join_counters(table)
-    _join_counts(table, axis)
-    _drop_batches(table)
+    join_counters(table)
+    join_counts(table, axis)
+    drop_batches(table)
     if not table.columns:
         raise ValueError(
             f"Expected lines with a step and a loss or an accuracy in {path.name}, such as 'step 10: train loss 2.1', "
@@ -76,7 +73,7 @@ def table_rows(lines: Iterable[str], rows: "LineRows") -> Iterator[dict[str, flo
     for line in lines:
         for part in line.split("\r"):
             for row in rows.of_line(part):
-                if held and not ({_TEST, _COUNT} <= row.keys() and row.keys() == held.keys()):
+                if held and not ({TEST, COUNT} <= row.keys() and row.keys() == held.keys()):
                     yield held
                 held = row
     if held:
@@ -105,8 +102,8 @@ class LineRows:
         if not curves:
             self._axes |= {name: value for name, value in row.axes.items() if row.is_short()}
             return []
-        if {*_COUNTERS} & row.axes.keys():  # nanoGPT prints the same count as "step" and as "iter"
-            self._axes = {name: value for name, value in self._axes.items() if name not in _COUNTERS}
+        if {*COUNTERS} & row.axes.keys():  # nanoGPT prints the same count as "step" and as "iter"
+            self._axes = {name: value for name, value in self._axes.items() if name not in COUNTERS}
         self._axes |= row.axes
         self._split = row.split
         if not self._axes and not row.count:
@@ -132,7 +129,7 @@ class _Row:
         """Add the next number of the line."""
         self.split = number.split or self.split
         name = number.name.strip().lower().replace(" ", "_")
-        own = split_of([number.name])
+        own = _split_alone(number.name)
         if own and number.total is None and re.fullmatch(r"\d+ \w+ [-+\d.e]+", self._text):
             self._values.append((f"{number.name} loss", number))  # "250 val 3.9": the log of build-nanogpt
         elif axis := _axis_of(name):
@@ -143,33 +140,34 @@ class _Row:
             self._add_unnamed(number)
         else:
             named = _ABBREVIATIONS.get(name, number.name)
-            self._values.append((f"{self.split} {named}" if self.split and not _has_split(named) else named, number))
+            self._values.append((f"{self.split} {named}" if self.split and not _own_split(named) else named, number))
 
     def _add_unnamed(self, number: Number) -> None:
         if number.total is not None and not self.count:
-            self.count = {_COUNT: number.value, _TOTAL: number.total}
+            self.count = {COUNT: number.value, TOTAL: number.total}
         elif not self.axes and not self._values and re.match(r"\[?\d+[\]:\s]", self._text):
             self.axes["step"] = number.value  # "[10] train-logloss:0.6", "250 val 3.9"
 
     def curves(self) -> dict[str, float | str]:
         """Return the values by name; nothing if none of them resembles a loss or an accuracy."""
         names = [name for name, _ in self._values]
-        if not any(map(role_of, names)) and not like_losses(names) and not like_accuracies(names):
+        if not any(map(_is_curve, names)):
             return {}
-        in_test = bool(self.split) and role_of(f"{self.split} loss") == "test_loss"
+        in_test = bool(self.split) and _is_test(self.split)
         if in_test:
-            self.count |= {_TEST: 1.0}
-        suffix = _BATCHES if in_test and _COUNT in self.count else ""
+            self.count |= {TEST: 1.0}
+        suffix = BATCHES if in_test and COUNT in self.count else ""
         repeated = {name for name in names if names.count(name) > 1}
         found: dict[str, float | str] = {}
         last = ""
         for name, number in self._values:
-            last = next((word for word in words_of(name) if split_of([word])), last)
-            whole = f"{last} {name}" if name in repeated and last and not _has_split(name) else name
+            last = _own_split(name) or last
+            whole = f"{last} {name}" if name in repeated and last and not _own_split(name) else name
             found.setdefault(f"{whole}{suffix}", _value(number, in_test))
         return found
 
 
+@lru_cache(2**12)
 def _axis_of(name: str) -> str:
     """Return the name of an axis, without the split in "Train Epoch"; "" for another name."""
     if name in _AXES:
@@ -178,8 +176,25 @@ def _axis_of(name: str) -> str:
     return words[-1] if words[-1] in ("epoch", "iteration", "step", "iter") and split_of([" ".join(words[:-1])]) else ""
 
 
-def _has_split(name: str) -> bool:
-    return any(split_of([word]) for word in words_of(name))
+@lru_cache(2**12)
+def _own_split(name: str) -> str:
+    """Return the word of a name that is a split; "" for none."""
+    return next((word for word in words_of(name) if split_of([word])), "")
+
+
+@lru_cache(2**12)
+def _split_alone(name: str) -> str:
+    return split_of([name])
+
+
+@lru_cache(2**12)
+def _is_test(split: str) -> bool:
+    return role_of(f"{split} loss") == "test_loss"
+
+
+@lru_cache(2**12)
+def _is_curve(name: str) -> bool:
+    return bool(role_of(name) or like_losses([name]) or like_accuracies([name]))
 
 
 def _value(number: Number, in_test: bool) -> float | str:
@@ -188,60 +203,6 @@ def _value(number: Number, in_test: bool) -> float | str:
         return number.value / number.total
     value = number.average if in_test and number.average is not None else number.value
     return f"{value!r}%" if number.unit == "%" else value
-
-
-def _join_counters(table: Table) -> None:
-    """Make one column of steps of several that never stand in the same row."""
-    found = [name for name in _COUNTERS if name in table.columns]
-    rows = np.concatenate([table.columns[name][0] for name in found]) if len(found) > 1 else np.arange(0)
-    if len(rows) and len(np.unique(rows)) == len(rows):
-        steps = np.concatenate([table.columns.pop(name)[1] for name in found])
-        order = np.argsort(rows)
-        table.columns = {found[0]: (rows[order], steps[order]), **table.columns}
-        table.notes.append(f"{' and '.join(map(repr, found))} were read as one count of steps")
-
-
-def _join_counts(table: Table, axis: str | None) -> None:
-    """Replace counts inside epochs, as [ 10/500], and the epochs, by one count of iterations over all epochs."""
-    count, total, test = (table.columns.pop(name, None) for name in (_COUNT, _TOTAL, _TEST))
-    if axis is not None or count is None or total is None or {*_COUNTERS} & table.columns.keys():
-        return
-    n = float(np.median(total[1]))
-    of_training = total[1] == n
-    rows, done = total[0][of_training], count[1][of_training]
-    if "epoch" not in table.columns or len(np.unique(done)) == 1:
-        if "epoch" not in table.columns:
-            table.columns["iteration"] = (rows, done)
-        return
-    epochs = np.full(table.n_rows, np.nan)
-    epochs[table.columns["epoch"][0]] = table.columns["epoch"][1]
-    iterations = (epochs - np.nanmin(epochs) + 1) * n  # the end of the epoch
-    iterations[rows] += done - n
-    if test is not None:
-        iterations[test[0]] = (epochs[test[0]] - np.nanmin(epochs) + 1) * n
-    known = np.flatnonzero(np.isfinite(iterations))
-    del table.columns["epoch"]
-    table.columns = {"iteration": (known, iterations[known]), **table.columns}
-    table.notes.append(
-        f"the counts inside epochs became one count, {n:g} in each epoch, and evaluations stand at the end of their "
-        "epoch; axis='epoch' (--axis epoch) takes the epochs"
-    )
-
-
-def _drop_batches(table: Table) -> None:
-    """Keep what was printed while evaluations ran only if no result was printed at their end."""
-    results = {role_of(name) for name in table.columns if not name.endswith(_BATCHES)}
-    dropped = []
-    for name in [name for name in table.columns if name.endswith(_BATCHES)]:
-        column, base = table.columns.pop(name), name.removesuffix(_BATCHES)
-        unit = table.units.pop(name, None)
-        if base in table.columns or role_of(base) in results - {None}:
-            dropped.append(base)
-            continue
-        table.columns[base] = column
-        table.units |= {base: unit} if unit else {}
-    if dropped:
-        table.notes.append(f"values printed while an evaluation ran were ignored: {', '.join(dropped)}")
 
 
 READER = Reader("lines", "lines such as 'step 10: train loss 2.1', whatever the file is called", matches, read)
