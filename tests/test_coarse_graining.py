@@ -105,6 +105,7 @@ def test_changes_are_read_at_the_bounds_of_the_window() -> None:
     window = xr.DataArray([[10.0, 1000.0]], dims=("run", "bound"))
     assert rules.change_in(window, curves) == pytest.approx([-4])
     assert np.isnan(rules.change_in(window * np.nan, curves))
+    assert np.isnan(rules.change_in(window, curves * np.nan))
 
 
 # -- verdicts ------------------------------------------------------------------------------------------------------

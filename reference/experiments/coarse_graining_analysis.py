@@ -74,10 +74,10 @@ def summarise_coarse(runs: xr.Dataset, controls: xr.Dataset) -> xr.Dataset:
     -------
     xarray.Dataset
         By (kind, run, step), where a kind is ``"run"`` or ``"control"``: losses, accuracies and effective numbers. By
-        (kind, run, window, parameter, mode): ``exponent``, ``low``, ``high``, ``coverage``, and two flags. The nulls of
-        ``mode_class`` are weight decay and random walks; those of ``mode_class_beyond_control`` are controls, too. By
-        (kind, run, snapshot, parameter, rank): ``spectrum``. By (run, ...): ``marker_step``, ``window_steps`` and
-        ``snapshot_step``, all of the runs.
+        (kind, run, window, parameter, mode): ``exponent``, ``low``, ``high``, ``coverage``; ``mode_class`` against the
+        nulls weight decay and random walk; ``mode_class_beyond_control`` against controls, too; ``mode_reason``, why a
+        mode is undecided (1: identity or observations, 2: interval, 3: a null). By (kind, run, snapshot, parameter,
+        rank): ``spectrum``. By (run, ...): ``marker_step``, ``window_steps`` and ``snapshot_step``, all of the runs.
     """
     markers = run_markers(runs[CURVES])
     windows = windows_of(markers, runs["step"].where(runs["test_accuracy"].notnull()).max("step").values)
@@ -87,11 +87,11 @@ def summarise_coarse(runs: xr.Dataset, controls: xr.Dataset) -> xr.Dataset:
     walks = [{"random walk": walk_band(series, bounds)} for series in (runs, controls)]
     beyond = [{**walk, "control": control_band(growth[1])} for walk in walks]
     both = [
-        _of_kind(series, one, _coded(one, walk), _coded(one, more), steps)
+        _of_kind(series, one, _coded(one, walk), _coded(one, more)[0], steps)
         for series, one, walk, more in zip((runs, controls), growth, walks, beyond, strict=True)
     ]
     found = xr.concat(both, xr.DataArray(list(KINDS), dims="kind", name="kind"), coords="minimal", join="outer")
-    flags = {name: NO_MODE for name in ("mode_class", "mode_class_beyond_control")}
+    flags = {"mode_class": NO_MODE, "mode_class_beyond_control": NO_MODE, "mode_reason": 0}
     found = found.reindex(window=list(WINDOWS), fill_value={**dict.fromkeys(found, np.nan), **flags})
     found["marker_step"], found["snapshot_step"] = markers, steps
     found["window_steps"] = xr.concat(list(windows.values()), xr.DataArray(list(windows), dims="window", name="window"))
@@ -131,21 +131,29 @@ def thinned_updates(series: xr.Dataset, bounds: dict[str, tuple[float, float]]) 
 
 
 def _of_kind(
-    series: xr.Dataset, growth: xr.Dataset, classes: xr.DataArray, beyond: xr.DataArray, steps: xr.DataArray
+    series: xr.Dataset,
+    growth: xr.Dataset,
+    classes: tuple[xr.DataArray, xr.DataArray],
+    beyond: xr.DataArray,
+    steps: xr.DataArray,
 ) -> xr.Dataset:
     """Return curves, effective numbers, growth, classes and spectra of runs or controls, in small numbers."""
     small = {name: growth[name].astype("f4") for name in ("exponent", "low", "high", "coverage")}
     curves = series[CURVES].merge(effective_numbers(series)).astype("f4").drop_attrs()
-    flags = {"mode_class": classes, "mode_class_beyond_control": beyond}
+    flags = {"mode_class": classes[0], "mode_reason": classes[1], "mode_class_beyond_control": beyond}
     return curves.assign({**small, **flags, "spectrum": spectra_at(series, steps)})
 
 
-def _coded(growth: xr.Dataset, nulls: dict[str, xr.Dataset]) -> xr.DataArray:
-    """Return the class of each mode as a number."""
-    named = mode_classes(growth, nulls)["mode_class"]
-    codes = np.select([(named == name).values for name in _CODES], list(_CODES.values()), UNDECIDED)
+def _coded(growth: xr.Dataset, nulls: dict[str, xr.Dataset]) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the class of each mode as a number, and why it is undecided."""
+    found = mode_classes(growth, nulls)
+    named, reason = found["mode_class"].values, found["reason"].values
+    codes = np.select([named == name for name in _CODES], list(_CODES.values()), UNDECIDED)
     missing = growth["status"].isin(["no_window", "untracked", "undefined"]).values
-    return named.copy(data=np.where(missing, NO_MODE, codes).astype(np.int8)).drop_attrs()
+    reasons = np.select([reason == "", missing, reason == "interval", np.isin(reason, list(nulls))], [0, 0, 2, 3], 1)
+    both = np.where(missing, NO_MODE, codes), reasons
+    one, other = (found["mode_class"].copy(data=values.astype(np.int8)).drop_attrs() for values in both)
+    return one, other
 
 
 def counts(series: xr.Dataset, window: str, kind: str = "run") -> dict[int, np.ndarray]:

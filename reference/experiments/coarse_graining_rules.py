@@ -113,10 +113,10 @@ def change_in(window: xr.DataArray, curves: xr.DataArray) -> np.ndarray:
     """
     log_steps, found = np.log(curves["step"].values + 1.0), []
     for row, bounds in zip(curves.transpose("run", "step").values, window.values, strict=True):
-        if not np.isfinite(bounds).all():
+        known = np.flatnonzero(np.isfinite(row))
+        if not len(known) or not np.isfinite(bounds).all():
             found.append(np.nan)
             continue
-        known = np.flatnonzero(np.isfinite(row))
         first, last = (known[np.abs(log_steps[known] - np.log(b + 1)).argmin()] for b in bounds)
         found.append(float(np.log10(row[last] / row[first])))
     return np.array(found)
