@@ -267,7 +267,7 @@ BAD: list[tuple[Any, str]] = [
     ({"step": 7, "test_loss": 1.0}, "arrays as long as step, .*'step': .., 'test_loss': .."),
     ({"step": STEPS[::-1], "test_loss": LOSS}, "strictly increasing steps from 0 on, got 60 unsorted; sort by step"),
     ({"step": np.r_[STEPS[:60], STEPS[59]], "test_loss": LOSS}, "got 1 repeated"),
-    (pd.concat([FRAME, FRAME]), "got 'step' starting again 1 times, first at row 62; make each block a run"),
+    (pd.concat([FRAME, FRAME]), "got 'step' starting again once at row 62; make each block a run"),
     (FRAME.assign(step=5), "got 61 rows with step = 5 in all of them, as in a summary"),
     ({"step": STEPS - 1, "test_loss": LOSS}, "got 1 negative"),
     ({"step": np.r_[STEPS[:60], np.nan], "test_loss": LOSS}, "got 1 non-finite"),

@@ -208,11 +208,11 @@ def test_options_decide(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "options", "message"),
     [
-        (HALF, {}, r"'step' starting again 1 times, first at row 25; make each block a run with --run block"),
+        (HALF, {}, r"'step' starting again once at row 25; make each block a run with --run block"),
         (HALF.assign(note=[*"ab"] * N), {}, r"run= \(--run note\), make each block"),
         (runs({"seed": 1}, {"seed": 2}, {"seed": 1}), {}, "starting again 2 times, first at row 25; .*--run seed"),
-        (runs({"seed": 1}, {"seed": 2}, {"seed": 1}), {"run": "seed"}, "again 1 times within seed, first at row 49"),
-        (GRID, {"run": "seed"}, r"within seed, .* run= \(--run seed --run lr\)"),
+        (runs({"seed": 1}, {"seed": 2}, {"seed": 1}), {"run": "seed"}, "again within seed once at row 49"),
+        (GRID, {"run": "seed"}, r"within seed once .* run= \(--run seed --run lr\)"),
         (runs({"seed": 1}, {"seed": 2, "steps": range(15, 40)}), {}, "going back where 'seed' changes; .*--run seed"),
         (HALF.assign(subset=["id"] * N + ["ood"] * N), {}, "--run subset"),
         (pd.DataFrame({"epoch": np.repeat(range(9), 5), "loss": np.arange(45.0)}), {}, "80% of the rows repeating"),

@@ -72,7 +72,8 @@ def check_clear_runs(table: Table, layout: Layout, course: Course, chosen: Seque
     options_left = _choices(table, layout)
     inside = f" within {' and '.join(chosen)}" if chosen else ""
     if course.n_again:
-        found = f"{axis.name!r} starting again {course.n_again} times{inside}, first at row {course.first_again + 1}"
+        times = "once" if course.n_again == 1 else f"{course.n_again} times, first"
+        found = f"{axis.name!r} starting again{inside} {times} at row {course.first_again + 1}"
     elif course.n_back and course.rank:
         found = f"{axis.name!r} going back where {_changing(table, layout)[0]!r} changes"
     else:
