@@ -105,6 +105,8 @@ class Observer(BaseEstimator, ABC):
         targets_shift: int | None = None,
         write_to: Any = None,
         progress: Any = False,
+        ranks: str = "all",
+        timeout: float = 300.0,
     ) -> Self:
         """Start to observe a model. Observations leave the model, the optimizer and all random states unchanged.
 
@@ -159,6 +161,12 @@ class Observer(BaseEstimator, ABC):
             A line of the main numbers, and of the verdict of :class:`~probe.PhaseDetector` so far, at observations.
             True: in a notebook or a terminal it is replaced, in a log file there is a line at most every 5 s. Or a bar
             of tqdm, or a function of a line. Verdicts take at most 0.01 of the time, or a tenth of the budget.
+        ranks
+            In a training on several ranks (``torch.distributed``). ``"all"``: each rank attaches with the same
+            arguments, they observe together, and rank 0 alone writes files. ``"this"``: this rank observes its own
+            copy of the model by itself. See ``docs/ranks.md``.
+        timeout
+            Seconds that a rank waits for the others. It must exceed the time of one observation.
 
         Returns
         -------
@@ -172,6 +180,8 @@ class Observer(BaseEstimator, ABC):
             If ``path`` exists and ``mode`` is None.
         FileNotFoundError
             If ``mode="resume"`` and there is no recording.
+        RanksApartError, RankError
+            If another rank does not attach within the timeout, or its attaching fails.
 
         Warns
         -----
@@ -212,6 +222,8 @@ class Observer(BaseEstimator, ABC):
                     output=output,
                     targets_shift=targets_shift,
                     outputs=self._outputs(write_to, progress),
+                    ranks=ranks,
+                    timeout=timeout,
                     **self._limits(),
                 )
                 return self

@@ -5,7 +5,15 @@ import sys
 import warnings
 from types import FrameType
 
-__all__ = ["DuplicateNameError", "ModelChangedError", "ProbeWarning", "printable", "warn_user"]
+__all__ = [
+    "DuplicateNameError",
+    "ModelChangedError",
+    "ProbeWarning",
+    "RankError",
+    "RanksApartError",
+    "printable",
+    "warn_user",
+]
 
 # Control characters except tab and line end, characters that reverse the text after them, halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -40,6 +48,28 @@ class ModelChangedError(RuntimeError):
     --------
     >>> from probe.errors import ModelChangedError
     >>> issubclass(ModelChangedError, RuntimeError)
+    True
+    """
+
+
+class RankError(RuntimeError):
+    """A rank of the training has failed in a measurement that all ranks make together.
+
+    Examples
+    --------
+    >>> from probe.errors import RankError
+    >>> issubclass(RankError, RuntimeError)
+    True
+    """
+
+
+class RanksApartError(RuntimeError):
+    """The ranks of a training are not at the same point of an observation, or a rank is missing. Observing stops.
+
+    Examples
+    --------
+    >>> from probe.errors import RanksApartError
+    >>> issubclass(RanksApartError, RuntimeError)
     True
     """
 

@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe, check_measured
+from probe.attach.distributed import Ranks
 from probe.attach.prepare import Prepared
 from probe.attach.side_effects import check_writes
 from probe.forward.isolation import isolated, torch_defaults
@@ -49,10 +52,12 @@ def observe(
     journal: Journal,
     columns: SeriesColumns,
     raises: Callable[[Exception], bool],
+    ranks: Ranks,
 ) -> Observation:
     """Run the shared pass and every probe, and leave the model unchanged.
 
-    An error for which ``raises`` returns True is raised. Any other is noted, and flagged in ``failed``.
+    An error for which ``raises`` returns True is raised. Any other is noted, and flagged in ``failed``. An error on
+    one of the ranks is one on all of them.
 
     Raises
     ------
@@ -63,28 +68,44 @@ def observe(
     failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
     found = Observation({"failed": failed, "seconds": seconds})
 
-    def measure(name: str) -> None:
-        if name == SHARED_PASS:
-            with interruptible():
-                snapshot.run_shared_pass()
-        else:
-            _measure(name, prepared, snapshot, journal, columns, found)
+    def measure(name: str) -> _Answer:
+        if name != SHARED_PASS:
+            return _measure(name, prepared, snapshot, journal, columns)
+        with interruptible():
+            snapshot.run_shared_pass()
+        return _Answer()
 
     with _isolated(prepared, snapshot.step) as state, torch_defaults():
         for i, name in enumerate(names):
             start, rows = time.perf_counter(), snapshot.rows
-            try:
-                measure(name)
-            except Exception as error:
+            answer, error = _attempt(measure, name)
+            if error := ranks.settled(f"{name} at step {snapshot.step}", error):
                 if raises(error):
-                    raise
+                    raise error
                 failed[i] = 1
                 found.errors.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+            else:
+                found.values.update(answer.values)
+                found.kept.update(answer.kept)
             if prepared.written:
                 state.restore()  # the next probe sees the model as it was
             seconds[i] = time.perf_counter() - start
             found.rows[name] = snapshot.rows - rows
     return found
+
+
+class _Answer(NamedTuple):
+    """What one probe has measured: columns of the series, and values beside them."""
+
+    values: Mapping[str, np.ndarray] = MappingProxyType({})
+    kept: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+def _attempt(measure: Callable[[str], _Answer], name: str) -> tuple[_Answer, Exception | None]:
+    try:
+        return measure(name), None
+    except Exception as error:
+        return _Answer(), error
 
 
 @contextmanager
@@ -100,10 +121,8 @@ def _isolated(prepared: Prepared, step: int) -> Iterator[ModelState]:
             check_writes(state, prepared.written, step)
 
 
-def _measure(
-    name: str, prepared: Prepared, snapshot: Snapshot, journal: Journal, columns: SeriesColumns, found: Observation
-) -> None:
-    """Measure one probe, and add its values."""
+def _measure(name: str, prepared: Prepared, snapshot: Snapshot, journal: Journal, columns: SeriesColumns) -> _Answer:
+    """Measure one probe, and return its values."""
     probe = prepared.probes[name]
     prefix = "" if name == type(probe).__name__ else f"{name}_"
     with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
@@ -121,8 +140,7 @@ def _measure(
         columns.claim(key, name, probe)
         if not value.keep and not columns.has(key, value.dims, value.coords):
             columns.declare(value.variable(key, type(probe).__name__, prefix))
-    found.values.update(arrays)
-    found.kept.update(kept)
+    return _Answer(arrays, kept)
 
 
 def _check_size(name: str, kept: Mapping[str, np.ndarray]) -> None:

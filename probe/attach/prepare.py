@@ -24,6 +24,7 @@ from probe.forward.layers import OUTPUT, unwrap
 from probe.forward.model_state import Place, Structure, attribute_of
 from probe.forward.outputs import OutputError, Select
 from probe.forward.passes import Tap
+from probe.forward.runner import Division
 from probe.forward.saved_values import as_bytes
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.snapshot import Snapshot
@@ -36,8 +37,8 @@ from probe.recording.provenance import provenance_json
 class Prepared:
     """A model, data and probes that fit together.
 
-    ``taps`` is what the probes take from the shared forward pass, and ``written`` the attributes of modules that
-    forward passes write to.
+    ``taps`` is what the probes take from the shared forward pass, ``written`` the attributes of modules that forward
+    passes write to, and ``division`` the ranks that divide the passes of an observation.
     """
 
     probes: Mapping[str, SessionProbe]
@@ -49,6 +50,7 @@ class Prepared:
     training: TrainingContext | None
     batch_size: int
     targets_shift: int
+    division: Division | None = None
     _structures: list[Structure] = field(default_factory=list, repr=False)
 
     @property
@@ -67,7 +69,15 @@ class Prepared:
 
     def snapshot(self, step: int) -> Snapshot:
         """Return the model at this step, as probes receive it. Training flags must be those of the training."""
-        snapshot = Snapshot(self.model, step, self.data, self.trace, shared=self.taps, batch_size=self.batch_size)
+        snapshot = Snapshot(
+            self.model,
+            step,
+            self.data,
+            self.trace,
+            shared=self.taps,
+            batch_size=self.batch_size,
+            division=self.division,
+        )
         snapshot.training = None if self.training is None else self.training.of(self.model)
         return snapshot
 
@@ -121,6 +131,7 @@ def prepare(
     batch_size: int,
     output: Select = None,
     targets_shift: int | None = None,
+    division: Division | None = None,
 ) -> Prepared:
     """Check that probes, model and data fit, and leave the model unchanged. What cannot work raises an error."""
     model = unwrap(model)
@@ -150,7 +161,7 @@ def prepare(
     for text in [*attach_warnings(model, written), *padding_warnings(model, batches, shapes), *notes]:
         warn_user(text)
     places = set(map(attribute_of, written))
-    return Prepared(dict(probes), model, batches, trace, taps, places, training, batch_size, targets_shift)
+    return Prepared(dict(probes), model, batches, trace, taps, places, training, batch_size, targets_shift, division)
 
 
 def _check_output_setting(output: Any) -> None:

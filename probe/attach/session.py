@@ -1,8 +1,10 @@
 """One attachment, from attach to detach: when to observe, what to record, and how to end."""
 
+import math
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,19 +14,22 @@ from torch import nn
 
 from probe.attach.budget import Budget, Unlimited, check_budget, now
 from probe.attach.checks import check_settings
-from probe.attach.columns import SeriesColumns
+from probe.attach.columns import SeriesColumns, describe_parameter
 from probe.attach.contract import SessionProbe
+from probe.attach.distributed import SeveralRanks, ranks_of
 from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
 from probe.attach.step_hook import StepHook, hooked_optimizers
 from probe.attach.uncounted import UncountedUpdates, WrittenAfterSteps
-from probe.errors import DuplicateNameError, ModelChangedError, warn_user
+from probe.errors import DuplicateNameError, ModelChangedError, RanksApartError, warn_user
 from probe.forward.isolation import restored_random_states
 from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
 from probe.recording.journal import Journal
 from probe.schedule import Schedule, following, log_spaced
 from probe.writers.outputs import Outputs
+
+NEVER = -1  # no step is due any more
 
 
 class Session:
@@ -49,50 +54,51 @@ class Session:
         budget: float | None = None,
         total_steps: int | None = None,
         outputs: Outputs,
+        ranks: str = "all",
+        timeout: float = 300.0,
     ) -> None:
         self.counted = optimizer is not None
-        check_settings(on_error, mode, schedule, counted=self.counted, step=step)
-        check_budget(budget, total_steps)
+        self._ranks = ranks_of(ranks, timeout)
         start = now()
         self.step = 0 if step is None else int(step)
-        self._outputs = outputs
+        self._outputs = outputs if self._ranks.rank == 0 else Outputs()
         self.on_error = on_error
         self._schedule = schedule or (log_spaced() if self.counted else None)
         self._next: float = self.step  # first step that can be due
         self._observes_last = self.counted and schedule is None
         self._replaces = mode == "overwrite"
         self._hook: StepHook | None = None
-        self._ended = False  # by an observation that has changed the model
+        self._ended = False  # by an observation that has changed the model, or because the ranks are apart
+        self._apart = False
         self._last: int | None = None  # step of the last observation
         self._updated: tuple[int, int] | None = None  # mark of the weights after the last update
         self.rows: dict[str, int] = {}  # of the forward passes of the last observation, by probe
         self.keeps_values = False  # whether some probe has kept a value
         self._requested: set[str] = set()
         self._measured: set[str] = set()
-        self._prepared = prepare(
-            probes,
-            model,
-            data,
-            optimizer=optimizer,
-            training=training,
-            step=self.step,
-            batch_size=batch_size,
-            output=output,
-            targets_shift=targets_shift,
-        )
-        header = self._prepared.header(recorded=path is not None)
-        self.journal = Journal(path, header, mode=mode, step=self.step if self.counted else None)
-        self._columns = SeriesColumns(self.journal)
-        # closes the journal at the end of the process too, if nobody calls detach
-        self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
+        with self._ranks.together("the checks of attach"):
+            check_settings(on_error, mode, schedule, counted=self.counted, step=step)
+            check_budget(budget, total_steps)
+            self._prepared = prepare(
+                probes,
+                model,
+                data,
+                optimizer=optimizer,
+                training=training,
+                step=self.step,
+                batch_size=batch_size,
+                output=output,
+                targets_shift=targets_shift,
+                division=self._ranks if isinstance(self._ranks, SeveralRanks) else None,
+            )
+            header = self._prepared.header(recorded=path is not None or self._ranks.size > 1)
+        self._compare_ranks(header, budget=budget, total_steps=total_steps, mode=mode, path=path)
+        with self._ranks.together("the start of the recording"):
+            self._open_journal(path, header, mode)
         try:
-            declare_observations(self._prepared.probes, self._columns)
-            self._budget = self._open_budget(budget, total_steps, now() - start)
-            self._open_outputs()
+            with self._ranks.together("the first observation"):
+                self._start(budget, total_steps, now() - start)
             if optimizer is not None:
-                if self.due(self.step):
-                    self._observe_if_granted(self.step)
-                self._next = following(self._schedule, self.step)
                 self._uncounted = UncountedUpdates(self._prepared.model, self.step)
                 optimizers = hooked_optimizers(optimizer)
                 self._written = WrittenAfterSteps(optimizers)
@@ -100,6 +106,42 @@ class Session:
         except BaseException:
             self.abandon()
             raise
+
+    def _compare_ranks(self, header: Mapping[str, Any], **settings: Any) -> None:
+        """Raise ValueError on all ranks if their arguments or models differ."""
+        if self._ranks.size == 1:
+            return
+        parameters = self._prepared.model.named_parameters()
+        facts = {
+            **header["configuration"],
+            "model": {name: tuple(one.shape) for name, one in parameters},
+            "schedule": describe_parameter(self._schedule),
+            "step": self.step,
+            "batch_size": self._prepared.batch_size,
+            "on_error": self.on_error,
+            "optimizer": self.counted,
+            **{name: describe_parameter(value) for name, value in settings.items()},
+        }
+        self._ranks.compare(facts)
+
+    def _open_journal(self, path: Any, header: Mapping[str, Any], mode: str | None) -> None:
+        """Open the recording. The first rank alone has its files, and the others the observations in them."""
+        first = self._ranks.rank == 0
+        last = self.step if self.counted else None
+        self.journal = Journal(path, header, mode=mode, step=last) if first else Journal(None, header)
+        if mode == "resume":
+            self.journal.adopt(self._ranks.share("the recording", self.journal.content() if first else None))
+        self._columns = SeriesColumns(self.journal)
+        # closes the journal at the end of the process too, if nobody calls detach
+        self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
+
+    def _start(self, budget: float | None, total_steps: int | None, attaching: float) -> None:
+        """Declare the columns, and observe the first step if an optimizer counts the steps."""
+        declare_observations(self._prepared.probes, self._columns)
+        self._budget = self._open_budget(budget if self._ranks.rank == 0 else None, total_steps, attaching)
+        self._open_outputs()
+        if self.counted:
+            self._observe_if_due(self.step)
 
     def abandon(self) -> None:
         """Undo an attachment that failed: remove the hook, and the files that it has made."""
@@ -145,10 +187,7 @@ class Session:
     def stepped(self, step: int) -> None:
         """Count an update of the optimizer, and observe if it is due."""
         self._count(step)
-        if self._ended:
-            return
-        self._next = following(self._schedule, step)
-        if self.due(step) and self._observe_if_granted(step):
+        if not self._ended and self._observe_if_due(step):
             self._written.observed(step)
 
     def _count(self, step: int) -> None:
@@ -174,6 +213,8 @@ class Session:
 
     def observe(self, step: int | None, scalars: Mapping[str, Any]) -> None:
         """See :meth:`probe.base.Observer.observe`."""
+        if self._apart:
+            return
         if self._ended:
             raise ModelChangedError(
                 f"Expected no observation after that of step {self._last}, which has changed the model, got observe(); "
@@ -204,19 +245,40 @@ class Session:
                 "one attachment, so attach again to observe another training"
             )
         self.step = step
-        if self.due(step):
-            self._observe_if_granted(step, scalars)
+        self._observe_if_due(step, scalars)
 
-    def _observe_if_granted(self, step: int, scalars: Mapping[str, Any] | None = None) -> bool:
-        """Observe a due step, unless the budget drops it. Return whether it was observed."""
-        if granted := self._budget.grants(step):
-            self._observe_timed(step, scalars)
-        return granted
+    def _observe_if_due(self, step: int, scalars: Mapping[str, Any] | None = None) -> bool:
+        """Observe if the step is due and the budget does not drop it. Return whether it was observed.
+
+        The first rank decides this, and which step is the next one that can be due.
+        """
+        with self._ending_if_apart():
+            granted, later = False, math.inf
+            if self._ranks.rank == 0:
+                later = following(self._schedule, step) if self.counted else later
+                granted = self.due(step) and self._budget.grants(step)
+            decided, later = self._ranks.decide(f"step {step}", granted, NEVER if later == math.inf else int(later))
+            self._next = math.inf if later == NEVER else later
+            if decided:
+                self._observe_timed(step, scalars)
+            return bool(decided)
+        return False
 
     def _observe_timed(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
-        with self._budget.observation(step):
+        with self._budget.observation(step), self._ranks.together(f"the observation of step {step}"):
             self._annotate_dropped()
             self.record(step, scalars)
+
+    @contextmanager
+    def _ending_if_apart(self) -> Iterator[None]:
+        """End observing if the ranks are apart, and let the training continue unless errors are to be raised."""
+        try:
+            yield
+        except RanksApartError as error:
+            self._ended = self._apart = True
+            if self.on_error == "raise" or self._last is None:
+                raise
+            warn_user(f"{error}. Nothing is observed from here on, and the training continues")
 
     def _annotate_dropped(self) -> None:
         """Add to the last observation the number of due steps dropped since, which is known only now."""
@@ -228,7 +290,7 @@ class Session:
         values = {**self._columns.scalars(scalars or {}), **self._budget.values(), **self._outputs.values()}
         snapshot = self._prepared.snapshot(step)
         try:
-            found = observe(self._prepared, snapshot, self.journal, self._columns, self._raises)
+            found = observe(self._prepared, snapshot, self.journal, self._columns, self._raises, self._ranks)
         except ModelChangedError:
             self._ended, self._last = True, step
             raise
@@ -318,9 +380,11 @@ class Session:
     def _observe_last_state(self) -> None:
         if not self._observes_last or self._ended or self._last in (None, self.step):
             return
-        if self._updated == self._prepared.weights():  # weights that were loaded since belong to no step
-            self._budget.grant_last(self.step)
-            self._observe_timed(self.step)
+        with self._ending_if_apart():
+            whole = self._updated == self._prepared.weights()  # weights that were loaded since belong to no step
+            if any(self._ranks.decide(f"the end at step {self.step}", whole)):
+                self._budget.grant_last(self.step)
+                self._observe_timed(self.step)
 
     def _close_journal(self) -> None:
         try:

@@ -1,8 +1,9 @@
 """Runs forward passes over the data of a snapshot, in blocks of rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,18 @@ from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues, Suffix, SuffixPass
 
 
+class Division(Protocol):
+    """The ranks that divide the blocks of a pass among each other."""
+
+    size: int
+
+    def mine(self, blocks: Sequence[range]) -> Sequence[range]:
+        """Return the blocks of this rank."""
+
+    def objects(self, place: str, value: Any, error: Exception | None = None) -> list[Any]:
+        """Return the values of all ranks. If a rank gives an error, all ranks raise one."""
+
+
 class Runner:
     """Runs forward passes in blocks of rows, and records which sites they visited.
 
@@ -27,11 +40,19 @@ class Runner:
     rows : number of forward rows so far, each row of a pass through a part of the model included
     """
 
-    def __init__(self, model: nn.Module, data: Mapping[str, Batch], trace: Trace, batch_size: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Mapping[str, Batch],
+        trace: Trace,
+        batch_size: int,
+        division: Division | None = None,
+    ) -> None:
         self.model = model
         self.data = data
         self.trace = trace
         self.batch_size = batch_size
+        self._division = division
         self.requested: set[str] = set()
         self.measured: set[str] = set()
         self.untraced: set[str] = set()
@@ -87,16 +108,65 @@ class Runner:
 
         ``group`` rows stay in one block. The results are on ``device``, by default that of the model.
         """
-        model_device, data = self.device, self.data[split]
         size = max(1, (batch_size or self.batch_size) // group) * group
         blocks = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
-        forward.begin(len(rows), device, group)
-        with isolated(self.model), forward:
-            for block in blocks:
-                forward.run(data, rows, block, model_device)
+        divided = self._division is not None and len(blocks) >= self._division.size
+        run = self._run_divided if divided else self._run_blocks
+        found = run(split, forward, rows, blocks, device, group)
         self.rows += len(rows)
-        found = forward.found(len(blocks))
         self.requested |= forward.taps_by_site.keys()
         self.measured |= {tap.site for tap in found}
         self.untraced |= forward.functions.difference(self.trace.shapes)
         return found
+
+    def _run_blocks(
+        self,
+        split: str,
+        forward: Pass,
+        rows: Tensor,
+        blocks: Sequence[range],
+        device: torch.device | None,
+        group: int,
+    ) -> dict[Tap, Tensor]:
+        """Run a pass over blocks of the rows, and return the rows of each tap that all blocks have."""
+        forward.begin(sum(map(len, blocks)), device, group)
+        with isolated(self.model), forward:
+            for block in blocks:
+                forward.run(self.data[split], rows, block, self.device)
+        return forward.found(len(blocks))
+
+    def _run_divided(
+        self,
+        split: str,
+        forward: Pass,
+        rows: Tensor,
+        blocks: Sequence[range],
+        device: torch.device | None,
+        group: int,
+    ) -> dict[Tap, Tensor]:
+        """Run the blocks of this rank, and return the rows of all ranks, in the same order as one rank would."""
+        division, place = self._division, f"a pass over split {split!r}"
+        assert division is not None
+        found, error = dict[Tap, Tensor](), None
+        try:
+            found = self._run_blocks(split, forward, rows, division.mine(blocks), device, group)
+        except Exception as raised:
+            error = raised
+        taps = [tap for of_site in forward.taps_by_site.values() for tap in of_site]
+        own = {i: found[tap].cpu() for i, tap in enumerate(taps) if tap in found}
+        of_ranks = division.objects(place, (own, forward.functions), error)
+        forward.functions.update(*(functions for _, functions in of_ranks))
+        used = [i for i in range(len(taps)) if all(i in rows_of for rows_of, _ in of_ranks)]
+        target = device or self.device
+        return {taps[i]: _joined([rows_of[i] for rows_of, _ in of_ranks]).to(target) for i in used}
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return rows of several ranks as one tensor."""
+    if others := [part for part in parts if (part.shape[1:], part.dtype) != (parts[0].shape[1:], parts[0].dtype)]:
+        raise ValueError(
+            f"Expected rows of one shape and type from all ranks, got {tuple(parts[0].shape[1:])} of {parts[0].dtype} "
+            f"and {tuple(others[0].shape[1:])} of {others[0].dtype}; pass output= or a probe with reduce= that return "
+            "one shape for any batch"
+        )
+    return torch.cat(list(parts))

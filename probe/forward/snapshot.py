@@ -19,7 +19,7 @@ from probe.forward.outputs import Reduce
 from probe.forward.passes import Edit, Scored, Tap
 from probe.forward.piecewise.network import piecewise_linear
 from probe.forward.routing import partial_layers
-from probe.forward.runner import Runner
+from probe.forward.runner import Division, Runner
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues
 from probe.forward.suffix_check import SuffixCheck
@@ -47,6 +47,8 @@ class Snapshot:
         Values that one shared pass over each split collects.
     batch_size : int
         Number of rows in one forward pass.
+    division : Division, optional
+        The ranks that divide the blocks of each pass among each other. Default: this one runs all blocks.
 
     Attributes
     ----------
@@ -101,6 +103,7 @@ class Snapshot:
         *,
         shared: Iterable[Tap] = (),
         batch_size: int = 512,
+        division: Division | None = None,
     ) -> None:
         self.model = model
         self.step = step
@@ -111,7 +114,7 @@ class Snapshot:
         self.labels: Callable[[str, str], list[str]] = lambda name, dim: []
         self.kept: Callable[[str], np.ndarray | None] = lambda name: None
         self.training: TrainingContext | None = None
-        self._runner = Runner(model, data, trace, batch_size)
+        self._runner = Runner(model, data, trace, batch_size, division)
         self._check = SuffixCheck(self._runner)
         self._shared = tuple(dict.fromkeys(shared))
         self._shared_rows: dict[str, dict[Tap, Tensor]] = {}

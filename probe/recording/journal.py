@@ -132,6 +132,15 @@ class Journal:
             self._state.write(again=True)
         self._write(file)
 
+    def content(self) -> tuple[dict[str, Any], Records, State]:
+        """Return header, observations and kept values, for a journal in memory on another rank."""
+        return self.header, self.records, self._state.in_memory()
+
+    def adopt(self, content: tuple[dict[str, Any], Records, State]) -> None:
+        """Take over the content of the journal of another rank. A journal with files keeps its own."""
+        if self._file is None:
+            self.header, self.records, self._state = content
+
     def declare(self, variable: Variable) -> None:
         """Add a new variable. It is written with the next observation."""
         _variable_line(variable)  # raises where JSON cannot hold it

@@ -50,6 +50,12 @@ class State:
         self._fault = ""  # why the file of a resumed recording has no values
         self._process = os.getpid()
 
+    def in_memory(self) -> "State":
+        """Return the same values without a file."""
+        state = State(None)
+        state._values, state._fault = self._values, self._fault
+        return state
+
     def put(self, step: int, values: Mapping[str, np.ndarray]) -> dict[str, int]:
         """Add the values of one observation, and return the checksums by name. :meth:`write` writes them."""
         for name, value in values.items():

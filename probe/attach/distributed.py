@@ -1,0 +1,234 @@
+"""Observations of a training on several ranks: all ranks attach and observe together.
+
+The first rank decides which steps are observed. Each decision, and each end of a measurement, is one exchange of a few
+numbers, in a process group of its own with a timeout of its own. A rank that fails reports it there, so no other rank
+waits for it. Exchanges use the CPU (gloo), so the streams of the training stay as they are.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from itertools import pairwise
+from numbers import Real
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from probe.errors import RankError, RanksApartError
+
+_NUMBERS = 3  # of a decision
+_attached = 0  # how often all ranks have attached together
+
+
+class Ranks(Protocol):
+    """The ranks that observe together."""
+
+    rank: int
+    size: int
+
+    def together(self, place: str) -> AbstractContextManager[None]:
+        """Return a context manager at whose end all ranks report whether they have failed."""
+
+    def settled(self, place: str, error: Exception | None) -> Exception | None:
+        """Return the error of this rank, or else that of another rank, or None."""
+
+    def decide(self, place: str, *numbers: int) -> Sequence[int]:
+        """Return the numbers of the first rank."""
+
+    def share(self, place: str, value: Any) -> Any:
+        """Return the value of the first rank."""
+
+    def compare(self, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError on all ranks if their facts differ."""
+
+
+class OneRank:
+    """A training on one rank, or a rank that observes by itself."""
+
+    rank, size = 0, 1
+
+    def together(self, place: str) -> AbstractContextManager[None]:
+        """Return a context manager that does nothing."""
+        return nullcontext()
+
+    def settled(self, place: str, error: Exception | None) -> Exception | None:
+        """Return the error."""
+        return error
+
+    def decide(self, place: str, *numbers: int) -> Sequence[int]:
+        """Return the numbers."""
+        return numbers
+
+    def share(self, place: str, value: Any) -> Any:
+        """Return the value."""
+        return value
+
+    def compare(self, facts: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+class SeveralRanks:
+    """All ranks of a training, each with its own copy of the model or its own shards.
+
+    Parameters
+    ----------
+    timeout
+        Seconds that a rank waits for the others.
+
+    Raises
+    ------
+    RanksApartError
+        If not all ranks are here within the timeout.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.rank, self.size, self.timeout = dist.get_rank(), dist.get_world_size(), timeout
+        _wait_for_all(self.rank, self.size, timeout)
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+
+    @contextmanager
+    def together(self, place: str) -> Iterator[None]:
+        """At the end, all ranks report whether they have failed. If another rank has, raise its error here too."""
+        try:
+            yield
+        except RanksApartError:
+            raise
+        except BaseException as error:
+            self._report(place, error)
+            raise
+        if (other := self._report(place, None)) is not None:
+            raise other
+
+    def settled(self, place: str, error: Exception | None) -> Exception | None:
+        """Return the error of this rank, or else that of another rank, or None."""
+        if isinstance(error, RanksApartError):
+            raise error
+        if isinstance(error, RankError):  # of a pass that the ranks divide: all ranks have raised it
+            return error
+        return self._report(place, error) or error
+
+    def decide(self, place: str, *numbers: int) -> Sequence[int]:
+        """Return the numbers of the first rank, at most three."""
+        table = self._exchange(place, numbers)
+        return [int(number) for number in table[0, 2 : 2 + len(numbers)]]
+
+    def share(self, place: str, value: Any) -> Any:
+        """Return the value of the first rank, which must be possible to pickle."""
+        return self.objects(place, value if self.rank == 0 else None)[0]
+
+    def compare(self, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError on all ranks if their facts differ. The message has the first difference."""
+        found = self.objects("attach", dict(facts))
+        for rank, other in enumerate(found):
+            for name in dict.fromkeys([*found[0], *other]):
+                if other.get(name) != found[0].get(name):
+                    raise ValueError(
+                        f"Expected the same {name} on all ranks, got {found[0].get(name)} on rank 0 and "
+                        f"{other.get(name)} on rank {rank}; attach with the same arguments on all ranks"
+                    )
+
+    def mine(self, blocks: Sequence[range]) -> Sequence[range]:
+        """Return the blocks of rows that this rank computes, which follow those of the rank before."""
+        bounds = [len(blocks) * rank // self.size for rank in range(self.size + 1)]
+        first, end = list(pairwise(bounds))[self.rank]
+        return blocks[first:end]
+
+    def objects(self, place: str, value: Any, error: Exception | None = None) -> list[Any]:
+        """Return the values of all ranks. If a rank gives an error, all ranks raise RankError."""
+        table = self._exchange(place, (), error)
+        if (failed := self._failed(place, table, error)) is not None:
+            raise failed from error
+        return self._all(place, value)
+
+    def _report(self, place: str, error: BaseException | None) -> Exception | None:
+        """Report the end of a measurement. Return the error of another rank if this one has none."""
+        found = self._failed(place, self._exchange(place, (), error), error)
+        return found if error is None else None
+
+    def _failed(self, place: str, table: Tensor, error: BaseException | None) -> RankError | None:
+        """Return the error of the first rank that has failed, or None."""
+        failed = [rank for rank in range(self.size) if table[rank, 1]]
+        if not failed:
+            return None
+        texts = self._all(place, None if error is None else f"{type(error).__name__}: {error}")
+        return RankError(
+            f"Expected all ranks to finish {place}, got {texts[failed[0]]} on rank {failed[0]}; correct its cause"
+        )
+
+    def _exchange(self, place: str, numbers: Sequence[int], error: BaseException | None = None) -> Tensor:
+        """Return code of the place, status and numbers of each rank. Raise RanksApartError if they are elsewhere."""
+        own = torch.zeros(2 + _NUMBERS, dtype=torch.int64)
+        own[: 2 + len(numbers)] = torch.tensor([zlib.crc32(place.encode()), error is not None, *numbers])
+        table = [torch.empty_like(own) for _ in range(self.size)]
+        with self._waiting(place):
+            dist.all_gather(table, own, group=self._group)
+        if any(row[0] != own[0] for row in table):
+            texts = self._all(place, f"{place}{'' if error is None else f' ({type(error).__name__}: {error})'}")
+            raise RanksApartError(
+                "Expected all ranks at the same point, got "
+                + "; ".join(f"rank {rank} at {text}" for rank, text in enumerate(texts))
+                + ". Call attach, observe and detach on all ranks, with the same schedule, model and data"
+            )
+        return torch.stack(table)
+
+    def _all(self, place: str, value: Any) -> list[Any]:
+        found = [None] * self.size
+        with self._waiting(place):
+            dist.all_gather_object(found, value, group=self._group)
+        return found
+
+    @contextmanager
+    def _waiting(self, place: str) -> Iterator[None]:
+        """Raise RanksApartError if the others do not come, or the process group no longer exists."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            raise RanksApartError(
+                f"Expected all ranks at {place} within {self.timeout:g} s, got {str(error).splitlines()[0]}; call "
+                "attach, observe and detach on all ranks, before the process group is destroyed"
+            ) from error
+
+
+def ranks_of(ranks: str, timeout: float) -> OneRank | SeveralRanks:
+    """Return the ranks that observe together.
+
+    Raises
+    ------
+    ValueError
+        If an argument is invalid.
+    RanksApartError
+        If not all ranks attach within the timeout.
+    """
+    if ranks not in ("all", "this"):
+        raise ValueError(f"Expected ranks to be 'all' or 'this', got {ranks!r}; pass one of them")
+    if not (isinstance(timeout, Real) and timeout > 0):
+        raise ValueError(f"Expected timeout to be a number of seconds above 0, got {timeout!r}; pass one")
+    if ranks == "this" or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return OneRank()
+    return SeveralRanks(float(timeout))
+
+
+def _wait_for_all(rank: int, size: int, timeout: float) -> None:
+    """Wait until all ranks attach.
+
+    A process group that only some ranks make would stop the training, so they meet at the store of the training first.
+    """
+    global _attached
+    from torch.distributed.distributed_c10d import _get_default_store  # not in builds without process groups
+
+    store = _get_default_store()
+    keys = [f"probe/attach/{_attached}/{other}" for other in range(size)]
+    store.set(keys[rank], "here")
+    try:
+        store.wait(keys, timedelta(seconds=timeout))
+    except RuntimeError as error:
+        missing = [str(other) for other, key in enumerate(keys) if not store.check([key])]
+        store.delete_key(keys[rank])
+        raise RanksApartError(
+            f"Expected attach on all {size} ranks within {timeout:g} s, got none on rank {', '.join(missing)}; attach "
+            "on all ranks with the same arguments, or with ranks='this' on one rank whose copy of the model is whole"
+        ) from error
+    _attached += 1
