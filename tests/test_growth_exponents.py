@@ -114,8 +114,8 @@ def test_missing_observations_are_left_out() -> None:
 
 
 def test_modes_of_a_deep_linear_network_follow_logistic_curves() -> None:
-    """Saxe, McClelland and Ganguli (2014), equation 12: from balanced weights, a mode s of the product W2 W1 follows
-    a(t) = s e^(2 s t) / (e^(2 s t) - 1 + s / a0) under gradient flow; a mode of each layer is its root.
+    """Gradient flow from balanced weights (Saxe, McClelland and Ganguli 2014, arXiv:1312.6120): a mode s of the product
+    W2 W1 follows a(t) = s e^(2 s t) / (e^(2 s t) - 1 + s / a0), and the mode of each layer is its root.
     """
     rng, targets, start, rate = np.random.default_rng(0), np.array([4.0, 2.5, 1.5]), 1e-3, 1e-3
     left, right, middle = (np.linalg.qr(rng.normal(size=(n, 3)))[0] for n in (6, 5, 8))
