@@ -203,6 +203,8 @@ def test_what_resembles_a_curve_and_is_not_taken_stands_in_one_note() -> None:
 def test_columns_of_steps_in_any_spelling() -> None:
     for name in ("Global Step", "Training Step", "current_steps", "Iteration", " step ", "num-updates", "time/batch"):
         assert guess_axis(["loss", name]) == name
+    for name in ("training_iteration", "time/total_timesteps"):  # Ray Tune, Stable-Baselines3
+        assert guess_axis(["loss", "time", name]) == name
     assert guess_axis(["epoch", "round"]) == "round"
     assert len({*AXES}) == len(AXES)
 
