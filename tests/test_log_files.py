@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import xarray as xr
 
 from probe import save
 from probe.__main__ import main
@@ -210,6 +211,23 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
                 read(tmp_path / name, format=format)
     written(tmp_path / "run.csv", TABLE)
     assert read(tmp_path).sizes == {"step": 8}
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no streams as paths")
+def test_a_stream_of_the_shell_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def piped(content: bytes) -> xr.Dataset:
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        try:
+            return read(f"/dev/fd/{reading}")
+        finally:
+            os.close(reading)
+
+    assert piped(gzip.compress(TABLE.encode())).sizes == {"step": 8}
+    monkeypatch.setattr("probe.readers.streams._LARGEST", 100)
+    with pytest.raises(ValueError, match="Expected at most 4 GiB from /dev/fd/"):
+        piped(TABLE.encode())
 
 
 def json_lines(shift: float = 0.0) -> str:

@@ -17,6 +17,7 @@ from probe.readers.log import Log
 from probe.readers.names import ROLES
 from probe.readers.reader import Reader, ReadOptions
 from probe.readers.runs import joined, read_runs, series_of
+from probe.readers.streams import copied, is_stream
 
 
 def read(
@@ -99,6 +100,9 @@ def read(
         raise TypeError(
             f"Expected roles among {', '.join(ROLES)}, got {', '.join(sorted(unknown))}; rename or remove them"
         )
+    if not isinstance(path, pd.DataFrame) and is_stream(stream := Path(path)):
+        with copied(stream) as file:
+            return read(file, format=format, axis=axis, run=run, split=split, strict=strict, **roles)
     options = ReadOptions(axis, (run,) if isinstance(run, str) else tuple(run or ()), split)
     found, source = (_in_memory(path), "the DataFrame") if isinstance(path, pd.DataFrame) else _on_disk(path, format)
     notes = list(found.notes)
