@@ -13,7 +13,7 @@ from probe.readers.layout.logs import divided, wide
 from probe.readers.log import Log, text_of
 from probe.readers.names import AXES
 from probe.readers.reader import ReadOptions
-from probe.series import concat
+from probe.series import MAX_STEP, concat
 
 
 def from_frame(frame: pd.DataFrame, axis: str) -> xr.Dataset:
@@ -82,7 +82,7 @@ def _of_log(log: Log, axis: str, label: str) -> xr.Dataset:
                 f"Expected one row for each run and {axis}, got several, first for run {label or 0} and {axis} "
                 f"{again[0]:g}; keep one of them."
             )
-        whole = steps.astype(np.int64) if (steps % 1 == 0).all() else steps
+        whole = steps.astype(np.int64) if (steps % 1 == 0).all() and (np.abs(steps) < MAX_STEP).all() else steps
         curves[name.replace("/", "_")] = xr.DataArray(values[order], {axis: whole}, (axis,), attrs={"logged_as": name})
     dataset = xr.Dataset(curves) if curves else xr.Dataset(coords={axis: np.empty(0)})
     return dataset.assign_coords({name: value for name, value in log.coords.items() if name not in ("run", axis)})

@@ -99,7 +99,10 @@ def cells(line: str, delimiter: str) -> list[str]:
     """Return the cells of a line, without quotes and padding."""
     if delimiter in (_BLANKS, _WIDE_BLANKS):
         return [cell.strip('"') for cell in re.split(delimiter, line.strip())]
-    found = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    try:
+        found = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # a zero byte, or an endless cell
+        found = line.split(delimiter)
     return [cell.strip() for cell in found]
 
 

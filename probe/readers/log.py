@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from probe.readers.names import AXES, ROLES, check_clear, guess_roles, untaken_note
-from probe.series import SCHEMA
+from probe.series import MAX_STEP, SCHEMA
 
 _NO_STEP = "points without a step, or before step 0, were dropped"
 
@@ -179,8 +179,8 @@ def _corrected(logged: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, list[
     if kept is not None:
         positions = kept if positions is None else positions[kept]
         steps = steps[kept]
-    whole = steps.astype(np.int64) if (steps % 1 == 0).all() else steps
-    return whole, positions, [*notes, *([note] if note else [])]
+    whole = (steps % 1 == 0).all() and (steps < MAX_STEP).all()
+    return steps.astype(np.int64) if whole else steps, positions, [*notes, *([note] if note else [])]
 
 
 def _increasing(log: Log) -> tuple[dict[str, Points], list[str]]:
