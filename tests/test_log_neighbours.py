@@ -303,3 +303,24 @@ def test_verdicts_on_kinds_of_logs(tmp_path: Path) -> None:
     detector = PhaseDetector().fit(path)
     assert "train_accuracy: 1 - train/merror, because 'train/merror' is the name of an error rate" in detector.notes_
     assert detector.markers_["status"].sel(marker="fit_end").item() == "found"
+
+
+def table_of(losses: list[float]) -> str:
+    return "step,loss\n" + "".join(f"{step},{loss}\n" for step, loss in zip(STEPS, losses, strict=True))
+
+
+def test_files_named_after_their_split_are_one_run(tmp_path: Path) -> None:
+    """``train.csv`` and ``val.csv`` beside each other are no two runs, and ``val.csv`` alone is not the training."""
+    for seed in ("a", "b"):
+        written(tmp_path / seed / "train_log.csv", table_of(LOSS))
+        written(tmp_path / seed / "val_log.csv", table_of(VALIDATION))
+    series = read(tmp_path)
+    assert series["run"].values.tolist() == ["a", "b"]
+    has_curves(series.sel(run="b"))
+    one = read(tmp_path / "a")
+    has_curves(one)
+    assert "train_log.csv, val_log.csv were read as the splits of one run" in one.attrs["reading"]
+    alone = read(tmp_path / "a" / "val_log.csv")
+    assert alone["test_loss"].values.tolist() == VALIDATION
+    assert "the name gives the split" in alone.attrs["reading"]
+    assert "train_loss" in read(tmp_path / "a" / "train_log.csv")

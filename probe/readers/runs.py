@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,8 @@ from probe.readers.discovery import FoundLogs, RunFiles, run_labels
 from probe.readers.duplicates import copies, curves_of
 from probe.readers.log import Log, to_series
 from probe.readers.reader import ReadOptions
+from probe.readers.spelling import SPLITS
+from probe.readers.split_files import joined_splits, split_of_file, with_split
 from probe.readers.waiting import counted
 from probe.series import concat
 
@@ -56,7 +59,7 @@ def read_runs(found: FoundLogs, options: ReadOptions, notes: list[str]) -> list[
         for inner, log in logs.items():
             parts = _split_recording(log) if len(found.runs) > 1 else {"": log}
             runs += [Run(files, "/".join(filter(None, (inner, own))), part) for own, part in parts.items()]
-    runs = _without_consoles(_without_copies(runs, notes), notes)
+    runs = _with_splits(_without_consoles(_without_copies(runs, notes), notes), notes)
     _label(runs)
     empty = [run.label for run in runs if run.is_empty]
     if empty and len(runs) > 1:
@@ -103,6 +106,29 @@ def _without_consoles(runs: list[Run], notes: list[str]) -> list[Run]:
     if dropped := len(runs) - len(rest):
         notes.append(f"{dropped} files of printed lines beside other logs were ignored; --format {_PRINTED} reads them")
     return rest
+
+
+def _with_splits(runs: list[Run], notes: list[str]) -> list[Run]:
+    """Join files of one folder that are the splits of one run, and use the split in the name of a file."""
+    groups: dict[tuple[Path, str], list[Run]] = {}
+    for run in runs:
+        if isinstance(run.log, Log) and not run.inner and split_of_file(run.files.path) and run.files.path.is_file():
+            groups.setdefault((run.files.path.parent, run.format), []).append(run)
+    for (folder, _), parts in groups.items():
+        named = [(split_of_file(run.files.path), run.log) for run in parts if isinstance(run.log, Log)]
+        files = ", ".join(run.files.path.name for run in parts)
+        if (log := joined_splits(named)) is not None:
+            notes.append(f"{files} were read as the splits of one run")
+            parts[0].log, parts[0].files = log, RunFiles(parts[0].files.reader, folder, parts[0].files.files)
+            runs = [run for run in runs if run not in parts[1:]]
+            continue
+        changed = [
+            run.files.path.name
+            for run, (split, log) in zip(parts, named, strict=True)
+            if split in SPLITS["test"] and with_split(log, split)
+        ]
+        notes += [f"{', '.join(changed)}: the name gives the split of the curves"] if changed else []
+    return runs
 
 
 def _label(runs: Sequence[Run]) -> None:
