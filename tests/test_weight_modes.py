@@ -188,7 +188,7 @@ def test_a_resumed_recording_has_the_same_numbers(tmp_path: Path) -> None:
     resumed = recorded(model, X, 2, tmp_path / "run.nc", "resume")
     names = [name for name in whole.data_vars if str(name).startswith("mode_")]
     assert len(names) == 10
-    xr.testing.assert_equal(whole[names].drop_attrs(), resumed[names].drop_attrs())
+    xr.testing.assert_equal(whole[names], resumed[names])
 
 
 # -- the size of the update --------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 SINGLE = 0.9  # least overlap with a single mode for which no subspace is searched
@@ -83,9 +83,9 @@ def _subspaces(near: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the connected sets of earlier and present modes with several present ones."""
     if (near.sum(1) == 1).all():
         return []
-    n, rows, columns = len(near), *near.nonzero()
+    n, (rows, columns) = len(near), (at.astype(np.int32) for at in near.nonzero())  # old SciPy needs int32
     size = sum(near.shape)
-    graph = coo_array((np.ones(len(rows), bool), (rows, n + columns)), shape=(size, size))
+    graph = csr_array((np.ones(len(rows)), (rows, n + columns)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1]
     counts = np.bincount(labels[n:], minlength=labels.max() + 1)
     return [
