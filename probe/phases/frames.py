@@ -68,7 +68,9 @@ def _joined(logs: Mapping[str, Log], axis: str) -> xr.Dataset:
     runs = [_of_log(log, axis, label) for label, log in logs.items()]
     if [*logs] == [""]:
         return runs[0]
-    return concat([one.rename({axis: "step"}) for one in runs], [*logs]).rename(step=axis).drop_attrs(deep=False)
+    joined = concat([one.rename({axis: "step"}) for one in runs], [*logs]).rename(step=axis)
+    joined.attrs = {}
+    return joined
 
 
 def _of_log(log: Log, axis: str, label: str) -> xr.Dataset:
