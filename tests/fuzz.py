@@ -117,15 +117,18 @@ def limits(memory: int = MEMORY) -> Iterator[None]:
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(SECONDS)
+    before = {kind: signal.signal(kind, hangs) for kind in (signal.SIGALRM, signal.SIGPROF)}
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # CPU time, because other programs may run
+    signal.alarm(20 * SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 # -- damages of any file -----------------------------------------------------------------------------------------------

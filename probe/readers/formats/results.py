@@ -67,7 +67,7 @@ def _parsed(file: Path) -> Any:
     except ValueError as error:
         try:
             quoted = {"nan": "'nan'", "inf": "'inf'"}
-            return ast.literal_eval(_NUMPY.sub(lambda m: m[1] or m[2] or quoted[m[3]], text.strip()))
+            return ast.literal_eval(_NUMPY.sub(lambda m: m[1] or m[2] or quoted.get(m[3], m[0]), text.strip()))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             raise ValueError(
                 f"Expected one JSON document in {file.name}, got {error}; the file is damaged or still being written"
