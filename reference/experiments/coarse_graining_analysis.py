@@ -4,7 +4,7 @@
 were written before any spectrum of these runs was seen; `reference.experiments.coarse_graining_rules` has the others.
 
 - The participation ratio and the stable rank of a network are sums over its matrices. The rank of the empirical Fisher
-  matrix is that of all parameters. It is missing where the number of examples limits it.
+  matrix is that of all parameters. It is missing where the number of examples limits it, or it is 0.
 - A mode is a slot of `probe.WeightModesProbe`. It counts in a window if it is followed there. A mode that loses its
   identity in the window is undecided. Growth, intervals, margin and nulls are those of `probe.stats.growth_exponents`,
   `probe.stats.mode_classes` and `probe.measures.random_walk_band` with their defaults, but 5 walks.
@@ -42,7 +42,7 @@ def effective_numbers(series: xr.Dataset) -> xr.Dataset:
     found = {
         "participation_ratio": (total**2 / (squares**2).sum("rank")).sum("parameter", min_count=1),
         "stable_rank": (total / squares.max("rank")).sum("parameter", min_count=1),
-        "fisher_rank": fisher["fisher_rank"].where(fisher["fisher_saturated"] == 0),
+        "fisher_rank": fisher["fisher_rank"].where((fisher["fisher_saturated"] == 0) & (fisher["fisher_rank"] > 0)),
     }
     return xr.Dataset(found).transpose("run", "step")
 

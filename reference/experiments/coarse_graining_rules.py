@@ -36,6 +36,7 @@ LEAST_SPAN = 1.25
 LEAST_FALL = 0.1  # share of an effective number of parameters
 ONSET, HALF = 0.1, 0.5  # shares of the fall of its logarithm
 HALF_ACCURACY = 0.5
+FAR = 1.5  # largest factor between a bound and the step of its observation
 MARKERS = ("fit_end", "generalisation_onset", "end")
 N_SUSTAINED = 3
 
@@ -109,14 +110,18 @@ def thinning_markers(steps: ArrayLike, numbers: ArrayLike) -> Mapping[str, float
 def change_in(window: xr.DataArray, curves: xr.DataArray) -> np.ndarray:
     """Return log10 of the last over the first value of curves (run, step) in the window of each run, (run,).
 
-    The values are those of the observations nearest to the bounds, on a logarithmic axis.
+    The values are those of the observations nearest to the bounds, within a factor of 1.5 in steps. NaN without them.
     """
-    log_steps, found = np.log(curves["step"].values + 1.0), []
+    steps, found = curves["step"].values, []
     for row, bounds in zip(curves.transpose("run", "step").values, window.values, strict=True):
-        known = np.flatnonzero(np.isfinite(row))
-        if not len(known) or not np.isfinite(bounds).all():
-            found.append(np.nan)
-            continue
-        first, last = (known[np.abs(log_steps[known] - np.log(b + 1)).argmin()] for b in bounds)
-        found.append(float(np.log10(row[last] / row[first])))
+        first, last = (_value_near(steps, row, bound) for bound in bounds)
+        found.append(float(np.log10(last / first)))
     return np.array(found)
+
+
+def _value_near(steps: np.ndarray, row: np.ndarray, bound: float) -> float:
+    known = np.flatnonzero(np.isfinite(row))
+    if not len(known) or not np.isfinite(bound):
+        return np.nan
+    far = np.abs(np.log((steps[known] + 1) / (bound + 1)))
+    return float(row[known[far.argmin()]]) if far.min() <= np.log(FAR) else np.nan
