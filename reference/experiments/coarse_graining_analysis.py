@@ -74,7 +74,7 @@ def summarise_coarse(runs: xr.Dataset, controls: xr.Dataset) -> xr.Dataset:
     -------
     xarray.Dataset
         By (kind, run, step), where a kind is ``"run"`` or ``"control"``: losses, accuracies and effective numbers. By
-        (kind, run, window, parameter, mode): ``exponent``, ``low``, ``high``, ``coverage``; ``mode_class`` against the
+        (kind, run, window, parameter, mode): ``exponent``, ``low``, ``high``; ``mode_class`` against the
         nulls weight decay and random walk; ``mode_class_beyond_control`` against controls, too; ``mode_reason``, why a
         mode is undecided (1: identity or observations, 2: interval, 3: a null). By (kind, run, snapshot, parameter,
         rank): ``spectrum``. By (run, ...): ``marker_step``, ``window_steps`` and ``snapshot_step``, all of the runs.
@@ -138,10 +138,16 @@ def _of_kind(
     steps: xr.DataArray,
 ) -> xr.Dataset:
     """Return curves, effective numbers, growth, classes and spectra of runs or controls, in small numbers."""
-    small = {name: growth[name].astype("f4") for name in ("exponent", "low", "high", "coverage")}
+    small = {name: growth[name].copy(data=_rounded(growth[name].values)) for name in ("exponent", "low", "high")}
     curves = series[CURVES].merge(effective_numbers(series)).astype("f4").drop_attrs()
     flags = {"mode_class": classes[0], "mode_reason": classes[1], "mode_class_beyond_control": beyond}
     return curves.assign({**small, **flags, "spectrum": spectra_at(series, steps)})
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Return float32 with 12 significant bits, which a file compresses well."""
+    bits = values.astype("f4").view("u4")
+    return np.where(np.isfinite(values), ((bits + 0x800) & 0xFFFFF000).view("f4"), np.float32(np.nan))
 
 
 def _coded(growth: xr.Dataset, nulls: dict[str, xr.Dataset]) -> tuple[xr.DataArray, xr.DataArray]:

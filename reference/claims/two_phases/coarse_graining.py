@@ -29,7 +29,7 @@ from reference.experiments.coarse_graining_analysis import (
 )
 from reference.experiments.coarse_graining_rules import change_in, thinning_markers
 
-NAMES = ("demo", "division-97", "perceptron", "perceptron-narrow", "digits")
+NAMES = ("demo", "division-97", "perceptron", "digits")
 SUBSET = 0.25  # "a much smaller subset": of the number of irrelevant modes
 FEWER = -0.0458  # log10 of .9: an effective number that is a tenth lower
 AUC = 0.9  # of a progress measure
@@ -109,7 +109,8 @@ def _faster(series: xr.Dataset) -> Iterator[tuple[str, Verdict]]:
             decades = np.log10(steps.values[:, 1] / steps.values[:, 0])
             rates.append(change_in(steps, series[name].sel(kind="run")) / decades)
         holds = [None if np.isnan(a + b) else bool(a < b) for a, b in zip(*rates, strict=True)]
-        medians = " against ".join(f"{np.nanmedian(rate):+.2f}" for rate in rates)
+        known = [rate[np.isfinite(rate)] for rate in rates]
+        medians = " against ".join(f"{np.median(rate):+.2f}" if len(rate) else "unknown" for rate in known)
         verdict = by_share(holds, "falls faster per decade of steps than while fitting")
         yield f", {text}", Verdict(verdict.word, f"{verdict.numbers}; median dex per decade: {medians}")
 

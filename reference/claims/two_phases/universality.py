@@ -14,7 +14,7 @@ from probe.stats import spectral_flow
 from reference.claims.base import Claim, Finding, nothing_published
 from reference.claims.two_phases.coarse_graining import NAMES, recorded
 from reference.claims.two_phases.evidence import Evidence
-from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, Verdict
+from reference.claims.verdicts import CONFIRMED, NOT_CONFIRMED, UNDECIDED, Verdict
 from reference.experiments.coarse_graining_analysis import LAST
 
 WIDTHS = ("perceptron", "perceptron-narrow")
@@ -52,7 +52,12 @@ def seeds_alike(evidence: Evidence) -> Iterator[Finding]:
 
 def widths_alike(evidence: Evidence) -> Iterator[Finding]:
     """Compare two widths of one network on one task."""
-    wide, narrow = (_spectra(recorded(evidence, name)) for name in WIDTHS)
+    try:
+        wide, narrow = (_spectra(recorded(evidence, name)) for name in WIDTHS)
+    except FileNotFoundError:
+        missing = f"not recorded: `python -m reference coarse-graining {WIDTHS[1]}`"
+        yield Finding(f"coarse-graining-{' and -'.join(WIDTHS)}", Verdict(UNDECIDED, missing))
+        return
     for scale, text in SCALES.items():
         yield Finding(f"coarse-graining-{' and -'.join(WIDTHS)}, {text}", compare(wide, narrow, scale))
 
