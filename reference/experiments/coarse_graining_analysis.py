@@ -63,7 +63,7 @@ def spectra_at(series: xr.Dataset, steps: xr.DataArray) -> xr.DataArray:
     spectrum = series["mode_spectrum"].transpose("run", "step", "parameter", "rank")
     place = np.searchsorted(series["step"].values, steps.fillna(series["step"][0]).values)
     values = spectrum.values[np.arange(len(place))[:, None], place]
-    found = xr.DataArray(values.astype("f4"), dims=("run", "snapshot", "parameter", "rank"))
+    found = xr.DataArray(_rounded(values), dims=("run", "snapshot", "parameter", "rank"))
     return found.where(steps.notnull()).assign_coords(parameter=series["parameter"], snapshot=steps["snapshot"])
 
 
