@@ -1,7 +1,13 @@
 """Helpers of several test files."""
 
 import ast
+import atexit
 import gc
+import os
+import sys
+import traceback
+import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +35,37 @@ def parsed(source: str) -> ast.Module:
     finally:
         if enabled:
             gc.enable()
+
+
+def in_fork(run: Callable[[], object]) -> int:
+    """Return the exit code of a fork of this process that calls a function and ends as a Python process does.
+
+    A fork has all modules already; a new process takes seconds of CPU time to import them. The functions that other
+    modules registered for the end of this process are dropped in the fork.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks of several threads; here PyTorch has one
+        process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    try:
+        atexit._clear()
+        weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+        weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+        code = run()
+        end_of_process()
+        os._exit(code if isinstance(code, int) else 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def end_of_process() -> None:
+    """Do what Python does at the end of a process."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def built(make: Callable[[], nn.Module], seed: int = 0) -> Any:

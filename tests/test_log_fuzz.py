@@ -216,15 +216,11 @@ def torn(file: Path, format: str, whole: xr.Dataset) -> str:
         return "" if fuzz.FORM.match(str(error)) else str(error)
     by_name = {array.attrs.get("logged_as", name): array for name, array in whole.data_vars.items()}
     for name, array in part.data_vars.items():
-        found = (
-            array.dropna("step").to_series()
-            if array.dims == ("step",)
-            else array.stack(at=array.dims).dropna("at").to_series()
-        )
-        known = by_name[array.attrs.get("logged_as", name)]
-        true = known.to_series() if known.dims == ("step",) else known.stack(at=known.dims).to_series()
-        if not found.index.isin(true.index).all():
-            return f"{name} at {found.index.difference(true.index).tolist()[:3]}"
-        if (other := found[found != true.reindex(found.index)]).size:
-            return f"{name} {other.iloc[0]} at {other.index[0]}"
+        known, found = by_name[array.attrs.get("logged_as", name)], array.notnull()
+        if found.any() and set(array.dims) != set(known.dims):
+            return f"{name} over {array.dims}"
+        labels = {dim: array[dim] for dim in known.dims}
+        wrong = found & (array != known.reindex(labels)) if found.any() else found  # NaN at labels of no value
+        if wrong.any():
+            return f"{name} {array.values[wrong.values].tolist()[:3]}"
     return ""

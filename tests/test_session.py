@@ -4,9 +4,7 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import end_of_process, in_fork
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
@@ -624,21 +623,21 @@ def test_kill_9_loses_no_finished_observation(path: Path) -> None:
 
 
 def test_the_end_of_the_process_writes_the_file_but_the_end_of_a_fork_does_not(path: Path) -> None:
-    code = f"""
-        import os, sys, torch
-        from probe import PerformanceProbe
-        x = torch.linspace(-2, 2, 36).reshape(12, 3)
-        probe = PerformanceProbe().attach(torch.nn.Linear(3, 2), (x, torch.arange(12) % 2), path={str(path)!r})
+    def process() -> None:
+        probe = PerformanceProbe().attach(net(), DATA, path=path)
         for step in range(7):
             probe.observe(step)
         before = os.stat(probe._session.journal.path).st_ino
-        pid = os.fork()
-        if pid == 0: sys.exit(0)
-        os.waitpid(pid, 0)
+        fork = os.fork()
+        if fork == 0:
+            end_of_process()
+            os._exit(0)
+        assert os.waitpid(fork, 0)[1] == 0
         assert os.stat(probe._session.journal.path).st_ino == before
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+        kept.append(probe)  # it exists until the end
+
+    kept: list[Any] = []
+    assert in_fork(process) == 0
     assert read_netcdf(path)["step"].values.tolist() == list(range(7))
 
 
