@@ -8,8 +8,10 @@ import numpy as np
 
 from reference.claims.base import Claim, nothing_published
 from reference.claims.two_phases import comparisons, complexity, phases, plane
+from reference.claims.two_phases.coarse_graining import COARSE_GRAINING_CLAIMS
 from reference.claims.two_phases.configurations import COINCIDE, DIVISION_RUNS, HISTOGRAM, PAPER_RUNS
 from reference.claims.two_phases.regions import REGION_CLAIMS
+from reference.claims.two_phases.universality import UNIVERSALITY_CLAIMS
 
 _SEPARATES = "separates runs that generalise from controls, read at one step: each task from each control, and tasks"
 _LEARNT = (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast")
@@ -168,6 +170,8 @@ CLAIMS = [
         complexity.falls_on("linear_mapping_number"),
     ),
     *REGION_CLAIMS,
+    *COARSE_GRAINING_CLAIMS,
+    *UNIVERSALITY_CLAIMS,
     Claim(
         "ReLU and GELU alike",
         "3.1",

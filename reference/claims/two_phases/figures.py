@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from probe.phases import estimates_of
 from reference.claims.recorded import at_common_steps
+from reference.claims.two_phases.coarse_graining import NAMES, recorded
 from reference.claims.two_phases.configurations import (
     ALL_ESTIMATORS,
     ALL_ESTIMATORS_CONTROL,
@@ -22,6 +23,7 @@ from reference.claims.two_phases.configurations import (
 )
 from reference.claims.two_phases.evidence import Evidence
 from reference.claims.two_phases.region_figures import draw_regions
+from reference.experiments import draw_coarse
 
 _CURVES = {
     "train_batch_accuracy": "training batch, dropout on: accuracy",
@@ -116,9 +118,15 @@ def _mark_fitted(ax: Axes, steps: np.ndarray) -> None:
         ax.axvline(step, color=_FITTED, lw=0.6, ls=":")
 
 
+def draw_flow(evidence: Evidence) -> Figure:
+    """Draw accuracies, effective numbers of parameters and classes of modes of all recordings of coarse graining."""
+    return draw_coarse({name: recorded(evidence, name) for name in NAMES})
+
+
 FIGURES: dict[str, Callable[[Evidence], Figure]] = {
     "curves": draw_curves,
     "information": draw_information,
     "readings": draw_estimators,
     "perceptrons": draw_regions,
+    "coarse_graining": draw_flow,
 }

@@ -2,6 +2,7 @@
 
 from reference.claims.base import Paper
 from reference.claims.two_phases.claims import CLAIMS
+from reference.claims.two_phases.coarse_tables import TABLES
 from reference.claims.two_phases.configurations import PAPER_RUNS
 from reference.claims.two_phases.evidence import Evidence
 from reference.claims.two_phases.figures import FIGURES
@@ -14,4 +15,5 @@ PAPER = Paper(
     own_runs=tuple(PAPER_RUNS.values()),
     figures=FIGURES,
     page="results.md",
+    tables=TABLES,
 )
