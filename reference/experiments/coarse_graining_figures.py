@@ -32,7 +32,7 @@ def draw_coarse(recorded: Mapping[str, xr.Dataset]) -> Figure:
     for column, (name, series) in zip(axes.T, recorded.items(), strict=True):
         late = series.sel(step=series["step"] >= FIRST_STEP)
         _accuracies(column[0], late)
-        for ax, number in zip(column[1:3], ("participation_ratio", "fisher_rank"), strict=True):
+        for ax, number in zip(column[1:3], ("participation_ratio", "stable_rank"), strict=True):
             _numbers(ax, late[number])
         for ax in column[:3]:
             _mark(ax, series["marker_step"])
@@ -40,7 +40,7 @@ def draw_coarse(recorded: Mapping[str, xr.Dataset]) -> Figure:
         column[2].set_xlabel("step")
         _classes(column[3], series)
         column[0].set_title(name, fontsize=10)
-    labels = ("accuracy", "participation ratio,\nsum of all matrices", "rank of the empirical\nFisher matrix")
+    labels = ("accuracy", "participation ratio,\nsum of all matrices", "stable rank,\nsum of all matrices")
     for ax, label in zip(axes[:, 0], (*labels, "share of modes"), strict=True):
         ax.set_ylabel(label)
     axes[0, 0].legend(fontsize=7, frameon=False)
