@@ -1,6 +1,7 @@
 """Tests run on one thread (small tensors are faster so) and from one seed: they come out the same everywhere."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_look_at_the_repository() -> Iterator[None]:
+    """Ask git once for each working folder: each of thousands of recordings would take 10 ms of CPU time for it."""
+    from probe.recording import provenance
+
+    ask, found = provenance._revision, dict[str, Any]()
+
+    def revision() -> dict[str, Any] | None:
+        folder = os.getcwd()
+        if folder not in found:
+            found[folder] = ask()
+        return found[folder]  # type: ignore[no-any-return]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "_revision", revision)
+        yield
 
 
 @pytest.fixture(autouse=True)

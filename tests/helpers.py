@@ -38,7 +38,12 @@ def parsed(source: str) -> ast.Module:
 
 
 def in_fork(run: Callable[[], object]) -> int:
-    """Return the exit code of a fork of this process that calls a function and ends as a Python process does.
+    """Return the exit code of a fork of this process that calls a function and ends as a Python process does."""
+    return os.waitstatus_to_exitcode(os.waitpid(start_fork(run), 0)[1])
+
+
+def start_fork(run: Callable[[], object]) -> int:
+    """Return the process id of a fork that calls a function; an integer that it returns is the exit code.
 
     A fork has all modules already; a new process takes seconds of CPU time to import them. The functions that other
     modules registered for the end of this process are dropped in the fork.
@@ -47,7 +52,7 @@ def in_fork(run: Callable[[], object]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks of several threads; here PyTorch has one
         process = os.fork()
     if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        return process
     try:
         atexit._clear()
         weakref.finalize._registry.clear()  # type: ignore[attr-defined]

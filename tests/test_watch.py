@@ -15,6 +15,7 @@ from threading import Timer
 from typing import Any
 
 import pytest
+from helpers import start_fork
 
 from probe.__main__ import main
 from probe.cli import watching
@@ -74,18 +75,30 @@ def test_a_growing_log_is_followed_until_ctrl_c(tmp_path: Path, capsys: Captured
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
 def test_a_closed_pipe_ends_it_although_nothing_changes(tmp_path: Path) -> None:
     """As in ``probe watch log.csv | head -3``; and waiting takes next to no CPU time."""
-    (tmp_path / "log.csv").write_text(HEADER + "".join(row(step) for step in range(60)))
-    with watched("log.csv", "--every", "0.05", cwd=tmp_path) as process:
-        while not line_of(process).startswith("- the test accuracy reaches its threshold at step 4"):
-            pass
-        before = cpu_seconds(process.pid)
-        time.sleep(2)
-        assert cpu_seconds(process.pid) - before <= 0.1  # 40 looks
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        assert process.wait(30) == 0
+    log, errors = tmp_path / "log.csv", tmp_path / "errors"
+    log.write_text(HEADER + "".join(row(step) for step in range(60)))
+    reading, writing = os.pipe()
+
+    def watch() -> int:
+        os.close(reading)
+        sys.stdout, sys.stderr = open(writing, "w"), open(errors, "w")  # noqa: SIM115
+        return main(["watch", str(log), "--every", "0.05"])
+
+    process = start_fork(watch)
+    os.close(writing)
+    timer = Timer(60, os.kill, (process, signal.SIGKILL))
+    timer.start()
+    try:
+        with open(reading) as lines:
+            while not (line := lines.readline()).startswith("- the test accuracy reaches its threshold at step 4"):
+                assert line, "the command has ended"
+            before = cpu_seconds(process)
+            time.sleep(2)
+            assert cpu_seconds(process) - before <= 0.1  # 40 looks
+    finally:
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        timer.cancel()
+    assert (code, errors.read_text()) == (0, "")
 
 
 def cpu_seconds(pid: int) -> float:
