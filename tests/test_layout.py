@@ -281,6 +281,16 @@ TEXTS = {
     "decimal commas in quotes": 'step,loss,val_acc\n998,"2,0",10\n999,"1,5",20\n1000,"1,0",30\n1001,"0,5",40\n',
     "index of a frame": ",step,loss,val_acc\n0,998,2,10\n1,999,1.5,20\n2,1000,1,30\n3,1001,.5,40\n",
     "byte order mark": "\ufeffstep\tloss\tval_acc\t\n998\t2\t10\t\n999\t1.5\t20\t\n1000\t1\t30\t\n1001\t.5\t40\t\n",
+    "titles": "Run 3, wd 1, seed 0\n\nstep,loss,val_acc\n998,2,10\n999,1.5,20\n1000,1,30\n1001,.5,40\n",
+    "first line for Excel": "sep=;\nstep;loss;val_acc\n998;2;10\n999;1.5;20\n1000;1;30\n1001;.5;40\n",
+    "printed frame": "  step  loss  val_acc\n0  998  2.0  10\n1  999  1.5  20\n2  1000  1.0  30\n3  1001  0.5  40\n",
+    "units in names": "step [steps],loss (nats),val acc [%]\n998,2,10\n999,1.5,20\n1000,1,30\n1001,.5,40\n",
+    "units in a second line": "step,loss,val_acc\n-,nats,-\n998,2,10\n999,1.5,20\n1000,1,30\n1001,.5,40\n",
+    "three decimals": (
+        "step\tloss\tval_acc\n998\t2,000\t10,000\n999\t1,500\t20,000\n1000\t1,000\t30,000\n1001\t,500\t40,000\n"
+    ),
+    "points as thousands": "step;loss;val_acc\n998;2,0;10,0\n999;1,5;20,0\n1.000;1,0;30,0\n1.001;0,5;40,0\n",
+    "a column twice": "step,loss,val_acc,loss\n998,2,10,2\n999,1.5,20,1.5\n1000,1,30,1\n1001,.5,40,.5\n",
 }  # fmt: skip
 
 
@@ -295,13 +305,27 @@ def test_tables_as_people_write_them(name: str, tmp_path: Path) -> None:
     assert not {*series.data_vars} - {"train_loss", "test_accuracy"}
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step,loss,val_loss\n", "rows below the names .* got only step, loss, val_loss"),
+        ("loss,acc,loss,acc\ntrain,train,val,val\n1,.1,2,.1\n.5,.2,1,.2\n", "got '(loss|acc)' 2 times"),
+    ],
+)
+def test_tables_without_rows_and_with_a_name_twice_are_errors(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "log.csv", axis="row")
+
+
 def test_accuracies_below_one_percent_are_percent(tmp_path: Path) -> None:
-    """A percent sign is the unit, also where no value is above 1."""
+    """A percent sign is the unit, also where no value is above 1. A note is enough where the log states the unit."""
     table = "step,train_acc,val_acc\n" + "".join(f"{i},0.{i}%,0.5%\n" for i in range(9))
     (tmp_path / "log.csv").write_text(table)
+    assert "divided by 100" in str(PhaseDetector().fit(tmp_path / "log.csv").notes_)
+    (tmp_path / "log.csv").write_text(table.replace("%,", ","))  # one of the two
     with pytest.warns(ProbeWarning, match="got percent"):
-        detector = PhaseDetector().fit(tmp_path / "log.csv")
-    assert "divided by 100" in str(detector.notes_)
+        PhaseDetector().fit(tmp_path / "log.csv")
 
 
 def test_long_tables_of_names_and_values() -> None:

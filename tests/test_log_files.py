@@ -127,7 +127,7 @@ def test_a_bad_file_in_a_folder_is_left_out_and_said(tmp_path: Path) -> None:
         read(bad)
     for name in ("a", "b"):
         written(tmp_path / f"{name}.csv", "")
-    with pytest.raises(ValueError, match=r"got an empty line"):
+    with pytest.raises(ValueError, match=r"got an empty file"):
         read(tmp_path)
 
 

@@ -480,7 +480,7 @@ def test_a_column_run_divides_the_rows(labels: tuple[str, str], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "got an empty line"),
+        ("", "got an empty file"),
         ("1,2\n3,4\n", "Expected names of columns in the first line .* got numbers"),
         ("step,loss\n1,2\n3,4,5\n", "Expected a table in"),
         ("step,loss\na,b\n", "a column of steps|a number with a step"),

@@ -1,10 +1,8 @@
 """Tables as text: a line of names, and a line for each row, with any of the usual delimiters."""
 
-import csv
 import io
 import re
 import warnings
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,106 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probe.readers.form import BLANKS, DELIMITERS, WIDE_BLANKS, Form, form_of
 from probe.readers.log import Points
-from probe.readers.numerals import is_decimal_comma, is_percent, number_of, numbers_of
+from probe.readers.numerals import is_percent, numbers_of
+from probe.readers.spelling import like_accuracies, like_losses
 from probe.readers.table import MOST_WORDS, Table, Words, with_words
 from probe.readers.text import TextFile, text_head
 
-_DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
-_BLANKS, _WIDE_BLANKS = r"\s+", r"\s{2,}"
 _ROWS = 100_000  # read at a time
-_LINES = 200  # by which the form is recognised
-_RULE = re.compile(r"[-+|=:\s]*-{2,}[-+|=:\s]*")  # a line drawn below the names
-_QUOTED = re.compile(r'"[^"]*"')
-
-
-@dataclass
-class Form:
-    """Form of a table as text.
-
-    Attributes
-    ----------
-    delimiter : str
-        A character, or the regular expression of blanks.
-    names : list of str
-        Names of the columns, as the file has them.
-    skip : list of int
-        Numbers of the lines that are neither names nor rows.
-    commented : bool
-        The names are in a comment, so that no line of names remains.
-    comma : bool
-        Numbers have a decimal comma.
-    padded : bool
-        Blanks follow a delimiter.
-    """
-
-    delimiter: str
-    names: list[str]
-    skip: list[int] = field(default_factory=list)
-    commented: bool = False
-    comma: bool = False
-    padded: bool = False
-
-
-def form_of(head: str, where: str) -> Form:
-    """Return the form of a table that begins with ``head``.
-
-    Raises
-    ------
-    ValueError
-        If no line has the names of columns.
-    """
-    lines = head.split("\n")[:_LINES]
-    skip = [i for i, line in enumerate(lines) if _RULE.fullmatch(line)]
-    first = next(
-        (i for i, line in enumerate(lines) if line.strip() and line.lstrip()[0] != "#" and i not in skip), None
-    )
-    if first is None:
-        raise ValueError(f"Expected names of columns in the first line of {where}, got an empty line; add the names")
-    rows = [line for i, line in enumerate(lines) if i > first and i not in skip and line.strip()]
-    skip = [*range(first), *(i for i in skip if i > first)]
-    delimiter = _delimiter(lines[first], rows)
-    names = cells(lines[first], delimiter)
-    commented = all(number_of(name) is not None for name in names)
-    if commented:  # names may stand in the comment above, as NumPy writes them
-        above = lines[first - 1].lstrip("# \t") if first else ""
-        other = cells(above, delimiter)
-        if len(other) != len(names) or any(number_of(name) is not None for name in other):
-            raise ValueError(
-                f"Expected names of columns in the first line of {where}, got numbers; add a line of names"
-            )
-        names, rows = other, [lines[first], *rows]
-    comma = _has_decimal_comma(rows[:-1] or rows, delimiter)
-    return Form(delimiter, names, skip, commented, comma, f"{delimiter} " in "\n".join(lines))
-
-
-def _delimiter(line: str, rows: list[str]) -> str:
-    outside = _QUOTED.sub("", line)
-    best = max(_DELIMITERS, key=outside.count)
-    if outside.count(best) or not re.search(r"\s", line.strip()):
-        return best
-    wide = {len(re.split(_WIDE_BLANKS, row.strip())) for row in (line, *rows[:20])}
-    narrow = {len(row.split()) for row in (line, *rows[:20])}
-    return _WIDE_BLANKS if len(wide) == 1 < max(wide) and len(narrow) > 1 else _BLANKS
-
-
-def cells(line: str, delimiter: str) -> list[str]:
-    """Return the cells of a line, without quotes and padding."""
-    if delimiter in (_BLANKS, _WIDE_BLANKS):
-        return [cell.strip('"') for cell in re.split(delimiter, line.strip())]
-    try:
-        found = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error:  # a zero byte, or an endless cell
-        found = line.split(delimiter)
-    return [cell.strip() for cell in found]
-
-
-def _has_decimal_comma(rows: list[str], delimiter: str) -> bool:
-    found = [cell for row in rows for cell in cells(row, delimiter)]
-    if any(map(is_decimal_comma, found)):
-        return True
-    points = any(re.fullmatch(r"[+-]?\d*\.\d+", cell) for cell in found)
-    return delimiter == ";" and not points and any(re.fullmatch(r"[+-]?\d+,\d+", cell) for cell in found)
 
 
 def read_delimited(path: Path) -> Table:
@@ -123,7 +29,7 @@ def read_delimited(path: Path) -> Table:
         If the file is no table.
     """
     form = form_of(text_head(path), path.name)
-    known = {_BLANKS: "blank", _WIDE_BLANKS: "blank", **_DELIMITERS}[form.delimiter]
+    known = {BLANKS: "blank", WIDE_BLANKS: "blank", **DELIMITERS}[form.delimiter]
     notes = [] if known == "comma" else [f"{path.name}: the delimiter of the columns is a {known}"]
     notes += ["numbers have a decimal comma"] if form.comma else []
     columns: dict[str, _Column] = {}
@@ -142,13 +48,39 @@ def read_delimited(path: Path) -> Table:
         ) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"Expected a table in {path.name}, got {str(error).strip()}; correct the file") from error
-    table = Table({}, n_rows, notes + text.notes, text.damage + text.cut_off())
-    return _filled(table, columns)
+    if not n_rows:
+        shown = ", ".join(form.names[:6]) + (", ..." if len(form.names) > 6 else "")
+        raise ValueError(
+            f"Expected rows below the names of columns in {path.name}, got only {shown}; wait until the training has "
+            "written some, or check the path"
+        )
+    table = _filled(Table({}, n_rows, notes + text.notes, text.damage + text.cut_off()), columns)
+    _check_repeated(table, form.names, path.name)
+    return table
+
+
+def _check_repeated(table: Table, names: list[str], where: str) -> None:
+    """Remove the copies of columns. Raise ValueError if two losses or accuracies have one name."""
+    for name in {name for name in names if names.count(name) > 1}:
+        for number in range(1, names.count(name)):
+            one, other = table.columns.get(name), table.columns.get(copy := f"{name}.{number}")
+            if one is not None and other is not None and all(map(_equal, one, other)):
+                del table.columns[copy]
+                table.notes.append(f"a second column {name!r} with the same values was ignored")
+            elif other is not None and (like_losses([name]) or like_accuracies([name])):
+                raise ValueError(
+                    f"Expected columns of different names in {where}, got {name!r} {names.count(name)} times with "
+                    "different values; rename them, or join the names if they fill two lines"
+                )
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _source(text: TextFile, form: Form) -> io.TextIOBase:
     """Return the text with one delimiter for each gap of blanks, if names contain single blanks."""
-    if form.delimiter != _WIDE_BLANKS:
+    if form.delimiter != WIDE_BLANKS:
         return text
     lines = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", text.read())
     return io.StringIO(re.sub(r"[ \t]{2,}", "\t", lines))
@@ -156,12 +88,12 @@ def _source(text: TextFile, form: Form) -> io.TextIOBase:
 
 def _options(form: Form) -> dict[str, Any]:
     """Return the options of pandas.read_csv."""
-    delimiter = "\t" if form.delimiter == _WIDE_BLANKS else form.delimiter
+    delimiter = "\t" if form.delimiter == WIDE_BLANKS else form.delimiter
     options: dict[str, Any] = {"sep": delimiter, "index_col": False, "low_memory": False}
     options |= {"skipinitialspace": True} if form.padded else {}  # takes a third of the time
     options |= {"skiprows": form.skip} if form.skip else {}
     options |= {"header": None, "names": _different(form.names)} if form.commented else {}
-    return options | ({"decimal": ","} if form.comma and form.delimiter != "," else {})
+    return options | ({"dtype": str} if form.comma else {})
 
 
 def _different(names: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from probe.readers.spelling import (
     like_accuracies as like_accuracies,
     like_losses,
     parts_of,
+    without_unit,
 )
 
 ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
@@ -187,7 +188,7 @@ def guess_axis(names: Iterable[str], given: str | None = None) -> str:
         If there is none of the usual names, or not the given one.
     """
     names = list(names)
-    usual = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in reversed(names)}
+    usual = {without_unit(name.strip()).lower().replace(" ", "_").replace("-", "_"): name for name in reversed(names)}
     if given is not None and given not in names:
         raise ValueError(f"Expected a column of the table as axis, got {given!r}; {near_names(given, names)}")
     found = given or next((usual[name] for name in AXES if name in usual), None)

@@ -8,6 +8,8 @@ import numpy as np
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:([,'_ \u00a0\u2009\u202f])\d{3})(?:\1\d{3})*(?:\.\d*)?(?:[eE][+-]?\d+)?")
 _POINTS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+,\d*")  # thousands as points before a decimal comma
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+%?")  # the same without decimals
+_NUMERIC = re.compile(r"[+-]?[\d.,]*\d[\d.,]*%?")
 _SEPARATORS = re.compile(r"[,'_ \u00a0\u2009\u202f]")
 _LONGEST = 64  # characters of a number
 
@@ -54,5 +56,13 @@ def is_decimal_comma(text: str) -> bool:
 
 
 def numbers_of(texts: Iterable[str], comma: bool = False) -> np.ndarray:
-    """Return the numbers of texts, float64 (n,); NaN where a text is no number."""
+    """Return the numbers of texts, float64 (n,); NaN where a text is no number.
+
+    With a decimal comma, points divide thousands (``"12.500"``) if they can do so in all texts.
+    """
+    texts = list(texts)
+    pointed = [text for text in texts if "." in text and "," not in text and _NUMERIC.fullmatch(text)] if comma else []
+    if pointed and all(map(_GROUPS.fullmatch, pointed)):
+        grouped = {*pointed}
+        texts = [text.replace(".", "") if text in grouped else text for text in texts]
     return np.array([np.nan if (number := number_of(text, comma)) is None else number for text in texts], dtype=float)

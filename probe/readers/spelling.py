@@ -29,6 +29,12 @@ _TOP_ONE = re.compile(r"top[-_@ ]?1(?!\d)|(?<=acc)@?1(?!\d)|(?<=accuracy)@?1(?!\
 _JOINED = re.compile(r"(?<![a-z])(train|test|valid|val|eval|dev)(loss|losses|accs?|accuracy|err|error)(?![a-z])")
 _NO_CURVES = {"scale", "scaler", "weight", "lr", "time", "lambda", "coef", "spike", "patience", "best", "min", "max"}
 
+_UNIT = re.compile(
+    r"\s*[(\[]\s*(?:(?:nats?|bits?)(?:\s?/\s?\w+| per \w+)?|k|thousands?|m|millions?|s|secs?|seconds?|min|minutes?|h|"
+    r"hours?|%|percent|per cent|1|-|a\.?u\.?|steps?|epochs?|iterations?|batches|tokens|samples)\s*[)\]]\s*",
+    re.IGNORECASE,
+)
+_PERCENT = {"pct", "percent", "percentage"}
 _LONGEST = 200  # characters of a usual name
 
 
@@ -51,11 +57,23 @@ class Parts(NamedTuple):
     rank: int
 
 
+def without_unit(name: str) -> str:
+    """Return a name without a unit in brackets at its end, as in "train loss (nats)"."""
+    place = max(name.rfind("("), name.rfind("["))
+    end = name[place:] if place > 0 and len(name) <= _LONGEST else ""
+    return name[:place].rstrip() if end and _UNIT.fullmatch(end) else name
+
+
+def has_percent(name: str) -> bool:
+    """Return whether a name states percent as the unit, as in "val acc (%)" and "val_acc_pct"."""
+    return len(name) <= _LONGEST and ("%" in name or bool(_PERCENT & {*re.split(r"[^a-z]+", name.lower())}))
+
+
 def words_of(name: str) -> list[str]:
     """Return the words of a name in lower case; "topone" stands for top1, acc1 and their like."""
     if len(name) > _LONGEST:
         return [name]
-    text = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", re.sub(r"([a-z])([A-Z])", r"\1_\2", name)).lower()
+    text = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", re.sub(r"([a-z])([A-Z])", r"\1_\2", without_unit(name))).lower()
     text = _JOINED.sub(r"\1 \2", _TOP_ONE.sub(" topone ", text.replace("'s", "")))
     return [word for word in re.split(r"[^a-z0-9]+", text) if word]
 

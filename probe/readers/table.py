@@ -10,6 +10,7 @@ import numpy as np
 from probe.readers.log import Log, Points
 from probe.readers.names import guess_axis
 from probe.readers.numerals import is_percent, number_of
+from probe.readers.spelling import has_percent
 
 # Columns of loggers that hold no curves.
 CLOCKS = {"_step", "_timestamp", "_runtime", "timestamp", "wall_time", "created_at", "Wall Time", "Wall time"}
@@ -145,7 +146,7 @@ def with_words(table: Table, words: Mapping[str, Words], percent: set[str], igno
             table.words[name] = column
         else:
             table.notes.append(f"{name}: {len(column.rows)} entries are no numbers and were ignored")
-    table.units |= {name: "%" for name in table.columns if name in percent}
+    table.units |= {name: "%" for name in table.columns if name in percent or has_percent(name)}
     if ignored:
         table.notes.append(ignored_note(ignored))
     return table

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probe.readers.delimited import cells, form_of, read_delimited
+from probe.readers.delimited import read_delimited
+from probe.readers.form import cells, form_of
 from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
 from probe.readers.names import role_of

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from probe.readers.names import AXES, near_names, role_of
+from probe.readers.spelling import without_unit
 from probe.readers.table import Table
 
 NO_COLUMN, BLOCKS = "none", "block"  # values of options that are no columns
@@ -29,7 +30,7 @@ class Labels(NamedTuple):
 
 def plain(name: str) -> str:
     """Return a name in the spelling of the lists of names."""
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+    return without_unit(name.strip()).lower().replace(" ", "_").replace("-", "_")
 
 
 def is_measure(name: str) -> bool:
