@@ -202,7 +202,7 @@ def test_shares_and_percent_in_lines(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_other_text_is_no_log(text: str, tmp_path: Path) -> None:
     assert not lines.matches(Candidate(written(tmp_path / "notes.txt", text)))
-    with pytest.raises(FileNotFoundError, match="got none of"):
+    with pytest.raises(FileNotFoundError, match=r"a log in the folder .*, got none; check the path"):
         read(tmp_path)
 
 

@@ -118,6 +118,7 @@ def test_crossing_is_the_first_of_three_in_a_row() -> None:
         ([1, 1, 1, 0], "left_censored", "first observation"),
         ([0, 1, 1, 0], "right_censored", "ends at 0, below 0.5, at the last observation, at 4; train for longer"),
         ([0, 0, 1, 1], "right_censored", "holds at the last 2 observations only, and 3 in a row are needed"),
+        ([0, 0, 0, 1], "right_censored", "holds at the last observation only, and 3 in a row are needed"),
         ([0, np.nan, np.nan, 1], "undefined", "2 valid"),
     ],
 )

@@ -38,7 +38,7 @@ def as_shares(
     Warns
     -----
     probe.errors.ProbeWarning
-        If values are read as percent.
+        If values are read as percent, and not all accuracies have this unit.
     """
     arrays = {role: array for role, array in curves.items() if role.endswith("accuracy")}
     if not arrays:
@@ -53,12 +53,12 @@ def as_shares(
     tops = {role: most for role, (_, most) in ranges.items()}
     units = {str(array.attrs.get("units", "")).lower() for array in arrays.values()}
     if any(top > 1 + _ROUNDING for top in tops.values()) or units & {*_PERCENT}:
-        arrays = _from_percent(arrays, tops, notes)
+        arrays = _from_percent(arrays, tops, notes, warn=not units <= {*_PERCENT})
     return {role: _right(array, role, names.get(role, ""), curves, notes) for role, array in arrays.items()}
 
 
 def _from_percent(
-    arrays: Mapping[str, xr.DataArray], tops: Mapping[str, float], notes: list[str]
+    arrays: Mapping[str, xr.DataArray], tops: Mapping[str, float], notes: list[str], *, warn: bool
 ) -> dict[str, xr.DataArray]:
     """Divide accuracies, and their attribute chance, by 100."""
     chances = {role: array.attrs["chance"] for role, array in arrays.items() if "chance" in array.attrs}
@@ -66,10 +66,11 @@ def _from_percent(
     text += "".join(f"; the chance of {role}, {chance:g}, is divided, too" for role, chance in chances.items())
     text += _low_runs(arrays)
     notes.append(f"accuracies are read as percent, and divided by 100: {text}")
-    warn_user(
-        f"Expected accuracies in [0, 1], got percent: {text}; pass shares, or accept that all accuracies are divided "
-        "by 100."
-    )
+    if warn:
+        warn_user(
+            f"Expected accuracies in [0, 1], got percent: {text}; pass shares, or accept that all accuracies are "
+            "divided by 100."
+        )
     return {
         role: (array / 100).assign_attrs(
             array.attrs | {"units": "1"} | ({"chance": chances[role] / 100} if role in chances else {})

@@ -147,8 +147,9 @@ def _label(series: xr.Dataset, names: Sequence[str], kinds: Sequence[str]) -> st
 
 
 def _accuracy(series: xr.Dataset, names: Sequence[str]) -> str:
-    """Return the label of accuracies, which are in percent if any is above 1."""
-    return "accuracy (%)" if any(bool((series[name] > _MOST_SHARE).any()) for name in names) else "accuracy"
+    """Return the label of accuracies, which are in percent if any is above 1. A unit is appended to the label later."""
+    percent = any(bool((series[name] > _MOST_SHARE).any()) for name in names)
+    return "accuracy (%)" if percent and series[names[0]].attrs.get("units", "1") == "1" else "accuracy"
 
 
 def _of_losses(series: xr.Dataset, detector: Any, names: Sequence[str], label: str | None) -> Panel:

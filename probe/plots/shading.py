@@ -75,6 +75,7 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
     new = ax is None
     ax = new_axes(ax)
     n_runs = detector.markers_.sizes["run"]
+    step_axis(ax, detector.phases_, detector.markers_)
     if run is None and n_runs > 1:
         lines, shown = medians(detector), f"markers: median of {n_runs} runs"
     else:
@@ -86,10 +87,10 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
         ax.set_yticks([])
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=8)
-    step_axis(ax, detector.phases_, detector.markers_)
     if n_runs > 1:
         ax.set_xlabel(f"{axis_name(detector.phases_)} ({shown})")
-    record = log_steps(detector.phases_)[[0, -1]]
+    logarithmic = ax.get_xscale() == "log"
+    record = (log_steps(detector.phases_) if logarithmic else detector.phases_["step"].values.astype(float))[[0, -1]]
     ax.set_xlim(*record)
     _draw_lines(ax, lines, record)
     if names:
@@ -118,6 +119,8 @@ def _of_run(markers: xr.Dataset) -> list[_Line]:
 
 def _shade(ax: Axes, found: xr.DataArray, *, labels: bool) -> None:
     edges = step_edges(log_steps(found))
+    if ax.get_xscale() == "linear":
+        edges[0] = found["step"].values[0]  # step 0 is drawn at 0
     for phase, (text, colour) in PHASES.items():
         inside = np.flatnonzero(found.values == phase)
         if len(inside):

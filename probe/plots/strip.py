@@ -26,13 +26,14 @@ from probe.plots.axes import (
 
 _MAX_NAMED = 16  # rows with a name of their own
 _SHAPES = "o^sDvPX"
+_SPREAD = 0.25  # of the markers above and below the middle of a row
 
 
 def phase_strip(detector: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the phases of each run as one row of colours, with its found markers as points.
 
     Up to 16 rows carry the name of their run and, if the verdicts differ, the class of its verdict at the right. A
-    row ends where its run ends.
+    row ends where its run ends. Each marker has its own height in the row, so that none hides another.
 
     Parameters
     ----------
@@ -97,6 +98,8 @@ def _draw_markers(ax: Axes, markers: xr.Dataset, size: float) -> list[Line2D]:
     """Draw the found markers of all runs, and return the entries of the legend."""
     handles = []
     labels, colours = marker_labels(markers), marker_colours(markers)
+    shown = [name for name in labels if (markers["status"].sel(marker=name) == "found").any()]
+    heights = dict(zip(shown, np.linspace(-_SPREAD, _SPREAD, len(shown)) if len(shown) > 1 else [0.0], strict=False))
     for shape, name in zip(_SHAPES * len(labels), labels, strict=False):
         one = markers.sel(marker=name)
         rows = np.flatnonzero(one["status"].values == "found")
@@ -109,7 +112,7 @@ def _draw_markers(ax: Axes, markers: xr.Dataset, size: float) -> list[Line2D]:
                 "mec": "white",
                 "mew": 0.5,
             }
-            ax.plot(one["step"].values[rows], rows, **style)
+            ax.plot(one["step"].values[rows], rows + heights[name], **style)
             handles.append(Line2D([], [], label=labels[name], **(style | {"ms": 5})))
     return handles
 

@@ -55,7 +55,8 @@ def columns_log(columns: Mapping[str, np.ndarray], axis: str | None, where: str)
         If the lists of losses and accuracies have several lengths, and lists of steps are missing.
     """
     if axis not in (None, "row") and axis not in columns:
-        raise ValueError(f"Expected a list of {where} as axis, got {axis!r}; {near_names(axis or '', columns)}")
+        there = near_names(axis or "", columns)
+        raise ValueError(f"Expected a list of {where} as axis, got {axis!r}; {there}; row numbers the values")
     steps = {} if axis == "row" else _steps_by_length(columns, axis)
     curves = {name: values for name, values in columns.items() if name not in steps.values()}
     wanted = {name: len(values) for name, values in curves.items() if role_of(name)} or {

@@ -130,12 +130,14 @@ def _find_in_folder(folder: Path, format: str | None) -> FoundLogs:
         path = reader.run_path(file)
         runs.setdefault((reader.name, path), RunFiles(reader, path, [])).files.append(file)
     if not runs:
-        patterns = ", ".join(reader.files for name, reader in READERS.items() if format in (None, name))
-        kind = f" of the format {format}" if format else ""
         there = ", ".join(f"{n} of {name}" for name, n in others.items())
+        if format:
+            raise FileNotFoundError(
+                f"Expected a log of the format {format} in the folder {folder}, got none of {READERS[format].files}"
+                + (f", but {there}; leave format out (--format)" if there else "; check the path")
+            )
         raise FileNotFoundError(
-            f"Expected a log{kind} in the folder {folder}, got none of {patterns}"
-            + (f", but {there}; leave format out (--format)" if there else "; check the path")
+            f"Expected a log in the folder {folder}, got none; check the path (probe formats lists the formats)"
         )
     ignored = ", ".join(f"{n} of {name}" for name, n in others.items())
     notes = [f"files of other formats were ignored: {ignored}"] if ignored else []

@@ -82,7 +82,7 @@ def leaves_chance(
     threshold = _threshold(v, n_sustained, chance, n_test)
     if threshold > 1:
         high = "the accuracy starts" if chance is None else "chance is"
-        reason = f"{high} so high that the accuracy would have to reach {threshold:.3g}"
+        reason = f"{high} so high that the threshold is {threshold:.3g}, above 1"
         return Marker(Status.UNDEFINED, "", reason=reason)
     marker = sustained_crossing(s, v, threshold, n_sustained=n_sustained, name="test_accuracy")
     if marker.status != Status.NOT_REACHED:

@@ -142,5 +142,6 @@ def not_sustained(steps: np.ndarray, holds: np.ndarray, n_sustained: int) -> str
     """Return the reason why there is no run of ``n_sustained`` true values; the last values may be true."""
     n_last = int(np.argmin(holds[::-1]))  # no run is long enough, so that argmin finds a false value
     if n_last:
-        return f"the condition holds at the last {n_last} observations only, and {n_sustained} in a row are needed"
+        last = "observation" if n_last == 1 else f"{n_last} observations"
+        return f"the condition holds at the last {last} only, and {n_sustained} in a row are needed"
     return f"the condition is not sustained up to the last observation, at {steps[-1]:g}"
