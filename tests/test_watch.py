@@ -200,6 +200,23 @@ def test_a_long_look_is_followed_by_a_long_wait(
     assert pauses == [63.0, 49.5, 5.0]
 
 
+def test_a_warning_whose_numbers_change_is_printed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    lines = [f"{i},{100 - 90 / i:.2f},{i / 2}\n" for i in range(1, 60)]  # in percent, without a unit
+    log, ends = tmp_path / "log.csv", iter([40, 50, 59])
+
+    def wait(seconds: float) -> bool:
+        end = next(ends, 0)
+        log.write_text("".join(["step,train_accuracy,val_accuracy\n", *lines[:end]]))
+        return end > 0
+
+    monkeypatch.setattr(watching, "wait", wait)
+    log.write_text("".join(["step,train_accuracy,val_accuracy\n", *lines[:30]]))
+    assert main(["watch", str(log)]) == 0
+    assert capsys.readouterr().err.count("got percent") == 1
+
+
 @pytest.mark.parametrize("options", [["--every", "0"], ["--every", "nan"], ["--format", "nothing"]])
 def test_wrong_options_end_it(options: list[str], tmp_path: Path, capsys: Captured) -> None:
     assert main(["watch", str(tmp_path), *options]) == 2

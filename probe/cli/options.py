@@ -97,7 +97,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("names in the log (default: the usual spellings; the output lists the choices)")
     for role in ROLES:
         group.add_argument(f"--{role.replace('_', '-')}", metavar="NAME")
-    group.add_argument("--axis", metavar="COLUMN", help="column of steps: step, epoch, ...; row numbers the rows")
+    group.add_argument("--axis", metavar="COLUMN", help="column of steps, such as epoch; row numbers the rows")
     group.add_argument(
         "--run",
         action="append",
@@ -110,15 +110,15 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="column with words such as train and val; none takes no column (default: found from the values)",
     )
-    group.add_argument("--format", metavar="FORMAT", help="format of the log; probe formats lists them")
+    group.add_argument("--format", metavar="FORMAT", help="format of the log, from probe formats (default: found)")
 
 
 def _add_judging(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--chance", type=float, metavar="SHARE", help="accuracy of guessing (default: the level at which it starts)")
-    add("--n-test", type=int, metavar="N", help="number of test examples (default: as the accuracies show it)")
-    add("--information-split", default="train", metavar="SPLIT", help="split of the information (default: train)")
-    add("--information-layer", metavar="LAYER", help="layer of the information (default: the deepest)")
+    add("--chance", type=float, metavar="SHARE", help="accuracy of guessing (default: level of the first accuracies)")
+    add("--n-test", type=int, metavar="N", help="number of test examples (default: estimated from the accuracies)")
+    add("--information-split", default="train", metavar="SPLIT", help="split of I(T; X) in recordings (default: train)")
+    add("--information-layer", metavar="LAYER", help="layer of I(T; X) in recordings (default: deepest)")
 
 
 def _add_overwrite(command: argparse.ArgumentParser, what: str) -> None:
@@ -133,13 +133,13 @@ def _add_watching(command: argparse.ArgumentParser) -> None:
         type=float,
         default=2.0,
         metavar="SECONDS",
-        help="time between two looks at the log (default: 2); longer if reading takes long",
+        help="time between two readings of the log (default: 2); longer if reading takes long",
     )
 
 
 def _add_plotting(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("-o", "--output", type=Path, metavar="FILE", help="figure (default: PATH.png)")
+    add("-o", "--output", type=Path, metavar="FILE", help="figure; its suffix is the format (default: PATH.png)")
     _add_overwrite(command, "an existing figure")
     add(
         "--panels",
@@ -160,8 +160,8 @@ def _add_scoring(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--controls", type=Path, metavar="PATH", help="runs that do not generalise (default: chosen by test accuracy)")
     add("--measures", nargs="+", metavar="NAME", help="variables or single curves (default: all)")
-    add("--chance", type=float, metavar="SHARE", help="accuracy of guessing (default: the level at which it starts)")
-    add("--n-test", type=int, metavar="N", help="number of test examples (default: as the accuracies show it)")
+    add("--chance", type=float, metavar="SHARE", help="accuracy of guessing (default: level of the first accuracies)")
+    add("--n-test", type=int, metavar="N", help="number of test examples (default: estimated from the accuracies)")
     add(
         "--at",
         type=float,
@@ -185,12 +185,12 @@ def _add_measuring(command: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="MODULE:FACTORY",
-        help="function without arguments that returns the model (default: as config.json names it)",
+        help="function without arguments that returns the model (default: the model that config.json names)",
     )
     add("--out", type=Path, default=Path("probe.nc"), metavar="FILE", help="NetCDF to write (default: probe.nc)")
-    add("--overwrite", action="store_true", help="start anew (default: measure the checkpoints that FILE lacks)")
+    add("--overwrite", action="store_true", help="measure all checkpoints again (default: those that FILE lacks)")
     add("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")
-    add("--device", metavar="DEVICE", help="where to put the model, such as cuda (default: as it is made)")
+    add("--device", metavar="DEVICE", help="device of the model, such as cuda (default: unchanged)")
     add("--targets-shift", type=int, metavar="K", help="positions between an output and its target: 1 for next tokens")
     add(
         "--step-key",

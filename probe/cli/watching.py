@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import select
 import sys
 import time
@@ -120,10 +121,12 @@ class Watched:
             self._state = None  # look again, changed or not
 
     def _warn(self, messages: list[str]) -> None:
+        """Print each warning once, although its numbers change while the log grows."""
         for message in messages:
-            if message not in self._warned and _UNFINISHED not in message:
+            text = re.sub(r"\d[\d.,]*", "", message)
+            if text not in self._warned and _UNFINISHED not in message:
                 print(f"{_COMMAND}: warning: {message}", file=sys.stderr)
-                self._warned.add(message)
+                self._warned.add(text)
 
     def _show(self, series: xr.Dataset, detector: PhaseDetector) -> None:
         """Print the verdict if it differs from the last one: as a line of JSON, or the lines that are new."""
