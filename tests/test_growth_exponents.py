@@ -21,6 +21,7 @@ def series_of(matrices: np.ndarray, steps: np.ndarray = STEPS, **options: Any) -
     dims, table = ("step", "parameter", "mode"), {}
     for name in ("values", "matched", "degenerate"):
         table[{"values": "mode_singular_value"}.get(name, f"mode_{name}")] = (dims, getattr(found, name)[:, None])
+    table["mode_spectrum"] = ((*dims[:2], "rank"), found.spectrum[:, None])
     table["mode_norm"] = (dims[:2], found.norms[:, None])
     table["mode_undefined"] = (dims[:2], np.zeros((len(steps), 1), int))
     return xr.Dataset(table, {"step": steps, "parameter": ["w"], "mode": range(found.values.shape[1])})
@@ -166,6 +167,35 @@ def test_statuses() -> None:
     assert (growth_exponents(series, {"all": (1, 2048)})["status"] == "undefined").all()
     empty = ramp().assign(mode_singular_value=series["mode_singular_value"] * np.nan)
     assert (growth_exponents(empty, {"all": (1, 2048)})["status"] == "untracked").all()
+
+
+def test_the_reason_names_the_record_before_the_mode() -> None:
+    """A window that outlasts the training, runs on different steps, and matrices with one mode."""
+    series = ramp()
+    statuses = growth_exponents(series, {"long": (1, 1e8), "later": (1e4, 1e5)})["status"]
+    assert statuses.values[:, 0, :].tolist() == [["not_covered"] * 2, ["few_observations"] * 2]
+    sparse = series.isel(step=slice(None, None, 4)).assign_coords(step=[3, 50, 900])
+    joined = growth_exponents(concat([series, sparse], ["dense", "sparse"]), {"all": (1, 2048)})
+    assert joined["status"].values[:, 0, 0, 0].tolist() == ["estimated", "few_observations"]
+    np.testing.assert_array_equal(
+        joined["exponent"].sel(run="dense"), growth_exponents(series, {"all": (1, 2048)})["exponent"]
+    )
+    steps = 2 ** np.arange(8)
+    rng = np.random.default_rng(0)
+    row = series_of(rng.normal(size=(8, 1, 9)) * 0.01 + steps[:, None, None] ** 0.5, steps, share=1.0)
+    assert growth_exponents(row, {"all": (1, 128)})["status"].item() == "only_mode"
+    found = growth_exponents(row, {"all": (1, 128)}, relative=False)
+    assert found["exponent"].item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_bounds_follow_the_labels_of_runs() -> None:
+    runs = concat([ramp(), ramp()], ["a", "b"])
+    swapped = xr.DataArray([64.0, 16.0], {"run": ["b", "a"]}, "run")
+    for bound in (swapped, swapped.to_series(), [16, 64]):
+        found = growth_exponents(runs, {"first": (1, bound)}, min_observations=4)["n_observations"]
+        assert found.values[:, 0, 0, 0].tolist() == [5, 7]
+    with pytest.raises(ValueError, match="got none for 'b' but for 'c', 'a'; give both the same labels"):
+        growth_exponents(runs, {"first": (1, swapped.assign_coords(run=["c", "a"]))})
 
 
 def test_windows_differ_between_runs() -> None:

@@ -135,6 +135,30 @@ def test_growth_against_a_walk_is_found() -> None:
     assert classes["mode_class"].sel(window="all", parameter="weight", mode=1).item() == "relevant"
 
 
+def test_empty_slots_are_no_modes() -> None:
+    """Three planted modes in 8 slots: numbers of classes are those of three modes."""
+    rng = np.random.default_rng(0)
+    u, v = (np.linalg.qr(rng.normal(size=(n, 3)))[0] for n in (8, 10))
+    powers = np.array([0, -0.4, 0.3])
+    series = recorded([u * (np.array([9.0, 2, 1]) * (step / 2) ** powers) @ v.T for step in STEPS])
+    classes = mode_classes(growth_exponents(series, WINDOW))
+    assert classes["mode_class"].size == 8
+    assert classes["count"].values.ravel().tolist() == [1, 1, 1, 0]
+    late = mode_classes(growth_exponents(series, {"late": (100, 200)}))
+    assert late["count"].sum() == 0
+
+
+def test_a_matrix_that_is_not_finite_once_has_a_band() -> None:
+    matrices = walk(0, 0.3)
+    whole = random_walk_band(recorded(matrices), WINDOW, n_walks=5)
+    matrices[3] = matrices[3] * np.nan
+    found = random_walk_band(recorded(matrices), WINDOW, n_walks=5)
+    np.testing.assert_allclose(found["high"].isel(mode=0), whole["high"].isel(mode=0), atol=0.1)
+    unknown = recorded(matrices)
+    unknown["mode_update_norm"][4] = np.nan
+    assert random_walk_band(unknown, WINDOW, n_walks=5)["low"].isnull().all()
+
+
 def test_windows_and_runs_keep_their_places() -> None:
     series = concat([recorded(walk(seed)) for seed in range(2)])
     windows = {"early": (2, 8), "late": ([8, np.nan], 32)}
@@ -143,6 +167,8 @@ def test_windows_and_runs_keep_their_places() -> None:
     assert found["low"].sel(window="late").isel(run=1).isnull().all()
     assert found["low"].sel(window="late").isel(run=0, mode=0).notnull().all()
     one = random_walk_band(series.isel(run=0), {"early": (2, 8)}, n_walks=5)
+    swapped = xr.DataArray([np.nan, 8], {"run": [1, 0]}, "run")
+    xr.testing.assert_equal(found, random_walk_band(series, {**windows, "late": (swapped, 32)}, n_walks=5))
     xr.testing.assert_allclose(
         one["low"].drop_vars("run", errors="ignore"), found["low"].isel(run=0, drop=True).sel(window=["early"])
     )
@@ -164,6 +190,12 @@ def test_band_of_controls_is_the_hull_over_runs() -> None:
         (lambda x: x, {}, {"margin": 0.0}, "Expected margin between 0 and 1"),
         (lambda x: x, {"control": 0.1}, {}, "Expected a Dataset with low and high as null 'control', got float"),
         (lambda x: x, {"walk": band(("walk", [0.0]), 1.0)}, {}, "got also walk"),
+        (
+            lambda x: x.expand_dims(window=["late"]),
+            {"control": band(0.0, 1.0).expand_dims(window=["early"])},
+            {},
+            "null 'control' with each window of the exponents, got none for 'late'",
+        ),
     ],
 )
 def test_bad_arguments(change: Any, nulls: Any, keywords: dict[str, Any], message: str) -> None:

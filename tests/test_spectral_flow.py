@@ -143,8 +143,11 @@ def broken(change: Any) -> xr.DataArray:
     [
         (broken(lambda x: x.rename(rank="mode")), {}, "Expected a DataArray over"),
         (broken(lambda x: x.where(x["step"] == 0)), {}, "got none in 4 of 4 runs of group 'b'"),
-        (broken(lambda x: -x), {}, "Expected singular values of one number"),
-        (broken(lambda x: x.where((x["step"] == 0) | (x["rank"] < 2))), {}, "Expected singular values of one number"),
+        (broken(lambda x: -x), {}, "Expected singular values of at least 0 of 'spectrum' in group 'b'"),
+        (broken(lambda x: x.where((x["step"] == 0) | (x["rank"] < 2))), {}, "of one number at each step"),
+        (broken(lambda x: x * np.nan), {}, r"in group 'b', got none .*; leave this parameter out"),
+        (broken(lambda x: x), {"window": 100}, "Expected window 'a' as \\(first, last\\) step"),
+        (broken(lambda x: x), {"window": {"a": (1, 100)}}, "Expected a window for each group, got none for 'b'"),
         (broken(lambda x: x.expand_dims(parameter=["w"])), {}, "Expected parameters with one name in all groups"),
         (broken(lambda x: x), {"scale": "moments"}, "Expected scale as one of 'quantile', 'modes'"),
         (broken(lambda x: x), {"margin": 2}, "Expected margin between 0 and 1"),

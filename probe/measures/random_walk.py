@@ -20,6 +20,7 @@ from torch import Tensor
 from probe.forward.snapshot import generator
 from probe.geometry.modes.sequence import follow_modes
 from probe.stats.coarse_graining.exponents import growth_exponents
+from probe.stats.coarse_graining.windows import window_bounds
 from probe.stats.validation import check_count, check_level
 
 _LEAST = 5  # walks with an estimate
@@ -58,8 +59,8 @@ def random_walk_band(
         ``low`` and ``high`` over the dimensions of the exponents, for :func:`probe.stats.mode_classes`. A band is that
         of the mode of a walk which begins at the singular value nearest to that of the mode. It is the hull of two
         prediction intervals (mean and t quantile over walks): of the followed mode, if 5 or more walks keep its
-        identity, and of the singular value of equal rank. NaN without a window, a mode, or two observations, and for a
-        stack of matrices.
+        identity, and of the singular value of equal rank. NaN without a window, a mode, two observations, or the norm
+        of an update, and for a stack of matrices.
 
     Raises
     ------
@@ -72,7 +73,8 @@ def random_walk_band(
 
     Notes
     -----
-    The cost is one decomposition for each walk and observation: ``n_walks`` times that of the recording.
+    The cost is one decomposition for each walk and observation: ``n_walks`` times that of the recording. Pass all
+    recorded steps. If some are left out, the norms of the updates between the others are too small.
 
     Examples
     --------
@@ -107,10 +109,10 @@ def _cells(
 ) -> Iterator[tuple[tuple[int, ...], str, xr.Dataset, tuple[float, float]]]:
     """Yield the place in the template, the parameter, its observations in a window, and this window."""
     runs = [series.isel(run=i) for i in range(series.sizes["run"])] if "run" in series.dims else [series]
+    bounds = [window_bounds(name, window, series) for name, window in windows.items()]
     for i, run in enumerate(runs):
         lead = (i,) if "run" in series.dims else ()
-        for j, bounds in enumerate(windows.values()):
-            first, last = (float(np.broadcast_to(np.asarray(bound, dtype=float), len(runs))[i]) for bound in bounds)
+        for j, (first, last) in enumerate(edges[i].tolist() for edges in bounds):
             if not first < last:
                 continue
             inside = run[[*_NEEDED]].sel(step=slice(first, last))
@@ -136,12 +138,12 @@ def _band(
     spectrum = spectrum[np.isfinite(spectrum)]
     found = np.full((2, values.shape[1]), np.nan)
     present = np.isfinite(values)
-    if (len(shape) == 3 and shape[0] > 1) or not present.any():
+    updates = one["mode_update_norm"].values[1:]
+    if (len(shape) == 3 and shape[0] > 1) or not present.any() or not np.isfinite(updates).all():
         return found
     seen = present.any(0)
     first = np.take_along_axis(values, present.argmax(0)[None], 0)[0]
     ranks = np.abs(spectrum - first[seen, None]).argmin(1)
-    updates = one["mode_update_norm"].values[1:]
     walks = [_walk(spectrum, shape[-2:], updates, int(ranks.max()) + 1, random) for _ in range(n_walks)]
     exponents = growth_exponents(_as_series(walks, one["step"].values), {"window": window}, **settings)["exponent"]
     estimates = exponents.isel(window=0).transpose("parameter", "run", "mode").values[..., ranks]

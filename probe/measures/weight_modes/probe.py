@@ -53,11 +53,12 @@ class WeightModesProbe(Probe):
           their change. Its value is u' W v with the vectors of this subspace that are closest to the earlier ones.
 
         By (step, parameter, rank): ``mode_spectrum``, all singular values, the largest first. By (step, parameter):
-        ``mode_norm`` (Frobenius), ``mode_update_norm`` (norm of the difference from the observation before; estimated
-        with a standard error of 0.6 % if the matrix has more than 16384 entries), ``mode_count`` (leading modes that
-        hold the share, at most the number of slots), ``mode_share`` (share of the squared norm in the followed modes),
-        and the flag ``mode_undefined`` (1: zero, not finite, or no longer of the first shape; -1: missing, complex, or
-        above ``max_side``). A matrix of another shape is a warning. Attribute ``shapes`` of ``mode_norm``: JSON.
+        ``mode_norm`` (Frobenius), ``mode_update_norm`` (norm of the difference from the last finite observation before;
+        estimated with a standard error of 0.6 % if the matrix has more than 16384 entries), ``mode_count`` (leading
+        modes that hold the share, at most the number of slots), ``mode_share`` (share of the squared norm in the
+        followed modes), and the flag ``mode_undefined`` (1: zero, not finite, or no longer of the first shape; -1:
+        missing, complex, or above ``max_side``). A matrix of another shape is a warning, as is one that appears later.
+        Attribute ``shapes`` of ``mode_norm``: JSON.
 
     Raises
     ------
@@ -110,12 +111,24 @@ class WeightModesProbe(Probe):
                 f"Expected weights that can be read as numbers, got others, which WeightModesProbe leaves out: {names}"
                 "; measure the layers' outputs with ActivationsProbe",
             )
+        if large := [name for name, weight in found.matrices.items() if min(weight.shape[-2:]) > self.max_side]:
+            snapshot.warn_once(
+                "weight modes large",
+                f"Expected matrices with a smaller side of at most {self.max_side}, got {', '.join(large)}; "
+                "WeightModesProbe records their norms only. Pass a larger max_side to follow their modes",
+            )
         return ()
 
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Decompose each matrix, and match its modes with those of the observation before."""
         found = effective_weights(snapshot.model)
         names = snapshot.labels("mode_norm", "parameter") or list(found.matrices)
+        if new := [name for name in found.matrices if name not in names]:
+            snapshot.warn_once(
+                "weight modes new",
+                f"Expected the matrices of the first observation, got also {', '.join(new)}, which WeightModesProbe "
+                "leaves out; attach again to follow them",
+            )
         present = [name for name in names if name in found.matrices]
         weights = {name: to_float64_device(found.matrices[name], self.device) for name in present}
         kept = self._kept(snapshot, names, weights)
@@ -157,7 +170,9 @@ class WeightModesProbe(Probe):
         norm = math.hypot(*(torch.linalg.vector_norm(part, dtype=wide).item() for part in parts))
         moved = (sums - kept.sketch).double().norm().item() if len(kept.sketch) else math.nan
         cells = {"mode_norm": norm, "mode_update_norm": moved}
-        if not 0 < norm < math.inf:
+        if not norm < math.inf:
+            return Row(kept, {**cells, "mode_undefined": 1})
+        if norm == 0:
             return Row(kept._replace(sketch=sums), {**cells, "mode_undefined": 1})
         if not self._decomposes(weight):
             return Row(kept._replace(sketch=sums), cells)

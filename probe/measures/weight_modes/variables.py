@@ -14,7 +14,7 @@ from probe.measures.weight_modes.state import Kept
 
 _MATRIX: Variables = {
     "mode_norm": ("1", "Frobenius norm", False),
-    "mode_update_norm": ("1", "norm of the difference from the observation before", False),
+    "mode_update_norm": ("1", "norm of the difference from the last finite observation before", False),
     "mode_count": ("1", "number of leading modes that hold the share", False),
     "mode_share": ("1", "share of the squared norm in the followed modes", False),
     "mode_undefined": ("1", "zero, not finite or of another shape", True),

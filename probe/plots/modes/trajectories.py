@@ -96,7 +96,7 @@ def mode_trajectories(
     if classes is None:
         ax.set_title(name, fontsize=10)
     else:
-        _draw_legend(ax, of_mode, name)
+        _draw_legend(ax, _of(classes["count"], one, window, run), name)
     for edge in edges or ():
         ax.axvline(max(edge, 0.5), color=ink(ax), lw=0.8, ls=":", zorder=1, gid="edge")
     return ax
@@ -107,14 +107,20 @@ def _classes(classes: xr.Dataset | None, one: xr.Dataset, window: str | None, ru
     if classes is None:
         return [""] * one.sizes["mode"]
     check_classes(classes)
-    name = one["parameter"].item() if "parameter" in one.coords else None
-    found = selected(selected(selected(classes["mode_class"], "run", run), "window", window), "parameter", name)
+    found = _of(classes["mode_class"], one, window, run)
     if found.sizes["mode"] != one.sizes["mode"]:
         raise ValueError(
             f"Expected a class for each of {one.sizes['mode']} modes, got {found.sizes['mode']}; pass the classes of "
             "this series"
         )
     return [str(text) for text in found.values]
+
+
+def _of(classes: xr.DataArray, one: xr.Dataset, window: str | None, run: Hashable | None) -> xr.DataArray:
+    """Return the part of one run, window and matrix."""
+    name = one["parameter"].item() if "parameter" in one.coords else None
+    found: xr.DataArray = selected(selected(selected(classes, "run", run), "window", window), "parameter", name)
+    return found
 
 
 def _draw(ax: Axes, steps: np.ndarray, values: np.ndarray, starts: np.ndarray, name: str) -> None:
@@ -127,9 +133,10 @@ def _draw(ax: Axes, steps: np.ndarray, values: np.ndarray, starts: np.ndarray, n
             ax.plot(drawn_steps(steps[seen]), values[seen], gid=name or "mode", **style)
 
 
-def _draw_legend(ax: Axes, of_mode: list[str], title: str) -> None:
+def _draw_legend(ax: Axes, counts: xr.DataArray, title: str) -> None:
     """Add the classes with their numbers of modes above the axes."""
     handles = [
-        Line2D([], [], color=COLOURS[name], **LINES[name], label=f"{name} ({of_mode.count(name)})") for name in CLASSES
+        Line2D([], [], color=COLOURS[name], **LINES[name], label=f"{name} ({counts.sel({'class': name}).item()})")
+        for name in CLASSES
     ]
     ax.legend(handles=handles, title=title, title_fontsize=9, **ABOVE)

@@ -48,12 +48,14 @@ def mode_classes(
         With the dimensions of ``exponents``: the texts ``mode_class`` and ``reason``. The reason is empty for a class
         other than "undecided". Else it is the status of the exponent, or "interval" if the interval covers more than
         one class, or the name of the first null whose band the interval meets. By class instead of mode: ``count``, the
-        number of modes. The attribute ``margin``, and ``nulls`` with the names of the nulls.
+        number of modes that were followed in the window (empty slots are no modes). The attribute ``margin``, and
+        ``nulls`` with the names of the nulls.
 
     Raises
     ------
     ValueError
-        If ``exponents`` are not those above, a null has no bands, or the margin is outside its range.
+        If ``exponents`` are not those above, a null has no bands or lacks a window, parameter or run of the exponents,
+        or the margin is outside its range.
 
     See Also
     --------
@@ -87,12 +89,13 @@ def mode_classes(
     place = np.select([low > margin, high < -margin, (low >= -margin) & (high <= margin)], [0, 2, 1], 3)
     reason = np.where(status != "estimated", status, np.where(place == 3, "interval", "")).astype(object)
     for name, null in nulls.items():
-        bottom, top = _band(exponents, null)
+        bottom, top = _band(name, exponents, null)
         above, below = low > top, high < bottom
         clear = np.select([place == 0, place == 2], [above, below], above | below)
         reason = np.where((reason == "") & ~clear, name, reason)
     found = np.where(reason == "", np.array(CLASSES)[place], CLASSES[3])
-    counts = np.stack([(found == name).sum(dims.index("mode")) for name in CLASSES])
+    held = exponents["n_observations"].transpose(*dims).values > 0 if "n_observations" in exponents else True
+    counts = np.stack([((found == name) & held).sum(dims.index("mode")) for name in CLASSES])
     rest = tuple(dim for dim in dims if dim != "mode")
     return xr.Dataset(
         {
@@ -157,9 +160,15 @@ def control_band(controls: xr.Dataset, *, level: float = 0.95) -> xr.Dataset:
     return xr.Dataset({"low": low, "high": high})
 
 
-def _band(exponents: xr.Dataset, null: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _band(name: str, exponents: xr.Dataset, null: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of a null in the shape of the exponents, NaN where it has none."""
     template = exponents["exponent"]
+    for dim in sorted(set(null["low"].dims) & set(null["low"].coords) & set(template.coords), key=str):
+        if missing := [label for label in template[dim].values.tolist() if label not in null["low"][dim].values]:
+            raise ValueError(
+                f"Expected null {name!r} with each {dim} of the exponents, got none for "
+                f"{', '.join(map(repr, missing))}; compute it for the same windows, parameters and runs"
+            )
     low, high = ((null[name] + xr.zeros_like(template)).reindex_like(template) for name in ("low", "high"))
     return low.transpose(*template.dims).values, high.transpose(*template.dims).values
 

@@ -12,10 +12,12 @@ import numpy as np
 import xarray as xr
 
 from probe.stats.coarse_graining.slopes import slope_interval
+from probe.stats.coarse_graining.windows import window_bounds
 from probe.stats.validation import check_count, check_level, check_number
 
 _NEEDED = "mode_singular_value", "mode_matched", "mode_norm", "mode_undefined", "mode_degenerate"
 _DIMS = "parameter", "mode"
+RESOLVED = 1e-7  # part of the largest singular value, below which values are rounding
 _NUMBERS = {
     "exponent": "d log s / d log t",
     "low": "lower bound of the exponent",
@@ -42,8 +44,9 @@ def growth_exponents(
     series : Dataset
         Series of :class:`probe.WeightModesProbe`, of one run or with a dimension ``run``.
     windows : mapping of names to (first, last)
-        First and last step of each window, at least 1. A bound is a number, or one number for each run. NaN: this run
-        has no such window. Fix the windows beforehand, by step or by markers of other curves.
+        First and last step of each window, at least 1. A bound is a number, or one number for each run. A DataArray
+        over ``run`` is matched by its labels, others by their order. NaN: this run has no such window. Fix the windows
+        beforehand, by step or by markers of other curves.
     relative : bool
         Whether growth is relative to the norm of the matrix.
     level : float
@@ -64,6 +67,8 @@ def growth_exponents(
         - ``"few_observations"``: the series has fewer than ``min_observations`` in the window.
         - ``"undefined"``: the matrix is zero or not finite, or was not decomposed, at all of them.
         - ``"untracked"``: no mode is followed in this slot.
+        - ``"not_covered"``: the observations of the run cover less than ``min_coverage`` of the window.
+        - ``"only_mode"``: the matrix has one row, one column or rank 1, so its mode cannot grow against its norm.
         - ``"identity_lost"``: the longest trajectory in this slot is too short, in observations or in coverage.
 
         The numbers are NaN except with the status ``"estimated"``; the last three numbers also describe lost modes.
@@ -96,7 +101,7 @@ def growth_exponents(
     """
     _check(series, windows, level, min_observations, min_coverage)
     runs = [series.isel(run=i) for i in range(series.sizes["run"])] if "run" in series.dims else [series]
-    bounds = {name: _bounds(name, window, len(runs)) for name, window in windows.items()}
+    bounds = {name: _bounds(name, window, series) for name, window in windows.items()}
     limits = min_observations, min_coverage
     cells = [
         [_growth(run, edges[i], relative, level, limits) for edges in bounds.values()] for i, run in enumerate(runs)
@@ -116,18 +121,20 @@ def _growth(
 ) -> dict[str, np.ndarray]:
     """Return the columns of one run and window, (parameter, mode)."""
     first, last = edges if edges[0] < edges[1] else (np.inf, np.inf)  # False also if a bound is NaN
-    series = series.sel(step=slice(first, last)).transpose("step", *_DIMS, ...)
+    series = _recorded(series.sel(step=slice(first, last)).transpose("step", *_DIMS, ...))
     values, matched = series["mode_singular_value"].values, series["mode_matched"].values
     logs, norms = np.log(series["step"].values), series["mode_norm"].values[..., None]
     present = (values > 0) & (norms > 0) & np.isfinite(norms)
     chosen, extent = _longest(present, (matched == 0).cumsum(0), logs)
-    coverage, counts = extent / np.log(last / first) if first < last else extent, chosen.sum(0)
-    undefined = np.broadcast_to((series["mode_undefined"].values != 0).all(0)[:, None], counts.shape)
+    width = np.log(last / first) if first < last else 1.0
+    coverage, counts = extent / width, chosen.sum(0)
     conditions = {
         "no_window": np.full(counts.shape, not first < last),
         "few_observations": np.full(counts.shape, len(logs) < limits[0]),
-        "undefined": undefined,
+        "undefined": np.broadcast_to((series["mode_undefined"].values != 0).all(0)[:, None], counts.shape),
         "untracked": ~present.any(0),
+        "not_covered": np.full(counts.shape, np.ptp(logs) < limits[1] * width if len(logs) else True),
+        "only_mode": np.broadcast_to(_rank_one(series)[:, None] & relative, counts.shape),
         "identity_lost": (counts < limits[0]) | (coverage < limits[1]),
     }
     status = np.select(list(conditions.values()), list(conditions), "estimated")
@@ -139,6 +146,20 @@ def _growth(
             found[name][estimated] = column
     degenerate = (chosen & (series["mode_degenerate"].values == 1)).sum(0) / np.maximum(counts, 1)
     return {**found, "n_observations": counts, "coverage": coverage, "degenerate_share": degenerate, "status": status}
+
+
+def _recorded(series: xr.Dataset) -> xr.Dataset:
+    """Return the steps of this run. Runs on different steps have empty ones after they were joined."""
+    seen = series["mode_norm"].notnull() | (series["mode_undefined"] == 1)
+    return series.isel(step=seen.any("parameter").values)
+
+
+def _rank_one(series: xr.Dataset) -> np.ndarray:
+    """Return which matrices (parameter,) have one mode only, whose share of the norm is 1 by definition."""
+    if "mode_spectrum" not in series or not series.sizes["step"]:
+        return np.zeros(series.sizes["parameter"], bool)
+    values = series["mode_spectrum"].transpose("step", "parameter", "rank").values
+    return np.asarray((values > RESOLVED * values[..., :1]).sum(-1).max(0) == 1)
 
 
 def _longest(present: np.ndarray, trajectory: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,17 +174,13 @@ def _longest(present: np.ndarray, trajectory: np.ndarray, logs: np.ndarray) -> t
     return chosen, extent.clip(min=0)
 
 
-def _bounds(name: str, window: Any, n_runs: int) -> np.ndarray:
-    """Return the edges of one window for each run, (runs, 2)."""
-    try:
-        first, last = (np.broadcast_to(np.asarray(bound, dtype=float), n_runs) for bound in window)
-    except (TypeError, ValueError):
-        first = last = np.zeros(0)
-    edges = np.stack([first, last], -1)
-    if len(edges) != n_runs or (edges[:, 0] < 1).any() or np.isinf(edges).any():
+def _bounds(name: str, window: Any, series: xr.Dataset) -> np.ndarray:
+    """Return the edges of one window for each run, (runs, 2), after a check for logarithms."""
+    edges = window_bounds(name, window, series)
+    if (edges < 1)[:, 0].any() or np.isinf(edges).any():
         raise ValueError(
-            f"Expected window {name!r} as (first, last) step of at least 1, numbers or one for each of {n_runs} runs, "
-            f"got {window!r}; start at step 1, since log 0 is infinite"
+            f"Expected window {name!r} as a first step of at least 1 and a finite last step, got {window!r}; start at "
+            "step 1, since log 0 is infinite"
         )
     return edges
 

@@ -23,9 +23,9 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from probe.stats.coarse_graining.distances import check_scale
 from probe.stats.coarse_graining.run_permutations import permutation_test
 from probe.stats.coarse_graining.run_spectra import RunSpectra, read_groups
-from probe.stats.coarse_graining.distances import check_scale
 from probe.stats.inference import LEAST_RUNS
 from probe.stats.validation import check_count, check_number
 
@@ -60,8 +60,9 @@ def spectral_flow(
         Singular values of each run of each group, as the variable ``mode_spectrum`` of
         :class:`probe.WeightModesProbe`. Groups may have matrices of different sizes, and other steps. NaN: no value.
     window : (first, last) or {name: (first, last)}
-        Steps whose spectra are averaged, for all groups or by group: numbers, or one number for each run. Choose it
-        without a look at spectra, for example the last tenth of training.
+        Steps whose spectra are averaged, for all groups or by group: numbers, or one number for each run. A DataArray
+        over ``run`` is matched by its labels. Choose it without a look at spectra, for example the last tenth of
+        training.
     scale : str
         How spectra of different lengths are compared, see :func:`spectral_distance`.
     margin : float

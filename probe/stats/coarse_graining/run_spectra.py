@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from probe.stats.coarse_graining.distances import embedded
+from probe.stats.coarse_graining.windows import window_bounds
 
 ALL = "<all>"  # label of all parameters together
 
@@ -47,7 +48,7 @@ def read_groups(groups: Mapping[str, xr.DataArray], window: Any, scale: str) -> 
     ]
     if not parameters:
         raise ValueError("Expected parameters with one name in all groups, got none; rename them, or select one")
-    values = {name: {p: _values(array, p) for p in parameters} for name, array in arrays.items()}
+    values = {name: {p: _values(name, array, p) for p in parameters} for name, array in arrays.items()}
     lengths = {p: [part[p].shape[-1] for part in values.values()] for p in parameters}
     return {
         name: _vectors(name, array, {p: embedded(values[name][p], scale, lengths[p]) for p in parameters}, window)
@@ -68,7 +69,7 @@ def _checked(name: str, array: Any) -> xr.DataArray:
     return array.transpose("run", "step", "parameter", "rank")
 
 
-def _values(array: xr.DataArray, parameter: str) -> np.ndarray:
+def _values(name: str, array: xr.DataArray, parameter: str) -> np.ndarray:
     """Return the singular values (run, step, n) of a parameter, NaN at steps without a spectrum."""
     place = array["parameter"].values.tolist().index(parameter)
     values = array.values[:, :, place].astype(float)
@@ -76,10 +77,15 @@ def _values(array: xr.DataArray, parameter: str) -> np.ndarray:
     length = int(seen.any((0, 1)).sum())
     values, seen = values[..., :length], seen[..., :length]
     partial = seen.any(-1) & ~seen.all(-1)
-    if not length or partial.any() or (values[seen] < 0).any():
+    if not length:
         raise ValueError(
-            f"Expected singular values of one number at each step of {parameter!r}, got "
-            f"{'none' if not length else 'other ones'}; pass all singular values of matrices of one shape"
+            f"Expected singular values of {parameter!r} in group {name!r}, got none (the matrix is zero, not finite or "
+            "larger than max_side); leave this parameter out of all groups, with spectra.drop_sel(parameter=...)"
+        )
+    if partial.any() or (values[seen] < 0).any():
+        raise ValueError(
+            f"Expected singular values of at least 0 of {parameter!r} in group {name!r}, of one number at each step, "
+            "got others; pass all singular values of matrices of one shape"
         )
     with np.errstate(invalid="ignore"):
         return np.where(values.any(-1, keepdims=True), values, np.nan)
@@ -89,8 +95,12 @@ def _vectors(name: str, array: xr.DataArray, found: dict[str, np.ndarray], windo
     """Return the vectors of one group from those of all its steps, (run, step, numbers) by parameter."""
     found = {**found, ALL: np.concatenate(list(found.values()), -1) / len(found) ** 0.5}
     steps, seen = array["step"].values, np.isfinite(found[ALL]).all(-1)  # (run, step)
-    low, high = window[name] if isinstance(window, Mapping) else window
-    inside = np.ones_like(seen) & (steps >= _by_run(low, seen)) & (steps <= _by_run(high, seen)) & seen
+    if isinstance(window, Mapping) and name not in window:
+        raise ValueError(
+            f"Expected a window for each group, got none for {name!r}; pass {{{name!r}: (first, last)}} too"
+        )
+    low, high = window_bounds(name, window[name] if isinstance(window, Mapping) else window, array).T[..., None]
+    inside = (steps >= low) & (steps <= high) & seen
     if not inside.any(1).all():
         raise ValueError(
             f"Expected spectra in the window of each run, got none in {int((~inside.any(1)).sum())} of {len(seen)} "
@@ -104,14 +114,3 @@ def _vectors(name: str, array: xr.DataArray, found: dict[str, np.ndarray], windo
         {p: x[:, common] for p, x in found.items()},
         steps[common],
     )
-
-
-def _by_run(bound: Any, seen: np.ndarray) -> np.ndarray:
-    """Return bounds (run, 1) from one number, or one for each run."""
-    values = np.asarray(bound, dtype=float)
-    if values.shape not in ((), (len(seen),)):
-        raise ValueError(
-            f"Expected a bound of the window as a number, or one for each of {len(seen)} runs, got shape "
-            f"{values.shape}; correct window="
-        )
-    return np.broadcast_to(values[..., None] if values.ndim else values, (len(seen), 1))
