@@ -249,8 +249,10 @@ def test_the_strip_shows_the_phases_of_every_run() -> None:
 
 def test_step_zero_of_a_linear_axis_is_drawn_at_zero() -> None:
     steps = np.arange(20)
-    ax = plots.phases(PhaseDetector().fit({"step": steps, "train_accuracy": np.minimum(1, steps / 10)}))
+    detector = PhaseDetector().fit({"step": steps, "train_accuracy": np.minimum(1, steps / 10)})
+    ax = plots.panel(detector.curves_, ["train_accuracy"], detector)
     assert (ax.get_xscale(), ax.get_xlim()) == ("linear", (0, 19))
+    assert ax.lines[0].get_xdata().tolist() == steps.tolist()
     assert min(patch.get_extents().x0 for patch in ax.patches) == ax.transData.transform((0, 0))[0]
 
 

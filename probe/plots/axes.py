@@ -117,7 +117,19 @@ def step_axis(ax: Axes, series: xr.Dataset | xr.DataArray, markers: xr.Dataset |
         ax.set_xscale("linear")
     else:
         log_axis(ax, steps[0], steps[-1])
+    _place_step_zero(ax, series["step"].values)
     ax.set_xlabel(axis_name(series))
+
+
+def _place_step_zero(ax: Axes, steps: np.ndarray) -> None:
+    """Move step 0 of the curves to 0 on a linear axis, and to one half on a logarithmic one."""
+    if steps[0] != 0 or 0.5 in steps:
+        return
+    for line in ax.lines:
+        x = np.array(line.get_xdata(), dtype=float)
+        if line.get_transform() is ax.transData and len(x) and x[0] in (0, 0.5):
+            x[0] = 0.5 if ax.get_xscale() == "log" else 0.0
+            line.set_xdata(x)
 
 
 def log_axis(ax: Axes, first: float, last: float) -> None:
