@@ -67,6 +67,7 @@ def columns(rows: list[dict[str, float]] = ROWS) -> dict[str, list[float]]:
         ROWS,
         {"config": {"p": 59, "layers": [1, 2]}, "grokked": True, "history": ROWS},
         {"results": {"log": ROWS}},
+        [{"step": r["step"], "train": {"loss": r["train_loss"]}, "val": {"loss": r["val_loss"]}} for r in ROWS],
         columns(),
         {"history": columns(), "params": {"epochs": 8}},
         {"steps": STEPS, "train_losses": LOSS, "test_losses": VALIDATION},
@@ -160,6 +161,11 @@ def test_lists_of_several_lengths_need_their_own_steps() -> None:
         lambda s, a, b: f"step {s}\nTraining: loss {a}\nValidation: loss {b}\n",
         lambda s, a, b: f"step {s}: loss {a:.6e}, grad norm 1.2\nstep {s}: val loss {b:.6e}\n",
         lambda s, a, b: f"step {s} loss {a}\r\n\n== Evaluation ==\nTest Error: \n Avg loss: {b} \n",
+        lambda s, a, b: f"step {s}/70\n----------\ntrain Loss: {a} Acc: 0.5\nval Loss: {b} Acc: 0.25\n",
+        lambda s, a, b: f"3: {{'step': {s}, 'train_loss': {a}, 'val_loss': {b}}}\n",
+        lambda s, a, b: (
+            f"step {s} loss tensor({a}, device='cuda:0', grad_fn=<NllLossBackward0>) val_loss tensor({b})\n"
+        ),
         lambda s, a, b: f"epoch 1 step {s} loss {a}\nValidation loss at step {s} | loss value: {b}\n",
     ],
 )
@@ -324,3 +330,32 @@ def test_files_named_after_their_split_are_one_run(tmp_path: Path) -> None:
     assert alone["test_loss"].values.tolist() == VALIDATION
     assert "the name gives the split" in alone.attrs["reading"]
     assert "train_loss" in read(tmp_path / "a" / "train_log.csv")
+
+
+@pytest.mark.parametrize(
+    "path", ["{seed}/{split}/log.csv", "{split}/{seed}.csv", "{seed}_{split}.csv", "{split}-{seed}.csv"]
+)
+def test_paths_that_differ_in_the_split_are_one_run(path: str, tmp_path: Path) -> None:
+    for seed in ("s1", "s2"):
+        for split, losses in (("train", LOSS), ("eval", VALIDATION)):
+            written(tmp_path / path.format(seed=seed, split=split), table_of(losses))
+    series = read(tmp_path)
+    assert series["run"].values.tolist() == ["s1", "s2"]
+    has_curves(series.sel(run="s2"))
+
+
+def test_files_named_after_their_curve_are_one_run(tmp_path: Path) -> None:
+    """``train_loss.csv`` and ``test_loss.csv`` hold values; ``loss.csv`` and ``acc.csv`` hold both splits."""
+    for name, losses in (("train_loss", LOSS), ("test_loss", VALIDATION)):
+        written(tmp_path / "a" / f"{name}.csv", table_of(losses).replace("loss", "value"))
+    series = read(tmp_path / "a")
+    has_curves(series)
+    assert "train_loss.csv were read as the curves of one run" in series.attrs["reading"]
+    rows = "".join(f"{step},{a},{b}\n" for step, a, b in zip(STEPS, LOSS, VALIDATION, strict=True))
+    for name in ("loss", "acc"):
+        written(tmp_path / "b" / f"{name}.csv", f"step,train,val\n{rows}")
+    series = read(tmp_path / "b")
+    has_curves(series)
+    assert series["train_accuracy"].values.tolist() == LOSS
+    alone = read(tmp_path / "a" / "test_loss.csv")
+    assert alone["test_loss"].values.tolist() == VALIDATION

@@ -97,6 +97,16 @@ def is_curve(name: str) -> bool:
     return bool(role_of(name) or like_losses([name]) or like_accuracies([name]))
 
 
+def names_in(row: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """Yield the names of the numbers in an object, and in the objects inside of it."""
+    for key, value in row.items():
+        name = f"{path}/{key}" if path else str(key)
+        if isinstance(value, dict):
+            yield from names_in(value, name)
+        else:
+            yield name
+
+
 def has_axis(row: Mapping[str, Any]) -> bool:
     """Return whether an object has an entry with a usual name of steps."""
     return any(str(key).lower() in AXES and not isinstance(value, list | dict) for key, value in row.items())
@@ -105,7 +115,7 @@ def has_axis(row: Mapping[str, Any]) -> bool:
 def curve_names(content: Any) -> set[str]:
     """Return the paths of the lists, and of the entries of objects in lists, that are curves by their names."""
     names = {path for path, _ in lists_of(content)}
-    names |= {f"{path}/{key}" for path, rows in row_lists(content) for key in rows[0]}
+    names |= {f"{path}/{key}" for path, rows in row_lists(content) for key in names_in(rows[0])}
     return {name for name in names if is_curve(name) or is_curve(name.rsplit("/", 1)[-1])}
 
 

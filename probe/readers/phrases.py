@@ -11,6 +11,7 @@ _CLOCKS = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?)?Z?|\d+ days?, |\d+:\d\d(?::\d\d)?(?:[.,]\d+)?\b"
 )
 _LEVELS = re.compile(r"\b(?:INFO|DEBUG|WARNING|ERROR)\b(?::root\b)?")
+_TENSOR = re.compile(r"\s?\b(?:tensor|np\.float\d+|Array)\(([-+.\deE]+|nan|-?inf)(?:, [^()\n]*(?:\(\))?[^()\n]*)?\)")
 _QUOTED = re.compile(r"(['\"])([-+.\d][-+.\deE]*)\1")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+"
 _NUMBER = re.compile(
@@ -75,7 +76,11 @@ class Number(NamedTuple):
 
 
 def cleaned(line: str) -> str:
-    """Return a line without escape sequences, dates, times, durations, levels of logging, and quotes of numbers."""
+    """Return a line without escape sequences, dates, times, durations, levels of logging, and quotes of numbers.
+
+    The number of a tensor, as PyTorch prints it, stands for the tensor.
+    """
+    line = _TENSOR.sub(r" \1", line) if "(" in line else line
     return _QUOTED.sub(r"\2", _LEVELS.sub(";", _CLOCKS.sub(";", _ESCAPES.sub("", line))))
 
 

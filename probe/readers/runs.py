@@ -14,7 +14,14 @@ from probe.readers.duplicates import copies, curves_of
 from probe.readers.log import Log, to_series
 from probe.readers.reader import ReadOptions
 from probe.readers.spelling import SPLITS
-from probe.readers.split_files import joined_splits, split_of_file, with_split
+from probe.readers.split_files import (
+    joined_measures,
+    joined_splits,
+    name_by_file,
+    split_of_file,
+    with_split,
+    without_split,
+)
 from probe.readers.waiting import counted
 from probe.series import concat
 
@@ -59,7 +66,8 @@ def read_runs(found: FoundLogs, options: ReadOptions, notes: list[str]) -> list[
         for inner, log in logs.items():
             parts = _split_recording(log) if len(found.runs) > 1 else {"": log}
             runs += [Run(files, "/".join(filter(None, (inner, own))), part) for own, part in parts.items()]
-    runs = _with_splits(_without_consoles(_without_copies(runs, notes), notes), notes)
+    runs = _without_consoles(_without_copies(runs, notes), notes)
+    runs = _with_splits(_with_measures(runs, notes), notes)
     _label(runs)
     empty = [run.label for run in runs if run.is_empty]
     if empty and len(runs) > 1:
@@ -108,24 +116,50 @@ def _without_consoles(runs: list[Run], notes: list[str]) -> list[Run]:
     return rest
 
 
-def _with_splits(runs: list[Run], notes: list[str]) -> list[Run]:
-    """Join files of one folder that are the splits of one run, and use the split in the name of a file."""
+def _with_measures(runs: list[Run], notes: list[str]) -> list[Run]:
+    """Use the names of files such as ``train_loss.csv``, and join those of one folder."""
     groups: dict[tuple[Path, str], list[Run]] = {}
     for run in runs:
-        if isinstance(run.log, Log) and not run.inner and split_of_file(run.files.path) and run.files.path.is_file():
-            groups.setdefault((run.files.path.parent, run.format), []).append(run)
+        path = run.files.path
+        if isinstance(run.log, Log) and not run.inner and path.is_file() and name_by_file(run.log, path):
+            groups.setdefault((path.parent, run.format), []).append(run)
     for (folder, _), parts in groups.items():
-        named = [(split_of_file(run.files.path), run.log) for run in parts if isinstance(run.log, Log)]
-        files = ", ".join(run.files.path.name for run in parts)
+        log = joined_measures([run.log for run in parts if isinstance(run.log, Log)])
+        if log is not None:
+            runs = _join(runs, parts, log, folder, "curves", notes)
+    return runs
+
+
+def _join(runs: list[Run], parts: Sequence[Run], log: Log, path: Path, what: str, notes: list[str]) -> list[Run]:
+    """Replace runs by one at another path."""
+    names = [run.files.path.name for run in parts]
+    if len({*names}) == 1:
+        names = [f"{run.files.path.parent.name}/{run.files.path.name}" for run in parts]
+    notes.append(f"{', '.join(names)} were read as the {what} of one run")
+    parts[0].log, parts[0].files = log, RunFiles(parts[0].files.reader, path, parts[0].files.files)
+    return [run for run in runs if run not in parts[1:]]
+
+
+def _with_splits(runs: list[Run], notes: list[str]) -> list[Run]:
+    """Join files that are the splits of one run, and use the split in the name of a file."""
+    groups: dict[tuple[Path, str], list[tuple[str, Run]]] = {}
+    for run in runs:
+        if isinstance(run.log, Log) and not run.inner:
+            split, path = without_split(run.files.path)
+            if split:
+                groups.setdefault((path, run.format), []).append((split, run))
+    for (path, _), parts in groups.items():
+        named = [(split, run.log) for split, run in parts if isinstance(run.log, Log)]
         if (log := joined_splits(named)) is not None:
-            notes.append(f"{files} were read as the splits of one run")
-            parts[0].log, parts[0].files = log, RunFiles(parts[0].files.reader, folder, parts[0].files.files)
-            runs = [run for run in runs if run not in parts[1:]]
+            runs = _join(runs, [run for _, run in parts], log, path, "splits", notes)
             continue
         changed = [
             run.files.path.name
-            for run, (split, log) in zip(parts, named, strict=True)
-            if split in SPLITS["test"] and with_split(log, split)
+            for (split, run), (_, log) in zip(parts, named, strict=True)
+            if split in SPLITS["test"]
+            and run.files.path.is_file()
+            and split_of_file(run.files.path)
+            and with_split(log, split)
         ]
         notes += [f"{', '.join(changed)}: the name gives the split of the curves"] if changed else []
     return runs

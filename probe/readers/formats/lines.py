@@ -119,6 +119,7 @@ class _Row:
         self.count: dict[str, float] = {}
         self.split = split
         self._values: list[tuple[str, Number]] = []
+        self._is_leading = False  # the step is the number in front
         self._text = text.strip()
 
     def is_short(self) -> bool:
@@ -134,6 +135,9 @@ class _Row:
             self._values.append((f"{number.name} loss", number))  # "250 val 3.9": the log of build-nanogpt
         elif axis := _axis_of(name):
             self.split = own or self.split  # "Train Epoch: 3"
+            if self._is_leading:  # "0: {'step': 5}": a number in front is a rank or a row
+                self.axes = {}
+                self._is_leading = False
             self.axes.setdefault(axis, number.value)
         elif not name or own:
             self.split = own or self.split
@@ -147,6 +151,7 @@ class _Row:
             self.count = {COUNT: number.value, TOTAL: number.total}
         elif not self.axes and not self._values and re.match(r"\[?\d+[\]:\s]", self._text):
             self.axes["step"] = number.value  # "[10] train-logloss:0.6", "250 val 3.9"
+            self._is_leading = True
 
     def curves(self) -> dict[str, float | str]:
         """Return the values by name; nothing if none of them resembles a loss or an accuracy."""
@@ -158,11 +163,16 @@ class _Row:
             self.count |= {TEST: 1.0}
         suffix = BATCHES if in_test and COUNT in self.count else ""
         repeated = {name for name in names if names.count(name) > 1}
+        splits = {split for name in names if (split := _own_split(name))}
+        taken = {role_of(name) for name in names if _own_split(name)}
         found: dict[str, float | str] = {}
         last = ""
         for name, number in self._values:
             last = _own_split(name) or last
-            whole = f"{last} {name}" if name in repeated and last and not _own_split(name) else name
+            bare = bool(last) and not _own_split(name)
+            # "train Loss: 0.3 Acc: 0.9": the split is that of both, unless it has an accuracy of its own
+            one = len(splits) == 1 and _is_curve(name) and role_of(f"{last} {name}") not in taken
+            whole = f"{last} {name}" if bare and (name in repeated or one) else name
             found.setdefault(f"{whole}{suffix}", _value(number, in_test))
         return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from probe.readers.columns import columns_logs
-from probe.readers.documents import are_pairs, has_axis, is_curve, lists_of, row_lists, runs_of, split_in
+from probe.readers.documents import are_pairs, has_axis, is_curve, lists_of, names_in, row_lists, runs_of, split_in
 from probe.readers.layout.logs import table_logs
 from probe.readers.log import Log
 from probe.readers.names import AXES, role_of
@@ -77,7 +77,9 @@ def _parsed(file: Path) -> Any:
 def _logs(content: Any, options: ReadOptions, where: str) -> dict[str, Log]:
     """Return the runs of one object; nothing if it holds no curve."""
     tables = [
-        (path, rows) for path, rows in row_lists(content) if any(is_curve(key) for row in rows[:50] for key in row)
+        (path, rows)
+        for path, rows in row_lists(content)
+        if any(is_curve(key) for row in rows[:50] for key in names_in(row))
     ]
     if tables:
         columns = TableColumns()

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probe.readers.layout.courses import Course
-from probe.readers.layout.labels import COUNTERS, RUN_NAMES, Labels, columns_of, is_measure, labels_of, plain
+from probe.readers.layout.labels import (
+    COUNTERS,
+    RUN_NAMES,
+    SPLIT_NAMES,
+    Labels,
+    columns_of,
+    is_measure,
+    labels_of,
+    plain,
+)
+from probe.readers.layout.splits import split_kinds
 from probe.readers.layout.steps import Axis
 from probe.readers.reader import ReadOptions
 from probe.readers.table import Table
@@ -69,7 +79,8 @@ def check_clear_runs(table: Table, layout: Layout, course: Course, chosen: Seque
     if course.rank and not (course.n_back and not chosen and _changing(table, layout)):
         return
     given = " ".join(f"--run {name} " for name in chosen)
-    options_left = _choices(table, layout)
+    splits = _splits(table, layout)
+    options_left = [name for name in _choices(table, layout) if name not in splits]
     inside = f" within {' and '.join(chosen)}" if chosen else ""
     if course.n_again:
         times = "once" if course.n_again == 1 else f"{course.n_again} times, first"
@@ -78,12 +89,21 @@ def check_clear_runs(table: Table, layout: Layout, course: Course, chosen: Seque
         found = f"{axis.name!r} going back where {_changing(table, layout)[0]!r} changes"
     else:
         found = f"{course.repeated:.0%} of the rows repeating a value of {axis.name!r}{inside}"
-    columns = f"divide the rows by columns with run= ({' or '.join(f'{given}--run {name}' for name in options_left)}), "
+    options_shown = " or ".join(f"{given}--run {name}" for name in options_left)
+    columns = f"divide the rows by columns with run= ({options_shown}), " if options_left else ""
+    columns += "".join(f"take the splits from a column with split= (--split {name}), " for name in splits[:1])
     blocks = "make each block a run with --run block, " if course.n_again else ""
     raise ValueError(
-        f"Expected increasing steps in {where}, got {found}; {columns if options_left else ''}{blocks}keep the last "
+        f"Expected increasing steps in {where}, got {found}; {columns}{blocks}keep the last "
         "row of each step with --run none, or number the rows with --axis row"
     )
+
+
+def _splits(table: Table, layout: Layout) -> list[str]:
+    """Return the columns that may name splits, with unusual names or values."""
+    names = [name for name in columns_of(table) if name not in layout.used] if layout.split is None else []
+    found = {name: labels for name in names if (labels := labels_of(table, name)) is not None}
+    return [name for name, labels in found.items() if plain(name) in SPLIT_NAMES or any(split_kinds(labels))]
 
 
 def _changing(table: Table, layout: Layout) -> list[str]:

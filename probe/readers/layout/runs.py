@@ -18,6 +18,7 @@ from probe.readers.layout.labels import (
     plain,
     same_rows,
 )
+from probe.readers.layout.splits import split_kinds
 from probe.readers.layout.steps import Axis
 from probe.readers.table import CLOCKS, Table
 
@@ -40,9 +41,9 @@ def candidates_of(table: Table, axis: Axis, alone: Course, given: str | None) ->
             continue
         if (plain(name) in COUNTERS and counting) or plain(name).startswith(_UNNAMED):
             continue
-        if name in table.words and plain(name) in SPLIT_NAMES:
-            continue
         labels = labels_of(table, name)
+        if plain(name) in SPLIT_NAMES or (labels is not None and not usual and any(split_kinds(labels))):
+            continue
         if labels is None or len(labels.values) < 2 or (labels.codes[rows] < 0).any():
             continue
         if plain(name) in ALWAYS_RUNS or _start_together(axis.steps[rows], labels.codes[rows], len(labels.values)):

@@ -1,10 +1,21 @@
 """The column of a table that names the split of each row, such as train and val."""
 
-from probe.readers.layout.labels import NO_COLUMN, SPLIT_NAMES, Labels, check_column, labels_of, plain, same_rows
+from probe.readers.layout.labels import (
+    NO_COLUMN,
+    RUN_NAMES,
+    SPLIT_NAMES,
+    Labels,
+    check_column,
+    labels_of,
+    plain,
+    same_rows,
+)
 from probe.readers.log import text_of
 from probe.readers.names import SPLITS
+from probe.readers.phrases import split_of
 from probe.readers.table import Table
 
+_MOST = 20  # splits
 _FLAGS = {"is_train", "is_training", "training", "train"}  # 1: train, 0: test
 
 
@@ -38,11 +49,17 @@ def find_split(table: Table, given: str | None, where: str) -> tuple[str, Labels
 
 
 def _is_split(name: str, labels: Labels) -> bool:
-    words = [plain(str(word)) for word in labels.values]
-    kinds = [next((kind for kind, known in SPLITS.items() if word in known), "") for word in words]
+    kinds = split_kinds(labels)
+    both = {"train", "test"} <= {*kinds}
     if plain(name) in SPLIT_NAMES:
-        return all(kinds) or {"train", "test"} <= {*kinds}
-    return all(kinds) and len({*kinds}) == 2
+        return all(kinds) or both
+    return both and len(kinds) <= _MOST and plain(name) not in RUN_NAMES
+
+
+def split_kinds(labels: Labels) -> list[str]:
+    """Return "train" or "test" for each value that names a split, as "val" and "Test set" do; "" for others."""
+    words = [plain(split_of([word]) or word) if isinstance(word, str) else "" for word in labels.values]
+    return [next((kind for kind, known in SPLITS.items() if word in known), "") for word in words]
 
 
 def _named_splits(name: str, labels: Labels) -> Labels:
