@@ -36,7 +36,7 @@ def over_checkpoints(
     steps: Sequence[int] | None = None,
     path: str | os.PathLike[str] | None = None,
     mode: str = "resume",
-    n_jobs: int | None = 1,
+    n_jobs: int | None = None,
     device: Any = None,
     batch_size: int = 512,
     output: Any = None,
@@ -68,9 +68,9 @@ def over_checkpoints(
         ends. Default: memory only.
     mode : "resume" or "overwrite"
         What to do with observations that ``path`` has: keep them and measure the other checkpoints, or start anew.
-    n_jobs : int
-        Number of processes, as in joblib. Each has one model. Probes that compare an observation with the one before
-        need 1.
+    n_jobs : int, optional
+        Number of processes, as in joblib. Each has one model. None: the setting of `joblib.parallel_config`, such as
+        all workers of a Dask cluster, else 1. Probes that compare an observation with the one before need 1.
     device : torch.device or str, optional
         Where to put the model. Default: where ``build`` puts it.
     batch_size, output, targets_shift
@@ -102,6 +102,8 @@ def over_checkpoints(
         If there is no checkpoint.
     FileExistsError
         If ``path`` is a file of another kind.
+    RuntimeError
+        If a worker process was killed. The same call continues.
     ImportError
         If the package that reads a checkpoint is missing: safetensors, transformers or peft.
     TypeError

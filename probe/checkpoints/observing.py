@@ -1,15 +1,14 @@
 """Observe checkpoints one after the other into a recording that can be continued, in one process or several."""
 
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import joblib
@@ -27,9 +26,11 @@ from probe.recording.lines import journal_of
 from probe.recording.reading import read_journal
 from probe.recording.records import Records
 from probe.recording.state import state_of
+from probe.workers import in_parallel
 
 Report = Callable[[Checkpoint, Records], None]  # called when the observation of a checkpoint is on the disk
 _PARTS = 4  # parts for each process: each part is recorded when it is complete
+_ONE_PART = Lock()  # a worker of Dask has several threads, but one current folder and one list of warnings
 
 
 @dataclass
@@ -116,7 +117,7 @@ def observe_all(
     The first one is observed in this process. It raises what is wrong with probes, model and data, and shows whether
     a probe needs the observation before. If none does, the others are observed by ``n_jobs`` processes.
     """
-    processes = joblib.effective_n_jobs(n_jobs)
+    processes = 1 if n_jobs == 1 else joblib.effective_n_jobs(n_jobs)  # Dask would replace 1
     first = 0
     if processes > 1:
         while first < len(checkpoints):
@@ -127,7 +128,7 @@ def observe_all(
                 break
         if observation.keeps_values or state_of(recording).exists():
             warn_user(
-                f"Expected n_jobs=1 for probes that compare an observation with the one before, got {n_jobs}; the "
+                f"Expected n_jobs=1 for probes that compare an observation with the one before, got {processes}; the "
                 "checkpoints are measured one after the other"
             )
             processes = 1
@@ -148,59 +149,57 @@ def _observe_in_parallel(
     n_parts = min(len(checkpoints), _PARTS * n_jobs)
     bounds = [round(i * len(checkpoints) / n_parts) for i in range(n_parts + 1)]
     parts = [checkpoints[a:b] for a, b in pairwise(bounds)]
-    with TemporaryDirectory() as folder:
-        start = Path(folder, "start.nc")
-        shutil.copy(journal_of(recording), journal_of(start))
-        header = read_journal(journal_of(start)).header
-        journal = Journal(recording, header, mode="resume")
-        one = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
-        try:
-            observe = joblib.delayed(partial(_observe_part, one, os.getcwd()))
-            tasks = [observe(part, start, i) for i, part in enumerate(parts)]
-            for done in joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks):
-                _merge(journal, done.path, [checkpoint.step for checkpoint in parts[done.number]])
-                observation.left_out += done.left_out
-                for text in dict.fromkeys(done.warnings):
-                    warn_user(text)
-                for checkpoint in parts[done.number]:
-                    if checkpoint.step in done.observed:
-                        report(checkpoint, journal.records)
-        finally:
-            journal.close()
+    start = journal_of(recording).read_bytes()
+    journal = Journal(recording, read_journal(journal_of(recording)).header, mode="resume")
+    one = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
+    tasks = [(one, os.getcwd(), part, start) for part in parts]
+    try:
+        for part, done in zip(parts, in_parallel(_observe_part, tasks, n_jobs), strict=True):
+            _merge(journal, done.journal, [checkpoint.step for checkpoint in part])
+            observation.left_out += done.left_out
+            for text in dict.fromkeys(done.warnings):
+                warn_user(text)
+            for checkpoint in part:
+                if checkpoint.step in done.observed:
+                    report(checkpoint, journal.records)
+    finally:
+        journal.close()
 
 
 @dataclass(frozen=True)
 class _Part:
     """What another process has recorded."""
 
-    number: int
-    path: Path
+    journal: bytes
     left_out: list[str]
     warnings: list[str]
     observed: list[int]
 
 
-def _observe_part(
-    observation: Observation, cwd: str, checkpoints: Sequence[Checkpoint], start: Path, number: int
-) -> _Part:
+def _observe_part(observation: Observation, cwd: str, checkpoints: Sequence[Checkpoint], start: bytes) -> _Part:
     """Observe some checkpoints into a copy of the recording that has the first one.
 
-    A process that joblib uses again may have another current folder than the caller.
+    The copy is on the machine of the worker, and nothing else is written. So a part can be observed again if its worker
+    was killed. A process that joblib uses again may have another current folder than the caller.
     """
-    own = start.with_name(f"part-{number}.nc")
-    shutil.copy(journal_of(start), journal_of(own))
     observed: list[int] = []
     observation = Observation(clone(observation.observer), observation.data, observation.models, observation.options)
-    with chdir(cwd), warnings.catch_warnings(record=True) as caught:
+    with _ONE_PART, TemporaryDirectory() as folder, chdir(cwd), warnings.catch_warnings(record=True) as caught:
+        own = Path(folder, "part.nc")
+        journal_of(own).write_bytes(start)
         warnings.simplefilter("always", ProbeWarning)
         observation.record(checkpoints, own, "resume", lambda checkpoint, _: observed.append(checkpoint.step))
+        content = journal_of(own).read_bytes()
     texts = [str(one.message) for one in caught if issubclass(one.category, ProbeWarning)]
-    return _Part(number, own, observation.left_out, texts, observed)
+    return _Part(content, observation.left_out, texts, observed)
 
 
-def _merge(journal: Journal, part: Path, steps: Sequence[int]) -> None:
-    """Add the observations of some steps in a part to the recording."""
-    records = read_journal(journal_of(part)).records
+def _merge(journal: Journal, content: bytes, steps: Sequence[int]) -> None:
+    """Add the observations of some steps in the journal of a part to the recording."""
+    with TemporaryDirectory() as folder:
+        part = Path(folder, "part.journal")
+        part.write_bytes(content)
+        records = read_journal(part).records
     for variable in records.variables.values():
         journal.declare(variable)
     for step, values, _ in records.observations():

@@ -10,9 +10,9 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 
+from probe.workers import in_parallel
 from reference.runs.job import Job
 from reference.runs.options import check_seeds, choose_device, find_config
 from reference.runs.recorder import Outcome, steps_to_store
@@ -107,13 +107,7 @@ def _skip(seed: int, folder: RunFolder, steps: int) -> Outcome:
 
 def _work(jobs: Sequence[Job], n_jobs: int) -> list[Outcome]:
     """Run the jobs in parallel."""
-    try:
-        found = joblib.Parallel(n_jobs=n_jobs)(joblib.delayed(work)(job) for job in jobs)
-    except TerminatedWorkerError as error:
-        raise RuntimeError(
-            "Expected all worker processes to finish, got one that was killed, perhaps for lack of memory; give the "
-            "same command again to continue from the last checkpoints, with fewer --jobs to use less memory."
-        ) from error
+    found = in_parallel(work, [(job,) for job in jobs], n_jobs)
     return [outcome for outcomes in found for outcome in outcomes]
 
 

@@ -1,0 +1,54 @@
+"""Calls in other processes by joblib: processes of this machine, or workers of a Dask or Ray cluster."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import joblib
+from joblib.parallel import get_active_backend
+
+__all__ = ["in_parallel"]
+
+_LOST = {  # errors of backends for a worker that was killed; a backend that is not loaded raises none of them
+    "distributed": ("KilledWorker",),
+    "ray.exceptions": ("RayActorError", "WorkerCrashedError", "OutOfMemoryError"),
+}
+
+
+def in_parallel(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], n_jobs: int) -> Iterator[Any]:
+    """Yield the results of ``function(*task)`` in the order of the tasks, each as soon as the backend allows it.
+
+    A tuple travels with its call. Dask would store larger arguments on one worker, and lose them with it.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker was killed, and the backend has not repeated its task with success.
+    """
+    streams = get_active_backend()[0].supports_return_generator
+    size = len(tasks) if streams else n_jobs  # without streams, results arrive after each round of tasks
+    try:
+        for i in range(0, len(tasks), max(1, size)):
+            parallel = joblib.Parallel(
+                n_jobs=n_jobs,
+                return_as="generator" if streams else "list",
+                pre_dispatch="all",  # so that a cluster that grows has tasks for new workers
+                batch_size=1,
+            )
+            yield from parallel(joblib.delayed(_apply)(function, task) for task in tasks[i : i + size])
+    except _lost_worker_errors() as error:
+        raise RuntimeError(
+            "Expected all worker processes to finish, got one that was killed, perhaps for lack of memory; give the "
+            "same command again to continue, with fewer jobs (n_jobs, --jobs) to use less memory."
+        ) from error
+
+
+def _apply(function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
+    return function(*task)
+
+
+def _lost_worker_errors() -> tuple[type[BaseException], ...]:
+    """Return the exceptions by which the loaded backends report a killed worker."""
+    loaded = {name: sys.modules[name] for name in _LOST if name in sys.modules}
+    return (BrokenProcessPool, *(getattr(module, one) for name, module in loaded.items() for one in _LOST[name]))
