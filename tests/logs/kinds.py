@@ -1,5 +1,5 @@
 # ruff: noqa: E501
-"""The table of kinds: logs as common frameworks write them, what is recognised in each, and what must be said.
+"""The table of kinds: logs as common frameworks write them, what is recognised in each, and which options it needs.
 
 ``python tests/logs/kinds.py`` writes the table into ``docs/logs.md``. ``tests/test_log_kinds.py`` reads every kind,
 compares the numbers, and compares the page with this table. A kind without files in this folder has text in the format
@@ -433,7 +433,7 @@ def table() -> str:
 
     from probe.readers import read
 
-    shown = ["| written by | files | `--format` | recognised | must be said |", "|---|---|---|---|---|"]
+    shown = ["| written by | files | `--format` | recognised | options needed |", "|---|---|---|---|---|"]
     for kind in KINDS:
         folder = Path(tempfile.mkdtemp())
         with warnings.catch_warnings():
