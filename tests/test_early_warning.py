@@ -106,7 +106,7 @@ def alarms_of_records_cut_at(places: str, rule: str, n_sustained: int) -> None:
 
 
 @pytest.mark.parametrize("rule", ["drop", "rise", "below", "above"])
-@pytest.mark.parametrize("n_sustained", [1, 3])
+@pytest.mark.parametrize("n_sustained", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_future_changes_no_alarm(rule: str, n_sustained: int) -> None:
     alarms_of_records_cut_at("each alarm", rule, n_sustained)
 

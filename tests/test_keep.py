@@ -16,7 +16,7 @@ from torch import nn
 from probe import Measured, Probe, ProbeSet, Snapshot, check_probe, every, load
 from probe.errors import DuplicateNameError, ProbeWarning
 from probe.recording import Journal, journal_of
-from probe.recording.state import GENERATIONS, MAX_GENERATIONS, MAX_KEPT_BYTES, State, checksum, state_of
+from probe.recording.state import GENERATIONS, MAX_KEPT_BYTES, State, checksum, state_of
 from probe.testing import check_same_twice
 
 X, Y = torch.linspace(-2, 2, 36).reshape(12, 3), torch.tensor([0, 1, 1] * 4)
@@ -306,11 +306,12 @@ def test_small_values_outlive_a_long_gap_between_checkpoints(checkpoint: int, pa
     assert moved(series) == pytest.approx([np.nan, *[1] * 60], nan_ok=True)
 
 
-def test_the_number_of_old_generations_is_bounded(path: Path) -> None:
-    observed(path, range(MAX_GENERATIONS + 40)).detach()
+def test_the_number_of_old_generations_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.recording.state.MAX_GENERATIONS", 16)
+    observed(path, range(30)).detach()
     with np.load(state_of(path)) as file:
         entries = json.loads(file["index"].tobytes())
-    assert sum(name == "weights" for name, _ in entries) == MAX_GENERATIONS
+    assert sum(name == "weights" for name, _ in entries) == 16
 
 
 def test_a_file_in_the_place_of_the_state_is_not_overwritten(path: Path) -> None:

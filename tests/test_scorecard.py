@@ -543,6 +543,7 @@ def test_the_table_shows_what_was_found(card: ProgressScorecard) -> None:
 # --- recorded runs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_recorded_runs_are_separated_as_they_were_before() -> None:
     """At step 20,000, with hindsight: the acceptance of claims has .98 for the fall (means of three, log ratios)."""
     names = ("division-97", "subtraction-96", "variants/control-shuffled", "variants/control-few")

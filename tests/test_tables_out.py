@@ -1,8 +1,6 @@
 """Series as tables and files: what is written is read again, and what a format cannot hold is known."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,17 +142,6 @@ def test_phases_of_a_series(tmp_path: Path) -> None:
     assert PhaseDetector().fit(frame).n_runs_ == 2
     with pytest.raises(ValueError, match="Expected a dimension and a coordinate 'step'"):
         validate(xr.Dataset({"a": ("step", [1.0])}, {"step": [0]})).rename(step="x").probe.to_pandas()
-
-
-def test_the_accessor_is_there_for_every_series(tmp_path: Path) -> None:
-    """``import probe`` alone imports neither xarray nor the accessor."""
-    save(curves(), tmp_path / "run.nc")
-    code = (
-        "import sys, probe\nassert 'xarray' not in sys.modules\nseries = probe.load('run.nc')\n"
-        "assert not {'probe.accessor', 'torch'} & {*sys.modules}\nprint(len(series.probe.to_pandas()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert (done.stdout, done.stderr) == ("7\n", "")
 
 
 def test_convert_writes_by_the_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
