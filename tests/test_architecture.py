@@ -206,9 +206,17 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_all_but_measuring_works_without_torch_and_loggers(tmp_path: Path) -> None:
-    """One process: modules, readers, estimators and commands; nothing of it tries to import torch or a logger."""
+    """One process: modules, readers, estimators and commands; nothing of it tries to import torch or a logger.
+
+    ``import probe`` alone imports neither xarray nor the accessor, which every loaded series has.
+    """
     names = [name for name in modules("probe") if name.split(".")[1:2] and name.split(".")[1] in TORCH_FREE]
     code = f"""{BLOCKED}
+import probe
+assert "xarray" not in sys.modules
+series = probe.load(r"{ROOT / "tests" / "recordings" / "finished.nc"}")
+assert "probe.accessor" not in sys.modules
+assert len(series.probe.to_pandas()) == series.sizes["step"]
 import {", ".join(names)}
 import os
 import numpy as np, xarray as xr
