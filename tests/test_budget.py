@@ -233,7 +233,7 @@ def test_with_total_steps_the_affordable_observations_are_spread_over_the_due_st
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_budget_holds_with_irregular_steps_and_costs(known: bool, seed: int, clock: Clock) -> None:
     """An observation that takes longer than the median of those before it can exceed the budget by the difference."""
     draw = random.Random(seed)

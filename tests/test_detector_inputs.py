@@ -547,7 +547,10 @@ def test_odd_curves_get_a_known_status_and_a_reason(kind: str) -> None:
 # --- drawing ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["arrays", "Dataset", "table", "width", "on disk"])
+@pytest.mark.parametrize(
+    "kind",
+    ["arrays", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("Dataset", "table", "width")), "on disk"],
+)
 def test_every_kind_of_curves_is_drawn(kind: str) -> None:
     runs = as_runs(several())
     if kind == "on disk":
