@@ -190,10 +190,10 @@ class Batch:
 
         def pick(leaf: Any) -> Any:
             if isinstance(leaf, Shared):
-                return Shared(leaf.value.to(device)) if isinstance(leaf.value, Tensor) else leaf
+                return Shared(_moved(leaf.value, device)) if isinstance(leaf.value, Tensor) else leaf
             if not isinstance(leaf, Tensor):
                 return leaf
-            return (leaf[rows.to(leaf.device)] if leaf.ndim else leaf).to(device)
+            return _moved(leaf[_moved(rows, leaf.device)] if leaf.ndim else leaf, device)
 
         return Batch(map_leaves(self.inputs, pick), self.targets_of(rows, device), self.names)
 
@@ -215,7 +215,12 @@ def _dense_parts(tensor: Tensor) -> list[Tensor]:
 
 
 def _rows_of(tensor: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor[rows.to(tensor.device)].to(device)
+    return None if tensor is None else _moved(tensor[_moved(rows, tensor.device)], device)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device. Copies to CUDA are queued: a blocking one would wait for the passes before it."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def read_data(data: Any) -> dict[str, Batch]:
