@@ -44,16 +44,16 @@ def n_found(trend: np.ndarray, phi: float, n_runs: int, n: int = SIMULATIONS) ->
 @pytest.mark.parametrize(
     ("trend", "phi", "n_runs"),
     [
-        ("flat", 0.0, 5),
         ("flat", 0.8, 3),
-        ("plateau", 0.0, 3),
-        ("plateau", 0.5, 5),
-        ("plateau", 0.8, 8),
         ("plateau", 1.0, 5),
-        ("saturating", 0.5, 5),
         ("drift down", 0.5, 5),
-        ("fall, plateau", 0.0, 5),
         ("fall, rise, plateau", 0.5, 5),
+        pytest.param("flat", 0.0, 5, marks=pytest.mark.slow),
+        pytest.param("plateau", 0.0, 3, marks=pytest.mark.slow),
+        pytest.param("plateau", 0.5, 5, marks=pytest.mark.slow),
+        pytest.param("plateau", 0.8, 8, marks=pytest.mark.slow),
+        pytest.param("saturating", 0.5, 5, marks=pytest.mark.slow),
+        pytest.param("fall, plateau", 0.0, 5, marks=pytest.mark.slow),
     ],
     ids=str,
 )

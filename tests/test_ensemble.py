@@ -145,12 +145,12 @@ def test_it_learns():
 
 def test_the_division_of_steps_into_calls_has_no_effect(monkeypatch):
     """More steps than one block of draws, in equal portions (drawn early) and in unequal ones."""
-    monkeypatch.setattr(ensemble_module, "_CHUNK", 8)
-    at_once, by_and_by = trained([0, 1], 45, TINY), trained([0, 1], 0, TINY)
-    for n in (1, 0, 5, 5, 5, 20, 2, 7):
+    monkeypatch.setattr(ensemble_module, "_CHUNK", 4)
+    at_once, by_and_by = trained([0, 1], 23, TINY), trained([0, 1], 0, TINY)
+    for n in (1, 0, 3, 3, 3, 9, 1, 3):
         by_and_by.advance(n)
         by_and_by.evaluate()
-    assert at_once.step == by_and_by.step == 45
+    assert at_once.step == by_and_by.step == 23
     for one, other in zip(at_once.states(), by_and_by.states(), strict=True):
         assert_same(one, other)
 
