@@ -78,17 +78,6 @@ def test_information_in_a_loss_is_trained_away() -> None:
     assert names["bits"][0.1] < names["bits"][0.0] - 0.5
 
 
-def test_measures_page_from_a_model_to_numbers_of_modes(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "docs/measures.md").read_text().partition("### From a model to the numbers of relevant")[2]
-    names: dict[str, Any] = {}
-    exec(re.findall(r"```python\n(.*?)```", text, re.S)[0], names)
-    classes = names["classes"]
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][2:] == classes["class"].values.tolist()
-    held = (names["exponents"]["n_observations"] > 0).sum(("parameter", "mode"))
-    assert classes["count"].sum(("class", "parameter")).values.tolist() == held.values.tolist() == [34, 34]
-    assert len(plt.get_fignums()) == 2
-
-
 def test_regions_page(away: Path) -> None:
     """Every block runs; R = 1 + sum(chords + crossings), and the mechanisms add up to the change."""
     names: dict[str, Any] = {}
