@@ -286,9 +286,10 @@ def test_killed_before_the_first_checkpoint_starts_anew(tiny: Path) -> None:
     ("moment", "nth", "seconds"),
     [
         *[(moment, 4, 0.0) for moment in ("record", "store_weights", "save", "replace")],
-        *[(moment, 1, 0.0) for moment in ("record", "save")],
-        ("record", 11, 60.0),  # the last evaluation, no checkpoint before
-        *[(moment, 1, 60.0) for moment in ("close", "save")],
+        ("close", 1, 60.0),
+        pytest.param("record", 11, 60.0, marks=pytest.mark.slow),  # the last evaluation, no checkpoint before
+        pytest.param("save", 1, 60.0, marks=pytest.mark.slow),
+        *[pytest.param(moment, 1, 0.0, marks=pytest.mark.slow) for moment in ("record", "save")],
         *[pytest.param(moment, 1, 0.0, marks=pytest.mark.slow) for moment in ("store_weights", "replace", "close")],
         pytest.param("store_weights", 11, 60.0, marks=pytest.mark.slow),
     ],
@@ -576,7 +577,9 @@ def test_a_loss_that_was_not_finite_between_evaluations_fails_its_member(
     assert "got one that is not finite between the steps 10 and 12" in outcomes[0].message
 
 
-@pytest.mark.parametrize(("method", "step"), [("store_weights", 10), ("store_weights", 20), ("save", 20)])
+@pytest.mark.parametrize(
+    ("method", "step"), [pytest.param("store_weights", 10, marks=pytest.mark.slow), ("store_weights", 20), ("save", 20)]
+)
 def test_a_file_that_cannot_be_written_fails_its_run_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: int
 ) -> None:
