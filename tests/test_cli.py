@@ -130,7 +130,7 @@ def test_names_are_given_and_missed(capsys: pytest.CaptureFixture[str], tmp_path
         "Expected one name for test_loss in log.csv, got val_loss and eval_loss; choose one" in capsys.readouterr().err
     )
     assert probe_main(["info", str(unclear)]) == 0
-    assert "Note: test_loss: unclear, one of val_loss, eval_loss" in capsys.readouterr().out
+    assert "Note: test_loss is unclear: one of val_loss, eval_loss" in capsys.readouterr().out
 
 
 def test_damage_is_said_on_stderr_and_in_the_notes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

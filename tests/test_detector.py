@@ -205,9 +205,9 @@ def test_summary_begins_with_a_sentence_for_each_marker() -> None:
 
 def test_missing_curves_share_one_line_that_names_similar_curves() -> None:
     curves = planted()
-    curves = {"step": STEPS, "train_accuracy": curves["train_accuracy"], "accuracy_holdout": curves["test_accuracy"]}
+    curves = {"step": STEPS, "train_accuracy": curves["train_accuracy"], "accuracy_of_mine": curves["test_accuracy"]}
     text = PhaseDetector().fit(curves).summary()
-    wanted = "pass test_accuracy='accuracy_holdout', test_loss=, information= with the names of yours"
+    wanted = "pass test_accuracy='accuracy_of_mine', test_loss=, information= with the names of yours"
     assert f"\n- not recorded: test accuracy, test loss, information; {wanted}\n\nrun " in text
     assert text.count("recorded") == 2  # "no test curve is recorded" in the verdict
 

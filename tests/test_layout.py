@@ -174,7 +174,7 @@ def test_runs_and_splits_in_epochs_that_count_again() -> None:
     assert series["step"].values.tolist() == list(range(1, 21))
     assert series["train_loss"].isel(run=1).values.tolist() == [200 + 10 * e + i for e in range(4) for i in range(1, 6)]
     assert (series["test_loss"] - series["train_loss"] == 0.5).all()
-    assert "counted on, as 5 x (epoch - 0) + iter; --axis epoch takes the epochs" in series.attrs["reading"]
+    assert "made one count, 5 x (epoch - 0) + iter; --axis epoch takes the epochs" in series.attrs["reading"]
     by_epoch = read(pd.DataFrame(found), axis="epoch")
     assert by_epoch["train_loss"].isel(run=0).values.tolist() == [105, 115, 125, 135]  # the last of each
 

@@ -248,7 +248,7 @@ def test_formats_are_mixed_in_a_folder_and_a_run_in_two_formats_is_one(tmp_path:
     series = read(tmp_path)
     assert series["run"].values.tolist() == ["c", "d"]
     assert (
-        "1 run stands in files of json and of csv, with the same curves; those of json were read"
+        "1 run is in files of json and of csv, with the same curves; those of json were read"
         in series.attrs["reading"]
     )
     assert read(tmp_path, format="csv").sizes == {"step": 8}
@@ -263,7 +263,7 @@ def test_lightning_with_two_loggers_is_one_run(tmp_path: Path) -> None:
     shutil.copy(events, tmp_path / "lightning_logs" / "version_0")
     series = read(tmp_path)
     assert series["run"].values.tolist() == ["version_0", "version_1"]
-    assert "1 run stands in files of" in series.attrs["reading"]
+    assert "1 run is in files of" in series.attrs["reading"]
 
 
 def test_what_a_training_prints_beside_its_log_is_no_second_run(tmp_path: Path) -> None:

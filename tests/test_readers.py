@@ -401,7 +401,7 @@ def test_unclear_and_unknown_names_are_errors_that_list_names() -> None:
         to_series(Log({}), {}, source="x", format="csv")
     series = to_series(log(val_loss=9, eval_loss=9), {}, source="x", format="csv", strict=False)
     assert set(series) == {"val_loss", "eval_loss"}
-    assert series.attrs["reading"] == "test_loss: unclear, one of val_loss, eval_loss"
+    assert series.attrs["reading"] == "test_loss is unclear: one of val_loss, eval_loss"
 
 
 def test_names_of_variables_stay_apart() -> None:

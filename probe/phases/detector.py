@@ -377,7 +377,7 @@ class PhaseDetector(BaseEstimator):
                 yield f"{kind.name}: found on {role}, because there is no {kind.role}"
         test = roles.found["test_accuracy"]
         if not isinstance(test, str) and self._chance(roles).share is None:
-            yield "chance: the level at which test_accuracy starts; pass chance= if it is known"
+            yield "chance: the level at which test_accuracy starts; pass chance= (--chance) if it is known"
 
     def _chance(self, roles: Roles) -> Chance:
         test = roles.found["test_accuracy"]

@@ -11,7 +11,7 @@ COUNTERS = ("step", "global_step", "iteration", "iter", "it")
 
 
 def join_counters(table: Table) -> None:
-    """Make one column of steps of several that never stand in the same row."""
+    """Make one column of steps of several that never occur in the same row."""
     found = [name for name in COUNTERS if name in table.columns]
     rows = np.concatenate([table.columns[name][0] for name in found]) if len(found) > 1 else np.arange(0)
     if len(rows) and len(np.unique(rows)) == len(rows):
@@ -43,7 +43,7 @@ def join_counts(table: Table, axis: str | None) -> None:
     del table.columns["epoch"]
     table.columns = {"iteration": (known, iterations[known]), **table.columns}
     table.notes.append(
-        f"the counts inside epochs became one count, {n:g} in each epoch, and evaluations stand at the end of their "
+        f"the counts inside epochs became one count, {n:g} in each epoch, and evaluations belong to the end of their "
         "epoch; axis='epoch' (--axis epoch) takes the epochs"
     )
 

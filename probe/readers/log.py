@@ -109,7 +109,7 @@ def to_series(log: Log, given: Mapping[str, str], *, source: str, format: str, s
     chosen, unclear = guess_roles({name: len(steps) for name, (steps, _) in points.items()}, given, source)
     _check_roles(points, chosen, unclear, source, strict)
     notes += [
-        f"{role}: unclear, {'one of ' if len(names) > 1 else 'perhaps '}{', '.join(names)}" for role, names in unclear
+        f"{role} is unclear: {'one of ' if len(names) > 1 else 'perhaps '}{', '.join(names)}" for role, names in unclear
     ]
     renamed = [f"{role} is {name!r}" for role, name in [*chosen.items(), ("step", log.axis)] if name != role]
     notes += [f"in the log, {', '.join(renamed)}"] if renamed else []

@@ -13,7 +13,7 @@ from probe.readers.text import HEAD, open_bytes, text_head
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user has said about the columns of a log.
+    """What the user passed about the columns of a log.
 
     Attributes
     ----------

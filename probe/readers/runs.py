@@ -94,7 +94,7 @@ def _without_copies(runs: list[Run], notes: list[str]) -> list[Run]:
     chosen = copies([curves_of(log, run.format) for run, log in whole])
     pairs = Counter((whole[best][0].format, whole[other][0].format) for other, best in chosen.items())
     notes += [
-        f"{n} {'runs stand' if n > 1 else 'run stands'} in files of {best} and of {other}, with the same curves; those "
+        f"{n} {'runs are' if n > 1 else 'run is'} in files of {best} and of {other}, with the same curves; those "
         f"of {best} were read, because they hold more; format={other!r} (--format {other}) reads the others"
         for (best, other), n in pairs.items()
     ]

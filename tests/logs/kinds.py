@@ -241,7 +241,7 @@ KINDS = [
     Kind(
         "MMCV", "`*.log.json`", "openmmlab", "20240101_000000.log.json", _mmcv,
         {"test_accuracy": _PERCENT["test_accuracy"]}, None,
-        source="`TextLoggerHook` of MMCV 1.x", note="evaluations stand at the last iteration before them",
+        source="`TextLoggerHook` of MMCV 1.x", note="evaluations belong to the last iteration before them",
     ),
     Kind(
         "MMEngine", "`scalars.json`, `vis_data/*.json`", "openmmlab", "scalars.json", _mmengine,

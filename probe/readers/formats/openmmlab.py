@@ -54,7 +54,7 @@ def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     table = columns.fill(table)
     if "iter" not in table.columns:
         raise ValueError(f"Expected training with 'iter' in {files[0].name}, got none; read it with format='json'")
-    table.notes.append("iterations are counted over all epochs; evaluations stand at the last iteration before them")
+    table.notes.append("iterations are counted over all epochs; evaluations belong to the last iteration before them")
     return {"": table_log(table, options.axis)}
 
 

@@ -132,5 +132,5 @@ def wide(table: Table) -> Table:
         own = codes[rows] == code
         columns[label] = rows[own], numbers[own]
     words = {name: some for name, some in table.words.items() if name != names}
-    note = f"a long table: the values of {names!r} are names, and {values!r} holds their numbers"
+    note = f"the table is long: the values of {names!r} are names, and {values!r} holds their numbers"
     return Table(columns, table.n_rows, [*table.notes, note], table.damage, words, table.units)

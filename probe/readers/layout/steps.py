@@ -50,7 +50,7 @@ def find_axis(table: Table, given: str | None, split: Labels | None) -> Axis:
         return Axis(name, steps, {name}, notes)
     joined, length, first = counted
     count = f"{length:g} x ({epoch} - {first:g}) + {inner}"
-    note = f"{inner!r} starts again with each {epoch!r} and was counted on, as {count}"
+    note = f"{inner!r} starts again with each {epoch!r} and was made one count, {count}"
     return Axis(inner, joined, {inner}, [*notes, f"{note}; --axis {epoch} takes the epochs"])
 
 
