@@ -55,12 +55,19 @@ class ModelChangedError(RuntimeError):
 class RankError(RuntimeError):
     """A rank of the training has failed in a measurement that all ranks make together.
 
+    Attributes
+    ----------
+    place : str
+        Where it has reported this.
+
     Examples
     --------
     >>> from probe.errors import RankError
     >>> issubclass(RankError, RuntimeError)
     True
     """
+
+    place: str = ""
 
 
 class RanksApartError(RuntimeError):

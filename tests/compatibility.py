@@ -45,10 +45,9 @@ def held(model: nn.Module) -> dict[str, Any]:
 
 
 def sharded() -> nn.Module:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import FullyShardedDataParallel
 
-    return fully_shard(mlp(), mesh=init_device_mesh("cpu", (1,)))  # type: ignore[return-value]
+    return FullyShardedDataParallel(mlp(), device_id=torch.device("cpu"))
 
 
 REFUSED = [
@@ -59,9 +58,9 @@ REFUSED = [
         held,
     ),
     Refused(
-        "FSDP2 (`fully_shard`), one rank",
+        "FSDP1 (`FullyShardedDataParallel`)",
         plain(sharded, vectors),
-        "load them into an unsharded copy of the model on one process",
+        "use fully_shard (FSDP2) on the whole model",
         held,
     ),
     Refused(

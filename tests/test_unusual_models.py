@@ -9,7 +9,18 @@ import torch
 from helpers import built
 from torch import Tensor, distributed as dist, nn
 
-from probe import ActivationsProbe, LMNProbe, LocalComplexityProbe, MutualInfoProbe, PerformanceProbe, Snapshot, every
+from probe import (
+    ActivationsProbe,
+    LMNProbe,
+    LocalComplexityProbe,
+    MutualInfoProbe,
+    PerformanceProbe,
+    ProbeSet,
+    Snapshot,
+    TangentKernelProbe,
+    WeightsProbe,
+    every,
+)
 from probe.errors import ProbeWarning
 from probe.forward import default_layers, read_data, trace
 from probe.testing import state_of
@@ -178,21 +189,22 @@ def flat(inside: bool = False, **settings: Any) -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "where"),
     [
-        (sharded, "the whole model, "),
-        (sharded_in_part, "0; "),
-        (in_columns, "0.weight, 0.bias, 2.weight, 2.bias; "),
-        (flat, "the whole model, "),
-        (lambda: flat(use_orig_params=True), "the whole model, "),
+        (sharded_in_part, "fully_shard of some submodules only in 0.weight, 0.bias; "),
+        (in_columns, "tensor parallelism in 0.weight, 0.bias, 2.weight, 2.bias; "),
+        (flat, r"FullyShardedDataParallel \(FSDP1\) in the whole model; "),
+        (lambda: flat(use_orig_params=True), r"FullyShardedDataParallel \(FSDP1\) in the whole model; "),
     ],
-    ids=["fully_shard", "fully_shard of a part", "tensor parallel", "FSDP", "FSDP with original parameters"],
+    ids=["fully_shard of a part", "tensor parallel", "FSDP", "FSDP with original parameters"],
 )
 def test_sharded_parameters_are_refused(make: Callable[[], nn.Module], where: str) -> None:
     model = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(TypeError, match=f"sharded over processes in {where}.*attach to this copy without an optimizer"):
+    with pytest.raises(
+        TypeError, match=f"divides among all ranks, got {where}.*attach to this copy without an optimizer"
+    ):
         PerformanceProbe().attach(model, DATA, optimizer=optimizer)
     if isinstance(model, dist.fsdp.FullyShardedDataParallel):
-        with pytest.raises(TypeError, match="sharded over processes in the whole model"):
+        with pytest.raises(TypeError, match=r"got FullyShardedDataParallel \(FSDP1\)"):
             PerformanceProbe().attach(model.module, DATA)
     model(X).sum().backward()
     before = [whole(parameter).clone() for parameter in model.parameters()]
@@ -200,6 +212,35 @@ def test_sharded_parameters_are_refused(make: Callable[[], nn.Module], where: st
     assert any(not torch.equal(a, whole(b)) for a, b in zip(before, model.parameters(), strict=True))
     one, other = trained(make()), trained(make())
     assert all(torch.equal(whole(one[key]), whole(other[key])) for key in other)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("group")
+def test_a_sharded_model_is_observed_and_left_as_it_was() -> None:
+    def observed(model: nn.Module) -> Any:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        found = ProbeSet([PerformanceProbe(), WeightsProbe()])
+        found.attach(model, DATA, optimizer=optimizer, schedule=every(1), on_error="raise")
+        for _ in range(2):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(X), Y).backward()
+            optimizer.step()
+            with torch.no_grad():
+                model(X)  # leaves the last parameters gathered
+        return found.detach().series_, model.state_dict()
+
+    (series, state), (expected, other) = observed(sharded()), observed(net())
+    for name in set(expected.data_vars) - {"seconds"}:
+        assert series[name].equals(expected[name]), name
+    assert all(torch.equal(whole(state[key]), other[key]) for key in other)
+    model = sharded()
+    with pytest.raises(ValueError, match="Expected the model to accept two inputs"):
+        PerformanceProbe().attach(model, (X[:, :3], Y))  # its passes end early
+    assert all(
+        torch.equal(whole(one), two) for one, two in zip(trained(model).values(), trained(net()).values(), strict=True)
+    )
+    with pytest.raises(ValueError, match="Expected whole parameters for derivatives with respect to parameters"):
+        TangentKernelProbe().fit(model, DATA)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -57,11 +57,10 @@ class ProbeContext:
     def __enter__(self) -> Self:
         if self.attachment.running:
             raise RuntimeError("Expected a context that is entered once at a time, got a second with; leave the first")
-        if self.accelerator.is_main_process:
-            self.attachment.start(self.model, self.optimizer, self.attachment.step)
-            self._report()
-            # the hook of the probes on this optimizer comes before this one
-            self._hook = hooked_optimizers(self.optimizer)[-1].register_step_post_hook(self._report)
+        self.attachment.start(self.model, self.optimizer, self.attachment.step)
+        self._report()
+        # the hook of the probes on this optimizer comes before this one
+        self._hook = hooked_optimizers(self.optimizer)[-1].register_step_post_hook(self._report)
         return self
 
     def __exit__(self, *_: object) -> None:

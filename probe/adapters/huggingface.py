@@ -46,8 +46,6 @@ class ProbeCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Attach the probes. The optimizer exists here, and a checkpoint is loaded."""
-        if not state.is_world_process_zero:
-            return
         if (trainer := self._trainer()) is not None:
             check_once(self, trainer.callback_handler.callbacks)
         saved = state.stateful_callbacks.get(_KEY, {}) if state.global_step else {}

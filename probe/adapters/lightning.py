@@ -79,11 +79,10 @@ class ProbeCallback(_Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Attach the probes. Optimizers exist here, the checkpoint is loaded, and the sanity check is over."""
         check_once(self, trainer.callbacks)
-        if trainer.is_global_zero:
-            optimizer = chosen_optimizer(trainer.optimizers, self.optimizer)
-            self.attachment.bar = partial(_bar, trainer)
-            self.attachment.start(self._observed(pl_module), optimizer, self._step(trainer))
-            self._report(trainer, self.attachment.numbers())
+        optimizer = chosen_optimizer(trainer.optimizers, self.optimizer)
+        self.attachment.bar = partial(_bar, trainer)
+        self.attachment.start(self._observed(pl_module), optimizer, self._step(trainer))
+        self._report(trainer, self.attachment.numbers())
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Log the numbers of a new observation, also for callbacks that monitor one. ``log_dict`` is slow."""
@@ -107,7 +106,7 @@ class ProbeCallback(_Callback):
 
     def _report(self, trainer: Any, numbers: dict[str, float]) -> None:
         """Log at once. Lightning would wait for a multiple of ``log_every_n_steps``, and lose the others."""
-        for logger in trainer.loggers if numbers else ():
+        for logger in trainer.loggers if numbers and trainer.is_global_zero else ():
             logger.log_metrics(numbers, step=trainer.global_step)
 
     def _observed(self, pl_module: Any) -> nn.Module:

@@ -1,6 +1,5 @@
 """Checks of what is attached: settings, model, optimizer and training context; and warnings about legal inputs."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from probe.forward.data import Batch
 from probe.forward.isolation import isolated
 from probe.forward.model_state import Place
 from probe.forward.saved_values import tensors_equal
+from probe.forward.shards import divided_otherwise, is_sharded, n_ranks, refuse_sharded
 from probe.forward.training import TrainingContext
 
 _NEEDS = ("targets", "training")
@@ -34,8 +34,8 @@ def check_settings(on_error: str, mode: str | None, schedule: Any, *, counted: b
         )
 
 
-def check_model(model: Any) -> None:
-    """Raise an error for a model that cannot be observed."""
+def check_model(model: Any, *, together: bool = False) -> None:
+    """Raise an error for a model that cannot be observed. ``together``: all ranks of the training attach."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}; give the module itself")
     kind, named = torch.jit.ScriptModule, model.named_modules()
@@ -44,14 +44,7 @@ def check_model(model: Any) -> None:
             f"Expected modules of Python, whose layers hooks can read, got TorchScript in {_first_five(scripted)}; "
             "attach to the module from which torch.jit.script or torch.jit.trace made it"
         )
-    if sharded := _sharded(model):
-        raise TypeError(
-            f"Expected whole parameters on this process, got parameters that are sharded over processes in "
-            f"{_first_five(sharded)}; a forward pass on one process would wait for the others. Gather them "
-            "(torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True), load them into "
-            "an unsharded copy of the model on one process, attach to this copy without an optimizer, and call "
-            "observe(step)"
-        )
+    _check_division(model, together)
     held = [*model.named_parameters(), *model.named_buffers()]
     if lazy := [name for name, tensor in held if is_lazy(tensor)]:
         raise ValueError(
@@ -65,17 +58,26 @@ def check_model(model: Any) -> None:
         )
 
 
-def _sharded(model: nn.Module) -> list[str]:
-    """Return the names of what FSDP or tensor parallelism has divided. Their modules are loaded if a model has any."""
-    fsdp, tensor = (sys.modules.get(f"torch.distributed.{name}") for name in ("fsdp", "tensor"))
-    kinds = (fsdp.FullyShardedDataParallel, fsdp.FSDPModule) if fsdp else ()
-    modules = [
-        name or "the whole model"
-        for name, module in model.named_modules()
-        if isinstance(module, kinds) or "_is_fsdp_managed_module" in vars(module)
-    ]
-    held = [*model.named_parameters(), *model.named_buffers()]
-    return modules or [name for name, one in held if tensor is not None and isinstance(one, tensor.DTensor)]
+_COPY = (
+    "gather the parameters (torch.distributed.checkpoint.state_dict.get_model_state_dict with full_state_dict=True), "
+    "load them into an unsharded copy of the model on one rank, attach to this copy without an optimizer and with "
+    "ranks='this', and call observe(step)"
+)
+
+
+def _check_division(model: nn.Module, together: bool) -> None:
+    """Raise TypeError for a model that is divided among ranks, unless ``fully_shard`` did it and all ranks attach."""
+    if divided := divided_otherwise(model):
+        raise TypeError(
+            f"Expected whole parameters, or those that fully_shard divides among all ranks, got "
+            f"{' and '.join(dict.fromkeys(divided.values()))} in {_first_five(list(divided))}; use fully_shard (FSDP2) "
+            f"on the whole model, or {_COPY}"
+        )
+    if is_sharded(model) and not together and n_ranks() > 1:
+        raise TypeError(
+            "Expected ranks='all' for a model that fully_shard divides, since each forward pass needs all ranks, got "
+            f"ranks='this'; attach on all ranks, or {_COPY}"
+        )
 
 
 def _first_five(names: list[str]) -> str:
@@ -120,6 +122,7 @@ def check_training(training: Any, model: nn.Module, step: int) -> None:
             f"Expected training to be a probe.forward.TrainingContext, got {type(training).__name__}; give "
             "TrainingContext.usual(optimizer, loss, loader), or TrainingContext(optimizer, step_fn, batches)"
         )
+    refuse_sharded(model, "training=, which trains copies of the model")
     check_optimizer(training.optimizer, model, "training.optimizer")
     if hooked_optimizers(training.optimizer) != [training.optimizer]:
         raise TypeError(

@@ -7,7 +7,7 @@ waits for it. Exchanges use the CPU (gloo), so the streams of the training stay 
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from itertools import pairwise
 from numbers import Real
@@ -15,11 +15,16 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from probe.attach.uncounted import some_numbers
 from probe.errors import RankError, RanksApartError
+from probe.forward.saved_values import SavedTensor, checksum
+from probe.forward.shards import is_distributed
 
 _NUMBERS = 3  # of a decision
+_FINE, _FAILED, _LEAVES = range(3)  # status of a rank; one that leaves is in none of the later measurements
+_PASS = "a pass over split "  # start of the place of a forward pass, which the error of another rank can end
 _attached = 0  # how often all ranks have attached together
 
 
@@ -43,6 +48,9 @@ class Ranks(Protocol):
 
     def compare(self, facts: Mapping[str, Any]) -> None:
         """Raise ValueError on all ranks if their facts differ."""
+
+    def alike(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context manager in which the models of all ranks have the buffers of the first rank."""
 
 
 class OneRank:
@@ -68,6 +76,10 @@ class OneRank:
 
     def compare(self, facts: Mapping[str, Any]) -> None:
         """Do nothing."""
+
+    def alike(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context manager that does nothing."""
+        return nullcontext()
 
 
 class SeveralRanks:
@@ -97,7 +109,9 @@ class SeveralRanks:
         except RanksApartError:
             raise
         except BaseException as error:
-            self._report(place, error)
+            if not (isinstance(error, RankError) and error.place == place):  # otherwise all have reported it
+                with suppress(RanksApartError):  # this rank raises its own error
+                    self._report(place, error, _LEAVES)
             raise
         if (other := self._report(place, None)) is not None:
             raise other
@@ -113,15 +127,38 @@ class SeveralRanks:
     def decide(self, place: str, *numbers: int) -> Sequence[int]:
         """Return the numbers of the first rank, at most three."""
         table = self._exchange(place, numbers)
-        return [int(number) for number in table[0, 2 : 2 + len(numbers)]]
+        return [int(number) for number in table[0, 3 : 3 + len(numbers)]]
 
     def share(self, place: str, value: Any) -> Any:
         """Return the value of the first rank, which must be possible to pickle."""
         return self.objects(place, value if self.rank == 0 else None)[0]
 
+    @contextmanager
+    def alike(self, model: nn.Module) -> Iterator[None]:
+        """Within it, the models of all ranks have the buffers of the first rank. Their weights must be the same."""
+        buffers = [buffer for buffer in model.buffers() if not is_distributed(buffer)]
+        weights = checksum(some_numbers(one for one in model.parameters() if not is_distributed(one)))
+        found = self.objects("the comparison of weights", (weights, [checksum(buffer) for buffer in buffers]))
+        if others := [str(rank) for rank, (of_rank, _) in enumerate(found) if of_rank != found[0][0]]:
+            raise RanksApartError(
+                f"Expected the same weights on all ranks, got others on rank {', '.join(others)} than on rank 0; "
+                "attach with ranks='this' on one rank, or observe at steps where all have the same weights"
+            )
+        of_buffers = zip(*(sums for _, sums in found), strict=True)
+        different = [buffer for buffer, sums in zip(buffers, of_buffers, strict=True) if len(set(sums)) > 1]
+        first = self.share("the buffers", [buffer.cpu() for buffer in different]) if different else []
+        saved = [SavedTensor(buffer, on_cpu=False) for buffer in different]
+        try:
+            for buffer, value in zip(different, first, strict=True):
+                buffer.copy_(value)
+            yield
+        finally:
+            for one in saved:
+                one.restore()
+
     def compare(self, facts: Mapping[str, Any]) -> None:
         """Raise ValueError on all ranks if their facts differ. The message has the first difference."""
-        found = self.objects("attach", dict(facts))
+        found = self.objects("the comparison of arguments", dict(facts))
         for rank, other in enumerate(found):
             for name in dict.fromkeys([*found[0], *other]):
                 if other.get(name) != found[0].get(name):
@@ -136,6 +173,11 @@ class SeveralRanks:
         first, end = list(pairwise(bounds))[self.rank]
         return blocks[first:end]
 
+    def meet(self, place: str) -> None:
+        """Wait until all ranks are at this place. Raise RankError if one has failed on the way."""
+        if (failed := self._failed(place, self._exchange(place, ()), None)) is not None:
+            raise failed
+
     def objects(self, place: str, value: Any, error: Exception | None = None) -> list[Any]:
         """Return the values of all ranks. If a rank gives an error, all ranks raise RankError."""
         table = self._exchange(place, (), error)
@@ -143,9 +185,9 @@ class SeveralRanks:
             raise failed from error
         return self._all(place, value)
 
-    def _report(self, place: str, error: BaseException | None) -> Exception | None:
+    def _report(self, place: str, error: BaseException | None, status: int = _FAILED) -> Exception | None:
         """Report the end of a measurement. Return the error of another rank if this one has none."""
-        found = self._failed(place, self._exchange(place, (), error), error)
+        found = self._failed(place, self._exchange(place, (), error, status), error)
         return found if error is None else None
 
     def _failed(self, place: str, table: Tensor, error: BaseException | None) -> RankError | None:
@@ -153,26 +195,36 @@ class SeveralRanks:
         failed = [rank for rank in range(self.size) if table[rank, 1]]
         if not failed:
             return None
-        texts = self._all(place, None if error is None else f"{type(error).__name__}: {error}")
-        return RankError(
-            f"Expected all ranks to finish {place}, got {texts[failed[0]]} on rank {failed[0]}; correct its cause"
-        )
+        reports = self._all(place, (place, None if error is None else f"{type(error).__name__}: {error}"))
+        where, text = reports[failed[0]]
+        found = RankError(f"Expected all ranks to finish {where}, got {text} on rank {failed[0]}; correct its cause")
+        found.place = where
+        return found
 
-    def _exchange(self, place: str, numbers: Sequence[int], error: BaseException | None = None) -> Tensor:
-        """Return code of the place, status and numbers of each rank. Raise RanksApartError if they are elsewhere."""
-        own = torch.zeros(2 + _NUMBERS, dtype=torch.int64)
-        own[: 2 + len(numbers)] = torch.tensor([zlib.crc32(place.encode()), error is not None, *numbers])
-        table = [torch.empty_like(own) for _ in range(self.size)]
+    def _exchange(
+        self, place: str, numbers: Sequence[int], error: BaseException | None = None, status: int = _FAILED
+    ) -> Tensor:
+        """Return code of the place, status and numbers of each rank. Raise RanksApartError if they are elsewhere.
+
+        A rank that has failed can be elsewhere, if all others are in a forward pass: they leave it.
+        """
+        own = torch.zeros(3 + _NUMBERS, dtype=torch.int64)
+        head = zlib.crc32(place.encode()), _FINE if error is None else status, place.startswith(_PASS)
+        own[: 3 + len(numbers)] = torch.tensor([*head, *numbers])
+        rows = [torch.empty_like(own) for _ in range(self.size)]
         with self._waiting(place):
-            dist.all_gather(table, own, group=self._group)
-        if any(row[0] != own[0] for row in table):
+            dist.all_gather(rows, own, group=self._group)
+        table = torch.stack(rows)
+        places, statuses, passing = table[:, 0], table[:, 1], table[:, 2].bool()
+        left = (statuses == _FAILED).any() and not (statuses == _LEAVES).any() and passing[statuses == _FINE].all()
+        if bool((places != own[0]).any()) and not bool(left):
             texts = self._all(place, f"{place}{'' if error is None else f' ({type(error).__name__}: {error})'}")
             raise RanksApartError(
                 "Expected all ranks at the same point, got "
                 + "; ".join(f"rank {rank} at {text}" for rank, text in enumerate(texts))
                 + ". Call attach, observe and detach on all ranks, with the same schedule, model and data"
             )
-        return torch.stack(table)
+        return table
 
     def _all(self, place: str, value: Any) -> list[Any]:
         found = [None] * self.size

@@ -75,7 +75,7 @@ def observe(
             snapshot.run_shared_pass()
         return _Answer()
 
-    with _isolated(prepared, snapshot.step) as state, torch_defaults():
+    with ranks.alike(prepared.model), _isolated(prepared, snapshot.step) as state, torch_defaults():
         for i, name in enumerate(names):
             start, rows = time.perf_counter(), snapshot.rows
             answer, error = _attempt(measure, name)

@@ -1,7 +1,7 @@
 """Preparation of an attachment: check model, data and probes, trace the model, try out what observations will do."""
 
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,8 @@ from probe.forward.model_state import Place, Structure, attribute_of
 from probe.forward.outputs import OutputError, Select
 from probe.forward.passes import Tap
 from probe.forward.runner import Division
-from probe.forward.saved_values import as_bytes
+from probe.forward.saved_values import checksum
+from probe.forward.shards import begin_shards
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
@@ -132,14 +133,20 @@ def prepare(
     output: Select = None,
     targets_shift: int | None = None,
     division: Division | None = None,
+    compare: Callable[[nn.Module, Mapping[str, Batch]], None] = lambda model, data: None,
 ) -> Prepared:
-    """Check that probes, model and data fit, and leave the model unchanged. What cannot work raises an error."""
+    """Check that probes, model and data fit, and leave the model unchanged. What cannot work raises an error.
+
+    ``compare`` raises an error if other ranks have another model or other data.
+    """
     model = unwrap(model)
-    check_model(model)
+    check_model(model, together=division is not None)
+    begin_shards(model)
     if optimizer is not None:
         check_optimizer(optimizer, model)
     _check_output_setting(output)
     batches = {split: batch.with_names(model) for split, batch in read_data(data).items()}
+    compare(model, batches)
     if training is not None:
         check_training(training, model, step)
     context = None if training is None else training.of(model)
@@ -148,7 +155,8 @@ def prepare(
         batches, targets_shift = align_targets(model, batches, targets_shift, output)
         check_requirements(probes, batches, training)
         snapshot = Snapshot(model, step, batches, trace, batch_size=batch_size)
-        taps = [tap for probe in probes.values() for tap in probe.taps(snapshot)]
+        with nullcontext() if division is None else division.together("the choice of layers"):
+            taps = [tap for probe in probes.values() for tap in probe.taps(snapshot)]
         _try_shared_pass(model, step, batches, trace, taps)
         if context is not None:
             _try_update(context, model, step)
@@ -246,12 +254,7 @@ def _training_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[
         "gradients": gradients,
         "buffers": model.buffers(),
     }
-    state: dict[str, Any] = {name: [_checksum(tensor) for tensor in found] for name, found in tensors.items()}
+    state: dict[str, Any] = {name: [checksum(tensor) for tensor in found] for name, found in tensors.items()}
     groups = optimizer.param_groups
     settings = [{key: repr(value) for key, value in group.items() if key != "params"} for group in groups]
     return state | {"settings of the optimizer": settings}
-
-
-def _checksum(tensor: torch.Tensor) -> int:
-    data = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    return zlib.crc32(as_bytes(data.cpu()).numpy().data)

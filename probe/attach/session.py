@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch import nn
 
 from probe.attach.budget import Budget, Unlimited, check_budget, now
 from probe.attach.checks import check_settings
-from probe.attach.columns import SeriesColumns, describe_parameter
+from probe.attach.columns import SeriesColumns, describe_parameter, describe_probe
 from probe.attach.contract import SessionProbe
 from probe.attach.distributed import SeveralRanks, ranks_of
 from probe.attach.observation import declare_observations, observe
@@ -22,6 +23,7 @@ from probe.attach.prepare import prepare
 from probe.attach.step_hook import StepHook, hooked_optimizers
 from probe.attach.uncounted import UncountedUpdates, WrittenAfterSteps
 from probe.errors import DuplicateNameError, ModelChangedError, RanksApartError, warn_user
+from probe.forward.data import Batch
 from probe.forward.isolation import restored_random_states
 from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
@@ -76,6 +78,18 @@ class Session:
         self.keeps_values = False  # whether some probe has kept a value
         self._requested: set[str] = set()
         self._measured: set[str] = set()
+        settings = {
+            "probes": {name: describe_probe(probe) for name, probe in probes.items()},
+            "schedule": describe_parameter(self._schedule),
+            "output": describe_parameter(output),
+            **{name: describe_parameter(value) for name, value in (("budget", budget), ("path", path))},
+            "total_steps": total_steps,
+            "targets_shift": targets_shift,
+            "step": self.step,
+            "batch_size": batch_size,
+            "on_error": on_error,
+            "optimizer": self.counted,
+        }
         with self._ranks.together("the checks of attach"):
             check_settings(on_error, mode, schedule, counted=self.counted, step=step)
             check_budget(budget, total_steps)
@@ -90,9 +104,10 @@ class Session:
                 output=output,
                 targets_shift=targets_shift,
                 division=self._ranks if isinstance(self._ranks, SeveralRanks) else None,
+                compare=partial(self._compare_ranks, settings),
             )
-            header = self._prepared.header(recorded=path is not None or self._ranks.size > 1)
-        self._compare_ranks(header, budget=budget, total_steps=total_steps, mode=mode, path=path)
+            header = self._prepared.header(recorded=path is not None)
+        mode = self._ranks.share("the mode of the recording", mode)  # the first rank alone may see its files
         with self._ranks.together("the start of the recording"):
             self._open_journal(path, header, mode)
         try:
@@ -107,22 +122,15 @@ class Session:
             self.abandon()
             raise
 
-    def _compare_ranks(self, header: Mapping[str, Any], **settings: Any) -> None:
-        """Raise ValueError on all ranks if their arguments or models differ."""
+    def _compare_ranks(self, settings: Mapping[str, Any], model: nn.Module, data: Mapping[str, Batch]) -> None:
+        """Raise ValueError on all ranks if their arguments differ, before they make forward passes together."""
         if self._ranks.size == 1:
             return
-        parameters = self._prepared.model.named_parameters()
         facts = {
-            **header["configuration"],
-            "model": {name: tuple(one.shape) for name, one in parameters},
-            "schedule": describe_parameter(self._schedule),
-            "step": self.step,
-            "batch_size": self._prepared.batch_size,
-            "on_error": self.on_error,
-            "optimizer": self.counted,
-            **{name: describe_parameter(value) for name, value in settings.items()},
+            "data": {split: [len(batch), batch.digest()] for split, batch in data.items()},
+            "model": {name: tuple(one.shape) for name, one in model.named_parameters()},
         }
-        self._ranks.compare(facts)
+        self._ranks.compare({**settings, **facts})
 
     def _open_journal(self, path: Any, header: Mapping[str, Any], mode: str | None) -> None:
         """Open the recording. The first rank alone has its files, and the others the observations in them."""
@@ -265,9 +273,13 @@ class Session:
         return False
 
     def _observe_timed(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
-        with self._budget.observation(step), self._ranks.together(f"the observation of step {step}"):
-            self._annotate_dropped()
-            self.record(step, scalars)
+        try:
+            with self._budget.observation(step), self._ranks.together(f"the observation of step {step}"):
+                self._annotate_dropped()
+                self.record(step, scalars)
+        except (KeyboardInterrupt, SystemExit):
+            self._leave_others()
+            raise
 
     @contextmanager
     def _ending_if_apart(self) -> Iterator[None]:
@@ -352,6 +364,8 @@ class Session:
         self._count_missed()
         if self._hook is not None:
             self._hook.remove()
+        if sys.exc_info()[0] is not None:  # an error ends the training on this rank
+            self._leave_others()
         try:
             self._observe_last_state()
             self._annotate_dropped()
@@ -376,6 +390,10 @@ class Session:
                 "forward is called directly, when a fused kernel replaces it (nn.MultiheadAttention.out_proj), or when "
                 "the forward pass does not reach it"
             )
+
+    def _leave_others(self) -> None:
+        """End observing if there are other ranks, since they do not reach the same point."""
+        self._ended = self._apart = self._apart or self._ranks.size > 1
 
     def _observe_last_state(self) -> None:
         if not self._observes_last or self._ended or self._last in (None, self.step):

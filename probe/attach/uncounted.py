@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import warn_user
+from probe.forward.shards import local_part
 
 _CALLS = 3  # of observe(name=value) with other weights and no update; one or two can be loaded or averaged weights
 _WRITES = 10  # writes to the weights between the last update and detach, likewise
@@ -27,7 +28,7 @@ class UncountedUpdates:
     """
 
     def __init__(self, model: nn.Module, step: int) -> None:
-        self._start, self._numbers = step, _some_numbers(model.parameters())
+        self._start, self._numbers = step, some_numbers(model.parameters())
         self._step, self._mark, self._changes = step, _mark(model), 0
         first = next((parameter for parameter in model.parameters() if parameter.requires_grad), None)
         self._first = (lambda: None) if first is None else weakref.ref(first)
@@ -64,7 +65,7 @@ class UncountedUpdates:
 
     def _differ(self, model: nn.Module) -> bool:
         """Return whether the numbers differ from those at attach. The same ones may have been written again."""
-        return not torch.equal(self._numbers, _some_numbers(model.parameters()))
+        return not torch.equal(self._numbers, some_numbers(model.parameters()))
 
     def _warn(self, step: int) -> None:
         self._warned = True
@@ -81,9 +82,9 @@ def _mark(model: nn.Module) -> tuple[int, int]:
     return (0, 0) if first is None else (first._version, first.data_ptr())
 
 
-def _some_numbers(parameters: Iterable[Tensor]) -> Tensor:
-    """Return the first numbers of each trainable parameter, with 0 in place of NaN."""
-    parts = [p.detach().flatten()[:_FIRST_NUMBERS] for p in parameters if p.requires_grad]
+def some_numbers(parameters: Iterable[Tensor]) -> Tensor:
+    """Return the first numbers of each trainable parameter on this rank, with 0 in place of NaN."""
+    parts = [local_part(p.detach()).flatten()[:_FIRST_NUMBERS] for p in parameters if p.requires_grad]
     parts = [torch.view_as_real(part).flatten() if part.is_complex() else part for part in parts]
     if len({(part.dtype, part.device) for part in parts}) > 1:
         parts = [part.double().cpu() for part in parts]
@@ -112,7 +113,7 @@ class WrittenAfterSteps:
         return self._numbers is not None
 
     def _now(self) -> Tensor:
-        return _some_numbers(parameter for groups in self._groups for group in groups for parameter in group["params"])
+        return some_numbers(parameter for groups in self._groups for group in groups for parameter in group["params"])
 
     def observed(self, step: int) -> None:
         """Note the weights that an observation has measured at the end of a step."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probe.forward.isolation import user_defaults
+from probe.forward.shards import is_distributed
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FUNCTIONS = {getattr(torch, f"conv{kind}{d}d") for kind in ("", "_transpose") for d in (1, 2, 3)}
@@ -27,6 +28,8 @@ def convolved_weight(module: nn.Conv2d) -> Tensor | None:
     None if it computes in another way, or if the weight has another shape than its parameter. The module is run on a
     small input.
     """
+    if is_distributed(module.weight):  # it does not run alone
+        return None
     sizes = [2 + 2 * size * spread for size, spread in zip(module.kernel_size, module.dilation, strict=True)]
     inputs = torch.ones(1, module.in_channels, *sizes).to(module.weight)
     try:

@@ -9,7 +9,7 @@
 - A quantised layer returns its weight from a method.
 """
 
-from collections import Counter
+from collections import Counter, UserDict
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, field
@@ -23,10 +23,19 @@ from torch.nn.utils.parametrize import is_parametrized
 from probe.forward.convolved_weights import CONVOLUTIONS, convolved_weight, has_own_convolution
 from probe.forward.isolation import isolated, user_defaults
 from probe.forward.layers import is_quantised, named_layers
+from probe.forward.shards import is_distributed, is_sharded, whole
 
 _INGREDIENTS = ("g", "v", "orig", "bar")  # endings of the parameters from which a hook computes a weight
 _PACKED = {"q_proj_weight": 0, "k_proj_weight": 1, "v_proj_weight": 2}  # parts of nn.MultiheadAttention.in_proj_weight
 _ROUNDING = 100  # units of rounding by which an affine map may differ from additivity
+
+
+class Matrices(UserDict[str, Any]):
+    """Matrices by name. Those of a model that is divided among ranks are gathered, by all ranks, when they are read."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self.data[name]
+        return cast(Tensor, found if isinstance(found, Tensor) else found())
 
 
 @dataclass
@@ -37,7 +46,7 @@ class EffectiveWeights:
     they are not among the matrices.
     """
 
-    matrices: dict[str, Tensor] = field(default_factory=dict)
+    matrices: Matrices = field(default_factory=Matrices)
     tied: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -49,7 +58,7 @@ def effective_weights(model: nn.Module) -> EffectiveWeights:
         for name, module in {"": model, **named_layers(model)}.items():
             if "parametrizations" in name.split(".") or any(name.startswith(prefix) for prefix in adapted):
                 continue
-            adapter = _adapter(module)
+            adapter = _sharded_adapter(module) if is_sharded(model) else _adapter(module)
             if isinstance(adapter, Tensor):
                 found.matrices[f"{name}.weight".lstrip(".")] = adapter
                 adapted.append(f"{name}." if name else "")
@@ -62,9 +71,17 @@ def effective_weights(model: nn.Module) -> EffectiveWeights:
                     found.tied[label] = first[id(value)]
                 else:
                     found.matrices |= {
-                        f"{name}.{k}".lstrip("."): w for k, w in _as_matrices(module, key, value).items()
+                        f"{name}.{k}".lstrip("."): w for k, w in _read_as_matrices(module, key, value).items()
                     }
     return found
+
+
+def _read_as_matrices(module: nn.Module, key: str, weight: Tensor) -> dict[str, Any]:
+    """Return a weight as matrices, or functions that gather it from all ranks and return the matrix."""
+    if not is_distributed(weight):
+        return _as_matrices(module, key, weight)
+    names = _as_matrices(module, key, torch.empty(weight.shape, device="meta"))
+    return {name: lambda name=name: _as_matrices(module, key, whole(weight))[name] for name in names}
 
 
 # -- the weights of one module -----------------------------------------------------------------------------------------
@@ -92,7 +109,7 @@ def _own_weights(module: nn.Module, left_out: dict[str, str], name: str) -> dict
         else:
             found["weight"] = weight
     for key, value in dict(found).items():
-        if value.is_quantized or type(value).__name__ not in ("Tensor", "Parameter", "Buffer"):
+        if value.is_quantized or type(value).__name__ not in ("Tensor", "Parameter", "Buffer", "DTensor"):
             found[key] = value = value.dequantize()
         if value.ndim > 1 and not (value.is_floating_point() or value.is_complex()):
             left_out[f"{name}.{key}".lstrip(".")] = f"numbers of {value.dtype}, packed by another library"
@@ -140,6 +157,7 @@ def _as_matrices(module: nn.Module, key: str, weight: Tensor) -> dict[str, Tenso
 _CONVOLUTION = "a convolution with adapters, whose own weight is measured without them"
 _OWN_CONVOLUTION = "a convolution with a forward pass of its own, whose parameter is measured as it is"
 _OWN_FORWARD = "a linear layer with a forward pass of its own that is not affine, whose parameter is measured as it is"
+_SHARDED = "a layer with adapters of a model that fully_shard divides, whose parts are measured as they are"
 _BEHIND = "its largest weight reads what adapters have changed, and is measured without them"
 
 
@@ -154,6 +172,11 @@ def _adapter(module: nn.Module) -> Tensor | str | None:
         if isinstance(adapter := _adapted(module, owner, base), Tensor) or adapter == _CONVOLUTION:
             return adapter
     return None
+
+
+def _sharded_adapter(module: nn.Module) -> str | None:
+    """Return the reason why a layer with adapters has no matrix: a part of a sharded model does not run alone."""
+    return None if _base_of(module) is None else _SHARDED
 
 
 def _adapted(module: nn.Module, owner: nn.Module, base: Tensor) -> Tensor | str | None:

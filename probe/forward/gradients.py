@@ -11,6 +11,7 @@ from probe.forward.isolation import isolated
 from probe.forward.layers import OUTPUT
 from probe.forward.outputs import Select
 from probe.forward.passes import Pass
+from probe.forward.shards import refuse_sharded
 
 _HOOKS = "_backward_hooks", "_backward_pre_hooks"
 
@@ -44,6 +45,7 @@ def differentiable(model: nn.Module, inputs: Any, site: str, output: Select = No
     RuntimeError
         If the output does not depend on the value by operations with derivatives.
     """
+    refuse_sharded(model, "derivatives of the output")
     with isolated(model), without_backward_hooks(model), torch.enable_grad(), _LeafPass(model, site, output) as forward:
         forward.run_inputs(inputs)
         leaf, returned = forward.leaf, forward.returned

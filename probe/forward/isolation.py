@@ -129,6 +129,7 @@ def _evaluated(
 ) -> Structure:
     """Switch the model to evaluation mode, and return its structure."""
     if earlier is not None:
+        earlier.shards.reshard()
         with ExitStack() as trial:
             trial.enter_context(_evaluation_mode(list(earlier.modules.values())))
             if earlier.serves(copied):

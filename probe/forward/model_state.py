@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from probe.forward.layers import named_modules
 from probe.forward.model_contents import DATA, REGISTRIES, SCALARS, Contents, Place, attribute_of, changed_keys
 from probe.forward.saved_values import SavedState, SavedTensor, addresses_of, versions_of
+from probe.forward.shards import Shards
 
 __all__ = ["ModelState", "Place", "Structure", "attribute_of", "describe"]
 
@@ -38,6 +39,8 @@ class Structure:
 
     def __init__(self, model: nn.Module, copied: Collection[Place] | None = None) -> None:
         self.modules = named_modules(model)
+        self.shards = Shards(self.modules.values())
+        self.shards.reshard()
         self.copied = None if copied is None else frozenset(map(attribute_of, copied))
         self._kinds = list(map(type, self.modules.values()))
         self.packages = {kind.__module__.partition(".")[0] for kind in self._kinds} - {"torch"}
@@ -122,6 +125,7 @@ class ModelState:
         ]
         self._copies += [(SavedState(value), place) for value, place in structure.contents.stateful]
         self._marks = self._current_marks()
+        structure.shards.keep_order()
 
     def _gradients_and_hooks(self) -> Contents:
         """Return the contents of the settings of parameters."""
@@ -139,6 +143,8 @@ class ModelState:
 
     def restore(self) -> None:
         """Undo what was written since. A second call changes nothing."""
+        self.structure.shards.recover()
+        self.structure.shards.restore_order()
         self.restored |= self.structure.restore() | self._passing.restore()
         for saved, place in self._copies:
             if saved.restore():

@@ -19,6 +19,7 @@ from probe.forward.isolation import gradient_mode, torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
 from probe.forward.outputs import Reduce, Select, reduce_output, replace_tensor, tensor_of
 from probe.forward.row_buffer import RowBuffer
+from probe.forward.shards import is_sharded, recovering
 from probe.forward.transforms import is_differentiated, is_transformed, look_through, places_of_maps
 
 # edit(value, positions) -> new value of a site; positions are the indices of its rows among the requested rows.
@@ -88,7 +89,7 @@ class _PassComplete(Exception):  # noqa: N818
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
     """Return ``model(x)`` for a tensor, ``model(*x)`` for a tuple, ``model(**x)`` for a mapping."""
-    with gradient_mode(model):
+    with recovering(model), gradient_mode(model):
         if isinstance(inputs, Mapping):
             return model(**inputs)
         if isinstance(inputs, (tuple, list)):
@@ -138,6 +139,9 @@ class Pass:
         self._hooked = {*self.taps_by_site, *self.edits}
         self._calls = CallCounter(self.modules)
         self.functions: set[str] = set()
+        self._to_end = is_sharded(model)  # all ranks are in each pass, which nothing on one of them may end
+        self._error: Exception | None = None  # raised at the end of all passes
+        self._idle = False
         functional = any(":" in site for site in self._hooked)
         self._activations = self._activation_mode() if functional else None
 
@@ -148,8 +152,11 @@ class Pass:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         self._stack.close()
+        error, self._error = self._error, None
+        if error is not None and kind is None:
+            raise error
 
     def begin(self, n_inputs: int, device: torch.device | None = None, group: int = 1) -> None:
         """Allocate buffers for this number of inputs, on a device, or by default where the values are.
@@ -171,6 +178,14 @@ class Pass:
         self._start_block(targets, block, mask)
         with user_defaults(), self._visiting():
             self._visit_output(call_model(self.model, self._visit_input(inputs)))
+
+    def run_idle(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
+        """Run the model on a block as other ranks do. Collect and replace nothing."""
+        self._idle = True
+        try:
+            self.run(data, rows, block, device)
+        finally:
+            self._idle = False
 
     def found(self, blocks: int) -> dict[Tap, Tensor]:
         """Return the rows of each tap whose site was visited in all ``blocks`` blocks.
@@ -200,7 +215,7 @@ class Pass:
             yield from self._activations.hooks()
 
     def _activation_mode(self) -> ActivationMode:
-        return ActivationMode(self.modules, self._visit, lambda: self._in_callback, self._calls)
+        return ActivationMode(self.modules, self._visit_function, lambda: self._in_callback, self._calls)
 
     def _hook(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -214,13 +229,27 @@ class Pass:
             new = self._visit(site, tensor)
             return None if new is tensor else replace_tensor(output, new, f"layer {site!r}")
 
-        return hook
+        return self._without_errors(hook) if self._to_end else hook
+
+    def _without_errors(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook that keeps its first error for the end of all passes, and then does nothing."""
+
+        def wrapper(*args: Any) -> Any:
+            if self._idle or self._error is not None:
+                return None
+            try:
+                return hook(*args)
+            except Exception as error:
+                self._error = error
+                return None
+
+        return wrapper
 
     def _visit_input(self, inputs: Any) -> Any:
         if INPUT not in self._hooked:
             return inputs
         tensor = tensor_of(inputs, "the data")
-        new = self._visit(INPUT, tensor)
+        new = self._visit_function(INPUT, tensor)
         if new is tensor:
             return inputs
         if isinstance(inputs, Mapping):
@@ -235,11 +264,18 @@ class Pass:
             tensor = tensor_of(output, f"layer {OUTPUT!r}", self._output)
         except TypeError:  # not measured
             return
-        self._visit(OUTPUT, tensor)
+        self._visit_function(OUTPUT, tensor)
 
     def _is_hooked(self, site: str) -> bool:
         """Return whether hooks process the value of a site."""
         return site in self._hooked
+
+    def _visit_function(self, site: str, tensor: Tensor) -> Tensor:
+        """Process the value of a site of a function."""
+        if not self._to_end:
+            return self._visit(site, tensor)
+        found = self._without_errors(self._visit)(site, tensor)
+        return tensor if found is None else found
 
     def _visit(self, site: str, tensor: Tensor) -> Tensor:
         """Process the value of a site, and return the value that replaces it."""
@@ -257,7 +293,7 @@ class Pass:
                 self._in_callback = False
         if site in self._remaining:
             self._remaining.discard(site)
-            if not self._remaining:
+            if not self._remaining and not self._to_end:
                 raise _PassComplete
         return tensor
 

@@ -1,7 +1,7 @@
 """Runs forward passes over the data of a snapshot, in blocks of rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,8 +13,10 @@ from probe.forward.isolation import device_of, isolated
 from probe.forward.layers import named_layers
 from probe.forward.operations import OperationCounter
 from probe.forward.passes import Edit, Pass, Tap
+from probe.forward.shards import is_sharded
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues, Suffix, SuffixPass
+from probe.interrupts import uninterrupted
 
 
 class Division(Protocol):
@@ -24,6 +26,12 @@ class Division(Protocol):
 
     def mine(self, blocks: Sequence[range]) -> Sequence[range]:
         """Return the blocks of this rank."""
+
+    def meet(self, place: str) -> None:
+        """Wait until all ranks are at this place. Raise an error if one has failed before."""
+
+    def together(self, place: str) -> AbstractContextManager[None]:
+        """Return a context manager at whose end all ranks report whether they have failed."""
 
     def objects(self, place: str, value: Any, error: Exception | None = None) -> list[Any]:
         """Return the values of all ranks. If a rank gives an error, all ranks raise one."""
@@ -53,6 +61,7 @@ class Runner:
         self.trace = trace
         self.batch_size = batch_size
         self._division = division
+        self._sharded = is_sharded(model)
         self.requested: set[str] = set()
         self.measured: set[str] = set()
         self.untraced: set[str] = set()
@@ -110,8 +119,9 @@ class Runner:
         """
         size = max(1, (batch_size or self.batch_size) // group) * group
         blocks = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
-        divided = self._division is not None and len(blocks) >= self._division.size
-        run = self._run_divided if divided else self._run_blocks
+        run: Callable[..., dict[Tap, Tensor]] = self._run_blocks
+        if self._division is not None and (len(blocks) >= self._division.size or self._sharded):
+            run = self._run_divided
         found = run(split, forward, rows, blocks, device, group)
         self.rows += len(rows)
         self.requested |= forward.taps_by_site.keys()
@@ -127,12 +137,18 @@ class Runner:
         blocks: Sequence[range],
         device: torch.device | None,
         group: int,
+        idle: Sequence[range] = (),
     ) -> dict[Tap, Tensor]:
-        """Run a pass over blocks of the rows, and return the rows of each tap that all blocks have."""
+        """Run a pass over blocks of the rows, and return the rows of each tap that all blocks have.
+
+        A pass over ``idle`` blocks follows, whose rows are dropped.
+        """
         forward.begin(sum(map(len, blocks)), device, group)
-        with isolated(self.model), forward:
+        with uninterrupted() if self._sharded else nullcontext(), isolated(self.model), forward:
             for block in blocks:
                 forward.run(self.data[split], rows, block, self.device)
+            for block in idle:
+                forward.run_idle(self.data[split], rows, block, self.device)
         return forward.found(len(blocks))
 
     def _run_divided(
@@ -144,21 +160,33 @@ class Runner:
         device: torch.device | None,
         group: int,
     ) -> dict[Tap, Tensor]:
-        """Run the blocks of this rank, and return the rows of all ranks, in the same order as one rank would."""
+        """Run the blocks of this rank, and return the rows of all ranks, in the same order as one rank would.
+
+        The ranks of a sharded model make equally many passes, which begin when all are here. Where there are fewer
+        blocks than ranks, each rank computes all of them.
+        """
         division, place = self._division, f"a pass over split {split!r}"
         assert division is not None
         found, error = dict[Tap, Tensor](), None
+        divided = len(blocks) >= division.size
+        mine, idle = division.mine(blocks) if divided else blocks, list[range]()
+        if self._sharded:
+            division.meet(place)
+            idle = [blocks[0]] * (-(-len(blocks) // division.size) - len(mine)) if divided else idle
         try:
-            found = self._run_blocks(split, forward, rows, division.mine(blocks), device, group)
+            found = self._run_blocks(split, forward, rows, mine, device, group, idle)
         except Exception as raised:
             error = raised
         taps = [tap for of_site in forward.taps_by_site.values() for tap in of_site]
         own = {i: found[tap].cpu() for i, tap in enumerate(taps) if tap in found}
-        of_ranks = division.objects(place, (own, forward.functions), error)
+        of_ranks = division.objects(place, (own, forward.functions) if divided else None, error)
+        if not divided:
+            return found
         forward.functions.update(*(functions for _, functions in of_ranks))
-        used = [i for i in range(len(taps)) if all(i in rows_of for rows_of, _ in of_ranks)]
+        parts = [rows_of for rows_of, _ in of_ranks]
+        used = [i for i in range(len(taps)) if all(i in part for part in parts)]
         target = device or self.device
-        return {taps[i]: _joined([rows_of[i] for rows_of, _ in of_ranks]).to(target) for i in used}
+        return {taps[i]: _joined([part[i] for part in parts]).to(target) for i in used}
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

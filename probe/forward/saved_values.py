@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import zlib
 from collections.abc import Sequence
 from copy import deepcopy
 from operator import attrgetter
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from probe.forward.shards import local_part
 
 
 def version_of(tensor: Tensor) -> int:
@@ -46,7 +49,7 @@ class SavedTensor:
 
     def __init__(self, tensor: Tensor, *, on_cpu: bool) -> None:
         self.tensor, self.version = tensor, version_of(tensor)
-        self.memory = tensor.detach()
+        self.memory = local_part(tensor).detach()
         self.address = address_of(tensor)
         self.numbers = self.memory.to("cpu", copy=True) if on_cpu else self.memory.clone()
 
@@ -55,7 +58,7 @@ class SavedTensor:
 
         A later backward pass checks the version.
         """
-        moved = address_of(self.tensor) != self.address or self.tensor.shape != self.memory.shape
+        moved = address_of(self.tensor) != self.address or local_part(self.tensor).shape != self.memory.shape
         if moved:
             self.tensor.data = self.memory
         written = not tensors_equal(self.numbers, self.memory)
@@ -93,6 +96,12 @@ def as_bytes(tensor: Tensor) -> Tensor:
     if flat.stride() != (1,):  # a tensor of one number counts as contiguous with any stride
         flat = flat.clone(memory_format=torch.contiguous_format)
     return flat.view(torch.uint8)
+
+
+def checksum(tensor: Tensor) -> int:
+    """Return a number that depends on all numbers of a tensor."""
+    data = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    return zlib.crc32(as_bytes(data.cpu()).numpy().data)
 
 
 class SavedState:

@@ -9,6 +9,7 @@ from probe.forward.call_graph import Link, suffix_links
 from probe.forward.isolation import isolated
 from probe.forward.passes import Tap
 from probe.forward.runner import Runner
+from probe.forward.shards import is_sharded
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.suffix import Suffix
 
@@ -31,7 +32,8 @@ class SuffixCheck:
         """Return the suffix after a site. Return None if the whole model must run."""
         key = (split, site, *sites)
         if key not in self._suffixes:
-            links = suffix_links(self._runner.trace.links, site)
+            whole = is_sharded(self._runner.model)  # its modules do not run by themselves
+            links = None if whole else suffix_links(self._runner.trace.links, site)
             self._suffixes[key] = None if links is None else self._compare(split, site, links, sites)
         return self._suffixes[key]
 

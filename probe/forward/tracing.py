@@ -35,7 +35,7 @@ class RecordingPass(Pass):
         self.trace = Trace(output=output)
         self._hooked |= {INPUT, *self.modules}
         self._activations = RecordingMode(
-            self.modules, self._visit, lambda: self._in_callback, self._calls, self.trace.uncounted
+            self.modules, self._visit_function, lambda: self._in_callback, self._calls, self.trace.uncounted
         )
 
     def _start_block(self, targets: Any, block: range, mask: Tensor | None) -> None:

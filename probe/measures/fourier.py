@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import named_layers
 from probe.forward.passes import Tap
+from probe.forward.shards import whole
 from probe.geometry.spectra import spectral_distribution
 from probe.information.arguments import check_tensor
 from probe.information.validation import rows_equal, to_float64_device
@@ -231,4 +232,4 @@ class FourierProbe(Probe):
                 f"{len(embeddings)} embeddings; pass FourierProbe(weight=...), {some if matrices else 'or '}leave this "
                 "probe out"
             )
-        return matrix
+        return whole(matrix)

@@ -21,6 +21,7 @@ from probe.base import Measured, Probe, Snapshot
 from probe.errors import warn_user
 from probe.forward.effective_weights import effective_weights
 from probe.forward.passes import Tap
+from probe.forward.shards import whole
 from probe.geometry.spectra import (
     BLOCK,
     effective_rank,
@@ -177,7 +178,7 @@ def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
     >>> list(weight_matrices(model))
     ['0.weight', '2.weight']
     """
-    return effective_weights(model).matrices
+    return dict(effective_weights(model).matrices)
 
 
 class WeightsProbe(Probe):
@@ -250,7 +251,7 @@ class WeightsProbe(Probe):
     def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
         """Decompose each matrix."""
         found = effective_weights(snapshot.model)
-        norms = [frobenius_norm(to_float64_device(w)) for w in snapshot.model.parameters() if w.requires_grad]
+        norms = [frobenius_norm(to_float64_device(whole(w))) for w in snapshot.model.parameters() if w.requires_grad]
         names = snapshot.labels("weight_norm", "parameter") or list(found.matrices)
         self._warn_of_new(found.matrices.keys() - set(names))
         cells = [self._cell(found.matrices[name]) if name in found.matrices else {} for name in names]

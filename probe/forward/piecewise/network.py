@@ -19,6 +19,7 @@ from probe.forward.piecewise.recording import StartedPasses
 from probe.forward.piecewise.refusals import NotPiecewiseLinearError
 from probe.forward.piecewise.row_layouts import ROWS, agree
 from probe.forward.piecewise.tape import Tape
+from probe.forward.shards import refuse_sharded
 from probe.forward.tracing import trace
 from probe.geometry.networks import PiecewiseLinear
 
@@ -72,6 +73,7 @@ def piecewise_linear(
     (['1:relu'], (3,), True)
     """
     model = unwrap(model)
+    refuse_sharded(model, "the piecewise-linear network of a model")
     batch = Batch(map_leaves(inputs, to_tensor), None)
     if len(batch) == 0:
         raise ValueError("Expected at least one row of inputs, got none; pass a row of the data")

@@ -14,6 +14,7 @@ from probe.forward.isolation import isolated, user_defaults
 from probe.forward.layers import OUTPUT, Layers, select_layers
 from probe.forward.outputs import Select, tensor_of
 from probe.forward.passes import call_model
+from probe.forward.shards import refuse_sharded
 
 
 def trained_parameters(model: nn.Module, layers: Layers = None) -> dict[str, nn.Parameter]:
@@ -30,6 +31,7 @@ def trained_parameters(model: nn.Module, layers: Layers = None) -> dict[str, nn.
     ValueError
         If there is none, or one is no real floating-point tensor.
     """
+    refuse_sharded(model, "derivatives with respect to parameters")
     chosen = [OUTPUT] if layers is None else select_layers(model, layers)
     inside = {  # a tied parameter has several names
         id(parameter)
