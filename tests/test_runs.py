@@ -444,7 +444,7 @@ def test_jobs_of_processes(tmp_path: Path, whole: dict[int, dict[str, float]]) -
 def test_jobs_on_dask(tmp_path: Path, whole: dict[int, dict[str, float]]) -> None:
     distributed = pytest.importorskip("distributed")
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
