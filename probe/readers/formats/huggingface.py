@@ -26,7 +26,7 @@ def read(files: Sequence[Path], options: ReadOptions) -> dict[str, Log]:
     """Read the state with the most steps. Its history contains the histories of the others."""
     states = {file: _state(file) for file in files}
     last = max(files, key=lambda file: (states[file].get("global_step", 0), len(states[file]["log_history"])))
-    notes = [f"read the history in {last.parent.name}/, the longest of {len(files)}"] if len(files) > 1 else []
+    notes = [f"the history in {last.parent.name}/ was read, the longest of {len(files)}"] if len(files) > 1 else []
     columns = TableColumns()
     for entry in states[last]["log_history"]:
         if "train_runtime" in entry:  # written once, at the end: means over the whole training
