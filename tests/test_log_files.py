@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import warnings
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -27,11 +28,20 @@ from probe.readers.text import TextFile, parse_json, read_text
 from probe.readers.wire.database import open_database
 
 LINES = [f"{i},{1 / (i + 1)}" for i in range(2_000)]
+
+
+def zipped(data: bytes) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("log.csv", data)
+    return file.getvalue()
+
+
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
+    ".zip": zipped,
 }
 
 
@@ -60,6 +70,24 @@ def test_text_in_any_encoding_is_given_in_complete_lines(encoding: str, suffix: 
     assert "the last line is cut off" in text.cut_off()[0]
     assert len(pd.read_csv(TextFile(path))) == 1_500
     assert Candidate(path).head.splitlines()[:200] == ["step,loss", *LINES[:199]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("runs.tar.gz", gzip.compress(bytes(1024)), "unpack it, and name the folder"),
+        ("a.xlsx", b"PK\3\4rubbish", "write it as CSV"),
+        ("runs.zip", b"PK\3\4rubbish", "unpack it"),
+        ("log.csv.zst", b"\x28\xb5\x2f\xfd\0", "unzstd"),
+        ("loss.npy", b"\x93NUMPY\1\0", "numpy.savez"),
+        ("a.unknown", bytes(9), "name its format"),
+    ],
+)
+def test_files_of_other_kinds_are_errors_with_advice(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"Expected a log of a known format, got {name}; .*{message}"):
+        read(written(tmp_path / name, content))
+    with pytest.raises(ValueError, match=r"unpack it yourself|got binary data|an empty file"):
+        read(written(tmp_path / "log.csv", content))
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
@@ -248,8 +276,7 @@ def test_formats_are_mixed_in_a_folder_and_a_run_in_two_formats_is_one(tmp_path:
     series = read(tmp_path)
     assert series["run"].values.tolist() == ["c", "d"]
     assert (
-        "1 run is in files of json and of csv, with the same curves; those of json were read"
-        in series.attrs["reading"]
+        "1 run is in files of json and of csv, with the same curves; those of json were read" in series.attrs["reading"]
     )
     assert read(tmp_path, format="csv").sizes == {"step": 8}
     written(tmp_path / "c.csv", table(1.0))

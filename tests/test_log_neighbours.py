@@ -162,6 +162,8 @@ def test_lists_of_several_lengths_need_their_own_steps() -> None:
         lambda s, a, b: f"step {s}: loss {a:.6e}, grad norm 1.2\nstep {s}: val loss {b:.6e}\n",
         lambda s, a, b: f"step {s} loss {a}\r\n\n== Evaluation ==\nTest Error: \n Avg loss: {b} \n",
         lambda s, a, b: f"step {s}/70\n----------\ntrain Loss: {a} Acc: 0.5\nval Loss: {b} Acc: 0.25\n",
+        lambda s, a, b: f"step {s}: train loss {a:.3f}, val loss {b:.3f}\n".replace(".", ","),
+        lambda s, a, b: f"2024-01-01 10:00:00,123 ep {s} tr_loss {a:.5f} te_loss {b:.5f}\n".replace(".", ","),
         lambda s, a, b: f"3: {{'step': {s}, 'train_loss': {a}, 'val_loss': {b}}}\n",
         lambda s, a, b: (
             f"step {s} loss tensor({a}, device='cuda:0', grad_fn=<NllLossBackward0>) val_loss tensor({b})\n"

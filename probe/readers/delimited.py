@@ -28,7 +28,7 @@ def read_delimited(path: Path) -> Table:
     ValueError
         If the file is no table.
     """
-    form = form_of(text_head(path), path.name)
+    form = form_of(_checked_head(path), path.name)
     known = {BLANKS: "blank", WIDE_BLANKS: "blank", **DELIMITERS}[form.delimiter]
     notes = [] if known == "comma" else [f"{path.name}: the delimiter of the columns is a {known}"]
     notes += ["numbers have a decimal comma"] if form.comma else []
@@ -46,7 +46,12 @@ def read_delimited(path: Path) -> Table:
         raise ValueError(
             f"Expected at most {len(form.names)} cells in each row of {path.name}, got more; add the missing names"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(
+            f"Expected a table in {path.name}, got no complete line; wait until the training has written one, or "
+            "end the last line"
+        ) from error
+    except pd.errors.ParserError as error:
         raise ValueError(f"Expected a table in {path.name}, got {str(error).strip()}; correct the file") from error
     if not n_rows:
         shown = ", ".join(form.names[:6]) + (", ..." if len(form.names) > 6 else "")
@@ -57,6 +62,17 @@ def read_delimited(path: Path) -> Table:
     table = _filled(Table({}, n_rows, notes + text.notes, text.damage + text.cut_off()), columns)
     _check_repeated(table, form.names, path.name)
     return table
+
+
+def _checked_head(path: Path) -> str:
+    """Return the first text of a file. Raise ValueError if it is damaged or binary."""
+    if (head := text_head(path)) or not path.stat().st_size:
+        return head
+    with TextFile(path) as text:
+        start = next(text.decoded(), "")  # raises for a damaged archive
+    if "\0" in start:
+        raise ValueError(f"Expected text in {path.name}, got binary data; check that it is a log")
+    return head
 
 
 def _check_repeated(table: Table, names: list[str], where: str) -> None:

@@ -55,6 +55,17 @@ READERS: dict[str, Reader] = {
 }
 
 
+_UNPACK = "unpack it, and name the folder"
+_AS_CSV = "write it as CSV, or pass the DataFrame to probe.read"
+_ADVICE = {  # by the end of the name
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), _UNPACK),
+    ".zst": "decompress it with unzstd",
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".parquet", ".feather", ".arrow", ".pkl", ".pickle", ".h5"), _AS_CSV),
+    **dict.fromkeys((".npy", ".mat"), "save the curves by their names with numpy.savez, or write them as CSV"),
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".safetensors"), "name the log; probe measure reads weights"),
+    **dict.fromkeys((".yaml", ".yml", ".toml", ".cfg", ".ini"), "name the log of the training, not its settings"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".pdf", ".svg"), "name the log of the training, not its picture"),
+}
 _MISSES, _MANY = 300, 10**9  # files of one folder and suffix, none of which is a log
 
 
@@ -102,10 +113,9 @@ def find_logs(path: Path, format: str | None = None) -> FoundLogs:
         check_file(path)
     reader = READERS[format] if format else _matching(path) or _by_suffix(path)
     if reader is None:
-        raise ValueError(
-            f"Expected a log of a known format, got {path.name}; name its format with format= (--format), one of "
-            f"{', '.join(READERS)}"
-        )
+        given = f"name its format with format= (--format), one of {', '.join(READERS)}"
+        advice = next((text for end, text in _ADVICE.items() if path.name.lower().endswith(end)), given)
+        raise ValueError(f"Expected a log of a known format, got {path.name}; {advice}")
     return FoundLogs([RunFiles(reader, reader.run_path(path), [path])], [])
 
 

@@ -20,11 +20,11 @@ ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss")
 # In this order, because a log often has several of them, and an epoch is coarser than a step.
 AXES = (
     "step", "steps", "global_step", "trainer/global_step", "train/global_step", "train_step", "training_step",
-    "current_steps", "iteration", "iterations", "iter", "it", "num_updates", "update", "updates", "_step", "batch",
-    "time/batch", "round", "training_iteration", "total_timesteps", "time/total_timesteps", "epoch", "epochs", "_epoch",
-    "train/epoch", "time/epoch", "tokens", "n_tokens", "num_tokens", "tokens_seen", "total_tokens", "samples",
-    "n_samples", "num_samples", "samples_seen", "examples", "examples_seen", "time", "elapsed", "elapsed_time",
-    "wall_time", "seconds",
+    "current_steps", "iteration", "iterations", "iter", "it", "iter_num", "step_num", "num_updates", "update",
+    "updates", "_step", "batch", "time/batch", "round", "training_iteration", "total_timesteps",
+    "time/total_timesteps", "epoch", "epochs", "_epoch", "ep", "epoch_num", "train/epoch", "time/epoch", "tokens",
+    "n_tokens", "num_tokens", "tokens_seen", "total_tokens", "samples", "n_samples", "num_samples", "samples_seen",
+    "examples", "examples_seen", "time", "elapsed", "elapsed_time", "wall_time", "seconds",
 )  # fmt: skip
 _OURS = {f"probe/{role}": role for role in ROLES}  # what probes write to the loggers of a training
 

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from probe.readers.spelling import SPLITS, parts_of, words_of
+from probe.readers.spelling import SPLITS, like_accuracies, like_losses, parts_of, words_of
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _CLOCKS = re.compile(
@@ -12,6 +12,11 @@ _CLOCKS = re.compile(
 )
 _LEVELS = re.compile(r"\b(?:INFO|DEBUG|WARNING|ERROR)\b(?::root\b)?")
 _TENSOR = re.compile(r"\s?\b(?:tensor|np\.float\d+|Array)\(([-+.\deE]+|nan|-?inf)(?:, [^()\n]*(?:\(\))?[^()\n]*)?\)")
+# "0,52", "4,0015": a decimal comma for certain, if no number of the line has a decimal point.
+_DECIMAL_COMMA = re.compile(r"(?<![\w.,])([-+]?)(?:(0),(\d+)|(\d+),(\d\d?|\d{4,}))(?![\w,]*\d)(?!\w*,\d)")
+_COMMA = re.compile(r"(?<![\w.,])([-+]?\d+),(\d+)(?![\w,]*\d)")
+_POINT = re.compile(r"\d\.(?!\d{3}(?:\D|$))\d|\b0\.\d")
+_GROUPED = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:\.\d{3})+(?![\w.,]*\d)")
 _QUOTED = re.compile(r"(['\"])([-+.\d][-+.\deE]*)\1")
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+"
 _NUMBER = re.compile(
@@ -80,8 +85,11 @@ def cleaned(line: str) -> str:
 
     The number of a tensor, as PyTorch prints it, stands for the tensor.
     """
-    line = _TENSOR.sub(r" \1", line) if "(" in line else line
-    return _QUOTED.sub(r"\2", _LEVELS.sub(";", _CLOCKS.sub(";", _ESCAPES.sub("", line))))
+    line = _CLOCKS.sub(";", _ESCAPES.sub("", _TENSOR.sub(r" \1", line) if "(" in line else line))
+    if "," in line and _DECIMAL_COMMA.search(line) and not _POINT.search(line):
+        line = _GROUPED.sub(lambda match: match[0].replace(".", ""), line)
+        line = _COMMA.sub(r"\1.\2", line)
+    return _QUOTED.sub(r"\2", _LEVELS.sub(";", line))
 
 
 def numbers_in(line: str) -> list[Number]:
@@ -102,10 +110,17 @@ def numbers_in(line: str) -> list[Number]:
         average = _AVERAGE.match(line, end)
         end = average.end() if average else end
         name, split = _phrase(before)
-        value = float(match[0].replace(",", ""))
+        value = _value(match[0], name, line) if "," in match[0] else float(match[0])
         numbers = [float(part[1].replace(",", "")) if part else None for part in (total, average)]
         found.append(Number(name, split, value, numbers[0], numbers[1], unit[0].strip() if unit else ""))
     return found
+
+
+def _value(text: str, name: str, line: str) -> float:
+    """Return a number with commas. That of a loss, in a line without a decimal point, has a decimal comma."""
+    is_curve = bool(like_losses([name]) or like_accuracies([name]))
+    decimal = text.count(",") == 1 and is_curve and re.search(r"\d\.\d", line) is None
+    return float(text.replace(",", "." if decimal else ""))
 
 
 @lru_cache(2**12)  # the same phrases stand in all lines

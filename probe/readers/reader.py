@@ -49,7 +49,7 @@ class Candidate:
     def compression(self) -> str:
         """The last suffix of the name if it is that of compressed text, in lower case, or ""."""
         suffix = self.path.suffix.lower()
-        return suffix if suffix in (".gz", ".bz2", ".xz") else ""
+        return suffix if suffix in (".gz", ".bz2", ".xz", ".zip") else ""
 
     @cached_property
     def start(self) -> bytes:

@@ -15,7 +15,7 @@ MEASURES = {"loss": {"loss", "losses"}, "accuracy": {"acc", "accs", "accuracy", 
 # Words that do not name another measure.
 _FILLERS = {
     *("epoch", "step", "iter", "avg", "mean", "average", "metrics", "metric", "set", "data", "history", "curve"),
-    *("overall", "global", "running", "list", "value", "values"),
+    *("overall", "global", "running", "list", "value", "values", "pct", "percent", "percentage"),
 }
 _NUMBERED = {"valid", "validation", "eval", "test", "val"}  # sets of boosted trees: validation_0, valid_1
 _ALL_SPLITS = set[str]().union(*SPLITS.values())

@@ -1,7 +1,7 @@
 """Text of files, decompressed and decoded, in complete lines. Every format opens its files here.
 
-Text is compressed by gzip, bzip2 or xz, whatever its name is. Its encoding is UTF-8, UTF-16 or UTF-32 by its byte order
-mark, else UTF-8, else Latin-1.
+Text is compressed by gzip, bzip2 or xz, or is the only file of a zip archive, whatever its name is. Its encoding is
+UTF-8, UTF-16 or UTF-32 by its byte order mark, else UTF-8, else Latin-1.
 """
 
 import bz2
@@ -11,11 +11,12 @@ import io
 import json
 import lzma
 import stat
+import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 HEAD = 2**16  # bytes by which a format is recognised
 _BINARY = 2**12  # bytes in which a binary file has a zero byte
@@ -27,10 +28,27 @@ _ALWAYS_EXPANDED = 2**26
 _MAX_EXPANSION = 100
 
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+
+def _open_zip(path: Path) -> BinaryIO:
+    """Open the only file of a zip archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+            if len(files) != 1:
+                raise ValueError(
+                    f"Expected one file in the archive {path.name}, got {len(files)}; unpack it, and name the folder"
+                )
+            return cast(BinaryIO, archive.open(files[0]))
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"Expected a zip archive in {path.name}, got damage ({error}); unpack it yourself") from error
+
+
 _COMPRESSIONS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
+    b"PK\x03\x04": _open_zip,
 }
 _MARKS = {  # the longer ones first
     codecs.BOM_UTF32_LE: "utf-32",
@@ -85,7 +103,7 @@ def expanded(path: Path) -> Iterator[bytes]:
                         "times; decompress it yourself"
                     )
                 yield data
-    except (OSError, zlib.error, lzma.LZMAError, MemoryError) as error:
+    except (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, MemoryError) as error:
         raise ValueError(
             f"Expected a complete compressed file, got damage in {path.name} ({error}); restore it from a copy"
         ) from error

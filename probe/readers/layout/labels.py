@@ -10,7 +10,7 @@ from probe.readers.spelling import without_unit
 from probe.readers.table import Table
 
 NO_COLUMN, BLOCKS = "none", "block"  # values of options that are no columns
-EPOCHS = {"epoch", "epochs", "_epoch", "train/epoch", "time/epoch"}
+EPOCHS = {"epoch", "epochs", "_epoch", "ep", "epoch_num", "train/epoch", "time/epoch"}
 COUNTERS = {*AXES, "batch", "batch_idx", "batch_index", "minibatch", "i"}
 RUN_NAMES = {
     *("run", "run_id", "run_name", "runid", "seed", "random_seed", "trial", "trial_id", "fold", "replicate", "repeat"),
