@@ -11,6 +11,7 @@ from . import (
     progress as progress,
     readers as readers,
     recording as recording,
+    report as report,
     schedule as schedule,
     series as series,
     stats as stats,

@@ -51,6 +51,8 @@ def test_every_public_name_has_an_example() -> None:
 @pytest.mark.parametrize("name", [name for name, tests in EXAMPLES.items() if any(test.examples for test in tests)])
 def test_the_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if name.startswith("probe.report."):
+        pytest.importorskip("bokeh", reason="bokeh is not installed: pip install -e .[report]")
     torch.manual_seed(0)
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
     report: list[str] = []

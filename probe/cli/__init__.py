@@ -17,7 +17,13 @@ from probe.cli.terminal import printable_output
 from probe.errors import ProbeWarning
 
 # Modules of the commands that are not in ``logs``. A command takes the parsed arguments and returns the exit code.
-_MODULES = {"measure": "checkpoints", "completion": "shell", "convert": "converting", "watch": "watching"}
+_MODULES = {
+    "measure": "checkpoints",
+    "completion": "shell",
+    "convert": "converting",
+    "watch": "watching",
+    "report": "reporting",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +52,7 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt as error:
-        return DONE if argv[:1] == ["watch"] else fail(error, command, as_json="--json" in argv)
+        return DONE if argv[:1] == ["watch"] or "--watch" in argv else fail(error, command, as_json="--json" in argv)
     except Exception as error:
         return fail(error, command, as_json="--json" in argv)
 

@@ -26,6 +26,11 @@ COMMANDS = {
         "draw the curves with their phases on one page",
         "probe plot runs -o phases.png\nprobe plot runs --panels lr train_loss,test_loss",
     ),
+    "report": (
+        "write verdict, linked charts and tables as one HTML page (needs bokeh)",
+        "probe report runs -o report.html\nprobe report seed-0.nc seed-1.nc -o seeds.html\n"
+        "probe report runs -o report.html --watch",
+    ),
     "convert": (
         "write a log as NetCDF or CSV",
         "probe convert runs run.nc\nprobe convert runs wide.csv\nprobe convert runs long.csv --long",
@@ -61,18 +66,22 @@ def parser() -> Parser:
     whole = Parser(prog="probe", description=_ABOUT, epilog=CODES, allow_abbrev=False)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     parts = {name: _command(commands, name, *texts) for name, texts in COMMANDS.items()}
-    for name in ("info", "detect", "watch", "score", "plot", "convert"):
+    for name in ("info", "detect", "watch", "score", "plot", "report", "convert"):
         _add_reading(parts[name])
-    for name in ("detect", "watch", "plot"):
+    for name in ("detect", "watch", "plot", "report"):
         _add_judging(parts[name])
-    for name in ("info", "detect", "score", "plot", "convert", "formats"):
+    for name in ("info", "detect", "score", "plot", "report", "convert", "formats"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON object, also for an error")
     add = parts["detect"].add_argument
     add("--out", type=Path, metavar="FOLDER", help="also write the table, the figure, the text and the JSON there")
     _add_overwrite(parts["detect"], "existing results in FOLDER")
+    parts["watch"].add_argument(
+        "--json", action="store_true", help="print the JSON of detect, one line for each change"
+    )
     _add_watching(parts["watch"])
     _add_scoring(parts["score"])
     _add_plotting(parts["plot"])
+    _add_reporting(parts["report"])
     _add_converting(parts["convert"])
     parts["completion"].add_argument("shell", choices=("bash", "zsh", "fish"))
     _add_measuring(parts["measure"])
@@ -126,9 +135,7 @@ def _add_overwrite(command: argparse.ArgumentParser, what: str) -> None:
 
 
 def _add_watching(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--json", action="store_true", help="print the JSON of detect, one line for each change")
-    add(
+    command.add_argument(
         "--every",
         type=float,
         default=2.0,
@@ -147,6 +154,17 @@ def _add_plotting(command: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="variables, one panel each, or several joined by commas (default: accuracies, losses and usual measures)",
     )
+
+
+def _add_reporting(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("more", type=Path, nargs="*", metavar="MORE", help="further logs, recordings or folders; each is a run")
+    add("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="page (default: report.html)")
+    _add_overwrite(command, "an existing page")
+    add("--title", metavar="TEXT", help="heading (default: the names of the paths)")
+    add("--max-mb", type=float, default=2.0, metavar="MB", help="largest size of the page, at most 5 (default: 2)")
+    add("--watch", action="store_true", help="write the page again whenever a log has changed (Ctrl-C ends)")
+    _add_watching(command)
 
 
 def _add_converting(command: argparse.ArgumentParser) -> None:

@@ -19,7 +19,6 @@ from probe.cli.inputs import fitted, read_series, steps_name
 from probe.cli.results import verdict
 from probe.cli.terminal import json_text
 from probe.errors import ProbeWarning
-from probe.phases.detector import PhaseDetector
 from probe.readers.discovery import READERS
 from probe.readers.folders import files_below
 
@@ -34,11 +33,20 @@ _UNFINISHED = "still being written"  # in warnings of readers; expected here
 
 def watch(args: argparse.Namespace) -> int:
     """Follow the log until Ctrl-C, or until the reader of the output closes it."""
+    check_options(args)
+    return follow(Watched(args))
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise ValueError for a time or a format that is none."""
     if not 0 < args.every < 1e6:
         raise ValueError(f"Expected a time between two looks above 0 s, got {args.every}; choose another --every")
     if args.format is not None and args.format not in READERS:
         raise ValueError(f"Expected one of the formats {', '.join(READERS)}, got {args.format!r}; choose one of them")
-    watched = Watched(args)
+
+
+def follow(watched: "Watched") -> int:
+    """Look again and again, until Ctrl-C or until the reader of the output closes it."""
     while wait(watched.look()):
         pass
     return DONE
@@ -81,6 +89,7 @@ class Watched:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.command = _COMMAND
         self._state: list[tuple[Any, ...]] | None = None  # when the log was last read
         self._shown: set[str] = set()  # lines, or the JSON, of the last verdict
         self._last_step = -np.inf
@@ -90,31 +99,39 @@ class Watched:
     def look(self) -> float:
         """Read the log if it has changed, print what is new, and return the seconds to wait until the next look."""
         start = time.process_time()
-        state = state_of(self.args.path)
+        state = [one for path in self.paths() for one in state_of(path)]
         changed = state != self._state
         if changed:
             self._state = state
             try:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always", ProbeWarning)
-                    series = read_series(self.args)
-                    detector = fitted(self.args, series)
+                    series, detector = self.read()
             except Exception as error:
                 self._fail(error)
             else:
                 self._error = self._reported = ""
                 self._warn([str(one.message) for one in caught if issubclass(one.category, ProbeWarning)])
-                self._show(series, detector)
+                self.show(series, detector)
         pause = _AFTER_READING if changed else _AFTER_NOTHING
         return max(float(self.args.every), pause * (time.process_time() - start))
 
+    def paths(self) -> list[Path]:
+        """Return the files and folders that are looked at."""
+        return [self.args.path]
+
+    def read(self) -> tuple[xr.Dataset, Any]:
+        """Return the log and a fitted detector."""
+        series = read_series(self.args)
+        return series, fitted(self.args, series)
+
     def _fail(self, error: Exception) -> None:
         """Report an error once: at the first look, or if the next look finds it again. A file may be half written."""
-        failure = failure_of(error, _COMMAND)
+        failure = failure_of(error, self.command)
         first, again = not (self._error or self._shown), failure.message == self._error
         self._error = failure.message
         if failure.message != self._reported and (first or again):
-            fail(error, f"{_COMMAND}: waiting", as_json=self.args.json)
+            fail(error, f"{self.command}: waiting", as_json=self.args.json)
             self._reported = failure.message
             self._shown = set()  # the next verdict is new
         elif not again:
@@ -125,10 +142,10 @@ class Watched:
         for message in messages:
             text = re.sub(r"\d[\d.,]*", "", message)
             if text not in self._warned and _UNFINISHED not in message:
-                print(f"{_COMMAND}: warning: {message}", file=sys.stderr)
+                print(f"{self.command}: warning: {message}", file=sys.stderr)
                 self._warned.add(text)
 
-    def _show(self, series: xr.Dataset, detector: PhaseDetector) -> None:
+    def show(self, series: xr.Dataset, detector: Any) -> None:
         """Print the verdict if it differs from the last one: as a line of JSON, or the lines that are new."""
         if self.args.json:
             lines = [json_text(verdict(detector, self.args.path.name))]
@@ -137,13 +154,13 @@ class Watched:
             head = detector.summary().split("\n\n")[0].splitlines()
             lines = [line for line in head if not line.startswith(_NOT_IN_HEAD)]
             new = [line for line in lines if line not in self._shown]
-            new = [*self._title(series), *new] if new else []
+            new = [*self.title(series), *new] if new else []
         for line in new:
             print(line)
         sys.stdout.flush()
         self._shown = {*lines}
 
-    def _title(self, series: xr.Dataset) -> list[str]:
+    def title(self, series: xr.Dataset) -> list[str]:
         """Return when the log was read and how far it is, and whether it starts again."""
         axis, steps, n_runs = steps_name(series), series["step"].values, series.sizes.get("run", 0)
         runs = f", {n_runs} runs" if n_runs else ""

@@ -105,18 +105,12 @@ def axis_name(series: xr.Dataset | xr.DataArray) -> str:
 
 
 def step_axis(ax: Axes, series: xr.Dataset | xr.DataArray, markers: xr.Dataset | None = None) -> None:
-    """Set a linear axis if the steps are evenly spaced, and a logarithmic one otherwise.
-
-    The axis is also logarithmic if a found marker lies in the first thirtieth of the record.
-    """
-    steps = log_steps(series)
-    gaps = np.diff(steps[1:])
-    even = len(gaps) > 1 and np.allclose(gaps, gaps[0])
-    early = markers is not None and bool((markers["step"] < steps[-1] / _LOG_FACTOR).any())
-    if even and not early:
-        ax.set_xscale("linear")
-    else:
+    """Set the axis of steps, linear or logarithmic (:func:`is_logarithmic`)."""
+    if is_logarithmic(series, markers):
+        steps = log_steps(series)
         log_axis(ax, steps[0], steps[-1])
+    else:
+        ax.set_xscale("linear")
     _place_step_zero(ax, series["step"].values)
     ax.set_xlabel(axis_name(series))
 
@@ -130,6 +124,15 @@ def _place_step_zero(ax: Axes, steps: np.ndarray) -> None:
         if line.get_transform() is ax.transData and len(x) and x[0] in (0, 0.5):
             x[0] = 0.5 if ax.get_xscale() == "log" else 0.0
             line.set_xdata(x)
+
+
+def is_logarithmic(series: xr.Dataset | xr.DataArray, markers: xr.Dataset | None = None) -> bool:
+    """Return whether the steps are not evenly spaced, or a found marker lies in the first thirtieth of the record."""
+    steps = log_steps(series)
+    gaps = np.diff(steps[1:])
+    even = len(gaps) > 1 and np.allclose(gaps, gaps[0])
+    early = markers is not None and bool((markers["step"] < steps[-1] / _LOG_FACTOR).any())
+    return not even or early
 
 
 def log_axis(ax: Axes, first: float, last: float) -> None:

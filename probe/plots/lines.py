@@ -105,14 +105,14 @@ def _draw_variable(
     text = label_text(array.attrs.get("long_name", name))
     for label, runs in _groups(array):
         legend = ", ".join(part for part in (text if prefix else "", label_text(label)) if part) or text
-        colour = _colour(label) or _colour(name)
+        colour = colour_of(label) or colour_of(name)
         style = "--" if colour and colour in colours.values() else "-"  # as validation beside test
         colour = colour or colours.get(legend)
         entry = f"_{legend}" if legend in colours else legend  # matplotlib omits labels that begin with _
         colours[legend] = _draw_runs(ax, series["step"].values, runs, bands.get(label), colour, style, entry)
     if f"{name}_ceiling" in series:
         for label, runs in _groups(of_layer(series[f"{name}_ceiling"], layer)):
-            _line(ax, series["step"].values, runs[0], ls=":", lw=0.8, color=_colour(label) or "#888888", zorder=0)
+            _line(ax, series["step"].values, runs[0], ls=":", lw=0.8, color=colour_of(label) or "#888888", zorder=0)
 
 
 def _bands(series: xr.Dataset, name: str, layer: Hashable | None) -> dict[str, np.ndarray]:
@@ -130,7 +130,7 @@ def _bands(series: xr.Dataset, name: str, layer: Hashable | None) -> dict[str, n
     return {label: np.stack([lower[label], upper[label]]) for label in lower if label in upper}
 
 
-def _colour(name: str) -> str | None:
+def colour_of(name: str) -> str | None:
     """Return the colour of a split, of a name that begins with a split, or of a logged name such as ``val/loss``."""
     role = role_of(name)
     split = role.split("_")[0] if role else name.split("_")[0]

@@ -1,0 +1,199 @@
+"""Write a report: one HTML file about one or several runs."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import xarray as xr
+
+from probe.errors import printable, warn_user
+from probe.phases.detector import PhaseDetector
+from probe.plots.axes import run_name
+from probe.readers.reading import read
+from probe.recording.files import atomic_write
+from probe.report import text
+from probe.report.charts import bokeh_script, charts, need_bokeh
+from probe.report.content import content_of, encoded, ranked_curves, variables_of
+from probe.report.sources import joined
+from probe.report.view import View, chart_html
+
+DEFAULT_MB, LARGEST_MB = 2.0, 5.0
+_MARGIN = 1000  # bytes by which a page that is too large is made smaller at least
+
+
+def write_report(
+    source: xr.Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    detector: PhaseDetector | None = None,
+    title: str | None = None,
+    max_mb: float = DEFAULT_MB,
+    overwrite: bool = False,
+) -> Path:
+    """Write one HTML page with verdict, linked charts, tables and provenance. It needs no network.
+
+    Parameters
+    ----------
+    source : xarray.Dataset, path, or sequence of paths
+        A series, a log or a folder of logs (:func:`probe.read`), a recording, or several of them.
+    output : path
+        The file to write.
+    detector : PhaseDetector, optional
+        Fitted to the source. None fits one with its default parameters.
+    title : str, optional
+        The heading; by default the name of the source.
+    max_mb : float
+        Largest size of the page (MB), at most 5. The page states which curves it leaves out.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    pathlib.Path
+        The output.
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists.
+    ImportError
+        If Bokeh is not installed.
+    ValueError
+        If the source cannot be read, or ``max_mb`` is outside (0, 5].
+
+    Warns
+    -----
+    probe.errors.ProbeWarning
+        If there is no verdict, for example for fewer than four observations. The page states the reason.
+
+    See Also
+    --------
+    probe.plots.overview : A figure on one page.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from probe.report import write_report
+    >>> steps = np.arange(1, 60)
+    >>> series = xr.Dataset({"train_accuracy": ("step", np.minimum(1, steps / 20))}, {"step": steps})
+    >>> write_report(series, "report.html", title="one run").stat().st_size < 2e6
+    True
+    """
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"Expected a new file, got {output}, which exists already; pass overwrite=True")
+    check_size(max_mb)
+    need_bokeh()
+    if isinstance(source, xr.Dataset):
+        series, name = source, "series"
+    else:
+        paths: list[Any] = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+        series, name = joined(paths, read), names_of(paths)
+    detector, reason = (detector, "") if detector is not None else fitted_or_reason(series)
+    save_page(page(series, detector, reason, title=title or name, source=name, max_mb=max_mb), output)
+    return output
+
+
+def check_size(max_mb: float) -> None:
+    """Raise ValueError for a size outside (0, 5]."""
+    if not 0 < max_mb <= LARGEST_MB:
+        raise ValueError(f"Expected a size of a page above 0 and at most {LARGEST_MB:g} MB, got {max_mb}; pass 2")
+
+
+def names_of(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Return the names of some files, without their folders."""
+    names = [Path(path).name or str(path) for path in paths]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def fitted_or_reason(series: xr.Dataset) -> tuple[PhaseDetector | None, str]:
+    """Return a fitted detector, or why there is none, with a warning."""
+    try:
+        return series.probe.phases(), ""
+    except (TypeError, ValueError) as error:
+        warn_user(f"Expected curves for a verdict, got none: {error}; the report is written without a verdict")
+        return None, str(error)
+
+
+def save_page(page: str, output: Path) -> None:
+    """Write the page so that a browser never reads a part of it."""
+    with atomic_write(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def page(
+    series: xr.Dataset,
+    detector: PhaseDetector | None,
+    reason: str = "",
+    *,
+    title: str,
+    source: str,
+    max_mb: float = DEFAULT_MB,
+    reload: int = 0,
+) -> str:
+    """Return the page. ``reload`` is the number of seconds after which a browser loads it again, 0 for never."""
+    names, left_out = variables_of(series)
+    view = View(series, detector, names)
+    layers = [printable(str(label)) for label in series["layer"].values] if "layer" in series.dims else []
+    runs = [run_name(run) for run in series["run"].values.tolist()] if "run" in series.dims else ["0"]
+    parts = _fixed(view, title, source, reload) | {
+        "verdict": text.verdict(detector, reason),
+        "results": text.results(detector, runs),
+        "numbers": text.numbers(series, names, layers),
+        "provenance": text.provenance(series),
+    }
+    parts["n_curves"] = f"{parts['numbers'].count('<tr>') - 1:,}"
+    ranked = ranked_curves(series, names, view.first, view.layer, log=view.log)
+    budget = most = int(max_mb * 1e6)
+    while budget > 0:
+        content = content_of(ranked, names, len(runs), budget)
+        data = view.data(content, layers=layers, runs=runs, reload=reload) | encoded(content) if view.panels else {}
+        parts["flagged"] = text.flagged(series, detector, [*left_out, *content.left_out])
+        written = Template(_part("page.html")).substitute(parts, data=_json(data))
+        excess = len(written.encode()) - most
+        if excess <= 0:
+            return written
+        budget -= excess + _MARGIN
+    raise ValueError(
+        f"Expected a page above {(most + excess) / 1e6:.1f} MB, got {max_mb:g} as its largest size; pass more"
+    )
+
+
+def _fixed(view: View, title: str, source: str, reload: int) -> dict[str, str]:
+    """Return the parts of the page that do not depend on what is left out."""
+    logs = tuple(one.log for one in view.panels)
+    figures, places = charts(logs, plane=view.plane, log=view.log) if logs else ("", [])
+    return {
+        "title": text.safe(title),
+        "source": text.safe(source),
+        "version": text.safe(_version()),
+        "time": time.strftime("%Y-%m-%d %H:%M"),
+        "css": _part("page.css"),
+        "bokeh": bokeh_script() if logs else "",
+        "figures": figures,
+        "script": _part("page.js") if logs else "",
+        "charts": chart_html(view, places, reload=reload),
+    }
+
+
+def _part(name: str) -> str:
+    return files("probe.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(data: Any) -> str:
+    """Return JSON that cannot end the script element in which it stands."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _version() -> str:
+    try:
+        return version("probe-dynamics")
+    except PackageNotFoundError:
+        return "without a version"

@@ -1,0 +1,245 @@
+"""The report page without a browser: what is on it, what is escaped, how large it is, and what bad input gives."""
+
+import json
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+pytest.importorskip("bokeh", reason="bokeh is not installed: pip install -e .[report]")
+
+from probe import PhaseDetector, concat, save
+from probe.__main__ import main
+from probe.cli import watching
+from probe.report import write_report
+from probe.report.content import columns
+from probe.report.writing import page
+
+LOGS = Path(__file__).parent / "logs"
+Captured = pytest.CaptureFixture[str]
+SCRIPT = "<script>alert(1)</script>"
+STEPS = np.unique(np.geomspace(1, 5000, 60).astype(int)) - 1
+
+
+def series(seed: int = 0, layers: tuple[str, ...] = ("blocks.0", "blocks.1"), tag: str = "zeta") -> xr.Dataset:
+    """Curves that grok: fitting ends near step 50, and generalisation is complete near 3,000."""
+    x, rng = np.log10(STEPS + 1.0), np.random.default_rng(seed)
+    share = {"train": 1 / (1 + np.exp(-8 * (x - 1.4))), "test": 1 / (1 + np.exp(-14 * (x - 3.2)))}
+    loss = {"train": 4 * (1 - share["train"]) + 1e-3, "test": 4 + 2 * np.exp(-8 * (x - 2.8) ** 2) - 4 * share["test"]}
+    values = {f"{split}_accuracy": ("step", share[split]) for split in share}
+    values |= {f"{split}_loss": ("step", loss[split] + 0.01 * rng.random(len(x))) for split in share}
+    depth = rng.random((len(x), 2, len(layers))) + x[:, None, None]
+    values |= {f"information_{axis}": (("step", "split", "layer"), depth + 1) for axis in "xy"}
+    values |= {"information_y_ceiling": (("step", "split", "layer"), 0 * depth + 5), tag: ("step", 2 * x)}
+    return xr.Dataset(values, {"step": STEPS, "split": ["train", "test"], "layer": list(layers)})
+
+
+@pytest.fixture(scope="module")
+def runs() -> xr.Dataset:
+    return concat([series(seed) for seed in range(3)], ["seed 0", "seed 1", "seed 2"])
+
+
+def data_of(html: str) -> dict[str, Any]:
+    return json.loads(re.findall(r'id="probe-data">(.*?)</script>', html, re.S)[0])
+
+
+def values(text: str) -> np.ndarray:
+    return np.frombuffer(b64decode(text), "<f4")
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and its text outside of scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self._inside = "", ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._inside in ("script", "style") else data
+
+
+def test_a_page_has_the_verdict_and_all_curves(runs: xr.Dataset, tmp_path: Path) -> None:
+    """The verdict and the tables are text. The curves are those of the series, and nothing is requested."""
+    detector = PhaseDetector().fit(runs)
+    written = write_report(runs, tmp_path / "report.html", detector=detector, title="three seeds")
+    assert written.stat().st_size < 2e6
+    html = written.read_text(encoding="utf-8")
+    elements = Elements(html)
+    for line in detector.summary().split("\n\n")[0].splitlines():
+        assert line.removeprefix("- ") in elements.text
+    for word in ("three seeds", "seed 2", "fit_end", "descent_onset", "zeta"):
+        assert word in elements.text
+    assert {tag for tag, attrs in elements.found if "src" in attrs} == set()
+    assert {attrs.get("href") for _, attrs in elements.found if "href" in attrs} == {"#tables", "data:,"}
+    policy = next(attrs["content"] for tag, attrs in elements.found if tag == "meta" and "http-equiv" in attrs)
+    assert policy
+    assert policy.startswith("default-src 'none'")
+    assert "connect-src" not in policy
+    assert "http" not in policy
+
+    data = data_of(html)
+    names = ["train_accuracy", "test_accuracy", "train_loss", "test_loss", "information_x", "information_y"]
+    assert [one["title"] for one in data["variables"]] == [*names, "information_y_ceiling", "zeta"]
+    assert data["chosen"] == [0, 1, 2]
+    assert len(data["curves"]) == 4 * (5 + 3 * 4)  # three runs and their median, over splits and layers
+    (one,) = (c for c in data["curves"] if (c["v"], c["r"], c["l"], c["s"]) == (4, 1, 1, "test"))
+    expected = runs["information_x"].sel(run="seed 1", layer="blocks.1", split="test")
+    assert values(one["y"]) == pytest.approx(expected.values)
+    assert np.frombuffer(b64decode(data["xs"][one["x"]]), "<f8").tolist() == STEPS.tolist()
+    (middle,) = (c for c in data["curves"] if (c["v"], c["r"]) == (3, -1))
+    assert values(middle["y"]) == pytest.approx(np.median(runs["test_loss"], axis=0), rel=1e-6)
+    found = detector.markers_.isel(run=1)
+    expected_steps = sorted(found["step"].values[found["status"].values == "found"].tolist())
+    assert [one["step"] for one in data["markers"]["1"]] == expected_steps
+    assert data["plane"] == {"x": 4, "y": 5, "ceiling": 5.0, "split": "train"}
+
+
+def test_names_with_markup_stay_text(tmp_path: Path) -> None:
+    """As label of a run and a layer, as tag, unit, note, title and file name."""
+    runs = concat([series(seed, (SCRIPT, "$$x$$"), f"{SCRIPT}"[:8] + "b>") for seed in range(2)], [SCRIPT, "</script>"])
+    runs["train_loss"].attrs = {"long_name": SCRIPT, "units": SCRIPT}
+    runs.attrs |= {"reading": SCRIPT, "provenance": json.dumps([SCRIPT, "</pre><script>"])}
+    html = page(runs, PhaseDetector().fit(runs), title=SCRIPT, source=SCRIPT)
+    assert "alert(1)" in html
+    assert SCRIPT not in html
+    tags = [tag for tag, _ in Elements(html).found]
+    plain = page(series(), None, "none", title="plain", source="plain")
+    assert tags.count("script") == [tag for tag, _ in Elements(plain).found].count("script") == 4
+    assert SCRIPT in data_of(html)["layers"]
+    figures = re.findall(r"const docs_json = '(.*?)';\n", html, re.S)[0]
+    assert "alert" not in figures  # no text of the user is drawn by Bokeh, where dollars begin a formula
+    assert "$$" not in figures
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_reduced_curves_keep_what_a_pixel_shows(log: bool) -> None:
+    steps = np.arange(100_000.0)
+    curve = np.random.default_rng(0).normal(size=len(steps))
+    kept = columns(steps, curve, log=log)
+    assert len(kept) <= 2002
+    assert {0, len(steps) - 1, int(curve.argmin()), int(curve.argmax())} <= {*kept.tolist()}
+    x = np.log(np.maximum(steps, 0.5)) if log else steps
+    pixel = np.minimum((x - x[0]) / (x[-1] - x[0]) * 1000, 999).astype(int)
+    for reduce in (np.minimum, np.maximum):
+        whole, less = np.full(1000, np.nan), np.full(1000, np.nan)
+        with np.errstate(invalid="ignore"):
+            for out, at in ((whole, slice(None)), (less, kept)):
+                out[np.unique(pixel[at])] = reduce.reduceat(curve[at], np.unique(pixel[at], return_index=True)[1])
+        assert np.array_equal(whole, less, equal_nan=True)
+
+
+def test_a_small_budget_is_kept_and_stated(runs: xr.Dataset, tmp_path: Path) -> None:
+    many = runs.isel(run=[0, 1, 2] * 14).assign_coords(run=np.arange(42))
+    html = page(many, None, "none", title="", source="", max_mb=1.4)
+    assert 1.3e6 < len(html.encode()) <= 1.4e6
+    data = data_of(html)
+    assert {c["v"] for c in data["curves"] if c["r"] == -1} >= {*range(6)}  # what is drawn at first
+    assert 0 < len(data["chosen"]) < 42
+    assert f"{len(data['chosen'])} of 42 runs can be chosen" in Elements(html).text
+    with pytest.raises(ValueError, match=r"Expected a page above 1\.\d MB, got 1 as its largest size"):
+        page(many, None, "none", title="", source="", max_mb=1)
+    with pytest.raises(ValueError, match="Expected a size of a page above 0 and at most 5 MB, got 6"):
+        write_report(runs, tmp_path / "report.html", max_mb=6)
+
+
+@pytest.mark.parametrize(
+    ("curve", "steps", "words"),
+    [
+        ([1.0], [5], "Expected at least 4 observations, got 1"),
+        ([], [], "There is no curve to draw."),
+        ([np.nan] * 30, list(range(30)), "train_loss has no finite value."),
+    ],
+    ids=["one", "none", "NaN"],
+)
+@pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+def test_series_without_a_verdict(curve: list[float], steps: list[int], words: str, tmp_path: Path) -> None:
+    one = xr.Dataset({"train_loss": ("step", np.array(curve))}, {"step": np.array(steps, int)})
+    text = Elements(write_report(one, tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert words in text
+
+
+def test_command(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that probe has not recorded, several recordings as runs, a damaged one among them, and bad input."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(LOGS / "tensorboard" / "plain"), "-o", "log.html"]) == 0
+    assert capsys.readouterr().out == "written: log.html\n"
+    log = Elements((tmp_path / "log.html").read_text(encoding="utf-8")).text
+    assert "Delayed generalisation (grokking)" in log
+    assert "'Acc/train'" in log
+    assert main(["report", str(LOGS / "tensorboard" / "plain"), "-o", "log.html"]) == 2
+    assert "log.html, which exists already" in capsys.readouterr().err
+
+    folder = tmp_path / f"{SCRIPT}".replace("/", "-")
+    folder.mkdir()
+    for seed in range(2):
+        save(series(seed), folder / f"seed-{seed}.nc")
+    (tmp_path / "damaged.nc").write_bytes((folder / "seed-0.nc").read_bytes()[:1000])
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "foreign.pdf").write_bytes(b"%PDF-1.7\n\xff\xfe")
+    found = [str(folder / "seed-0.nc"), str(folder / "seed-1.nc")]
+    assert main(["report", *found, str(tmp_path / "damaged.nc"), "-o", "runs.html", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"written": "runs.html", "bytes": (tmp_path / "runs.html").stat().st_size}
+    assert "damaged.nc could not be read and was left out" in err
+    html = (tmp_path / "runs.html").read_text(encoding="utf-8")
+    assert data_of(html)["runs"] == ["seed-0.nc", "seed-1.nc"]
+    assert "damaged.nc could not be read" in Elements(html).text
+    assert main(["report", str(folder), "-o", "folder.html"]) == 0
+    html = (tmp_path / "folder.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)<" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    capsys.readouterr()
+    for bad in ("damaged.nc", "empty.csv", "foreign.pdf", "none.csv"):
+        assert main(["report", bad, "-o", "bad.html"]) == 2
+        assert "Expected " in capsys.readouterr().err
+        assert not (tmp_path / "bad.html").exists()
+    for options, words in ((["-o", "x.pdf"], "ends with .html"), (["--max-mb", "9"], "at most 5 MB")):
+        assert main(["report", found[0], *options]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_without_bokeh(monkeypatch: pytest.MonkeyPatch, capsys: Captured, tmp_path: Path) -> None:
+    monkeypatch.setattr("probe.report.charts.find_spec", lambda _: None)
+    assert main(["report", str(LOGS / "keras"), "-o", str(tmp_path / "x.html")]) == 2
+    assert "Expected the package bokeh for a report, got none; pip install 'bokeh>=3.4'" in capsys.readouterr().err
+
+
+def test_watch_renews_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """The page exists after the first look, holds new steps after the second, and is written for changes alone."""
+    monkeypatch.chdir(tmp_path)
+    log, seen = tmp_path / "log.csv", []
+    rows = [f"{step},{min(1, step / 10)},{min(1, max(0, step - 30) / 10)}\n" for step in range(60)]
+    log.write_text("step,train_accuracy,val_accuracy\n" + "".join(rows[:20]))
+
+    def wait(_: float) -> bool:
+        html = (tmp_path / "report.html").read_text(encoding="utf-8")
+        data = data_of(html)
+        seen.append(
+            (float(np.frombuffer(b64decode(data["xs"][0]), "<f8")[-1]), (tmp_path / "report.html").stat().st_ino)
+        )
+        assert data["reload"] == 10
+        assert 'id="reload"' in html
+        with log.open("a") as file:
+            file.writelines(rows[20:] if len(seen) == 2 else [])
+        return len(seen) < 3
+
+    monkeypatch.setattr(watching, "wait", wait)
+    assert main(["report", "log.csv", "--watch"]) == 0
+    assert [step for step, _ in seen] == [19, 19, 59]
+    assert seen[0][1] == seen[1][1] != seen[2][1]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(", ", 2)[2] for line in lines] == ["step 19, 20 observations", "step 59, 60 observations"]
