@@ -57,6 +57,11 @@ def test_trajectories_have_classes_and_gaps() -> None:
     assert [len(line) for line in lines(ax, "undecided")] == [3, 4]
     assert np.asarray(ax.lines[0].get_xdata())[0] == 0.5
     assert [line.get_xdata()[0] for line in ax.lines if line.get_gid() == "edge"] == [1, 32]  # type: ignore[index]
+    data["mode_singular_value"][3:, 0, 2] = 5 * STEPS[3:] ** -0.5
+    classes = mode_classes(growth_exponents(data, {"late": (4, 32)}, min_observations=4))
+    ax = plots.mode_trajectories(data, classes=classes, edges=(4, 32))
+    assert [len(line) for line in lines(ax, "irrelevant")] == [4]  # the mode that was in this slot before has no class
+    assert [len(line) for line in lines(ax, "undecided")] == [3]
     plain = plots.mode_trajectories(data, parameter="w", relative=False)
     assert len(lines(plain, "mode")) == 4
     assert plain.get_title() == "w"

@@ -43,7 +43,8 @@ def mode_trajectories(
     window : str, optional
         Window of the classes; by default the first.
     edges : (float, float), optional
-        First and last step of this window, which are marked.
+        First and last step of this window, which are marked. A slot can hold one mode after another. The class is
+        that of the longest one within the edges; the others are drawn as undecided.
     run : label, optional
         Label of the run; by default the first.
     relative : bool
@@ -88,7 +89,7 @@ def mode_trajectories(
         values = values / one["mode_norm"].values[:, None]
     starts = one["mode_matched"].transpose("step", "mode").values == 0
     for mode in range(values.shape[1]):
-        _draw(ax, steps, values[:, mode], starts[:, mode], of_mode[mode])
+        _draw(ax, steps, values[:, mode], starts[:, mode], of_mode[mode], edges)
     log_axis(ax, *drawn_steps(steps[[0, -1]]))
     ax.set(yscale="log", xlabel="step")
     ax.set_ylabel("singular value" + (" / norm" if relative else ""))
@@ -123,14 +124,28 @@ def _of(classes: xr.DataArray, one: xr.Dataset, window: str | None, run: Hashabl
     return found
 
 
-def _draw(ax: Axes, steps: np.ndarray, values: np.ndarray, starts: np.ndarray, name: str) -> None:
-    """Draw the trajectories of one slot, with a gap where a new mode starts."""
-    style: dict[str, Any] = {"color": COLOURS[name], **LINES[name]} if name else {"color": ink(ax), "lw": 0.9}
+def _draw(
+    ax: Axes, steps: np.ndarray, values: np.ndarray, starts: np.ndarray, name: str, edges: tuple[float, float] | None
+) -> None:
+    """Draw the trajectories of one slot, with a gap where a new mode starts.
+
+    The class is that of the longest trajectory within the edges. Others of this slot are drawn as undecided.
+    """
     cuts = np.flatnonzero(starts)
-    for part in np.split(np.arange(len(steps)), cuts[cuts > 0]):
-        seen = part[values[part] > 0]
-        if len(seen) > 1:
-            ax.plot(drawn_steps(steps[seen]), values[seen], gid=name or "mode", **style)
+    parts = [part[values[part] > 0] for part in np.split(np.arange(len(steps)), cuts[cuts > 0])]
+    low, high = edges or (0, np.inf)
+    extents = [_extent(steps[part], low, high) for part in parts]
+    for part, extent in zip(parts, extents, strict=True):
+        kind = name if extent == max(extents) > 0 or not name else CLASSES[3]
+        style: dict[str, Any] = {"color": COLOURS[kind], **LINES[kind]} if kind else {"color": ink(ax), "lw": 0.9}
+        if len(part) > 1:
+            ax.plot(drawn_steps(steps[part]), values[part], gid=kind or "mode", **style)
+
+
+def _extent(steps: np.ndarray, low: float, high: float) -> float:
+    """Return the extent of steps within edges, in log t."""
+    inside = np.maximum(steps[(steps >= low) & (steps <= high)], 0.5)
+    return float(np.log(inside[-1] / inside[0])) if len(inside) else 0.0
 
 
 def _draw_legend(ax: Axes, counts: xr.DataArray, title: str) -> None:
