@@ -38,7 +38,8 @@ class Page:
             if found.get("id") == number:
                 assert "error" not in found, found
                 return found["result"]
-            self._note(found["method"], found["params"])
+            if "method" in found:
+                self._note(found["method"], found["params"])
 
     async def _send(self, text: str) -> None:
         await self._socket.write_message(text)

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # a browser for each test: some versions do not leave a page under the pointer
 def page() -> Iterator[Page]:
     with browser() as tab:
         yield tab

@@ -128,6 +128,7 @@ def content_of(ranked: Sequence[Curve], names: Sequence[str], n_runs: int, budge
         known.add(key)
         budget -= cost
         found.curves.append(curve)
+    found.curves.sort(key=lambda one: (one.variable, -1 if one.layer is None else one.layer))
     found.runs = sorted({one.run for one in found.curves if one.run is not None and one.run != MEDIAN})
     found.left_out = _left_out(refused, names, found, n_runs)
     return found
