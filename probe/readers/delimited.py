@@ -32,27 +32,8 @@ def read_delimited(path: Path) -> Table:
     known = {BLANKS: "blank", WIDE_BLANKS: "blank", **DELIMITERS}[form.delimiter]
     notes = [] if known == "comma" else [f"{path.name}: the delimiter of the columns is a {known}"]
     notes += ["numbers have a decimal comma"] if form.comma else []
-    columns: dict[str, _Column] = {}
-    n_rows = 0
     text = TextFile(path)
-    try:
-        with text, warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the names
-            for chunk in pd.read_csv(_source(text, form), chunksize=_ROWS, **_options(form)):
-                for name, cell in _named(chunk, form):
-                    columns.setdefault(name, _Column(form.comma)).add(cell, n_rows)
-                n_rows += len(chunk)
-    except pd.errors.ParserWarning as error:
-        raise ValueError(
-            f"Expected at most {len(form.names)} cells in each row of {path.name}, got more; add the missing names"
-        ) from error
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(
-            f"Expected a table in {path.name}, got no complete line; wait until the training has written one, or "
-            "end the last line"
-        ) from error
-    except pd.errors.ParserError as error:
-        raise ValueError(f"Expected a table in {path.name}, got {str(error).strip()}; correct the file") from error
+    columns, n_rows = _columns_of(text, form)
     if not n_rows:
         shown = ", ".join(form.names[:6]) + (", ..." if len(form.names) > 6 else "")
         raise ValueError(
@@ -62,6 +43,32 @@ def read_delimited(path: Path) -> Table:
     table = _filled(Table({}, n_rows, notes + text.notes, text.damage + text.cut_off()), columns)
     _check_repeated(table, form.names, path.name)
     return table
+
+
+def _columns_of(text: TextFile, form: Form) -> tuple[dict[str, "_Column"], int]:
+    """Return the columns of a text, and the number of its rows."""
+    columns: dict[str, _Column] = {}
+    n_rows = 0
+    where = text.path.name
+    try:
+        with text, warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the names
+            for chunk in pd.read_csv(_source(text, form), chunksize=_ROWS, **_options(form)):
+                for name, cell in _named(chunk, form):
+                    columns.setdefault(name, _Column(form.comma)).add(cell, n_rows)
+                n_rows += len(chunk)
+    except pd.errors.ParserWarning as error:
+        raise ValueError(
+            f"Expected at most {len(form.names)} cells in each row of {where}, got more; add the missing names"
+        ) from error
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(
+            f"Expected a table in {where}, got no complete line; wait until the training has written one, or end the "
+            "last line"
+        ) from error
+    except pd.errors.ParserError as error:
+        raise ValueError(f"Expected a table in {where}, got {str(error).strip()}; correct the file") from error
+    return columns, n_rows
 
 
 def _checked_head(path: Path) -> str:
