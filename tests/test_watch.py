@@ -221,3 +221,31 @@ def test_a_warning_whose_numbers_change_is_printed_once(
 def test_wrong_options_end_it(options: list[str], tmp_path: Path, capsys: Captured) -> None:
     assert main(["watch", str(tmp_path), *options]) == 2
     assert "Expected " in capsys.readouterr().err
+
+
+def test_new_numbers_alone_are_printed_after_a_tenth_more_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """The losses of one run fall, with one row more at each look. Then a second run begins."""
+
+    def write(name: str, n: int) -> None:
+        rows = [f"{step},{2 * 0.97**step},{0.5 + 2 * 0.98**step}\n" for step in range(n)]
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs" / name).write_text("step,train_loss,val_loss\n" + "".join(rows))
+
+    later = iter([*(("a.csv", n) for n in range(31, 36)), ("b.csv", 20)])
+
+    def wait(seconds: float) -> bool:
+        if (file := next(later, None)) is not None:
+            write(*file)
+        return file is not None
+
+    write("a.csv", 30)
+    monkeypatch.setattr(watching, "wait", wait)
+    assert main(["watch", str(tmp_path / "runs"), "--every", "1"]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line[2:3] == ":"]
+    assert [title.partition(", ")[2] for title in titles] == [
+        "step 29, 30 observations",
+        "step 32, 33 observations",
+        "step 34, 35 observations, 2 runs, the shortest at 19",
+    ]

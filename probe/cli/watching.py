@@ -28,6 +28,7 @@ _BESIDE = ("", ".journal", "-wal")  # suffixes of files that grow in place of th
 # nothing changes.
 _AFTER_READING, _AFTER_NOTHING = 9.0, 99.0
 _NOT_IN_HEAD = ("Evidence:", "One run;", "Medians over runs:")  # lines of a summary that change with every observation
+_FURTHER = 1.1  # times as many steps: new numbers are printed although class, statuses and markers are the same
 _UNFINISHED = "still being written"  # in warnings of readers; expected here
 
 
@@ -92,7 +93,8 @@ class Watched:
         self.command = _COMMAND
         self._state: list[tuple[Any, ...]] | None = None  # when the log was last read
         self._shown: set[str] = set()  # lines, or the JSON, of the last verdict
-        self._last_step = -np.inf
+        self._last_step = self._printed_step = -np.inf
+        self._facts: tuple[Any, ...] = ()
         self._error = self._reported = ""  # of the last look, and the last one that was printed
         self._warned: set[str] = set()
 
@@ -150,6 +152,8 @@ class Watched:
         if self.args.json:
             lines = [json_text(verdict(detector, self.args.path.name))]
             new = [line for line in lines if line not in self._shown]
+        elif not self._has_moved(series, detector):
+            return
         else:
             head = detector.summary().split("\n\n")[0].splitlines()
             lines = [line for line in head if not line.startswith(_NOT_IN_HEAD)]
@@ -160,10 +164,20 @@ class Watched:
         sys.stdout.flush()
         self._shown = {*lines}
 
+    def _has_moved(self, series: xr.Dataset, detector: Any) -> bool:
+        """Return whether a class, a status or a marker differs from the last time, or the log has grown by a tenth."""
+        markers, step = detector.markers_, float(series["step"].values[-1])
+        found = (detector.verdict_["class"], markers["status"], markers["step"])
+        facts = tuple(tuple(np.ravel(one.values).astype(str)) for one in found)
+        moved = facts != self._facts or not self._printed_step <= step < _FURTHER * self._printed_step
+        if moved:
+            self._facts, self._printed_step = facts, step
+        return moved
+
     def title(self, series: xr.Dataset) -> list[str]:
         """Return when the log was read and how far it is, and whether it starts again."""
-        axis, steps, n_runs = steps_name(series), series["step"].values, series.sizes.get("run", 0)
-        runs = f", {n_runs} runs" if n_runs else ""
+        axis, steps = steps_name(series), series["step"].values
+        runs = _ends_of_runs(series) if "run" in series.dims else ""
         title = f"{time.strftime('%H:%M:%S')}, {axis} {_shown(steps[-1])}, {len(steps):,} observations{runs}"
         again = steps[-1] < self._last_step
         before, self._last_step = self._last_step, float(steps[-1])
@@ -172,3 +186,12 @@ class Watched:
 
 def _shown(step: float) -> str:
     return f"{step:,.0f}" if step % 1 == 0 else f"{step:,.4g}"
+
+
+def _ends_of_runs(series: xr.Dataset) -> str:
+    """Return how many runs there are, and where the shortest one has arrived if it is behind the others."""
+    there = series.to_array().notnull()
+    there = there.any([dim for dim in there.dims if dim not in ("run", "step")])
+    ends = series["step"].where(there).max("step").values
+    behind = f", the shortest at {_shown(ends.min())}" if ends.min() < ends.max() else ""
+    return f", {series.sizes['run']} runs{behind}"
