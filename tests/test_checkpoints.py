@@ -404,7 +404,7 @@ def test_a_folder_of_lightning_brings_its_curves() -> None:
     rows = [f"0,{step},{2 / (1 + step)},," for step in range(1, 24, 2)] + [
         f"0,{s},,{s / 40},1.5" for s in (3, 7, 15, 23)
     ]
-    Path("logs/version_0/metrics.csv").write_text("epoch,step,train_loss,val_acc,val_loss\n" + "\n".join(rows))
+    Path("logs/version_0/metrics.csv").write_text("epoch,step,train_loss,val_acc,val_loss\n" + "\n".join(rows) + "\n")
     found = over_checkpoints("logs", PROBES, {"train": DATA["train"]}, build=build)
     measured = found.sel(step=list(SAVED))
     np.testing.assert_array_equal(measured["train_loss"], RECORDED["train_loss"])
