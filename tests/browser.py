@@ -45,7 +45,7 @@ class Page:
         await self._socket.write_message(text)
 
     async def _receive(self) -> str:
-        return await asyncio.wait_for(self._socket.read_message(), 60)
+        return await asyncio.wait_for(self._socket.read_message(), 120)
 
     def _note(self, method: str, event: dict[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
@@ -70,7 +70,8 @@ class Page:
         self.call("Page.navigate", url="about:blank")
         self.requests.clear()
         self.call("Page.navigate", url=file.resolve().as_uri())
-        self.wait("document.documentElement?.dataset.ready === 'yes'")
+        ready = "document.documentElement?.dataset.ready === 'yes'"  # a page without charts has no slider
+        self.wait(f"document.readyState === 'complete' && (!document.getElementById('step') || {ready})")
         self.frame()
 
     def wait(self, condition: str, seconds: float = 60) -> None:

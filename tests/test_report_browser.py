@@ -33,10 +33,10 @@ def opened(page: Page, source: xr.Dataset, folder: Path, **options: Any) -> None
 
 
 def is_quiet(page: Page) -> None:
-    """No error, and no request beside the file itself and the pictures within it."""
+    """No error, and no request beside the file itself (again at a reload) and the pictures within it."""
     assert page.errors == []
+    assert len({url.split("#")[0] for url in page.requests if not url.startswith("data:")}) == 1
     assert page.requests[0].startswith("file:")
-    assert all(url.startswith("data:") for url in page.requests[1:])
 
 
 def source(page: Page, name: str) -> dict[str, Any]:
@@ -80,8 +80,8 @@ def test_charts_are_linked(page: Page, tmp_path: Path) -> None:
     median = runs.sel(step=int(step)).median("run")
     marked = source(page, "plane-marked")
     assert marked["x"] == pytest.approx(median["information_x"].sel(split="train").values, rel=1e-6)
-    table = page.js("document.getElementById('values').innerText")
-    assert f"{median['train_accuracy'].item():.4g}"[:4] in table
+    cells = page.js("[...document.querySelectorAll('#values tbody td')].map((one) => one.textContent)")
+    assert float(cells[1]) == pytest.approx(median["train_accuracy"].item(), rel=1e-4)  # the first row
 
     before = page.js("probeReport.state.step")
     page.point(*place(page, "plane", 0.8, 0.3))
@@ -153,31 +153,32 @@ def test_hardly_any_data(page: Page, tmp_path: Path, values: list[float]) -> Non
 
 
 def seconds_of_moves(page: Page) -> float:
-    """Mean time between a move of the pointer and the next frame, over 30 moves."""
+    """Mean time between a move of the pointer and the next frame, over 10 moves."""
     code = """(async () => {
       const start = performance.now();
-      for (let i = 0; i < 30; i++) {
-        probeReport.moved("p0", 10 ** (i / 9), 0);
+      for (let i = 0; i < 10; i++) {
+        probeReport.moved("p0", 10 ** (i / 3), 0);
         await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
       }
-      return (performance.now() - start) / 30000;
+      return (performance.now() - start) / 10000;
     })()"""
     return float(page.js(code))
 
 
 def test_many_runs_stay_smooth(page: Page, tmp_path: Path) -> None:
-    """32 runs of 200 steps and 10 layers; 100,000 steps. Others may use the machine at the same time."""
+    """32 runs of 200 steps and 10 layers. Others may use the machine at the same time, so the bound is wide."""
     layers = tuple(f"blocks.{i}" for i in range(10))
     steps = np.unique(np.geomspace(1, 1e5, 420).astype(int))[:200]
-    runs = [series(seed, layers).interp(step=steps) for seed in range(32)]
-    opened(page, concat(runs), tmp_path)
+    opened(page, concat([series(seed, layers).interp(step=steps) for seed in range(32)]), tmp_path)
     is_quiet(page)
     assert seconds_of_moves(page) < 0.5
+
+
+def test_long_curves_stay_smooth(page: Page, tmp_path: Path) -> None:
     steps = np.arange(100_000)
     noise = np.random.default_rng(0).normal(size=(4, len(steps)))
     names = ("train_accuracy", "test_accuracy", "train_loss", "test_loss")
-    long = {name: ("step", np.clip(steps / 3e4 + 0.01 * one, 0, 1)) for name, one in zip(names, noise, strict=True)}
-    (tmp_path / "report.html").unlink()
-    opened(page, xr.Dataset(long, {"step": steps}), tmp_path)
+    curves = {name: ("step", np.clip(steps / 3e4 + 0.01 * one, 0, 1)) for name, one in zip(names, noise, strict=True)}
+    opened(page, xr.Dataset(curves, {"step": steps}), tmp_path)
     is_quiet(page)
     assert seconds_of_moves(page) < 0.5
