@@ -14,6 +14,7 @@ from probe.report.content import groups
 
 MOST_ROWS = 200  # of a table
 _MOST_RUNS = 100  # in the tables of runs and markers
+_MOST_OPEN = 8  # runs, above which their tables are closed at first
 _MOST_SOURCES = 5  # provenances
 _MOST_TEXT = 20_000  # characters of a note or a provenance
 _PART = "Distances in dex"  # with which their part of a summary begins
@@ -68,7 +69,10 @@ def results(detector: Any, run_names: Sequence[str]) -> str:
     left_out = f"<p>The tables show {count:,} of {len(run_names):,} runs.</p>" if count < len(run_names) else ""
     distances = [part for part in detector.summary().split("\n\n") if part.startswith(_PART)]
     apart = "".join(map(_distances, distances))
-    return left_out + _of_runs(detector, runs) + _markers(detector, runs) + apart
+    tables = left_out + _of_runs(detector, runs) + _markers(detector, runs)
+    if count > _MOST_OPEN:
+        tables = f"<details><summary>Verdicts and markers of {count:,} runs</summary>{tables}</details>"
+    return tables + apart
 
 
 def _distances(part: str) -> str:
