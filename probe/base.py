@@ -297,12 +297,13 @@ class Observer(BaseEstimator, ABC):
         training: TrainingContext | None = None,
         output: str | int | Callable[[Any], Any] | None = None,
         targets_shift: int | None = None,
+        ranks: str = "all",
     ) -> Self:
         """Observe one model once, as step 0.
 
         Parameters
         ----------
-        model, data, training, output, targets_shift
+        model, data, training, output, targets_shift, ranks
             As in :meth:`attach`.
 
         Returns
@@ -310,7 +311,15 @@ class Observer(BaseEstimator, ABC):
         self
         """
         with uninterrupted():
-            self.attach(model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift)
+            self.attach(
+                model,
+                data,
+                on_error="raise",
+                training=training,
+                output=output,
+                targets_shift=targets_shift,
+                ranks=ranks,
+            )
             try:
                 self.observe(0)
             except BaseException:
@@ -328,6 +337,7 @@ class Observer(BaseEstimator, ABC):
         training: TrainingContext | None = None,
         output: str | int | Callable[[Any], Any] | None = None,
         targets_shift: int | None = None,
+        ranks: str = "all",
     ) -> Estimate:
         """Return the cost of observing, from one observation that is made on a copy of this probe.
 
@@ -336,7 +346,7 @@ class Observer(BaseEstimator, ABC):
 
         Parameters
         ----------
-        model, data, schedule, training, output, targets_shift
+        model, data, schedule, training, output, targets_shift, ranks
             As in :meth:`attach`.
         steps
             Number of updates of the training. With it, the observations on the schedule are counted.
@@ -357,7 +367,13 @@ class Observer(BaseEstimator, ABC):
 
         def attached() -> Observer:
             return clone(self).attach(
-                model, data, on_error="raise", training=training, output=output, targets_shift=targets_shift
+                model,
+                data,
+                on_error="raise",
+                training=training,
+                output=output,
+                targets_shift=targets_shift,
+                ranks=ranks,
             )
 
         one: Observer = attached()
@@ -371,7 +387,7 @@ class Observer(BaseEstimator, ABC):
             one, start = attached(), time.perf_counter()
             one.observe(0)
         rows = dict(one._attached("estimate").rows)
-        if time.perf_counter() - start < _QUICK:
+        if one._attached("estimate").agrees(time.perf_counter() - start < _QUICK):
             one.observe(1)
         session = one._attached("estimate")
         seconds, counts, passes = one.series_["seconds"].isel(step=-1), session.counts(), sum(rows.values())

@@ -335,6 +335,10 @@ class Session:
             self._finalizer.detach()
             self.journal.discard()
 
+    def agrees(self, answer: bool) -> bool:
+        """Return the answer of the first rank."""
+        return bool(self._ranks.decide("a question", answer)[0])
+
     def move_to(self, model: nn.Module) -> None:
         """Observe another model from now on. It has the modules and shapes of the attached one, which is released."""
         self._prepared = self._prepared.moved_to(model)
