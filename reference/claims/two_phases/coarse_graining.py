@@ -29,7 +29,7 @@ from reference.experiments.coarse_graining_analysis import (
 )
 from reference.experiments.coarse_graining_rules import change_in, thinning_markers
 
-NAMES = ("demo", "division-97", "perceptron", "digits")
+NAMES = ("demo", "division-97", "perceptron", "perceptron-narrow", "digits")
 SUBSET = 0.25  # "a much smaller subset": of the number of irrelevant modes
 FEWER = -0.0458  # log10 of .9: an effective number that is a tenth lower
 AUC = 0.9  # of a progress measure
