@@ -3,8 +3,8 @@
 Known when they were fixed: the closed forms, all tables of docs/first_order_theory.md (learned fractions, excess
 kurtosis and checks of the sampled networks), the numbers of `published.py`, and one run that groks on the page on
 measures. So the verdicts on closed forms, learned fractions, kurtosis and virials follow from thresholds that were
-chosen after the numbers. `reference/experiments/first_order_analysis.py` states that the weights of one network became mixed after its
-test accuracy had reached 1.
+chosen after the numbers. `reference/experiments/first_order_analysis.py` states that the weights of one network became
+mixed after its test accuracy had reached 1.
 
 Not known were: labels and shares of droplets of the sampled networks, the recordings on the order of the transition,
 and those of the networks that grok, their controls and sweeps. The claim on the learned fractions with a free length
