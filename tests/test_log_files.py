@@ -433,3 +433,14 @@ def test_a_database_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch:
     path = database(tmp_path / "mlflow.db", *RUNS)
     with pytest.raises(ValueError, match="got no end of its rows in time"), open_database(path, "MLflow") as connection:
         connection.execute(endless).fetchone()
+
+
+@pytest.mark.parametrize("bit", [1, 32], ids=["password", "patched data"])
+def test_an_archive_of_arrays_that_cannot_be_opened_is_an_error(bit: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "curves.npz", train_loss=np.arange(9.0), test_loss=np.arange(9.0))
+    content = bytearray((tmp_path / "curves.npz").read_bytes())
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of the entry, and in the list of entries
+        content[content.index(start) + flags] |= bit
+    (tmp_path / "curves.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="Expected arrays of NumPy in curves.npz"):
+        probe.read(tmp_path / "curves.npz")

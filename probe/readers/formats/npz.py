@@ -1,6 +1,9 @@
 """Arrays of NumPy, ``*.npz``: one array for each curve, over steps, or over runs and steps."""
 
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +17,19 @@ from probe.readers.spelling import like_accuracies, like_losses
 from probe.readers.text import check_file
 
 _LARGEST = 2**28  # bytes of one array
+# What `zipfile` and `numpy` raise for a damaged archive. An unknown compression or a password is a RuntimeError.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 def matches(candidate: Candidate) -> bool:
@@ -22,7 +38,7 @@ def matches(candidate: Candidate) -> bool:
         return False
     try:
         names = [name.removesuffix(".npy") for name in zipfile.ZipFile(candidate.path).namelist()]
-    except (OSError, zipfile.BadZipFile):
+    except _DAMAGED:
         return True  # damaged: the error is raised when it is read
     return any(map(role_of, names)) or bool(like_losses(names) or like_accuracies(names))
 
@@ -51,7 +67,7 @@ def _arrays(file: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                     found[name] = array.astype(float)
                 else:
                     others.append(name)
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValueError(
             f"Expected arrays of NumPy in {file.name}, got {error}; save them again with numpy.savez"
         ) from error
