@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -442,5 +443,5 @@ def test_an_archive_of_arrays_that_cannot_be_opened_is_an_error(bit: int, tmp_pa
     for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of the entry, and in the list of entries
         content[content.index(start) + flags] |= bit
     (tmp_path / "curves.npz").write_bytes(content)
-    with pytest.raises(ValueError, match="Expected arrays of NumPy in curves.npz"):
-        probe.read(tmp_path / "curves.npz")
+    with pytest.raises(ValueError, match=r"Expected arrays of NumPy in curves\.npz"):
+        read(tmp_path / "curves.npz")
