@@ -76,7 +76,7 @@ def test_text_in_any_encoding_is_given_in_complete_lines(encoding: str, suffix: 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("runs.tar.gz", gzip.compress(bytes(1024)), "unpack it, and name the folder"),
+        ("runs.tar.gz", gzip.compress(bytes(1024), mtime=0), "unpack it, and name the folder"),
         ("a.xlsx", b"PK\3\4rubbish", "write it as CSV"),
         ("runs.zip", b"PK\3\4rubbish", "unpack it"),
         ("log.csv.zst", b"\x28\xb5\x2f\xfd\0", "unzstd"),

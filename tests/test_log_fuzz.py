@@ -11,6 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def _insert(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _compressed(data: bytes, rng: np.random.Generator) -> bytes:
-    packed = (gzip.compress, bz2.compress, lzma.compress)[rng.integers(3)]((data, b"0" * 2**24)[rng.integers(2)])
+    compress = (partial(gzip.compress, mtime=0), bz2.compress, lzma.compress)[rng.integers(3)]
+    packed = compress((data, b"0" * 2**24)[rng.integers(2)])
     return packed[: rng.integers(len(packed) // 2, len(packed) + 1)]
 
 
