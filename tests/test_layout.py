@@ -217,6 +217,7 @@ def test_options_decide(tmp_path: Path) -> None:
         (runs({"seed": 1}, {"seed": 2, "steps": range(15, 40)}), {}, "going back where 'seed' changes; .*--run seed"),
         (HALF.assign(subset=["id"] * N + ["ood"] * N), {}, "--split subset"),
         (split_rows((0, 1), "phase"), {}, "--split phase"),
+        (split_rows(("T", "V"), "kind"), {}, "T/loss, V/loss"),
         (split_rows(("train", "ood"), "dist"), {}, "--split dist"),
         (pd.DataFrame({"epoch": np.repeat(range(9), 5), "loss": np.arange(45.0)}), {}, "80% of the rows repeating"),
         (pd.DataFrame({"seed": [1, 2, 3], "epochs": 100, "test_acc": [0.1, 0.2, 0.3]}), {}, "epochs = 100 in all"),

@@ -59,6 +59,8 @@ def _is_split(name: str, labels: Labels) -> bool:
 def split_kinds(labels: Labels) -> list[str]:
     """Return "train" or "test" for each value that names a split, as "val" and "Test set" do; "" for others."""
     words = [plain(split_of([word]) or word) if isinstance(word, str) else "" for word in labels.values]
+    if sorted(words) == ["t", "v"]:  # alone, each letter could name a run
+        return ["train" if word == "t" else "test" for word in words]
     return [next((kind for kind, known in SPLITS.items() if word in known), "") for word in words]
 
 
