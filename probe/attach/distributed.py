@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from probe.attach.uncounted import some_numbers
 from probe.errors import RankError, RanksApartError
 from probe.forward.saved_values import SavedTensor, checksum
-from probe.forward.shards import is_distributed
+from probe.forward.shards import is_distributed, n_ranks
 
 _NUMBERS = 3  # of a decision
 _FINE, _FAILED, _LEAVES = range(3)  # status of a rank; one that leaves is in none of the later measurements
@@ -258,7 +258,7 @@ def ranks_of(ranks: str, timeout: float) -> OneRank | SeveralRanks:
         raise ValueError(f"Expected ranks to be 'all' or 'this', got {ranks!r}; pass one of them")
     if not (isinstance(timeout, Real) and timeout > 0):
         raise ValueError(f"Expected timeout to be a number of seconds above 0, got {timeout!r}; pass one")
-    if ranks == "this" or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if ranks == "this" or n_ranks() == 1:
         return OneRank()
     return SeveralRanks(float(timeout))
 

@@ -80,7 +80,7 @@ def _states(files: Iterator[Path]) -> Iterator[tuple[Any, ...]]:
 
 
 class Watched:
-    """A log that is looked at again and again, and what was printed about it.
+    """A log that is read whenever it changes, and the lines that were printed about it.
 
     Parameters
     ----------

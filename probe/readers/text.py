@@ -40,7 +40,7 @@ def _open_zip(path: Path) -> BinaryIO:
                     f"Expected one file in the archive {path.name}, got {len(files)}; unpack it, and name the folder"
                 )
             return cast(BinaryIO, archive.open(files[0]))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, RuntimeError) as error:  # a password, or an unknown compression
         raise ValueError(f"Expected a zip archive in {path.name}, got damage ({error}); unpack it yourself") from error
 
 

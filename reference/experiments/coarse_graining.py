@@ -18,6 +18,7 @@ from torch import nn
 
 from probe import FisherProbe, ProbeSet, WeightModesProbe, concat, log_spaced
 from probe.recording import atomic_write
+from reference.experiments.demo import Demo
 from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
@@ -44,7 +45,6 @@ RUNS: dict[str, Recipe] = {
 _EVERY = {TrainConfig: 50, PerceptronConfig: 100}  # steps between observations, besides the log-spaced ones
 _N_MODES = 128  # all modes of each matrix
 _N_FISHER = 64  # training examples
-_LEARNT, _N_LEARNT = 1e-3, 240  # a transformer ends once its batch loss (nats) was below this for so many steps
 
 
 def recipe_of(name: str) -> Recipe:
@@ -84,19 +84,17 @@ def splits(recipe: Recipe, seed: int) -> dict[str, Data]:
 def observed_training(recipe: Recipe, seed: int, *, early: bool) -> Iterator[tuple[int, nn.Module]]:
     """Train, and yield the step and the network, always the same object, at each observed step.
 
-    A transformer ends early if ``early``: once the loss of its batches has stayed below .001 nats for 240 steps. Later,
-    weight decay makes its training unstable. This last step is observed too.
+    A transformer ends as the demo does if ``early``. This last step is observed too.
     """
     if isinstance(recipe, PerceptronConfig):
         yield from train_perceptron(recipe, seed, observed_steps(recipe))
         return
-    trainer, observed, n_below = Trainer(recipe, seed), set(observed_steps(recipe)), 0
-    yield 0, trainer.model
-    while trainer.step < recipe.steps and n_below < _N_LEARNT:
-        trainer.advance(1)
-        n_below = n_below + 1 if early and trainer.loss < _LEARNT else 0
-        if trainer.step in observed or n_below == _N_LEARNT:
+    observed = set(observed_steps(recipe))
+    for trainer in Demo(seed=seed, training=recipe).updates(early=early):
+        if trainer.step in observed:
             yield trainer.step, trainer.model
+    if trainer.step not in observed:
+        yield trainer.step, trainer.model
 
 
 @torch_threads(1)

@@ -1,6 +1,6 @@
 """The demo: a run with probes that shows both phases within minutes on a CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,15 @@ class Demo:
         log = filter(log_spaced(per_decade=24), range(self.training.steps + 1))
         return at([*log, *range(400, self.training.steps + 1, 40), self.training.steps])
 
+    def updates(self, *, early: bool = True) -> Iterator[Trainer]:
+        """Train, and yield the trainer before the first update and after each. End early only if ``early``."""
+        trainer, n_below = Trainer(self.training, self.seed), 0
+        yield trainer
+        while trainer.step < self.training.steps and n_below < self.n_steps:
+            trainer.advance(1)
+            n_below = n_below + 1 if early and trainer.loss < self.threshold else 0
+            yield trainer
+
 
 def run_demo(
     demo: Demo,
@@ -77,7 +86,8 @@ def run_demo(
         The series, and whether the training was completed. An interruption by Ctrl-C ends it early, and the recorded
         series stays complete until then.
     """
-    trainer = Trainer(demo.training, demo.seed)
+    updates = demo.updates()
+    trainer = next(updates)
     if probes is None:
         probes = ProbeSet([MutualInfoProbe(max_samples=1024), LocalComplexityProbe(), LMNProbe()])
     probes.attach(
@@ -88,16 +98,12 @@ def run_demo(
         path=path,
         mode=mode,
     )
-    interval, n_below, completed = 0.1 if progress else 15, 0, False
-    with tqdm(range(demo.training.steps), mininterval=interval, unit="step", desc="training") as bar:
+    interval, completed = 0.1 if progress else 15, False
+    with tqdm(updates, total=demo.training.steps, mininterval=interval, unit="step", desc="training") as bar:
         try:
             for _ in bar:
-                trainer.advance(1)
                 if on_step is not None:
                     on_step(trainer)
-                n_below = n_below + 1 if trainer.loss < demo.threshold else 0
-                if n_below == demo.n_steps:
-                    break
             completed = True
         except KeyboardInterrupt:
             pass

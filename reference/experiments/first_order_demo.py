@@ -1,7 +1,6 @@
 """The demo with probes of the phase of the weights and of features, and its controls of the same length."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from reference.experiments.demo import Demo
 from reference.experiments.first_order_grokking import compact
 from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
-from reference.training import DEMO, TrainConfig, Trainer
+from reference.training import DEMO, TrainConfig
 
 LAYERS = ("blocks.0.up", "blocks.1.up")  # 512 units each: with fewer than 200, one peak is no verdict
 N_SEEDS = 6
@@ -21,16 +20,6 @@ N_SEEDS = 6
 def demo_probes() -> ProbeSet:
     """Return the probes: directions are leading eigenvectors of the average gradient outer product."""
     return ProbeSet([WeightPhaseProbe(layers=LAYERS), FeatureLearningProbe(), MutualInfoProbe(max_samples=512)])
-
-
-def _updates(demo: Demo, early: bool) -> Iterator[Trainer]:
-    """Train, and yield the trainer before the first update and after each; end as the demo does if ``early``."""
-    trainer, n_below = Trainer(demo.training, demo.seed), 0
-    yield trainer
-    while trainer.step < demo.training.steps and n_below < demo.n_steps:
-        trainer.advance(1)
-        n_below = n_below + 1 if early and trainer.loss < demo.threshold else 0
-        yield trainer
 
 
 @torch_threads(1)
@@ -60,7 +49,7 @@ def record_demo_seed(
 def _observe(demo: Demo, early: bool) -> xr.Dataset:
     """Train and observe, and return the series."""
     probes, log, step = demo_probes(), log_spaced(per_decade=12), 0
-    for trainer in _updates(demo, early):
+    for trainer in demo.updates(early=early):
         step = trainer.step
         if step == 0:
             data = {"train": trainer.task.train_data, "test": trainer.task.test_data}
