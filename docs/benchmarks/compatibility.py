@@ -34,7 +34,7 @@ training flags, hooks and attributes equal those of the same training without pr
 |---|---|
 | is a causal language model | [`targets_shift=1`](measures.md#loss-and-accuracy-performanceprobe) |
 | returns several things | [`output=`](measures.md#loss-and-accuracy-performanceprobe) |
-| has arguments that all inputs share | [`probe.shared(x)`](measures.md#inputs-rows-shared-arguments-and-padding) |
+| has arguments that all inputs share | [`probe.shared(x)`](measures/rows.md) |
 | calls a layer several times | [`block`, `block.2`, ...](design.md), one layer for each call |
 | is piecewise linear (ReLU, convolutions, max-pooling) | [exact linear regions](regions.md#which-models) |
 
@@ -67,7 +67,7 @@ REMARKS = """
 
 The *stem* is the first layer of a model with floating-point values, often its input or its embedding. Around it
 `LocalComplexityProbe` moves the points. A *counted activation function* is one of those that [this
-table](measures.md#local-complexity-localcomplexityprobe) lists.
+table](measures/local_complexity.md#what-is-counted) lists.
 
 | remark | meaning | what to do |
 |---|---|---|
