@@ -581,10 +581,3 @@ def test_safetensors_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatc
     Path("step1.safetensors").touch()
     with pytest.raises(ImportError, match=re.escape("Expected the package safetensors to read step1.safetensors")):
         over_checkpoints("step1.safetensors", PROBES, DATA, build=build)
-
-
-def test_the_page_runs() -> None:
-    page = Path(__file__).parent.parent / "docs/checkpoints.md"
-    names: dict[str, Any] = {}
-    exec("\n".join(re.findall(r"```python\n(.*?)```", page.read_text(), re.S)), names)
-    assert names["series"].attrs["reading"] == "5 checkpoints, step 0 to 40: steps from the name"
