@@ -3,6 +3,7 @@
 import ast
 import builtins
 import errno
+import gc
 import os
 import signal
 import sys
@@ -354,6 +355,21 @@ def test_a_forked_process_writes_nothing(path: Path) -> None:
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
     probe.observe(1).detach()
     assert load(path)["step"].values.tolist() == [0, 1]
+
+
+def test_a_fork_that_drops_its_copy_neither_writes_nor_warns(path: Path) -> None:
+    probes = [PerformanceProbe().attach(net(), DATA, path=path).observe(0)]
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+    if not (process := os.fork()):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            probes.clear()
+            gc.collect()
+        os._exit(len(caught))
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    probes[0].detach()
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------

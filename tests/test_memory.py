@@ -185,7 +185,7 @@ def test_an_observation_takes_bytes_in_proportion_to_its_numbers() -> None:
     probes = ProbeSet([ActivationsProbe()]).attach(nn.Linear(2, 2), (torch.randn(8, 2), torch.arange(8) % 2))
     probes.observe(1)
     assert probes._session is not None
-    records = probes._session.journal.records
+    records = probes._session.records
     one = sum(records.column(name)[0].nbytes for name in records.variables)
     assert one > 8 * 10
     values = {name: records.column(name)[0] for name in records.variables}

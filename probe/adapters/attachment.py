@@ -119,7 +119,7 @@ class Attachment:
     def _numbers(self, session: Session) -> dict[str, float]:
         if session.last is None or session.last == self._logged or self.log is False:
             return {}
-        records = session.journal.records
+        records = session.records
         if self.log is True:
             known = [(name, one) for name, one in records.variables.items() if is_written(one) and not one.flag]
             names = [name for name, one in known if set(one.dims) <= {"split"}]

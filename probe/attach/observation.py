@@ -13,12 +13,12 @@ from probe.attach.columns import SeriesColumns
 from probe.attach.contract import SessionProbe, check_measured
 from probe.attach.distributed import Ranks
 from probe.attach.prepare import Prepared
+from probe.attach.recording import Recording
 from probe.attach.side_effects import check_writes
 from probe.forward.isolation import isolated, torch_defaults
 from probe.forward.model_state import ModelState
 from probe.forward.snapshot import Snapshot
 from probe.interrupts import interruptible
-from probe.recording.journal import Journal
 from probe.recording.state import MAX_KEPT_BYTES
 from probe.series import Variable
 
@@ -49,8 +49,7 @@ def declare_observations(probes: Mapping[str, SessionProbe], columns: SeriesColu
 def observe(
     prepared: Prepared,
     snapshot: Snapshot,
-    journal: Journal,
-    columns: SeriesColumns,
+    recording: Recording,
     raises: Callable[[Exception], bool],
     ranks: Ranks,
 ) -> Observation:
@@ -70,7 +69,7 @@ def observe(
 
     def measure(name: str) -> _Answer:
         if name != SHARED_PASS:
-            return _measure(name, prepared, snapshot, journal, columns)
+            return _measure(name, prepared, snapshot, recording)
         with interruptible():
             snapshot.run_shared_pass()
         return _Answer()
@@ -121,13 +120,13 @@ def _isolated(prepared: Prepared, step: int) -> Iterator[ModelState]:
             check_writes(state, prepared.written, step)
 
 
-def _measure(name: str, prepared: Prepared, snapshot: Snapshot, journal: Journal, columns: SeriesColumns) -> _Answer:
+def _measure(name: str, prepared: Prepared, snapshot: Snapshot, recording: Recording) -> _Answer:
     """Measure one probe, and return its values."""
-    probe = prepared.probes[name]
+    probe, columns = prepared.probes[name], recording.columns
     prefix = "" if name == type(probe).__name__ else f"{name}_"
     with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
-        snapshot.history = lambda key: journal.records.column(f"{prefix}{key}", snapshot.step)
-        snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
+        snapshot.history = lambda key: recording.records.column(f"{prefix}{key}", snapshot.step)
+        snapshot.kept = lambda key: recording.journal.kept(f"{prefix}{key}", snapshot.step)
         snapshot.labels = lambda key, dim: columns.labels(f"{prefix}{key}", dim)
         answer = check_measured(probe.measure(snapshot), type(probe).__name__)
         measured = {f"{prefix}{key}": value for key, value in answer.items()}

@@ -1,7 +1,6 @@
 """One attachment, from attach to detach: when to observe, what to record, and how to end."""
 
 import math
-import os
 import sys
 import weakref
 from collections.abc import Iterator, Mapping
@@ -15,19 +14,19 @@ from torch import nn
 
 from probe.attach.budget import Budget, Unlimited, check_budget, now
 from probe.attach.checks import check_settings
-from probe.attach.columns import SeriesColumns, describe_parameter, describe_probe
+from probe.attach.columns import describe_parameter, describe_probe
 from probe.attach.contract import SessionProbe
 from probe.attach.distributed import SeveralRanks, ranks_of
 from probe.attach.observation import declare_observations, observe
 from probe.attach.prepare import prepare
+from probe.attach.recording import Recording
 from probe.attach.step_hook import StepHook, hooked_optimizers
 from probe.attach.uncounted import UncountedUpdates, WrittenAfterSteps
 from probe.errors import DuplicateNameError, ModelChangedError, RanksApartError, warn_user
 from probe.forward.data import Batch
-from probe.forward.isolation import restored_random_states
 from probe.forward.outputs import Select
 from probe.forward.training import TrainingContext
-from probe.recording.journal import Journal
+from probe.recording.records import Records
 from probe.schedule import Schedule, following, log_spaced
 from probe.writers.outputs import Outputs
 
@@ -63,12 +62,10 @@ class Session:
         self._ranks = ranks_of(ranks, timeout)
         start = now()
         self.step = 0 if step is None else int(step)
-        self._outputs = outputs if self._ranks.rank == 0 else Outputs()
         self.on_error = on_error
         self._schedule = schedule or (log_spaced() if self.counted else None)
         self._next: float = self.step  # first step that can be due
         self._observes_last = self.counted and schedule is None
-        self._replaces = mode == "overwrite"
         self._hook: StepHook | None = None
         self._ended = False  # by an observation that has changed the model, or because the ranks are apart
         self._apart = False
@@ -107,9 +104,8 @@ class Session:
                 compare=partial(self._compare_ranks, settings),
             )
             header = self._prepared.header(recorded=path is not None)
-        mode = self._ranks.share("the mode of the recording", mode)  # the first rank alone may see its files
-        with self._ranks.together("the start of the recording"):
-            self._open_journal(path, header, mode)
+        last = self.step if self.counted else None
+        self._recording = Recording(path, header, mode=mode, step=last, outputs=outputs, ranks=self._ranks)
         try:
             with self._ranks.together("the first observation"):
                 self._start(budget, total_steps, now() - start)
@@ -132,22 +128,11 @@ class Session:
         }
         self._ranks.compare({**settings, **facts})
 
-    def _open_journal(self, path: Any, header: Mapping[str, Any], mode: str | None) -> None:
-        """Open the recording. The first rank alone has its files, and the others the observations in them."""
-        first = self._ranks.rank == 0
-        last = self.step if self.counted else None
-        self.journal = Journal(path, header, mode=mode, step=last) if first else Journal(None, header)
-        if mode == "resume":
-            self.journal.adopt(self._ranks.share("the recording", self.journal.content() if first else None))
-        self._columns = SeriesColumns(self.journal)
-        # closes the journal at the end of the process too, if nobody calls detach
-        self._finalizer = weakref.finalize(self, _close, self.journal, os.getpid())
-
     def _start(self, budget: float | None, total_steps: int | None, attaching: float) -> None:
         """Declare the columns, and observe the first step if an optimizer counts the steps."""
-        declare_observations(self._prepared.probes, self._columns)
+        declare_observations(self._prepared.probes, self._recording.columns)
         self._budget = self._open_budget(budget if self._ranks.rank == 0 else None, total_steps, attaching)
-        self._open_outputs()
+        self._recording.open_outputs(self.step if self.counted else 0)
         if self.counted:
             self._observe_if_due(self.step)
 
@@ -155,11 +140,7 @@ class Session:
         """Undo an attachment that failed: remove the hook, and the files that it has made."""
         if self._hook is not None:
             self._hook.remove()
-        if self._finalizer.detach():
-            if self._replaces and len(self.journal.records):
-                self.journal.close()  # the old recording is replaced already
-            else:
-                self.journal.discard()
+        self._recording.abandon()
 
     def _open_budget(self, share: float | None, total_steps: int | None, attaching: float) -> Budget | Unlimited:
         if share is None:
@@ -167,17 +148,9 @@ class Session:
         device = self._prepared.device
         settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
         budget = Budget(share, total_steps, schedule=self._schedule, step=self.step, settle=settle, attaching=attaching)
-        budget.resume(self.journal.records, self.step, counted=self.counted)
-        for variable in budget.variables():
-            self._columns.declare(variable)
-            self._columns.claim(variable.name, "the budget")
+        budget.resume(self.records, self.step, counted=self.counted)
+        self._recording.declare(budget.variables(), "the budget")
         return budget
-
-    def _open_outputs(self) -> None:
-        for variable in self._outputs.variables():
-            self._columns.declare(variable)
-            self._columns.claim(variable.name, "write_to")
-        self._outputs.resume(self.journal.records, self.step if self.counted else 0)
 
     # -- observing ---------------------------------------------------------------------------------------------
 
@@ -237,12 +210,7 @@ class Session:
             self._count_missed()
             self._uncounted.check(self._prepared.model, self.step)
             if self._last == self.step and scalars:
-                added = self._columns.scalars(scalars)
-                self.journal.annotate(self.step, added)
-                with restored_random_states():
-                    failed = self._outputs.added(self.step, self.journal.records, added)
-                if failed:
-                    self.journal.annotate(self.step, failed)
+                self._recording.add(self.step, scalars)
             return
         if step is None:
             raise ValueError("Expected observe(step), since attach got no optimizer, got no step; give the step")
@@ -295,31 +263,26 @@ class Session:
     def _annotate_dropped(self) -> None:
         """Add to the last observation the number of due steps dropped since, which is known only now."""
         if annotation := self._budget.annotation():
-            self.journal.annotate(*annotation)
+            self._recording.journal.annotate(*annotation)
 
     def record(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
         """Observe now. The first observation raises errors, since it shows whether probes, model and data fit."""
-        values = {**self._columns.scalars(scalars or {}), **self._budget.values(), **self._outputs.values()}
+        values = {**self._recording.values(scalars or {}), **self._budget.values()}
         snapshot = self._prepared.snapshot(step)
         try:
-            found = observe(self._prepared, snapshot, self.journal, self._columns, self._raises, self._ranks)
+            found = observe(self._prepared, snapshot, self._recording, self._raises, self._ranks)
         except ModelChangedError:
             self._ended, self._last = True, step
             raise
         except Exception:
-            self._discard_if_empty()
+            self._recording.discard_if_empty()
             raise
         self._requested |= snapshot.requested
         self._measured |= snapshot.measured
         self._last = step
         self.rows = found.rows
         self.keeps_values |= bool(found.kept)
-        values |= found.values
-        self.journal.record(step, values, found.kept)
-        with restored_random_states():  # those of the training, also if a writer waits for a random time
-            failed = self._outputs.observed(step, self.journal.records, values)
-        if failed:
-            self.journal.annotate(step, failed)
+        self._recording.record(step, values | found.values, found.kept)
         for error, probes in found.errors.items():
             warn_user(
                 f"Expected numbers of each probe, got an error of {', '.join(probes)} at step {step}, which is flagged "
@@ -329,12 +292,6 @@ class Session:
     def _raises(self, error: Exception) -> bool:
         return self.on_error == "raise" or self._last is None or isinstance(error, DuplicateNameError)
 
-    def _discard_if_empty(self) -> None:
-        """Remove the files of a recording without an observation, so that the next attempt finds the path free."""
-        if not len(self.journal.records):
-            self._finalizer.detach()
-            self.journal.discard()
-
     def agrees(self, answer: bool) -> bool:
         """Return the answer of the first rank."""
         return bool(self._ranks.decide("a question", answer)[0])
@@ -342,6 +299,11 @@ class Session:
     def move_to(self, model: nn.Module) -> None:
         """Observe another model from now on. It has the modules and shapes of the attached one, which is released."""
         self._prepared = self._prepared.moved_to(model)
+
+    @property
+    def records(self) -> Records:
+        """Return the observations so far."""
+        return self._recording.records
 
     @property
     def last(self) -> int | None:
@@ -355,13 +317,13 @@ class Session:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the numbers of rows, points and the like of each probe, as the attributes of its variables."""
-        return self._columns.counts()
+        return self._recording.columns.counts()
 
     # -- ending ------------------------------------------------------------------------------------------------
 
     def dataset(self) -> xr.Dataset:
         """Return all observations so far."""
-        return self.journal.dataset()
+        return self._recording.dataset()
 
     def close(self) -> None:
         """Observe the last state on the default schedule, write the file, and warn of layers that never fired."""
@@ -374,11 +336,9 @@ class Session:
             self._observe_last_state()
             self._annotate_dropped()
         finally:
-            if self._finalizer.detach():
-                self._close_journal()
-        with restored_random_states():
-            self._outputs.close(self.journal.records)
-        if self._last is None and not self.counted and not len(self.journal.records):
+            self._recording.close()
+        self._recording.close_outputs()
+        if self._last is None and not self.counted and not len(self.records):
             warn_user(
                 "Expected an observation before detach, got none; give attach the optimizer, or call observe(step) in "
                 "the training loop"
@@ -407,25 +367,3 @@ class Session:
             if any(self._ranks.decide(f"the end at step {self.step}", whole)):
                 self._budget.grant_last(self.step)
                 self._observe_timed(self.step)
-
-    def _close_journal(self) -> None:
-        try:
-            self.journal.close()
-        except OSError as error:
-            warn_user(
-                f"Expected to write {self.journal.path}, got {error}; the series stays in memory: "
-                "probe.save(probes.series_, 'other.nc') writes it elsewhere"
-            )
-
-
-def _close(journal: Journal, process: int) -> None:
-    """Close the journal of a session that no longer exists."""
-    if os.getpid() != process:  # a forked worker that ends must not write the files of its parent
-        return
-    try:
-        journal.close()
-    except OSError as error:
-        warn_user(
-            f"Expected to write {journal.path}, got {error}; the probes no longer exist, so observations that its "
-            "journal lacks are lost. Call detach() before the file or its folder is removed"
-        )

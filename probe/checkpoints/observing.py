@@ -66,7 +66,7 @@ class Observation:
                     mode = self._attach(model, recording, mode)
                 self.observer.observe(checkpoint.step)
                 self.keeps_values |= self.observer._attached("observe").keeps_values
-                report(checkpoint, self.observer._attached("observe").journal.records)
+                report(checkpoint, self.observer._attached("observe").records)
         finally:
             with _unrepeated(self._seen):
                 self.observer.detach()
