@@ -1,34 +1,26 @@
-"""Draw the pictures of docs/chaos.md: `python docs/benchmarks/chaos_pictures.py`.
+"""Figures of docs/chaos.md: those of docs/gallery/plot_chaos.py, in less than a minute; `figures.py` writes them."""
 
-Runs docs/gallery/plot_chaos.py, and writes its figures to docs/images/chaos_*.png, in less than a minute.
-"""
-
-import argparse
 import runpy
-from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
-DOCS = Path(__file__).parents[1]
+EXAMPLE = Path(__file__).parents[1] / "gallery" / "plot_chaos.py"
 NAMES = ("growth_tanh", "growth_relu", "kernels", "radius", "map")  # in the order of the example
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=DOCS / "images", help="folder")
-    args = parser.parse_args(argv)
+@cache
+def run() -> dict[str, Figure]:
+    """Run the example, and return its figures."""
     torch.set_num_threads(1)
-    plt.close("all")
-    runpy.run_path(str(DOCS / "gallery" / "plot_chaos.py"))
-    for name, number in zip(NAMES, plt.get_fignums(), strict=True):
-        plt.figure(number).savefig(args.out / f"chaos_{name}.png", dpi=100, bbox_inches="tight")
-    plt.close("all")
+    before = plt.get_fignums()
+    runpy.run_path(str(EXAMPLE))
+    return dict(zip(NAMES, (plt.figure(n) for n in plt.get_fignums() if n not in before), strict=True))
 
 
-if __name__ == "__main__":
-    main()
+def draw(name: str) -> Figure:
+    """Return one of the figures."""
+    return run()[name]

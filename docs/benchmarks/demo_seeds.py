@@ -4,8 +4,8 @@ Trains seeds of `demo` and of `control-demo` (the same pairs with randomly permu
 minutes, and prints Markdown: markers, curves and jumps of the loss. Seeds 0 and 1 chose the recipe, the others did not.
 A repeated command trains only the seeds that are missing in the folder. `--write` puts the table into the page
 docs/reference.md.
-`--bundle` records seed 0 with all measures into reference/results/demo.nc, about ten CPU minutes, and draws
-docs/images/demo.png.
+`--bundle` records seed 0 with all measures into reference/results/demo.nc, about ten CPU minutes. Draw its figure with
+`figures.py demo`.
 """
 
 import argparse
@@ -17,9 +17,20 @@ matplotlib.use("Agg")
 import numpy as np
 import torch
 import xarray as xr
+from matplotlib.figure import Figure
 
-from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PhaseDetector, ProbeSet, WeightsProbe, load, save
-from reference.experiments import Demo, find_phases, run_demo
+from probe import (
+    LMNProbe,
+    LocalComplexityProbe,
+    MutualInfoProbe,
+    PhaseDetector,
+    ProbeSet,
+    WeightsProbe,
+    load,
+    plots,
+    save,
+)
+from reference.experiments import Demo, run_demo
 from reference.runs import parse_seeds
 from reference.training import CONFIGS
 
@@ -87,9 +98,12 @@ def bundle(folder: Path) -> None:
     series, _ = run_demo(Demo(), folder / "bundle.nc", mode="overwrite", progress=False, probes=all_measures())
     small = {name: v.astype(np.float32) for name, v in series.data_vars.items() if v.dtype == np.float64}
     save(series.assign(small), RESULTS / "demo.nc")
-    find_phases(
-        series.sel(split=["train", "test", "all"]), DOCS / "images" / "demo.png", title=f"{Demo().name}, seed 0"
-    )
+
+
+def draw() -> Figure:
+    """Draw the bundled recording with its phases."""
+    series = load(RESULTS / "demo.nc").sel(split=["train", "test", "all"])
+    return plots.overview(series, PhaseDetector().fit(series), title=f"{Demo().name}, seed 0")
 
 
 def main() -> None:

@@ -2,25 +2,29 @@
 
 One thread, CPU time of the process, least of several runs; memory: growth of the resident peak (Linux) in a process of
 its own. The other estimator is the pairwise kernel one that most information planes use (Kolchinsky and Tracey's bounds
-with the entropy of the noise added and subtracted again), in numpy and float64, from its formula. ``--figure FILE``
-draws the cost in rows, units, classes and layers. ``--against PYTHON`` compares the CPU time of one observation by
-``MutualInfoProbe()`` with that of the revision that this other Python has installed: both observe in turn, and the
-median of the ratios counts.
+with the entropy of the noise added and subtracted again), in numpy and float64, from its formula. ``--write`` writes
+the cost in rows, units, classes and layers for ``figures.py information_cost``. ``--against PYTHON`` compares the CPU
+time of one observation by ``MutualInfoProbe()`` with that of the revision that this other Python has installed: both
+observe in turn, and the median of the ratios counts.
 """
 
 import argparse
 import itertools
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from probe.information import channel_bits, channel_information
-from probe.information import representation_geometry
+from probe.information import channel_bits, channel_information, representation_geometry
 
+COSTS_FILE = Path(__file__).with_name("information_cost.json")
 N, D, CLASSES = 4096, 128, 96
 LEVELS = (0.1, 0.2, 0.4)
 
@@ -128,25 +132,26 @@ print(resident("VmHWM") - before)
     return float(done.stdout)
 
 
-def draw(costs: dict[str, tuple[list[int], list[float]]], path: str) -> None:
-    """CPU seconds over each size, with what is proportional to it or to its square."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(costs), figsize=(12, 3), layout="constrained", sharey=True)
+def draw() -> Figure:
+    """Draw the CPU seconds of information_cost.json over each size, with lines of slope 1 and 2."""
+    costs = json.loads(COSTS_FILE.read_text(encoding="utf-8"))
+    figure, axes = plt.subplots(1, len(costs), figsize=(10, 3.2), layout="constrained", sharey=True)
     for ax, (name, (sizes, times)) in zip(axes, costs.items(), strict=True):
-        ax.loglog(sizes, times, "o-", color="#2b6ca3")
+        ax.loglog(sizes, times, "o-", color="#2b6ca3", ms=4, label="measured")
         for power, style in ((1, ":"), (2, "--")):
             line = [times[-1] * (size / sizes[-1]) ** power for size in sizes]
-            ax.loglog(sizes, line, style, lw=0.8, color="#999999", label=f"proportional to its power {power}")
-        ax.axhline(0.1, color="#c4552d", lw=0.8)
-        ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=60, fontsize=7)
+            text = f"in proportion to the size{' squared' * (power - 1)}"
+            ax.loglog(sizes, line, style, lw=1, color="#777777", label=text)
+        ax.axhline(0.1, color="#c4552d", lw=1, label="0.1 s")
+        shown = sizes[:: -(-len(sizes) // 4)]
+        ax.set_xticks(shown, [f"{size:,}" for size in shown])
         ax.minorticks_off()
         ax.set_xlabel(name)
     every = [time for _, times in costs.values() for time in times]
     axes[0].set_ylim(min(every) / 2, max(every) * 2)
-    axes[0].legend(fontsize=7)
-    axes[0].set_ylabel("CPU seconds, one thread")
-    figure.savefig(path, dpi=80)
+    axes[0].set_ylabel("CPU time, one thread (s)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
 
 
 OBSERVER = """
@@ -202,7 +207,7 @@ def compare(other: str, repeats: int) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the least counts")
-    parser.add_argument("--figure", help="file of a figure of the cost")
+    parser.add_argument("--write", action="store_true", help=f"write the costs by size into {COSTS_FILE.name}")
     parser.add_argument("--against", help="a Python with another revision, to compare one observation with")
     args = parser.parse_args(argv)
     repeats = args.repeats
@@ -226,8 +231,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, (sizes, times) in costs.items():
         for size, cost in zip(sizes, times, strict=True):
             print(f"| {name}: {size:,} | {cost:.3f} |")
-    if args.figure:
-        draw(costs, args.figure)
+    if args.write:
+        COSTS_FILE.write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
     print(f"| N = 1,024, with the error over rows | {seconds(ours(n=1024, subsample_se=True), repeats):.3f} |")
     z, labels = layer(1024)
     taken = seconds(lambda: representation_geometry(z, labels), repeats)

@@ -22,19 +22,14 @@ from reference.claims.two_phases import Evidence
 
 sys.path.insert(0, str(Path(__file__).parent))
 import checkpoints_speed
+import figures
 import perceptrons
 import published_curve
 import published_markers
 import results_page
-import region_pictures
 import scorecard
 
 DOCS = Path(__file__).parents[1]
-RESULTS = DOCS.parent / "reference" / "results"
-CURVES = {  # figure: arguments of published_curve.py
-    "paper-division-2500": ("paper-division.nc", "--until", "2500"),
-    "paper-s5": ("paper-s5.nc", "--task", "s5"),
-}
 _NUMBER = re.compile(r"\d[\d,]*\.?\d*")
 
 
@@ -78,11 +73,9 @@ def partition_table() -> str:
 
 def draw_figures() -> None:
     """Draw the figures of these pages into docs/images."""
-    for paper in results_page.find_papers():
-        results_page.draw_figures(paper)
-    region_pictures.main(["--only", "training"])
-    for name, (file, *arguments) in CURVES.items():
-        published_curve.main([str(RESULTS / file), *arguments, "--out", str(DOCS / "images" / f"{name}.png")])
+    of_papers = [name for paper in results_page.find_papers() for name in paper.figures]
+    for name in ("regions_training", *published_curve.FIGURES, *of_papers):
+        figures.write(name)
 
 
 def differences(committed: str, made: str) -> list[str]:

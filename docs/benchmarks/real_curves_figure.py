@@ -1,17 +1,14 @@
-"""Draw six real training curves with their verdicts: `python docs/benchmarks/real_curves_figure.py`.
+"""Figure of docs/phases.md: six real training curves with their verdicts; `figures.py` writes it.
 
-Writes docs/images/real_curves.png, in a quarter of a minute. The curves are those of curves/given.npz.
+The curves are those of curves/given.npz.
 """
 
-import argparse
 import textwrap
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from probe import PhaseDetector, plots
@@ -49,10 +46,8 @@ def draw(ax: plt.Axes, name: str) -> None:
     ax.annotate(CURVES[name], (0, 1), (0, top), fontsize=10, fontweight="bold", **place)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=DOCS / "images" / "real_curves.png")
-    out = parser.parse_args().out
+def draw_all() -> Figure:
+    """Draw all six runs."""
     figure, grid = plt.subplots(3, 2, figsize=(10, 12), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     for ax, name in zip(grid.ravel(), CURVES, strict=True):
@@ -61,8 +56,4 @@ def main() -> None:
     handles.append(Line2D([], [], color="#888888", lw=4))
     labels.append("interval of a marker")
     figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), fontsize=9, frameon=False)
-    figure.savefig(out, dpi=90)
-
-
-if __name__ == "__main__":
-    main()
+    return figure

@@ -1,17 +1,13 @@
-"""Draw the pictures of docs/regions.md: `python docs/benchmarks/region_pictures.py`.
+"""Figures of docs/regions.md, in a quarter of a minute; `figures.py` writes them.
 
-Writes docs/images/regions_*.png, in a quarter of a minute. The last picture shows the recordings in reference/results.
+The last one shows the recordings in reference/results.
 """
 
-import argparse
 import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
@@ -124,18 +120,3 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "changes": draw_changes,
     "training": draw_training,
 }
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=PICTURES, default=list(PICTURES), help="pictures")
-    parser.add_argument("--out", type=Path, default=DOCS / "images", help="folder")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    for name in args.only:
-        PICTURES[name]().savefig(args.out / f"regions_{name}.png", dpi=100, bbox_inches="tight")
-        plt.close("all")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Verdicts, settings and experiments on the page of a paper: `python docs/benchmarks/results_page.py --write`.
 
-Without --write, the verdicts are printed. `pages.py` makes this page and all others.
+Without --write, the verdicts are printed. `pages.py` makes this page and all others, `figures.py` their figures.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from reference.claims import Judgement, Paper, as_markdown, draw_figure, find_papers, judge
+from reference.claims import Judgement, Paper, as_markdown, find_papers, judge
 from reference.experiments import EXPERIMENTS
 
 DOCS = Path(__file__).parents[1]
@@ -74,22 +74,14 @@ def made(paper: Paper) -> str:
     return text
 
 
-def draw_figures(paper: Paper) -> None:
-    """Draw the figures of a paper into docs/images."""
-    evidence = paper.evidence()
-    for name in paper.figures:
-        draw_figure(paper, name, evidence, DOCS / "images" / f"{name}.png")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write into docs/ and docs/images/")
+    parser.add_argument("--write", action="store_true", help="write into docs/")
     parser.add_argument("--paper", metavar="ID", help="arXiv identifier (default: all papers)")
     args = parser.parse_args()
     for paper in find_papers(args.paper):
         if args.write:
             (DOCS / paper.page).write_text(made(paper), encoding="utf-8")
-            draw_figures(paper)
         else:
             print(as_markdown(judge(paper)))
 

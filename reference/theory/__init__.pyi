@@ -54,6 +54,7 @@ from .order.command import (
     measure_order as measure_order,
     order_text as order_text,
 )
+from .order.figures import draw_order as draw_order
 from .order.recording import record_order as record_order
 from .order.settings import (
     ORDER as ORDER,

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from probe import save
 from probe.stats import Estimate
 from reference.theory.order.analysis import OrderTests, order_tests
-from reference.theory.order.figures import draw_barriers, draw_loops, draw_overlaps
+from reference.theory.order.figures import draw_order
 from reference.theory.order.recording import n_blocks, record_order
 from reference.theory.order.settings import ORDER, PREDICTIONS, OrderSettings
 
@@ -21,10 +21,7 @@ def measure_order(
         recorded = record_order(settings, blocks, n_jobs=n_jobs, on_block=lambda: bar.update(1))
     found = order_tests(recorded)
     paths = [save(recorded, folder / "first-order-order.nc")]
-    figures = {
-        "overlaps": draw_overlaps(recorded), "barriers": draw_barriers(found), "loops": draw_loops(recorded, found)
-    }  # fmt: skip
-    for name, figure in figures.items():
+    for name, figure in draw_order(recorded, found).items():
         paths.append(folder / f"first-order-order-{name}.png")
         figure.savefig(paths[-1], dpi=110)
     return found, paths

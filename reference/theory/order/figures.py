@@ -13,6 +13,15 @@ from reference.theory.order.analysis import OrderTests, overlaps, settings_of
 _LINEAR, _CUBIC, _DARK = "#2b6ca3", "#c4552d", "#333333"
 
 
+def draw_order(recorded: xr.Dataset, found: OrderTests) -> dict[str, Figure]:
+    """Return the figures of the tests of order by name."""
+    return {
+        "overlaps": draw_overlaps(recorded),
+        "barriers": draw_barriers(found),
+        "loops": draw_loops(recorded, found),
+    }
+
+
 def draw_overlaps(recorded: xr.Dataset) -> Figure:
     """Draw minus the log density of the overlaps of each size, beside both actions."""
     settings = settings_of(recorded)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 import xarray as xr
-from joblib import Parallel, delayed
 
 from probe import save
 from probe.recording import provenance_json
+from probe.workers import in_parallel
 from reference.theory.order.chains import STARTS, equilibrium, loop
 from reference.theory.order.settings import OrderSettings
 
@@ -35,9 +35,9 @@ def record_order(
         If the folder holds other settings.
     """
     blocks = _blocks(settings)
-    jobs = (delayed(_run)(settings, folder / f"{name}.nc", run) for name, run in blocks)
+    tasks = [(settings, folder / f"{name}.nc", run) for name, run in blocks]
     found = {}
-    for (name, _), block in zip(blocks, Parallel(n_jobs=n_jobs, return_as="generator")(jobs), strict=True):
+    for (name, _), block in zip(blocks, in_parallel(_run, tasks, n_jobs), strict=True):
         found[name] = block
         on_block()
     chains = _table(found, "chain", "dimension", settings.sizes, "start", STARTS)

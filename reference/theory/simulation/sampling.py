@@ -4,16 +4,17 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from joblib import Parallel, delayed
 from torch import Tensor
 
 from probe.recording import atomic_write, provenance_json
+from probe.workers import in_parallel
 from reference.theory.first_order.modular import ModularAddition
 from reference.theory.first_order.teacher import CubicTeacher
 from reference.theory.simulation.base import Networks
@@ -119,12 +120,12 @@ def sample(
     """
     _check_folder(folder, sampling)
     found = []
-    jobs = (
-        delayed(run_block)(replace(sampling.task, noise=noise), seeds, sampling, _path(folder, noise, seeds),
-                           checkpoint_seconds=checkpoint_seconds)
+    run = partial(run_block, checkpoint_seconds=checkpoint_seconds)
+    tasks = [
+        (replace(sampling.task, noise=noise), seeds, sampling, _path(folder, noise, seeds))
         for noise, seeds in sampling.blocks()
-    )  # fmt: skip
-    for block in Parallel(n_jobs=n_jobs, return_as="generator")(jobs):
+    ]
+    for block in in_parallel(run, tasks, n_jobs):
         found.append(block)
         on_block()
     return _joined(sampling, found)
