@@ -10,7 +10,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import torch
 import xarray as xr
@@ -18,6 +17,7 @@ from torch import nn
 
 from probe import FisherProbe, ProbeSet, WeightModesProbe, concat, log_spaced
 from probe.recording import atomic_write
+from probe.workers import in_parallel
 from reference.experiments.demo import Demo
 from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
@@ -211,7 +211,7 @@ def record_coarse(
     """
     chosen, one = list(dict.fromkeys(seeds)), recipe_of(name) if recipe is None else recipe
     jobs = min(count_workers(n_jobs), len(chosen))
-    pairs = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_record_pair)(one, seed, folder, weights) for seed in chosen)
+    pairs = list(in_parallel(_record_pair, [(one, seed, folder, weights) for seed in chosen], jobs))
     runs, controls = (
         concat(list(found), chosen).assign_coords(seed=("run", np.array(chosen, np.int32)))
         for found in zip(*pairs, strict=True)

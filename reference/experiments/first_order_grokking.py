@@ -19,7 +19,6 @@ from functools import partial
 from itertools import accumulate, product
 from pathlib import Path
 
-import joblib
 import numpy as np
 import xarray as xr
 
@@ -32,6 +31,7 @@ from probe import (
     concat,
     log_spaced,
 )
+from probe.workers import in_parallel
 from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
@@ -206,11 +206,8 @@ def record_grokking(
     chosen = list(runs if names is None else names)
     if unknown := [name for name in chosen if name not in runs]:
         raise ValueError(f"Expected names among {', '.join(runs)}, got {', '.join(unknown)}; choose some.")
-    tasks = [(name, seed) for name in chosen for seed in seeds]
-    series = joblib.Parallel(n_jobs=min(count_workers(n_jobs), max(len(tasks), 1)))(
-        joblib.delayed(record_grokking_seed)(runs[name], seed, folder / name / f"seed-{seed}.nc", probes)
-        for name, seed in tasks
-    )
+    tasks = [(runs[name], seed, folder / name / f"seed-{seed}.nc", probes) for name in chosen for seed in seeds]
+    series = list(in_parallel(record_grokking_seed, tasks, min(count_workers(n_jobs), max(len(tasks), 1))))
     blocks = (series[i * len(seeds) : (i + 1) * len(seeds)] for i in range(len(chosen)))
     coords = {"seed": ("run", np.array(seeds, np.int32))}
     return {name: concat(block, list(seeds)).assign_coords(coords) for name, block in zip(chosen, blocks, strict=True)}

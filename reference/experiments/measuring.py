@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import joblib
 import numpy as np
 import xarray as xr
 
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, ProbeSet, WeightsProbe, concat
 from probe.recording import journal_of
+from probe.workers import in_parallel
 from reference.runs.collection import seed_folders
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
@@ -71,7 +71,7 @@ def measure(
             f"Expected stored weights in {folder}, got {missing}; train with --store-weights log or all."
         )
     jobs = min(count_workers(n_jobs), len(chosen))
-    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure_run)(folders[seed], probes) for seed in chosen)
+    found = list(in_parallel(measure_run, [(folders[seed], probes) for seed in chosen], jobs))
     return concat(found, chosen).assign_coords(seed=("run", np.array(chosen, np.int32)))
 
 

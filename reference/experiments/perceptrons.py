@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import xarray as xr
 
@@ -24,6 +23,7 @@ from probe import (
     concat,
     log_spaced,
 )
+from probe.workers import in_parallel
 from reference.experiments.whole_runs import read_finished, write_finished
 from reference.runs.job import torch_threads
 from reference.runs.launch import count_workers
@@ -132,7 +132,6 @@ def record_perceptrons(
     """
     chosen = list(dict.fromkeys(seeds))
     jobs = min(count_workers(n_jobs), len(chosen))
-    found = joblib.Parallel(n_jobs=jobs)(
-        joblib.delayed(record_perceptron)(config, seed, folder / f"seed-{seed}.nc", probes) for seed in chosen
-    )
+    tasks = [(config, seed, folder / f"seed-{seed}.nc", probes) for seed in chosen]
+    found = list(in_parallel(record_perceptron, tasks, jobs))
     return concat(found, chosen).assign_coords(seed=("run", np.array(chosen, np.int32)))
