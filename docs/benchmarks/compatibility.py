@@ -32,8 +32,8 @@ training flags, hooks and attributes equal those of the same training without pr
 
 | if your model | see |
 |---|---|
-| is a causal language model | [`targets_shift=1`](measures.md#loss-and-accuracy-performanceprobe) |
-| returns several things | [`output=`](measures.md#loss-and-accuracy-performanceprobe) |
+| is a causal language model | [`targets_shift=1`](measures/performance.md#language-models) |
+| returns several things | [`output=`](measures/performance.md#which-output) |
 | has arguments that all inputs share | [`probe.shared(x)`](measures/rows.md) |
 | calls a layer several times | [`block`, `block.2`, ...](design.md), one layer for each call |
 | is piecewise linear (ReLU, convolutions, max-pooling) | [exact linear regions](regions.md#which-models) |
