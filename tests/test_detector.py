@@ -212,6 +212,18 @@ def test_missing_curves_share_one_line_that_names_similar_curves() -> None:
     assert text.count("recorded") == 2  # "no test curve is recorded" in the verdict
 
 
+def test_medians_of_epochs_and_distances_over_runs_in_words() -> None:
+    epochs = np.arange(40)
+    rises = [[np.clip((epochs - start) / 5, 0, 1) for start in starts] for starts in ((0, 1, 3, 4), (99,) * 4)]
+    curves = {"epoch": epochs, "train_accuracy": np.array(rises[0]), "test_accuracy": np.array(rises[1])}
+    text = PhaseDetector(axis="epoch", chance=0.0, n_test=100).fit(curves).summary()
+    assert "\n- fitting ends between epoch 6 and 7 (4 found)\n" in text  # 5, 6, 8 and 9: 6.9 in log time
+    assert re.search(r"\nfit_end - end: above \+0\.\d\d dex, misaligned in 4 of 4 runs$", text)
+    curves["test_accuracy"] = np.array([*rises[1][:3], np.clip((epochs - 9) / 5, 0, 1)])
+    text = PhaseDetector(axis="epoch", chance=0.0, n_test=100).fit(curves).summary()
+    assert "fit_end - end: median +0.18 dex (1 of 4 runs has both markers), " in text  # log10 of 15 / 10
+
+
 def test_bounds_large_contrasts_and_single_spikes_in_words() -> None:
     curves = planted() | {"test_accuracy": np.full(N, 0.1)}
     text = PhaseDetector(chance=0.1).fit(curves).summary()

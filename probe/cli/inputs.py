@@ -23,7 +23,8 @@ def read_series(args: argparse.Namespace, path: Path | None = None, *, strict: b
 
 def roles_of(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:
     """Return the variables of the roles that the user gave. A recording keeps its own names."""
-    roles = {role: named(series, getattr(args, role)) for role in ROLES if getattr(args, role)}
+    given = {role: getattr(args, role, None) for role in (*ROLES, "information")}
+    roles = {role: named(series, name) for role, name in given.items() if name}
     if missing := [name for name in roles.values() if name not in series]:
         names = ", ".join(map(str, series.data_vars))
         raise ValueError(f"Expected a variable of {args.path}, got {missing[0]!r}; there are: {names}")

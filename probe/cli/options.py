@@ -126,8 +126,9 @@ def _add_judging(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--chance", type=float, metavar="SHARE", help="accuracy of guessing (default: level of the first accuracies)")
     add("--n-test", type=int, metavar="N", help="number of test examples (default: estimated from the accuracies)")
-    add("--information-split", default="train", metavar="SPLIT", help="split of I(T; X) in recordings (default: train)")
-    add("--information-layer", metavar="LAYER", help="layer of I(T; X) in recordings (default: deepest)")
+    add("--information", metavar="NAME", help="curve of I(T; X), if no MutualInfoProbe recorded it")
+    add("--information-split", default="train", metavar="SPLIT", help="split of I(T; X) (default: train)")
+    add("--information-layer", metavar="LAYER", help="layer of I(T; X) (default: the deepest)")
 
 
 def _add_overwrite(command: argparse.ArgumentParser, what: str) -> None:

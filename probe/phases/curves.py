@@ -242,7 +242,7 @@ def hint(curves: xr.Dataset, role: str, taken: Collection[str] = ()) -> str:
     names = [str(name) for name in curves.data_vars]
     loss = f"{role.split('_')[0]}_loss"
     if role == "information":
-        return "pass information= in Python with the name of yours; a MutualInfoProbe records it"
+        return "pass information= (--information) with the name of yours; a MutualInfoProbe records it"
     if "all_loss" in names:
         return "the data had one split, 'all'; attach with {'train': ..., 'test': ...}"
     if role.endswith("_accuracy") and loss in names and "provenance" in curves.attrs and _is_recorded(curves[loss]):

@@ -206,7 +206,7 @@ def _of_runs(kind: MarkerKind, marker: xr.Dataset, across: xr.Dataset, axis: str
     if across["status"] == Status.FOUND:
         lower, upper = float(across["lower"]), float(across["upper"])
         interval = f"{_step(lower)} to {_step(upper)}; " if np.isfinite(upper) else ""
-        return f"{kind.sentence} at {axis} {_step(float(across['median']))} ({interval}{tally})"
+        return f"{kind.sentence} {_place(float(across['median']), marker, axis)} ({interval}{tally})"
     n_runs, n_found = len(marker["status"]), int(across["n_found"])
     if not n_found:
         status = Status(names[np.argmax(counts)])
@@ -214,8 +214,17 @@ def _of_runs(kind: MarkerKind, marker: xr.Dataset, across: xr.Dataset, axis: str
         reasons = [str(reason) for reason in marker["reason"].values[marker["status"].values == status]]
         example = "" if len({*reasons}) == 1 and len(reasons) == n_runs else "for example, "
         return f"{text} ({tally}): {example}{reasons[0]}"
-    at = f"at {axis} {_step(float(across['median_found']))} in the median of these"
+    at = f"{_place(float(across['median_found']), marker, axis)} in the median of these"
     return f"{kind.sentence} in {n_found} of {n_runs} runs, {at} ({tally}); {_why_no_median(across, axis)}"
+
+
+def _place(median: float, marker: xr.Dataset, axis: str) -> str:
+    """Return where a median is; if all runs have small whole steps, such as epochs, a fraction is between two."""
+    found = marker["step"].values[np.isfinite(marker["step"].values)]
+    low = np.floor(median)
+    if median == low or number(median) == number(round(median)) or (found != np.round(found)).any():
+        return f"at {axis} {_step(median)}"
+    return f"between {axis} {number(low)} and {number(low + 1)}"
 
 
 def _why_no_median(across: xr.Dataset, axis: str) -> str:
@@ -282,9 +291,19 @@ def _distance(pair: xr.Dataset) -> str:
     if pair.sizes["run"] == 1:
         distance, low, high = (float(pair[k].isel(run=0)) for k in ("distance", "lower", "upper"))
         return f"{name}: {_between(distance, low, high)}, {names[0]}"
-    median = float(pair["distance"].median("run"))
-    text = f"median {median:+.2f} dex, " if np.isfinite(median) else ""
-    return f"{name}: {text}" + ", ".join(f"{name} in {n}" for name, n in zip(names, counts, strict=True))
+    verdicts = ", ".join(f"{verdict} in {n}" for verdict, n in zip(names, counts, strict=True))
+    return f"{name}: {_over_runs(pair)}, {verdicts} of {pair.sizes['run']} runs"
+
+
+def _over_runs(pair: xr.Dataset) -> str:
+    """Describe the median distance, or the bounds of all distances if every run has a censored marker."""
+    distance, n_runs = pair["distance"], pair.sizes["run"]
+    n_known = int(np.isfinite(distance).sum())
+    if not n_known:
+        return _between(np.nan, float(pair["lower"].min()), float(pair["upper"].max()))
+    have = "has" if n_known == 1 else "have"
+    known = f" ({n_known} of {n_runs} runs {have} both markers)" if n_known < n_runs else ""
+    return f"median {float(distance.median('run')):+.2f} dex{known}"
 
 
 def _between(distance: float, low: float, high: float) -> str:

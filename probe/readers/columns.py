@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from probe.readers.log import Log, Points
-from probe.readers.names import AXES, near_names, role_of
+from probe.readers.names import AXES, VALUE_NUMBERS, near_names, role_of
 from probe.readers.spelling import SPLITS, words_of
 
 _STEPS = {"step", "steps", "epoch", "epochs", "iteration", "iterations", "iters", "iter", "batches"}
@@ -66,7 +66,7 @@ def columns_log(columns: Mapping[str, np.ndarray], axis: str | None, where: str)
     missing = sorted(lengths - steps.keys())
     if missing and (steps or len(lengths) > 1) and axis != "row":
         raise ValueError(_lengths_message(columns, wanted, missing, where))
-    notes = [] if steps else ["there is no list of steps, and the values are numbered from 0"]
+    notes = [] if steps else [VALUE_NUMBERS]
     points: dict[str, Points] = {}
     for name, values in curves.items():
         if len(values) in lengths:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 
-from probe.readers.names import AXES, ROLES, check_clear, guess_roles, untaken_note
+from probe.readers.names import AXES, ROLES, ROW_NUMBERS, VALUE_NUMBERS, check_clear, guess_roles, untaken_note
 from probe.series import MAX_STEP, SCHEMA
 
 _NO_STEP = "points without a step, or before step 0, were dropped"
@@ -111,7 +111,8 @@ def to_series(log: Log, given: Mapping[str, str], *, source: str, format: str, s
     notes += [
         f"{role} is unclear: {'one of ' if len(names) > 1 else 'perhaps '}{', '.join(names)}" for role, names in unclear
     ]
-    renamed = [f"{role} is {name!r}" for role, name in [*chosen.items(), ("step", log.axis)] if name != role]
+    axis = {} if {ROW_NUMBERS, VALUE_NUMBERS} & {*notes} else {"step": log.axis}
+    renamed = [f"{role} is {name!r}" for role, name in (chosen | axis).items() if name != role]
     notes += [f"in the log, {', '.join(renamed)}"] if renamed else []
     notes += [
         note for note in [untaken_note(points, [*chosen.values(), *(n for _, some in unclear for n in some)])] if note

@@ -26,6 +26,9 @@ AXES = (
     "n_tokens", "num_tokens", "tokens_seen", "total_tokens", "samples", "n_samples", "num_samples", "samples_seen",
     "examples", "examples_seen", "time", "elapsed", "elapsed_time", "wall_time", "seconds",
 )  # fmt: skip
+# Notes of a log without a column or a list of steps.
+ROW_NUMBERS = "steps are row numbers from 0"
+VALUE_NUMBERS = "there is no list of steps, and the values are numbered from 0"
 _OURS = {f"probe/{role}": role for role in ROLES}  # what probes write to the loggers of a training
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from probe.readers.log import Log, Points
-from probe.readers.names import guess_axis
+from probe.readers.names import ROW_NUMBERS, guess_axis
 from probe.readers.numerals import is_percent, number_of
 from probe.readers.spelling import has_percent
 
@@ -180,9 +180,7 @@ def table_log(table: Table, axis: str | None, n_own_rows: int | None = None) -> 
     """
     notes = list(table.notes)
     if axis == "row":
-        return Log(
-            dict(table.columns), [*notes, "steps are row numbers from 0"], table.damage, "row", units=table.units
-        )
+        return Log(dict(table.columns), [*notes, ROW_NUMBERS], table.damage, "row", units=table.units)
     name = guess_axis(table.columns, axis)
     steps = steps_of(table, name)
     total = table.n_rows if n_own_rows is None else n_own_rows

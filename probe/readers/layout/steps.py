@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probe.readers.layout.labels import COUNTERS, EPOCHS, Labels, plain
-from probe.readers.names import guess_axis
+from probe.readers.names import ROW_NUMBERS, guess_axis
 from probe.readers.table import Table, steps_of
 
 _INNER = COUNTERS - EPOCHS
@@ -37,7 +37,7 @@ def find_axis(table: Table, given: str | None, split: Labels | None) -> Axis:
     A counter that starts again with each epoch becomes one count over all epochs, unless the user gave another axis.
     """
     if given == "row" and given not in table.columns:
-        return Axis("row", np.arange(float(table.n_rows)), set(), ["steps are row numbers from 0"])
+        return Axis("row", np.arange(float(table.n_rows)), set(), [ROW_NUMBERS])
     name = guess_axis(table.columns, given)
     steps, notes = steps_of(table, name), list[str]()
     if without := table.n_rows - len(table.columns[name][0]):
