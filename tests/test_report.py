@@ -17,7 +17,8 @@ from probe import PhaseDetector, concat, save
 from probe.__main__ import main
 from probe.cli import watching
 from probe.report import write_report
-from probe.report.content import columns
+from probe.report.curves import columns
+from probe.report.scale import Scale
 from probe.report.writing import page
 
 LOGS = Path(__file__).parent / "logs"
@@ -46,6 +47,14 @@ def runs() -> xr.Dataset:
 
 def data_of(html: str) -> dict[str, Any]:
     return json.loads(re.findall(r'id="probe-data">(.*?)</script>', html, re.S)[0])
+
+
+def steps_of(data: dict[str, Any], place: int) -> list[float]:
+    found = data["xs"][place]
+    if isinstance(found, str):
+        return np.frombuffer(b64decode(found), "<f8").tolist()
+    first, distance, number = found
+    return [first + i * distance for i in range(number)]
 
 
 def values(text: str) -> np.ndarray:
@@ -99,7 +108,7 @@ def test_a_page_has_the_verdict_and_all_curves(runs: xr.Dataset, tmp_path: Path)
     (one,) = (c for c in data["curves"] if (c["v"], c["r"], c["l"], c["s"]) == (4, 1, 1, "test"))
     expected = runs["information_x"].sel(run="seed 1", layer="blocks.1", split="test")
     assert values(one["y"]) == pytest.approx(expected.values)
-    assert np.frombuffer(b64decode(data["xs"][one["x"]]), "<f8").tolist() == STEPS.tolist()
+    assert steps_of(data, one["x"]) == STEPS.tolist()
     (middle,) = (c for c in data["curves"] if (c["v"], c["r"]) == (3, -1))
     assert values(middle["y"]) == pytest.approx(np.median(runs["test_loss"], axis=0), rel=1e-6)
     found = detector.markers_.isel(run=1)
@@ -129,10 +138,10 @@ def test_names_with_markup_stay_text(tmp_path: Path) -> None:
 def test_reduced_curves_keep_what_a_pixel_shows(log: bool) -> None:
     steps = np.arange(100_000.0)
     curve = np.random.default_rng(0).normal(size=len(steps))
-    kept = columns(steps, curve, log=log)
+    x = Scale(steps, log=log).position(steps)
+    kept = columns(x, curve)
     assert len(kept) <= 2002
     assert {0, len(steps) - 1, int(curve.argmin()), int(curve.argmax())} <= {*kept.tolist()}
-    x = np.log(np.maximum(steps, 0.5)) if log else steps
     pixel = np.minimum((x - x[0]) / (x[-1] - x[0]) * 1000, 999).astype(int)
     for reduce in (np.minimum, np.maximum):
         whole, less = np.full(1000, np.nan), np.full(1000, np.nan)
@@ -140,6 +149,39 @@ def test_reduced_curves_keep_what_a_pixel_shows(log: bool) -> None:
             for out, at in ((whole, slice(None)), (less, kept)):
                 out[np.unique(pixel[at])] = reduce.reduceat(curve[at], np.unique(pixel[at], return_index=True)[1])
         assert np.array_equal(whole, less, equal_nan=True)
+
+
+@pytest.mark.parametrize("first", [1, 3.5, 1e-3])
+def test_positions_of_steps(first: float) -> None:
+    """Logarithmic from the first positive step on, linear below it, increasing, and inverted by `step`."""
+    scale = Scale(np.array([0, first, 10 * first, 1e4 * first]), log=True)
+    assert scale.zero
+    assert np.diff(scale.position([first, 10 * first, 1e4 * first])) == pytest.approx([1, 3])
+    assert np.diff(scale.position([0, first / 2, first])) == pytest.approx([0.16, 0.16])  # 8 % of 4 decades
+    steps = np.array([0, first / 3, first, 2 * first, 5e3 * first])
+    assert scale.step(scale.position(steps)) == pytest.approx(steps)
+    edges = scale.edges(np.array([first, 10 * first, 1e4 * first]))
+    assert edges == pytest.approx([first, first * 10**0.5, first * 10**2.5, 1e4 * first])
+    assert not Scale(np.array([first, 10 * first]), log=True).zero
+    assert Scale(np.array([0.0]), log=True).position(0) < 0  # step 0 alone
+    assert Scale(np.arange(5), log=False).position([0, 3]).tolist() == [0, 3]
+
+
+def test_whole_curves_where_they_fit() -> None:
+    """A long curve is on the page with all observations if there is room, else reduced, which the page states."""
+    steps = np.arange(50_000)
+    curves = {name: ("step", np.sin(steps / 900)) for name in ("train_loss", "test_loss")}
+    long = xr.Dataset(curves, {"step": steps})
+    html = page(long, None, "none", title="", source="", max_mb=5)
+    data = data_of(html)
+    assert [len(values(one["y"])) for one in data["curves"]] == [50_000, 50_000]
+    assert data["xs"] == [[0.0, 1.0, 50_000]]  # first step, distance, number
+    assert not any("n" in one for one in data["curves"])
+    data = data_of(page(long, None, "none", title="", source="", max_mb=1.65))
+    assert [(len(values(one["y"])) <= 2002, one.get("n")) for one in data["curves"]] == [(False, None), (True, 50_000)]
+    small = page(long, None, "none", title="", source="", max_mb=1.4)
+    assert [one["n"] for one in data_of(small)["curves"]] == [50_000, 50_000]
+    assert "2 long curves are reduced to the least and the largest value" in Elements(small).text
 
 
 def test_a_small_budget_is_kept_and_stated(runs: xr.Dataset, tmp_path: Path) -> None:
@@ -224,9 +266,7 @@ def test_watch_renews_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     def wait(_: float) -> bool:
         html = (tmp_path / "report.html").read_text(encoding="utf-8")
         data = data_of(html)
-        seen.append(
-            (float(np.frombuffer(b64decode(data["xs"][0]), "<f8")[-1]), (tmp_path / "report.html").stat().st_ino)
-        )
+        seen.append((steps_of(data, 0)[-1], (tmp_path / "report.html").stat().st_ino))
         assert data["reload"] == 10
         assert 'id="reload"' in html
         with log.open("a") as file:

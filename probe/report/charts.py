@@ -11,18 +11,20 @@ from typing import Any
 
 _HEIGHT = 280
 _PLANE_HEIGHT = 360
+_ZOOMED = "window.probeReport?.zoomed()"
+_RESIZED = "window.probeReport?.resized()"
+_TICK = "return window.probeReport ? window.probeReport.tick(tick) : ''"
 _MOVED = "if (window.probeReport) window.probeReport.moved({name!r}, cb_obj.x, cb_obj.y)"
 # By name of a source, its columns.
 _SOURCES = {
     "phases": ("x0", "x1", "colour"),
     "intervals": ("x0", "x1", "colour"),
     "markers": ("x", "colour"),
-    "labels": ("x", "y", "text", "colour"),
+    "labels": ("x", "y", "text"),
     "bands": ("xs", "ys", "colour"),
     "lines": ("xs", "ys", "colour", "width", "alpha", "dash"),
     "dots": ("x", "y", "colour"),
     "rings": ("x", "y", "colour"),
-    "marked": ("x", "y", "colour"),
 }
 
 
@@ -41,7 +43,7 @@ def bokeh_script() -> str:
 
 
 @cache  # a watched page is written again and again
-def charts(panels: tuple[bool, ...], *, plane: bool, log: bool) -> tuple[str, list[str]]:
+def charts(panels: tuple[bool, ...], *, plane: bool) -> tuple[str, list[str]]:
     """Return the script that draws the figures, and the HTML of their places.
 
     Parameters
@@ -50,14 +52,14 @@ def charts(panels: tuple[bool, ...], *, plane: bool, log: bool) -> tuple[str, li
         For each panel, whether its y axis is logarithmic.
     plane : bool
         Whether there is an information plane; it is the last figure.
-    log : bool
-        Whether the axis of steps is logarithmic.
     """
     from bokeh.embed import components
-    from bokeh.models import Range1d
+    from bokeh.models import CustomJS, Range1d
 
-    steps = Range1d(0.5, 1, name="steps")
-    figures = {f"p{i}": _panel(f"p{i}", steps, log=log, log_y=one) for i, one in enumerate(panels)}
+    steps = Range1d(0, 1, name="steps")
+    for end in ("start", "end"):
+        steps.js_on_change(end, CustomJS(code=_ZOOMED))
+    figures = {f"p{i}": _panel(f"p{i}", steps, log_y=one) for i, one in enumerate(panels)}
     if plane:
         figures["plane"] = _plane()
     script, places = components(figures, wrap_script=False)
@@ -86,6 +88,10 @@ def _figure(plotting: ModuleType, name: str, **options: Any) -> Any:
     one.toolbar.autohide = True
     one.js_on_event("doubletap", CustomJS(args={"figure": one}, code="figure.reset.emit()"))
     one.js_on_event("mousemove", CustomJS(code=_MOVED.format(name=name)))
+    for size in ("inner_width", "inner_height"):
+        one.js_on_change(size, CustomJS(code=_RESIZED))
+    for end in ("start", "end"):
+        one.y_range.js_on_change(end, CustomJS(code=_RESIZED))
     return one
 
 
@@ -98,12 +104,14 @@ def _sources(name: str) -> dict[str, Any]:
     }
 
 
-def _panel(name: str, steps: Any, *, log: bool, log_y: bool) -> Any:
+def _panel(name: str, steps: Any, *, log_y: bool) -> Any:
+    """Return a figure over positions of steps. The script of the page sets its ticks, which are steps."""
     from bokeh import plotting
-    from bokeh.models import Span
+    from bokeh.models import BoxAnnotation, CustomJSTickFormatter, FixedTicker
 
-    kinds = {"x_axis_type": "log" if log else "linear", "y_axis_type": "log" if log_y else "linear"}
-    one = _figure(plotting, name, x_range=steps, **kinds)
+    one = _figure(plotting, name, x_range=steps, y_axis_type="log" if log_y else "linear")
+    one.xaxis.ticker = one.xgrid.ticker = FixedTicker(ticks=[], name=f"{name}-ticks")
+    one.xaxis.formatter = CustomJSTickFormatter(code=_TICK)
     source = _sources(name)
     one.vstrip(x0="x0", x1="x1", source=source["phases"], fill_color="colour", line_color=None, level="underlay")
     one.vstrip(x0="x0", x1="x1", source=source["intervals"], fill_color="colour", fill_alpha=0.15, line_color=None)
@@ -111,26 +119,27 @@ def _panel(name: str, steps: Any, *, log: bool, log_y: bool) -> Any:
     one.patches("xs", "ys", source=source["bands"], fill_color="colour", fill_alpha=0.2, line_color=None)
     _lines(one, source)
     one.text(
-        "x", "y", "text", source=source["labels"], text_color="colour", angle=1.5708, text_font_size="11px",
+        "x", "y", "text", source=source["labels"], name="label", angle=1.5708, text_font_size="11px",
         text_align="right", x_offset=-2,
     )  # fmt: skip
-    one.scatter("x", "y", source=source["marked"], size=8, fill_color="colour", line_color="white")
-    one.add_layout(Span(dimension="height", name=f"{name}-cursor", visible=False, line_width=1, line_color="#888888"))
+    slit = BoxAnnotation(left=0, right=0, fill_alpha=1, line_color=None, visible=False, name=f"{name}-break")
+    one.add_layout(slit)
     return one
 
 
 def _plane() -> Any:
     from bokeh import plotting
-    from bokeh.models import Slope, Span
+    from bokeh.models import CustomJS, Slope, Span
 
     one = _figure(plotting, "plane", height=_PLANE_HEIGHT)
+    for end in ("start", "end"):
+        one.x_range.js_on_change(end, CustomJS(code=_RESIZED))
     source = _sources("plane")
     one.add_layout(Slope(gradient=1, y_intercept=0, line_color="#999999", line_dash="dashed"))
     one.add_layout(Span(dimension="width", name="plane-ceiling", line_color="#999999", line_dash="dashed"))
     _lines(one, source)
     one.scatter("x", "y", source=source["dots"], size=4, fill_color="colour", line_color=None)
     one.scatter("x", "y", source=source["rings"], size=11, fill_color=None, line_color="colour", line_width=2)
-    one.scatter("x", "y", source=source["marked"], size=11, fill_color="colour", line_color="white")
     return one
 
 

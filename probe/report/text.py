@@ -10,7 +10,7 @@ import xarray as xr
 
 from probe.errors import printable
 from probe.phases.facts import number
-from probe.report.content import groups
+from probe.report.curves import groups
 
 MOST_ROWS = 200  # of a table
 _MOST_RUNS = 100  # in the tables of runs and markers

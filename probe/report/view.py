@@ -7,18 +7,18 @@ import numpy as np
 import xarray as xr
 
 from probe.errors import printable
-from probe.plots.axes import PHASES, drawn_steps, is_logarithmic, marker_colours, marker_labels, step_edges
+from probe.plots.names import marker_colours, marker_labels
 from probe.plots.lines import colour_of
 from probe.plots.panels import PLANE, Panel, standard_panels
-from probe.report.content import MAX_THIN, MEDIAN, Content, groups
-from probe.report.text import safe
+from probe.plots.steps import is_logarithmic
+from probe.plots.style import PHASES
+from probe.report.content import Content
+from probe.report.curves import COLUMNS, MAX_THIN, MEDIAN, groups
+from probe.report.scale import Scale
 
 _MOST_PANELS = 6  # beside the plane and the panel of a measure that the reader chooses
 _NEAR = 0.045  # of the axis, below which labels of markers are drawn at different heights
 _OTHERS = ("#7d8f2e", "#8a5a9e", "#3d8f8f", "#a8772b", "#c05a86", "#5a6f9e")  # of curves without a colour of their own
-
-
-_LIMITS = "Dashed lines in the information plane are its limits: I(T+n;Y) is at most I(T+n;X) and at most H(Y)."
 
 
 class View:
@@ -35,8 +35,10 @@ class View:
     ----------
     panels : list of Panel
         Without the plane. The last one, without names, shows the measure that the reader chooses.
-    plane, log : bool
-        Whether there is an information plane, and whether the axis of steps is logarithmic.
+    plane : bool
+        Whether there is an information plane.
+    scale : Scale
+        The axis of steps.
     first : list of str
         The variables that are drawn at first.
     layer : int or None
@@ -54,19 +56,19 @@ class View:
         if self.rest:
             self.panels.append(Panel(()))
         self.first = [*shown, *(["information_x", "information_y"] if self.plane else []), *self.rest[:1]]
-        self.log = is_logarithmic(series, getattr(detector, "markers_", None))
+        log = is_logarithmic(series, getattr(detector, "markers_", None))
+        self.scale = Scale(series["step"].values.astype(float), log=log)
         self.layer = _first_layer(series, [*(name for one in self.panels for name in one.names), *names], detector)
 
     def data(self, content: Content, *, layers: Sequence[str], runs: Sequence[str], reload: int) -> dict[str, Any]:
         """Return all that the script of the page needs, without the curves."""
         splits = [printable(str(label)) for label in self.series["split"].values] if "split" in self.series.dims else []
         several = len(runs) > 1
-        timeline = max(content.curves, key=lambda one: len(one.steps), default=None)
-        positions = list(dict.fromkeys(one.steps.astype("<f8").tobytes() for one in content.curves))
         return {
-            "log": self.log, "n_runs": len(runs), "runs": list(runs), "layers": list(layers), "splits": splits,
+            "scale": self.scale.data(), "columns": COLUMNS, "n_runs": len(runs), "runs": list(runs),
+            "layers": list(layers), "splits": splits,
+            "axis": printable(str(self.series["step"].attrs.get("axis", "step"))),
             "chosen": content.runs, "thin": several and len(runs) <= MAX_THIN, "reload": reload,
-            "timeline": -1 if timeline is None else positions.index(timeline.steps.astype("<f8").tobytes()),
             "layer_colours": _spread(len(layers)),
             "variables": [self._variable(name) for name in self.names],
             "panels": [
@@ -120,12 +122,10 @@ class View:
         return self._with_heights(sorted(rows, key=lambda row: row["step"]))
 
     def _with_heights(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        steps = self.series["step"].values[[0, -1]].astype(float)
-        scale = (lambda step: np.log(drawn_steps(np.asarray(step, float)))) if self.log else np.asarray
-        low, high = scale(steps)
+        low, high = self.scale.position(self.series["step"].values[[0, -1]])
         last = dict[int, float]()
         for row in rows:
-            at = float((scale(row["step"]) - low) / (high - low)) if high > low else 0.0
+            at = float((self.scale.position(row["step"]) - low) / (high - low)) if high > low else 0.0
             row["row"] = next((i for i in range(3) if at - last.get(i, -1.0) > _NEAR), 0)
             last[row["row"]] = at
         return rows
@@ -135,7 +135,7 @@ class View:
         if self.detector is None:
             return []
         phases = self.detector.phases_.isel(run=run)
-        edges = step_edges(drawn_steps(phases["step"].values.astype(float)))
+        edges = self.scale.edges(phases["step"].values.astype(float))
         found = [(phase, np.flatnonzero(phases.values == phase)) for phase in PHASES]
         return [(edges[at[0]], edges[at[-1] + 1], PHASES[phase][1]) for phase, at in found if len(at)]
 
@@ -147,50 +147,6 @@ def panel_title(series: xr.Dataset, panel: Panel) -> str:
     attrs = series[panel.names[0]].attrs
     text, units = printable(str(attrs.get("long_name", panel.names[0]))), printable(str(attrs.get("units", "1")))
     return text if units == "1" else f"{text} ({units})"
-
-
-def chart_html(view: View, places: Sequence[str], *, reload: int) -> str:
-    """Return the controls and the places of the figures."""
-    if not view.panels:
-        return "<p>There is no curve to draw.</p>"
-    axis = safe(view.series["step"].attrs.get("axis", "step"))
-    choices = "".join(
-        f'<label>{word} <select id="{word}"></select></label>' for word in ("run", "layer", "split", "measure")
-    )
-    again = f'<label><input type="checkbox" id="reload"> load again every {reload} s</label>' if reload else ""
-    slider = (
-        f'<label>{axis} <input type="range" id="step" min="0" max="0" value="0"></label><output id="at">none</output>'
-    )
-    scale = f"{axis}, logarithmic" if view.log else axis
-    titles = [panel_title(view.series, one) for one in view.panels]
-    charts = "".join(_chart(title, f"p{i}", places[i], scale) for i, title in enumerate(titles))
-    if view.plane:
-        charts += _chart(
-            "information plane: I(T+n;Y) against I(T+n;X) (bits), one line for each layer",
-            "plane",
-            places[-1],
-            "I(T+n;X) (bits)",
-        )
-    return (
-        "<noscript><p>The charts need JavaScript. All results are in the tables below.</p></noscript>"
-        f'<div class="controls" role="group" aria-label="What the charts show">{choices}{slider}{again}</div>'
-        f'<p class="soft">A step under the pointer is marked in all charts; the slider does the same. A drag zooms all '
-        f"charts over {axis}, and a double click resets one chart. Vertical lines are markers, with their intervals. "
-        f"{'Step 0 is drawn at one half. ' if view.log else ''}{_LIMITS if view.plane else ''}</p>"
-        f'<div class="charts">{charts}</div>'
-        f'<details><summary>Values at the marked {axis}</summary><table id="values"><caption>Nearest observation to '
-        f'the marked {axis}</caption><thead><tr><th scope="col">curve</th><th scope="col" class="n">{axis}</th>'
-        '<th scope="col" class="n">value</th></tr></thead><tbody></tbody></table></details>'
-    )
-
-
-def _chart(title: str, name: str, place: str, axis: str) -> str:
-    return (
-        f'<figure class="chart" aria-labelledby="title-{name}"><div class="head">'
-        f'<h3 id="title-{name}">{safe(title)}</h3>'
-        f'<ul class="legend" id="legend-{name}"></ul></div><div aria-hidden="true">{place}</div>'
-        f'<p class="axis">{axis}</p></figure>'
-    )
 
 
 def _standard(series: xr.Dataset, detector: Any) -> list[Panel]:

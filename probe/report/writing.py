@@ -14,16 +14,19 @@ import xarray as xr
 
 from probe.errors import printable, warn_user
 from probe.phases.detector import PhaseDetector
-from probe.plots.axes import run_name
+from probe.plots.names import run_name
 from probe.readers.reading import read
 from probe.recording.files import atomic_write
 from probe.report import text
 from probe.report.charts import bokeh_script, charts, need_bokeh
-from probe.report.content import content_of, encoded, ranked_curves, variables_of
+from probe.report.content import content_of, encoded, ranked_curves
+from probe.report.curves import variables_of
+from probe.report.layout import chart_html
 from probe.report.sources import joined
-from probe.report.view import View, chart_html
+from probe.report.view import View
 
 DEFAULT_MB, LARGEST_MB = 2.0, 5.0
+_SCRIPTS = ("numbers", "charts", "pointer", "start")
 _MARGIN = 1000  # bytes by which a page that is too large is made smaller at least
 
 
@@ -150,13 +153,13 @@ def page(
         "provenance": text.provenance(series),
     }
     parts["n_curves"] = f"{parts['numbers'].count('<tr>') - 1:,}"
-    ranked = ranked_curves(series, names, view.first, view.layer, log=view.log)
+    ranked = ranked_curves(series, names, view.first, view.layer, view.scale)
     budget = most = int(max_mb * 1e6)
     while budget > 0:
         content = content_of(ranked, names, len(runs), budget)
         data = view.data(content, layers=layers, runs=runs, reload=reload) | encoded(content) if view.panels else {}
         parts["flagged"] = text.flagged(series, detector, [*left_out, *content.left_out])
-        written = Template(_part("page.html")).substitute(parts, data=_json(data))
+        written = Template(_part("page/page.html")).substitute(parts, data=_json(data))
         excess = len(written.encode()) - most
         if excess <= 0:
             return written
@@ -169,18 +172,24 @@ def page(
 def _fixed(view: View, title: str, source: str, reload: int) -> dict[str, str]:
     """Return the parts of the page that do not depend on what is left out."""
     logs = tuple(one.log for one in view.panels)
-    figures, places = charts(logs, plane=view.plane, log=view.log) if logs else ("", [])
+    figures, places = charts(logs, plane=view.plane) if logs else ("", [])
     return {
         "title": text.safe(title),
         "source": text.safe(source),
         "version": text.safe(_version()),
         "time": time.strftime("%Y-%m-%d %H:%M"),
-        "css": _part("page.css"),
+        "css": _part("page/page.css"),
         "bokeh": bokeh_script() if logs else "",
         "figures": figures,
-        "script": _part("page.js") if logs else "",
+        "script": _script() if logs else "",
         "charts": chart_html(view, places, reload=reload),
     }
+
+
+def _script() -> str:
+    """Return the script of the page. Its files share one scope."""
+    parts = "\n".join(_part(f"page/{name}.js") for name in _SCRIPTS)
+    return f'"use strict";\n(() => {{\n{parts}\n}})();'
 
 
 def _part(name: str) -> str:
