@@ -1,10 +1,7 @@
 """Tests of the classes of modes and of their nulls."""
 
-import re
-from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -160,24 +157,6 @@ def test_a_matrix_that_is_not_finite_once_has_a_band() -> None:
     unknown = recorded(matrices)
     unknown["mode_update_norm"][4] = np.nan
     assert random_walk_band(unknown, WINDOW, n_walks=5)["low"].isnull().all()
-
-
-def test_page_from_a_model_to_numbers_of_modes(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first block below this heading of the page on measures."""
-    text = (
-        (Path(__file__).parent.parent / "docs/measures.md")
-        .read_text()
-        .partition("### From a model to the numbers of relevant")[2]
-    )
-    names: dict[str, Any] = {}
-    block = re.findall(r"```python\n(.*?)```", text, re.S)[0]
-    exec(block.replace("random_walk_band(series, windows)", "random_walk_band(series, windows, n_walks=5)"), names)
-    classes = names["classes"]
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][2:] == classes["class"].values.tolist()
-    held = (names["exponents"]["n_observations"] > 0).sum(("parameter", "mode"))
-    assert classes["count"].sum(("class", "parameter")).values.tolist() == held.values.tolist() == [34, 34]
-    assert len(plt.get_fignums()) == 2
-    plt.close("all")
 
 
 def test_windows_and_runs_keep_their_places() -> None:

@@ -1,4 +1,4 @@
-"""How often :func:`probe.stats.droplet_phase` is right, on overlaps of known phase: tables of docs/measures.md.
+"""How often :func:`probe.stats.droplet_phase` is right on overlaps of known phase (docs/measures/weight_phase.md).
 
     python docs/benchmarks/droplets_truth.py [--draws 100]
 

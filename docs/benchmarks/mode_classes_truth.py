@@ -1,4 +1,4 @@
-"""How often :func:`probe.stats.mode_classes` is wrong on each null, and right on planted modes: docs/measures.md.
+"""Errors of :func:`probe.stats.mode_classes` on nulls and planted modes: docs/measures/mode_classes.md.
 
     python docs/benchmarks/mode_classes_truth.py [--draws 8]
 

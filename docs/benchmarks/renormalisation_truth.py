@@ -1,4 +1,4 @@
-"""How often intervals of growth exponents hold the planted exponent: table of docs/measures.md.
+"""How often intervals of growth exponents hold the planted exponent: table of docs/measures/weight_modes.md.
 
     python docs/benchmarks/renormalisation_truth.py [--draws 100]
 

@@ -1,4 +1,4 @@
-"""How often :func:`probe.stats.spectral_flow` is wrong for one law and right for two laws: a table of docs/measures.md.
+"""How often :func:`probe.stats.spectral_flow` is right for one law and two (docs/measures/mode_classes.md).
 
     python docs/benchmarks/spectral_flow_truth.py [--draws 200]
 
