@@ -20,9 +20,11 @@ RANKS = [
     [
         "probe.errors",
         "probe.series",
+        "probe.words",
         "probe.schedule",
         "probe.interrupts",
         "probe.workers",
+        "probe.reads",
         "probe.stats",
         "probe.forward",
         "probe.information",
@@ -43,7 +45,7 @@ RANKS = [
     ["reference.__main__"],
 ]
 TORCH_FREE = [
-    *("accessor", "errors", "interrupts", "series", "schedule", "stats"),
+    *("accessor", "errors", "interrupts", "series", "schedule", "stats", "words"),
     *("recording", "readers", "phases", "progress", "plots", "report", "writers"),
 ]
 # Code for a fresh process in which PyTorch and the packages of loggers cannot be imported. BLOCKED lists the attempts.

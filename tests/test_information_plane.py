@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
 from probe.phases import MARKERS
+from probe.plots.style import line_colour
 
 STEPS = np.array([0, 1, 2, 5, 10, 20, 50, 100])
 NOISE = {"estimator": "MutualInfoProbe", "noise": 0.2, "noise_convention": "relative: sigma^2 = ...", "units": "bits"}
@@ -73,10 +74,10 @@ def test_rings_are_at_the_recorded_step_nearest_to_the_marker() -> None:
     colours = {kind.name: kind.colour for kind in MARKERS}
     for marker in ("fit_end", "end"):
         (edge,) = {to_hex(ring.get_edgecolor()[0]) for ring in named(ax, f"ring {marker}")}
-        assert edge == colours[marker]
+        assert edge == line_colour(colours[marker], ax)
     assert rings(ax, "compression_onset") == []  # there was no information to find it in
     words = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert words == ["a", "b", "certified bounds", "fit", "above chance", "end"]
+    assert words == ["a", "b", "certified bounds", "fit end", "generalisation onset", "end", "the labels, nothing else"]
 
 
 def test_markers_outside_the_recorded_steps_have_no_ring() -> None:
@@ -155,14 +156,31 @@ def test_limits_and_target() -> None:
     (limit,), (target,) = named(ax, "limit"), named(ax, "target")
     assert limit.get_xydata().tolist() == [[0, 0], [3, 3], [8, 3], [8, 0]]  # I(T;Y) <= I(T;X), H(Y); I(T;X) <= log2 N
     assert target.get_xydata().tolist() == [[3, 3]]
-    assert ax.get_xlim()[0] <= 3 <= ax.get_xlim()[1]
+    assert ax.get_ylim()[1] < 3
+    assert ax.get_xlabel().endswith("\nnot in view: limits log\u2082 N = 8, H(Y) = 3 bits")
+    near = recorded(2.5)  # the points reach 9.2 bits of 8, and 3.05 bits of 3
+    ax = plots.information_plane(near)
+    assert ax.get_xlim()[1] > 8
     assert ax.get_ylim()[1] > 3
+    assert "not in view" not in ax.get_xlabel()
+    assert {text.get_text() for text in ax.texts} >= {"H(Y)", "log\u2082 N"}
+
+
+def test_the_view_has_all_points_and_no_more_than_a_margin() -> None:
+    data = recorded()
+    for split in ("train", "test"):
+        ax = plots.information_plane(data, split=split)
+        for name, (low, high) in (("information_x", ax.get_xlim()), ("information_y", ax.get_ylim())):
+            values = data[name].sel(split=split)
+            ends, extent = (float(values.min()), float(values.max())), float(values.max() - values.min())
+            assert ends[0] - 0.1 * extent < low < ends[0]
+            assert ends[1] < high < ends[1] + 0.1 * extent
 
 
 def test_axis_states_the_noise() -> None:
     data = recorded()
     text = plots.information_plane(data, split="test").get_xlabel()
-    assert text == "I(T+n;X) (bits), test\nMutualInfoProbe noise 0.2 relative"
+    assert text.startswith("I(T+n;X) (bits), test\nMutualInfoProbe noise 0.2 relative\n")
     data["noise_relative"] = 0 * data["information_x"] + xr.DataArray([0.1, 0.3, 0.9], dims="layer")
     data["information_x"].attrs["noise"] = "auto"
     assert "noise auto (0.1 to 0.3) relative" in plots.information_plane(data).get_xlabel()
@@ -172,7 +190,8 @@ def test_axis_states_the_noise() -> None:
 
 def test_planes_of_all_splits_share_scales_and_warn_of_the_training_one() -> None:
     figure = plots.information_planes(recorded())
-    train, test, bar = figure.axes
+    train, test = figure.axes
+    (bar,) = test.child_axes
     figure.draw_without_rendering()
     assert train.get_xlim() == test.get_xlim()
     assert train.get_ylim() == test.get_ylim()
@@ -190,7 +209,13 @@ def test_series_without_splits_layers_or_runs() -> None:
     assert plots.information_plane(data.sel(split="test", drop=True)).get_xlabel().startswith("I(T+n;X) (bits)\n")
     alone = recorded(splits=("all",))
     assert "all" in plots.information_plane(alone).get_xlabel()
-    assert len(plots.information_planes(data.sel(split="test")).axes) == 2
+    assert len(plots.information_planes(data.sel(split="test")).axes) == 1
+    data = recorded(splits=("train", "test", "all"))
+    data["information_y"].loc[{"split": "test"}] = np.nan
+    planes = plots.information_planes(data).axes
+    assert ["train" in planes[0].get_xlabel(), "all" in planes[1].get_xlabel(), len(planes)] == [True, True, 2]
+    data = recorded(splits=("train", "test", "all"))
+    assert plots.information_planes(data).axes[3].get_legend() is not None  # in the empty place
 
 
 def test_what_is_not_there_is_named() -> None:

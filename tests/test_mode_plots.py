@@ -55,7 +55,7 @@ def test_trajectories_have_classes_and_gaps() -> None:
     assert legend(ax) == ["relevant (1)", "marginal (1)", "irrelevant (0)", "undecided (1)"]
     np.testing.assert_allclose(lines(ax, "relevant")[0], np.maximum(STEPS, 1) ** 0.5 / 10)
     assert [len(line) for line in lines(ax, "undecided")] == [3, 4]
-    assert np.asarray(ax.lines[0].get_xdata())[0] == 0.5
+    assert np.asarray(ax.lines[0].get_xdata())[0] == 0
     assert [line.get_xdata()[0] for line in ax.lines if line.get_gid() == "edge"] == [1, 32]  # type: ignore[index]
     data["mode_singular_value"][3:, 0, 2] = 5 * STEPS[3:] ** -0.5
     classes = mode_classes(growth_exponents(data, {"late": (4, 32)}, min_observations=4))

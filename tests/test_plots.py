@@ -14,7 +14,8 @@ from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
 from probe.phases import MARKERS
-from probe.plots.axes import label_text
+from probe.plots.names import label_text
+from probe.plots.style import COLOURS, line_colour
 
 NAMES = [kind.name for kind in MARKERS]
 
@@ -51,6 +52,13 @@ def closed() -> Iterator[None]:
     plt.close("all")
 
 
+def named(ax: Axes) -> list[str]:
+    """The labels at the ends of the lines, or those of the legend."""
+    legend = ax.get_legend()
+    return [text.get_text() for text in (ax.texts if legend is None else legend.get_texts()) if
+            legend or text.get_gid() == "line"]  # fmt: skip
+
+
 def labels(figure: plt.Figure) -> list[str]:
     return [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel() != "step"]
 
@@ -63,7 +71,7 @@ def test_overview_has_a_panel_for_each_measure() -> None:
         "accuracy", "loss", "information_x, b (bits)", "local_complexity_total", "linear_mapping_number, a",
         "I(T+n;Y) (bits)",
     ]  # fmt: skip
-    assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_xscale() == "log"  # the record begins at step 1
 
 
 @pytest.mark.parametrize("data", [
@@ -120,7 +128,7 @@ def test_runs_share_a_colour_and_a_line_of_the_legend() -> None:
     data = series.concat([run(), run(seed=1)])
     data["rate"] = data["train_loss"] / 10
     ax = plots.curves(data, ["test_loss", "rate"])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["test_loss", "rate"]
+    assert named(ax) == ["test_loss", "rate"]
     colours = [line.get_color() for line in ax.lines]
     assert len(colours) == 6  # the median and both runs
     assert len(set(colours[:3])) == len(set(colours[3:])) == 1
@@ -239,7 +247,7 @@ def test_the_strip_shows_the_phases_of_every_run() -> None:
     assert [label.get_text() for label in ax.get_yticklabels()] == ["run-0", "run-1", "run-2"]
     (mesh,) = [mesh for mesh in ax.collections if hasattr(mesh, "get_coordinates")]
     np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(3, -1), detector.phases_.values)
-    fits = next(line for line in ax.lines if to_hex(line.get_color()) == MARKERS[0].colour)
+    fits = next(line for line in ax.lines if to_hex(line.get_color()) == line_colour(MARKERS[0].colour, ax))
     assert list(fits.get_xdata()) == [10, 21, 30]
     heights = [line.get_ydata() - np.arange(3) for line in ax.lines if len(line.get_xdata()) == 3]
     assert len({float(one[0]) for one in heights}) == len(heights) > 1  # no marker hides another
@@ -291,7 +299,7 @@ def test_runs_on_different_steps_have_a_median_and_a_band(n: int) -> None:
         np.interp(np.log10(x + 1), steps[~np.isnan(run)], run[~np.isnan(run)]) for run in curves["test_loss"].values
     ]
     np.testing.assert_allclose(median.get_ydata(), np.median(rows, axis=0))
-    assert ax.get_legend().get_title().get_text().startswith(f"median of {n} runs")
+    assert ax.get_xlabel().startswith(f"step\nmedian of {n} runs")
     if n > 12:
         low, high = np.quantile(rows, [0.1, 0.9], axis=0)
         edge = ax.collections[0].get_paths()[0].vertices[:, 1]
@@ -304,19 +312,20 @@ def test_any_variable_has_a_panel() -> None:
     detector = PhaseDetector(test_loss="nll").fit(data)
     figure = detector.plot(panels=["lr", ["test_loss", "val_loss"], "information_x", "information_plane"])
     assert labels(figure)[:4] == ["lr", "loss", "information_x, b (bits)", "I(T+n;Y) (bits)"]
-    legend = figure.axes[1].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["nll", "val_loss"]
+    assert named(figure.axes[1]) == ["nll", "val_loss"]
     assert len(detector.plot(panels="lr").axes) == 1
 
 
 def test_validation_curves_are_test_curves() -> None:
     data = run().assign(val_loss=run()["test_loss"], **{"valid/acc": run()["test_accuracy"]})
     ax = plots.curves(data, ["test_loss", "val_loss"])
-    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
-    alone = plots.curves(data, ["train_accuracy", "valid/acc"])
-    assert alone.lines[1].get_linestyle() == "-"
-    assert {line.get_color() for line in [*ax.lines, alone.lines[1]]} == {"#2b6ca3"}
-    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["train_accuracy", "valid/acc"]
+    (test, validation), (_, alone) = ax.lines, plots.curves(data, ["train_accuracy", "valid/acc"]).lines
+    assert test._dash_pattern != validation._dash_pattern
+    assert test._dash_pattern == alone._dash_pattern
+    assert {line.get_color() for line in (test, validation, alone)} == {COLOURS["test"]}
+    assert named(alone.axes) == ["train_accuracy", "valid/acc"]
+    assert named(ax) == ["test", "val"]
+    assert ax.get_ylabel() == "loss"
 
 
 @pytest.mark.parametrize(
@@ -414,13 +423,13 @@ def test_a_role_that_is_a_function_has_no_curve_in_the_figure() -> None:
 def test_markers_without_a_step_are_named_below_their_curve() -> None:
     ax, other = hump().plot(panels=["train_accuracy", "test_loss"]).axes
     (text,) = [text.get_text() for text in ax.texts if text.get_gid() == "missing"]
-    assert text.startswith("fit: not ")
+    assert text.startswith("fit end: not ")
     assert not [text for text in other.texts if text.get_gid() == "missing"]
     few = several(3)
     few.markers_["status"] = few.markers_["status"].astype("<U14")
     few.markers_["status"][1, 0] = "right_censored"
     ax = few.plot(panels=["train_accuracy"]).axes[0]
-    assert "fit: 2 found, 1 not within the record" in [text.get_text() for text in ax.texts]
+    assert "fit end: 2 found, 1 not within the record" in [text.get_text() for text in ax.texts]
 
 
 def test_labels_of_markers_do_not_overlap() -> None:
@@ -448,8 +457,7 @@ def test_a_split_that_only_another_variable_has_is_no_line() -> None:
     both = run()
     pooled = both.reindex(split=["train", "test", "all"]) if "split" in both.indexes else both
     ax = plots.curves(pooled, ["local_complexity_total"])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train", "test"]
-    plt.close("all")
+    assert named(ax) == ["train", "test"]
 
 
 HOSTILE = [
@@ -484,7 +492,7 @@ def test_names_of_the_data_are_drawn_as_they_are(which: str) -> None:
         case "curves":
             ax = plots.curves(data, ["train_loss", "test_loss"])
             figure, expected = ax.figure, [*HOSTILE[:3], HOSTILE[4]]
-            assert len(ax.get_legend().get_texts()) == 2, "a name that begins with _ has an entry too"
+            assert len(named(ax)) == 2, "a name that begins with _ has a label too"
         case "plane":
             figure, expected = plots.information_plane(data, split="$s_{").figure, [*HOSTILE, "$s_{"]
         case _:

@@ -144,7 +144,7 @@ def _draw(
     import matplotlib.pyplot as plt
 
     from probe.plots import overview
-    from probe.plots.axes import label_text
+    from probe.plots.names import label_text
 
     shown = detector.curves_ if detector.axis != "step" else series
     chosen = None if panels is None else [name if name in shown else name.split(",") for name in panels]

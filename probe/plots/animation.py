@@ -12,8 +12,9 @@ from matplotlib.animation import PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from probe.plots.axes import PHASES, axis_name, log_steps
 from probe.plots.plane import draw_legend, draw_plane, selected
+from probe.plots.steps import axis_name, first_positive, step_places
+from probe.plots.style import FONT, PHASES
 from probe.plots.trajectories import draw_layers, step_colours
 
 
@@ -73,7 +74,7 @@ def animate_plane(
     plane, marked = selected(series, split, layers, detector)
     figure = Figure(figsize=(6, 4.8), layout="constrained")  # not registered in pyplot, so that nothing must be closed
     FigureCanvasAgg(figure)
-    title = figure.suptitle(" ", fontsize=9)
+    title = figure.suptitle(" ", fontsize=FONT)
     ax = figure.add_subplot()
     drawn = draw_plane(ax, plane, marked, "none")  # all steps, for the extent of the axes
     draw_legend(ax, plane, marked, "none")
@@ -92,7 +93,7 @@ def animate_plane(
 
 def _frames(plane: xr.Dataset, n: int) -> np.ndarray:
     """Return the index of the last step of each frame."""
-    steps = np.log(log_steps(plane))
+    steps = step_places(plane["step"].values, first_positive(plane["step"].values))
     wanted = np.linspace(steps[0], steps[-1], n) if n > 1 else steps[-1:]
     return np.unique(np.abs(steps - wanted[:, None]).argmin(1))
 

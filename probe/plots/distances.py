@@ -9,7 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import axis_name, label_text, log_axis, log_steps, marker_colours, new_axes
+from probe.plots.axes import new_axes
+from probe.plots.names import marker_colours, marker_labels
+from probe.plots.steps import axis_name, scale_steps
+from probe.plots.style import FONT, background, faint, line_colour, text_colour
 
 _NOT_RECORDED = re.compile(r"no variable for \w+; a \w+ records it")
 # End of the record (index) and direction of the arrow of a censored marker.
@@ -53,21 +56,22 @@ def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
     """
     check_is_fitted(detector)
     ax = new_axes(ax)
-    markers, across, record = _listed(detector.markers_), detector.across_, log_steps(detector.phases_)[[0, -1]]
-    colours = marker_colours(markers)
+    markers, across, steps = _listed(detector.markers_), detector.across_, detector.phases_["step"].values.astype(float)
+    colours = {name: line_colour(colour, ax) for name, colour in marker_colours(markers).items()}
+    record = steps[[0, -1]]
+    scale_steps(ax, steps)
     for row, (name, colour) in enumerate(colours.items()):
-        ax.axhspan(row - 0.5, row + 0.5, color="#f6f6f6" if row % 2 else "white", lw=0, zorder=-3)
+        ax.axhspan(row - 0.5, row + 0.5, color=faint(ax), alpha=0.1 * (row % 2), lw=0, zorder=-3)
         _draw_runs(ax, markers.sel(marker=name), row, colour, record)
         if across is not None and across["status"].sel(marker=name) == "found":
             _draw_median(ax, across.sel(marker=name), row + 0.3, colour, record)
-    log_axis(ax, *record)
     ax.set_xlim(*record)
     ax.set_xlabel(axis_name(detector.phases_))
-    ax.set_yticks(range(len(colours)), [label_text(name.replace("_", " ")) for name in colours])
+    ax.set_yticks(range(len(colours)), [marker_labels(markers)[name] for name in colours])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(colours) - 0.5, -0.5)  # the first marker on top
-    handles = _legend_of(markers, across)
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=8, frameon=False)
+    handles = _legend_of(ax, markers, across)
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=FONT, frameon=False)
     return ax
 
 
@@ -89,16 +93,17 @@ def _draw_runs(ax: Axes, marker: xr.Dataset, row: int, colour: str, record: np.n
     ax.hlines(heights[found], lower, upper, color=colour, lw=1.2, alpha=0.6)
     # The layout would make room at (0, 0) for a line without points that is not clipped.
     if found.any():
-        ax.plot(step, heights[found], "o", ms=size, color=colour, mec="white", mew=0.5, clip_on=False)
+        ax.plot(step, heights[found], "o", ms=size, color=colour, mec=background(ax), mew=0.5, clip_on=False)
     for word, (end, shape) in _ARROWS.items():
         at = heights[status == word]
-        style: dict[str, Any] = {"ms": size + 1, "mfc": "white", "mec": colour, "mew": 1.2, "zorder": 3}
+        style: dict[str, Any] = {"ms": size + 1, "mfc": background(ax), "mec": colour, "mew": 1.2, "zorder": 3}
         if len(at):
             ax.plot(np.full(len(at), record[end]), at, shape, clip_on=False, **style)
     words, counts = np.unique(status[~found & ~np.isin(status, list(_ARROWS))], return_counts=True)
     texts = [str(word).replace("_", " ") for word in words]
     text = "\n".join(f"{count} {word}" if n > 1 else word for word, count in zip(texts, counts, strict=True))
-    ax.text(1.015, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=colour)
+    place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
+    ax.text(1.015, row, text, fontsize=FONT, color=text_colour(colour, ax), **place)
 
 
 def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, record: np.ndarray) -> None:
@@ -113,12 +118,12 @@ def _draw_median(ax: Axes, median: xr.Dataset, height: float, colour: str, recor
     ax.plot(middle, height, "|", ms=11, mew=2.5, color=colour)
 
 
-def _legend_of(markers: xr.Dataset, across: xr.Dataset | None) -> list[Line2D]:
+def _legend_of(ax: Axes, markers: xr.Dataset, across: xr.Dataset | None) -> list[Line2D]:
     """Return the legend entries of the shapes that occur."""
-    grey, status = "#555555", markers["status"].values
+    grey, behind, status = faint(ax), background(ax), markers["status"].values
     handles = [
-        Line2D([], [], color=grey, marker="o", ms=5, mec="white", lw=1.2, label="one run"),
-        Line2D([], [], color=grey, marker=">", ms=6, mfc="white", lw=0, label="beyond the record"),
+        Line2D([], [], color=grey, marker="o", ms=5, mec=behind, lw=1.2, label="one run"),
+        Line2D([], [], color=grey, marker=">", ms=6, mfc=behind, lw=0, label="beyond the record"),
         Line2D([], [], color=grey, marker="|", ms=11, mew=2.5, lw=5, alpha=0.45, label="median, 90 %"),
     ]
     medians = across is not None and bool((across["status"] == "found").any())

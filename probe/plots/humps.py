@@ -7,15 +7,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import DARK, darker, marker_labels
+from probe.plots.names import marker_labels
+from probe.plots.style import FONT, background, ink, line_colour, text_colour
+from probe.words import STATUS_NAMES
 
-_WORDS = {
-    "left_censored": "before the record",
-    "right_censored": "not within the record",
-    "not_reached": "not reached",
-}
 _LOWEST, _EDGE = 0.1, 0.15  # fractions of the axes: least height of the label, and where it is not centred
-_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 0.5}
+_HALO = {"edgecolor": "none", "alpha": 0.6, "pad": 0.5}
 
 
 def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) -> None:
@@ -32,11 +29,11 @@ def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) ->
     colour : str
         Colour of the marker.
     """
-    seen = curve.dropna("step")
+    seen, colour = curve.dropna("step"), line_colour(colour, ax)
     at = [float(seen.sel(step=top, method="nearest")) for top in (float(marker["step"]), *_others(marker))]
     step, top, size = float(marker["step"]), at[0], float(marker["size"])
     for other, value in zip(_others(marker), at[1:], strict=True):
-        ax.plot(other, value, marker=7, ms=6, color=colour, mec="white", mew=0.5, zorder=3, gid="top")
+        ax.plot(other, value, marker=7, ms=6, color=colour, mec=background(ax), mew=0.5, zorder=3, gid="top")
     if not size > 0:
         return
     low = ax.get_ylim()[0]
@@ -50,7 +47,7 @@ def draw_size(ax: Axes, marker: xr.Dataset, curve: xr.DataArray, colour: str) ->
     ax.annotate(
         f"size {number}{share}", (step, max(y, _LOWEST)), (0, -3), xycoords=ax.get_xaxis_transform(),
         textcoords="offset points", ha="left" if x < _EDGE else "right" if x > 1 - _EDGE else "center", va="top",
-        fontsize=8, color=darker(colour), bbox=_HALO, zorder=4, gid="size",
+        fontsize=FONT, color=text_colour(colour, ax), bbox=_HALO | {"facecolor": background(ax)}, zorder=4, gid="size",
     )  # fmt: skip
 
 
@@ -72,13 +69,13 @@ def write_missing(ax: Axes, markers: xr.Dataset, variables: Sequence[str]) -> No
             texts.append(f"{label}: {_state(status)}")
     below: dict[str, Any] = {"xycoords": ax.xaxis.label, "textcoords": "offset points", "ha": "center", "va": "top"}
     if texts:
-        style: dict[str, Any] = {"fontsize": 8, "style": "italic", "color": DARK, "gid": "missing"}
+        style: dict[str, Any] = {"fontsize": FONT, "style": "italic", "color": ink(ax), "gid": "missing"}
         ax.annotate("\n".join(texts), (0.5, 0), (0, -3), **below, **style)
 
 
 def _state(status: np.ndarray) -> str:
     """Return the status of one run, or the number of runs by status."""
-    words, counts = np.unique([_WORDS.get(word, word) for word in status.tolist()], return_counts=True)
+    words, counts = np.unique([STATUS_NAMES.get(word, word) for word in status.tolist()], return_counts=True)
     if len(status) == 1:
         return str(words[0])
     return ", ".join(f"{count} {word}" for word, count in sorted(zip(words, counts, strict=True), key=lambda p: -p[1]))

@@ -1,7 +1,6 @@
 """Overview of one series on one page."""
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,16 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.plots.axes import DARK, PHASES, UNKNOWN, label_text, marker_colours, new_axes
+from probe.plots.axes import new_axes
 from probe.plots.humps import draw_size, write_missing
 from probe.plots.lines import band_text, curves, of_layer
+from probe.plots.names import label_text, marker_colours
 from probe.plots.panels import PLANE, Panel, standard_panels, wanted_panels
 from probe.plots.plane import information_plane
 from probe.plots.shading import phases
 from probe.plots.strip import phase_strip
+from probe.plots.style import FONT, PHASES, UNKNOWN, WIDTH, faint, ink, shade
+from probe.plots.titles import write_title
 
-_SIZE = 4.6, 3.5  # inches, of one panel
-_CHARACTER = 0.6  # mean width of a character over its size
+_HEIGHT = 3.3  # inches, of one panel
 
 
 def overview(
@@ -83,10 +84,8 @@ def overview(
     chosen = standard_panels(series, detector) if panels is None else wanted_panels(series, detector, panels)
     several = detector is not None and detector.markers_.sizes["run"] > 1
     count = len(chosen) + several
-    columns = min(3, count) if count != 4 else 2
-    rows = -(-count // columns)
-    figure = plt.figure(figsize=(max(_SIZE[0] * columns, 6), _SIZE[1] * rows + 0.6), layout="constrained")
-    places = iter(figure.add_subplot(rows, columns, i + 1) for i in range(count))
+    figure = plt.figure(figsize=_size(count), layout="constrained")
+    places = _places(figure, count)
     for one, ax in zip([one for one in chosen if one.names != PLANE], places, strict=False):
         _draw_panel(ax, series, detector, one)
     if several:
@@ -96,9 +95,25 @@ def overview(
         information_plane(series, split=split, detector=detector, ax=next(places))
     handles = _legend_of(figure, series, detector, several)
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5, frameon=False)
-    _write_title(figure, detector, title)
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(handles), 3 if count == 1 else 6)}
+        figure.legend(handles=handles, fontsize=FONT, frameon=False, **place)
+    verdict = _verdict(detector)
+    write_title(figure, f"{title}: {verdict}" if title and verdict else title or verdict)
     return figure
+
+
+def _size(count: int) -> tuple[float, float]:
+    """Return width and height (inches) of a page with this number of panels."""
+    rows = -(-count // 2)
+    return WIDTH if count > 1 else 0.65 * WIDTH, _HEIGHT * rows + 0.8
+
+
+def _places(figure: Figure, count: int) -> Iterator[Axes]:
+    """Yield axes in two columns; the last of an odd number has the whole width."""
+    grid = figure.add_gridspec(-(-count // 2), min(count, 2))
+    for i in range(count):
+        alone = count % 2 and i == count - 1
+        yield figure.add_subplot(grid[i // 2, :] if alone else grid[i // 2, i % 2])
 
 
 def panel(
@@ -143,7 +158,7 @@ def panel(
     >>> detector = PhaseDetector().fit({"step": steps, "train_accuracy": np.minimum(1, steps / 20)})
     >>> ax = plots.panel(detector.curves_, ["train_accuracy"], detector)
     >>> [text.get_text() for text in ax.texts]
-    ['fit']
+    ['fit end']
     """
     (one,) = wanted_panels(series, detector, [names])
     ax = new_axes(ax)
@@ -155,18 +170,25 @@ def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None
     """Draw curves, markers and sizes, and name the markers without a step below the axes."""
     curves(series, one.names, ax=ax, log=one.log, ylabel=one.ylabel, layer=getattr(detector, "layer", None))
     if one.zero:
-        ax.axhline(0, color=DARK, lw=0.8, zorder=0, gid="zero")
+        ax.axhline(0, color=ink(ax), lw=0.8, zorder=0, gid="zero")
     if one.least is not None:
-        ax.set_ylim(bottom=max(one.least, ax.get_ylim()[0]))
-    handles, labels = ax.get_legend_handles_labels()
-    if labels == [ax.get_ylabel()]:  # the legend would repeat the label of the axis
-        ax.legend([], frameon=False)
-    else:
-        ax.legend(handles, labels, fontsize=8)
+        _cut(ax, one.least)
     if detector is not None:
         phases(detector, ax=ax)
         _draw_sizes(ax, series, detector, one)
         write_missing(ax, detector.markers_, [*one.names, *one.marked])
+
+
+def _cut(ax: Axes, least: float) -> None:
+    """Let the y axis begin at a value, and write how far the curves go that leave it."""
+    named = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    lowest = [(line.get_label(), np.nanmin([np.inf, *np.asarray(line.get_ydata(), dtype=float)])) for line in named]
+    below = [f"{label} to {value:.1g}" for label, value in lowest if value < least]
+    ax.set_ylim(bottom=max(least, ax.get_ylim()[0]))
+    if below:
+        style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "color": ink(ax)}
+        text = f"\u2193 {', '.join(below)}"
+        ax.annotate(text, (0, 0), (5, 4), va="bottom", fontsize=FONT, gid="cut", **style)
 
 
 def _draw_sizes(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None:
@@ -194,24 +216,16 @@ def _split_of(labels: xr.DataArray, detector: Any) -> str:
 def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool) -> list[Any]:
     """Return the entries for phases, intervals, and the lines of several runs."""
     handles: list[Any] = []
+    ax = figure.axes[0]
     if detector is not None:
         words = {**PHASES, -1: UNKNOWN} if several else PHASES
         occurring = [phase for phase in words if (detector.phases_ == phase).any()]
-        handles += [Patch(color=words[phase][1], label=words[phase][0]) for phase in occurring]
+        handles += [Patch(color=shade(phase, ax), label=words[phase][0]) for phase in occurring]
         if any(line.get_gid() == "interval" for ax in figure.axes for line in ax.lines):
-            handles.append(Line2D([], [], color="#888888", lw=4, label="interval of a marker"))
+            handles.append(Line2D([], [], color=faint(ax), lw=4, label="interval of a marker"))
     if text := band_text(series.sizes.get("run", 1)):
-        handles.append(Line2D([], [], color="#888888", lw=2, label=text))
+        handles.append(Line2D([], [], color=faint(ax), lw=2, label=text))
     return handles
-
-
-def _write_title(figure: Figure, detector: Any, title: str) -> None:
-    """Write title and verdict at the top, left aligned, in lines as long as the figure is wide."""
-    verdict = _verdict(detector)
-    width = int(figure.get_size_inches()[0] * 72 / (11 * _CHARACTER))
-    lines = textwrap.wrap(f"{title}: {verdict}" if title and verdict else title or verdict, width)
-    if lines:
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11, color=DARK)
 
 
 def _verdict(detector: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from probe.plots.axes import label_text
+from probe.plots.names import label_text
 from probe.readers.names import role_of
 
 PLANE = ("information_plane",)

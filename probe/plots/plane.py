@@ -16,8 +16,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import axis_name, chosen_split, new_axes
-from probe.plots.trajectories import RINGED, Bars, draw_frame, draw_layers, legend_of, step_colours
+from probe.plots.axes import new_axes
+from probe.plots.names import chosen_split
+from probe.plots.style import FONT, WIDTH
+from probe.plots.trajectories import (
+    RINGED,
+    Bars,
+    View,
+    draw_colour_bar,
+    draw_frame,
+    draw_layers,
+    legend_of,
+    step_colours,
+    view_of,
+)
 
 _NEEDED = ["information_x", "information_y", "information_y_ceiling"]
 _OPTIONAL = [
@@ -38,7 +50,9 @@ def information_plane(
     """Draw I(T+n;Y) against I(T+n;X) of one split, with one shape per layer and the colour of the step.
 
     Hollow points are saturated (in any run): the noise is too small for an estimate. Below training inputs, a note
-    states that a fall on training inputs alone is no evidence of generalisation.
+    states that a fall on training inputs alone is no evidence of generalisation. The view has all points. The limits
+    H(Y) and log2 N have a line if they are near the points; else the label of the x axis has their values. Bars are cut
+    at the edge of the view.
 
     Parameters
     ----------
@@ -98,7 +112,7 @@ def information_plane(
 def information_planes(
     series: xr.Dataset, *, layers: Sequence[str] | None = None, detector: Any = None, bars: Bars = "marked"
 ) -> Figure:
-    """Draw the information planes of all splits side by side, on the same scales.
+    """Draw the information planes of all splits with information about labels, on the same scales.
 
     Compression that accompanies generalisation also occurs on inputs outside the training set. On training inputs
     alone, it may be the clustering of memorised examples.
@@ -129,21 +143,37 @@ def information_planes(
     ...     {"step": [0, 1, 2, 5, 10, 20], "split": ["train"], "layer": ["hidden"]},
     ... )
     >>> figure = plots.information_planes(series)
-    >>> len(figure.axes)  # one plane, and the colours of the steps
-    2
+    >>> len(figure.axes)
+    1
     """
-    splits = np.atleast_1d(series["split"].values).tolist() if "split" in series.coords else [None]
-    figure, grid = plt.subplots(1, len(splits), figsize=(5 * len(splits), 4.6), squeeze=False, layout="constrained")
-    chosen = [selected(series, split, layers, detector) for split in splits]
-    for ax, (plane, marked) in zip(grid[0], chosen, strict=True):
-        draw_plane(ax, plane, marked, bars)
-    limits = np.array([(*ax.get_xlim(), *ax.get_ylim()) for ax in grid[0]])
-    for ax in grid[0]:
-        ax.set(xlim=(limits[:, 0].min(), limits[:, 1].max()), ylim=(limits[:, 2].min(), limits[:, 3].max()))
-    handles = legend_of(*chosen[0], bars)
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=7, frameon=False)
-    figure.colorbar(step_colours(chosen[0][0]), ax=grid, label=axis_name(series), pad=0.02)
+    chosen = [selected(series, split, layers, detector) for split in _measured_splits(series)]
+    rows = -(-len(chosen) // 2)
+    size = (WIDTH if len(chosen) > 1 else WIDTH / 2 + 1, 4.2 * rows + 0.6)
+    figure, grid = plt.subplots(rows, min(len(chosen), 2), figsize=size, squeeze=False, layout="constrained")
+    view = view_of(*(plane for plane, _ in chosen))
+    for ax, (plane, marked) in zip(grid.flat, chosen, strict=False):
+        draw_plane(ax, plane, marked, bars, view)
+    draw_colour_bar(grid[0, -1], chosen[0][0])
+    handles = legend_of(grid[0, 0], *chosen[0], bars)
+    if len(chosen) < grid.size:  # the legend has the empty place
+        grid[-1, -1].axis("off")
+        grid[-1, -1].legend(handles=handles, loc="center", fontsize=FONT, frameon=False)
+    else:
+        columns = 4 if len(chosen) > 1 else 2
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=FONT, frameon=False)
     return figure
+
+
+def _measured_splits(series: xr.Dataset) -> list[Any]:
+    """Return the splits with information about labels; all splits if none has any."""
+    if "split" not in series.coords:
+        return [None]
+    splits = np.atleast_1d(series["split"].values).tolist()
+    if "split" not in series.dims or "information_y" not in series:
+        return splits
+    known = series["information_y"].notnull()
+    measured = [split for split in splits if bool(known.sel(split=split).any())]
+    return measured or splits
 
 
 def plane_distance(series: xr.Dataset) -> xr.Dataset:
@@ -222,20 +252,22 @@ def selected(
     return plane, None if detector is None else _rings(detector, plane["run"])
 
 
-def draw_plane(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> list[Artist]:
+def draw_plane(
+    ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars, view: View | None = None
+) -> list[Artist]:
     """Draw layers and frame, and return the artists of the layers."""
     if bars not in ("marked", "all", "none"):
         raise ValueError(f"Expected bars='marked', 'all' or 'none', got {bars!r}; pass one of them")
     drawn = draw_layers(ax, plane, marked, step_colours(plane), bars)
-    draw_frame(ax, plane)
+    draw_frame(ax, plane, view or view_of(plane))
     return drawn
 
 
 def draw_legend(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> None:
     """Draw the legend above the axes, and the colours of the steps beside them."""
-    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 3, "columnspacing": 1}
-    ax.legend(handles=legend_of(plane, marked, bars), fontsize=7, frameon=False, handletextpad=0.4, **place)
-    ax.figure.colorbar(step_colours(plane), ax=ax, label=axis_name(plane), pad=0.02)
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 2, "columnspacing": 1}
+    ax.legend(handles=legend_of(ax, plane, marked, bars), fontsize=FONT, frameon=False, handletextpad=0.4, **place)
+    draw_colour_bar(ax, plane)
 
 
 def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:

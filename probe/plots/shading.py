@@ -7,21 +7,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import (
-    PHASES,
-    axis_name,
-    darker,
-    log_steps,
-    marker_colours,
-    marker_labels,
-    new_axes,
-    run_name,
-    step_axis,
-    step_edges,
-)
-
-_SIZE = 8  # points, of the labels of markers
-_CHARACTER = 0.56  # mean width of a character over the size of the font
+from probe.plots.axes import new_axes
+from probe.plots.labels import label_above
+from probe.plots.names import marker_colours, marker_labels, run_name
+from probe.plots.steps import step_axis, step_edges
+from probe.plots.style import FONT, PHASES, background, line_colour, shade
 
 
 class _Line(NamedTuple):
@@ -69,7 +59,7 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
     >>> curves = {"step": steps, "train_accuracy": np.minimum(1, steps / 20), "test_accuracy": steps / 59}
     >>> ax = plots.phases(PhaseDetector(chance=0.1).fit(curves))
     >>> [text.get_text() for text in ax.texts]
-    ['above chance', 'fit']
+    ['generalisation onset', 'fit end']
     """
     check_is_fitted(detector)
     new = ax is None
@@ -86,15 +76,15 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
     if new:
         ax.set_yticks([])
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(fontsize=8)
+            ax.legend(fontsize=FONT)
     if n_runs > 1:
-        ax.set_xlabel(f"{axis_name(detector.phases_)} ({shown})")
-    logarithmic = ax.get_xscale() == "log"
-    record = (log_steps(detector.phases_) if logarithmic else detector.phases_["step"].values.astype(float))[[0, -1]]
+        first, *rest = ax.get_xlabel().split("\n")
+        ax.set_xlabel("\n".join([f"{first} ({shown})", *rest]))
+    record = detector.phases_["step"].values[[0, -1]].astype(float)
     ax.set_xlim(*record)
     _draw_lines(ax, lines, record)
     if names:
-        _write_labels(ax, lines)
+        label_above(ax, [one.label for one in lines], [one.step for one in lines], [one.colour for one in lines])
     return ax
 
 
@@ -118,42 +108,23 @@ def _of_run(markers: xr.Dataset) -> list[_Line]:
 
 
 def _shade(ax: Axes, found: xr.DataArray, *, labels: bool) -> None:
-    edges = step_edges(log_steps(found))
-    if ax.get_xscale() == "linear":
-        edges[0] = found["step"].values[0]  # step 0 is drawn at 0
-    for phase, (text, colour) in PHASES.items():
+    edges = step_edges(found["step"].values.astype(float))
+    for phase, (text, _) in PHASES.items():
         inside = np.flatnonzero(found.values == phase)
         if len(inside):
             ends = edges[inside[0]], edges[inside[-1] + 1]
-            ax.axvspan(*ends, color=colour, zorder=-2, lw=0, label=text if labels else None)
+            ax.axvspan(*ends, color=shade(phase, ax), zorder=-2, lw=0, label=text if labels else None)
 
 
 def _draw_lines(ax: Axes, lines: list[_Line], record: np.ndarray) -> None:
     """Draw each marker with its interval: a faint band, and a bar at the upper edge."""
     edge: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "solid_capstyle": "butt"}
     for line in lines:
-        ax.axvline(line.step, color=line.colour, lw=1.1, ls=(0, (1, 1.5)), zorder=-1)
+        colour = line_colour(line.colour, ax)
+        ax.axvline(line.step, color=colour, lw=1.1, ls=(0, (1, 1.5)), zorder=-1)
         if np.isfinite(line.lower) and np.isfinite(line.upper):
             low, high = np.clip([line.lower, line.upper], *record)
-            ax.axvspan(low, high, color=line.colour, alpha=0.1, lw=0, zorder=-1.5)
-            ax.plot([low, high], [1, 1], lw=4, color=line.colour, zorder=2.5, gid="interval", **edge)
-        ax.plot(line.step, 1, "v", ms=6, color=line.colour, mec="white", mew=0.7, zorder=2.6, gid="marker", **edge)
-
-
-def _write_labels(ax: Axes, lines: list[_Line]) -> None:
-    """Write the labels above the axes, in as many rows as needed, so that no labels overlap."""
-    width = ax.get_window_extent().width / ax.figure.dpi * 72  # points, before the layout
-    transform = ax.transData.transform
-    row_ends = list[float]()
-    first, last = (transform((end, ax.get_ylim()[0]))[0] for end in ax.get_xlim())
-    for line in lines:
-        at = (transform((line.step, ax.get_ylim()[0]))[0] - first) / (last - first) * width
-        length = (len(line.label) + 2) * _CHARACTER * _SIZE
-        centre = min(max(at, length / 2 - 18), width - length / 2 + 18)
-        row = next((k for k, end in enumerate(row_ends) if end <= centre - length / 2), len(row_ends))
-        row_ends[row : row + 1] = [centre + length / 2]
-        place: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-        ax.annotate(
-            line.label, (line.step, 1), (centre - at, 6 + 1.25 * _SIZE * row),
-            ha="center", va="bottom", fontsize=_SIZE, color=darker(line.colour), annotation_clip=False, **place,
-        )  # fmt: skip
+            ax.axvspan(low, high, color=colour, alpha=0.12, lw=0, zorder=-1.5)
+            ax.plot([low, high], [1, 1], lw=4, color=colour, zorder=2.5, gid="interval", **edge)
+        shape: dict[str, Any] = {"ms": 7, "color": colour, "mec": background(ax), "mew": 0.7, "gid": "marker"}
+        ax.plot(line.step, 1, "v", zorder=2.6, **shape, **edge)

@@ -9,20 +9,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import (
-    DARK,
-    PHASES,
-    UNKNOWN,
-    drawn_steps,
-    label_text,
-    log_steps,
-    marker_colours,
-    marker_labels,
-    new_axes,
-    run_name,
-    step_axis,
-    step_edges,
-)
+from probe.plots.axes import new_axes
+from probe.plots.names import label_text, marker_colours, marker_labels, run_name
+from probe.plots.steps import step_axis, step_edges
+from probe.plots.style import FONT, PHASES, background, ink, line_colour, shade
 
 _MAX_NAMED = 16  # rows with a name of their own
 _SHAPES = "o^sDvPX"
@@ -76,22 +66,21 @@ def phase_strip(detector: Any, *, ax: Axes | None = None) -> Axes:
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1)}
     if handles:
         place["ncols"] = len(handles) if len(handles) <= 4 else 3
-        ax.legend(handles=handles, fontsize=8, frameon=False, handletextpad=0.1, columnspacing=1, **place)
+        ax.legend(handles=handles, fontsize=FONT, frameon=False, handletextpad=0.1, columnspacing=1, **place)
     return ax
 
 
 def _draw_rows(ax: Axes, detector: Any) -> None:
     """Draw the phases between the ends of each run."""
-    found, steps = detector.phases_, log_steps(detector.phases_)
-    ends = (detector.markers_[name].values[:, None] for name in ("first_step", "last_step"))
-    first, last = map(drawn_steps, ends)
+    found, steps = detector.phases_, detector.phases_["step"].values.astype(float)
+    first, last = (detector.markers_[name].values[:, None] for name in ("first_step", "last_step"))
     shown = np.ma.masked_where((steps < first) | (steps > last), found.values)
     edges = step_edges(steps)
-    colours = ListedColormap([UNKNOWN[1], *(colour for _, colour in PHASES.values())])
+    colours = ListedColormap([shade(phase, ax) for phase in (-1, *PHASES)])
     rows = np.arange(len(shown) + 1) - 0.5
     ax.pcolormesh(edges, rows, shown, cmap=colours, vmin=-1.5, vmax=2.5, zorder=-2, rasterized=True)
     if len(shown) <= _MAX_NAMED:
-        ax.hlines(rows[1:-1], edges[0], edges[-1], color="white", lw=2, zorder=-1)
+        ax.hlines(rows[1:-1], edges[0], edges[-1], color=background(ax), lw=2, zorder=-1)
 
 
 def _draw_markers(ax: Axes, markers: xr.Dataset, size: float) -> list[Line2D]:
@@ -108,8 +97,8 @@ def _draw_markers(ax: Axes, markers: xr.Dataset, size: float) -> list[Line2D]:
                 "marker": shape,
                 "lw": 0,
                 "ms": size,
-                "color": colours[name],
-                "mec": "white",
+                "color": line_colour(colours[name], ax),
+                "mec": background(ax),
                 "mew": 0.5,
             }
             ax.plot(one["step"].values[rows], rows + heights[name], **style)
@@ -122,5 +111,6 @@ def _write_classes(ax: Axes, detector: Any) -> None:
     classes = detector.verdict_["class"].values.tolist() if hasattr(detector, "verdict_") else []
     if len({*classes}) == 1:  # as the title of an overview states
         return
+    place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
     for row, text in enumerate(classes):
-        ax.text(1.02, row, label_text(text), transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, color=DARK)
+        ax.text(1.02, row, label_text(text), fontsize=FONT, color=ink(ax), **place)

@@ -49,8 +49,6 @@ class MarkerKind:
         What happens at the marker, as a clause without the step, such as "fitting ends".
     negation : str
         The clause for a run in which it does not happen, such as "fitting does not end".
-    label : str
-        Short name for plots.
     colour : str
         Colour in plots, as a hexadecimal string.
     peak : bool
@@ -62,9 +60,13 @@ class MarkerKind:
     rules: Mapping[str, Rule]
     sentence: str
     negation: str
-    label: str
     colour: str
     peak: bool
+
+    @property
+    def label(self) -> str:
+        """The name as words, for plots, tables and texts."""
+        return self.name.replace("_", " ")
 
     @property
     def role(self) -> str:
@@ -135,7 +137,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"train_accuracy": _fit_end_of_accuracy, "train_loss": _fit_end_of_loss},
         sentence="fitting ends",
         negation="fitting does not end",
-        label="fit",
         colour="#d55e00",
         peak=False,
     ),
@@ -144,7 +145,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"test_accuracy": _generalisation_onset},
         sentence="the test accuracy leaves chance",
         negation="the test accuracy does not leave chance",
-        label="above chance",
         colour="#e69f00",
         peak=False,
     ),
@@ -153,7 +153,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"test_loss": _descent_onset},
         sentence="the test loss has a hump",
         negation="the test loss has no hump",
-        label="loss turns",
         colour="#0072b2",
         peak=True,
     ),
@@ -162,7 +161,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"information": _compression_onset},
         sentence="compression starts",
         negation="compression does not start",
-        label="compression",
         colour="#cc79a7",
         peak=True,
     ),
@@ -171,7 +169,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"test_accuracy": _end},
         sentence="the test accuracy reaches its threshold",
         negation="the test accuracy does not reach its threshold",
-        label="end",
         colour="#009e73",
         peak=False,
     ),
@@ -180,7 +177,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"growth": _chaos_end},
         sentence="the response to perturbations stops growing",
         negation="the response to perturbations does not stop growing",
-        label="end of chaos",
         colour="#222222",
         peak=False,
     ),
@@ -189,7 +185,6 @@ MARKERS: tuple[MarkerKind, ...] = (
         rules={"kernel_distances": _cone_entry},
         sentence="the tangent kernel enters a cone",
         negation="the tangent kernel does not enter a cone",
-        label="cone",
         colour="#56b4e9",
         peak=False,
     ),

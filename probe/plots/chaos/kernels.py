@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from probe.plots.axes import run_name
+from probe.plots.names import run_name
 from probe.stats.cones.cone import Cone, cone_entry
 from probe.stats.cones.kernel_records import recorded_kernels
 from probe.stats.cones.sketches import observed_kernels

@@ -5,8 +5,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from probe.plots.axes import label_text, new_axes, run_name
+from probe.plots.axes import new_axes
 from probe.plots.chaos.cells import draw_cells, mark_runs
+from probe.plots.names import label_text, run_name
 
 _DIMS = ("t0", "t1")
 

@@ -8,9 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import DARK, ink, label_text, new_axes
+from probe.plots.axes import new_axes
 from probe.plots.chaos.cells import draw_cells, mark_runs
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
+from probe.plots.names import label_text
+from probe.plots.style import DARK, ink
 from probe.stats.cones.cone import Cone
 
 _LEGEND: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "frameon": False}

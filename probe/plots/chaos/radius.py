@@ -6,9 +6,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import drawn_steps, ink, label_text, log_axis, new_axes
+from probe.plots.axes import new_axes
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.lines import curves
+from probe.plots.names import label_text
+from probe.plots.steps import scale_steps
+from probe.plots.style import ink
 from probe.stats.cones.cone_window import ConeRadius, cone_radius as window_radius
 from probe.stats.cones.kernel_records import DISTANCE, NORM, of_split
 from probe.stats.cones.sketches import SKETCH
@@ -97,7 +100,7 @@ def cone_radius(
             ax.fill_between(window, curve.lower, curve.upper, **band)
         ax.plot(window, curve.radius, color=_RADIUS, marker=".", label=f"{hidden}radius", **style)
         ax.plot(window, curve.walk, color=_WALK, ls="--", label=f"{hidden}random walk with the same steps", **style)
-    log_axis(ax, 1, longest)
+    scale_steps(ax, [1, longest])
     ax.set_ylim(0)
     ax.set(xlabel="window (steps after the reference)", ylabel=f"radius of tangent kernels ({label_text(split)}, rad)")
     if len(shown) == 1:
@@ -199,8 +202,8 @@ def _draw_entry(ax: Axes, series: xr.Dataset, split: str | None) -> None:
         return
     cone = read_kernels(series, split)[0][0].cone
     if cone is not None and cone.status == "found":
-        low, step, high = drawn_steps(np.array([cone.lower, cone.step, cone.upper]))
-        ax.axvspan(low, high, color=ink(ax), alpha=0.1, lw=0, zorder=-1)
+        step = cone.step
+        ax.axvspan(cone.lower, cone.upper, color=ink(ax), alpha=0.1, lw=0, zorder=-1)
         ax.axvline(step, color=ink(ax), lw=1.1, ls=(0, (1, 1.5)), zorder=-1, gid="entry")
         ax.annotate(
             "cone", (step, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 3), textcoords="offset points",

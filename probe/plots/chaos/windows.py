@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import drawn_steps, ink, label_text, step_axis
 from probe.plots.lines import MAX_THIN, band_text
+from probe.plots.names import label_text
+from probe.plots.steps import step_axis
+from probe.plots.style import ink
 
 # Okabe and Ito, with one shape for each.
 _SIZES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "D"), ("#cc79a7", "^"), ("#a89a00", "v"))
@@ -137,7 +139,7 @@ def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
         hollow = _share(one["kink_size"] <= size, values, steps) if "kink_size" in one else np.zeros(len(steps), bool)
         for gid, face, chosen in (("linear", colour, ~hollow), ("kinks", "white", hollow)):
             style: dict[str, Any] = {"mfc": face, "mec": colour, "mew": 1.2, "ms": 5, "zorder": 3}
-            ax.plot(drawn_steps(steps[chosen]), middle[chosen], shape, gid=gid, **style)
+            ax.plot(steps[chosen], middle[chosen], shape, gid=gid, **style)
         handles.append(Line2D([], [], color=colour, marker=shape, ms=5, lw=1.2, label=f"size {size:g}"))
     _lines(ax, one["tangent"], color=ink(ax), lw=2, zorder=4, label="derivative")
     handles.append(Line2D([], [], color=ink(ax), lw=2, label="derivative"))
@@ -171,7 +173,7 @@ def _draw_rounded(ax: Axes, one: xr.Dataset, looks: list[tuple[str, str]]) -> bo
         place = np.full(len(steps), 0.025 + 0.035 * row)
         if len(steps):
             ax.plot(
-                drawn_steps(steps.astype(float)), place, "x", ms=5, mew=1.4, color=colour, gid="rounded",
+                steps.astype(float), place, "x", ms=5, mew=1.4, color=colour, gid="rounded",
                 transform=ax.get_xaxis_transform(),
             )  # fmt: skip
     return bool((share >= 0.5).any())
@@ -215,15 +217,15 @@ def _lines(ax: Axes, values: xr.DataArray, *, label: str, **style: Any) -> tuple
     found = values.transpose("run", "step").dropna("step", how="all")
     steps, runs = found["step"].values.astype(float), found.values
     middle = np.nanmedian(runs, axis=0) if runs.size else np.zeros(0)
-    ax.plot(drawn_steps(steps), middle, label=label_text(label), **style)
+    ax.plot(steps, middle, label=label_text(label), **style)
     thin = {"color": style["color"], "zorder": 1.5}
     if len(runs) > MAX_THIN:
         low, high = np.nanpercentile(runs, _QUANTILES, axis=0)
-        ax.fill_between(drawn_steps(steps), low, high, alpha=0.2, lw=0, **thin)
+        ax.fill_between(steps, low, high, alpha=0.2, lw=0, **thin)
     elif len(runs) > 1:
         for run in runs:
             seen = ~np.isnan(run)
-            ax.plot(drawn_steps(steps[seen]), run[seen], lw=0.7, alpha=0.5, gid="run", **thin)
+            ax.plot(steps[seen], run[seen], lw=0.7, alpha=0.5, gid="run", **thin)
     return steps, middle
 
 

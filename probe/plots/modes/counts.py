@@ -6,8 +6,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import ink, label_text, new_axes
+from probe.plots.axes import new_axes
 from probe.plots.modes.styles import ABOVE, COLOURS, HATCHES, check_classes, selected
+from probe.plots.names import label_text
+from probe.plots.style import ink
 from probe.stats.coarse_graining.classes import CLASSES
 
 _WIDTH = 0.2

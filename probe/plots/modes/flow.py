@@ -6,8 +6,11 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import drawn_steps, ink, label_text, log_axis, new_axes
+from probe.plots.axes import new_axes
 from probe.plots.modes.styles import ABOVE, selected
+from probe.plots.names import label_text
+from probe.plots.steps import scale_steps
+from probe.plots.style import ink
 from probe.stats.coarse_graining.run_spectra import ALL
 
 # Okabe and Ito, with one mark for each.
@@ -63,7 +66,7 @@ def spectral_flow(flow: xr.Dataset, *, parameter: str = ALL, ax: Axes | None = N
     for k in range(one.sizes["pair"]):
         pair = one.isel(pair=k)
         seen = pair["between_at"].notnull().values
-        steps = drawn_steps(pair["step"].values[seen].astype(float))
+        steps = pair["step"].values[seen].astype(float)
         if not len(steps):
             continue
         spans += [steps[0], steps[-1]]
@@ -77,7 +80,7 @@ def spectral_flow(flow: xr.Dataset, *, parameter: str = ALL, ax: Axes | None = N
             ax.plot(steps, within, color=colour, lw=1, ls=(0, (4, 2)), gid="within")
     ax.plot([], [], color=ink(ax), lw=1, ls=(0, (4, 2)), label="within groups")
     if spans:
-        log_axis(ax, min(spans), max(spans))
+        scale_steps(ax, np.unique(spans))
     ax.set_ylim(0)
     what = "all matrices" if parameter == ALL else label_text(parameter)
     ax.set(xlabel="step", ylabel=f"distance of spectra ({what})")

@@ -8,8 +8,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import drawn_steps, ink, label_text, log_axis, new_axes
+from probe.plots.axes import new_axes
 from probe.plots.modes.styles import ABOVE, COLOURS, LINES, check_classes, selected
+from probe.plots.names import label_text
+from probe.plots.steps import scale_steps
+from probe.plots.style import ink
 from probe.stats.coarse_graining.classes import CLASSES
 
 _NEEDED = "mode_singular_value", "mode_matched", "mode_norm"
@@ -29,8 +32,8 @@ def mode_trajectories(
     """Draw the singular value of each followed mode of a matrix over the steps, with its class in one window.
 
     Both axes are logarithmic, so that a power of the step is a straight line and its slope the growth exponent. A line
-    ends where a mode loses its identity; modes that are followed at one observation only are not drawn. Step 0 is drawn
-    at 0.5.
+    ends where a mode loses its identity; modes that are followed at one observation only are not drawn. The axis is
+    linear from step 0 to the next one.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def mode_trajectories(
     starts = one["mode_matched"].transpose("step", "mode").values == 0
     for mode in range(values.shape[1]):
         _draw(ax, steps, values[:, mode], starts[:, mode], of_mode[mode], edges)
-    log_axis(ax, *drawn_steps(steps[[0, -1]]))
+    scale_steps(ax, steps)
     ax.set(yscale="log", xlabel="step")
     ax.set_ylabel("singular value" + (" / norm" if relative else ""))
     name = label_text(str(one["parameter"].item())) if "parameter" in one.coords else ""
@@ -99,7 +102,7 @@ def mode_trajectories(
     else:
         _draw_legend(ax, _of(classes["count"], one, window, run), name)
     for edge in edges or ():
-        ax.axvline(max(edge, 0.5), color=ink(ax), lw=0.8, ls=":", zorder=1, gid="edge")
+        ax.axvline(edge, color=ink(ax), lw=0.8, ls=":", zorder=1, gid="edge")
     return ax
 
 
@@ -139,7 +142,7 @@ def _draw(
         kind = name if extent == max(extents) > 0 or not name else CLASSES[3]
         style: dict[str, Any] = {"color": COLOURS[kind], **LINES[kind]} if kind else {"color": ink(ax), "lw": 0.9}
         if len(part) > 1:
-            ax.plot(drawn_steps(steps[part]), values[part], gid=kind or "mode", **style)
+            ax.plot(steps[part], values[part], gid=kind or "mode", **style)
 
 
 def _extent(steps: np.ndarray, low: float, high: float) -> float:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import label_text
+from probe.plots.names import label_text
 from probe.plots.regions.axes import (
     add_lines,
     add_regions,

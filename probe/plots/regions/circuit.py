@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from probe.plots.axes import label_text
+from probe.plots.names import label_text
 
 _POSITIVE, _NEGATIVE = "#c4552d", "#2b6ca3"
 _ACTIVE, _SWITCHED = "#e6a817", "#009e73"

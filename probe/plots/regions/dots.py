@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import label_text
+from probe.plots.names import label_text
 from probe.plots.regions.colours import CLASSES
 
 _INK = "#1d1d1d"

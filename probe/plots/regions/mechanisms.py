@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import DARK, chosen_split, drawn_steps, label_text, step_axis
 from probe.plots.lines import band_text, curves
+from probe.plots.names import chosen_split, label_text
 from probe.plots.regions.changes import MECHANISM_COLOURS
 from probe.plots.regions.colours import tint
+from probe.plots.steps import first_positive, step_axis, step_places, steps_at
+from probe.plots.style import DARK
 from probe.stats.one_grid import on_one_grid
 
 _GAINS = {"appearance": "disappearance", "splitting": "merging", "crossing": "alignment"}  # and their reverses
@@ -112,7 +114,7 @@ def _mark_bounds(ax: Axes, series: xr.Dataset) -> None:
     if _STOPPED not in series or not (stopped := (series[_STOPPED] == 1).any("slice")).any():
         return
     numbers = series["linear_regions_total"].mean("slice").where(stopped).transpose("step", "run").values
-    steps = drawn_steps(series["step"].values.astype(float))
+    steps = series["step"].values.astype(float)
     marks = ax.plot(steps, numbers, ls="", marker="^", ms=5, color=DARK, gid="bound")
     ax.legend(marks[:1], ["lower bound: the partition stopped at a limit"], fontsize=7.5, frameon=False)
 
@@ -161,8 +163,9 @@ def cumulated(series: xr.Dataset) -> dict[str, np.ndarray]:
 def _draw_areas(ax: Axes, series: xr.Dataset, net: bool) -> None:
     """Draw the sums since the first observation as areas, and their sum as a line."""
     found = _paired(cumulated(series)) if net else cumulated(series)
-    steps = drawn_steps(series["step"].values.astype(float))
-    places, rows = _with_zeros(np.log(steps), np.stack(list(found.values())))
+    steps = series["step"].values.astype(float)
+    first = first_positive(steps)
+    places, rows = _with_zeros(step_places(steps, first), np.stack(list(found.values())))
     above, below = np.zeros(len(places)), np.zeros(len(places))
     for name, values in zip(found, rows, strict=True):
         colour: Any = MECHANISM_COLOURS.get(name.split(" ")[0], _OTHER)
@@ -170,7 +173,7 @@ def _draw_areas(ax: Axes, series: xr.Dataset, net: bool) -> None:
         for part, base in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):
             if np.nanmax(np.abs(part), initial=0) > _ROUNDING:
                 text = f"_{name}" if name in ax.get_legend_handles_labels()[1] else name
-                ax.fill_between(np.exp(places), base, base + part, color=colour, lw=0, label=text)
+                ax.fill_between(steps_at(places, first), base, base + part, color=colour, lw=0, label=text)
                 base += part
     outline = [Stroke(linewidth=4, foreground="white"), Normal()]
     total = np.sum(list(found.values()), axis=0)

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.plots.axes import label_text, new_axes
+from probe.plots.axes import new_axes
+from probe.plots.names import label_text
 from probe.plots.regions.axes import (
     add_lines,
     add_regions,
