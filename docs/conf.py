@@ -7,6 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import probe
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.errors import ExtensionError
 
 project = "probe"
 author = "the probe developers"
@@ -21,7 +25,10 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "probe"
-exclude_patterns = ["_build", "gallery"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
+exclude_patterns = ["_build", "gallery", "measures.md"]  # the old address of the folder
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autosummary_generate = True
@@ -56,5 +63,16 @@ def skip(app: object, what: str, name: str, obj: object, skipped: bool, options:
     return True if routing or field else None
 
 
+def write_formula(translator: object, node: nodes.Element) -> None:
+    """Write a formula as MathML, which a browser renders without a script."""
+    try:
+        formula = tex2mathml(node.astext(), as_block=isinstance(node, nodes.math_block))
+    except MathError as error:
+        raise ExtensionError(f"Expected a formula of LaTeX, got {node.astext()!r} in {node.source}; {error}") from error
+    translator.body.append(formula)  # type: ignore[attr-defined]
+    raise nodes.SkipNode
+
+
 def setup(app: object) -> None:
     app.connect("autodoc-skip-member", skip)  # type: ignore[attr-defined]
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))  # type: ignore[attr-defined]

@@ -49,7 +49,12 @@ def blocks_of(text: str) -> list[Block]:
 def pages() -> list[Path]:
     """Return README.md and the pages of the site."""
     docs = ROOT / "docs"
-    return [ROOT / "README.md", *sorted(docs.glob("[!m]*.md")), *sorted(docs.glob("measures/*.md"))]
+    return [
+        ROOT / "README.md",
+        *sorted(docs.glob("*.md")),
+        *sorted(docs.glob("measures/*.md")),
+        *sorted(docs.glob("howto/*.md")),
+    ]
 
 
 BLOCKS = {page.relative_to(ROOT).as_posix(): blocks_of(page.read_text(encoding="utf-8")) for page in pages()}

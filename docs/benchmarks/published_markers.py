@@ -224,7 +224,7 @@ def page() -> str:
     distances = [row for task in RAW for row in alignment_rows(task)]
     return "\n".join(
         [
-            *("---", "orphan: true", "---", "", "# Markers on the published curves", ""),
+            *("# Markers on the published curves", ""),
             INTRODUCTION,
             "",
             *head(*columns, "raw reading", "rule of the reading", "dex", f"within {WITHIN:g}", "remarks"),
