@@ -11,6 +11,7 @@ from torch import Tensor
 
 from probe.forward.passes import Tap
 from probe.forward.snapshot import Snapshot
+from probe.reads import Stages, complete
 from probe.series import COMPARES, Variable
 
 
@@ -33,6 +34,24 @@ class SessionProbe(Protocol):
     def measure(self, snapshot: Snapshot) -> "Mapping[str, Measured]":
         """Return the values of one step by the name of the variable."""
         ...
+
+
+class Staged:
+    """Base of a probe that reads numbers of a device in a stage of its own, so that one wait serves all probes.
+
+    A subclass implements :meth:`stages`, and inherits from this class before :class:`probe.Probe`.
+    """
+
+    def stages(self, snapshot: Snapshot) -> "Stages[Mapping[str, Measured]]":
+        """Yield the tensors that are read, receive them on the CPU, and return the values of one step.
+
+        Forward passes belong before the yield. A condition on a device is tested by :func:`probe.reads.holds`.
+        """
+        raise NotImplementedError
+
+    def measure(self, snapshot: Snapshot) -> "Mapping[str, Measured]":
+        """Measure all stages at once."""
+        return complete(self.stages(snapshot))
 
 
 @dataclass(frozen=True)

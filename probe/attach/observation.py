@@ -1,7 +1,7 @@
 """One observation: measure every probe on one snapshot, and collect values, times and errors."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from probe.attach.distributed import Ranks
 from probe.attach.prepare import Prepared
 from probe.attach.recording import Recording
 from probe.attach.side_effects import check_writes
+from probe.attach.stages import Begun, begin, finish
 from probe.forward.isolation import isolated, torch_defaults
 from probe.forward.model_state import ModelState
 from probe.forward.snapshot import Snapshot
@@ -64,18 +65,18 @@ def observe(
         If the model was changed and cannot be restored.
     """
     names = [SHARED_PASS, *prepared.probes]
-    failed, seconds = np.zeros(len(names), np.int8), np.full(len(names), np.nan)
-    found = Observation({"failed": failed, "seconds": seconds})
+    failed, seconds = np.zeros(len(names), np.int8), np.zeros(len(names))
+    found, begun = Observation({"failed": failed, "seconds": seconds}), dict[str, Begun]()
 
     def measure(name: str) -> _Answer:
         if name != SHARED_PASS:
-            return _measure(name, prepared, snapshot, recording)
+            return _measure(name, prepared, snapshot, recording, begun)
         with interruptible():
             snapshot.run_shared_pass()
         return _Answer()
 
     with ranks.alike(prepared.model), _isolated(prepared, snapshot.step) as state, torch_defaults():
-        for i, name in enumerate(names):
+        for i, name in _rounds(names, begun, snapshot, seconds):
             start, rows = time.perf_counter(), snapshot.rows
             answer, error = _attempt(measure, name)
             if error := ranks.settled(f"{name} at step {snapshot.step}", error):
@@ -88,9 +89,22 @@ def observe(
                 found.kept.update(answer.kept)
             if prepared.written:
                 state.restore()  # the next probe sees the model as it was
-            seconds[i] = time.perf_counter() - start
-            found.rows[name] = snapshot.rows - rows
+            seconds[i] += time.perf_counter() - start
+            found.rows[name] = found.rows.get(name, 0) + snapshot.rows - rows
     return found
+
+
+def _rounds(
+    names: Sequence[str], begun: Mapping[str, Begun], snapshot: Snapshot, seconds: np.ndarray
+) -> Iterator[tuple[int, str]]:
+    """Yield the place and name of each probe, and again of those that have begun, after one wait for the device."""
+    yield from enumerate(names)
+    if begun:
+        start = time.perf_counter()
+        with interruptible():
+            snapshot.reads.wait()
+        seconds[0] += time.perf_counter() - start
+        yield from [(i, name) for i, name in enumerate(names) if name in begun]
 
 
 class _Answer(NamedTuple):
@@ -120,15 +134,21 @@ def _isolated(prepared: Prepared, step: int) -> Iterator[ModelState]:
             check_writes(state, prepared.written, step)
 
 
-def _measure(name: str, prepared: Prepared, snapshot: Snapshot, recording: Recording) -> _Answer:
-    """Measure one probe, and return its values."""
+def _measure(
+    name: str, prepared: Prepared, snapshot: Snapshot, recording: Recording, begun: MutableMapping[str, Begun]
+) -> _Answer:
+    """Measure one probe, and return its values: none yet if it is among those that have ``begun``."""
     probe, columns = prepared.probes[name], recording.columns
     prefix = "" if name == type(probe).__name__ else f"{name}_"
     with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
         snapshot.history = lambda key: recording.records.column(f"{prefix}{key}", snapshot.step)
         snapshot.kept = lambda key: recording.journal.kept(f"{prefix}{key}", snapshot.step)
         snapshot.labels = lambda key, dim: columns.labels(f"{prefix}{key}", dim)
-        answer = check_measured(probe.measure(snapshot), type(probe).__name__)
+        answer = finish(begun.pop(name), name, probe, snapshot) if name in begun else begin(name, probe, snapshot)
+        if isinstance(answer, Begun):
+            begun[name] = answer
+            return _Answer()
+        answer = check_measured(answer, type(probe).__name__)
         measured = {f"{prefix}{key}": value for key, value in answer.items()}
     snapshot.check_shared_rows()
     arrays = {key: value.kept_array(key) if value.keep else value.array(key) for key, value in measured.items()}

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from probe.forward.layers import IGNORED
 from probe.forward.row_keys import RowKeys
 from probe.forward.saved_values import as_bytes
+from probe.reads import moved
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ class Batch:
         return None if kept.all() else kept
 
     @cached_property
+    def cpu_targets(self) -> Tensor | None:
+        """The targets on the CPU, read once."""
+        return None if self.targets is None else self.targets.cpu()
+
+    @cached_property
     def keys(self) -> RowKeys:
         """Keys of the inputs, by which equal inputs are found."""
         return RowKeys([leaf for leaf in leaves_of(self.inputs) if isinstance(leaf, Tensor) and leaf.ndim])
@@ -190,10 +196,10 @@ class Batch:
 
         def pick(leaf: Any) -> Any:
             if isinstance(leaf, Shared):
-                return Shared(_moved(leaf.value, device)) if isinstance(leaf.value, Tensor) else leaf
+                return Shared(moved(leaf.value, device)) if isinstance(leaf.value, Tensor) else leaf
             if not isinstance(leaf, Tensor):
                 return leaf
-            return _moved(leaf[_moved(rows, leaf.device)] if leaf.ndim else leaf, device)
+            return moved(leaf[moved(rows, leaf.device)] if leaf.ndim else leaf, device)
 
         return Batch(map_leaves(self.inputs, pick), self.targets_of(rows, device), self.names)
 
@@ -215,12 +221,7 @@ def _dense_parts(tensor: Tensor) -> list[Tensor]:
 
 
 def _rows_of(tensor: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:
-    return None if tensor is None else _moved(tensor[_moved(rows, tensor.device)], device)
-
-
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on a device. Copies to CUDA are queued: a blocking one would wait for the passes before it."""
-    return tensor.to(device, non_blocking=device.type == "cuda")
+    return None if tensor is None else moved(tensor[moved(rows, tensor.device)], device)
 
 
 def read_data(data: Any) -> dict[str, Batch]:

@@ -18,7 +18,7 @@ from probe.forward.data import Batch
 from probe.forward.isolation import gradient_mode, torch_defaults, user_defaults
 from probe.forward.layers import INPUT, OUTPUT, named_layers
 from probe.forward.outputs import Reduce, Select, reduce_output, replace_tensor, tensor_of
-from probe.forward.row_buffer import RowBuffer
+from probe.forward.row_buffer import PinnedMemory, RowBuffer
 from probe.forward.shards import is_sharded, recovering
 from probe.forward.transforms import is_differentiated, is_transformed, look_through, places_of_maps
 
@@ -163,9 +163,10 @@ class Pass:
 
         A callable reduction returns rows for each ``group`` of inputs.
         """
-        self._group = group
+        self._group, pinned = group, PinnedMemory()
         self._buffers = {
-            site: [(tap, RowBuffer(n_inputs, device)) for tap in taps] for site, taps in self.taps_by_site.items()
+            site: [(tap, RowBuffer(n_inputs, device, pinned)) for tap in taps]
+            for site, taps in self.taps_by_site.items()
         }
 
     def run(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
@@ -178,6 +179,11 @@ class Pass:
         self._start_block(targets, block, mask)
         with user_defaults(), self._visiting():
             self._visit_output(call_model(self.model, self._visit_input(inputs)))
+
+    @property
+    def block(self) -> range:
+        """Positions among the requested rows of the block that runs."""
+        return self._block
 
     def run_idle(self, data: Batch, rows: Tensor, block: range, device: torch.device) -> None:
         """Run the model on a block as other ranks do. Collect and replace nothing."""

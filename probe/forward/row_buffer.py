@@ -3,6 +3,24 @@
 import torch
 from torch import Tensor
 
+from probe.reads import CPU, has_queue
+
+MAX_PINNED = 1 << 30  # bytes for the rows of one pass: PyTorch keeps pinned memory, which others cannot use
+
+
+class PinnedMemory:
+    """The memory to which a device copies rows of one pass without waiting. Copies of further rows wait."""
+
+    def __init__(self) -> None:
+        self._left = MAX_PINNED
+
+    def take(self, n_bytes: int) -> bool:
+        """Return whether this many bytes are left, and take them."""
+        if n_bytes > self._left:
+            return False
+        self._left -= n_bytes
+        return True
+
 
 class RowBuffer:
     """Buffer for the reduced rows of all blocks, in one contiguous tensor that the first block allocates.
@@ -17,14 +35,17 @@ class RowBuffer:
         Number of inputs in all blocks.
     device : torch.device, optional
         Device of the buffer. Default: the device of the first rows.
+    pinned : PinnedMemory, optional
+        For a buffer on the CPU, which a device fills.
 
     Attributes
     ----------
     blocks : number of blocks with rows
     """
 
-    def __init__(self, n_inputs: int, device: torch.device | None = None) -> None:
+    def __init__(self, n_inputs: int, device: torch.device | None = None, pinned: PinnedMemory | None = None) -> None:
         self.blocks = 0
+        self._pinned, self._queued = pinned or PinnedMemory(), False
         self._n_inputs, self._device = n_inputs, device
         self._tensor: Tensor | None = None
         self._used = 0
@@ -35,17 +56,21 @@ class RowBuffer:
         """Append the rows of the next block of inputs."""
         self.blocks += 1
         tensor, n = self._tensor, rows.shape[0]
+        device = self._device or rows.device
+        if tensor is None:
+            n_bytes = rows.nbytes * self._n_inputs // len(block)
+            self._queued = device == CPU and has_queue(rows.device) and self._pinned.take(n_bytes)
         if tensor is None and len(block) == self._n_inputs:
-            self._tensor, self._used = rows.to(self._device or rows.device, copy=True), n
+            self._tensor, self._used = rows.to(device, copy=True, non_blocking=self._queued), n
             return
         if tensor is None:
             shape = n * self._n_inputs // len(block), *rows.shape[1:]
-            tensor = self._tensor = rows.new_empty(shape, device=self._device or rows.device)
+            tensor = self._tensor = rows.new_empty(shape, device=device, pin_memory=self._queued)
         fits = rows.shape[1:] == tensor.shape[1:] and rows.dtype == tensor.dtype
         if self._overflow or self._used + n > tensor.shape[0] or not fits:
             self._overflow.append(rows.to(tensor.device, copy=True))
         else:
-            tensor.narrow(0, self._used, n).copy_(rows)
+            tensor.narrow(0, self._used, n).copy_(rows, non_blocking=self._queued)
             self._used += n
 
     def rows(self) -> Tensor:

@@ -17,6 +17,7 @@ from probe.forward.shards import is_sharded
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues, Suffix, SuffixPass
 from probe.interrupts import uninterrupted
+from probe.reads import CPU, Reads
 
 
 class Division(Protocol):
@@ -46,6 +47,8 @@ class Runner:
     measured : sites that a pass has visited for all inputs
     untraced : sites of activation functions that a pass has visited, and the trace has not
     rows : number of forward rows so far, each row of a pass through a part of the model included
+    reads : copies of rows to the CPU that are queued
+    division : the ranks that divide the blocks of each pass, or None
     """
 
     def __init__(
@@ -60,8 +63,9 @@ class Runner:
         self.data = data
         self.trace = trace
         self.batch_size = batch_size
-        self._division = division
+        self.division = division
         self._sharded = is_sharded(model)
+        self.reads = Reads()
         self.requested: set[str] = set()
         self.measured: set[str] = set()
         self.untraced: set[str] = set()
@@ -115,12 +119,13 @@ class Runner:
     ) -> dict[Tap, Tensor]:
         """Run a pass over these rows of a split, and return the rows of each tap.
 
-        ``group`` rows stay in one block. The results are on ``device``, by default that of the model.
+        ``group`` rows stay in one block. The results are on ``device``, by default that of the model. On the CPU their
+        numbers are there after a wait for ``reads``.
         """
         size = max(1, (batch_size or self.batch_size) // group) * group
         blocks = [range(first, min(first + size, len(rows))) for first in range(0, len(rows), size)]
         run: Callable[..., dict[Tap, Tensor]] = self._run_blocks
-        if self._division is not None and (len(blocks) >= self._division.size or self._sharded):
+        if self.division is not None and (len(blocks) >= self.division.size or self._sharded):
             run = self._run_divided
         found = run(split, forward, rows, blocks, device, group)
         self.rows += len(rows)
@@ -144,6 +149,8 @@ class Runner:
         A pass over ``idle`` blocks follows, whose rows are dropped.
         """
         forward.begin(sum(map(len, blocks)), device, group)
+        if device == CPU:
+            self.reads.expect(self.device)
         with uninterrupted() if self._sharded else nullcontext(), isolated(self.model), forward:
             for block in blocks:
                 forward.run(self.data[split], rows, block, self.device)
@@ -165,7 +172,7 @@ class Runner:
         The ranks of a sharded model make equally many passes, which begin when all are here. Where there are fewer
         blocks than ranks, each rank computes all of them.
         """
-        division, place = self._division, f"a pass over split {split!r}"
+        division, place = self.division, f"a pass over split {split!r}"
         assert division is not None
         found, error = dict[Tap, Tensor](), None
         divided = len(blocks) >= division.size
@@ -178,6 +185,7 @@ class Runner:
         except Exception as raised:
             error = raised
         taps = [tap for of_site in forward.taps_by_site.values() for tap in of_site]
+        self.reads.wait()
         own = {i: found[tap].cpu() for i, tap in enumerate(taps) if tap in found}
         of_ranks = division.objects(place, (own, forward.functions) if divided else None, error)
         if not divided:

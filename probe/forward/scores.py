@@ -16,6 +16,7 @@ from torch import Tensor
 
 from probe.forward.layers import IGNORED
 from probe.forward.outputs import last_kept
+from probe.reads import has_queue, holds
 
 
 def score_rows(outputs: Tensor, targets: Tensor | None, mask: Tensor | None = None) -> Tensor:
@@ -74,7 +75,7 @@ def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
     n = len(outputs)
     logits = outputs.reshape(n, -1)
     flat = targets.reshape(n, -1)
-    if not ((flat == 0) | (flat == 1)).all():
+    if not holds(((flat == 0) | (flat == 1)).all()):
         raise ValueError(
             f"Expected targets 0 or 1 for outputs of shape {tuple(outputs.shape)} (one logit for each target), got "
             f"targets from {flat.min().item()} to {flat.max().item()}; for a regression pass targets.float()"
@@ -100,12 +101,15 @@ def _classes(outputs: Tensor, targets: Tensor) -> Tensor:
             "PerformanceProbe(score=...)"
         )
     counted = targets != IGNORED
-    if (wrong := targets[counted & ((targets < 0) | (targets >= outputs.shape[-1]))]).numel():  # a GPU would abort
+    wrong = counted & ((targets < 0) | (targets >= outputs.shape[-1]))
+    if holds(wrong.any()):
         raise ValueError(
             f"Expected classes from 0 to {outputs.shape[-1] - 1} for outputs of shape {tuple(outputs.shape)}, or "
-            f"{IGNORED} where there is no target, got the target {wrong[0].item()}; change the targets, or pass "
-            "PerformanceProbe(score=...)"
+            f"{IGNORED} where there is no target, got the target {targets[wrong][0].item()}; change the targets, or "
+            "pass PerformanceProbe(score=...)"
         )
+    if has_queue(targets.device):  # a GPU would abort before the condition is read
+        targets = targets.masked_fill(wrong, IGNORED)
     loss = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
     columns = loss.view(targets.shape), outputs.argmax(-1) == targets, counted
     return torch.stack([column if column.ndim == 1 else column.reshape(n, -1).sum(1) for column in columns], 1)

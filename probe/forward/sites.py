@@ -60,6 +60,9 @@ class Trace:
         Keys of the warnings that observations have issued, see :meth:`probe.Snapshot.warn_once`.
     operations : int, or None
         Floating-point operations of the forward pass of one input, once a probe has asked for them.
+    conditions : dict
+        Outcomes of the conditions that the last measurement of each probe tested on a device, see
+        :mod:`probe.reads`.
 
     See Also
     --------
@@ -87,6 +90,7 @@ class Trace:
     partial: dict[str, bool] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
     operations: int | None = None
+    conditions: dict[str, list[bool]] = field(default_factory=dict)
 
     @property
     def order(self) -> list[str]:

@@ -16,7 +16,7 @@ from probe.forward.gradients import summed_gradient
 from probe.forward.layers import INPUT, OUTPUT, Layers, advised_names, default_groups, default_layers, select_layers
 from probe.forward.operations import MAX_ROWS, PASSES, default_rows
 from probe.forward.outputs import Reduce
-from probe.forward.passes import Edit, Scored, Tap
+from probe.forward.passes import Edit, Pass, Scored, Tap
 from probe.forward.piecewise.network import piecewise_linear
 from probe.forward.routing import partial_layers
 from probe.forward.runner import Division, Runner
@@ -25,8 +25,10 @@ from probe.forward.suffix import MakeValues
 from probe.forward.suffix_check import SuffixCheck
 from probe.forward.training import TrainingContext
 from probe.geometry.networks import PiecewiseLinear
+from probe.reads import CPU, Conditions, Reads, expecting, moved
 
 MAX_DEFAULT_CALLS = 16  # of one layer
+_SHARED = "shared pass"  # the key of its conditions
 _GRAPH = 1 << 25  # numbers at the sites of a pass with derivatives: 128 MiB in float32
 
 
@@ -119,6 +121,7 @@ class Snapshot:
         self._shared = tuple(dict.fromkeys(shared))
         self._shared_rows: dict[str, dict[Tap, Tensor]] = {}
         self._versions: dict[str, list[int]] = {}  # of the shared rows of each split, in the order of the taps
+        self._unread: tuple[list[bool], Tensor] | None = None  # expected and true outcomes of conditions of this pass
         self._error: Exception | None = None
 
     @property
@@ -130,6 +133,16 @@ class Snapshot:
     def device(self) -> torch.device:
         """Device of the inputs of the model."""
         return self._runner.device
+
+    @property
+    def divided(self) -> bool:
+        """Return whether several ranks divide the forward passes."""
+        return self._runner.division is not None
+
+    @property
+    def reads(self) -> Reads:
+        """The copies from the device to the CPU that are queued."""
+        return self._runner.reads
 
     @property
     def splits(self) -> list[str]:
@@ -294,14 +307,35 @@ class Snapshot:
         if self._error is not None:
             raise self._error
         try:
-            for split in self.splits:
-                if self._shared and split not in self._shared_rows:
-                    forward, rows = self._runner.model_pass(self._shared), torch.arange(len(self.data[split]))
-                    found = self._runner.run(split, forward, rows, device=torch.device("cpu"))
-                    self._shared_rows[split], self._versions[split] = found, [_version(z) for z in found.values()]
+            conditions = Conditions(() if self.divided else self.trace.conditions.get(_SHARED, ()))
+            with expecting(conditions):
+                for split in self.splits if self._shared else ():
+                    if split not in self._shared_rows:
+                        self._share(split)
+            if conditions.flags:
+                self.trace.conditions[_SHARED] = conditions.outcomes
+                (true,) = self.reads.queue([torch.stack(conditions.flags)])
+                self._unread = conditions.outcomes, true
         except Exception as error:
             self._error = error
             raise
+
+    def _share(self, split: str) -> None:
+        """Run the shared pass over a split."""
+        forward, rows = self._runner.model_pass(self._shared), torch.arange(len(self.data[split]))
+        found = self._runner.run(split, forward, rows, device=CPU)
+        self._shared_rows[split], self._versions[split] = found, [_version(z) for z in found.values()]
+
+    def _receive(self) -> None:
+        """Wait for the rows of the shared pass on the CPU. Repeat the pass if a condition has another outcome."""
+        self.reads.wait()
+        if self._unread is not None:
+            (outcomes, true), self._unread = self._unread, None
+            if true.tolist() != outcomes:
+                del self.trace.conditions[_SHARED]
+                self._shared_rows.clear()
+                self.run_shared_pass()
+                self.reads.wait()
 
     def check_shared_rows(self) -> None:
         """Raise if a probe has written to the rows that all probes share, and forget these rows.
@@ -334,6 +368,7 @@ class Snapshot:
         rows: Tensor | None = None,
         edit: Mapping[str, Edit] | None = None,
         group: int = 1,
+        device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
         """Return the outputs of layers (or the values of other sites), reduced to rows.
 
@@ -353,11 +388,13 @@ class Snapshot:
         group
             Number of consecutive rows that stay in one forward pass, so that a callable ``reduce`` receives them
             together.
+        device
+            Device of the result. Default: that of the model.
 
         Returns
         -------
         {layer: Tensor of shape (n, d)}
-            float32 (float64 where the model computes in it), on the device of the model.
+            float32 (float64 where the model computes in it).
 
         See Also
         --------
@@ -369,12 +406,15 @@ class Snapshot:
         taps = [Tap(layer, reduce) for layer in layers]
         if rows is None and edit is None and set(taps) <= set(self._shared):
             self.run_shared_pass()
+            if device is not None and torch.device(device) == CPU:
+                self._receive()
             shared = self._shared_rows[split]
-            found = {tap: shared[tap].to(self.device) for tap in taps if tap in shared}
+            found = {tap: shared[tap] for tap in taps if tap in shared}
         else:
             rows = torch.arange(len(self.data[split])) if rows is None else rows
             found = self._runner.run(split, self._runner.model_pass(taps, edit), rows, group)
-        return {tap.site: found[tap] for tap in taps if tap in found}
+        target = self.device if device is None else torch.device(device)
+        return {tap.site: moved(found[tap], target) for tap in taps if tap in found}
 
     def outputs_from(
         self,
@@ -427,8 +467,9 @@ class Snapshot:
             self.trace.check_output(reductions[OUTPUT])
         taps = [Tap(later, reductions[later]) for later in sites]
         suffix = self._check.suffix(split, site, sites)
+        forward: Pass
         if suffix is None:
-            edit = {site: lambda output, at: make_values(range(at[0], at[-1] + 1)).to(output.dtype)}
+            edit = {site: lambda output, positions: make_values(forward.block).to(output.dtype)}
             forward = self._runner.model_pass(taps, edit)
         else:
             forward = self._runner.suffix_pass(taps, suffix, make_values)

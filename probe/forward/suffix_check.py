@@ -12,6 +12,7 @@ from probe.forward.runner import Runner
 from probe.forward.shards import is_sharded
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.suffix import Suffix
+from probe.reads import has_queue, holds
 
 _CHECK_ROWS = 4
 
@@ -76,11 +77,11 @@ class SuffixCheck:
 
 
 def _agree(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
-    """Return whether two tensors are equal up to rounding in this dtype. Bitwise equality is the fast path."""
+    """Return whether two tensors are equal up to rounding in this dtype. On the CPU, bitwise equality comes first."""
     if one.shape != other.shape:
         return False
-    if torch.equal(one, other):
+    if not other.numel() or (not has_queue(one.device) and torch.equal(one, other)):
         return True
-    finite = other[torch.isfinite(other)]
-    size = finite.abs().max().item() if finite.numel() else 0.0
-    return torch.allclose(one, other, rtol=0, atol=torch.finfo(dtype).eps ** 0.75 * size, equal_nan=True)
+    size = other.abs().where(other.isfinite(), 0).max().double()
+    near = (one - other).abs() <= torch.finfo(dtype).eps ** 0.75 * size
+    return holds((near | (one == other) | (one.isnan() & other.isnan())).all())

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from probe.information.arguments import check_tensor
+from probe.reads import holds, moved
 
 _ASYMMETRY = 1e-3  # of the largest entry
 _SAFE_SIZE = 1e12  # squares of float32 numbers between its inverse and this size neither overflow nor vanish
@@ -144,8 +145,8 @@ def pairwise_linearity(
     ----------
     function : callable
         ``function(batch, first) -> outputs``. ``batch`` has shape (m * lines, ...): first the points nearest to the
-        beginnings of all lines. ``first`` (lines,) is the index of the sample where each line begins. The outputs have
-        shape (m * lines, K).
+        beginnings of all lines. ``first`` (lines,), on the CPU, is the index of the sample where each line begins. The
+        outputs have shape (m * lines, K).
     points : Tensor of shape (n, ...)
         n >= 2.
     outputs : Tensor of shape (n, K)
@@ -179,24 +180,47 @@ def pairwise_linearity(
     >>> [[round(value, 3) for value in row] for row in result.mean.tolist()]
     [[1.0, 0.0, 0.48], [0.0, 1.0, 1.0], [0.48, 1.0, 1.0]]
     """
+    shares, change = line_shares(
+        function, points, outputs, positions, depends_on_first=depends_on_first, batch_size=batch_size
+    )
+    return linearity_matrices(shares.cpu(), change.cpu(), len(points))
+
+
+def line_shares(
+    function: Callable[[Tensor, Tensor], Tensor],
+    points: Tensor,
+    outputs: Tensor,
+    positions: Tensor,
+    *,
+    depends_on_first: bool = False,
+    batch_size: int = 1024,
+) -> tuple[Tensor, Tensor]:
+    """Return L and W of each line (2, lines), float64, and the largest change (), on the device of the points.
+
+    See :func:`pairwise_linearity` for the parameters.
+    """
     n, n_inner = len(points), len(positions) - 1 if depends_on_first else len(positions) - 2
-    i, j = torch.triu_indices(n, n, 1, device=points.device)  # (lines,)
+    i, j = torch.triu_indices(n, n, 1)  # (lines,)
     inner = positions[1 : n_inner + 1].to(points).view(-1, *[1] * points.ndim)  # (m, 1, ...)
     floor = _variance_floor(outputs, len(positions))
-    if _needs_float64(outputs):
+    if holds(_needs_float64(outputs)):
         outputs = outputs.double()
     axis, floor = _Axis.of(positions.to(outputs)), floor.to(outputs)
     shares, powers = [], []
-    for lines in torch.arange(len(i), device=points.device).split(max(1, batch_size // n_inner)):
-        start, end = i[lines], j[lines]
-        y = function(torch.lerp(points[start], points[end], inner).flatten(0, 1), start).view(n_inner, len(start), -1)
+    for first, second in zip(*(ends.split(max(1, batch_size // n_inner)) for ends in (i, j)), strict=True):
+        start, end = moved(first, points.device), moved(second, points.device)
+        y = function(torch.lerp(points[start], points[end], inner).flatten(0, 1), first).view(n_inner, len(start), -1)
         last, between = (y[-1], y[:-1]) if depends_on_first else (outputs[end], y)
         mean, weighted, power = _shares(outputs[start], between, last, axis, floor)
         shares.append(torch.stack([mean, weighted]))
         powers.append(power)
-    max_change = (torch.stack(powers).max() / axis.spread).sqrt().item()
-    mean, weighted = torch.cat(shares, 1).double().cpu()
-    return PairwiseLinearity(_symmetric(mean, n), _symmetric(weighted, n), max_change)
+    return torch.cat(shares, 1).double(), (torch.stack(powers).max() / axis.spread).sqrt()
+
+
+def linearity_matrices(shares: Tensor, change: Tensor, n: int) -> PairwiseLinearity:
+    """Return the matrices for n points of the result of :func:`line_shares`, both on the CPU."""
+    mean, weighted = shares
+    return PairwiseLinearity(_symmetric(mean, n), _symmetric(weighted, n), change.item())
 
 
 @dataclass(frozen=True)
@@ -236,10 +260,10 @@ def _variance_floor(outputs: Tensor, n_points: int) -> Tensor:
     return (outputs.abs().amax(0).double() * torch.finfo(outputs.dtype).eps).square() * n_points
 
 
-def _needs_float64(outputs: Tensor) -> bool:
-    """Return whether squares of the outputs can overflow or vanish in float32."""
+def _needs_float64(outputs: Tensor) -> Tensor:
+    """Return whether squares of the outputs can overflow or vanish in float32, bool of shape ()."""
     size = outputs.abs().amax(0)
-    return bool(((size > _SAFE_SIZE) | ((size < 1 / _SAFE_SIZE) & (size > 0))).any())
+    return ((size > _SAFE_SIZE) | ((size < 1 / _SAFE_SIZE) & (size > 0))).any()
 
 
 def _symmetric(values: Tensor, n: int) -> Tensor:

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from probe.attach.contract import Staged
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import IGNORED, OUTPUT
 from probe.forward.passes import Scored, Tap
 from probe.forward.scores import score_rows
+from probe.reads import CPU, Stages
 
 
-class PerformanceProbe(Probe):
+class PerformanceProbe(Staged, Probe):
     """Measure losses and accuracies: ``<split>_loss`` and ``<split>_accuracy``.
 
     Parameters
@@ -58,16 +60,18 @@ class PerformanceProbe(Probe):
     def _scored(self) -> Scored:
         return Scored(score_rows, mask=True) if self.score is None else Scored(self.score)
 
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+    def stages(self, snapshot: Snapshot) -> Stages[Mapping[str, Measured]]:
         """Score every split that has targets."""
+        snapshot.run_shared_pass()
+        yield ()  # the scores, which the pass copies to the CPU
         found: dict[str, Measured] = {}
         flags = []
         for split, batch in snapshot.data.items():
             if batch.targets is None:
                 flags.append(-1)
                 continue
-            scores = snapshot.outputs(split, [OUTPUT], reduce=self._scored())[OUTPUT]
-            measured = _of_split(snapshot, split, scores.cpu().double().numpy())
+            scores = snapshot.outputs(split, [OUTPUT], reduce=self._scored(), device=CPU)[OUTPUT]
+            measured = _of_split(snapshot, split, scores.double().numpy())
             found |= measured
             flags.append(int(math.isnan(measured[f"{split}_loss"].values)))
         found["nonfinite_outputs"] = Measured(

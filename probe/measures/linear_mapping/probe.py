@@ -14,17 +14,22 @@ moves, its rounding appears as curvature: an affine layer in bfloat16 has LMN 1.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from probe.attach.contract import Staged
 from probe.base import Measured, Probe, Snapshot
 from probe.errors import warn_user
 from probe.forward.layers import OUTPUT, Layers
 from probe.forward.outputs import Reduce
-from probe.geometry.lines import linear_mapping_number, pairwise_linearity
+from probe.geometry.lines import line_shares, linear_mapping_number, linearity_matrices
 from probe.layer_probe import Cell, Variables, random_rows, tabulated
 from probe.measures.linear_mapping.suffix_map import ROUNDING, NotMeasured, SuffixMap, affine_after, line_layers
+from probe.reads import Stages
 
 _LEAST_MOVEMENT = 1e-4  # of the largest output: below it, the correlations along the lines show rounding
 _BLOCK = 2**20  # numbers in a block of points, unless one forward pass has more: sums over it stay near the cache
@@ -40,7 +45,16 @@ _VARIABLES: Variables = {
 }
 
 
-class LMNProbe(Probe):
+class _Lines(NamedTuple):
+    """Tensors of one layer and split: L and W, the largest change, size and spread of the outputs; and facts."""
+
+    tensors: list[Tensor]
+    n: int
+    around: bool
+    unrepeatable: bool
+
+
+class LMNProbe(Staged, Probe):
     """Measure the linear mapping number between a layer and a later one, on fixed samples of each split.
 
     Parameters
@@ -122,13 +136,17 @@ class LMNProbe(Probe):
         self.max_rows = max_rows
         self.random_state = random_state
 
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+    def stages(self, snapshot: Snapshot) -> Stages[Mapping[str, Measured]]:
         """Follow the lines between all pairs of samples."""
         if self.n_points < 3:
             raise ValueError(f"Expected n_points >= 3, got {self.n_points}; two points always lie on a line")
         layers = line_layers(snapshot, self.layers, self.output)
         n = self._n(snapshot, len(layers) * len(snapshot.splits))
-        cells = [[self._cell(snapshot, split, layer, n) for layer in layers] for split in snapshot.splits]
+        places = [(split, layer) for split in snapshot.splits for layer in layers]
+        lines = {place: self._lines(snapshot, *place, n) for place in places}
+        read = iter((yield [tensor for one in lines.values() if one for tensor in one.tensors]))
+        found = {place: _cell(place[1], one, [*islice(read, 4)]) if one else {} for place, one in lines.items()}
+        cells = [[found[split, layer] for layer in layers] for split in snapshot.splits]
         shapes = ", ".join(f"{layer} {snapshot.trace.shapes[layer][1:]}" for layer in layers)
         budget = snapshot.row_budget(self.max_rows)
         attrs = {"n_rows": n, "n_points": self.n_points, "max_rows": budget, "output": self.output}
@@ -155,15 +173,14 @@ class LMNProbe(Probe):
             )
         return n
 
-    def _cell(self, snapshot: Snapshot, split: str, layer: str, n: int) -> Cell:
-        """Return the variables of one layer and split; none if it was not measured."""
+    def _lines(self, snapshot: Snapshot, split: str, layer: str, n: int) -> _Lines | None:
+        """Return the lines of one layer and split, or None if it was not measured."""
         try:
-            return dict(zip(_VARIABLES, self._one(snapshot, split, layer, n), strict=True))
+            return self._follow(snapshot, split, layer, n)
         except NotMeasured:
-            return {}
+            return None
 
-    def _one(self, snapshot: Snapshot, split: str, layer: str, n: int) -> tuple[float, ...]:
-        """Return the numbers and flags of one layer and split, in the order of the variables."""
+    def _follow(self, snapshot: Snapshot, split: str, layer: str, n: int) -> _Lines:
         rows = random_rows(len(snapshot.data[split]), n, self.random_state)
         start = affine_after(snapshot, layer, self.output)
         suffix = SuffixMap(snapshot, split, start, self.output, rows, self.reduce)
@@ -174,17 +191,25 @@ class LMNProbe(Probe):
         lam = torch.linspace(0, 1, self.n_points, device=ends.values.device, dtype=torch.float64)
         width = max(ends.values[0].numel(), ends.outputs.shape[1])
         block = max(suffix.batch_size, _BLOCK // width)  # its forward passes have batch_size rows all the same
-        found = pairwise_linearity(
+        shares, change = line_shares(
             suffix, ends.values, ends.outputs, lam, depends_on_first=ends.around, batch_size=block
         )
-        size, spread = ends.outputs.abs().max().item(), (ends.outputs - ends.outputs[0]).abs().max().item()
-        if found.max_change <= ROUNDING * size < spread:
-            raise ValueError(
-                f"Expected a layer with influence on the output of the model, got {layer!r}, which changes nothing in "
-                "the output; choose a layer on the way to it"
-            )
+        size, spread = ends.outputs.abs().max(), (ends.outputs - ends.outputs[0]).abs().max()
         unrepeatable = not snapshot.is_deterministic(split, [layer, self.output])
-        if not found.mean.isfinite().all():
-            return math.nan, math.nan, 1, -1, ends.around, unrepeatable
-        numbers = [linear_mapping_number(matrix).item() for matrix in (found.mean, found.weighted)]
-        return *numbers, 0, 0 < found.max_change < _LEAST_MOVEMENT * size, ends.around, unrepeatable
+        return _Lines([shares, change, size, spread], len(rows), ends.around, unrepeatable)
+
+
+def _cell(layer: str, lines: _Lines, read: Sequence[Tensor]) -> Cell:
+    """Return the numbers and flags of one layer and split, from its tensors on the CPU."""
+    shares, change, *rest = read
+    found, (size, spread) = linearity_matrices(shares, change, lines.n), (number.item() for number in rest)
+    if found.max_change <= ROUNDING * size < spread:
+        raise ValueError(
+            f"Expected a layer with influence on the output of the model, got {layer!r}, which changes nothing in "
+            "the output; choose a layer on the way to it"
+        )
+    finite = bool(found.mean.isfinite().all())
+    matrices = (found.mean, found.weighted) if finite else ()
+    numbers = [linear_mapping_number(matrix).item() for matrix in matrices] or [math.nan, math.nan]
+    still = 0 < found.max_change < _LEAST_MOVEMENT * size if finite else -1
+    return dict(zip(_VARIABLES, (*numbers, not finite, still, lines.around, lines.unrepeatable), strict=True))

@@ -15,6 +15,7 @@ from probe.forward.layers import INPUT, OUTPUT, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
+from probe.reads import holds
 
 ROUNDING = 1e-5  # of the largest output: the float32 rounding between batches is smaller
 # Bytes of the rows of a forward pass at its widest site, unless batch_size is smaller.
@@ -59,7 +60,7 @@ class SuffixMap:
 
     def __call__(self, points: Tensor, first: Tensor) -> Tensor:
         """Return the outputs for these values of the layer."""
-        rows = self.rows[first.cpu()].repeat(len(points) // len(first))
+        rows = self.rows[first].repeat(len(points) // len(first))
         output = self.output if self._head is None else self._head
         with nullcontext() if self._head is None else _last_position(self.snapshot.modules[self._head]):
             found = self.snapshot.outputs_from(
@@ -95,7 +96,7 @@ class SuffixMap:
                 "that has its own row for each input, or leave this probe out"
             )
         around = (others - outputs[1:]).abs().max() > ROUNDING * outputs.abs().max()
-        return EndPoints(values, outputs, bool(around))
+        return EndPoints(values, outputs, holds(around))
 
 
 @dataclass(frozen=True)

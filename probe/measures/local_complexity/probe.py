@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.attach.contract import Staged
 from probe.base import Measured, Probe, Snapshot
 from probe.errors import warn_user
 from probe.forward.layers import Layers
@@ -39,13 +40,14 @@ from probe.measures.local_complexity.sites import (
 )
 from probe.measures.local_complexity.sweep import Sweep, at_vertices, stem_dimension, stem_values, uniform_in_box
 from probe.measures.local_complexity.variables import ComplexityTable, point_statistics
+from probe.reads import Stages, holds
 
 VARIANTS = ("count", "distance", "density")
 RANDOM = "random"  # the split of the points drawn from the box around the others
 Points = tuple[Tensor, Tensor]  # rows (n,) and values at the stem (n, ...)
 
 
-class LocalComplexityProbe(Probe):
+class LocalComplexityProbe(Staged, Probe):
     """Measure the mean local complexity at fixed inputs of each split, by layer and in total.
 
     Parameters
@@ -145,7 +147,7 @@ class LocalComplexityProbe(Probe):
         self.max_rows = max_rows
         self.random_state = random_state
 
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+    def stages(self, snapshot: Snapshot) -> Stages[Mapping[str, Measured]]:
         """Send the vertices through the model and count."""
         given = self._given(snapshot)
         stem = snapshot.stem(self.stem)
@@ -166,7 +168,12 @@ class LocalComplexityProbe(Probe):
         untraced = untraced_functions(snapshot, few, self.layers)
         without = set(sites).difference(with_rows).union(*(sweep.without_rows for sweep in sweeps.values()))
         warn_of_uncounted(snapshot, [*(site for site in sites if site in without), *untraced])
-        found = {split: sweep.found for split, sweep in sweeps.items()}
+        repeatable = snapshot.is_deterministic(snapshot.splits[0], with_rows)
+        places = [(split, site) for split, sweep in sweeps.items() for site in sweep.found]
+        absolute, *values = yield [radii, *(sweeps[split].found[site] for split, site in places)]
+        found: dict[str, dict[str, Tensor]] = {split: {} for split in sweeps}
+        for (split, site), statistics in zip(places, values, strict=True):
+            found[split][site] = statistics
         units = [[sweep.units.get(site, math.nan) for site in sites] for sweep in sweeps.values()]
         table = ComplexityTable(
             found,
@@ -177,10 +184,9 @@ class LocalComplexityProbe(Probe):
             incomplete=bool(untraced),
             attrs={"n_directions": plan.n_directions, "max_rows": plan.max_rows},
         )
-        repeatable = snapshot.is_deterministic(snapshot.splits[0], with_rows)
         return {
             **table.variables(self.variants, RANDOM),
-            **table.common(radii, [effective_share(*frames[split].shape) for split in points], repeatable),
+            **table.common(absolute, [effective_share(*frames[split].shape) for split in points], repeatable),
         }
 
     def _given(self, snapshot: Snapshot) -> list[float]:
@@ -197,16 +203,16 @@ class LocalComplexityProbe(Probe):
             )
         return given
 
-    def _radii(self, given: Sequence[float], stem: str, points: Mapping[str, Points]) -> list[float]:
-        """Return the radii in the units of the stem."""
+    def _radii(self, given: Sequence[float], stem: str, points: Mapping[str, Points]) -> Tensor:
+        """Return the radii in the units of the stem, float64 of shape (radii,), relative ones on the device."""
         if not self.relative:
-            return list(given)
-        norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in points.values()]).mean().item()
-        radii = [radius * norm for radius in given]
-        if not all(0 < radius < math.inf for radius in radii):
+            return torch.tensor(given, dtype=torch.float64)
+        norm = torch.cat([values.flatten(1).norm(dim=1) for _, values in points.values()]).mean().double()
+        radii = torch.stack([radius * norm for radius in given])
+        if not holds(((radii > 0) & radii.isfinite()).all()):
             raise ValueError(
-                f"Expected points at {stem!r} with a finite, positive mean norm, got {norm}; pass relative=False, or "
-                "another stem"
+                f"Expected points at {stem!r} with a finite, positive mean norm, got {norm.item()}; pass "
+                "relative=False, or another stem"
             )
         return radii
 
@@ -264,7 +270,7 @@ class LocalComplexityProbe(Probe):
         sites: Sequence[str],
         points: Points,
         frame: Tensor,
-        radii: Sequence[float],
+        radii: Tensor,
     ) -> Sweep:
         """Return the statistics (n, radii, statistics) of each site. Random points use the first split's inputs."""
         split, centre = split if split in snapshot.data else snapshot.splits[0], self._centre
@@ -280,7 +286,7 @@ class LocalComplexityProbe(Probe):
                 partial(point_statistics, radius=r, centre=centre),
                 centre=centre,
             )
-            for r in radii
+            for r in (radii.tolist() if centre else radii)
         ]
         if not each[0].found:
             unlike = [site for site in sites if site in each[0].without_rows]

@@ -17,6 +17,7 @@ from probe.forward.layers import INPUT
 from probe.forward.outputs import reduce_output
 from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
+from probe.reads import moved
 
 # Bytes of a block of rows at its widest site. Small blocks stay in the cache of a CPU (on a 784-200-200-200-10 network,
 # blocks of 4 MiB take 1.2 times as long, blocks of 1 MiB 1.03 times). Other devices are faster with large blocks.
@@ -49,7 +50,7 @@ def at_vertices(
     sites: Sequence[str],
     points: tuple[Tensor, Tensor],
     frame: Tensor,
-    radius: float,
+    radius: float | Tensor,
     function: Callable[[Tensor], Tensor],
     *,
     centre: bool = False,
@@ -125,7 +126,7 @@ def _start(
     snapshot: Snapshot, split: str, stem: str, sites: Sequence[str], values: Tensor, frame: Tensor
 ) -> tuple[str, Tensor, Tensor]:
     """Return the site where the pass starts, and the points and the directions at this site."""
-    directions = frame.to(values).view(-1, *values.shape[1:])
+    directions = moved(frame.to(values.dtype), values.device).view(-1, *values.shape[1:])
     names = affine_prefix(snapshot.trace.links, snapshot.trace.entries, snapshot.modules, stem)
     if not names or not snapshot.has_suffix(split, names[-1], sites):
         return stem, values, directions
@@ -158,7 +159,7 @@ def stem_values(snapshot: Snapshot, split: str, stem: str, rows: Tensor) -> Tens
     data, device = snapshot.data[split], snapshot.device
     if stem == INPUT and isinstance(data.inputs, Tensor):  # the inputs need no forward pass
         whole = torch.equal(rows, torch.arange(len(data)))
-        return reduce_output(data.inputs.to(device) if whole else data.take(rows, device)[0], "none")
+        return reduce_output(moved(data.inputs, device) if whole else data.take(rows, device)[0], "none")
     values = snapshot.outputs(split, [stem], reduce="none", rows=rows)
     if stem not in values:
         raise ValueError(
@@ -176,4 +177,4 @@ def uniform_in_box(points: Sequence[Tensor], n: int, generator: torch.Generator)
     low = torch.stack([values.amin(0) for values in points]).amin(0)
     high = torch.stack([values.amax(0) for values in points]).amax(0)
     share = torch.rand(n, *low.shape, generator=generator, dtype=torch.float64)
-    return low + (high - low) * share.to(low)
+    return low + (high - low) * moved(share.to(low.dtype), low.device)

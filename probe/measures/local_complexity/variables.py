@@ -43,7 +43,7 @@ class ComplexityTable:
 
     Parameters
     ----------
-    found : {split: {site: Tensor of shape (n, radii, statistics)}}
+    found : {split: {site: Tensor of shape (n, radii, statistics), on the CPU}}
     sites
         Names of the layers. A layer that is missing in a split did not fire.
     units
@@ -98,7 +98,7 @@ class ComplexityTable:
         }
         if "count" in variants:
             found |= self._means(name, "count", "sign changes near an input")
-            share = self._by_layer(lambda each: each[..., 0].mean(0)).cpu() / self.units[..., None]
+            share = self._by_layer(lambda each: each[..., 0].mean(0)) / self.units[..., None]
             found[f"{name}_fraction"] = self.variable(share, ("split", "layer"), "share of units that change sign")
             found |= self._integral(name, box)
         if "distance" in variants:
@@ -110,9 +110,9 @@ class ComplexityTable:
             found |= self._means(f"{name}_density", "density", "density of boundaries", units="1/stem")
         return found
 
-    def common(self, radii: Sequence[float], shares: Sequence[float], repeatable: bool) -> dict[str, Measured]:
-        """Return the absolute radii, the shares of them that the directions reach, and the flag of unequal passes."""
-        name, absolute = "local_complexity", torch.tensor(radii, dtype=torch.float64)
+    def common(self, absolute: Tensor, shares: Sequence[float], repeatable: bool) -> dict[str, Measured]:
+        """Return the absolute radii (radii,), the shares that the directions reach, and the flag of unequal passes."""
+        name = "local_complexity"
         reach = torch.tensor(shares, dtype=torch.float64)[:, None] * absolute
         return {
             f"{name}_radius": self.variable(absolute, (), "absolute radius at the stem"),
@@ -143,7 +143,7 @@ class ComplexityTable:
     def _total(self, statistic: str) -> Tensor:
         """Return mean and standard error over points of the sum of all layers that fired, (split, 2, radii)."""
         at = STATISTICS.index(statistic)
-        pairs = zip(self.each, self.fired.to(self.each[0].device), strict=True)
+        pairs = zip(self.each, self.fired, strict=True)
         return torch.stack([mean_and_error(each[:, fired][..., at].sum(1)) for each, fired in pairs])
 
     def _integral(self, name: str, box: str) -> dict[str, Measured]:
@@ -158,7 +158,7 @@ class ComplexityTable:
 
     def _nonfinite(self) -> Tensor:
         flags = self._by_layer(lambda each: each[..., 0].isnan().any(0).int())
-        return flags.where(self.fired[..., None].to(flags.device), -1)
+        return flags.where(self.fired[..., None], -1)
 
 
 def _stacked(values: Mapping[str, Tensor], sites: Sequence[str]) -> Tensor:

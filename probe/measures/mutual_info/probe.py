@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.attach.contract import Staged
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import IGNORED, Layers
 from probe.forward.outputs import Reduce
@@ -23,6 +24,7 @@ from probe.measures.mutual_info.estimators import ESTIMATORS
 from probe.measures.mutual_info.inputs import input_codes, input_keys
 from probe.measures.mutual_info.labels import class_labels, warn_of_labels
 from probe.measures.mutual_info.variables import LayerResult, VariableOptions, information_variables
+from probe.reads import CPU, Stages
 
 
 class Rows(NamedTuple):
@@ -41,6 +43,7 @@ class Level(NamedTuple):
 
 
 _POOLED = "all"  # the split of all inputs
+_MAX_ON_CPU = 2**28  # max_samples^2 times width: at most 50 ms of one core for a layer and split
 _DEFAULT_NOISE = 0.2
 _CONVENTIONS = {
     "relative": "sigma^2 = noise^2 tr Cov(T) per dimension, at each step",
@@ -49,7 +52,7 @@ _CONVENTIONS = {
 }
 
 
-class MutualInfoProbe(Probe):
+class MutualInfoProbe(Staged, Probe):
     """Measure I(T+n; X) and I(T+n; Y) of each layer and split, in bits, with bounds, ceilings and flags.
 
     Parameters
@@ -88,7 +91,8 @@ class MutualInfoProbe(Probe):
     random_state : int
         Seed of the subset and of the noise. Both are the same at every step.
     device
-        Device of the computation. Default: the device of the model.
+        Device of the computation. Default: the CPU for layers with max_samples^2 times width of at most 2^28 (1,820
+        units for 384 rows), else the device of the model. The CPU does not wait for the device, layer by layer.
 
     Attributes
     ----------
@@ -173,16 +177,22 @@ class MutualInfoProbe(Probe):
         """Return the selected layers."""
         return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
 
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+    def stages(self, snapshot: Snapshot) -> Stages[Mapping[str, Measured]]:
         """Estimate the informations of each layer and split."""
         self._check()
         layers = [tap.site for tap in self.taps(snapshot)]
+        snapshot.run_shared_pass()
+        yield ()  # the rows of all layers, which the pass copies to the CPU
         fixed = self._fixed_noise(snapshot, layers)
         draws: dict[tuple[torch.Size, torch.device], Tensor] = {}
         results: dict[str, list[LayerResult | None]] = {}
         for split, rows in self._rows(snapshot, layers):
             firsts = self._firsts(snapshot, len(results), layers)
-            results[split] = [self._one(rows[k], k, fixed, firsts[k], draws) if k in rows else None for k in layers]
+            places = {k: self._device(rows[k].z.shape[1], snapshot.device) for k in rows}
+            results[split] = [
+                self._one(self._sample(rows[k], places[k]), k, fixed, firsts[k], draws) if k in rows else None
+                for k in layers
+            ]
         attrs = {
             "noise": self.noise,
             "noise_convention": f"{self.convention}: {_CONVENTIONS[self.convention]}",
@@ -249,8 +259,8 @@ class MutualInfoProbe(Probe):
         found: list[dict[str, Rows]] = []
         tokens, unlabelled = self.reduce == "tokens", dict[str, int]()
         for split in snapshot.splits:
-            outputs, batch = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split]
-            targets = {k: row_targets(batch.targets, len(z), by_position=tokens) for k, z in outputs.items()}
+            outputs, batch = snapshot.outputs(split, layers, reduce=self.reduce, device=CPU), snapshot.data[split]
+            targets = {k: row_targets(batch.cpu_targets, len(z), by_position=tokens) for k, z in outputs.items()}
             if misfits := [len(outputs[k]) for k, labels in targets.items() if labels is None]:
                 unlabelled[split] = misfits[0]
             keys = {k: input_keys(batch, len(z), self.reduce) for k, z in outputs.items()}
@@ -269,7 +279,7 @@ class MutualInfoProbe(Probe):
         draws: dict[tuple[torch.Size, torch.device], Tensor],
     ) -> LayerResult:
         """Return the results of one layer on one split; empty ones if the activations are not finite."""
-        z, labels, keys = self._sample(rows)
+        z, labels, keys = rows
         if not is_finite(z):
             return LayerResult()
         normalised = normalise_rows(z)
@@ -296,12 +306,17 @@ class MutualInfoProbe(Probe):
         artefact = first is not None and _is_scale_artefact(found[0], free, first[1])
         return LayerResult(found, geometry_of(normalised, y), compared, free, artefact, level.uncalibrated)
 
-    def _sample(self, rows: Rows) -> Rows:
+    def _device(self, width: int, of_model: torch.device) -> Any:
+        """Return the device that measures a layer of this width."""
+        small = self.max_samples**2 * width <= _MAX_ON_CPU
+        return self.device or (CPU if small else of_model)
+
+    def _sample(self, rows: Rows, device: Any) -> Rows:
         """Return the rows that are measured, with their labels and the keys of their inputs."""
-        z, labels = to_float64_device(rows.z, self.device), class_labels(rows.targets, self.target_bins)
+        z, labels = rows.z, class_labels(rows.targets, self.target_bins)
         places = torch.arange(len(z))
         if labels is not None:
-            places = places[(labels != IGNORED).cpu()]
+            places = places[labels != IGNORED]
             if len(places) < 2:
                 raise ValueError(
                     f"Expected at least 2 rows with a label other than {IGNORED}, got {len(places)} of {len(z)}; pass "
@@ -310,9 +325,9 @@ class MutualInfoProbe(Probe):
         if len(places) > self.max_samples:
             places = places[random_rows(len(places), self.max_samples, self.random_state)]
         if len(places) == len(z):
-            return Rows(z, labels, rows.keys)
-        chosen = None if labels is None else labels[places.to(labels.device)]
-        return Rows(z[places.to(z.device)], chosen, tuple(keys[places] for keys in rows.keys))
+            return Rows(to_float64_device(z, device), labels, rows.keys)
+        chosen = None if labels is None else labels[places]
+        return Rows(to_float64_device(z[places], device), chosen, tuple(keys[places] for keys in rows.keys))
 
     def _draw(self, rows: Tensor, draws: dict[tuple[torch.Size, torch.device], Tensor]) -> Tensor:
         """Return the noise, which is the same for all rows of one shape."""
