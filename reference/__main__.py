@@ -4,7 +4,6 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,14 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
-        help="train a small transformer with probes for minutes on a CPU, and find its phases",
-        description="Train a small transformer on division modulo 59. Record mutual information, local complexity, "
-        "linear mapping number, losses and accuracies. Find the phases, and write run.nc and phases.png.",
+        help="train a small transformer with probes, within minutes on a CPU, and show its phases",
+        description="Train a small transformer on division modulo 59, and measure it with probes. Print a line "
+        "whenever it has learnt something new, and the verdict at the end. Write the recording, the figure phases.png "
+        "and the page report.html (with bokeh). A seed takes about two minutes on one core. Ctrl-C ends the training, "
+        "and the verdict is then on what was recorded.",
     )
     demo.add_argument("--out", type=Path, default=Path("probe-demo"), help="folder to write to (default: probe-demo)")
-    demo.add_argument("--seed", type=int, default=0, help="seed of model, split and batches (default: 0)")
-    demo.add_argument("--steps", type=int, default=None, help="most training steps (default: 2000)")
-    control = "permute the answers randomly: the control, which can only memorise them"
+    which = demo.add_mutually_exclusive_group()
+    which.add_argument("--seed", type=int, default=0, metavar="N", help="train this seed (default: 0)")
+    which.add_argument("--seeds", help="train several seeds at the same time: 3 (the seeds 0 to 2), 0,3,5 or 0-7")
+    demo.add_argument("--steps", type=int, default=None, metavar="N", help="most training steps (default: 2000)")
+    control = "permute the answers randomly: this control can only learn its training pairs by heart"
     demo.add_argument("--control", action="store_true", help=control)
     demo.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo")
 
@@ -214,33 +217,15 @@ def _add_accept(commands: Any) -> None:
 # -- commands ------------------------------------------------------------------------------------------------------
 
 
-def _demo(out: Path, seed: int, steps: int | None, control: bool, overwrite: bool) -> int:
-    path, figure = out / "run.nc", out / "phases.png"
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"Expected a new file {path}, got one that exists; give --overwrite to replace it, or --out FOLDER."
-        )
+def _demo(out: Path, seed: int, seeds: str | None, steps: int | None, control: bool, overwrite: bool) -> int:
     import matplotlib
 
     matplotlib.use("Agg")  # writes files and opens no window
-    from reference.experiments import Demo, find_phases, run_demo
-    from reference.training import DEMO
+    from reference.experiments import show_demo
+    from reference.runs import parse_seeds
 
-    training = DEMO if steps is None else replace(DEMO, steps=steps)
-    training = replace(training, task=replace(training.task, shuffled=control))
-    demo = Demo(seed=seed, training=training)
-    out.mkdir(parents=True, exist_ok=True)
-    print(f"{demo.name}, seed {seed}: at most {training.steps} training steps with three probes", flush=True)
-    series, completed = run_demo(demo, path, mode="overwrite" if overwrite else None, progress=sys.stderr.isatty())
-    if not completed:
-        print(f"interrupted; recorded until step {series['step'].values[-1]:,.0f}")
-    written = f"written: {path} (series)"
-    if series.sizes["step"] < 4:
-        print(f"{series.sizes['step']} observations are too few to find phases\n\n{written}")
-    else:
-        detector = find_phases(series, figure, title=f"{demo.name}, seed {seed}")
-        print(f"\n{detector.summary()}\n\n{written}, {figure} (figure)")
-    return 0 if completed else 130
+    chosen = [seed] if seeds is None else parse_seeds(seeds)
+    return show_demo(out, chosen, steps=steps, control=control, overwrite=overwrite)
 
 
 def _run(*, seed: int | None, seeds: str, jobs: int | None, name: str, **options: Any) -> int:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,12 +22,14 @@ import torch
 import xarray as xr
 from helpers import seeded
 
-from probe import MutualInfoProbe, PhaseDetector, ProbeSet, load, save
+from probe import MutualInfoProbe, PhaseDetector, ProbeSet, load, read, save
 from probe.__main__ import main as probe_main
 from probe.phases import MARKERS
 from probe.readers import READERS
+from probe.writers import send
 from reference.__main__ import main as reference_main
 from reference.experiments.demo import Demo, run_demo
+from reference.experiments.demo_story import Story
 from reference.training.configs import CONFIGS, DEMO
 from reference.training.train_config import TrainConfig
 from reference.training.trainer import Trainer
@@ -112,6 +115,23 @@ def test_detect_over_runs_and_over_epochs(capsys: pytest.CaptureFixture[str]) ->
     assert [entry["marker"] for entry in verdict["across"]] == [kind.name for kind in MARKERS]
     assert probe_main(["detect", str(LOGS / "huggingface"), "--axis", "epoch", "--chance", "0.01"]) == 0
     assert "test accuracy reaches its threshold at epoch 310" in capsys.readouterr().out
+
+
+def test_the_curve_of_information_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = np.arange(200)
+    bits = 8 * np.exp(-(((np.log(steps + 1) - np.log(30)) / 1.2) ** 2))  # a hump with its top at step 29
+    log = tmp_path / "log.csv"
+    usual = {f"{split}_accuracy": steps / 200 for split in ("train", "test")} | {"test_loss": 2 - steps / 200}
+    pd.DataFrame({"step": steps, **usual, "mi_of_mine": bits}).to_csv(log, index=False)
+    assert probe_main(["detect", str(log)]) == 0
+    assert "- not recorded: information; pass information= (--information) with the name" in capsys.readouterr().out
+    for command in ("detect", "plot", "report"):
+        output = ["-o", str(tmp_path / f"{command}.html")] if command == "report" else []
+        assert probe_main([command, str(log), *output, "--information", "mi_of_mine"]) == 0
+    (found,) = re.findall(r"^0 +compression_onset +(\d+) .* found ", capsys.readouterr().out, re.M)
+    assert int(found) == pytest.approx(29, abs=4)
+    assert probe_main(["detect", str(log), "--information", "mi"]) == 2
+    assert "Expected a variable of" in capsys.readouterr().err
 
 
 def test_names_are_given_and_missed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -362,7 +382,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, st
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(Trainer, "advance", until_three)
-        patch.setattr("reference.training.DEMO", SMALL)
+        patch.setattr("reference.experiments.demo_command.DEMO", SMALL)
         code = reference_main(["demo", "--out", str(folder), "--steps", "50", "--seed", "3"])
     return folder, code, printed.getvalue()
 
@@ -373,7 +393,14 @@ def test_demo_keeps_what_was_recorded_when_interrupted(
     folder, code, printed = interrupted
     assert code == 130
     assert "interrupted; recorded until step 3" in printed
-    assert "fit_end" in printed
+    assert printed.startswith(
+        "A small transformer learns division modulo 13, seed 3.\nOf its 156 pairs of numbers, 78 "
+    )
+    assert re.search(r"^step     0: \d+ % of the training answers are right, .*: the network guesses$", printed, re.M)
+    verdict, files = printed.index("\n\nToo short to tell: "), printed.index(f"\n\nfigure:   {folder / 'phases.png'}\n")
+    assert printed.index("\n- ") < verdict < files < printed.index("docs/results.md")
+    assert f"\nreport:   {folder / 'report.html'} (open it" in printed
+    assert "Too short to tell" in (folder / "report.html").read_text()
     assert load(folder / "run.nc")["step"].values.tolist() == [0, 1, 2, 3]
     assert (folder / "phases.png").exists()
     assert reference_main(["demo", "--out", str(folder)]) == 2
@@ -383,7 +410,7 @@ def test_demo_keeps_what_was_recorded_when_interrupted(
 def test_demo_is_the_same_for_a_seed_and_another_for_another(
     interrupted: tuple[Path, int, str], tmp_path: Path
 ) -> None:
-    first = load(interrupted[0] / "run.nc").drop_vars("seconds")
+    first = load(interrupted[0] / "run.nc").drop_vars(["seconds", "unwritten"])
     same, completed = run_demo(Demo(seed=3, training=replace(SMALL, steps=1)), tmp_path / "same.nc", progress=False)
     assert completed
     xr.testing.assert_equal(same.drop_vars("seconds"), first.isel(step=[0, 1]))
@@ -400,10 +427,39 @@ def test_the_control_of_the_demo_has_permuted_answers(
         configs.append(demo.training)
         return xr.Dataset(coords={"step": [0]}), True
 
-    monkeypatch.setattr("reference.experiments.run_demo", without_training)
+    monkeypatch.setattr("reference.experiments.demo_command.run_demo", without_training)
     assert reference_main(["demo", "--out", str(tmp_path), "--control"]) == 0
     assert configs == [CONFIGS["control-demo"]] == [replace(DEMO, task=replace(DEMO.task, shuffled=True))]
-    assert "division modulo 59, answers shuffled, seed 0: at most 2000 training steps" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "learns division modulo 59, answers shuffled, seed 0.\nOf its 3,422 pairs of numbers, 1,711 train" in printed
+    assert "for at most 2,000 steps" in printed
+
+
+def test_demo_of_several_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reference.experiments.demo_command.DEMO", SMALL)
+    monkeypatch.setitem(sys.modules, "bokeh", None)  # as if it were not installed
+    with joblib.parallel_config(backend="sequential"):
+        assert reference_main(["demo", "--out", str(tmp_path), "--steps", "3", "--seeds", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert [line[:13] for line in printed.splitlines() if line.startswith("seed ")] == [
+        "seed 0, step ",
+        "seed 1, step ",
+    ]
+    assert "\n2 of 2 runs: too short to tell. Run 0: " in printed
+    assert f"missing; run pip install 'bokeh>=3.4', then: probe report {tmp_path}\n" in printed
+    assert sorted(path.name for path in tmp_path.glob("*[!l]")) == ["phases.png", "seed-0.nc", "seed-1.nc"]
+    assert read(tmp_path)["run"].values.tolist() == ["seed-0", "seed-1"]
+
+
+def test_the_story_of_a_demo_in_five_lines() -> None:
+    lines: list[str] = []
+    send(load(Path(__file__).parents[1] / "reference" / "results" / "demo.nc"), Story(lines.append, "seed 0, "))
+    assert [line[:19] for line in lines] == [f"seed 0, step {step:>5}:" for step in ("0", "133", "640", "920", "1,212")]
+    assert lines[1].endswith("2 % of the test answers: the network has learnt the training pairs by heart")
+    assert lines[2].endswith("the test loss falls: 5.9 nats now, 6.5 at step 511")
+    assert lines[4].endswith("the network generalises; I(T+n;X) of its last block has fallen from 9.2 to 7.7 bits")
 
 
 def test_demo_ends_once_the_training_loss_stays_low(tmp_path: Path) -> None:

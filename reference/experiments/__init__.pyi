@@ -12,7 +12,9 @@ from .demo import (
     Demo as Demo,
     find_phases as find_phases,
     run_demo as run_demo,
+    run_demos as run_demos,
 )
+from .demo_command import show_demo as show_demo
 from .figures import (
     EXPERIMENTS as EXPERIMENTS,
     Experiment as Experiment,

@@ -1,16 +1,23 @@
 """The demo: a run with probes that shows both phases within minutes on a CPU."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import joblib
 import xarray as xr
+from torch import Tensor
 from tqdm import tqdm
 
 import probe
 from probe import LMNProbe, LocalComplexityProbe, MutualInfoProbe, PhaseDetector, ProbeSet, at, log_spaced, plots
 from probe.schedule import Schedule
+from probe.workers import in_parallel
+from reference.experiments.demo_story import Story
 from reference.training import DEMO, TrainConfig, Trainer
+
+_AT_ONCE = 3  # seeds that are trained at the same time on any machine: each needs some 400 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,11 @@ class Demo:
         """The name of the task."""
         return self.training.task.make(self.seed).name
 
+    def task_data(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return inputs and answers of the training pairs, and those of the test pairs."""
+        task = self.training.task.make(self.seed)
+        return task.train_data, task.test_data
+
     def schedule(self) -> Schedule:
         """Return log-spaced steps, the last one, and every 40 steps from 400 on, to resolve the descent."""
         log = filter(log_spaced(per_decade=24), range(self.training.steps + 1))
@@ -62,6 +74,7 @@ def run_demo(
     progress: bool = True,
     probes: ProbeSet | None = None,
     on_step: Callable[[Trainer], None] | None = None,
+    label: str | None = None,
 ) -> tuple[xr.Dataset, bool]:
     """Train with probes and record to ``path``.
 
@@ -74,11 +87,13 @@ def run_demo(
     mode
         None, ``"overwrite"`` or ``"resume"``, as in `probe.ProbeSet.attach`.
     progress
-        Update the progress bar often. False: every 15 s, for an output that is not a terminal.
+        Show a progress bar.
     probes
         The probes. None: information, local complexity and linear mapping number.
     on_step
         Called after each update.
+    label
+        Begins each line about the training. None: print no lines.
 
     Returns
     -------
@@ -97,9 +112,10 @@ def run_demo(
         schedule=demo.schedule(),
         path=path,
         mode=mode,
+        write_to=[] if label is None else Story(_print, label),
     )
-    interval, completed = 0.1 if progress else 15, False
-    with tqdm(updates, total=demo.training.steps, mininterval=interval, unit="step", desc="training") as bar:
+    completed = False
+    with tqdm(updates, total=demo.training.steps, disable=not progress, unit="step", desc="training") as bar:
         try:
             for _ in bar:
                 if on_step is not None:
@@ -110,6 +126,43 @@ def run_demo(
         finally:
             probes.detach()
     return probe.load(path), completed
+
+
+def _print(line: str) -> None:
+    """Print a line beside the progress bar, at once."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
+def run_demos(demo: Demo, seeds: Sequence[int], folder: Path, *, mode: str | None = None) -> xr.Dataset:
+    """Train several seeds at the same time, at most one for each core but up to three, and record each to a file.
+
+    Parameters
+    ----------
+    demo
+        Configuration.
+    seeds
+        Seeds of the runs.
+    folder
+        Folder of the files seed-N.nc.
+    mode
+        As in `run_demo`.
+
+    Returns
+    -------
+    xarray.Dataset
+        The series of all seeds, with a dimension ``run``.
+    """
+    tasks = [(replace(demo, seed=seed), folder / f"seed-{seed}.nc", mode, f"seed {seed}, ") for seed in seeds]
+    series = list(in_parallel(_run_one, tasks, min(len(tasks), max(_AT_ONCE, joblib.cpu_count()))))
+    return probe.concat(series, runs=list(seeds))
+
+
+def _run_one(demo: Demo, path: Path, mode: str | None, label: str) -> xr.Dataset:
+    series, completed = run_demo(demo, path, mode=mode, progress=False, label=label)
+    if not completed:
+        raise KeyboardInterrupt
+    return series
 
 
 def find_phases(series: xr.Dataset, figure: Path, *, title: str = "") -> PhaseDetector:
