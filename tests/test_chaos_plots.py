@@ -224,7 +224,7 @@ def test_map_of_the_median_with_transitions() -> None:
     assert drawn(ax, "runs")[0].get_xdata().tolist() == [10, 10]
     assert labels(ax) == ["transition of each of 3 runs (1 without)"]
     assert ax.get_title() == "median of 3 runs"
-    assert ax.figure.axes[1].get_ylabel() == "barrier (nats)"
+    assert ax.child_axes[0].get_ylabel() == "barrier (nats)"
     one = plots.perturbation_map(given, run=2)
     assert one.collections[0].get_array().max() == pytest.approx(6 * 1101)
     assert one.get_title() == "run 7"

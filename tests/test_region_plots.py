@@ -95,7 +95,7 @@ def test_a_panel_for_each_site_with_its_regions() -> None:
     layers = arrays(linears([2, 16, 16, 3]))
     found = divided(layers)
     axes = plots.partitions(found).axes
-    assert [ax.get_title() for ax in axes] == ["after site 0\n27 regions", "after site 1\n127 regions"]
+    assert [ax.get_title() for ax in axes] == ["after layer 0\n27 regions", "after layer 1\n127 regions"]
     for ax in axes:
         assert sorted(map(area, polygons(ax))) == pytest.approx(sorted(found.areas))
         assert (ax.get_xlim(), ax.get_ylim()) == ((-1.04, 1.04), (-1.04, 1.04))
@@ -192,7 +192,7 @@ def test_a_slice_of_more_inputs_has_coordinates_of_the_slice() -> None:
     found = partition_slice(network, slice_through(points, half_side=4.0))
     ax = plots.partition(found, points=points)
     assert drawn(ax, "points").get_xydata() == pytest.approx(points[:, :2].numpy() - 1)
-    assert ax.get_xlabel() == "direction 1 of the slice (units of the input)"
+    assert ax.get_xlabel() == "direction 1 (units of the input)"
     with pytest.raises(ValueError, match="got 1 of 3 outside it"):
         plots.partition(found, points=points + torch.tensor([[0.0, 0, 0], [0, 0, 0], [0, 0, 0.1]]))
 
@@ -208,7 +208,7 @@ def test_an_incomplete_partition_is_marked() -> None:
     with pytest.warns(UserWarning, match="lower bounds"):
         found = divided(arrays(linears([2, 16, 16, 3])), max_regions=60)
     axes = plots.partitions(found).axes
-    titles = ["after site 0\n27 regions", f"after site 1\nat least {found.n_regions} regions"]
+    titles = ["after layer 0\n27 regions", f"after layer 1\nat least {found.n_regions} regions"]
     assert [ax.get_title() for ax in axes] == titles
     assert len(polygons(axes[1])) == found.n_regions
     assert length(axes[1], "boundaries of this site") > 0  # as far as they were cut

@@ -5,6 +5,7 @@ from .chaos.radius import cone_radius as cone_radius, kernel_norm as kernel_norm
 from .chaos.windows import growth as growth
 from .distances import alignment as alignment
 from .lines import curves as curves
+from .measures import measure as measure
 from .modes.counts import mode_classes as mode_classes
 from .modes.flow import spectral_flow as spectral_flow
 from .modes.trajectories import mode_trajectories as mode_trajectories

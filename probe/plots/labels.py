@@ -1,5 +1,6 @@
 """Labels at the ends of lines and above axes, which are placed so that none overlap, at each drawing."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,12 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
 from sklearn.isotonic import isotonic_regression
 
 from probe.plots.style import FONT, text_colour
 
 _MOST = 5  # lines with labels at their ends; more lines have a legend
 _WIDEST = 0.3  # of the axes, of a label at the end of a line
+_WRAPPED = 22  # characters of a line of a legend beside the axes
 _ROW = 1.25 * FONT  # points, from one row of text to the next
 _REACH = 14  # points, from the axes to the labels at their right
 _BEYOND = 14  # points, which labels above the axes extend beyond their sides
@@ -29,10 +32,20 @@ class _Label(Annotation):
     value: float = np.nan  # of a line, at its end
     arrange: Callable[[Sequence["_Label"], Any], None]
 
-    def update_positions(self, renderer: Any) -> None:
-        """Place all labels of the group, before any of them is drawn or measured."""
+    def draw(self, renderer: Any) -> None:
+        """Place all labels of the group, and draw this one."""
         self.arrange(self.group, renderer)
-        super().update_positions(renderer)
+        super().draw(renderer)
+
+    def get_window_extent(self, renderer: Any = None) -> Bbox:
+        """Place all labels of the group, and return the box of this one with its stroke."""
+        self.arrange(self.group, renderer)
+        return super().get_window_extent(renderer)
+
+    def get_tightbbox(self, renderer: Any = None) -> Bbox:
+        """Return the box for the layout of the figure."""
+        self.arrange(self.group, renderer)
+        return super().get_tightbbox(renderer)
 
 
 def label_lines(ax: Axes, title: str | None = None) -> None:
@@ -54,13 +67,22 @@ def label_lines(ax: Axes, title: str | None = None) -> None:
     if labels == [ax.get_ylabel()] or not handles:  # a label would repeat that of the axis
         pass
     elif len(lines) < len(handles) or len(lines) > _MOST or size > _WIDEST * ax.get_window_extent().width:
-        ax.legend(handles, labels, fontsize=FONT, title=title, title_fontsize=FONT)
+        _draw_legend(ax, handles, labels, title)
         return
     else:
         group = [_end_label(ax, *pair) for pair in zip(lines, labels, strict=True)]
         _add(ax, group, _spread)
     if title:
         ax.set_xlabel(f"{ax.get_xlabel()}\n{title}")
+
+
+def _draw_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], title: str | None) -> None:
+    """Draw a legend, of many lines at the right of the axes, so that it covers no data."""
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0, "frameon": False}
+    many = len(handles) > _MOST
+    names = ["\n".join(textwrap.wrap(label, _WRAPPED)) for label in labels] if many else labels
+    title = "\n".join(textwrap.wrap(title, _WRAPPED)) if title and many else title
+    ax.legend(handles, names, fontsize=FONT, title=title, title_fontsize=FONT, **(beside if many else {}))
 
 
 def _short(labels: Sequence[str], kind: str) -> list[str]:

@@ -17,9 +17,9 @@ from probe.plots.lines import band_text, curves, of_layer
 from probe.plots.names import label_text, marker_colours
 from probe.plots.panels import PLANE, Panel, standard_panels, wanted_panels
 from probe.plots.plane import information_plane
-from probe.plots.shading import phases
+from probe.plots.shading import found_markers, medians, phases
 from probe.plots.strip import phase_strip
-from probe.plots.style import FONT, PHASES, UNKNOWN, WIDTH, faint, ink, shade
+from probe.plots.style import FONT, PHASES, UNKNOWN, WIDTH, faint, ink, line_colour, shade
 from probe.plots.titles import write_title
 
 _HEIGHT = 3.3  # inches, of one panel
@@ -35,7 +35,8 @@ def overview(
     """Draw the curves with their phases on one page, below the verdict.
 
     The text at the top is the sentence of ``verdict_``; for several runs, the number of runs of each class. One run
-    has its phases as shades. For several runs, the curves show medians of curves and markers, and one more panel has
+    has its phases as shades. All markers are lines in each panel, in the colours of the legend, and have a label in the
+    panel of their curve. For several runs, the curves show medians of curves and markers, and one more panel has
     the phases of each run (:func:`phase_strip`). An arrow shows the size of a hump, a small triangle a further top.
     Markers without a step are named below their curve. The axis of losses is logarithmic if they differ by a factor
     above 30, unless a hump has a tenth of their range. It then ends at a thirtieth of the least test loss.
@@ -86,8 +87,9 @@ def overview(
     count = len(chosen) + several
     figure = plt.figure(figsize=_size(count), layout="constrained")
     places = _places(figure, count)
-    for one, ax in zip([one for one in chosen if one.names != PLANE], places, strict=False):
-        _draw_panel(ax, series, detector, one)
+    with_curves = [one for one in chosen if one.names != PLANE]
+    for one, named, ax in zip(with_curves, _named(detector, with_curves), places, strict=False):
+        _draw_panel(ax, series, detector, one, named)
     if several:
         phase_strip(detector, ax=next(places))
     if any(one.names == PLANE for one in chosen):
@@ -95,7 +97,7 @@ def overview(
         information_plane(series, split=split, detector=detector, ax=next(places))
     handles = _legend_of(figure, series, detector, several)
     if handles:
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(handles), 3 if count == 1 else 6)}
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(handles), 3 if count == 1 else 5)}
         figure.legend(handles=handles, fontsize=FONT, frameon=False, **place)
     verdict = _verdict(detector)
     write_title(figure, f"{title}: {verdict}" if title and verdict else title or verdict)
@@ -166,7 +168,21 @@ def panel(
     return ax
 
 
-def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None:
+def _named(detector: Any, panels: Sequence[Panel]) -> list[list[str]]:
+    """Return which markers have their label in which panel: in those of their curve, or else in the first."""
+    named: list[list[str]] = [[] for _ in panels]
+    markers = getattr(detector, "markers_", None)
+    for name in [] if markers is None or not panels else markers["marker"].values.tolist():
+        curve = markers["curve"].sel(marker=name).item() if "curve" in markers.coords else ""
+        own = [i for i, one in enumerate(panels) if curve in (*one.names, *one.marked)]
+        for i in own or [0]:
+            named[i].append(name)
+    return named
+
+
+def _draw_panel(
+    ax: Axes, series: xr.Dataset, detector: Any, one: Panel, named: bool | Sequence[str] = True
+) -> None:
     """Draw curves, markers and sizes, and name the markers without a step below the axes."""
     curves(series, one.names, ax=ax, log=one.log, ylabel=one.ylabel, layer=getattr(detector, "layer", None))
     if one.zero:
@@ -174,7 +190,7 @@ def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel) -> None
     if one.least is not None:
         _cut(ax, one.least)
     if detector is not None:
-        phases(detector, ax=ax)
+        phases(detector, ax=ax, names=named)
         _draw_sizes(ax, series, detector, one)
         write_missing(ax, detector.markers_, [*one.names, *one.marked])
 
@@ -214,9 +230,13 @@ def _split_of(labels: xr.DataArray, detector: Any) -> str:
 
 
 def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool) -> list[Any]:
-    """Return the entries for phases, intervals, and the lines of several runs."""
+    """Return the entries for markers, phases, intervals, and the lines of several runs."""
     handles: list[Any] = []
     ax = figure.axes[0]
+    if detector is not None and sum(ax.get_xlabel() != "" for ax in figure.axes) > 1 + several:
+        style: dict[str, Any] = {"ls": (0, (1, 1.5)), "lw": 1.1, "marker": "v", "ms": 6}
+        lines = medians(detector) if several else found_markers(detector.markers_.isel(run=0))
+        handles += [Line2D([], [], color=line_colour(one.colour, ax), label=one.label, **style) for one in lines]
     if detector is not None:
         words = {**PHASES, -1: UNKNOWN} if several else PHASES
         occurring = [phase for phase in words if (detector.phases_ == phase).any()]

@@ -13,6 +13,7 @@ from probe.readers.names import role_of
 PLANE = ("information_plane",)
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information", "growth")
 _GROWTH, _DISTANCE, _VELOCITY = "chaos_growth", "tangent_kernel_distance", "tangent_kernel_velocity"
+_OF_MODEL = {"run", "step", "split"}  # dimensions of a curve of the whole model
 _MOST_SHARE = 1 + 1e-6  # no share is larger, up to rounding
 _LARGE = 0.1  # size of a hump over the range of all losses, from which on a linear axis shows it well
 _LOG_RATIO = 30  # largest over smallest loss, from which on the axis is logarithmic
@@ -124,13 +125,13 @@ def _variable(series: xr.Dataset, detector: Any, name: str) -> str:
 
 
 def _of_kind(series: xr.Dataset, detector: Any, kind: str) -> list[str]:
-    """Return the accuracies or the losses of the model, without those of layers, those of training first."""
+    """Return the accuracies or the losses of the model, those of training first; without those over layers or the like."""
     of_roles: list[Hashable] = [getattr(detector, role, None) for role in _ROLES if role.endswith(kind)]
 
     def fits(name: str) -> bool:
         role = role_of(name)
         known = name in of_roles or name.endswith(f"_{kind}") or (role is not None and role.endswith(kind))
-        return known and "layer" not in series[name].dims and series[name].dtype.kind == "f"
+        return known and {*series[name].dims} <= _OF_MODEL and series[name].dtype.kind == "f"
 
     names = [str(name) for name in series.data_vars if "step" in series[name].dims and fits(str(name))]
     return sorted(names, key=lambda name: not (role_of(name) or name).startswith("train"))  # train first

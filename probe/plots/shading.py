@@ -1,5 +1,6 @@
 """Phases and markers as shades and lines behind the curves: of one run, or the medians over runs."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from probe.plots.style import FONT, PHASES, background, line_colour, shade
 class _Line(NamedTuple):
     """A marker as it is drawn."""
 
+    name: str
     label: str
     colour: str
     step: float
@@ -24,7 +26,9 @@ class _Line(NamedTuple):
     upper: float
 
 
-def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, names: bool = True) -> Axes:
+def phases(
+    detector: Any, *, ax: Axes | None = None, run: int | None = None, names: bool | Sequence[str] = True
+) -> Axes:
     """Shade the phases of one run and draw its found markers, or draw the medians of the markers over runs.
 
     A marker is a dotted line; the bar at the upper edge of the axes is its interval. The interval of a median is drawn
@@ -39,8 +43,8 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
     run : int, optional
         Position of the run. By default the only run, or the medians of several runs, without shades; see
         :func:`phase_strip` for the phases of each run.
-    names : bool
-        Write the labels of the markers above the axes.
+    names : bool or sequence of str
+        Write the labels of all markers, or of these markers, above the axes.
 
     Returns
     -------
@@ -71,7 +75,7 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
     else:
         run = run or 0
         name = run_name(detector.markers_["run"].values.tolist()[run])
-        lines, shown = _of_run(detector.markers_.isel(run=run)), f"phases and markers of run {name}"
+        lines, shown = found_markers(detector.markers_.isel(run=run)), f"phases and markers of run {name}"
         _shade(ax, detector.phases_.isel(run=run), labels=new)
     if new:
         ax.set_yticks([])
@@ -83,8 +87,8 @@ def phases(detector: Any, *, ax: Axes | None = None, run: int | None = None, nam
     record = detector.phases_["step"].values[[0, -1]].astype(float)
     ax.set_xlim(*record)
     _draw_lines(ax, lines, record)
-    if names:
-        label_above(ax, [one.label for one in lines], [one.step for one in lines], [one.colour for one in lines])
+    named = [one for one in lines if names is True or (names and one.name in names)]
+    label_above(ax, [one.label for one in named], [one.step for one in named], [one.colour for one in named])
     return ax
 
 
@@ -95,16 +99,17 @@ def medians(detector: Any) -> list[_Line]:
     found = across.isel(marker=across["status"].values == "found").sortby("median")
     rows = zip(*(found[name].values.tolist() for name in ("marker", "median", "lower", "upper")), strict=True)
     return [
-        _Line(labels[name], colours[name], step, *((low, high) if np.isfinite(high) else (np.nan, np.nan)))
+        _Line(name, labels[name], colours[name], step, *((low, high) if np.isfinite(high) else (np.nan, np.nan)))
         for name, step, low, high in rows
     ]
 
 
-def _of_run(markers: xr.Dataset) -> list[_Line]:
+def found_markers(markers: xr.Dataset) -> list[_Line]:
+    """Return the found markers of one run, in the order of their steps."""
     labels, colours = marker_labels(markers), marker_colours(markers)
     found = markers.isel(marker=markers["status"].values == "found").sortby("step")
     rows = zip(*(found[name].values.tolist() for name in ("marker", "step", "lower", "upper")), strict=True)
-    return [_Line(labels[name], colours[name], *numbers) for name, *numbers in rows]
+    return [_Line(name, labels[name], colours[name], *numbers) for name, *numbers in rows]
 
 
 def _shade(ax: Axes, found: xr.DataArray, *, labels: bool) -> None:

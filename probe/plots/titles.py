@@ -10,11 +10,12 @@ from probe.plots.style import ink
 
 _SIZE = 11  # points
 _LEFT = 0.01  # of the width of the figure
+_SPARE = 0.07  # of the width, since text of few pixels is wider
 
 
 def write_title(figure: Figure, text: str) -> None:
     """Write a text at the top of a figure, left aligned, in as many lines as needed."""
-    width = figure.get_size_inches()[0] * 72 * (1 - 3 * _LEFT)
+    width = figure.get_size_inches()[0] * 72 * (1 - _LEFT - _SPARE)
     lines = wrapped(text, width, _SIZE)
     if lines:
         figure.suptitle("\n".join(lines), x=_LEFT, ha="left", fontsize=_SIZE, color=ink(figure.axes[0]))

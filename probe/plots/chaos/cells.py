@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from probe.plots.steps import first_positive, scale_steps, step_places, step_text, steps_at
-from probe.plots.style import ink
+from probe.plots.style import background, ink
 
 COLOURS = "cividis_r"  # small is light; readable for colour-blind readers, and in grey print
 _MOST_TICKS = 12
@@ -18,8 +18,8 @@ _ROW = 9  # points, from one mark to the mark above it
 
 def draw_cells(ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, label: str) -> None:
     """Draw values (y, x) over steps as cells, with a colour bar. Cells without a value stay empty."""
-    log = not (_even(x) and _even(y))
-    ends = _edges(x.astype(float), log), _edges(y.astype(float), log)
+    log = is_log(x, y)
+    ends = cell_edges(x, log), cell_edges(y, log)
     measured = np.ma.masked_invalid(values)
     low, high = (measured.min(), measured.max()) if measured.count() else (0.0, 0.0)
     mesh = ax.pcolormesh(*ends, measured, cmap=COLOURS, vmin=min(low, 0), vmax=high if high > 0 else 1)
@@ -29,17 +29,19 @@ def draw_cells(ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, label
         ax.set(**{f"{name}lim": edge[[0, -1]]})
         if log:
             _set_ticks(getattr(ax, f"{name}axis"), steps.astype(float))
-    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02)
+    bar = ax.figure.colorbar(mesh, cax=ax.inset_axes((1.04, 0, 0.05, 1)))  # as high as the cells
     bar.set_label(label)
 
 
-def _even(steps: np.ndarray) -> bool:
-    gaps = np.diff(steps)
-    return len(gaps) > 1 and np.allclose(gaps, gaps[0])
+def is_log(x: np.ndarray, y: np.ndarray) -> bool:
+    """Return whether the axes are logarithmic: unless both have even steps."""
+    gaps = [np.diff(steps) for steps in (x, y)]
+    return not all(len(one) > 1 and np.allclose(one, one[0]) for one in gaps)
 
 
-def _edges(steps: np.ndarray, log: bool) -> np.ndarray:
+def cell_edges(steps: np.ndarray, log: bool) -> np.ndarray:
     """Return the edges (n + 1,) of the cells of steps (n,), in the middle between two steps."""
+    steps = steps.astype(float)
     first = first_positive(steps)
     places = step_places(steps, first) if log else steps
     middle = (places[1:] + places[:-1]) / 2
@@ -83,6 +85,6 @@ def mark_runs(ax: Axes, steps: ArrayLike, what: str) -> float:
     marks = 1 + (5 + _ROW * np.array(rows, dtype=float)) / height
     ax.plot(
         measured, marks, "v", transform=ax.get_xaxis_transform(), gid="runs", label=text,
-        ms=6, color=ink(ax), mec="white", mew=0.6, clip_on=not rows,  # the layout makes room for an empty line
+        ms=6, color=ink(ax), mec=background(ax), mew=0.6, clip_on=not rows,  # the layout makes room for an empty line
     )  # fmt: skip
     return 5.0 + _ROW * (max(rows) + 1) if rows else 0.0

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from probe.plots.axes import new_axes
 from probe.plots.chaos.cells import draw_cells, mark_runs
 from probe.plots.names import label_text, run_name
+from probe.plots.style import FONT
 
 _DIMS = ("t0", "t1")
 
@@ -97,6 +98,6 @@ def perturbation_map(
     height = 0.0
     if marks is not None:
         height = mark_runs(ax, marks, "transition")
-        ax.legend(loc="lower right", fontsize=8)
-    ax.set_title(title, fontsize=9, pad=6 + height)
+        ax.legend(loc="lower right", fontsize=FONT)
+    ax.set_title(title, fontsize=FONT, pad=6 + height)
     return ax

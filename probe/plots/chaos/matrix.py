@@ -9,10 +9,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.axes import new_axes
-from probe.plots.chaos.cells import draw_cells, mark_runs
+from probe.plots.chaos.cells import cell_edges, draw_cells, is_log, mark_runs
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.names import label_text
-from probe.plots.style import DARK, ink
+from probe.plots.style import DARK, FONT, ink
 from probe.stats.cones.cone import Cone
 
 _LEGEND: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "frameon": False}
@@ -81,11 +81,11 @@ def kernel_distances(
     if len(shown) > 1:
         entries = [one.cone.step if one.cone else np.nan for one in shown]
         height = mark_runs(ax, entries, "entry into the cone")
-        ax.set_title(f"median of {len(shown)} runs", fontsize=9, pad=6 + height)
-        ax.legend(fontsize=8, **_LEGEND)
+        ax.set_title(f"median of {len(shown)} runs", fontsize=FONT, pad=6 + height)
+        ax.legend(fontsize=FONT, **_LEGEND)
     elif cone := shown[0].cone:
         _draw_cone(ax, cone, steps)
-        ax.set_title(cone_text(shown[0], len(found) > 1), fontsize=9, pad=10)
+        ax.set_title(cone_text(shown[0], len(found) > 1), fontsize=FONT, pad=10)
     return ax
 
 
@@ -107,7 +107,7 @@ def _draw_cone(ax: Axes, cone: Cone, steps: np.ndarray) -> None:
     frame: dict[str, Any] = {"fill": False, "lw": 1.6, "ec": DARK, "zorder": 3}
     outline = [Stroke(linewidth=3.4, foreground="white"), Normal()]
     ends = np.array(ax.get_xlim())
-    start = _cell_start(ax, steps, cone.reference)
+    start = cell_edges(steps, is_log(steps, steps))[cone.reference]
     size = ends[1] - start
     ax.add_patch(Rectangle((start, start), size, size, path_effects=outline, gid="cone", **frame))
     if cone.status != "found":
@@ -116,11 +116,3 @@ def _draw_cone(ax: Axes, cone: Cone, steps: np.ndarray) -> None:
     low = max(cone.lower, ends[0])
     ax.plot([low, cone.upper], [1.015, 1.015], transform=ax.get_xaxis_transform(), **bar)
     ax.plot([1.015, 1.015], [low, cone.upper], transform=ax.get_yaxis_transform(), **bar)
-
-
-def _cell_start(ax: Axes, steps: np.ndarray, index: int) -> float:
-    """Return the lower edge of a cell."""
-    if not index:
-        return float(ax.get_xlim()[0])
-    one, other = (max(float(step), 0.5) for step in steps[index - 1 : index + 1])
-    return float(np.sqrt(one * other)) if ax.get_xscale() == "log" else (one + other) / 2

@@ -11,7 +11,7 @@ from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.lines import curves
 from probe.plots.names import label_text
 from probe.plots.steps import scale_steps
-from probe.plots.style import ink
+from probe.plots.style import FONT, ink
 from probe.stats.cones.cone_window import ConeRadius, cone_radius as window_radius
 from probe.stats.cones.kernel_records import DISTANCE, NORM, of_split
 from probe.stats.cones.sketches import SKETCH
@@ -104,8 +104,8 @@ def cone_radius(
     ax.set_ylim(0)
     ax.set(xlabel="window (steps after the reference)", ylabel=f"radius of tangent kernels ({label_text(split)}, rad)")
     if len(shown) == 1:
-        ax.set_title(cone_text(shown[0], len(found) > 1), fontsize=9)
-    ax.legend(fontsize=8, title=f"each of {len(shown)} runs" if len(shown) > 1 else None, title_fontsize=8)
+        ax.set_title(cone_text(shown[0], len(found) > 1), fontsize=FONT)
+    ax.legend(fontsize=FONT, title=f"each of {len(shown)} runs" if len(shown) > 1 else None, title_fontsize=FONT)
     return ax
 
 
@@ -182,16 +182,12 @@ def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None
     if len(names) > 1 and bool((one[names[1]] > 0).any()):
         error = one[names[1]]
         parts[names[1]] = ((error**2).mean("batch") / error.sizes["batch"]) ** 0.5 if "batch" in error.dims else error
-    ax = curves(
-        xr.Dataset(parts).dropna("step", how="all"),
-        [NORM], ax=ax, log=True, ylabel=f"norm of the tangent kernel ({label_text(name)})",
-    )  # fmt: skip
-    legend = ax.get_legend()
-    if legend is not None and series.sizes.get("run", 1) == 1:
-        legend.remove()
+    parts[NORM].attrs["long_name"] = f"norm of the tangent kernel ({name})"
+    ax = curves(xr.Dataset(parts).dropna("step", how="all"), [NORM], ax=ax, log=True)
+    if series.sizes.get("run", 1) == 1:
         for band in ax.collections[:1]:
             band.set_label("two standard errors")
-            ax.legend(handles=[band], fontsize=8)
+            ax.legend(handles=[band], fontsize=FONT)
     _draw_entry(ax, series, split)
     return ax
 
@@ -207,5 +203,5 @@ def _draw_entry(ax: Axes, series: xr.Dataset, split: str | None) -> None:
         ax.axvline(step, color=ink(ax), lw=1.1, ls=(0, (1, 1.5)), zorder=-1, gid="entry")
         ax.annotate(
             "cone", (step, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 3), textcoords="offset points",
-            ha="center", fontsize=8,
+            ha="center", fontsize=FONT,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from probe.plots.lines import MAX_THIN, band_text
 from probe.plots.names import label_text
 from probe.plots.steps import step_axis
-from probe.plots.style import ink
+from probe.plots.style import FONT, background, ink, line_colour, text_colour
 
 # Okabe and Ito, with one shape for each.
 _SIZES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "D"), ("#cc79a7", "^"), ("#a89a00", "v"))
@@ -131,14 +131,15 @@ def _selected(series: xr.Dataset, direction: str | None, kind: str) -> xr.Datase
 
 def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
     sizes = one["size"].values
-    looks = [_SIZES[k % len(_SIZES)] for k in range(len(sizes))]
+    looks = [(line_colour(colour, ax), shape) for colour, shape in (_SIZES[k % len(_SIZES)] for k in range(len(sizes)))]
     handles = []
     for size, (colour, shape) in zip(sizes, looks, strict=True):
         values = one["growth"].sel(size=size)
         steps, middle = _lines(ax, values, color=colour, lw=1.2, label=f"size {size:g}")
         hollow = _share(one["kink_size"] <= size, values, steps) if "kink_size" in one else np.zeros(len(steps), bool)
-        for gid, face, chosen in (("linear", colour, ~hollow), ("kinks", "white", hollow)):
+        for gid, face, chosen in (("linear", colour, ~hollow), ("kinks", background(ax), hollow)):
             style: dict[str, Any] = {"mfc": face, "mec": colour, "mew": 1.2, "ms": 5, "zorder": 3}
+            style["clip_on"] = not chosen.any()  # the layout makes room for an empty line
             ax.plot(steps[chosen], middle[chosen], shape, gid=gid, **style)
         handles.append(Line2D([], [], color=colour, marker=shape, ms=5, lw=1.2, label=f"size {size:g}"))
     _lines(ax, one["tangent"], color=ink(ax), lw=2, zorder=4, label="derivative")
@@ -149,7 +150,7 @@ def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
     ax.axhline(0, color=ink(ax), lw=0.8, ls=":", zorder=1, gid="zero")
     grey: dict[str, Any] = {"color": _GREY, "lw": 0, "ms": 5}
     if any(line.get_gid() == "kinks" and np.size(line.get_xdata()) for line in ax.lines):
-        handles.append(Line2D([], [], marker="o", mfc="white", label="differs from the derivative", **grey))
+        handles.append(Line2D([], [], marker="o", mfc=background(ax), label="differs from the derivative", **grey))
     if _draw_rounded(ax, one, looks):
         handles.append(Line2D([], [], marker="x", label="dominated by rounding", **grey))
     window = one["growth"].attrs.get("window")
@@ -159,7 +160,7 @@ def _draw_growth(ax: Axes, one: xr.Dataset, outputs: bool) -> None:
     low, high = ax.get_ylim()
     ax.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
     title = band_text(one.sizes["run"])
-    ax.legend(handles=handles, fontsize=8, title=title, title_fontsize=8, ncols=2, loc="upper right")
+    ax.legend(handles=handles, fontsize=FONT, title=title, title_fontsize=FONT, ncols=2, loc="upper right")
 
 
 def _draw_rounded(ax: Axes, one: xr.Dataset, looks: list[tuple[str, str]]) -> bool:
@@ -192,11 +193,11 @@ def _draw_sharpness(ax: Axes, one: xr.Dataset, momentum: float | None) -> None:
 
 def _draw_limit(ax: Axes, momentum: float) -> None:
     limit = 2 * (1 + momentum)
-    ax.axhline(limit, color=_SIZES[1][0], lw=1.2, ls="--", gid="limit")
+    ax.axhline(limit, color=line_colour(_SIZES[1][0], ax), lw=1.2, ls="--", gid="limit")
     text = f"{limit:g}: unstable above (gradient descent{f', momentum {momentum:g}' if momentum else ''})"
     ax.annotate(
-        text, (0.01, limit), xycoords=ax.get_yaxis_transform(), xytext=(0, 3), textcoords="offset points", fontsize=8,
-        color=_SIZES[1][0],
+        text, (0.01, limit), xycoords=ax.get_yaxis_transform(), xytext=(0, 3), textcoords="offset points",
+        fontsize=FONT, color=text_colour(_SIZES[1][0], ax),
     )  # fmt: skip
     ax.set_ylim(top=max(ax.get_ylim()[1], 1.25 * limit))
 
@@ -207,9 +208,9 @@ def _draw_drops(ax: Axes, one: xr.Dataset) -> None:
     rate = rate.median("run").dropna("step")
     dropped = rate["step"].values[1:][rate.values[1:] < _DROP * rate.values[:-1]]
     for k, step in enumerate(dropped):
-        ax.axvline(max(step, 0.5), color=_GREY, lw=1, ls=":", gid="drop", label="_" if k else "learning rate dropped")
+        ax.axvline(step, color=_GREY, lw=1, ls=":", gid="drop", label="_" if k else "learning rate dropped")
     if len(dropped):
-        ax.legend(handles=[line for line in ax.lines if line.get_gid() == "drop"][:1], fontsize=8, frameon=False)
+        ax.legend(handles=[line for line in ax.lines if line.get_gid() == "drop"][:1], fontsize=FONT, frameon=False)
 
 
 def _lines(ax: Axes, values: xr.DataArray, *, label: str, **style: Any) -> tuple[np.ndarray, np.ndarray]:

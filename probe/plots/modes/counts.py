@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from probe.plots.axes import new_axes
 from probe.plots.modes.styles import ABOVE, COLOURS, HATCHES, check_classes, selected
 from probe.plots.names import label_text
-from probe.plots.style import ink
+from probe.plots.style import FONT, ink
 from probe.stats.coarse_graining.classes import CLASSES
 
 _WIDTH = 0.2
@@ -70,5 +70,5 @@ def mode_classes(classes: xr.Dataset, *, parameter: str | None = None, ax: Axes 
     ax.set_xticks(places, names)
     ax.set_ylabel("number of modes")
     runs = f"means and single values of {counts.sizes['run']} runs" if counts.sizes["run"] > 1 else None
-    ax.legend(title=runs, title_fontsize=8, **ABOVE)
+    ax.legend(title=runs, title_fontsize=FONT, **ABOVE)
     return ax

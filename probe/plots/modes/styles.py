@@ -5,6 +5,8 @@ from typing import Any
 
 import xarray as xr
 
+from probe.plots.style import FONT
+
 # Okabe and Ito, with one line and one hatch for each.
 COLOURS = {"relevant": "#d55e00", "marginal": "#0072b2", "irrelevant": "#009e73", "undecided": "#8c8c8c"}
 LINES: dict[str, dict[str, Any]] = {
@@ -14,7 +16,7 @@ LINES: dict[str, dict[str, Any]] = {
     "undecided": {"lw": 0.7, "ls": "-", "zorder": 2, "alpha": 0.6},
 }
 ABOVE: dict[str, Any] = {  # place of a legend that covers no data, also in a narrow figure
-    "fontsize": 8,
+    "fontsize": FONT,
     "ncols": 2,
     "loc": "lower center",
     "bbox_to_anchor": (0.5, 1.01),

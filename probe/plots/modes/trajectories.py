@@ -12,7 +12,7 @@ from probe.plots.axes import new_axes
 from probe.plots.modes.styles import ABOVE, COLOURS, LINES, check_classes, selected
 from probe.plots.names import label_text
 from probe.plots.steps import scale_steps
-from probe.plots.style import ink
+from probe.plots.style import FONT, ink
 from probe.stats.coarse_graining.classes import CLASSES
 
 _NEEDED = "mode_singular_value", "mode_matched", "mode_norm"
@@ -157,4 +157,4 @@ def _draw_legend(ax: Axes, counts: xr.DataArray, title: str) -> None:
         Line2D([], [], color=COLOURS[name], **LINES[name], label=f"{name} ({counts.sel({'class': name}).item()})")
         for name in CLASSES
     ]
-    ax.legend(handles=handles, title=title, title_fontsize=9, **ABOVE)
+    ax.legend(handles=handles, title=title, title_fontsize=FONT, **ABOVE)

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection
 from matplotlib.path import Path
 
+from probe.plots.style import FONT
+
 _WIDTH, _LEAST_WIDTH, _MOST_WIDTH = 16.0, 0.08, 1.0  # points: width times the root of the number of regions
 _MOST_SHAPES = 1000  # lines or regions that remain shapes in files of vector graphics
 _SEGMENTS = 500  # of one path: matplotlib needs 30 us for each path
@@ -44,9 +46,9 @@ def set_window(ax: Axes, partition: Any) -> None:
     ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     ax.set_aspect("equal", adjustable="box")
     own = np.asarray(partition.slice.origin).size == 2
-    ax.set_xlabel("input 1" if own else "direction 1 of the slice (units of the input)", fontsize=8)
-    ax.set_ylabel("input 2" if own else "direction 2 of the slice (units of the input)", fontsize=8)
-    ax.tick_params(labelsize=7)
+    ax.set_xlabel("input 1" if own else "direction 1 (units of the input)", fontsize=FONT)
+    ax.set_ylabel("input 2" if own else "direction 2 (units of the input)", fontsize=FONT)
+    ax.tick_params(labelsize=FONT)
     ax.locator_params(nbins=5)
     ax.spines[:].set_visible(False)
     outline = np.concatenate([window, window[:1]])

@@ -22,6 +22,7 @@ from probe.plots.regions.axes import (
 )
 from probe.plots.regions.colours import circuit_colours
 from probe.plots.regions.lines import borders, switches
+from probe.plots.style import FONT, WIDTH
 
 # Okabe and Ito. A mechanism and its reverse have one colour.
 MECHANISM_COLOURS = {
@@ -123,7 +124,7 @@ def region_changes(
         raise ValueError(f"Expected a site among {', '.join(sites)}, got {site!r}; pass one of them")
     summary, new = _summary(changes, site), axes is None
     if axes is None:
-        axes = plt.subplots(1, 2, figsize=(9, 5.6), layout="compressed")[1]
+        axes = plt.subplots(1, 2, figsize=(WIDTH, 6), layout="compressed")[1]
     depth = len(sites) if site is None else sites.index(site) + 1
     sides = zip(axes, (before, after), (_BEFORE, _AFTER), names, strict=True)
     for ax, partition, parts, name in sides:
@@ -131,13 +132,13 @@ def region_changes(
         set_window(ax, partition)
         ax.set_title(f"{label_text(name)}: {count_text(partition, depth)}", fontsize=10)
         ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=7.5, frameon=False
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=FONT, frameon=False
         )
     figure: Any = axes[0].figure
     if new:
         figure.suptitle(summary, fontsize=10)
     else:
-        axes[1].set_title(f"{axes[1].get_title()}\n{summary}", fontsize=8)
+        axes[1].set_title(f"{axes[1].get_title()}\n{summary}", fontsize=FONT)
     return figure
 
 

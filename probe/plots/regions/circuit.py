@@ -12,11 +12,13 @@ from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from probe.plots.names import label_text
+from probe.plots.names import layer_name
+from probe.plots.style import FONT, ink
 
-_POSITIVE, _NEGATIVE = "#c4552d", "#2b6ca3"
+_POSITIVE, _NEGATIVE = "#d55e00", "#0072b2"
 _ACTIVE, _SWITCHED = "#e6a817", "#009e73"
-_INK, _FAINT = "#333333", "#b0b0b0"
+_FAINT = "#a0a0a0"
+_SOLID, _DASHED = "-", (0, (3, 1))  # of positive and negative weights
 _MOST_UNITS = 16  # of a layer that is drawn as a column of circles
 _CELLS = 32  # in one row of a strip
 _WIDEST, _THINNEST = 3.5, 0.3  # points, of the weights
@@ -87,11 +89,9 @@ def circuit(
     text = f"input {row}: {on.sum():,} of {len(on):,} units active"
     if neighbour is not None:
         text += f", {change.sum():,} differ{'s' if change.sum() == 1 else ''} from input {neighbour}"
-    ax.set_title(text, fontsize=9)
-    handles = _legend(matrices is not None, neighbour is not None)
-    ax.legend(
-        handles=handles, fontsize=7.5, ncols=len(handles), loc="upper center", bbox_to_anchor=(0.5, -0.1), **_LOOK
-    )
+    ax.set_title(text, fontsize=FONT)
+    handles = _legend(ax, matrices is not None, neighbour is not None)
+    ax.legend(handles=handles, fontsize=FONT, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), **_LOOK)
     return ax
 
 
@@ -153,15 +153,16 @@ def _draw_network(
     for k, (on, place, change) in enumerate(zip(states, places, changes, strict=True)):
         inner = 0 < k < len(states) - 1
         style: dict[str, Any] = {"ls": "", "marker": "o" if inner else "s", "ms": size, "mew": 1.1, "zorder": 3}
-        ax.plot(*place[on].T, mfc=_ACTIVE if inner else "#e4e4e4", mec=_INK, gid="active" if inner else "end", **style)
+        face, gid = (_ACTIVE, "active") if inner else ("#e4e4e4", "end")
+        ax.plot(*place[on].T, mfc=face, mec=ink(ax), gid=gid, **style)
         ax.plot(*place[~on].T, mfc="none", mec=_FAINT, gid="inactive", **style)
         ax.plot(*place[~on].T, "x", color=_FAINT, ms=size / 2, mew=1.1, zorder=3.1)
         ring = {"ms": 1.6 * size, "zorder": 2.9, "mew": 1.6}
         ax.plot(*place[change].T, **(style | ring), mfc="none", mec=_SWITCHED, gid="switched")
     tallest = max(map(len, states)) / 2
-    names = ["input", *map(label_text, patterns), "output"]
+    names = ["input", *map(layer_name, patterns), "output"]
     ax.set(xlim=(-0.5, len(states) - 0.5), ylim=(-tallest - 0.25, tallest + 0.25), yticks=[])
-    ax.set_xticks(range(len(names)), names, fontsize=8)
+    ax.set_xticks(range(len(names)), names, fontsize=FONT)
     _remove_frame(ax)
 
 
@@ -179,20 +180,22 @@ def _draw_weights(
     order = np.abs(values).argsort()
     lines = np.stack([start[columns], end[rows]], 1)[order]
     widths = np.maximum(_WIDEST * np.abs(values[order]) / np.abs(weight).max(initial=1e-300), _THINNEST)
-    colours = np.where(values[order] > 0, _POSITIVE, _NEGATIVE).tolist()
-    ax.add_collection(LineCollection(list(lines), linewidths=widths, colors=colours, zorder=1, gid="weights"))
+    positive = values[order] > 0
+    style: dict[str, Any] = {"colors": np.where(positive, _POSITIVE, _NEGATIVE).tolist(), "zorder": 1, "gid": "weights"}
+    style["linestyles"] = [_SOLID if sign else _DASHED for sign in positive]
+    ax.add_collection(LineCollection(list(lines), linewidths=widths, **style))
 
 
-def _legend(drawn: bool, compared: bool) -> list[Line2D]:
+def _legend(ax: Axes, drawn: bool, compared: bool) -> list[Line2D]:
     """Return the entries of the legend: with weights if they are drawn, and with switches if circuits are compared."""
     dot: dict[str, Any] = {"ls": "", "marker": "o" if drawn else "s", "ms": 8}
     found = [
-        Line2D([], [], mfc=_ACTIVE, mec=_INK if drawn else _FAINT, label="active unit", **dot),
+        Line2D([], [], mfc=_ACTIVE, mec=ink(ax) if drawn else _FAINT, label="active unit", **dot),
         Line2D([], [], mfc="none", mec=_FAINT, label="inactive unit", **dot),
     ]
     if drawn:
         found.append(Line2D([], [], color=_POSITIVE, lw=2, label="positive weight"))
-        found.append(Line2D([], [], color=_NEGATIVE, lw=2, label="negative weight"))
+        found.append(Line2D([], [], color=_NEGATIVE, lw=2, ls=_DASHED, label="negative weight"))
     switch = Line2D([], [], mfc="none", mec=_SWITCHED, mew=1.8, label="unit that differs", **dot)
     return found + [switch] * compared
 
@@ -209,8 +212,8 @@ def _draw_strip(ax: Axes, patterns: Mapping[str, np.ndarray], switched: Mapping[
         rows = row.max(initial=0) + 1
         ticks.append(-top - rows / 2)
         top += rows + 0.7
-    names = [f"{label_text(site)}\n{on.sum():,} of {len(on):,}" for site, on in patterns.items()]
-    ax.set_yticks(ticks, names, fontsize=8)
+    names = [f"{layer_name(site)}\n{on.sum():,} of {len(on):,}" for site, on in patterns.items()]
+    ax.set_yticks(ticks, names, fontsize=FONT)
     widest = min(_CELLS, max(map(len, patterns.values()), default=1))
     ax.set(xlim=(-0.3, widest + 0.2), ylim=(min(-top + 0.4, 0), 0.3), xticks=[], aspect="equal")
     _remove_frame(ax)

@@ -9,6 +9,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from probe.plots.names import label_text
 from probe.plots.regions.colours import CLASSES
+from probe.plots.style import FONT
 
 _INK = "#1d1d1d"
 _MAX_NAMED = 12  # points with a label beside them
@@ -49,7 +50,7 @@ def draw_points(ax: Axes, positions: np.ndarray, labels: Any) -> list[Any]:
     if len(positions) > _MAX_NAMED:
         return handles
     for (x, y), text in zip(positions, texts, strict=True):
-        style = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 9, "fontweight": "bold", "zorder": 4}
+        style = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": FONT, "fontweight": "bold", "zorder": 4}
         ax.annotate(text, (x, y), color=_INK, path_effects=outlined(2.5), **style)
     return []
 

@@ -15,13 +15,14 @@ from probe.plots.names import chosen_split, label_text
 from probe.plots.regions.changes import MECHANISM_COLOURS
 from probe.plots.regions.colours import tint
 from probe.plots.steps import first_positive, step_axis, step_places, steps_at
-from probe.plots.style import DARK
+from probe.plots.style import FONT, WIDTH, background, ink
 from probe.stats.one_grid import on_one_grid
 
 _GAINS = {"appearance": "disappearance", "splitting": "merging", "crossing": "alignment"}  # and their reverses
 _NEEDED = ("linear_regions_total", "linear_regions_change")
 _STOPPED = "linear_regions_incomplete"
 _LEFT_OVER, _OTHER = "not attributed", "#d9d9d9"
+_HATCHES = {"merging": "//", "splitting": "//", "alignment": "..", "crossing": ".."}  # for grey print
 _ROUNDING = 1e-6  # regions
 
 
@@ -86,16 +87,16 @@ def mechanisms(
     ['linear regions (train)', 'change since step 0']
     """
     columns = [_of_split(one, split) for one in (series, controls) if one is not None]
-    size = 5.2 * len(columns) + 0.6, 5.6
+    size = WIDTH if len(columns) > 1 else 6, 6
     figure, axes = plt.subplots(
         2, len(columns), figsize=size, layout="constrained", squeeze=False, sharex="col", sharey="row",
         height_ratios=[1, 1.4],
     )  # fmt: skip
     for (top, below), one, name in zip(axes.T, columns, names, strict=False):
         total = one[["linear_regions_total"]].mean("slice", keep_attrs=True)
-        curves(total, _NEEDED[:1], ax=top, ylabel=f"linear regions ({label_text(one['split'].item())})")
+        total[_NEEDED[0]].attrs["long_name"] = f"linear regions ({one['split'].item()})"
+        curves(total.drop_vars("split"), _NEEDED[:1], ax=top)
         top.set_title(label_text(name) if controls is not None else "", fontsize=10)
-        top.get_legend().remove()
         _mark_bounds(top, one)
         _note(top, band_text(one.sizes["run"]))
         _draw_areas(below, one, net)
@@ -103,9 +104,8 @@ def mechanisms(
     for ax in axes[:, 1:].flat:
         ax.set_ylabel("")
     entries = {label: handle for ax in axes[1] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=2 * len(columns), fontsize=8, frameon=False
-    )
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": 1 + len(columns), "frameon": False}
+    figure.legend(entries.values(), entries.keys(), fontsize=FONT, **place)
     return figure
 
 
@@ -115,14 +115,14 @@ def _mark_bounds(ax: Axes, series: xr.Dataset) -> None:
         return
     numbers = series["linear_regions_total"].mean("slice").where(stopped).transpose("step", "run").values
     steps = series["step"].values.astype(float)
-    marks = ax.plot(steps, numbers, ls="", marker="^", ms=5, color=DARK, gid="bound")
-    ax.legend(marks[:1], ["lower bound: the partition stopped at a limit"], fontsize=7.5, frameon=False)
+    marks = ax.plot(steps, numbers, ls="", marker="^", ms=5, color=ink(ax), gid="bound")
+    ax.legend(marks[:1], ["lower bound: the partition stopped at a limit"], fontsize=FONT, frameon=False)
 
 
 def _note(ax: Axes, text: str | None) -> None:
     """Write a note into the upper right corner."""
     if text is not None:
-        ax.text(0.99, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=8)
+        ax.text(0.99, 0.97, text, transform=ax.transAxes, ha="right", va="top", fontsize=FONT)
 
 
 def _of_split(series: xr.Dataset, split: str | None) -> xr.Dataset:
@@ -166,18 +166,19 @@ def _draw_areas(ax: Axes, series: xr.Dataset, net: bool) -> None:
     steps = series["step"].values.astype(float)
     first = first_positive(steps)
     places, rows = _with_zeros(step_places(steps, first), np.stack(list(found.values())))
-    above, below = np.zeros(len(places)), np.zeros(len(places))
+    above, below, ground = np.zeros(len(places)), np.zeros(len(places)), background(ax)
     for name, values in zip(found, rows, strict=True):
         colour: Any = MECHANISM_COLOURS.get(name.split(" ")[0], _OTHER)
-        colour = tint([colour], 0.5)[0] if name in _GAINS else colour
+        colour, hatch = tint([colour], 0.5)[0] if name in _GAINS else colour, _HATCHES.get(name.split(" ")[0], "")
         for part, base in ((np.maximum(values, 0), above), (np.minimum(values, 0), below)):
             if np.nanmax(np.abs(part), initial=0) > _ROUNDING:
                 text = f"_{name}" if name in ax.get_legend_handles_labels()[1] else name
-                ax.fill_between(steps_at(places, first), base, base + part, color=colour, lw=0, label=text)
+                look: dict[str, Any] = {"fc": colour, "ec": ground, "lw": 0, "hatch": hatch, "label": text}
+                ax.fill_between(steps_at(places, first), base, base + part, **look)
                 base += part
-    outline = [Stroke(linewidth=4, foreground="white"), Normal()]
+    outline = [Stroke(linewidth=4, foreground=background(ax)), Normal()]
     total = np.sum(list(found.values()), axis=0)
-    ax.plot(steps, total, color=DARK, lw=2, label="change of the number (sum)", path_effects=outline)
+    ax.plot(steps, total, color=ink(ax), lw=2, label="change of the number (sum)", path_effects=outline)
     ax.axhline(0, color=mpl.rcParams["axes.edgecolor"], lw=0.6)
     ax.set_ylabel(f"{'mean ' * (series.sizes['run'] > 1)}change since step {series['step'].values[0]:,g}")
     step_axis(ax, series)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from probe.plots.axes import new_axes
-from probe.plots.names import label_text
+from probe.plots.names import layer_name
 from probe.plots.regions.axes import (
     add_lines,
     add_regions,
@@ -27,11 +27,12 @@ from probe.plots.regions.axes import (
 from probe.plots.regions.colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
 from probe.plots.regions.dots import draw_points, outlined, points_on_plane
 from probe.plots.regions.lines import borders, class_parts, decision_lines, region_of, switches
+from probe.plots.style import FONT
 
 Colour = Literal["circuit", "output", "hamming", "none"]
 _INK, _EARLIER, _DECISION = "#1d1d1d", "#7a7a7a", "#c4006a"
 _PANEL, _MOST_COLUMNS = 3.1, 4  # inches, panels in a row
-_LEGEND: dict[str, Any] = {"fontsize": 7.5, "frameon": False}
+_LEGEND: dict[str, Any] = {"fontsize": FONT, "frameon": False}
 
 
 class _Drawn(NamedTuple):
@@ -105,7 +106,7 @@ def partition(
     >>> network = perceptron([(torch.eye(2), [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])])
     >>> found = partition_slice(network, input_plane(square(1.0)))
     >>> plots.partition(found).get_title()
-    'after site 0\n4 regions'
+    'after layer 0\n4 regions'
     """
     check_partition(partition)
     ax = new_axes(ax)
@@ -154,7 +155,7 @@ def partitions(
     >>> network = perceptron([(torch.eye(2), [0.0, 0.0]), ([[1.0, 1.0]], [-1.0])], last=True)
     >>> found = partition_slice(network, input_plane(square(1.0)))
     >>> [ax.get_title() for ax in plots.partitions(found).axes]
-    ['after site 0\n4 regions', 'after site 1\n5 regions']
+    ['after layer 0\n4 regions', 'after layer 1\n5 regions']
     """
     check_partition(partition)
     names = drawn_sites(partition) if sites is None else [sites] if isinstance(sites, str) else list(sites)
@@ -209,8 +210,8 @@ def _draw(
     if arrays.dots is not None:
         handles += draw_points(ax, coordinates(partition, arrays.dots), labels)
     set_window(ax, partition)
-    name = f"after site {label_text(sites[depth - 1])}" if depth else "no site"
-    ax.set_title(f"{name}\n{count_text(partition, depth)}", fontsize=9)
+    name = f"after {layer_name(sites[depth - 1])}" if depth else "no site"
+    ax.set_title(f"{name}\n{count_text(partition, depth)}", fontsize=FONT)
     return handles
 
 
@@ -230,8 +231,8 @@ def _fill(ax: Axes, partition: Any, arrays: _Drawn, depth: int, colour: Colour) 
         colours = LinearSegmentedColormap.from_list("tints", TINTS)
         fill.set(array=distances, cmap=colours, clim=(0, distances.max(initial=1)))
         bar = ax.figure.colorbar(fill, ax=ax, pad=0.02, shrink=0.8)
-        bar.set_label("units that differ from the circuit at the cross", fontsize=8)
-        bar.ax.tick_params(labelsize=7)
+        bar.set_label("units that differ from the circuit at the cross", fontsize=FONT)
+        bar.ax.tick_params(labelsize=FONT)
         ax.plot(*coordinates(partition, place[None]).T, "+", color=_INK, ms=9, mew=1.6, zorder=5)
     elif colour != "none":
         raise ValueError(f"Expected colour='circuit', 'output', 'hamming' or 'none', got {colour!r}; pass one of them")
