@@ -150,9 +150,167 @@ def test_widths_and_colours(page: Page, tmp_path: Path, width: int, dark: bool) 
     ground = page.js("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") != dark
     columns = page.js("getComputedStyle(document.querySelector('.charts')).gridTemplateColumns.split(' ').length")
+    assert page.js("getComputedStyle(document.body).getPropertyValue('--ground')") in ("#fff", "#17181a")  # as ground()
     assert columns == (2 if width == 1200 else 1)
     page.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 50_000
+
+
+def test_axis_with_step_zero(page: Page, tmp_path: Path) -> None:
+    """Step 0 has a tick of its own, and a break stands between it and the logarithm of the other steps."""
+    opened(page, series(), tmp_path)
+    ticks = page.js("probeReport.model('p0-ticks').ticks.map(probeReport.tick)")
+    assert ticks == ["0", "//", "1", "10", "100", "1k"]
+    left, right = page.js("(({left, right}) => [left, right])(probeReport.model('p0-break'))")
+    zero, one, ten = page.js("[0, 1, 10].map(probeReport.position)")
+    assert zero < left < right < one
+    assert ten - one == pytest.approx(1)
+    page.point(*place(page, "p0", 0.07, 0.5))
+    assert page.js("probeReport.state.step") == 0
+    page.js("probeReport.model('steps').setv({ start: probeReport.position(100), end: probeReport.position(158) })")
+    page.frame()
+    assert page.js("probeReport.model('p0-ticks').ticks.map(probeReport.tick)") == [
+        "100",
+        "110",
+        "120",
+        "130",
+        "140",
+        "150",
+    ]
+
+
+def test_zoom_shows_all_observations(page: Page, tmp_path: Path) -> None:
+    """Where the page holds all observations, a zoomed chart shows them; otherwise it states the reduction."""
+    steps = np.arange(20_000)
+    long = xr.Dataset({"train_loss": ("step", np.sin(steps / 9.0))}, {"step": steps})
+    opened(page, long, tmp_path)
+    note, (xs,) = "document.getElementById('note-p0').textContent", source(page, "p0-lines")["xs"]
+    assert 1000 < len(xs) <= 2002
+    assert page.js(note) == "reduced: least and largest value per pixel column; zoom in to see all observations"
+    zoom = "probeReport.model('steps').setv({ start: probeReport.position(9000), end: probeReport.position(9999) })"
+    page.js(zoom)
+    page.frame()
+    (xs,), (ys,) = source(page, "p0-lines")["xs"], source(page, "p0-lines")["ys"]
+    assert 1000 <= len(xs) <= 1003  # with a neighbour on each side
+    assert {*np.float32(np.sin(np.arange(9000, 10_000) / 9.0))} <= {*np.float32(ys)}
+    assert page.js(note) == ""
+    assert not page.js("document.getElementById('whole').hidden")
+    page.js("document.getElementById('whole').click()")
+    page.frame()
+    assert page.js("document.getElementById('whole').hidden")
+    is_quiet(page)
+
+
+def test_zoom_of_reduced_curves(page: Page, tmp_path: Path) -> None:
+    steps = np.arange(20_000)
+    long = xr.Dataset({"train_loss": ("step", np.sin(steps / 9.0))}, {"step": steps})
+    most = write_report(long, tmp_path / "whole.html").stat().st_size / 1e6 - 0.05
+    page.open(write_report(long, tmp_path / "report.html", max_mb=most))
+    note = "document.getElementById('note-p0').textContent"
+    reduced = "reduced: least and largest value per pixel column (1,000 columns for 20,000 observations)"
+    assert page.js(note) == reduced
+    page.js("probeReport.model('steps').setv({ start: probeReport.position(9000), end: probeReport.position(9999) })")
+    page.frame()
+    assert page.js(note) == f"{reduced} of the whole record; this page does not hold the observations between them"
+
+
+def test_keyboard_and_screen_reader(page: Page, tmp_path: Path) -> None:
+    """The keyboard visits controls and tables in their order, and no chart. The values of a step are announced."""
+    opened(page, concat([series(seed) for seed in range(3)], ["a", "b", "c"]), tmp_path)
+    visited = []
+    for _ in range(14):
+        page.call("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        found = "(({id, tagName, className}) => id || className || tagName)(document.activeElement)"
+        visited.append(page.js(found))
+        assert not page.js("!!document.activeElement.closest('.plot')")
+    assert visited[:7] == ["skip", "run", "layer", "split", "measure", "step", "SUMMARY"]
+    assert visited[7:9] == ["wide", "wide"]  # tables, which may be wider than the page
+    named = "[...document.querySelectorAll('select, input')].every((one) => one.labels.length === 1)"
+    assert page.js(named)
+    page.js("probeReport.moved('p0', probeReport.position(100), 0)")
+    page.wait("document.getElementById('status').textContent !== ''", 10)
+    assert page.js("document.getElementById('status').textContent").startswith("step 100; train_accuracy 0.99")
+    assert page.js("document.getElementById('status').textContent").count(";") == 4
+    assert page.js("document.getElementById('step').getAttribute('aria-valuetext')") == "100"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_contrast(page: Page, tmp_path: Path, dark: bool) -> None:
+    """All text has a contrast of 4.5 or more (WCAG 2.2, criterion 1.4.3), also that of the charts; lines have 3."""
+    opened(page, series(), tmp_path, dark=dark)
+    page.js("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    pairs = page.js(TEXTS)
+    assert len(pairs) >= 2
+    ground = "getComputedStyle(document.body).backgroundColor"
+    axis = page.js("probeReport.model('p0').below[0].major_label_text_color")
+    assert min(contrast(*map(rgb, pair)) for pair in pairs) >= 4.5
+    assert contrast(rgb(axis), rgb(page.js(ground))) >= 4.5
+    colours = source(page, "p0-lines")["colour"] + source(page, "plane-lines")["colour"]
+    faint = [colour for colour in colours if contrast(rgb(colour), rgb(page.js(ground))) < 3]
+    assert not faint
+
+
+# The colours of each text of the page and of what is behind it.
+TEXTS = """[...new Set([...document.querySelectorAll("main *")].filter(
+  (one) => !one.closest(".plot, [hidden]") && [...one.childNodes].some((part) => part.data?.trim())
+).map((one) => {
+  let behind = one;
+  while (behind && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+  return JSON.stringify([getComputedStyle(one).color, getComputedStyle(behind ?? document.body).backgroundColor]);
+}))].map(JSON.parse)"""
+
+
+def rgb(colour: str) -> list[float]:
+    """The parts of "#rrggbb" or "rgb(r, g, b)", from 0 to 1."""
+    if colour.startswith("#"):
+        colour = colour if len(colour) == 7 else "#" + "".join(2 * digit for digit in colour[1:])
+        return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """The ratio of luminances of WCAG 2.2."""
+    linear = np.array([one, other])
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((high + 0.05) / (low + 0.05))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_print(page: Page, tmp_path: Path, dark: bool) -> None:
+    """On paper the page is light, the charts are pictures within its width, and all tables are open."""
+    opened(page, series(), tmp_path, width=720, dark=dark)
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    page.wait("[...document.querySelectorAll('img.printed')].every((one) => one.complete && one.naturalWidth > 0)")
+    widths = page.js("[...document.querySelectorAll('img.printed')].map((one) => one.getBoundingClientRect().width)")
+    assert len(widths) == page.js("probeReport.data.panels.length") + 1
+    assert 200 < min(widths) <= max(widths) < 360
+    assert page.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.js("getComputedStyle(document.querySelector('.controls')).display") == "none"
+    assert not page.js("document.querySelectorAll('details:not([open])').length")
+    darkest = page.js(DARKEST)
+    assert darkest < 120  # the axes are dark on white paper
+    page.screenshot(tmp_path / "print.png")
+    page.call("Emulation.setEmulatedMedia", media="")
+    page.js("dispatchEvent(new Event('afterprint'))")
+    assert not page.js("document.querySelectorAll('img.printed, [data-closed]').length")
+    is_quiet(page)
+
+
+# The darkest pixel of the left edge of a printed chart, where the axis is.
+DARKEST = """(() => {
+  const image = document.querySelector("img.printed"), canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [60, image.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, 60, canvas.height);
+  context.drawImage(image, 0, 0);
+  const { data } = context.getImageData(0, 0, 60, canvas.height);
+  let least = 255;
+  for (let i = 0; i < data.length; i += 4) least = Math.min(least, (data[i] + data[i + 1] + data[i + 2]) / 3);
+  return least;
+})()"""
 
 
 def test_markup_is_text(page: Page, tmp_path: Path) -> None:

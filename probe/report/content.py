@@ -120,7 +120,7 @@ def _left_out(refused: set[tuple[int | None, int]], names: Sequence[str], found:
         most = max(len(one.whole.steps) for one in reduced if one.whole is not None)
         sentences.append(
             f"{len(reduced):,} long curves are reduced to the least and the largest value in each column of pixels. "
-            f"The longest has {most:,} observations. A larger --max-mb, or max_mb=, holds all observations of more curves."
+            f"The longest has {most:,} observations. A larger --max-mb, or max_mb=, holds all of them for more curves."
         )
     return sentences
 

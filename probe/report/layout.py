@@ -29,6 +29,7 @@ def chart_html(view: View, places: Sequence[str], *, reload: int) -> str:
         "<noscript><p>The charts need JavaScript. All results are in the tables below.</p></noscript>"
         f"{_controls(axis, reload)}"
         f'<p class="soft help">{" ".join(filter(None, notes))}</p>'
+        '<ul class="legend" id="phases" aria-label="Shades of the charts" hidden></ul>'
         f'<p id="status" role="status" class="unseen"></p><div class="charts">{charts}</div>'
         f'<details id="at-step"><summary>Values at the marked {axis}</summary><table id="values"><caption>Nearest '
         f'observation to the marked {axis}</caption><thead><tr><th scope="col">curve</th><th scope="col" class="n">'

@@ -1,6 +1,5 @@
 """The words and tables of a report as HTML. Every text that comes from data is escaped."""
 
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -10,19 +9,25 @@ import xarray as xr
 
 from probe.errors import printable
 from probe.phases.facts import number
+from probe.plots.names import layer_name
 from probe.report.curves import groups
 
 MOST_ROWS = 200  # of a table
 _MOST_RUNS = 100  # in the tables of runs and markers
 _MOST_OPEN = 8  # runs, above which their tables are closed at first
-_MOST_SOURCES = 5  # provenances
-_MOST_TEXT = 20_000  # characters of a note or a provenance
+MOST_TEXT = 20_000  # characters of a note or a provenance
 _PART = "Distances in dex"  # with which their part of a summary begins
 
 
 def safe(text: object) -> str:
     """Return a text as HTML, with control characters shown."""
     return escape(printable(str(text)))
+
+
+def layer_labels(series: xr.Dataset) -> list[str]:
+    """Return the name of each layer, in full: "layer 1" for a number."""
+    labels = [str(label) for label in series["layer"].values] if "layer" in series.dims else []
+    return [layer_name(label) if label.isdigit() else printable(label) for label in labels]
 
 
 def verdict(detector: Any, reason: str) -> str:
@@ -131,9 +136,7 @@ def flagged(series: xr.Dataset, detector: Any, left_out: Sequence[str]) -> str:
         *items[:MOST_ROWS],
         *([f"{len(items) - MOST_ROWS:,} more are not shown"] if len(items) > MOST_ROWS else []),
     ]
-    return (
-        f"<ul>{''.join(f'<li>{safe(item[:_MOST_TEXT])}</li>' for item in shown)}</ul>" if items else "<p>Nothing.</p>"
-    )
+    return f"<ul>{''.join(f'<li>{safe(item[:MOST_TEXT])}</li>' for item in shown)}</ul>" if items else "<p>Nothing.</p>"
 
 
 def _flags(series: xr.Dataset) -> list[str]:
@@ -144,23 +147,3 @@ def _flags(series: xr.Dataset) -> list[str]:
             text = array.attrs.get("long_name", name)
             found.append(f"{name}: {count:,} of {int((array.values >= 0).sum()):,} values are flagged ({text})")
     return found
-
-
-def provenance(series: xr.Dataset) -> str:
-    """Return the provenance of each recording as indented JSON, or as the text that it is."""
-    text = str(series.attrs.get("provenance") or "")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = text or "The source has no provenance."
-    several = [_parsed(one) for one in found] if isinstance(found, list) else [found]
-    distinct = list(dict.fromkeys(one if isinstance(one, str) else json.dumps(one, indent=1) for one in several))
-    more = f"<p>{len(distinct) - _MOST_SOURCES:,} more are not shown.</p>" if len(distinct) > _MOST_SOURCES else ""
-    return "".join(f"<pre>{safe(one[:_MOST_TEXT])}</pre>" for one in distinct[:_MOST_SOURCES]) + more
-
-
-def _parsed(text: object) -> Any:
-    try:
-        return json.loads(str(text)) if text else "The source has no provenance."
-    except (ValueError, RecursionError):
-        return str(text)

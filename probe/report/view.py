@@ -7,11 +7,11 @@ import numpy as np
 import xarray as xr
 
 from probe.errors import printable
-from probe.plots.names import marker_colours, marker_labels
 from probe.plots.lines import colour_of
+from probe.plots.names import marker_colours, marker_labels
 from probe.plots.panels import PLANE, Panel, standard_panels
 from probe.plots.steps import is_logarithmic
-from probe.plots.style import PHASES
+from probe.plots.style import LINES, PHASES
 from probe.report.content import Content
 from probe.report.curves import COLUMNS, MAX_THIN, MEDIAN, groups
 from probe.report.scale import Scale
@@ -69,7 +69,8 @@ class View:
             "layers": list(layers), "splits": splits,
             "axis": printable(str(self.series["step"].attrs.get("axis", "step"))),
             "chosen": content.runs, "thin": several and len(runs) <= MAX_THIN, "reload": reload,
-            "layer_colours": _spread(len(layers)),
+            "layer_colours": _spread(len(layers)), "dashes": {split: dash_of(split) for split in splits},
+            "phase_names": PHASES,
             "variables": [self._variable(name) for name in self.names],
             "panels": [
                 {"title": panel_title(self.series, one), "log": one.log, "least": one.least, "measure": not one.names,
@@ -92,7 +93,8 @@ class View:
         colours = {printable(label): colour or next(spare) for label, colour in own.items()}
         title = printable(str(array.attrs.get("long_name") or name))
         title = title if title == name or len(title) < 50 else name
-        return {"title": title, "unit": printable(str(array.attrs.get("units", "1"))), "colours": colours}
+        unit = printable(str(array.attrs.get("units", "1")))
+        return {"title": title, "unit": unit, "colours": colours, "dash": dash_of(name.partition("_")[0])}
 
     def _plane(self, splits: Sequence[str]) -> dict[str, Any]:
         ceiling = self.series.get("information_y_ceiling")
@@ -130,14 +132,20 @@ class View:
             last[row["row"]] = at
         return rows
 
-    def _phases(self, run: int) -> list[tuple[float, float, str]]:
-        """Return (first, last, colour) of each phase of a run."""
+    def _phases(self, run: int) -> list[tuple[float, float, int]]:
+        """Return (first step, last step, phase) of each phase of a run."""
         if self.detector is None:
             return []
         phases = self.detector.phases_.isel(run=run)
         edges = self.scale.edges(phases["step"].values.astype(float))
         found = [(phase, np.flatnonzero(phases.values == phase)) for phase in PHASES]
-        return [(edges[at[0]], edges[at[-1] + 1], PHASES[phase][1]) for phase, at in found if len(at)]
+        return [(edges[at[0]], edges[at[-1] + 1], phase) for phase, at in found if len(at)]
+
+
+def dash_of(split: str) -> list[float]:
+    """Return the dashes of a line (px, of and between them), which differ between splits as in figures."""
+    style = LINES.get(split, "-")
+    return [] if style == "-" else [2 * part for part in style[1]]
 
 
 def panel_title(series: xr.Dataset, panel: Panel) -> str:

@@ -2,9 +2,7 @@
 
 import json
 import os
-import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -12,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from probe.errors import printable, warn_user
+from probe.errors import warn_user
 from probe.phases.detector import PhaseDetector
 from probe.plots.names import run_name
 from probe.readers.reading import read
@@ -22,6 +20,7 @@ from probe.report.charts import bokeh_script, charts, need_bokeh
 from probe.report.content import content_of, encoded, ranked_curves
 from probe.report.curves import variables_of
 from probe.report.layout import chart_html
+from probe.report.origin import origin, provenance
 from probe.report.sources import joined
 from probe.report.view import View
 
@@ -144,13 +143,13 @@ def page(
     """Return the page. ``reload`` is the number of seconds after which a browser loads it again, 0 for never."""
     names, left_out = variables_of(series)
     view = View(series, detector, names)
-    layers = [printable(str(label)) for label in series["layer"].values] if "layer" in series.dims else []
+    layers = text.layer_labels(series)
     runs = [run_name(run) for run in series["run"].values.tolist()] if "run" in series.dims else ["0"]
     parts = _fixed(view, title, source, reload) | {
         "verdict": text.verdict(detector, reason),
         "results": text.results(detector, runs),
         "numbers": text.numbers(series, names, layers),
-        "provenance": text.provenance(series),
+        "provenance": provenance(series),
     }
     parts["n_curves"] = f"{parts['numbers'].count('<tr>') - 1:,}"
     ranked = ranked_curves(series, names, view.first, view.layer, view.scale)
@@ -175,9 +174,7 @@ def _fixed(view: View, title: str, source: str, reload: int) -> dict[str, str]:
     figures, places = charts(logs, plane=view.plane) if logs else ("", [])
     return {
         "title": text.safe(title),
-        "source": text.safe(source),
-        "version": text.safe(_version()),
-        "time": time.strftime("%Y-%m-%d %H:%M"),
+        "origin": origin(view.series, source),
         "css": _part("page/page.css"),
         "bokeh": bokeh_script() if logs else "",
         "figures": figures,
@@ -199,10 +196,3 @@ def _part(name: str) -> str:
 def _json(data: Any) -> str:
     """Return JSON that cannot end the script element in which it stands."""
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _version() -> str:
-    try:
-        return version("probe-dynamics")
-    except PackageNotFoundError:
-        return "without a version"

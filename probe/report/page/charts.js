@@ -23,20 +23,39 @@ const colour_of = (curve, all_layers) => {
   if (all_layers && curve.l !== null) return ink(data.layer_colours[curve.l]);
   return ink(data.variables[curve.v].colours[curve.s] ?? "#777777");
 };
-const dash_of = (curve, all_layers) => (all_layers && curve.l !== null && curve.s && curve.s !== "train" ? [6, 3] : []);
+const dash_of = (curve) => data.dashes[curve.s] ?? data.variables[curve.v].dash; // for prints without colour
 
 // -- drawing -------------------------------------------------------------------------------------------------------
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let doc = null;
 const model = (name) => doc.get_model_by_name(name);
 const fill = (name, columns) => { model(name).data = columns; };
-const ink = (colour) => { // lighter on a dark page
-  if (!dark.matches) return colour;
-  const parts = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
-  const share = Math.max(...parts) < 80 ? 0.85 : 0.3;
-  return `#${parts.map((part) => Math.round(part + share * (255 - part)).toString(16).padStart(2, "0")).join("")}`;
+let is_printed = false; // on white paper
+const is_dark = () => dark.matches && !is_printed;
+const parts_of = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+const mixed = (colour, other, share) => { // share: of the other colour
+  const [a, b] = [parts_of(colour), parts_of(other)];
+  return `#${a.map((part, i) => Math.round(part + share * (b[i] - part)).toString(16).padStart(2, "0")).join("")}`;
 };
-const tint = (colour) => (dark.matches ? `${colour}30` : colour);
+const luminance = (colour) => parts_of(colour).map((part) => part / 255)
+  .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
+const contrast = (a, b) => (Math.max(luminance(a), luminance(b)) + 0.05) / (Math.min(luminance(a), luminance(b)) + 0.05);
+const ground = () => (is_dark() ? "#17181a" : "#ffffff"); // --ground of page.css
+const tint = (colour) => (is_dark() ? mixed(colour, ground(), 0.72) : colour); // of a phase
+const inks = new Map();
+const ink = (colour) => { // a contrast of 3 to the ground and to the shades of phases
+  const key = `${colour} ${is_dark()}`;
+  if (!inks.has(key)) {
+    const behind = [ground(), ...Object.values(data.phase_names).map(([, shade]) => tint(shade))];
+    let found = colour;
+    for (let share = 0; share < 1 && Math.min(...behind.map((one) => contrast(found, one))) < 3; share += 0.025) {
+      found = mixed(colour, is_dark() ? "#ffffff" : "#000000", share);
+    }
+    inks.set(key, found);
+  }
+  return inks.get(key);
+};
 const columns_of = (names, rows) => Object.fromEntries(names.map((name, i) => [name, rows.map((row) => row[i])]));
 
 const limits = (panel, curves) => {
@@ -90,7 +109,7 @@ const draw_panel = (panel, i) => {
   set_range(figure.y_range, low, high);
   draw_curves(panel, i);
   draw_markers(name, panel, low, high);
-  write_legend(`legend-${name}`, panel.shown.map((curve) => [name_of(curve, several), colour_of(curve, all), dash_of(curve, all)]));
+  write_legend(`legend-${name}`, panel.shown.map((curve) => [name_of(curve, several), colour_of(curve, all), dash_of(curve)]));
   if (panel.measure) $(`title-${name}`).textContent = title_of(state.measure);
 };
 const is_thick = (curve) => curve.r === state.run || curve.r === null;
@@ -102,7 +121,7 @@ const draw_curves = (panel, i) => { // the visible part
     return { curve, of, is_reduced, x: places.map((at) => position(steps[at])) };
   });
   fill(`${name}-lines`, columns_of(["xs", "ys", "colour", "width", "alpha", "dash"], parts.map(({ curve, of, x }) => [
-    x, of(curve.y), colour_of(curve, all), is_thick(curve) ? 2 : 0.8, is_thick(curve) ? 1 : 0.5, dash_of(curve, all),
+    x, of(curve.y), colour_of(curve, all), is_thick(curve) ? 2 : 0.8, is_thick(curve) ? 1 : 0.5, dash_of(curve),
   ])));
   const floor = (value) => (panel.log && value <= 0 ? panel.least ?? 1e-12 : value);
   fill(`${name}-bands`, columns_of(["xs", "ys", "colour"], parts.filter(({ curve }) => curve.b && is_thick(curve)).map(({ curve, of, x }) => {
@@ -129,7 +148,7 @@ const title_of = (variable) => {
 const draw_markers = (name, panel, low, high) => {
   const markers = data.markers[state.run] ?? [];
   const place = (share) => (panel.log ? low * (high / low) ** share : low + share * (high - low));
-  fill(`${name}-phases`, columns_of(["x0", "x1", "colour"], (data.phases[state.run] ?? []).map(([x0, x1, colour]) => [position(x0), position(x1), tint(colour)])));
+  fill(`${name}-phases`, columns_of(["x0", "x1", "colour"], (data.phases[state.run] ?? []).map(([x0, x1, phase]) => [position(x0), position(x1), tint(data.phase_names[phase][1])])));
   fill(`${name}-intervals`, columns_of(["x0", "x1", "colour"], markers.filter((one) => one.lower !== null).map((one) => [position(one.lower), position(one.upper), ink(one.colour)])));
   fill(`${name}-markers`, columns_of(["x", "colour"], markers.map((one) => [position(one.step), ink(one.colour)])));
   fill(`${name}-labels`, columns_of(["x", "y", "text"], markers.map((one) => [position(one.step), place(0.985 - 0.33 * one.row), one.label])));
@@ -175,24 +194,30 @@ const draw_plane = () => {
   write_legend("legend-plane", plane.map((curve) => [curve.l === null ? "all" : data.layers[curve.l], colour(curve), []]));
 };
 
-const write_legend = (id, entries) => {
-  const list = $(id), seen = new Set();
-  list.replaceChildren();
+const write_legend = (id, entries) => { // entries: [text, colour, dash], or without a dash for an area
+  const list = $(id), seen = new Set(), items = [];
   for (const [text, colour, dash] of entries) {
     if (seen.has(text) || seen.size > 23) continue;
     seen.add(text);
-    const item = document.createElement("li");
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("width", 22); svg.setAttribute("height", 8); svg.setAttribute("aria-hidden", "true");
-    const line = document.createElementNS(SVG, "line");
-    for (const [key, value] of Object.entries({ x1: 0, x2: 22, y1: 4, y2: 4, stroke: colour, "stroke-width": 3, "stroke-dasharray": dash.join(" ") })) line.setAttribute(key, value);
-    svg.append(line);
-    item.append(svg, document.createTextNode(text));
-    list.append(item);
+    items.push([swatch(colour, dash), text]);
   }
-  if (!seen.size) {
+  if (!items.length) items.push(["", "nothing on this page for this choice"]);
+  list.replaceChildren(...items.map((parts) => {
     const item = document.createElement("li");
-    item.textContent = "nothing on this page for this choice";
-    list.append(item);
-  }
+    item.append(...parts);
+    return item;
+  }));
+};
+const swatch = (colour, dash) => {
+  const svg = document.createElementNS(SVG, "svg"), line = document.createElementNS(SVG, "line");
+  const set = (element, values) => { for (const [key, value] of Object.entries(values)) element.setAttribute(key, value); };
+  set(svg, { width: 22, height: dash ? 8 : 12, "aria-hidden": "true" });
+  set(line, { x1: 0, x2: 22, y1: dash ? 4 : 6, y2: dash ? 4 : 6, stroke: colour, "stroke-width": dash ? 3 : 12, "stroke-dasharray": (dash ?? []).join(" ") });
+  svg.append(line);
+  return svg;
+};
+const write_phases = () => {
+  const found = [...new Set((data.phases[state.run] ?? []).map(([, , phase]) => phase))];
+  $("phases").hidden = !found.length;
+  write_legend("phases", found.map((phase) => [data.phase_names[phase][0], tint(data.phase_names[phase][1])]));
 };

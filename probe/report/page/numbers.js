@@ -28,12 +28,11 @@ const nearest = (steps, step) => { // place of the nearest step, by bisection
   return Math.abs(steps[high] - step) < Math.abs(steps[low] - step) ? high : low;
 };
 
-// -- the axis of steps, as in scale.py -------------------------------------------------------------------------------
+// -- the axis of steps, as in probe/plots/steps.py --------------------------------------------------------------------
 const { log, first, gap, zero } = data.scale;
-const start_of_log = Math.log10(first);
-const position = (step) => (!log ? step : step < first ? start_of_log - gap * (1 - step / first) : Math.log10(step));
-const step_at = (x) => (!log ? x : x < start_of_log ? Math.max(0, first * (1 - (start_of_log - x) / gap)) : 10 ** x);
-const slit = zero ? [start_of_log - 0.6 * gap, start_of_log - 0.4 * gap] : null; // the break between step 0 and the rest
+const position = (step) => (!log ? step : step < first ? gap * step / first : gap + Math.log10(step / first));
+const step_at = (x) => (!log ? x : x < gap ? Math.max(0, first * x / gap) : first * 10 ** (x - gap));
+const slit = zero ? [0.42 * gap, 0.58 * gap] : null; // the break between step 0 and the rest
 
 const nice_ticks = (low, high, most) => { // multiples of 1, 2 or 5 times a power of ten
   const rough = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(rough));
@@ -44,15 +43,15 @@ const nice_ticks = (low, high, most) => { // multiples of 1, 2 or 5 times a powe
 };
 const ticks_of = (low, high, most) => { // positions of the ticks between two positions
   if (!log) return { ticks: nice_ticks(low, high, most), minor_ticks: [] };
-  const from = Math.max(low, start_of_log), decades = high - from, minor_ticks = [];
+  const from = Math.max(low, gap), decades = high - from, minor_ticks = [];
   let ticks = [];
   if (decades > 0 && decades < 0.7) {
     ticks = nice_ticks(step_at(from), step_at(high), most).map(position);
   } else {
     const every = Math.max(1, Math.ceil(decades / most)), parts = decades < most / 3 ? [1, 2, 5] : [1];
-    for (let power = Math.floor(from); power <= high; power++) {
+    for (let power = Math.floor(Math.log10(step_at(from))); power <= Math.log10(step_at(high)); power++) {
       for (let digit = 1; digit < 10; digit++) {
-        const x = Math.log10(digit * 10 ** power);
+        const x = position(digit * 10 ** power);
         if (x < from - 1e-9 || x > high + 1e-9) continue;
         if (parts.includes(digit) && power % every === 0) ticks.push(x); else if (every === 1) minor_ticks.push(x);
       }
@@ -61,7 +60,11 @@ const ticks_of = (low, high, most) => { // positions of the ticks between two po
   if (slit) ticks = [position(0), (slit[0] + slit[1]) / 2].filter((x) => x >= low - 1e-9 && x <= high).concat(ticks);
   return { ticks, minor_ticks };
 };
-const tick = (x) => (slit && x > slit[0] && x < slit[1] ? "//" : format_step(step_at(x)));
+const tick = (x) => (slit && x > slit[0] && x < slit[1] ? "//" : short_step(step_at(x)));
+const short_step = (step) => { // 0, 500, 20k, 1M, as in figures
+  const [size, unit] = [[1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([least]) => Math.abs(step) >= least * (1 - 1e-9)) ?? [1, ""];
+  return `${Number((step / size).toPrecision(6))}${unit}`;
+};
 
 // -- texts -----------------------------------------------------------------------------------------------------------
 const format = (value) => {

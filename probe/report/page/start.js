@@ -17,6 +17,7 @@ const theme = () => {
 const draw = () => {
   data.panels.forEach(draw_panel);
   draw_plane();
+  write_phases();
   mark();
   keep();
 };
@@ -76,12 +77,34 @@ const leave_focus_order = (element) => { // charts are hidden from screen reader
     if (one.shadowRoot) leave_focus_order(one.shadowRoot);
   }
 };
+const print_charts = () => { // pictures in place of the charts, which do not follow the width of the paper
+  is_printed = true;
+  theme();
+  draw();
+  for (const name of names_of_figures()) {
+    const view = Bokeh.index.get(model(name)), image = new Image();
+    view.paint();
+    image.src = view.export("png", true).canvas.toDataURL();
+    image.className = "printed";
+    $(`plot-${name}`).append(image);
+  }
+  for (const one of document.querySelectorAll("details:not([open])")) { one.open = true; one.dataset.closed = ""; }
+};
+const end_print = () => {
+  is_printed = false;
+  document.querySelectorAll("img.printed").forEach((image) => image.remove());
+  for (const one of document.querySelectorAll("details[data-closed]")) { one.open = false; delete one.dataset.closed; }
+  theme();
+  draw();
+};
 const start = () => {
   doc = Bokeh.documents[0];
   fill_selects();
   set_slider();
   $("whole").addEventListener("click", show_whole);
   $("at-step").addEventListener("toggle", mark_soon);
+  addEventListener("beforeprint", print_charts);
+  addEventListener("afterprint", end_print);
   dark.addEventListener("change", () => { theme(); draw(); });
   theme();
   place_ticks();
