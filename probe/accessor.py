@@ -1,4 +1,4 @@
-"""What every series offers as ``series.probe``: tables, CSV, and the phases of its curves."""
+"""What every series offers as ``series.probe``: tables, CSV, the phases of its curves, and a report."""
 
 import os
 from pathlib import Path
@@ -97,3 +97,17 @@ class SeriesAccessor:
         series = validate(self._series)
         axis = parameters.pop("axis", str(series["step"].attrs.get("axis", "step")))
         return PhaseDetector(axis=axis, **parameters).fit(series if axis == "step" else series.rename(step=axis))
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one HTML page with verdict, linked charts and tables, and return the path.
+
+        Parameters
+        ----------
+        path
+            The file to write.
+        **options
+            Those of :func:`probe.report.write_report`: ``detector``, ``title``, ``max_mb`` and ``overwrite``.
+        """
+        from probe.report.writing import write_report
+
+        return write_report(self._series, path, **options)

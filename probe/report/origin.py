@@ -32,7 +32,7 @@ def _recorded(sources: list[Any]) -> str:
     """Return a sentence about model, versions and time of the recording; empty if they are not known."""
     known = [one for one in sources if isinstance(one, dict)]
     versions = [one["versions"] for one in known if isinstance(one.get("versions"), dict)]
-    facts = {
+    facts: dict[str, list[Any]] = {
         "at": [str(one.get("created") or "")[:16].replace("T", " ") for one in known],
         "of the model": [one.get("model") for one in known],
         "with probe": [one.get("probe-dynamics") for one in versions],
