@@ -84,10 +84,8 @@ def draw_modes() -> Figure:
     windows = {"fitting": (1, fit_end), "after fitting": (fit_end, STEPS)}
     classes = mode_classes(growth_exponents(series, windows), {"random walk": random_walk_band(series, windows)})
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.8), layout="constrained")
-    window = "after fitting"
-    plots.mode_trajectories(
-        series, parameter="0.weight", classes=classes, window=window, edges=windows[window], ax=left
-    )
+    shown = {"parameter": "0.weight", "window": "after fitting", "edges": windows["after fitting"]}
+    plots.mode_trajectories(series, classes=classes, ax=left, **shown)
     plots.mode_classes(classes, ax=right)
     return figure
 

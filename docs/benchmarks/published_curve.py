@@ -27,7 +27,7 @@ FIGURES: dict[str, tuple[Any, ...]] = {  # arguments of `draw`
     "paper-s5": (RESULTS / "paper-s5.nc", "s5"),
 }
 CURVES = {
-    "train_batch_accuracy": "accuracy of the training batch, with dropout",
+    "train_batch_accuracy": "accuracy of the training batch",
     "test_accuracy": "test accuracy",
     "test_loss": "test loss (nats)",
 }

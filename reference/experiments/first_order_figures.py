@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from probe.plots.style import DARK, FONT, WIDTH
 from probe.stats import Hysteresis
 from reference.experiments.first_order_analysis import weight_markers
 from reference.experiments.first_order_demo import LAYERS
 from reference.experiments.first_order_grokking import BUDGETS, GROKKED, STEPS_PER_VALUE, SWEPT
 from reference.experiments.first_order_loops import boundary_table, loop_curves, sweep_loops
 
-_DARK, _TRAIN, _TEST, _READ_OUT, _WEIGHTS = "#333333", "#999999", "#2b6ca3", "#c4552d", "#6a3d9a"
+_TRAIN, _TEST, _READ_OUT, _WEIGHTS = "#888888", "#0072b2", "#d55e00", "#6a3d9a"
 _MARKERS = {"fit_end": "#d55e00", "generalisation_onset": "#e69f00", "end": "#009e73", "mixed": _WEIGHTS}
-_LABELS = {"fit_end": "fitting end", "generalisation_onset": "generalisation onset", "end": "test accuracy .99"}
-_LABELS |= {"mixed": "weights mixed"}
+_LABELS = {"fit_end": "fit end", "generalisation_onset": "generalisation onset", "end": "end", "mixed": "weights mixed"}
 _TITLES = {"grokking": "weight decay 1", "no-decay": "no weight decay", "shuffled": "permuted answers"}
 _TITLES |= {"demo": "demo", "demo-control": "permuted answers"}
 _ROWS = ("accuracy", "share of droplets (lines),\nof mixed seeds (area)", "excess kurtosis")
@@ -51,7 +51,7 @@ def draw_weights(recorded: Mapping[str, xr.Dataset], label: str, layer: str, fea
     """
     n = len(recorded)
     figure, axes = plt.subplots(
-        3, n, figsize=(3.6 * n, 6.4), layout="constrained", sharex="col", sharey="row", squeeze=False
+        3, n, figsize=(max(WIDTH * n / 3, 6), 6.4), layout="constrained", sharex="col", sharey="row", squeeze=False
     )
     for column, (name, series) in zip(axes.T, recorded.items(), strict=True):
         _draw_column(column, series, label, layer, features)
@@ -63,7 +63,7 @@ def draw_weights(recorded: Mapping[str, xr.Dataset], label: str, layer: str, fea
     figure.legend(
         handles=[Line2D([], [], color=colour, ls=_style(colour), lw=0.8, label=text) for text, colour in curves.items()]
         + [Line2D([], [], color=colour, ls="--", label=_LABELS[name]) for name, colour in _MARKERS.items()],
-        loc="outside lower center", ncols=4, frameon=False, fontsize=8,
+        loc="outside lower center", ncols=4, frameon=False, fontsize=FONT,
     )  # fmt: skip
     return figure
 
@@ -104,8 +104,7 @@ def draw_loops(recorded: Mapping[str, xr.Dataset], kind: str = "sweep") -> Figur
     """Draw the loops at each rate, and their area over the rate with the area at zero rate."""
     counts = [n for n in STEPS_PER_VALUE if f"{kind}-{n}" in recorded]
     variable = "test_accuracy" if kind == "sweep" else "parameter_norm"
-    width = 2.6 * (len(counts) + 1)
-    figure, axes = plt.subplots(1, len(counts) + 1, figsize=(width, 2.9), layout="constrained")
+    figure, axes = plt.subplots(1, len(counts) + 1, figsize=(WIDTH, 2.7), layout="constrained")
     for ax, count in zip(axes, counts, strict=False):
         for values, colour in zip(
             loop_curves(recorded[f"{kind}-{count}"], variable, kind), (_TEST, _READ_OUT), strict=True
@@ -119,32 +118,34 @@ def draw_loops(recorded: Mapping[str, xr.Dataset], kind: str = "sweep") -> Figur
             ax.set_xticks([10, 20, 50], ["10", "20", "50"])
     axes[0].set_ylabel(_VARIABLES[kind])
     axes[0].legend(handles=[Line2D([], [], color=_TEST, label="up"), Line2D([], [], color=_READ_OUT, label="down")],
-                   frameon=False, fontsize=8)  # fmt: skip
+                   frameon=False, fontsize=FONT)  # fmt: skip
     _draw_areas(axes[-1], sweep_loops(dict(recorded), variable, kind))
     return figure
 
 
 def _draw_areas(ax: Axes, found: Hysteresis) -> None:
     """Draw areas with two standard errors, the power law, and the interval at zero rate."""
-    ax.errorbar(found.rates, found.areas, 2 * found.errors, fmt="o", color=_DARK, ms=4)
+    ax.errorbar(found.rates, found.areas, 2 * found.errors, fmt="o", color=DARK, ms=4)
     zero, power = found.zero_rate.value, found.exponent.value
     if np.isfinite(power):
         x = np.linspace(0, found.rates[-1], 200)
         slope = (found.areas[-1] - zero) / found.rates[-1] ** power
-        ax.plot(x, zero + slope * x**power, color=_DARK, lw=0.8)
+        ax.plot(x, zero + slope * x**power, color=DARK, lw=0.8)
         ax.plot([0, 0], found.zero_rate[1:3], color=_READ_OUT, lw=3, solid_capstyle="butt")
-    ax.axhline(0, color=_DARK, lw=0.5)
+    ax.axhline(0, color=DARK, lw=0.5)
     ax.set(xlabel="rate, values per step", ylabel="area of the loop", title=found.status)
 
 
 def draw_boundary(recorded: xr.Dataset) -> Figure:
     """Draw the share of seeds that grok within three budgets, and the step at which each seed groks."""
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), layout="constrained")
     table, decays = boundary_table(recorded), recorded.weight_decay.values
-    for budget, colour in zip(BUDGETS, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(BUDGETS))), strict=True):
-        axes[0].plot(decays, table.sel(budget=budget), "o-", color=colour, ms=4, label=f"within {budget:,} steps")
+    for budget, colour, mark in zip(
+        BUDGETS, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(BUDGETS))), "osD", strict=True
+    ):
+        axes[0].plot(decays, table.sel(budget=budget), f"{mark}-", color=colour, ms=4, label=f"{budget:,} steps")
     axes[0].set(xscale="log", xlabel="weight decay", ylabel="share of seeds that grok")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize=FONT, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     reached = recorded.test_accuracy.transpose("weight_decay", "run", "step").values >= GROKKED
     first = np.where(reached.any(-1), recorded.step.values[reached.argmax(-1)].astype(float), np.nan)
     axes[1].plot(decays, first, "o", color=_TEST, ms=4)
@@ -153,12 +154,12 @@ def draw_boundary(recorded: xr.Dataset) -> Figure:
         axes[1].plot(
             decays,
             np.nanmedian(first[middle]) / decays * decays[middle],
-            color=_DARK,
+            color=DARK,
             lw=0.8,
             ls=":",
             label="1 / weight decay",
         )
-        axes[1].legend(frameon=False, fontsize=8)
+        axes[1].legend(frameon=False, fontsize=FONT)
     axes[1].set(xscale="log", yscale="log", xlabel="weight decay", ylabel=f"first step with test accuracy {GROKKED:g}")
     axes[1].set_ylim(50, 2 * BUDGETS[-1])
     return figure
