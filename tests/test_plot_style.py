@@ -151,6 +151,13 @@ def test_labels_at_line_ends_do_not_overlap(ends: list[float], size: tuple[float
     assert len({text.get_color() for text in ax.texts}) == 5
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_the_layout_has_room_for_labels(log: bool) -> None:
+    figure = plots.curves(demo()[0], ["train_loss", "test_loss"], log=log).figure
+    figure.draw_without_rendering()
+    assert max(box.x1 for box in boxes(figure.axes[0], "line")) <= figure.bbox.x1
+
+
 def test_a_label_stands_at_the_height_of_its_line() -> None:
     figure, ax = plt.subplots()
     for value in (0, 1, 4):
@@ -241,8 +248,10 @@ def plane(detector: PhaseDetector) -> Axes:
 
 
 def test_figures_and_summary_have_the_same_words() -> None:
-    _, detector = demo()
+    data, detector = demo()
     shown = {text.get_text() for text in plots.phases(detector).texts}
+    legend = {text.get_text() for text in plots.overview(data, detector).legends[0].get_texts()}
+    assert shown < legend
     assert shown == {"fit end", "generalisation onset", "descent onset", "end"}
     assert shown < {label.get_text() for label in plots.alignment(detector).get_yticklabels()} | {"compression onset"}
     assert all(word in {kind.label for kind in MARKERS} for word in shown)

@@ -37,14 +37,10 @@ class _Label(Annotation):
         self.arrange(self.group, renderer)
         super().draw(renderer)
 
-    def get_window_extent(self, renderer: Any = None) -> Bbox:
-        """Place all labels of the group, and return the box of this one with its stroke."""
-        self.arrange(self.group, renderer)
-        return super().get_window_extent(renderer)
-
-    def get_tightbbox(self, renderer: Any = None) -> Bbox:
+    def get_tightbbox(self, renderer: Any = None) -> Bbox | None:
         """Return the box for the layout of the figure."""
         self.arrange(self.group, renderer)
+        self.update_positions(renderer)  # sets the transform, without which matplotlib takes that of the data
         return super().get_tightbbox(renderer)
 
 

@@ -172,7 +172,9 @@ def _named(detector: Any, panels: Sequence[Panel]) -> list[list[str]]:
     """Return which markers have their label in which panel: in those of their curve, or else in the first."""
     named: list[list[str]] = [[] for _ in panels]
     markers = getattr(detector, "markers_", None)
-    for name in [] if markers is None or not panels else markers["marker"].values.tolist():
+    if markers is None or not panels:
+        return named
+    for name in markers["marker"].values.tolist():
         curve = markers["curve"].sel(marker=name).item() if "curve" in markers.coords else ""
         own = [i for i, one in enumerate(panels) if curve in (*one.names, *one.marked)]
         for i in own or [0]:
@@ -180,9 +182,7 @@ def _named(detector: Any, panels: Sequence[Panel]) -> list[list[str]]:
     return named
 
 
-def _draw_panel(
-    ax: Axes, series: xr.Dataset, detector: Any, one: Panel, named: bool | Sequence[str] = True
-) -> None:
+def _draw_panel(ax: Axes, series: xr.Dataset, detector: Any, one: Panel, named: bool | Sequence[str] = True) -> None:
     """Draw curves, markers and sizes, and name the markers without a step below the axes."""
     curves(series, one.names, ax=ax, log=one.log, ylabel=one.ylabel, layer=getattr(detector, "layer", None))
     if one.zero:

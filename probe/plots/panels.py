@@ -125,7 +125,7 @@ def _variable(series: xr.Dataset, detector: Any, name: str) -> str:
 
 
 def _of_kind(series: xr.Dataset, detector: Any, kind: str) -> list[str]:
-    """Return the accuracies or the losses of the model, those of training first; without those over layers or the like."""
+    """Return the accuracies or the losses of the model, those of training first, none over layers."""
     of_roles: list[Hashable] = [getattr(detector, role, None) for role in _ROLES if role.endswith(kind)]
 
     def fits(name: str) -> bool:
