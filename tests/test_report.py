@@ -214,6 +214,99 @@ def test_series_without_a_verdict(curve: list[float], steps: list[int], words: s
     assert words in text
 
 
+def not_finite(one: xr.Dataset) -> xr.Dataset:
+    return one.map(lambda array: array * np.nan)
+
+
+RTL = ("שלום עולם", "\U0001f642 é")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (concat([series(0), not_finite(series(1)), series(2)], ["a", "b", "c"]), ["2 of 3 runs (runs a, c)"]),
+        (concat([series(0), series(1)], ["a", "b"]).assign_coords(run=["a", "a"]), ["a (2)", "2 of 2 runs"]),
+        (series(0, ("x" * 300, "x" * 299 + "y")), ["x" * 300, "x" * 299 + "y"]),
+        (concat([series(0, RTL), series(1, RTL)], ["\U0001f642", "\u202eabc"]), [*RTL, "\U0001f642", "\\u202eabc"]),
+        (series().assign(test_loss=lambda one: one["test_loss"].where(one.step > 9, np.inf)), ["Delayed general"]),
+        (series().assign_coords(step=np.arange(52) * 2**57), ["step 0 to 7,3", "Delayed generalisation"]),
+        (series().drop_vars(["train_accuracy", "train_loss"]), ["no train curve is recorded"]),
+        (series().assign_coords(step=STEPS - 9), ["got 8 negative"]),
+        (series().isel(step=[7]), ["1 observation, step 7.", "Expected at least 4 observations, got 1"]),
+        (series().isel(step=[]), ["0 observations.", "There is no curve to draw."]),
+    ],
+    ids=["NaN run", "labels", "long", "RTL", "infinite", "2^57", "no train", "negative", "one", "none"],
+)
+@pytest.mark.filterwarnings("ignore::probe.ProbeWarning")
+def test_unusual_series(source: xr.Dataset, words: list[str], tmp_path: Path) -> None:
+    html = source.probe.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    text = Elements(html).text
+    assert [word for word in words if word not in text] == []
+    data_of(html)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "error", "words"),
+    [
+        (xr.Dataset({"a": ("x", [1.0])}), "report.html", ValueError, "Expected a dimension and a coordinate 'step'"),
+        (series().assign_coords(step=2.0**53 + np.arange(52)), "report.html", ValueError, "increasing and unique"),
+        (xr.Dataset({"a": ("step", ["b"])}, {"step": [0]}), "report.html", ValueError, "Expected numbers in variable"),
+        (3, "report.html", TypeError, "Expected a series .xarray.Dataset., a path or a list of paths, got int"),
+        (series()["test_loss"], "report.html", TypeError, "got DataArray"),
+        ([], "report.html", ValueError, "Expected at least one path, got none"),
+        (series(), "none/report.html", FileNotFoundError, "Expected an existing folder"),
+        (series(), "file/report.html", FileNotFoundError, "Expected an existing folder"),
+        (series(), ".", IsADirectoryError, "Expected a file as output, got the folder"),
+        (series(), "x" * 300, OSError, "Expected a file name of at most"),
+        (series(), "file", FileExistsError, "Expected a new file"),
+    ],
+)
+def test_bad_input(source: Any, output: str, error: type[Exception], words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(error, match=words):
+        write_report(source, tmp_path / output)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the system is the reader's, and no part of a page stays. (A super-user can write everywhere.)"""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        write_report(series(), tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_top_of_the_page(runs: xr.Dataset, tmp_path: Path) -> None:
+    """Who wrote the page, when, from what, and what is known of the recording."""
+    facts = {"created": "2026-01-02T03:04:05", "model": "Net", "device": "cpu", "versions": {"torch": "2.13.0"}}
+    source = runs.assign_attrs(provenance=json.dumps([json.dumps(facts), json.dumps(facts | {"model": "Tea"}), ""]))
+    text = Elements(write_report(source, tmp_path / "report.html", title="x").read_text(encoding="utf-8")).text
+    assert re.search(r"Written by probe .* at 2\d{3}-\d\d-\d\d \d\d:\d\d from series: 3 runs, 52 observations", text)
+    assert "Recorded at 2026-01-02 03:04, of the model Net, Tea, with torch 2.13.0, on cpu." in text
+    for bad in ("{", "[1, 2]", '{"versions": 3}', "null", "[]"):
+        html = page(runs.assign_attrs(provenance=bad), None, "none", title="", source="")
+        assert "Recorded" not in Elements(html).text
+
+
+@pytest.mark.slow
+def test_a_folder_of_1000_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run in range(1000):
+        rows = [f"{s},{min(1, s / 9)},{min(1, max(0, s - 30) / 9)},{np.exp(-s / (9 + run))}\n" for s in range(60)]
+        (tmp_path / "runs" / f"{run}").mkdir(parents=True)
+        (tmp_path / "runs" / f"{run}" / "log.csv").write_text("step,train_accuracy,val_accuracy,loss\n" + "".join(rows))
+    assert main(["report", "runs"]) == 0
+    written = tmp_path / capsys.readouterr().out.split()[1]
+    assert written.stat().st_size <= 2e6
+    text = Elements(written.read_text(encoding="utf-8")).text
+    assert "1,000 runs" in text
+    assert "The tables show 100 of 1,000 runs" in text
+
+
 def test_command(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that probe has not recorded, several recordings as runs, a damaged one among them, and bad input."""
     monkeypatch.chdir(tmp_path)
@@ -279,3 +372,32 @@ def test_watch_renews_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert seen[0][1] == seen[1][1] != seen[2][1]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(", ", 2)[2] for line in lines] == ["step 19, 20 observations", "step 59, 60 observations"]
+
+
+def test_watch_of_a_log_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """The page stays while its log is gone, half of a row is no error, and the page follows the log that is back."""
+    monkeypatch.chdir(tmp_path)
+    log, steps = tmp_path / "log.csv", list[float]()
+    rows = [f"{step},{min(1, step / 10)},{min(1, max(0, step - 30) / 10)}\n" for step in range(60)]
+    head = "step,train_accuracy,val_accuracy\n"
+    log.write_text(head + "".join(rows[:20]))
+    changes = [
+        lambda: log.unlink(),
+        lambda: None,  # still gone: now the error is printed
+        lambda: log.write_text(head + "".join(rows[:40]) + rows[40][:4]),
+        lambda: log.write_text(head + "".join(rows)),
+    ]
+
+    def wait(_: float) -> bool:
+        data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+        steps.append(max(steps_of(data, place)[-1] for place in range(len(data["xs"]))))
+        if len(steps) <= len(changes):
+            changes[len(steps) - 1]()
+        return len(steps) <= len(changes)
+
+    monkeypatch.setattr(watching, "wait", wait)
+    assert main(["report", "log.csv", "--watch"]) == 0
+    assert steps[:3] == [19, 19, 19]
+    assert steps[3] in (39, 40)
+    assert steps[4] == 59
+    assert "log.csv" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from probe.cli.watching import Watched, check_options, follow
 from probe.errors import warn_user
 from probe.report.charts import need_bokeh
 from probe.report.sources import joined
-from probe.report.writing import check_size, names_of, page, save_page
+from probe.report.writing import check_output, check_size, names_of, page, save_page
 
 _SUFFIX = ".html"
 _RELOAD = 10  # seconds after which a browser loads a page again while the training runs
@@ -26,6 +26,7 @@ def report(args: argparse.Namespace) -> int:
     check_options(args)
     if args.output.suffix.lower() not in (_SUFFIX, ".htm"):
         raise ValueError(f"Expected an output that ends with {_SUFFIX}, got {args.output.name}; change its suffix")
+    check_output(args.output)
     check_new(args.output, args.overwrite, "choose another name with --output")
     need_bokeh()
     if args.watch:

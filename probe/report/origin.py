@@ -20,7 +20,8 @@ def origin(series: xr.Dataset, source: str) -> str:
     n_runs, steps = series.sizes.get("run", 1), series["step"].values
     axis = series["step"].attrs.get("axis", "step")
     runs = "1 run" if n_runs == 1 else f"{n_runs:,} runs"
-    ends = f", {axis} {number(steps[0])} to {number(steps[-1])}" if len(steps) else ""
+    ends = " to ".join(dict.fromkeys(number(step) for step in steps[[0, -1]])) if len(steps) else ""
+    ends = f", {axis} {ends}" if ends else ""
     count = f"{len(steps):,} observation{'s' if len(steps) != 1 else ''}"
     written = (
         f"Written by probe {_version()} at {time.strftime('%Y-%m-%d %H:%M')} from {source}: {runs}, {count}{ends}."

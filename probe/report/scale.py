@@ -15,7 +15,7 @@ class Scale:
     steps : numpy.ndarray
         All steps of the series.
     log : bool
-        Whether the axis is logarithmic.
+        Whether the axis is logarithmic; it is linear if there are negative steps.
 
     Attributes
     ----------
@@ -26,8 +26,9 @@ class Scale:
     """
 
     def __init__(self, steps: np.ndarray, *, log: bool) -> None:
-        self.log, self.first = log, first_positive(steps)
-        self.zero = log and len(steps) > 0 and float(steps[0]) == 0
+        self.log = log and not (len(steps) and steps[0] < 0)
+        self.first = first_positive(steps)
+        self.zero = self.log and len(steps) > 0 and float(steps[0]) == 0
 
     def position(self, steps: Any) -> np.ndarray:
         """Return the positions of steps of at least 0."""

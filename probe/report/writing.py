@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from probe.phases.detector import PhaseDetector
 from probe.plots.names import run_name
 from probe.readers.reading import read
 from probe.recording.files import atomic_write
+from probe.recording.paths import check_place, user_path
 from probe.report import text
 from probe.report.charts import bokeh_script, charts, need_bokeh
 from probe.report.content import content_of, encoded, ranked_curves
@@ -23,6 +25,7 @@ from probe.report.layout import chart_html
 from probe.report.origin import origin, provenance
 from probe.report.sources import joined
 from probe.report.view import View
+from probe.series import validate
 
 DEFAULT_MB, LARGEST_MB = 2.0, 5.0
 _SCRIPTS = ("numbers", "charts", "pointer", "start")
@@ -64,10 +67,12 @@ def write_report(
     ------
     FileExistsError
         If the output exists.
+    OSError
+        If the output is a folder, or its folder does not exist.
     ImportError
         If Bokeh is not installed.
-    ValueError
-        If the source cannot be read, or ``max_mb`` is outside (0, 5].
+    TypeError, ValueError
+        If the source cannot be read or is no series, or ``max_mb`` is outside (0, 5].
 
     Warns
     -----
@@ -88,19 +93,35 @@ def write_report(
     >>> write_report(series, "report.html", title="one run").stat().st_size < 2e6
     True
     """
-    output = Path(output)
+    output = user_path(output)
+    check_output(output)
     if output.exists() and not overwrite:
         raise FileExistsError(f"Expected a new file, got {output}, which exists already; pass overwrite=True")
     check_size(max_mb)
     need_bokeh()
-    if isinstance(source, xr.Dataset):
-        series, name = source, "series"
-    else:
-        paths: list[Any] = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-        series, name = joined(paths, read), names_of(paths)
+    series, name = _series_of(source)
     detector, reason = (detector, "") if detector is not None else fitted_or_reason(series)
     save_page(page(series, detector, reason, title=title or name, source=name, max_mb=max_mb), output)
     return output
+
+
+def _series_of(source: Any) -> tuple[xr.Dataset, str]:
+    """Return a series that follows the schema, and its name."""
+    if isinstance(source, xr.Dataset):
+        return validate(source), "series"
+    paths = [source] if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(paths, Sequence) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+        raise TypeError(
+            f"Expected a series (xarray.Dataset), a path or a list of paths, got {type(source).__name__}; pass one"
+        )
+    return joined(paths, read), names_of(paths)
+
+
+def check_output(output: Path) -> None:
+    """Raise OSError if no page can be written there; reading the source can take minutes."""
+    if os.path.isdir(output):  # noqa: PTH112 - also for names that are too long
+        raise IsADirectoryError(f"Expected a file as output, got the folder {output}; name a file in it: report.html")
+    check_place(output)
 
 
 def check_size(max_mb: float) -> None:
@@ -144,14 +165,14 @@ def page(
     names, left_out = variables_of(series)
     view = View(series, detector, names)
     layers = text.layer_labels(series)
-    runs = [run_name(run) for run in series["run"].values.tolist()] if "run" in series.dims else ["0"]
+    runs = _unique([run_name(run) for run in series["run"].values.tolist()] if "run" in series.dims else ["0"])
     parts = _fixed(view, title, source, reload) | {
         "verdict": text.verdict(detector, reason),
         "results": text.results(detector, runs),
         "numbers": text.numbers(series, names, layers),
         "provenance": provenance(series),
     }
-    parts["n_curves"] = f"{parts['numbers'].count('<tr>') - 1:,}"
+    parts["n_curves"] = f"{max(0, parts['numbers'].count('<tr>') - 1):,}"
     ranked = ranked_curves(series, names, view.first, view.layer, view.scale)
     budget = most = int(max_mb * 1e6)
     while budget > 0:
@@ -166,6 +187,16 @@ def page(
     raise ValueError(
         f"Expected a page above {(most + excess) / 1e6:.1f} MB, got {max_mb:g} as its largest size; pass more"
     )
+
+
+def _unique(labels: list[str]) -> list[str]:
+    """Return the labels, with a number after those that an earlier run has."""
+    seen = Counter[str]()
+    found = []
+    for label in labels:
+        seen[label] += 1
+        found.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
+    return found
 
 
 def _fixed(view: View, title: str, source: str, reload: int) -> dict[str, str]:
