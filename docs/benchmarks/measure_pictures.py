@@ -119,9 +119,9 @@ def draw_vgg(name: str) -> Figure:
     return plots.measure(recorded("chaos-cone-vgg").sel(step=slice(None, FIRST_DROP)), name)
 
 
-def draw_trained(make: Callable[[], probe.Probe]) -> Figure:
+def draw_trained(make: Callable[[], probe.Probe], seeds: int = SEEDS) -> Figure:
     """Draw a measure of small classifiers of digits."""
-    return plots.measure(trained(make), type(make()).__name__)
+    return plots.measure(trained(make, seeds), type(make()).__name__)
 
 
 PICTURES: dict[str, Callable[[], Figure]] = {
@@ -139,7 +139,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "weights": partial(draw_demo, "WeightsProbe"),
     "weight_modes": partial(draw_trained, WeightModesProbe),
     "mode_classes": draw_modes,
-    "fisher": partial(draw_trained, partial(FisherProbe, splits=["train"])),
+    "fisher": partial(draw_trained, partial(FisherProbe, splits=["train"]), 1),
     "weight_phase": partial(draw_grokking, "WeightPhaseProbe"),
     "feature_learning": partial(draw_grokking, "FeatureLearningProbe"),
     "fourier": draw_fourier,

@@ -22,8 +22,8 @@ CURVES = {  # what the curves are
     "steplr": "learning rate divided by 10 at steps 300 and 600",
     "poly_mlp": "regression on a polynomial",
 }
-WIDTH = 62  # characters of a line of a verdict
-SIZE, ABOVE, SPACING = 8.5, 36, 1.35  # points of the font, points above the axes, height of a line over the font
+WIDTH = 56  # characters of a line of a verdict
+SIZE, ABOVE, SPACING = 9, 38, 1.35  # points of the font, points above the axes, height of a line over the font
 
 
 def fitted(name: str) -> PhaseDetector:
@@ -37,7 +37,6 @@ def draw(ax: plt.Axes, name: str) -> None:
     """Draw the test loss of one run below its verdict."""
     detector = fitted(name)
     plots.panel(detector.curves_, ["test_loss"], detector, ax=ax, log=False)
-    ax.set_xscale("log")
     ax.set_ylabel("test loss")
     verdict = textwrap.wrap(detector.verdict_["sentence"].item(), WIDTH)
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom", "color": "#333333"}
@@ -48,7 +47,7 @@ def draw(ax: plt.Axes, name: str) -> None:
 
 def draw_all() -> Figure:
     """Draw all six runs."""
-    figure, grid = plt.subplots(3, 2, figsize=(10, 12), layout="constrained")
+    figure, grid = plt.subplots(3, 2, figsize=(9.2, 12), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     for ax, name in zip(grid.ravel(), CURVES, strict=True):
         draw(ax, name)

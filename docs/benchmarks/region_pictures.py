@@ -61,7 +61,7 @@ def draw_circuits() -> Figure:
     """Draw the circuits of two inputs of a network."""
     x, y = spirals()
     found = circuit(trained(x, y, (2, 12, 12, 12, 2), 3_000), x[:2])
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 4), layout="constrained")
     plots.circuit(found, 0, ax=axes[0])
     plots.circuit(found, 1, neighbour=0, ax=axes[1])
     return figure
@@ -97,7 +97,7 @@ def draw_changes() -> Figure:
 
 def draw_mechanisms() -> Figure:
     """Draw two lines before and after each of the three mechanisms."""
-    figure, axes = plt.subplots(2, 3, figsize=(10, 8), layout="compressed")
+    figure, axes = plt.subplots(2, 3, figsize=(9.2, 8), layout="compressed")
     for (name, rows), pair in zip(LINES.items(), axes.T, strict=True):
         tables = [torch.tensor(lines) for lines in rows]
         networks = [perceptron([(table[:, :2], table[:, 2])], last=True) for table in tables]

@@ -77,7 +77,7 @@ plots.kernel_distances(kernels)
 # In a cone, the radius of the movement does not depend on the window in which it is observed. The radius of a random
 # walk with the same steps grows. The distance does not show the size of the kernel, which grows more than tenfold
 # before the entry.
-fig, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9.2, 4), layout="constrained")
 plots.cone_radius(kernels, ax=axes[0])
 plots.kernel_norm(kernels, ax=axes[1])
 found = cone_of(kernels)

@@ -59,7 +59,7 @@ print(detector.summary())
 
 # %%
 # The test loss of all runs with the medians of the markers over runs, and all markers of all runs.
-fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4), layout="constrained")
 plots.curves(detector.curves_, ["test_loss"], ax=left, log=True, ylabel="squared error on test images")
 plots.phases(detector, ax=left)
 plots.alignment(detector, ax=right)

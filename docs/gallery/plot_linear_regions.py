@@ -48,7 +48,7 @@ probe.detach()
 # The circuit of an input consists of its active units and the weights between them. Two near inputs have different
 # circuits if a boundary lies between them: a line on which one unit switches on or off.
 found = circuit(model, x[:2])
-fig, axes = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9.2, 4), layout="constrained")
 plots.circuit(found, 0, ax=axes[0])
 plots.circuit(found, 1, neighbour=0, ax=axes[1])
 
@@ -61,7 +61,7 @@ plots.partitions(kept[2000], points=x, labels=y)
 # %%
 # The decision boundary of the network consists of one line segment in each region that it crosses. The second picture
 # counts the units that differ from the circuit in the middle of the spirals.
-fig, axes = plt.subplots(1, 2, figsize=(11, 5.4), layout="compressed")
+fig, axes = plt.subplots(1, 2, figsize=(9.2, 5.4), layout="compressed")
 plots.partition(kept[2000], colour="output", points=x, labels=y, ax=axes[0])
 plots.partition(kept[2000], colour="hamming", ax=axes[1])
 
@@ -73,7 +73,7 @@ cases = {
     "disappearance": ([(1, 0.6, 0.1), (1, 0.5, -0.9)], [(1, 0.6, 0.1), (1, 0.5, -2.9)]),
     "merging": ([(1, 0.6, 0.3), (1, 0.6, -0.3)], [(1, 0.6, 0.1), (2, 1.2, 0.2)]),
 }
-fig, axes = plt.subplots(2, 3, figsize=(10, 8), layout="compressed")
+fig, axes = plt.subplots(2, 3, figsize=(9.2, 8), layout="compressed")
 for (name, rows), pair in zip(cases.items(), axes.T, strict=True):
     tables = [torch.tensor(lines) for lines in rows]  # each row is the line a x + b y + c = 0
     networks = [perceptron([(table[:, :2], table[:, 2])], last=True) for table in tables]
@@ -112,7 +112,7 @@ for _ in range(200):
     optimizer.step()
 three = torch.stack([images[labels == digit][0] for digit in (0, 1, 3)])
 here = partition_slice(piecewise_linear(digits, images[:2]), slice_through(three))
-fig, axes = plt.subplots(1, 2, figsize=(11, 5.8), layout="compressed")
+fig, axes = plt.subplots(1, 2, figsize=(9.2, 5.8), layout="compressed")
 plots.partition(here, points=three, labels=[0, 1, 3], ax=axes[0])
 plots.partition(here, points=three, labels=[0, 1, 3], colour="output", ax=axes[1])
 

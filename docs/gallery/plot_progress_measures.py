@@ -36,13 +36,13 @@ print(card.table())
 # measure does not separate runs and controls; to the right it is larger in runs that will generalise.
 scores = card.scores_
 place = np.arange(scores.sizes["measure"])
-fig, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9.2, 4), sharey=True, layout="constrained")
 for ax, name, what in zip(axes, ("auc_value", "auc_change"), ("value", "change since the end of fitting"), strict=True):
     low, high = (abs(scores[name] - scores[f"{name}_{end}"]) for end in ("lower", "upper"))
-    ax.errorbar(scores[name], place, xerr=[low, high], fmt="o", color="#2b6ca3", capsize=2)
+    ax.errorbar(scores[name], place, xerr=[low, high], fmt="o", color="#0072b2", capsize=2)
     ax.axvline(0.5, color="#888888", lw=0.8)
     ax.set(xlabel=f"AUC of the {what}", xlim=(-0.03, 1.03))
-axes[0].set_yticks(place, scores["measure"].values, fontsize=8)
+axes[0].set_yticks(place, scores["measure"].values, fontsize=9)
 axes[0].invert_yaxis()
 fig.suptitle(f"compared at step {card.cut_:,.0f}, before the first run leaves chance")
 
@@ -50,13 +50,14 @@ fig.suptitle(f"compared at step {card.cut_:,.0f}, before the first run leaves ch
 # The level of the linear mapping number separates the runs during fitting, in the direction opposite to the claim: it
 # is higher in runs that will generalise.
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-for (name, series), color in zip(groups.items(), ("#2b6ca3", "#c4552d", "#e0a050"), strict=True):
+looks = (("#0072b2", "-"), ("#d55e00", "--"), ("#e69f00", ":"))
+for (name, series), (color, style) in zip(groups.items(), looks, strict=True):
     curves = series["linear_mapping_number"].sel(split="train", layer="blocks.0")
     for i, run in enumerate(curves.transpose("run", "step")):
-        ax.semilogx(run["step"] + 1, run, color=color, lw=1, label=name if i == 0 else None)
+        ax.semilogx(run["step"] + 1, run, color=color, ls=style, lw=1, label=name if i == 0 else None)
 ax.axvspan(1, card.cut_, color="#888888", alpha=0.15)
 ax.set(xlabel="step + 1", ylabel="linear mapping number, block 1")
-ax.legend(fontsize=8)
+ax.legend(fontsize=9)
 
 # %%
 # The same level as an alarm: each threshold is learnt on the other runs, and baselines that need no probe are shown

@@ -43,10 +43,11 @@ series = {name: probes.series_ for name, probes in sets.items()}
 
 # %%
 # Two planes of one training run, and the total variance of the layer.
-fig, axes = plt.subplots(1, 3, figsize=(15, 4.4), layout="constrained")
-for ax, one in zip(axes, series.values(), strict=False):
+fig, axes = plt.subplots(2, 2, figsize=(9.2, 8), layout="constrained")
+for ax, one in zip(axes.flat, series.values(), strict=False):
     plots.information_plane(one, split="test", ax=ax)
-plots.curves(series["relative"], ["total_variance"], ax=axes[2], log=True)
+plots.curves(series["relative"], ["total_variance"], ax=axes[1, 0], log=True)
+axes[1, 1].remove()
 
 # %%
 # In the absolute plane inputs and labels are lost alike, while nine out of ten test images are classified: what falls
