@@ -119,7 +119,7 @@ def _series_of(source: Any) -> tuple[xr.Dataset, str]:
 
 def check_output(output: Path) -> None:
     """Raise OSError if no page can be written there; reading the source can take minutes."""
-    if os.path.isdir(output):  # noqa: PTH112 - also for names that are too long
+    if os.path.isdir(output):  # False for a name that is too long
         raise IsADirectoryError(f"Expected a file as output, got the folder {output}; name a file in it: report.html")
     check_place(output)
 
