@@ -1,15 +1,21 @@
-"""What every series offers as ``series.probe``: tables, CSV, the phases of its curves, and a report."""
+"""What every series offers as ``series.probe``: tables, CSV, the phases of its curves, a figure, and a report."""
 
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
 
+from probe.errors import ProbeWarning
 from probe.phases.detector import PhaseDetector
 from probe.recording.tables import to_frame, write_csv
 from probe.series import validate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["SeriesAccessor"]
 
@@ -97,6 +103,39 @@ class SeriesAccessor:
         series = validate(self._series)
         axis = parameters.pop("axis", str(series["step"].attrs.get("axis", "step")))
         return PhaseDetector(axis=axis, **parameters).fit(series if axis == "step" else series.rename(step=axis))
+
+    def plot(
+        self, panels: Sequence[str | Sequence[str]] | str | None = None, *, title: str = "", **parameters: Any
+    ) -> "Figure":
+        """Draw the curves on one page, with phases and verdict if the series has curves for a PhaseDetector.
+
+        Parameters
+        ----------
+        panels : str, or sequence of str or of sequences of str, optional
+            As for :func:`probe.plots.overview`. By default the usual measures, or else the first eight curves.
+        title : str
+            Name of the run or of the runs.
+        **parameters
+            Parameters of the detector, as for :meth:`phases`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Without phases if no detector can be fitted; a :class:`probe.errors.ProbeWarning` has the reason. Given
+            parameters of the detector, that reason is an error.
+        """
+        from probe.plots.page import overview  # imports matplotlib
+        from probe.plots.panels import any_panels
+
+        try:
+            detector = self.phases(**parameters)
+        except (TypeError, ValueError) as error:
+            if parameters:
+                raise
+            text = f"The figure has no phases, since no detector can be fitted: {error}"
+            warnings.warn(text, ProbeWarning, stacklevel=2)
+            return overview(self._series, title=title, panels=any_panels(self._series) if panels is None else panels)
+        return overview(detector.curves_, detector, title=title, panels=panels)
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write one HTML page with verdict, linked charts and tables, and return the path.

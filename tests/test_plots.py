@@ -13,6 +13,7 @@ from matplotlib.text import Text
 from sklearn.exceptions import NotFittedError
 
 from probe import PhaseDetector, plots, series
+from probe.errors import ProbeWarning
 from probe.phases import MARKERS
 from probe.plots.names import label_text
 from probe.plots.style import COLOURS, line_colour
@@ -509,3 +510,30 @@ def test_names_of_the_data_are_drawn_as_they_are(which: str) -> None:
 def test_names_in_other_scripts_are_drawn() -> None:
     data = run(8).assign_coords(layer=["שלום", "損失", "😀"])
     plots.information_plane(data).figure.canvas.draw()
+
+
+def test_a_series_draws_itself_with_its_verdict() -> None:
+    figure = run()[["train_accuracy", "test_loss"]].probe.plot(title="a run")
+    assert figure.get_suptitle().startswith("a run: ")
+    assert labels(figure) == ["accuracy", "loss"]
+    assert [ax.get_ylabel() for ax in run().probe.plot("train_loss", chance=0.1).axes] == ["train_loss"]
+
+
+def test_a_series_without_curves_for_a_detector_has_its_first_curves() -> None:
+    steps = np.arange(3)
+    data = xr.Dataset({f"norm_{i}": ("step", 1.0 * steps) for i in range(9)}, {"step": steps})
+    data["norm_0_se"], data["name"] = data["norm_0"] / 10, ("step", list("abc"))
+    with pytest.warns(ProbeWarning, match="no phases, since no detector can be fitted: Expected"):
+        figure = data.probe.plot()
+    assert labels(figure) == [f"norm_{i}" for i in range(8)]
+    with pytest.raises(ValueError, match="Expected"):
+        data.probe.plot(chance=0.1)
+    with pytest.raises(ValueError, match="Expected a numeric variable over step, got name"), pytest.warns(ProbeWarning):
+        data[["name"]].probe.plot()
+    loss = xr.Dataset({"train_loss": ("step", [2.0, 1.0, 0.5])}, {"step": steps})
+    with pytest.warns(ProbeWarning):
+        assert labels(loss.probe.plot()) == ["loss"]  # a usual measure, of too few observations for a detector
+
+
+def test_one_variable_by_its_name() -> None:
+    assert plots.curves(run(), "train_loss").get_ylabel() == "train_loss"

@@ -14,6 +14,8 @@ PLANE = ("information_plane",)
 _ROLES = ("train_accuracy", "train_loss", "test_accuracy", "test_loss", "information", "growth")
 _GROWTH, _DISTANCE, _VELOCITY = "chaos_growth", "tangent_kernel_distance", "tangent_kernel_velocity"
 _OF_MODEL = {"run", "step", "split"}  # dimensions of a curve of the whole model
+_MOST_PANELS = 8  # of a series without usual measures
+COMPANIONS = ("_se", "_lower", "_upper", "_ceiling")  # drawn with the variable whose name they continue
 _MOST_SHARE = 1 + 1e-6  # no share is larger, up to rounding
 _LARGE = 0.1  # size of a hump over the range of all losses, from which on a linear axis shows it well
 _LOG_RATIO = 30  # largest over smallest loss, from which on the axis is logarithmic
@@ -56,6 +58,28 @@ def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
             "with their names"
         )
     return panels
+
+
+def any_panels(series: xr.Dataset) -> list[str] | None:
+    """Return None if the series has usual measures, else its first curves, one for each panel."""
+    curves = _curves(series)
+    found = [name for name in curves if not any(name == f"{other}{end}" for other in curves for end in COMPANIONS)]
+    if not found:
+        raise ValueError(
+            f"Expected a numeric variable over step, got {', '.join(map(str, series.data_vars)) or 'none'}; record one"
+        )
+    try:
+        standard_panels(series, None)
+    except ValueError:
+        return found[:_MOST_PANELS]
+    return None
+
+
+def _curves(series: xr.Dataset) -> list[str]:
+    """Return the numeric variables over step."""
+    return [
+        str(name) for name, array in series.data_vars.items() if "step" in array.dims and array.dtype.kind in "fiub"
+    ]
 
 
 def _of_chaos(series: xr.Dataset, detector: Any) -> list[Panel]:
@@ -108,9 +132,7 @@ def wanted_panels(series: xr.Dataset, detector: Any, wanted: Sequence[str | Sequ
 
 def _variable(series: xr.Dataset, detector: Any, name: str) -> str:
     """Return the variable with this name, with this name in the log, or with this role."""
-    curves = [
-        str(key) for key, array in series.data_vars.items() if "step" in array.dims and array.dtype.kind in "fiub"
-    ]
+    curves = _curves(series)
     by_name = {name: name for name in curves}
     in_log = {str(series[key].attrs["logged_as"]): key for key in curves if "logged_as" in series[key].attrs}
     roles = {
