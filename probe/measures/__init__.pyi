@@ -37,6 +37,7 @@ from .robustness import (
     RobustnessProbe as RobustnessProbe,
     directions as directions,
 )
+from .weight_modes.probe import WeightModesProbe as WeightModesProbe
 from .weight_phase.probe import WeightPhaseProbe as WeightPhaseProbe
 from .weights import (
     WeightsProbe as WeightsProbe,
