@@ -10,18 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.attach.contract import Staged
 from probe.base import Measured, Probe, Snapshot
 from probe.forward.layers import IGNORED, Layers
 from probe.forward.outputs import Reduce
 from probe.forward.passes import Tap
 from probe.forward.snapshot import generator
 from probe.information.validation import to_float64_device
+from probe.reads import CPU, Stages
 
 Variables = Mapping[str, tuple[str, str, bool]]  # name -> (unit, long name, whether it is a flag)
 Cell = Mapping[str, Any]  # numbers and flags by name; a name may be missing
 
 
-class LayerProbe(Probe):
+class LayerProbe(Staged, Probe):
     """Base class of measures that summarise the rows of one layer.
 
     A subclass declares its variables and implements :meth:`summarise`. The base class selects the layers, takes their
@@ -46,6 +48,9 @@ class LayerProbe(Probe):
         Name of the flag that this class sets to 1 for rows with NaN or infinite values. :meth:`summarise` is not called
         for such rows. Default: the name of the first variable and ``_nonfinite``. None: :meth:`summarise` receives all
         rows and reports such values itself.
+    device : optional, class attribute or parameter of a subclass
+        Device on which :meth:`summarise` receives its rows. Default: that of the model. With ``"cpu"``, an observation
+        on a GPU waits once for all layers.
     needs_labels : bool, class attribute
         Whether the measure needs integer targets, one for each row. If True, data without any is an error at
         :meth:`attach`, a split without any is not measured, and rows with the target -100 are left out.
@@ -82,7 +87,7 @@ class LayerProbe(Probe):
     variables: ClassVar[Variables] = {}
     nonfinite_flag: ClassVar[str | None] = ""
     needs_labels: ClassVar[bool] = False
-    device: Any = None  # a subclass with this parameter receives its rows on this device
+    device: Any = None
 
     def __init__(
         self, *, layers: Layers = None, reduce: Reduce = None, max_samples: int | None = 1024, random_state: int = 0
@@ -111,7 +116,7 @@ class LayerProbe(Probe):
         Parameters
         ----------
         z : Tensor of shape (n, d), n >= 2
-            Rows of the layer, float32 or float64, on the device of the model. All values are finite, unless
+            Rows of the layer, float32 or float64, on :attr:`device`. All values are finite, unless
             ``nonfinite_flag`` is None.
         targets : Tensor of shape (n,) or None
             One target for each row, on any device. None if the split has no targets, or not one for each row.
@@ -137,12 +142,14 @@ class LayerProbe(Probe):
             )
         return [Tap(layer, self.reduce) for layer in snapshot.select(self.layers)]
 
-    def measure(self, snapshot: Snapshot) -> Mapping[str, Measured]:
+    def stages(self, snapshot: Snapshot) -> Stages[Mapping[str, Measured]]:
         """Summarise each layer on each split."""
         if self.max_samples is not None and self.max_samples < 2:
             raise ValueError(f"Expected max_samples >= 2, got {self.max_samples}; raise it, or pass None for all rows")
         layers, variables = [tap.site for tap in self.taps(snapshot)], dict(self.declared())
         names, flag = variables.keys() - {self.nonfinite_flag}, self.nonfinite_flag
+        snapshot.run_shared_pass()
+        yield ()  # the rows, which the pass copies to the CPU
         counts: list[int] = []
         cells = [self._split(snapshot, split, layers, names, counts) for split in snapshot.splits]
         if flag and flag not in variables:
@@ -156,7 +163,8 @@ class LayerProbe(Probe):
         """Return a cell for each layer, empty if not measured, and append the numbers of rows to ``counts``."""
         if self.needs_labels and not _labelled(snapshot, split):
             return [{}] * len(layers)
-        outputs, targets = snapshot.outputs(split, layers, reduce=self.reduce), snapshot.data[split].targets
+        outputs, batch = snapshot.outputs(split, layers, reduce=self.reduce, device=self.device), snapshot.data[split]
+        targets = batch.cpu_targets if self.device is not None and torch.device(self.device) == CPU else batch.targets
         targets = None if targets is None else targets.clone()  # those of the caller stay what they are
         cells: list[Cell] = []
         for layer in layers:

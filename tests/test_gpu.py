@@ -95,6 +95,15 @@ def test_a_device_gives_the_numbers_of_the_cpu_with_one_wait(case: str, on_toy_d
 
 
 @pytest.mark.slow
+def test_layer_probes_on_the_cpu_wait_once(on_toy_device: dict[str, Any]) -> None:
+    found = on_toy_device["others"]
+    for name in ("ActivationsProbe", "NeuralCollapseProbe"):
+        assert found[f'{name}(device="cpu")'] == [1, 1, 1]
+        assert found[name][1] > found[name][0] == found[name][2], "for each layer, not for each block"
+    assert found["LocalComplexityProbe with all variants"] == [2, 2, 2]
+
+
+@pytest.mark.slow
 def test_another_outcome_of_a_condition_repeats_the_measurement(on_toy_device: dict[str, Any]) -> None:
     found = on_toy_device["random later"]
     assert found["flags"] == [0, 0, 1]

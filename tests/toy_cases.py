@@ -104,11 +104,20 @@ def little_pinned_memory() -> Mapping[str, Any]:
 def others() -> Mapping[str, Any]:
     """The waits of an observation by other probes, with two layers, with five, and with six blocks of rows."""
     found = {}
-    for make in (ActivationsProbe, NeuralCollapseProbe, WeightsProbe, RobustnessProbe):
+    makes = {
+        "ActivationsProbe": lambda: ActivationsProbe(),
+        'ActivationsProbe(device="cpu")': lambda: ActivationsProbe(device="cpu"),
+        "NeuralCollapseProbe": lambda: NeuralCollapseProbe(),
+        'NeuralCollapseProbe(device="cpu")': lambda: NeuralCollapseProbe(device="cpu"),
+        "WeightsProbe": lambda: WeightsProbe(),
+        "RobustnessProbe": lambda: RobustnessProbe(),
+        "LocalComplexityProbe with all variants": lambda: LocalComplexityProbe(
+            variants=("count", "distance", "density")
+        ),
+    }
+    for name, make in makes.items():
         sizes = ((2, 2), (5, 2), (2, 6))
-        found[make.__name__] = [
-            observed([make()], on_device(model(layers)), rows(blocks))[0][1] for layers, blocks in sizes
-        ]
+        found[name] = [observed([make()], on_device(model(layers)), rows(blocks))[0][1] for layers, blocks in sizes]
     return found
 
 

@@ -214,7 +214,7 @@ class LocalComplexityProbe(Staged, Probe):
                 f"Expected points at {stem!r} with a finite, positive mean norm, got {norm.item()}; pass "
                 "relative=False, or another stem"
             )
-        return radii
+        return radii.cpu() if self._centre else radii  # slopes need the number
 
     def _frame(self, dimension: int, plan: Plan) -> Tensor:
         """Return the directions (P, D). The dimension may differ between splits, for example of sequences."""
