@@ -110,8 +110,13 @@ def draw_perceptrons(name: str) -> Figure:
 
 
 def draw_grokking(name: str) -> Figure:
-    """Draw a measure of the networks that grok addition modulo 29."""
-    return plots.measure(recorded("first-order-grokking"), name)
+    """Draw a measure of the networks that grok addition modulo 29, along the frequencies of the inputs."""
+    series = recorded("first-order-grokking")
+    if name == "WeightPhaseProbe":
+        prefix = "fourier_"
+        series = series[[one for one in series if one.startswith(prefix)]]
+        series = series.rename({one: one.removeprefix(prefix) for one in series})
+    return plots.measure(series, name, split="test")
 
 
 def draw_vgg(name: str) -> Figure:

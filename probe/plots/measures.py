@@ -64,12 +64,17 @@ _PANELS: dict[str, tuple[_Lines | _Drawn, ...]] = {
         _Lines(("activation_effective_rank",), "layer"),
     ),
     "CircuitsProbe": (
-        _Lines(("circuits_distinct_total",)),
         _Lines(
             ("circuits_near_total", "circuits_random_total"),
             "",
             labels=("nearest inputs", "random pairs"),
             ylabel="share of units that differ",
+        ),
+        _Lines(
+            ("circuits_always_on_total", "circuits_always_off_total"),
+            "",
+            labels=("always on", "always off"),
+            ylabel="share of units that never switch",
         ),
     ),
     "FeatureLearningProbe": (_Lines(("feature_deviation",), "layer"), _Lines(("read_out_accuracy",), "layer")),
