@@ -192,13 +192,13 @@ def test_several_runs() -> None:
     assert text.startswith("2 of 3 runs (runs 0, 1): delayed generalisation. Run 0: the train accuracy passes 0.95")
     assert "\n1 of 3 runs (run 2): memorised without generalising. Run 2: the train accuracy passes 0.95" in text
     # the middle one of three
-    assert "the test accuracy reaches its threshold at step 5,800 (2 found, 1 not yet)" in text
+    assert "the test accuracy reaches its threshold at step 5,800 (2 found, 1 not within the record)" in text
 
 
 def test_summary_begins_with_a_sentence_for_each_marker() -> None:
     text = PhaseDetector(chance=0.1).fit(planted()).summary()
     assert text.startswith("Delayed generalisation (grokking): the train accuracy passes 0.95 at step 1,000, but ")
-    assert "\nOne run; another seed may give other steps.\n- fitting ends at step 1,000 (900 to 1,000): train_" in text
+    assert "\nOne run; another seed may give other steps.\n- fit end: fitting ends at step 1,000 (900 to 1,000): " in text
     assert [marker for marker in NAMES if marker not in text] == PROBED
     assert "Traceback" not in text
 
@@ -217,7 +217,7 @@ def test_medians_of_epochs_and_distances_over_runs_in_words() -> None:
     rises = [[np.clip((epochs - start) / 5, 0, 1) for start in starts] for starts in ((0, 1, 3, 4), (99,) * 4)]
     curves = {"epoch": epochs, "train_accuracy": np.array(rises[0]), "test_accuracy": np.array(rises[1])}
     text = PhaseDetector(axis="epoch", chance=0.0, n_test=100).fit(curves).summary()
-    assert "\n- fitting ends between epoch 6 and 7 (4 found)\n" in text  # 5, 6, 8 and 9: 6.9 in log time
+    assert "\n- fit end: fitting ends between epoch 6 and 7 (4 found)\n" in text  # 5, 6, 8 and 9: 6.9 in log time
     assert re.search(r"\nfit_end - end: above \+0\.\d\d dex, misaligned in 4 of 4 runs$", text)
     curves["test_accuracy"] = np.array([*rises[1][:3], np.clip((epochs - 9) / 5, 0, 1)])
     text = PhaseDetector(axis="epoch", chance=0.0, n_test=100).fit(curves).summary()
@@ -240,7 +240,7 @@ def test_fractions_of_an_epoch_keep_their_digits() -> None:
     curves = {"epoch": STEPS / 500, **{name: curve for name, curve in planted().items() if name != "step"}}
     text = PhaseDetector(axis="epoch", chance=0.1).fit(curves).summary()
     assert "passes 0.95 at epoch 2, but" in text
-    assert "- the test accuracy leaves chance at epoch 4.4 (4.2 to 4.4): " in text
+    assert "- generalisation onset: the test accuracy leaves chance at epoch 4.4 (4.2 to 4.4): " in text
 
 
 def test_estimator_contract() -> None:
@@ -444,7 +444,7 @@ def test_a_long_table_is_cut_with_a_note() -> None:
     text = fitted_at(*[1000] * 25).summary()
     assert text.startswith("25 of 25 runs: undecided. Run 0: the train accuracy is 1.00 at the end, but no test curve")
     assert "\nMedians over runs, with 90 % intervals:\n- " in text
-    assert "- fitting ends at step 1,000 (900 to 1,000; 25 found)" in text
+    assert "- fit end: fitting ends at step 1,000 (900 to 1,000; 25 found)" in text
     assert "... and 5 more runs: see markers_" in text
     assert "more runs" not in fitted_at(*[1000] * 20).summary()
     assert text.count("not recorded") == 1

@@ -1,5 +1,6 @@
 """The style of all figures: steps, labels, words, colours for colour-blind readers, dark backgrounds, sizes of text."""
 
+import inspect
 import itertools
 from collections.abc import Iterator
 
@@ -288,3 +289,20 @@ def test_an_odd_number_of_panels_leaves_no_empty_cell() -> None:
     figure.draw_without_rendering()
     first, _, last = [ax.get_position() for ax in figure.axes]
     assert last.width > 1.8 * first.width
+
+
+def test_the_summary_names_markers_with_the_words_of_the_figures() -> None:
+    _, detector = demo()
+    shown = {text.get_text() for text in plots.phases(detector).texts}
+    assert shown == {line[2:].partition(": ")[0] for line in detector.summary().splitlines() if line[:2] == "- "} - {
+        "not recorded"
+    }
+
+
+def test_functions_with_axes_return_them_and_others_return_figures() -> None:
+    for name in plots.__all__:
+        function = getattr(plots, name)
+        returned = inspect.signature(function).return_annotation
+        if name not in ("plane_distance", "animate_plane"):
+            assert returned is (Axes if "ax" in inspect.signature(function).parameters else Figure), name
+            assert f"``{name}``" in plots.__doc__ or returned is Axes

@@ -90,7 +90,7 @@ def test_a_closed_pipe_ends_it_although_nothing_changes(tmp_path: Path) -> None:
     timer.start()
     try:
         with open(reading) as lines:
-            while not (line := lines.readline()).startswith("- the test accuracy reaches its threshold at step 4"):
+            while not (line := lines.readline()).startswith("- end: the test accuracy reaches its threshold at step 4"):
                 assert line, "the command has ended"
             before = cpu_seconds(process)
             time.sleep(2)
@@ -148,14 +148,14 @@ def test_only_what_changed_is_printed(tmp_path: Path, monkeypatch: pytest.Monkey
     missing, first, same, grown, torn, truncated, again, removed, still, other, replaced = outputs
     assert missing == ("", "probe watch: waiting: Expected a log or a recording at log.csv, got none; check the path\n")
     assert first[0].splitlines()[1].endswith(", step 24, 25 observations")
-    assert "- fitting ends at step 10" in first[0]
+    assert "- fit end: fitting ends at step 10" in first[0]
     assert same == torn == truncated == removed == other == ("", "")
     assert "the test accuracy reaches its threshold at step 4" in grown[0]
     assert "fitting ends" not in grown[0]
     assert again[1].startswith("probe watch: waiting: Expected ")
     assert still == missing
     assert "The log starts again; it ended at step 59 before." in replaced[0]
-    assert "- fitting ends at step 10" in replaced[0]
+    assert "- fit end: fitting ends at step 10" in replaced[0]
 
 
 @pytest.mark.parametrize("kind", ["tensorboard/plain", "huggingface", "wandb", "mlruns"])

@@ -13,6 +13,7 @@ from probe.phases.markers.table import MarkerKind
 from probe.phases.over_runs.copies import run_name
 from probe.phases.recorded import PROBES
 from probe.phases.sentences import level, percent
+from probe.words import STATUS_NAMES
 
 # The sentence of a marker that was not found; `{sentence}` and `{negation}` are those of its entry in the table.
 _NOT_FOUND = {
@@ -22,12 +23,6 @@ _NOT_FOUND = {
     Status.NOT_REACHED: "{negation}",
     Status.UNDECIDED: "it is undecided whether {sentence}",
     Status.UNDEFINED: "it is unknown whether {sentence}",
-}
-# What the counts of runs are called.
-_COUNTED = {
-    Status.LEFT_CENSORED: "before the record",
-    Status.RIGHT_CENSORED: "not yet",
-    Status.NOT_REACHED: "not reached",
 }
 _NO_VARIABLE = re.compile(r"no variable for (\w+); (.*)")  # the reason of a marker without a curve
 _AS_LARGE = "where the curve is smoother than around wiggles as large"
@@ -71,7 +66,8 @@ def _of_one_run(markers: xr.Dataset, axis: str) -> list[str]:
     """Return one line for each marker of a single run."""
     one = markers.isel(run=0)
     missing = _without_curve(markers)
-    lines = [_of_run(kind, one.sel(marker=kind.name), axis) for kind in table.MARKERS if kind.name not in missing]
+    recorded = [kind for kind in table.MARKERS if kind.name not in missing]
+    lines = [f"{kind.label}: {_of_run(kind, one.sel(marker=kind.name), axis)}" for kind in recorded]
     lines += _not_recorded(missing.values())
     return ["One run; another seed may give other steps.", *(f"- {line}" for line in lines)]
 
@@ -163,7 +159,8 @@ def _of_all_runs(markers: xr.Dataset, across: xr.Dataset, axis: str) -> list[str
     n_runs = markers.sizes["run"]
     missing = _without_curve(markers)
     recorded = [kind for kind in table.MARKERS if kind.name not in missing]
-    lines = [_of_runs(kind, markers.sel(marker=kind.name), across.sel(marker=kind.name), axis) for kind in recorded]
+    pairs = [(kind, markers.sel(marker=kind.name), across.sel(marker=kind.name)) for kind in recorded]
+    lines = [f"{kind.label}: {_of_runs(kind, marker, over, axis)}" for kind, marker, over in pairs]
     lines += _not_recorded(missing.values())
     interval = ", with 90 % intervals" if n_runs >= _LEAST_RUNS else ""
     return [f"Medians over runs{interval}:", *(f"- {line}" for line in lines)]
@@ -202,7 +199,7 @@ def _hump(marker: xr.Dataset) -> str:
 def _of_runs(kind: MarkerKind, marker: xr.Dataset, across: xr.Dataset, axis: str) -> str:
     """Describe one marker over all runs: its median, or why there is none."""
     names, counts = np.unique(marker["status"].values, return_counts=True)
-    tally = ", ".join(f"{n} {_COUNTED.get(Status(name), name)}" for name, n in zip(names, counts, strict=True))
+    tally = ", ".join(f"{n} {STATUS_NAMES.get(name, name)}" for name, n in zip(names, counts, strict=True))
     if across["status"] == Status.FOUND:
         lower, upper = float(across["lower"]), float(across["upper"])
         interval = f"{_step(lower)} to {_step(upper)}; " if np.isfinite(upper) else ""
