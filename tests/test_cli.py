@@ -89,7 +89,9 @@ def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     assert probe_main(["detect", log, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("Delayed generalisation (grokking): the train accuracy passes 0.95 at step 286, but")
-    assert "\nOne run; another seed may give other steps.\n- fit end: fitting ends at step 348 (286 to 348): " in printed
+    assert (
+        "\nOne run; another seed may give other steps.\n- fit end: fitting ends at step 348 (286 to 348): " in printed
+    )
     assert "train_accuracy is 'Acc/train'" in printed
     assert (out / "verdict.txt").read_text() in printed
     assert (out / "phases.png").stat().st_size > 10_000

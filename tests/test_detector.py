@@ -198,7 +198,9 @@ def test_several_runs() -> None:
 def test_summary_begins_with_a_sentence_for_each_marker() -> None:
     text = PhaseDetector(chance=0.1).fit(planted()).summary()
     assert text.startswith("Delayed generalisation (grokking): the train accuracy passes 0.95 at step 1,000, but ")
-    assert "\nOne run; another seed may give other steps.\n- fit end: fitting ends at step 1,000 (900 to 1,000): " in text
+    assert (
+        "\nOne run; another seed may give other steps.\n- fit end: fitting ends at step 1,000 (900 to 1,000): " in text
+    )
     assert [marker for marker in NAMES if marker not in text] == PROBED
     assert "Traceback" not in text
 
