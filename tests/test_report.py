@@ -90,7 +90,7 @@ def test_a_page_has_the_verdict_and_all_curves(runs: xr.Dataset, tmp_path: Path)
     elements = Elements(html)
     for line in detector.summary().split("\n\n")[0].splitlines():
         assert line.removeprefix("- ") in elements.text
-    for word in ("three seeds", "seed 2", "fit_end", "descent_onset", "zeta"):
+    for word in ("three seeds", "seed 2", "fit end", "descent onset", "zeta"):
         assert word in elements.text
     assert {tag for tag, attrs in elements.found if "src" in attrs} == set()
     assert {attrs.get("href") for _, attrs in elements.found if "href" in attrs} == {"#tables", "data:,"}

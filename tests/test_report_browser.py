@@ -288,6 +288,7 @@ def test_print(page: Page, tmp_path: Path, dark: bool) -> None:
     assert 200 < min(widths) <= max(widths) < 360
     assert page.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.js("getComputedStyle(document.querySelector('.controls')).display") == "none"
+    assert page.js("document.querySelector('.plot [data-root-id]').getClientRects().length") == 0
     assert not page.js("document.querySelectorAll('details:not([open])').length")
     darkest = page.js(DARKEST)
     assert darkest < 120  # the axes are dark on white paper

@@ -6,6 +6,8 @@ import numpy as np
 
 from probe.plots.steps import first_positive, step_places, steps_at
 
+_MOST_OF_GAP, _MOST_OF_AXIS = 0.16, 0.016  # how wide the break is, at most
+
 
 class Scale:
     """Positions of steps, on a logarithmic axis those of figures (factors of ten). The script has the same formulas.
@@ -28,6 +30,7 @@ class Scale:
     def __init__(self, steps: np.ndarray, *, log: bool) -> None:
         self.log = log and not (len(steps) and steps[0] < 0)
         self.first = first_positive(steps)
+        self._last = float(steps[-1]) if len(steps) else 1.0
         self.zero = self.log and len(steps) > 0 and float(steps[0]) == 0
 
     def position(self, steps: Any) -> np.ndarray:
@@ -44,4 +47,6 @@ class Scale:
     def data(self) -> dict[str, Any]:
         """Return what the script of the page needs."""
         gap = float(self.position(self.first)) if self.log else 0.0
-        return {"log": self.log, "first": self.first, "gap": gap, "zero": self.zero}
+        half = min(_MOST_OF_GAP * gap, _MOST_OF_AXIS * float(self.position(self._last))) / 2
+        slit = [gap / 2 - half, gap / 2 + half] if self.zero else None
+        return {"log": self.log, "first": self.first, "gap": gap, "slit": slit}

@@ -9,8 +9,9 @@ import xarray as xr
 
 from probe.errors import printable
 from probe.phases.facts import number
-from probe.plots.names import layer_name
+from probe.plots.names import layer_name, marker_labels
 from probe.report.curves import groups
+from probe.words import STATUS_NAMES
 
 MOST_ROWS = 200  # of a table
 _MOST_RUNS = 100  # in the tables of runs and markers
@@ -73,14 +74,17 @@ def results(detector: Any, run_names: Sequence[str]) -> str:
     runs = run_names[:count]
     left_out = f"<p>The tables show {count:,} of {len(run_names):,} runs.</p>" if count < len(run_names) else ""
     distances = [part for part in detector.summary().split("\n\n") if part.startswith(_PART)]
-    apart = "".join(map(_distances, distances))
+    labels = marker_labels(detector.markers_)
+    apart = "".join(_distances(part, labels) for part in distances)
     tables = left_out + _of_runs(detector, runs) + _markers(detector, runs)
     if count > _MOST_OPEN:
         tables = f"<details><summary>Verdicts and markers of {count:,} runs</summary>{tables}</details>"
     return tables + apart
 
 
-def _distances(part: str) -> str:
+def _distances(part: str, labels: dict[str, str]) -> str:
+    for name, label in labels.items():
+        part = part.replace(f"{name} - ", f"{label} to ").replace(f"{name}: ", f"{label}: ")
     head, *lines = part.splitlines()
     return f"<p>{safe(head)}</p><ul>{''.join(f'<li>{safe(line)}</li>' for line in lines)}</ul>"
 
@@ -96,20 +100,19 @@ def _of_runs(detector: Any, runs: Sequence[str]) -> str:
 def _markers(detector: Any, runs: Sequence[str]) -> str:
     found = detector.markers_
     kinds = [i for i, reasons in enumerate(found["status"].values.T) if (reasons != "undefined").any()]
-    names = found["marker"].values.tolist()
     parts = {name: found[name].values for name in ("step", "lower", "upper", "status", "size_share", "rule", "reason")}
-    rows = []
+    texts, rows = list(marker_labels(found).values()), []
     for run, label in enumerate(runs):
         for i in kinds:
             step, lower, upper, status, share, rule, reason = (part[run, i] for part in parts.values())
             interval = f"{number(lower)} to {number(upper)}" if status == "found" else "-"
             size = f"{100 * share:.0f} %" if np.isfinite(share) else "-"
             rows.append(
-                (label, names[i], number(step) if np.isfinite(step) else "-", interval, status, size,
-                 rule if status == "found" else reason or rule)
+                (label, texts[i], number(step) if np.isfinite(step) else "-", interval,
+                 STATUS_NAMES.get(status, status), size, rule if status == "found" else reason or rule)
             )  # fmt: skip
     heads = ("run", "marker", detector.axis, "interval", "status", "size", "rule or reason")
-    missing = [name for i, name in enumerate(names) if i not in kinds]
+    missing = [text for i, text in enumerate(texts) if i not in kinds]
     note = f"<p>Without a curve in any run: {safe(', '.join(missing))}.</p>" if missing else ""
     return table("Markers", heads, rows, numbers=(2, 3, 5)) + note
 

@@ -17,6 +17,7 @@ from probe.report.curves import COLUMNS, MAX_THIN, MEDIAN, groups
 from probe.report.scale import Scale
 
 _MOST_PANELS = 6  # beside the plane and the panel of a measure that the reader chooses
+_DASHES = ([2, 3], [10, 3, 2, 3], [6, 6])  # px; of curves that would look like another one of their panel
 _NEAR = 0.045  # of the axis, below which labels of markers are drawn at different heights
 _OTHERS = ("#7d8f2e", "#8a5a9e", "#3d8f8f", "#a8772b", "#c05a86", "#5a6f9e")  # of curves without a colour of their own
 
@@ -71,7 +72,7 @@ class View:
             "chosen": content.runs, "thin": several and len(runs) <= MAX_THIN, "reload": reload,
             "layer_colours": _spread(len(layers)), "dashes": {split: dash_of(split) for split in splits},
             "phase_names": PHASES,
-            "variables": [self._variable(name) for name in self.names],
+            "variables": self._variables(),
             "panels": [
                 {"title": panel_title(self.series, one), "log": one.log, "least": one.least, "measure": not one.names,
                  "vars": [self.names.index(name) for name in one.names]} for one in self.panels
@@ -84,6 +85,18 @@ class View:
                 "measure": self.names.index((self.rest or self.names)[0]), "step": None,
             },
         }  # fmt: skip
+
+    def _variables(self) -> list[dict[str, Any]]:
+        """Return title, unit, colours and dashes of each variable; no two of a panel look the same."""
+        found = {name: self._variable(name) for name in self.names}
+        for panel in self.panels:
+            seen: list[tuple[dict[str, str], list[float]]] = []
+            for one in (found[name] for name in panel.names):
+                colours, dash = one["colours"], one["dash"]
+                if (colours, dash) in seen:
+                    one["dash"] = next((spare for spare in _DASHES if (colours, spare) not in seen), dash)
+                seen.append((colours, one["dash"]))
+        return list(found.values())
 
     def _variable(self, name: str) -> dict[str, Any]:
         array = self.series[name]

@@ -172,7 +172,8 @@ def page(
         "numbers": text.numbers(series, names, layers),
         "provenance": provenance(series),
     }
-    parts["n_curves"] = f"{max(0, parts['numbers'].count('<tr>') - 1):,}"
+    n_curves = max(0, parts["numbers"].count("<tr>") - 1)
+    parts["n_curves"] = f"{n_curves:,} curve{'s' if n_curves != 1 else ''}"
     ranked = ranked_curves(series, names, view.first, view.layer, view.scale)
     budget = most = int(max_mb * 1e6)
     while budget > 0:

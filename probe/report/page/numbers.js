@@ -29,10 +29,9 @@ const nearest = (steps, step) => { // place of the nearest step, by bisection
 };
 
 // -- the axis of steps, as in probe/plots/steps.py --------------------------------------------------------------------
-const { log, first, gap, zero } = data.scale;
+const { log, first, gap, slit } = data.scale; // slit: ends of the break between step 0 and the rest, or null
 const position = (step) => (!log ? step : step < first ? gap * step / first : gap + Math.log10(step / first));
 const step_at = (x) => (!log ? x : x < gap ? Math.max(0, first * x / gap) : first * 10 ** (x - gap));
-const slit = zero ? [0.42 * gap, 0.58 * gap] : null; // the break between step 0 and the rest
 
 const nice_ticks = (low, high, most) => { // multiples of 1, 2 or 5 times a power of ten
   const rough = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(rough));
