@@ -15,6 +15,7 @@ from matplotlib.text import Text
 
 from probe import PhaseDetector, plots
 from probe.phases import MARKERS
+from probe.plots.heat import heat_map
 from probe.plots.labels import label_above, label_lines
 from probe.plots.names import layer_name
 from probe.plots.steps import scale_steps, step_edges, step_norm, step_places, steps_at
@@ -306,3 +307,28 @@ def test_functions_with_axes_return_them_and_others_return_figures() -> None:
         if name not in ("plane_distance", "animate_plane"):
             assert returned is (Axes if "ax" in inspect.signature(function).parameters else Figure), name
             assert f"``{name}``" in plots.__doc__ or returned is Axes
+
+
+def test_many_layers_are_rows_of_a_heat_map() -> None:
+    names, steps = [f"blocks.{i}" for i in range(30)], np.array([0, 1, 10, 100])
+    values = np.arange(30.0)[:, None] + steps
+    runs = xr.DataArray([values - 1, values, values + 1], {"layer": names, "step": steps}, ("run", "layer", "step"))
+    figure, ax = plt.subplots(layout="constrained")
+    heat_map(ax, runs.where(runs["layer"] != "blocks.3"), "norm")
+    figure.draw_without_rendering()
+    (mesh,) = ax.collections
+    drawn = np.ma.masked_invalid(mesh.get_array()).reshape(30, 4)
+    assert drawn[[0, 1, 29]].tolist() == values[[0, 1, 29]].tolist()
+    assert drawn[3].mask.all()
+    assert np.asarray(mesh.get_coordinates())[0, :, 0] == pytest.approx([0, 0.5, 10**0.5, 10**1.5, 100])
+    assert (ax.get_xscale(), ax.get_xlabel()) == ("symlog", "step (median of 3 runs)")
+    shown = [text for text in ax.get_yticklabels() if text.get_text()]
+    assert (shown[0].get_text(), shown[-1].get_text()) == ("blocks.0", "blocks.29")
+    assert not overlapping([text.get_window_extent() for text in shown])
+    assert ax.get_ylim() == (29.5, -0.5)
+    coords = {"step": steps, "parameter": [f"blocks.{i}.weight" for i in range(8)]}
+    norms = xr.Dataset({"weight_norm": (("step", "parameter"), np.ones((4, 8)), {"long_name": "norm"})}, coords)
+    (panel,) = plots.measure(norms, "WeightsProbe").axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == [f"blocks.{i}" for i in range(8)]
+    (seven,) = plots.measure(norms.isel(parameter=slice(7)), "WeightsProbe").axes
+    assert len(seven.lines) == 7

@@ -13,13 +13,15 @@ from probe.plots.chaos.matrix import kernel_distances
 from probe.plots.chaos.radius import kernel_norm
 from probe.plots.chaos.windows import growth
 from probe.plots.frequencies import draw_frequencies
-from probe.plots.lines import curves
+from probe.plots.heat import heat_map
+from probe.plots.lines import curves, with_unit
 from probe.plots.modes.trajectories import mode_trajectories
-from probe.plots.names import chosen_split, layer_name
+from probe.plots.names import chosen_split, label_text, layer_name
 from probe.plots.regions.mechanisms import mechanisms
 from probe.plots.style import WIDTH
 
 _HEIGHT = 3.2  # inches, of a row
+_MOST_LINES = 7  # layers or matrices with a line each; more are rows of a heat map
 _ENDS = ("", "_se", "_lower", "_upper", "_ceiling")
 
 
@@ -102,8 +104,9 @@ _PANELS: dict[str, tuple[_Lines | _Drawn, ...]] = {
 def measure(series: xr.Dataset, name: str, *, split: str | None = None) -> Figure:
     """Draw the standard figure of one measure: its main variables over training.
 
-    A panel has a line for each split, layer, matrix or perturbation. The other dimensions have one label each: the
-    split ``split``, the deepest measured layer, the first direction; batches and slices are averaged.
+    A panel has a line for each split, layer, matrix or perturbation. More than seven layers or matrices are rows of a
+    heat map. The other dimensions have one label each: the split ``split``, the deepest measured layer, the first
+    direction; batches and slices are averaged.
 
     Parameters
     ----------
@@ -171,6 +174,11 @@ def _draw_lines(ax: Axes, series: xr.Dataset, panel: _Lines, split: str | None) 
     for name, label in zip(panel.names, panel.labels, strict=False):
         if name in parts:
             parts[name].attrs["long_name"] = label
+    first = parts[names[0]]
+    if first.sizes.get("_label", 1) > _MOST_LINES:
+        text = label_text(panel.ylabel or first.attrs.get("long_name", names[0]), 80)
+        heat_map(ax, first, with_unit(text, label_text(first.attrs.get("units", "1"))), log=panel.log)
+        return
     curves(xr.Dataset(parts), names, ax=ax, log=panel.log, ylabel=panel.ylabel)
 
 
