@@ -46,6 +46,10 @@ if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on req
     sphinx_gallery_conf = {
         "examples_dirs": "gallery",
         "gallery_dirs": "auto_gallery",
+        "backreferences_dir": "auto_gallery/backreferences",
+        "copyfile_regex": r"index\.rst",  # our own index, with a section for each job
+        "first_notebook_cell": "# Once, in the folder of the repository:\n"
+        "# %pip install -c constraints.txt -e .[gallery]",
         "filename_pattern": "/plot_" + "".join(f"(?!{example}\\.)" for example in absent),
         "download_all_examples": False,
         "matplotlib_animations": False,
