@@ -56,7 +56,7 @@ def _add_demo(commands: Any) -> None:
         help="train a small transformer with probes, within minutes on a CPU, and show its phases",
         description="Train a small transformer on division modulo 59, and measure it with probes. Print a line "
         "whenever it has learnt something new, and the verdict at the end. Write the recording, the figure phases.png "
-        "and the page report.html (with bokeh). A seed takes about two minutes on one core. Ctrl-C ends the training, "
+        "and the page report.html (with bokeh). A seed takes about three CPU minutes. Ctrl-C ends the training, "
         "and the verdict is then on what was recorded.",
     )
     demo.add_argument("--out", type=Path, default=Path("probe-demo"), help="folder to write to (default: probe-demo)")
