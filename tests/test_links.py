@@ -9,11 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-SITE = (
-    sorted(set(DOCS.glob("*.md")) - {DOCS / "measures.md"})
-    + sorted(DOCS.glob("measures/*.md"))
-    + sorted(DOCS.glob("howto/*.md"))
-)
+SITE = sorted(DOCS.glob("*.md")) + sorted(DOCS.glob("measures/*.md")) + sorted(DOCS.glob("howto/*.md"))
 SITE.append(DOCS / "benchmarks" / "curves" / "README.md")
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "reference" / "results" / "README.md", *SITE]
 BUILT = re.compile(r"^(auto_gallery/|_downloads/)")  # written by docs/build.py
