@@ -207,7 +207,9 @@ PAGE = {  # of a web page with a dark theme, as for the figures of the documenta
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("theme", ["default", "dark_background", pytest.param(PAGE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "theme", ["dark_background", *(pytest.param(one, marks=pytest.mark.slow) for one in ("default", PAGE))]
+)
 def test_all_texts_are_legible_on_their_background(theme: str | dict) -> None:
     with plt.style.context(theme):
         data, detector = demo()
@@ -287,7 +289,6 @@ def test_a_loss_that_leaves_the_panel_has_a_note() -> None:
 def test_an_odd_number_of_panels_leaves_no_empty_cell() -> None:
     data, _ = demo()
     figure = plots.overview(data.assign(lr=data["train_loss"]), panels=["lr", "train_loss", "test_loss"])
-    figure.draw_without_rendering()
     first, _, last = [ax.get_position() for ax in figure.axes]
     assert last.width > 1.8 * first.width
 
