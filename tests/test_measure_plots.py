@@ -55,8 +55,8 @@ def test_batches_are_averaged_and_labels_are_chosen() -> None:
     assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.5, 4.5, 8.5, 12.5], [2.5, 6.5, 10.5, 14.5]]
     two = series(circuits_near_total="split", circuits_random_total="split")
     (ax,) = plots.measure(two, "CircuitsProbe").axes
-    assert [line.get_label() for line in ax.lines] == ["nearest inputs", "random pairs"]
-    assert ax.get_ylabel() == "share of units that differ"
+    assert [line.get_label() for line in ax.lines] == ["nearest", "random"]
+    assert ax.get_ylabel() == "share of units that differ in pairs"
 
 
 def test_frequencies_are_cells() -> None:

@@ -108,9 +108,9 @@ def test_lines_of_the_first_site_are_the_chords_of_its_units() -> None:
     layers = arrays(linears([2, 16, 16, 3]))
     expected = sum(chord(*row, bias) for row, bias in zip(*layers[0], strict=True))
     first, second = plots.partitions(divided(layers), decision=False).axes
-    assert length(first, "boundaries of this site") == pytest.approx(expected)
-    assert length(second, "boundaries of earlier sites") == pytest.approx(expected)
-    assert length(second, "boundaries of this site") > 0
+    assert length(first, "boundaries of this layer") == pytest.approx(expected)
+    assert length(second, "boundaries of earlier layers") == pytest.approx(expected)
+    assert length(second, "boundaries of this layer") > 0
 
 
 def test_a_colour_keeps_its_family_and_changes_with_each_unit() -> None:
@@ -137,10 +137,10 @@ def test_a_circuit_has_one_colour_in_all_partitions() -> None:
 
 def test_composite_boundaries_are_wide() -> None:
     ax = plots.partition(lines((1, 0, 0), (-2, 0, 0), (0, 1, 0)), decision=False)
-    assert legend(ax) == ["boundaries of this site", "composite boundaries"]
-    narrow, wide = drawn(ax, "boundaries of this site"), drawn(ax, "composite boundaries")
+    assert legend(ax) == ["boundaries of this layer", "composite boundaries"]
+    narrow, wide = drawn(ax, "boundaries of this layer"), drawn(ax, "composite boundaries")
     assert segments(ax, "composite boundaries")[:, :, 0].tolist() == [[0, 0], [0, 0]]
-    assert segments(ax, "boundaries of this site")[:, :, 1].tolist() == [[0, 0], [0, 0]]
+    assert segments(ax, "boundaries of this layer")[:, :, 1].tolist() == [[0, 0], [0, 0]]
     assert wide.get_linewidth()[0] > 2 * narrow.get_linewidth()[0]
 
 
@@ -201,7 +201,7 @@ def test_two_inputs_are_drawn_at_their_own_place() -> None:
     here = Slice(torch.tensor([5.0, 7.0]), torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), square(1.0))
     ax = plots.partition(partition_slice(perceptron([(np.eye(2), [-5.0, 0.0]), (np.eye(2), [0.0, 0.0])]), here))
     assert (ax.get_xlim(), ax.get_ylim()) == ((3.96, 6.04), (5.96, 8.04))
-    assert segments(ax, "boundaries of this site")[:, :, 0].tolist() == [[5, 5]]
+    assert segments(ax, "boundaries of this layer")[:, :, 0].tolist() == [[5, 5]]
 
 
 def test_an_incomplete_partition_is_marked() -> None:
@@ -211,7 +211,7 @@ def test_an_incomplete_partition_is_marked() -> None:
     titles = ["after layer 0\n27 regions", f"after layer 1\nat least {found.n_regions} regions"]
     assert [ax.get_title() for ax in axes] == titles
     assert len(polygons(axes[1])) == found.n_regions
-    assert length(axes[1], "boundaries of this site") > 0  # as far as they were cut
+    assert length(axes[1], "boundaries of this layer") > 0  # as far as they were cut
     with pytest.warns(UserWarning, match="lower bounds"):
         first = divided(arrays(linears([2, 16, 3])), max_regions=9)
     ax = plots.partition(first, colour="hamming")  # no circuit is known: all distances are 0

@@ -47,7 +47,7 @@ IMAGES = DOCS / "images"
 RESULTS = ROOT / "reference" / "results"
 LOG = ROOT / "tests" / "logs" / "tensorboard" / "plain"
 DPI = 100
-DARK: tuple[str, ...] = ()
+DARK = ("demo", "digits", "logs", "information")  # of README and the front page
 DARK_PAGE = {"figure.facecolor": "#131416", "axes.facecolor": "#131416", "savefig.facecolor": "#131416"}
 _VISIBLE = 20  # of 255, from which a difference of a colour can be visible
 _REPORT = 1200, 2300  # pixels of the window
@@ -76,13 +76,19 @@ def draw_log() -> Image.Image:
         return opened(Path("runs.png"))
 
 
-def draw_tutorial() -> Figure:
-    """Run the tutorial, and draw its figure."""
+@cache
+def tutorial() -> Any:
+    """Run the tutorial, and return its detector."""
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "tutorial.md").read_text(encoding="utf-8"), re.S)
     with new_folder(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         exec("\n".join(blocks), names)
-    figure: Figure = names["detector"].plot()
+    return names["detector"]
+
+
+def draw_tutorial() -> Figure:
+    """Draw the figure of the tutorial."""
+    figure: Figure = tutorial().plot()
     return figure
 
 

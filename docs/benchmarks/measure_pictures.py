@@ -67,7 +67,7 @@ def trained(make: Callable[[], probe.Probe], seeds: int = SEEDS) -> xr.Dataset:
 
 def draw_fourier() -> Figure:
     """Draw the frequencies of a network that groks addition modulo 29."""
-    config = ModularConfig(modulus=MODULUS)
+    config = ModularConfig(modulus=MODULUS, hidden=24)  # wider networks use all frequencies
     steps = sorted({0, config.steps, *filter(log_spaced(per_decade=12), range(config.steps))})
     observed = None
     for step, network in train_modular(config, 0, steps):

@@ -97,7 +97,7 @@ def draw_changes() -> Figure:
 
 def draw_mechanisms() -> Figure:
     """Draw two lines before and after each of the three mechanisms."""
-    figure, axes = plt.subplots(2, 3, figsize=(9.2, 8), layout="compressed")
+    figure, axes = plt.subplots(2, 3, figsize=(9.2, 8.6), layout="compressed")
     for (name, rows), pair in zip(LINES.items(), axes.T, strict=True):
         tables = [torch.tensor(lines) for lines in rows]
         networks = [perceptron([(table[:, :2], table[:, 2])], last=True) for table in tables]

@@ -73,7 +73,7 @@ cases = {
     "disappearance": ([(1, 0.6, 0.1), (1, 0.5, -0.9)], [(1, 0.6, 0.1), (1, 0.5, -2.9)]),
     "merging": ([(1, 0.6, 0.3), (1, 0.6, -0.3)], [(1, 0.6, 0.1), (2, 1.2, 0.2)]),
 }
-fig, axes = plt.subplots(2, 3, figsize=(9.2, 8), layout="compressed")
+fig, axes = plt.subplots(2, 3, figsize=(9.2, 8.6), layout="compressed")
 for (name, rows), pair in zip(cases.items(), axes.T, strict=True):
     tables = [torch.tensor(lines) for lines in rows]  # each row is the line a x + b y + c = 0
     networks = [perceptron([(table[:, :2], table[:, 2])], last=True) for table in tables]

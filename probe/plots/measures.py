@@ -69,8 +69,8 @@ _PANELS: dict[str, tuple[_Lines | _Drawn, ...]] = {
         _Lines(
             ("circuits_near_total", "circuits_random_total"),
             "",
-            labels=("nearest inputs", "random pairs"),
-            ylabel="share of units that differ",
+            labels=("nearest", "random"),
+            ylabel="share of units that differ in pairs",
         ),
         _Lines(
             ("circuits_always_on_total", "circuits_always_off_total"),

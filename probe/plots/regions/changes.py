@@ -131,9 +131,8 @@ def region_changes(
         handles = _draw_side(ax, partition, parts, changes, depth, site)
         set_window(ax, partition)
         ax.set_title(f"{label_text(name)}: {count_text(partition, depth)}", fontsize=10)
-        ax.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=FONT, frameon=False
-        )
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 1 + new}
+        ax.legend(handles=handles, fontsize=FONT, frameon=False, **place)
     figure: Any = axes[0].figure
     if new:
         figure.suptitle(summary, fontsize=10)

@@ -261,8 +261,8 @@ def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]
     units, first = switching.sum(1), (switching > 0).argmax(1)
     handles = []
     for text, chosen, colour, wide in (
-        ("boundaries of earlier sites", (units == 1) & (first < depth - 1), _EARLIER, 1.0),
-        ("boundaries of this site", (units == 1) & (first == depth - 1), _INK, 1.0),
+        ("boundaries of earlier layers", (units == 1) & (first < depth - 1), _EARLIER, 1.0),
+        ("boundaries of this layer", (units == 1) & (first == depth - 1), _INK, 1.0),
         ("composite boundaries", units > 1, _INK, 2.5),
     ):
         add_lines(ax, arrays.edges[chosen], gid=text, zorder=2, color=colour, lw=wide * width)
