@@ -102,7 +102,7 @@ NOTES = [
     ),
     Note(
         failed("activation function"),
-        "Fused recurrent layers have no visible activation function. Write a cell in a loop, or use `LMNProbe`.",
+        "Fused recurrent layers have no visible activation function. Write the gates as functions, or use `LMNProbe`.",
     ),
     Note(failed("a row for each token"), "There is no token embedding. Name a matrix if the inputs lie on a cycle."),
     Note(failed("integer targets"), "There are no classes."),
