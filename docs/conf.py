@@ -28,7 +28,7 @@ html_title = "probe"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
-exclude_patterns = ["_build", "gallery"]
+exclude_patterns = ["_build", "gallery", "**/sg_execution_times.rst"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autosummary_generate = True
@@ -54,10 +54,11 @@ if os.environ.get("PROBE_GALLERY"):  # runs every example, so it is built on req
         "download_all_examples": False,
         "matplotlib_animations": False,
         "show_memory": False,
+        "write_computation_times": False,  # that page loads scripts from other servers
         "ignore_repr_types": "matplotlib",  # a figure is shown, not named
     }
 else:  # what an earlier build of the gallery left
-    exclude_patterns += ["auto_gallery", "sg_execution_times.rst"]
+    exclude_patterns += ["auto_gallery"]
 
 
 def skip(app: object, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
