@@ -11,7 +11,6 @@ import fnmatch
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tests")]
 import chaos_pictures
 import demo_seeds
 import first_order_pictures
@@ -50,7 +49,9 @@ DPI = 100
 DARK = ("demo", "digits", "logs", "information")  # of README and the front page
 DARK_PAGE = {"figure.facecolor": "#131416", "axes.facecolor": "#131416", "savefig.facecolor": "#131416"}
 _VISIBLE = 20  # of 255, from which a difference of a colour can be visible
-_REPORT = 1200, 2300  # pixels of the window
+_REPORT = 1185, 2410  # pixels of the picture, without the scroll bar
+_MARK_STEP = """(() => { const slider = document.getElementById('step'); slider.value = slider.max / 2;
+slider.dispatchEvent(new Event('input')); slider.dispatchEvent(new Event('change')); })()"""
 
 Drawing = Figure | Image.Image
 
@@ -93,17 +94,19 @@ def draw_tutorial() -> Figure:
 
 
 def draw_report() -> Image.Image:
-    """Return the top of the report on the demo, as Chromium shows it."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
+    """Return the top of the report on the demo, as Chromium shows it with a marked step."""
+    from browser import CHROMIUM, browser
+
+    if CHROMIUM is None:
         raise RuntimeError("Expected Chromium, got none; install it, or name the other figures")
     with new_folder() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         assert probe_command(["report", str(RESULTS / "demo.nc"), "-o", "report.html"]) == 0
-        page = (folder / "report.html").as_uri()
-        size = f"--window-size={_REPORT[0]},{_REPORT[1]}"
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=20000", size]
-        subprocess.run([browser, *options, "--screenshot=report.png", page], check=True, capture_output=True)
-        return opened(Path("report.png"))
+        with browser() as page:
+            page.open(folder / "report.html", width=1200)
+            page.js(_MARK_STEP)
+            page.frame()
+            page.screenshot(folder / "report.png")
+        return opened(Path("report.png")).crop((0, 0, *_REPORT))
 
 
 @cache
