@@ -44,8 +44,7 @@ def test_each_image_of_a_page_is_there_and_is_made_by_the_script(figures: Any) -
 def test_no_image_is_unused_or_unknown(figures: Any) -> None:
     committed = {path.relative_to(IMAGES).as_posix() for path in IMAGES.rglob("*") if path.is_file()}
     assert committed - files(figures) == set()
-    unused = {name for name in committed if name.replace("-dark", "") not in shown()}
-    assert {name for name in unused if not name.startswith("measures/")} == set()
+    assert {name for name in committed if name.replace("-dark", "") not in shown()} == set()
 
 
 def files(figures: Any) -> set[str]:
