@@ -116,24 +116,24 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="too short to tell",
-        rule=f"no curve has {LEAST_OBSERVATIONS} observations; or the train curve is below {percent(FITTED)} of the "
-        "way and still improves, and there is no delayed generalisation, overfitting or plain learning so far",
+        rule=f"no curve has {LEAST_OBSERVATIONS} observations. Or the train curve is below {percent(FITTED)} of the "
+        "way and still improves, while delayed generalisation, overfitting and plain learning do not hold yet",
         losses="the same",
         holds=_too_short,
         sentence=sentences.say_too_short,
     ),
     VerdictClass(
         name="collapsed",
-        rule=f"the train accuracy had come {percent(LEARNED)} of the way, and ends below {percent(AT_CHANCE)}; the "
-        "same for the test accuracy if there is no train curve",
-        losses="the train loss had fallen by half, and ends at the level of its start",
+        rule=f"the train accuracy came {percent(LEARNED)} of the way, and ends below {percent(AT_CHANCE)}. Without a "
+        "train curve, the rule uses the test accuracy",
+        losses="the train loss fell by half, and ends at the level of its start",
         holds=_collapsed,
         sentence=sentences.say_collapsed,
     ),
     VerdictClass(
         name="not fitted",
         rule=f"neither the accuracy nor the loss of the training data ever comes {percent(LEARNED)} of the way",
-        losses="the train loss never falls by half; without a train curve: the test loss does not fall at all",
+        losses="the train loss never falls by half. Without a train curve, the test loss does not fall at all",
         holds=_not_fitted,
         sentence=sentences.say_not_fitted,
     ),
@@ -147,29 +147,29 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="delayed generalisation",
-        rule=f"the test accuracy ends above {percent(GENERALISED)} of the way; it comes {percent(ARRIVED)} of its own "
-        f"way at least {LEAST_DELAY:g} dex (a factor of {10**LEAST_DELAY:.1f}) after the train accuracy came "
+        rule=f"the test accuracy ends above {percent(GENERALISED)} of the way. It completes {percent(ARRIVED)} of its "
+        f"rise at least {LEAST_DELAY:g} dex (a factor of {10**LEAST_DELAY:.1f}) after the train accuracy came "
         f"{percent(FITTED)} of the way",
-        losses=f"the test loss makes {percent(ARRIVED)} of its own fall at least {LEAST_DELAY:g} dex after the train "
-        f"loss made {percent(FITTED)} of its own",
+        losses=f"the test loss completes {percent(ARRIVED)} of its fall at least {LEAST_DELAY:g} dex after the train "
+        f"loss completed {percent(FITTED)} of its fall",
         holds=_delayed,
         sentence=sentences.say_delayed,
     ),
     VerdictClass(
         name="overfitting",
-        rule=f"the test accuracy ends below its best by more than {percent(LEAST_OF_WAY)} of the way, its noise, and "
-        "twice the moves that are undone near the best; the train accuracy does not fall with it",
-        losses=f"the test loss ends above its lowest value by more than {percent(LEAST_OF_RANGE)} of its range, its "
-        "noise, and twice the moves that are undone near the lowest value",
+        rule="the test accuracy ends below its best, while the train accuracy does not fall. The fall exceeds "
+        f"{percent(LEAST_OF_WAY)} of the way, the noise, and twice the moves that are undone near the best",
+        losses=f"the test loss ends above its lowest value. The rise exceeds {percent(LEAST_OF_RANGE)} of its range, "
+        "the noise, and twice the moves that are undone near the lowest value",
         holds=_overfitting,
         sentence=sentences.say_overfitting,
     ),
     VerdictClass(
         name="plain learning",
-        rule="the training data are learned, and train and test accuracy end near their best, the test accuracy above "
+        rule="the training data are learned. Train and test accuracy end near their best, and the test accuracy above "
         f"{percent(GENERALISED)} of the way",
-        losses=f"the test loss ends near its lowest value, at least {percent(GENERALISED)} below its start; without a "
-        "train curve only if the test loss has no hump",
+        losses=f"the test loss ends near its lowest value, at least {percent(GENERALISED)} below its start. Without a "
+        "train curve, the test loss must have no hump",
         holds=_plain,
         sentence=sentences.say_plain,
     ),
