@@ -91,7 +91,7 @@ def circuit(
         text += f", {change.sum():,} differ{'s' if change.sum() == 1 else ''} from input {neighbour}"
     ax.set_title(text, fontsize=FONT)
     handles = _legend(ax, matrices is not None, neighbour is not None)
-    ax.legend(handles=handles, fontsize=FONT, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), **_LOOK)
+    ax.legend(handles=handles, fontsize=FONT, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13), **_LOOK)
     return ax
 
 
@@ -160,7 +160,7 @@ def _draw_network(
         ring = {"ms": 1.6 * size, "zorder": 2.9, "mew": 1.6}
         ax.plot(*place[change].T, **(style | ring), mfc="none", mec=_SWITCHED, gid="switched")
     tallest = max(map(len, states)) / 2
-    names = ["input", *map(layer_name, patterns), "output"]
+    names = ["input", *(layer_name(site).replace(", ", "\n") for site in patterns), "output"]
     ax.set(xlim=(-0.5, len(states) - 0.5), ylim=(-tallest - 0.25, tallest + 0.25), yticks=[])
     ax.set_xticks(range(len(names)), names, fontsize=FONT)
     _remove_frame(ax)
