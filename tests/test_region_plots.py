@@ -344,7 +344,7 @@ def test_other_objects_and_inputs_are_refused() -> None:
 def test_large_layers_are_cells() -> None:
     found = {"a": np.arange(40)[None] < 13, "b": np.ones((1, 5))}
     ax = plots.circuit(found)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a\n13 of 40", "b\n5 of 5"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a: 13 of 40", "b: 5 of 5"]
     cells = [part for part in ax.collections if part.get_gid() == "cells"]
     assert [len(part.get_paths()) for part in cells] == [40, 5]
     assert len({tuple(colour) for colour in cells[0].get_facecolor()[:13]}) == 1

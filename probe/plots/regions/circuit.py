@@ -212,7 +212,7 @@ def _draw_strip(ax: Axes, patterns: Mapping[str, np.ndarray], switched: Mapping[
         rows = row.max(initial=0) + 1
         ticks.append(-top - rows / 2)
         top += rows + 0.7
-    names = [f"{layer_name(site)}\n{on.sum():,} of {len(on):,}" for site, on in patterns.items()]
+    names = [f"{layer_name(site)}: {on.sum():,} of {len(on):,}" for site, on in patterns.items()]
     ax.set_yticks(ticks, names, fontsize=FONT)
     widest = min(_CELLS, max(map(len, patterns.values()), default=1))
     ax.set(xlim=(-0.3, widest + 0.2), ylim=(min(-top + 0.4, 0), 0.3), xticks=[], aspect="equal")
