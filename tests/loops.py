@@ -234,7 +234,7 @@ LOOPS = [
     Setup(
         "an optimiser that is replaced",
         replaced,
-        remark="later states are not observed; a warning at detach says so",
+        remark="later states are not observed; detach warns",
         messages=("Expected each update to be a step of the attached optimizer, got weights that change while",),
     ),
     Setup("a moving average of the weights (EMA), a copy", averaged, how=BY_LOOP),

@@ -497,7 +497,7 @@ FAULTS = [
     ),
     (
         "read-only folder",
-        "an error at attach; no file is left",
+        "attach raises an error, and leaves no file",
         "test_a_read_only_folder_is_an_error_at_attach_and_nothing_is_left",
     ),
     (
@@ -517,17 +517,17 @@ FAULTS = [
     ),
     (
         "a file system without locks",
-        "a warning; recording continues",
+        "`probe` warns; recording continues",
         "test_a_file_system_without_locks_is_told",
     ),
     (
-        "a fork, as in a data loader",
+        "a fork, such as that of a data loader",
         "the child writes nothing, and warns if it observes; it does not lock the file after the parent has ended",
         "test_a_forked_process_writes_nothing",
     ),
     (
         'Ctrl-C, an error or a kill before the first observation of `mode="overwrite"`',
-        "the recording that it was to replace stays, byte by byte",
+        "the earlier recording stays, byte by byte",
         "test_a_recording_stays_until_an_observation_replaces_it",
     ),
     (
@@ -536,8 +536,8 @@ FAULTS = [
         "test_files_that_are_removed_are_written_again",
     ),
     (
-        "another recording stands where the files were",
-        "it is left alone; a warning; the series stays in memory",
+        "another recording has replaced the files",
+        "it is not changed; `probe` warns, and the series stays in memory",
         "test_another_recording_in_the_place_of_the_files_is_left_alone",
     ),
     (
@@ -547,24 +547,24 @@ FAULTS = [
     ),
     (
         "a damaged file",
-        "an error that names file and line, since lines have checksums and NetCDF files a digest; "
-        "a damaged last line is left out with a warning; checked with 1,000 damages of each kind of file",
+        "an error names file and line, because lines have checksums and NetCDF files a digest. A damaged last line is "
+        "skipped with a warning. We tried 1,000 damages of each kind of file",
         "test_a_damaged_file_is_an_error",
     ),
     (
         "an exception in the forward pass",
-        "raised at the first observation; later, the observation is flagged, a warning gives the reason, and training "
-        "continues",
+        "it is raised at the first observation. Later, the observation is flagged, a warning gives the reason, and "
+        "training continues",
         "test_an_exception_in_the_model_is_flagged_in_the_file_and_training_goes_on",
     ),
     (
         "Ctrl-C in the forward pass",
-        "raised; the file opens, and the same step can be observed again",
+        "it is raised; the file opens, and the same step can be observed again",
         "test_an_interrupt_in_the_model_gets_through_and_the_file_opens",
     ),
     (
         "a file from an untrusted source",
-        "reading a file cannot run code, since only JSON and NetCDF are read, no pickles",
+        "reading a file cannot run code, because `probe` reads only JSON and NetCDF, and no pickles",
         "test_nothing_that_is_read_can_run_code",
     ),
 ]

@@ -25,10 +25,14 @@ TRIALS = Path(__file__).with_suffix(".json")
 INTRODUCTION = """\
 # What works with what
 
-Look up whether your model and your loop are measured, and with which remark. A test tries each row below, and
-`docs/benchmarks/compatibility.py` writes this page from the same cases. *Untouched* means: after training with probes
-attached, parameters, buffers, gradients, the state of the optimiser, the random states of PyTorch, NumPy and Python,
-training flags, hooks and attributes equal those of the same training without probes, to the last bit.
+On this page you can look up whether `probe` measures your model in your training loop, and with which remark. A test
+tries each row below, and `docs/benchmarks/compatibility.py` writes this page from the same cases.
+
+*Untouched* means that training with probes and without probes ends in the same state, to the last bit. The state is:
+
+- parameters, buffers, gradients and the state of the optimiser
+- the random states of PyTorch, NumPy and Python
+- training flags, hooks and attributes
 
 | if your model | see |
 |---|---|
@@ -38,21 +42,21 @@ training flags, hooks and attributes equal those of the same training without pr
 | calls a layer several times | [`block`, `block.2`, ...](design.md), one layer for each call |
 | is piecewise linear (ReLU, convolutions, max-pooling) | [exact linear regions](regions.md#which-models) |
 
-Random models and damaged files are tried too:
+We also tried random models and damaged files:
 
 """
 MODELS = """
 ## Models
 
-Small, with random weights, trained for a few updates with `ProbeSet([MutualInfoProbe(), LocalComplexityProbe(),
-LMNProbe()])`, all settings left at their defaults. The training of each model is untouched, and what the probes capture
-equals what plain hooks capture, to the last bit. MI stands for mutual information, LC for local complexity, LMN for
-linear mapping number.
+The models are small, have random weights, and are trained for a few updates. The probes are
+`ProbeSet([MutualInfoProbe(), LocalComplexityProbe(), LMNProbe()])` with default settings. The training of each model is
+untouched. The captured values equal those of plain hooks, to the last bit. MI is mutual information, LC is local
+complexity, and LMN is the linear mapping number.
 
 | word | meaning |
 |---|---|
 | yes | there are numbers for all layers and splits; a remark is a warning |
-| partly | some layers do not fire for all inputs; they are flagged -1 |
+| partly | some layers do not run for all inputs; they are flagged -1 |
 | no | the probe refuses the model with the error in the remarks; the other probes measure it |
 
 A remark is the first part of a message. [What the remarks mean](#what-the-remarks-mean) explains each of them and
@@ -65,41 +69,40 @@ MODEL_COLUMNS = """
 REMARKS = """
 ## What the remarks mean
 
-The *stem* is the first layer of a model with floating-point values, often its input or its embedding. Around it
-`LocalComplexityProbe` moves the points. A *counted activation function* is one of those that [this
-table](measures/local_complexity.md#what-is-counted) lists.
+The *stem* is the first layer of a model with floating-point values, often its input or its embedding.
+`LocalComplexityProbe` moves its points around the stem. [This table](measures/local_complexity.md#what-is-counted)
+lists the *counted activation functions*.
 
 | remark | meaning | what to do |
 |---|---|---|
 | one label for each of 16 rows, got 80 | each token has a target, but the default rows are the last positions: \
 I(T+n;X) is measured, I(T+n;Y) is not | `MutualInfoProbe(reduce="tokens")` measures both |
-| a counted activation function after the stem, got none | the model has softmax, attention or fused recurrent \
-layers only | leave the probe out, or name layers whose outputs are pre-activations: \
-`LocalComplexityProbe(layers=...)` |
+| a counted activation function after the stem, got none | the model has only softmax, attention or fused recurrent \
+layers | omit the probe, or name layers whose outputs are pre-activations: `LocalComplexityProbe(layers=...)` |
 | an activation function after the stem, got only earlier ones | the values before the activation functions are not \
-floating-point numbers | leave the probe out, or name an earlier stem: `LocalComplexityProbe(stem=...)` |
+floating-point numbers | omit the probe, or name an earlier stem: `LocalComplexityProbe(stem=...)` |
 | activation functions that LocalComplexityProbe counts, got modules with others only | some modules have no counted \
 activation function; the counts do not include them | name layers whose outputs are pre-activations, or use the \
 counts of the other modules |
 | activation functions with one row for each input, got other rows | experts, early exits or flattened tokens: rows \
 cannot be assigned to inputs, and are not counted | `LocalComplexityProbe(layers=...)`, or use the counts of the \
 other modules |
-| row i of a layer to belong to input i alone | the model sorts or selects inputs, so that the numbers of these \
-layers are wrong | name other layers: `layers=` |
+| row i of a layer to belong to input i alone | the model sorts or selects inputs, so the numbers of these layers are \
+wrong | name other layers: `layers=` |
 | the output of an input not to depend on the other inputs in its batch | measurements depend on `batch_size` and on \
 the choice of inputs | let the model treat each input alone |
 | forward passes in evaluation mode that leave the model unchanged | the model writes to itself; observations \
 restore the values | nothing, or compare with a model without these writes |
-| padding to be marked by attention_mask | the argument can be a padding mask that the probes do not use, so that \
-padding is measured | name the argument `attention_mask`, pad on the left, or `reduce=0` |
+| padding to be marked by attention_mask | the argument can be a padding mask that the probes do not use; they then \
+measure padding | name the argument `attention_mask`, pad on the left, or use `reduce=0` |
 | layers of 5 positions, as attention_mask has, got layers of 4 positions | the decoder has other positions than the \
-mask, and its last one can be padding | pad on the left, or `reduce=0` |
+mask, and its last one can be padding | pad on the left, or use `reduce=0` |
 | floating-point numbers in layer, got complex numbers | `LMNProbe` cannot draw lines in this layer | \
 `LMNProbe(layers=...)` |
 | a tensor in the output to replace, got a packed sequence | `LMNProbe` replaces outputs of a layer, and cannot \
 replace packed sequences | `LMNProbe(layers=...)` |
-| forward passes in which the value can be replaced | the forward pass computes derivatives, which would be those of \
-another function | leave `LMNProbe` out |
+| forward passes in which the value can be replaced | the forward pass computes derivatives, and a replaced value \
+would change them | omit `LMNProbe` |
 | a submodule that the forward pass calls, got none | only the output is measured | attach to the module from which \
 `torch.export` made the program |
 
@@ -109,7 +112,7 @@ example the blocks or the routers: `layers="blocks.*"`.
 REFUSED_COLUMNS = """
 ### Refused
 
-`attach` raises an error, and leaves the model as it was.
+`attach` raises an error, and does not change the model.
 
 | model | what the error advises |
 |---|---|
@@ -122,27 +125,31 @@ SETUP_COLUMNS = """
 |---|---|---|---|
 """
 REFUSED = """
-Refused with an error that says what to do, before anything is changed: an optimiser that holds no parameter of the
-model, several optimisers at once, an optimiser without hooks.
+Three cases raise an error before anything changes: an optimiser without a parameter of the model, several optimisers at
+once, and an optimiser without hooks. The error states what to do.
 
-**Optimisers that others prepare, wrap or inherit from** (Accelerate, Lightning, SAM, a `step` that calls
-`super().step()`) count each update once: hooks are on the given optimiser and on those in its attributes, and a step
-within a step is part of it. If weights change although the attached optimiser makes no step, a warning says so at the
-next `observe(name=value)` and at `detach`. A wrapper that has no hooks and changes the weights after the inner step
-(some versions of Lookahead) is observed before this change, and a warning reports this: attach without `optimizer=` and
-call `observe(step)`.
+**Optimisers that others prepare, wrap or inherit from** count each update once. Examples are Accelerate, Lightning,
+SAM, and a `step` that calls `super().step()`. The hooks are on the given optimiser and on the optimisers in its
+attributes. A step within a step is part of it.
+
+**Weights that change without a step** of the attached optimiser cause a warning, at the next `observe(name=value)` and
+at `detach`. Some wrappers have no hooks and change the weights after the inner step, such as some versions of
+Lookahead. `probe` then observes before this change, and warns. Attach without `optimizer=` and call `observe(step)`.
 
 **Models that compute derivatives in their forward pass** (force fields) run with gradients. Probes that replace hidden
-values, such as `LMNProbe`, refuse them. **Programs of `torch.export`** call no submodule: their output alone is
-measured, with a warning. Modules of `torch.fx.symbolic_trace` and `torch.export.unflatten` keep their layers.
+values, such as `LMNProbe`, refuse them.
 
-A CUDA graph that contains the optimiser's step replays it without calling hooks, so that nothing can be counted. When
-the step is captured, the probes warn and do not observe. Attach without `optimizer=` and call `observe(step)` after the
-replays. Observations themselves run outside of the graph. This was not tried on a GPU.
+**Programs of `torch.export`** call no submodule. Only their output is measured, with a warning. Modules of
+`torch.fx.symbolic_trace` and `torch.export.unflatten` keep their layers.
 
-A model on several devices is supported only if its own forward pass moves the tensors. Training that keeps the
-parameters outside of the module (`torch.func`) leaves the module as it was: load the parameters into it before each
-`observe(step)`.
+**A CUDA graph** that contains the optimiser's step replays it without calling hooks, so `probe` cannot count steps.
+When the step is captured, the probes warn and do not observe. Attach without `optimizer=` and call `observe(step)`
+after the replays. Observations themselves run outside of the graph. We have not tried this on a GPU.
+
+**A model on several devices** is supported only if its own forward pass moves the tensors.
+
+**Parameters outside of the module** (`torch.func`) do not change the module during training. Load the parameters into
+it before each `observe(step)`.
 
 ## Adapters
 
@@ -156,7 +163,7 @@ those of a training without probes.
 | `accelerate` | 1.0.0 | 1.15.0 | a gradient scaler with a fused optimiser, trackers |
 | `skorch` | 1.2.0 | 1.4.0 | closures (LBFGS), `partial_fit`, copies |
 
-Lightning and Accelerate are also tested on two processes (CPU). A base of 8 bits is refused.
+Lightning and Accelerate are also tested on two processes (CPU). A LoRA base of 8 bits raises an error.
 """
 FAULTS = """
 ## Load and faults
