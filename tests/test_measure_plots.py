@@ -59,6 +59,18 @@ def test_batches_are_averaged_and_labels_are_chosen() -> None:
     assert ax.get_ylabel() == "share of units that differ in pairs"
 
 
+def test_variables_without_values_are_left_out() -> None:
+    data = series(feature_deviation="split layer", read_out_accuracy="split layer", read_out_r2="split layer")
+    regression = data.assign(read_out_accuracy=data["read_out_accuracy"] * np.nan)
+    figure = plots.measure(regression, "FeatureLearningProbe")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["feature_deviation", "read_out_r2"]
+    classes = data.assign(read_out_r2=data["read_out_r2"] * np.nan)
+    figure = plots.measure(classes, "FeatureLearningProbe")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["feature_deviation", "read_out_accuracy"]
+    with pytest.raises(ValueError, match="Expected a series with values of any of nc1, nc2_angles, got none"):
+        plots.measure(series(nc1="layer") * np.nan, "NeuralCollapseProbe")
+
+
 def test_frequencies_are_cells() -> None:
     norms = xr.DataArray(np.ones((4, 3)), {"step": STEPS, "frequency": [1, 2, 3]}, name="fourier_norm")
     figure = plots.measure(xr.Dataset({"fourier_norm": norms}), "FourierProbe")
@@ -70,7 +82,7 @@ def test_frequencies_are_cells() -> None:
 def test_other_names_and_other_series_are_errors() -> None:
     with pytest.raises(ValueError, match=r"Expected the name of a measure among ActivationsProbe, .*, got 'weights'"):
         plots.measure(series(weight_norm="parameter"), "weights")
-    with pytest.raises(ValueError, match="Expected a series with any of linear_mapping_number, got none"):
+    with pytest.raises(ValueError, match="Expected a series with values of any of linear_mapping_number, got none"):
         plots.measure(series(weight_norm="parameter"), "LMNProbe")
     with pytest.raises(ValueError, match="Expected a split among train, test, got 'val'"):
         plots.measure(series(activation_norm="split layer"), "ActivationsProbe", split="val")

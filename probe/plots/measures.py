@@ -79,7 +79,11 @@ _PANELS: dict[str, tuple[_Lines | _Drawn, ...]] = {
             ylabel="share of units that never switch",
         ),
     ),
-    "FeatureLearningProbe": (_Lines(("feature_deviation",), "layer"), _Lines(("read_out_accuracy",), "layer")),
+    "FeatureLearningProbe": (
+        _Lines(("feature_deviation",), "layer"),
+        _Lines(("read_out_accuracy",), "layer"),
+        _Lines(("read_out_r2",), "layer"),
+    ),
     "FisherProbe": (_Lines(("fisher_determined",), "layer"), _Lines(("fisher_trace",), "layer", log=True)),
     "FourierProbe": (_Drawn(("fourier_norm",), draw_frequencies), _Lines(("fourier_gini",))),
     "LMNProbe": (_Lines(("linear_mapping_number",)),),
@@ -111,7 +115,8 @@ def measure(series: xr.Dataset, name: str, *, split: str | None = None) -> Figur
     Parameters
     ----------
     series : xarray.Dataset
-        Series of this measure, with or without ``run``. Panels whose variables are missing are omitted.
+        Series of this measure, with or without ``run``. Panels whose variables are missing, or have no value, are
+        omitted.
     name : str
         Name of the class of the probe, such as ``"WeightsProbe"``.
     split : str, optional
@@ -145,10 +150,11 @@ def measure(series: xr.Dataset, name: str, *, split: str | None = None) -> Figur
     if name not in _PANELS:
         names = ", ".join(sorted({*_PANELS, *_WHOLE}))
         raise ValueError(f"Expected the name of a measure among {names}, got {name!r}; use plots.curves for others")
-    panels = [panel for panel in _PANELS[name] if set(panel.names) & set(series)]
+    measured = {one for panel in _PANELS[name] for one in panel.names if one in series and series[one].notnull().any()}
+    panels = [panel for panel in _PANELS[name] if measured.intersection(panel.names)]
     if not panels:
         needed = ", ".join(name for panel in _PANELS[name] for name in panel.names)
-        raise ValueError(f"Expected a series with any of {needed}, got none of them; record it with {name}")
+        raise ValueError(f"Expected a series with values of any of {needed}, got none; record it with {name}")
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     size = WIDTH * columns / 2, _HEIGHT * rows
