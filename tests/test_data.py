@@ -597,6 +597,16 @@ def test_floating_point_classes_are_a_warning(targets: Tensor) -> None:
     PerformanceProbe(score=score_rows).attach(model, (rows(4), targets))
 
 
+def test_targets_of_plus_and_minus_one_are_a_warning() -> None:
+    model, signs = nn.Linear(4, 1), 2 * (Y > 0).float() - 1
+    with pytest.warns(ProbeWarning, match=r"floating-point targets -1 and 1 in split 'all'.*\(targets > 0\)\.long\(\)"):
+        PerformanceProbe().attach(model, (rows(4), signs))
+    advised = PerformanceProbe().attach(model, (rows(4), (signs > 0).long())).observe(0).detach().series_
+    answers = model(rows(4)).squeeze(1) > 0
+    assert advised["all_accuracy"].item() == pytest.approx((answers == (signs > 0)).float().mean().item())
+    PerformanceProbe().attach(model, (rows(4), 2 * signs))  # other numbers are a regression
+
+
 @pytest.mark.parametrize("targets", [rows(3).softmax(1), 0.9 * Y[:, None].eq(torch.arange(3)).float() + 0.1 / 3])
 def test_probabilities_as_targets_are_a_warning(targets: Tensor) -> None:
     model = nn.Linear(4, 3)

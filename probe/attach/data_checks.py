@@ -19,6 +19,8 @@ from probe.forward.sites import TRACE_ROWS
 from probe.forward.snapshot import Snapshot
 
 _REPEATS = 3  # equal passes: outputs with few possible values agree by chance
+# Floating-point targets that are probably two classes: the targets in words, and the same classes as integers.
+_TWO_CLASSES = {(0, 1): ("0 and 1", "targets.long()"), (-1, 1): ("-1 and 1", "(targets > 0).long()")}
 _SCORED_ROWS = 32  # enough rows that logits do not all lie between 0 and 1 by chance
 _FIRST: WeakKeyDictionary[Snapshot, dict[str, Tensor]] = WeakKeyDictionary()  # outputs of the first rows, by split
 _ORDERED_ROWS = 6  # enough rows that they are rarely sorted already, or are all for one expert
@@ -140,10 +142,10 @@ def score_warnings(snapshot: Snapshot, probes: Mapping[str, SessionProbe]) -> It
         if targets is None:
             continue
         if targets.is_floating_point():
-            if targets.unique().tolist() == [0, 1]:
+            if (classes := _TWO_CLASSES.get(tuple(targets.unique().tolist()))) is not None:
                 yield (
-                    f"Expected integers as classes, got the floating-point targets 0 and 1 in split {split!r}, which "
-                    "are scored by their squared error; pass targets.long() for cross-entropy and accuracy "
+                    f"Expected integers as classes, got the floating-point targets {classes[0]} in split {split!r}, "
+                    f"which are scored by their squared error; pass {classes[1]} for cross-entropy and accuracy "
                     "(targets.argmax(-1) if each row has a single 1), or PerformanceProbe(score=score_rows) to keep "
                     "the squared error"
                 )
