@@ -31,6 +31,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "tes
 import chaos_pictures
 import demo_seeds
 import first_order_pictures
+import front_pictures
 import information_speed
 import measure_pictures
 import published_curve
@@ -46,7 +47,7 @@ IMAGES = DOCS / "images"
 RESULTS = ROOT / "reference" / "results"
 LOG = ROOT / "tests" / "logs" / "tensorboard" / "plain"
 DPI = 100
-DARK = ("demo", "digits", "logs", "information")  # of README and the front page
+DARK = tuple(f"front{name}" for name in front_pictures.PICTURES)  # of README and the front page
 DARK_PAGE = {"figure.facecolor": "#131416", "axes.facecolor": "#131416", "savefig.facecolor": "#131416"}
 _VISIBLE = 20  # of 255, from which a difference of a colour can be visible
 _REPORT = 1185, 2410  # pixels of the picture, without the scroll bar
@@ -121,6 +122,7 @@ def draw_of_paper(identifier: str, name: str) -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Drawing]] = {
+    **{f"front{name}": draw for name, draw in front_pictures.PICTURES.items()},
     "demo": demo_seeds.draw,
     "digits": draw_tutorial,
     "logs": draw_log,
