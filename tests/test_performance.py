@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from probe import PerformanceProbe
 from probe.errors import ProbeWarning
-from probe.forward import score_rows
+from probe.forward import Batch, score_rows
 
 LOG = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8], [0.2, 0.6, 0.2]]).log()  # logits of these probabilities
 
@@ -130,6 +130,20 @@ def test_chance_is_the_share_of_the_largest_class(targets: Any, chance: float) -
     accuracy = PerformanceProbe().fit(model, (torch.arange(4), targets)).series_["all_accuracy"]
     assert accuracy.attrs["chance"] == chance
     assert accuracy.attrs["n"] == (targets != -100).sum()
+
+
+def test_chance_of_sequences_counts_what_their_positions_show() -> None:
+    """A model of "12+07=19" that has learnt the format only, but no sum, does not exceed chance."""
+    rng = torch.Generator().manual_seed(0)
+    ends = torch.tensor([2, 0]).repeat(4000, 1)  # as newline, and as padding that does not count
+    ends[:, 1] = -100
+    digits = torch.randint(2, (4000, 2), generator=rng) * torch.tensor([1, 0]) + torch.tensor([0, 1])
+    targets = torch.cat([digits, ends], 1)  # a coin, then 1, then 2
+    assert Batch(torch.zeros(4000), targets).chance == pytest.approx((0.5 + 1 + 1) / 3, abs=0.01)
+    fair = torch.randint(10, (4000, 3), generator=rng)  # positions show nothing
+    assert Batch(torch.zeros(4000), fair).chance == pytest.approx(0.1, abs=0.01)
+    few = torch.arange(24).reshape(8, 3)  # a position has a most frequent class in its own rows only
+    assert Batch(torch.zeros(8), few).chance == pytest.approx(1 / 24)
 
 
 def test_a_split_without_targets_has_no_loss() -> None:

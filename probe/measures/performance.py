@@ -27,8 +27,9 @@ class PerformanceProbe(Staged, Probe):
     ----------
     series_ : xarray.Dataset
         By step: ``<split>_loss`` (nats for classes, else the unit of the score) and ``<split>_accuracy`` (a fraction).
-        The attribute ``chance`` of an accuracy is the share of the largest class among the targets, ``n`` the number
-        of answers. Flag by (step, split): ``nonfinite_outputs``; the loss and the accuracy of this split are then NaN.
+        The attribute ``chance`` of an accuracy is the share of the largest class among the targets. In sequences it is
+        the accuracy of the most frequent class at each position, if this is larger. ``n`` is the number of answers.
+        Flag by (step, split): ``nonfinite_outputs``; the loss and the accuracy of this split are then NaN.
 
     Warns
     -----
