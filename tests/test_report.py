@@ -102,7 +102,7 @@ def test_a_page_has_the_verdict_and_all_curves(runs: xr.Dataset, tmp_path: Path)
 
     data = data_of(html)
     names = ["train_accuracy", "test_accuracy", "train_loss", "test_loss", "information_x", "information_y"]
-    assert [one["title"] for one in data["variables"]] == [*names, "information_y_ceiling", "zeta"]
+    assert [one["title"] for one in data["variables"]] == [*names, "zeta", "information_y_ceiling"]
     assert data["chosen"] == [0, 1, 2]
     assert len(data["curves"]) == 4 * (5 + 3 * 4)  # three runs and their median, over splits and layers
     (one,) = (c for c in data["curves"] if (c["v"], c["r"], c["l"], c["s"]) == (4, 1, 1, "test"))
@@ -115,6 +115,15 @@ def test_a_page_has_the_verdict_and_all_curves(runs: xr.Dataset, tmp_path: Path)
     expected_steps = sorted(found["step"].values[found["status"].values == "found"].tolist())
     assert [one["step"] for one in data["markers"]["1"]] == expected_steps
     assert data["plane"] == {"x": 4, "y": 5, "ceiling": 5.0, "split": "train"}
+
+
+def test_the_first_measure_is_not_the_cost(tmp_path: Path) -> None:
+    """A recording begins with the time of each observation, and has a ceiling for each information."""
+    one = series().drop_vars("zeta")
+    cost = xr.Dataset({"seconds": ("step", np.ones(len(STEPS)))}, {"step": STEPS})
+    write_report(cost.merge(one), tmp_path / "report.html")
+    data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert data["variables"][data["start"]["measure"]]["title"] == "information_y"
 
 
 def test_names_with_markup_stay_text(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ MAX_THIN = 12  # runs that are drawn one by one beside their median; more runs a
 _MOST_LINES = 16  # of one variable, beside its layers and splits; a map has more and is no curve
 _QUANTILES = (0.1, 0.9)
 _COMPANIONS = ("_se", "_lower", "_upper")  # drawn as the band of their variable
+_MINOR = ("_ceiling", "_subsample_se")  # ends of names of variables that are of interest beside another one only
 _RECORD = 70  # bytes of a curve beside its numbers
 
 
@@ -55,7 +56,7 @@ class Curve:
 
 
 def variables_of(series: xr.Dataset) -> tuple[list[str], list[str]]:
-    """Return the variables that are curves, and sentences about the others."""
+    """Return the variables that are curves, the costs and limits last, and sentences about the others."""
     names, left_out = [], []
     for name, array in series.data_vars.items():
         if "step" not in array.dims or array.dtype.kind != "f" or is_companion(series, str(name)):
@@ -68,7 +69,7 @@ def variables_of(series: xr.Dataset) -> tuple[list[str], list[str]]:
             names.append(str(name))
         else:
             left_out.append(f"{name} has no finite value.")
-    return names, left_out
+    return sorted(names, key=lambda name: name == "seconds" or name.endswith(_MINOR)), left_out
 
 
 def is_companion(series: xr.Dataset, name: str) -> bool:
