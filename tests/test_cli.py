@@ -110,6 +110,24 @@ def test_detect_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixt
     assert found["compression_onset"]["status"] == "undefined"
 
 
+def test_several_paths_are_runs(unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    epochs = pd.DataFrame({"epoch": np.arange(1, 31), "val_mse": np.geomspace(1, 0.1, 30)})
+    paths = [str(tmp_path / name) for name in ("a.csv", "b.csv")]
+    for path in paths:
+        epochs.to_csv(path, index=False)
+    assert probe_main(["detect", *paths, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["source"], found["axis"]) == ("a.csv, b.csv", "epoch")
+    assert [run["run"] for run in found["verdict"]] == ["a.csv", "b.csv"]
+    assert probe_main(["plot", *paths]) == 0
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    capsys.readouterr()
+    assert probe_main(["detect", str(unlabelled), str(tmp_path / "none.csv")]) == 0
+    printed = capsys.readouterr()
+    assert "none.csv could not be read and was left out" in printed.err
+    assert "One run; another seed may give other steps." in printed.out
+
+
 def test_detect_over_runs_and_over_epochs(capsys: pytest.CaptureFixture[str]) -> None:
     assert probe_main(["detect", str(LOGS / "lightning"), "--json"]) == 0
     verdict = json.loads(capsys.readouterr().out)

@@ -60,7 +60,7 @@ def test_faults_and_interrupts_have_their_own_codes(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(logs, "read_series", fail)
+    monkeypatch.setattr(logs, "read_runs", fail)
     assert main(["detect", "log.csv", "--json"]) == code
     out, err = capsys.readouterr()
     assert json.loads(out)["kind"] == (kind or "interrupted")

@@ -10,6 +10,7 @@ from probe.cli.options import ROLES
 from probe.phases.curves import named
 from probe.phases.detector import PhaseDetector
 from probe.readers.reading import read
+from probe.report.sources import joined
 
 _PLURALS = {"steps", "epochs", "iterations", "updates", "rounds"}
 
@@ -19,6 +20,16 @@ def read_series(args: argparse.Namespace, path: Path | None = None, *, strict: b
     roles = {role: getattr(args, role) for role in ROLES if getattr(args, role)}
     columns = {"axis": args.axis, "run": args.run, "split": args.split}
     return read(path or args.path, format=args.format, strict=strict, **columns, **roles)
+
+
+def paths_of(args: argparse.Namespace) -> list[Path]:
+    """Return all paths of a command that takes several."""
+    return [args.path, *args.more]
+
+
+def read_runs(args: argparse.Namespace) -> xr.Dataset:
+    """Return the logs at all paths of the command, as runs of one series."""
+    return joined(paths_of(args), lambda path: read_series(args, path))
 
 
 def roles_of(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from typing import Any
 import xarray as xr
 
 from probe.cli.failures import DONE, NO_CURVE
-from probe.cli.inputs import check_new, fitted, print_notes, read_series, roles_of, steps_name
+from probe.cli.inputs import check_new, fitted, paths_of, print_notes, read_runs, read_series, roles_of, steps_name
 from probe.cli.results import table, verdict
 from probe.cli.terminal import json_text, print_json
 from probe.phases.detector import PhaseDetector
 from probe.progress.scorecard import ProgressScorecard
 from probe.readers.discovery import READERS
 from probe.recording.files import atomic_write
+from probe.report.sources import names_of
 
 _RESULTS = ("markers.csv", "verdict.json", "verdict.txt", "phases.png")
 _MOST_LABELS = 20  # that info prints of a dimension
@@ -61,14 +62,14 @@ def detect(args: argparse.Namespace) -> int:
     """Print the verdict, and write it with --out. Return 1 if there was no curve for any marker."""
     for name in _RESULTS if args.out else ():
         check_new(args.out / name, args.overwrite)
-    series = read_series(args)
+    series, source = read_runs(args), names_of(paths_of(args))
     detector = fitted(args, series)
     if args.json:
-        print_json(verdict(detector, args.path.name), indent=1)
+        print_json(verdict(detector, source), indent=1)
     else:
         print(detector.summary())
     if args.out:
-        _write_results(series, detector, args.out, args.path.name)
+        _write_results(series, detector, args.out, source)
         if not args.json:
             print(f"written: {', '.join(_RESULTS[:-1])} and {_RESULTS[-1]} in {args.out}")
     return NO_CURVE if (detector.markers_["status"] == "undefined").all() else DONE
@@ -86,8 +87,8 @@ def plot(args: argparse.Namespace) -> int:
     """Draw the curves with their phases."""
     output = args.output or args.path.with_suffix(".png")
     check_new(output, args.overwrite, "choose another name with --output")
-    series = read_series(args)
-    _draw(series, fitted(args, series), output, args.path.stem, panels=args.panels)
+    series, source = read_runs(args), names_of([path.stem for path in paths_of(args)])
+    _draw(series, fitted(args, series), output, source, panels=args.panels)
     if args.json:
         print_json({"written": str(output)})
     else:

@@ -15,7 +15,8 @@ PATH is a file, or a folder in which each log is one run. "probe formats" lists 
 COMMANDS = {
     "detect": (
         "find the phases and print what happened, a table of markers and the assumptions",
-        "probe detect runs\nprobe detect log.csv --test-accuracy top1 --chance 0.1\nprobe detect runs --out verdict",
+        "probe detect runs\nprobe detect seed-0.nc seed-1.nc\nprobe detect log.csv --test-accuracy top1 --chance 0.1\n"
+        "probe detect runs --out verdict",
     ),
     "watch": (
         "follow a log that grows, and print the verdict whenever it changes (Ctrl-C ends)",
@@ -70,6 +71,8 @@ def parser() -> Parser:
         _add_reading(parts[name])
     for name in ("detect", "watch", "plot", "report"):
         _add_judging(parts[name])
+    for name in ("detect", "plot", "report"):
+        _add_more(parts[name])
     for name in ("info", "detect", "score", "plot", "report", "convert", "formats"):
         parts[name].add_argument("--json", action="store_true", help="print one JSON object, also for an error")
     add = parts["detect"].add_argument
@@ -122,6 +125,11 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     group.add_argument("--format", metavar="FORMAT", help="format of the log, from probe formats (default: found)")
 
 
+def _add_more(command: argparse.ArgumentParser) -> None:
+    text = "further logs, recordings or folders; each is a run"
+    command.add_argument("more", type=Path, nargs="*", metavar="MORE", help=text)
+
+
 def _add_judging(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--chance", type=float, metavar="SHARE", help="accuracy of guessing (default: level of the first accuracies)")
@@ -159,7 +167,6 @@ def _add_plotting(command: argparse.ArgumentParser) -> None:
 
 def _add_reporting(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("more", type=Path, nargs="*", metavar="MORE", help="further logs, recordings or folders; each is a run")
     add("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="page (default: report.html)")
     _add_overwrite(command, "an existing page")
     add("--title", metavar="TEXT", help="heading (default: the names of the paths)")

@@ -8,13 +8,13 @@ from typing import Any
 import xarray as xr
 
 from probe.cli.failures import DONE
-from probe.cli.inputs import check_new, fitted, read_series, roles_of
+from probe.cli.inputs import check_new, fitted, paths_of, read_series, roles_of
 from probe.cli.terminal import print_json
 from probe.cli.watching import Watched, check_options, follow
 from probe.errors import warn_user
 from probe.report.charts import need_bokeh
-from probe.report.sources import joined
-from probe.report.writing import check_output, check_size, names_of, page, save_page
+from probe.report.sources import joined, names_of
+from probe.report.writing import check_output, check_size, page, save_page
 
 _SUFFIX = ".html"
 _RELOAD = 10  # seconds after which a browser loads a page again while the training runs
@@ -39,13 +39,9 @@ def report(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _paths(args: argparse.Namespace) -> list[Path]:
-    return [args.path, *args.more]
-
-
 def _read(args: argparse.Namespace) -> tuple[xr.Dataset, Any]:
     """Return all runs, and a fitted detector or the text that states why there is none."""
-    series = joined(_paths(args), lambda path: read_series(args, path, strict=False))
+    series = joined(paths_of(args), lambda path: read_series(args, path, strict=False))
     roles_of(args, series)  # an unknown name is an error, whatever the curves are
     try:
         return series, fitted(args, series)
@@ -55,7 +51,7 @@ def _read(args: argparse.Namespace) -> tuple[xr.Dataset, Any]:
 
 
 def _write(args: argparse.Namespace, series: xr.Dataset, judged: Any, *, reload: int = 0) -> Path:
-    source = names_of(_paths(args))
+    source = names_of(paths_of(args))
     detector, reason = (None, judged) if isinstance(judged, str) else (judged, "")
     options = {"title": args.title or source, "source": source, "max_mb": args.max_mb, "reload": reload}
     save_page(page(series, detector, reason, **options), args.output)
@@ -77,7 +73,7 @@ class WatchedReport(Watched):
 
     def paths(self) -> list[Path]:
         """Return the files and folders that are looked at."""
-        return _paths(self.args)
+        return paths_of(self.args)
 
     def read(self) -> tuple[xr.Dataset, Any]:
         """Return the logs and a fitted detector, or why there is none."""

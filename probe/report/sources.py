@@ -47,6 +47,12 @@ def joined(paths: Sequence[Path_], read_one: Callable[[Path], xr.Dataset]) -> xr
     return whole.assign_attrs(reading="\n".join(dict.fromkeys(notes))) if notes else whole
 
 
+def names_of(paths: Sequence[Path_]) -> str:
+    """Return the names of some files, without their folders."""
+    names = [Path(path).name or str(path) for path in paths]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _runs(label: str, series: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
     if "run" not in series.dims:
         yield label, series

@@ -23,7 +23,7 @@ from probe.report.content import content_of, encoded, ranked_curves
 from probe.report.curves import variables_of
 from probe.report.layout import chart_html
 from probe.report.origin import origin, provenance
-from probe.report.sources import joined
+from probe.report.sources import joined, names_of
 from probe.report.view import View
 from probe.series import validate
 
@@ -128,12 +128,6 @@ def check_size(max_mb: float) -> None:
     """Raise ValueError for a size outside (0, 5]."""
     if not 0 < max_mb <= LARGEST_MB:
         raise ValueError(f"Expected a size of a page above 0 and at most {LARGEST_MB:g} MB, got {max_mb}; pass 2")
-
-
-def names_of(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """Return the names of some files, without their folders."""
-    names = [Path(path).name or str(path) for path in paths]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def fitted_or_reason(series: xr.Dataset) -> tuple[PhaseDetector | None, str]:
