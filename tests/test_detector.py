@@ -191,8 +191,27 @@ def test_several_runs() -> None:
     text = detector.summary()
     assert text.startswith("2 of 3 runs (runs 0, 1): delayed generalisation. Run 0: the train accuracy passes 0.95")
     assert "\n1 of 3 runs (run 2): memorised without generalising. Run 2: the train accuracy passes 0.95" in text
+    mixed = "\nTests and medians are over runs of all classes: give controls a fit or a page of their own.\n"
+    assert mixed in text
+    assert mixed not in PhaseDetector().fit([one, one | {"test_accuracy": ramp(2000, 5800)}]).summary()
     # the middle one of three
     assert "the test accuracy reaches its threshold at step 5,800 (2 found, 1 not within the record)" in text
+
+
+@pytest.mark.parametrize(
+    ("last", "words"), [(2.5, "; from its first to its last value, .* falls from 8 to 2.5"), (8, "")]
+)
+def test_information_that_falls_without_a_rise_has_no_hump(last: float, words: str) -> None:
+    curve = 8 - (8 - last) * np.linspace(0, 1, N) ** 4
+    text = PhaseDetector().fit(planted() | {"information_x": curve}).summary()
+    reason = "no rise and fall of 3 % of the range of the curve" if words else "the curve is constant"
+    assert re.search(f"\n- compression onset: the information has no hump: {reason}{words}\n", text)
+
+
+def test_a_best_value_within_the_end_is_explained() -> None:
+    curve = np.linspace(1, 0.01, 40)
+    text = PhaseDetector().fit({"step": np.arange(40), "train_loss": curve, "test_loss": curve}).summary()
+    assert "train loss best 0.010 at step 39, now 0.048 (median of the last 4), 40 observations" in text
 
 
 def test_summary_begins_with_a_sentence_for_each_marker() -> None:

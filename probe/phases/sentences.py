@@ -192,7 +192,7 @@ def evidence(facts: Facts) -> list[str]:
     for curve in (facts.train, facts.test):
         if curve is not None:
             best = f"{curve.name} best {value_of(curve, curve.best)} at {facts.at(curve.best_step)}"
-            lines.append(f"{best}, now {value_of(curve, curve.final)}, {curve.n_observations} observations")
+            lines.append(f"{best}, now {_now(curve)}, {curve.n_observations} observations")
     if facts.train is not None and np.isfinite(facts.fit_step):
         whose = "the" if facts.train.accuracy else "its own"
         lines.append(f"{facts.train.name} passes {percent(FITTED)} of {whose} way at {facts.at(facts.fit_step)}")
@@ -205,6 +205,13 @@ def evidence(facts: Facts) -> list[str]:
     if facts.hump.n_spikes:
         lines.append(f"spikes of the test loss set aside: {facts.hump.n_spikes}")
     return lines
+
+
+def _now(curve: Levels) -> str:
+    """Return the value of the end, and what it is if the best value is a part of the end and differs."""
+    best, final = value_of(curve, curve.best), value_of(curve, curve.final)
+    inside = best != final and curve.best_at >= len(curve.values) - curve.n_end
+    return f"{final} (median of the last {curve.n_end})" if inside else final
 
 
 def _missing(facts: Facts, split: str) -> str:

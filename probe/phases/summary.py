@@ -27,6 +27,7 @@ _NOT_FOUND = {
 _NO_VARIABLE = re.compile(r"no variable for (\w+); (.*)")  # the reason of a marker without a curve
 _AS_LARGE = "where the curve is smoother than around wiggles as large"
 _MOST_CONTRAST = 100  # times the next largest wiggle; above this, the number depends on the noise alone
+_MIXED = "Tests and medians are over runs of all classes: give controls a fit or a page of their own."
 _MAX_ROWS = 100
 _MAX_NAMES = 5  # runs that are listed by name
 _LEAST_RUNS = 5  # for an interval of the median
@@ -56,7 +57,8 @@ def describe(
         evidence = [f"Evidence: {text}."] if (text := one["evidence"].item()) else []
         head = [one["sentence"].item(), *evidence, *_of_one_run(markers, axis)]
     else:
-        head = [*_classes(verdict), *_tests(across), *_of_all_runs(markers, across, axis)]
+        mixed = [_MIXED] if len({*verdict["class"].values.tolist()}) > 1 else []
+        head = [*_classes(verdict), *mixed, *_tests(across), *_of_all_runs(markers, across, axis)]
     parts = ["\n".join(head), "\n".join(_table(_listed(markers), axis)), "\n".join(_distances(aligned))]
     parts.append("\n".join(f"Note: {note}" for note in notes))
     return "\n\n".join(part for part in parts if part)

@@ -5,7 +5,7 @@ the plots read this table, or the coordinates ``label`` and ``colour`` that it g
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -114,7 +114,12 @@ def _descent_onset(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> M
 
 def _compression_onset(steps: np.ndarray, information: np.ndarray, settings: Settings) -> Marker:
     size, smoothing = settings.least_size, settings.smoothing
-    return second_descent(steps, information, spike_width=0, least_size=size, smoothing=smoothing)
+    marker = second_descent(steps, information, spike_width=0, least_size=size, smoothing=smoothing)
+    known = information[np.isfinite(information)]  # (m,)
+    if marker.status != Status.ABSENT or not known[0] - known[-1] > np.ptp(known) / 2:
+        return marker
+    text = f"from its first to its last value, the information falls from {known[0]:.3g} to {known[-1]:.3g}"
+    return replace(marker, reason=f"{marker.reason}; {text}")
 
 
 def _end(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
@@ -160,7 +165,7 @@ MARKERS: tuple[MarkerKind, ...] = (
         name="compression_onset",
         rules={"information": _compression_onset},
         sentence="compression starts",
-        negation="compression does not start",
+        negation="the information has no hump",
         colour="#cc79a7",
         peak=True,
     ),
