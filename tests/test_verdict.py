@@ -108,6 +108,19 @@ def test_curves_that_rise_to_the_end_of_a_brief_record_do_not_stay() -> None:
     assert "stay at 0.91 and 0.81 at the end" in verdict(**level)["sentence"].item()
 
 
+def test_a_test_curve_that_is_first_does_not_improve_together_with_the_train_curve() -> None:
+    """With wrong labels, the test accuracy is at its end long before the train accuracy."""
+    for at, words in (
+        (1.5, "improve together, to 1.00 and 0.90 at"),
+        (0.5, "improve, the test accuracy first, to 1.00"),
+    ):
+        one = verdict(train_accuracy=rise(1.5), test_accuracy=rise(at, top=0.9))
+        assert one["class"] == "plain learning"
+        assert words in one["sentence"].item()
+    losses = {"train_loss": fall(2.5), "test_loss": fall(1, end=0.3)}
+    assert "train and test loss improve, the test loss first, to 0.010 and 0.30" in verdict(**losses)["sentence"].item()
+
+
 # --- neighbours: the same curves on the other side of a rule ---------------------------------------------------------
 
 

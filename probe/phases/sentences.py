@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from probe.phases.facts import ARRIVED, FITTED, LEARNED, LEAST_OBSERVATIONS, Facts, number
+from probe.phases.facts import ARRIVED, FITTED, LEARNED, LEAST_DELAY, LEAST_OBSERVATIONS, Facts, number
 from probe.phases.levels import Levels
 
 _WANTED = 50  # observations of a record that is long enough for all rules
@@ -137,13 +137,27 @@ def say_plain(facts: Facts) -> str:
     if train.accuracy == test.accuracy:
         kind = "accuracy" if test.accuracy else "loss"
         improve = any(curve.gained or curve.improves for curve in (train, test))
-        verb = "improve together, to" if improve else "stay at"
+        together = "improve, the test " + kind + " first, to" if _test_leads(facts) else "improve together, to"
+        verb = together if improve else "stay at"
         text = f"train and test {kind} {verb} {value_of(train, train.final)} and {last} at the end"
     else:
         text = f"the {train.name} ends at {value_of(train, train.final)}, and the {test.name} at {last}"
     gap = train.final - test.final if train.accuracy and test.accuracy else 0.0
     remains = f" The test accuracy stays {gap:.2f} below." if gap >= _GAP else ""
     return f"Plain learning: {text}.{remains}{_continues(test)}"
+
+
+def _test_leads(facts: Facts) -> bool:
+    """Return whether the test curve came 95 % of its own way long before the train curve came 90 % of its own.
+
+    An example is a network that learns the rule first, and the wrong labels of its training data later.
+    """
+    test, train = facts.test, facts.train
+    assert test is not None
+    assert train is not None
+    first, second = test.passes(FITTED * test.final_share), train.passes(ARRIVED * train.final_share)
+    one = float(test.steps[test.steps > 0].min(initial=1.0))  # the first steps are not resolved
+    return bool(np.log10((second + one) / (first + one)) >= LEAST_DELAY)
 
 
 def say_undecided(facts: Facts) -> str:

@@ -165,7 +165,7 @@ def _about(record: Record, shape: Shape) -> str:
         return ""
     size = f"{about.size:.3g} ({100 * about.share:.3g} % of the range of the curve)"
     if isinstance(about, End):
-        end = "to a plateau" if shape.reason == "plateau" else "and has not fallen"
+        end = "to a plateau" if shape.reason == "plateau" else "and has not fallen since"
         return f"the curve has risen by {size} since {at[about.low]:g}, {end}"
     if shape.reason == "hump":
         several = f"; {len(shape.humps)} humps, the last one is the marker" if len(shape.humps) > 1 else ""
