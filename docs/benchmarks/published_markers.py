@@ -32,11 +32,11 @@ N_TEST = 4096  # number of test examples: the test accuracy has a resolution of 
 
 VALLEY = {"division": 800, "s5": 500}  # step of the lowest test loss before its top
 INTRODUCTION = """This page compares the rules of `probe.phases` with steps that we read by eye, on the published
-curves of arXiv:2504.12700 (`reference/paper`). `python docs/benchmarks/pages.py` writes this page. There is one run of
-each task, with about 50 of several hundred points. The train accuracy is that of one batch of 512 with dropout. We took
-the raw readings from these points by eye, or by the rule in brackets. The first five rows of each task are the markers of
-`PhaseDetector`. The interval of a crossing is the gap between two points, and not a 90 % interval. `dex` is the
-difference of log10(step + 1) between the marker and the raw reading.
+curves of arXiv:2504.12700 (`reference/paper`). `python docs/benchmarks/pages.py` writes this page. There is one run
+of each task, with about 50 of several hundred points. The train accuracy is that of one batch of 512 with dropout. We
+took the raw readings from these points by eye, or by the rule in brackets. The first five rows of each task are the
+markers of `PhaseDetector`. The interval of a crossing is the gap between two points, and not a 90 % interval. `dex`
+is the difference of log10(step + 1) between the marker and the raw reading.
 
 A rule of three points in a row gives later steps if points are sparse. At the end of fitting, the points of S5 are
 20,500 steps apart. On the same steps, our six seeds are fitted .08 dex later than on all evaluations."""

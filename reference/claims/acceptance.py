@@ -1,5 +1,6 @@
 """Judge all claims of a paper, and write the verdicts as a table, as text and as figures."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,15 +98,28 @@ def as_markdown(judgements: Sequence[Judgement]) -> str:
         verdicts = " | ".join(one.verdicts[i] for i in shown)
         lines.append(f"| {one.claim.name} | {one.claim.where} | {verdicts} |")
     for one in judgements:
-        name = "Our test" if one.claim.where == "-" else f"Claim ({one.claim.where})"
-        description = f"{name}: {one.claim.text}. Expected: {one.claim.expected}."
-        lines += ["", f"### {one.claim.name}", "", description, ""]
+        lines += ["", f"### {one.claim.name}", "", _description(one.claim), ""]
         lines += ["| on | runs | verdict | numbers |", "|---|---|---|---|"]
         source = f"reported ({one.paper.reported_by})"
         lines += [f"| {source} | {runs} | not judged | {numbers} |" for runs, numbers in one.claim.reported.items()]
         for source, findings in (("published", one.published), ("ours", one.ours)):
             lines += [f"| {source} | {f.runs} | {f.verdict.word} | {f.verdict.numbers} |" for f in findings]
     return "\n".join(lines)
+
+
+def _description(claim: Claim) -> str:
+    """Return sentences on what is claimed or tested, and what is expected."""
+    place = "" if claim.where == "-" else f" ({claim.where})"
+    ours = re.fullmatch(r"\(no claim of the paper(?:, which (.+?))?: (.+)\)", claim.text)
+    if ours:
+        test = f". We {ours[2][3:]}" if ours[2].startswith("we ") else f": {ours[2]}"
+        text = f"Our test{place}; the paper makes no such claim{test}."
+        text += f" The paper {ours[1]}." if ours[1] else ""
+    elif claim.text.startswith("(no claim of the paper"):
+        text = f"Our test{place}: {claim.text[1:-1]}."
+    else:
+        text = f"Claim{place}: {claim.text}."
+    return f"{text} Expected: {claim.expected}."
 
 
 def as_text(judgements: Sequence[Judgement]) -> str:

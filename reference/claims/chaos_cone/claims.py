@@ -29,11 +29,11 @@ from reference.claims.chaos_cone.published import REPORTED
 
 _OURS = "no claim of the paper"
 _CHAOS, _CONE = "chaos effect", "cone effect"
-_TOGETHER = f"the mean distance over seeds within {COINCIDE} dex (90 % interval), a factor of 2"
+_TOGETHER = f"the mean distance over seeds is within {COINCIDE} dex (90 % interval), a factor of 2"
 _ALTERNATIVES = {
     "fit_end": ("the end of fitting", "training accuracy .99"),
     "learning_rate": ("the drop of the learning rate", "its first drop by a half or more"),
-    "signal_to_noise": ("the fall of the gradient's signal to noise", "half of its first value"),
+    "signal_to_noise": ("the fall of the gradient's signal to noise", "to half of its first value"),
 }
 
 
@@ -80,7 +80,7 @@ CLAIMS = [
     Claim(
         "the same with equal windows",
         _CHAOS,
-        f"({_OURS}, in which late perturbations have less time to grow: we give the early one no more time)",
+        f"({_OURS}, which gives late perturbations less time to grow: we give the early one as little time)",
         f"barrier of at least {BARRIER} nats, first t0, after a window as long as that of the last t0",
         nothing_published,
         chaos.equal_windows,
@@ -219,7 +219,7 @@ CLAIMS = [
     Claim(
         "a cone over drops of the learning rate",
         "-",
-        f"({_OURS}, whose figures end before them: the cone of the whole record)",
+        f"({_OURS}, which has figures that end earlier: the cone of the whole record)",
         "probe.stats.cone_entry finds a cone in the whole record",
         nothing_published,
         cone.whole_cone,
@@ -227,7 +227,7 @@ CLAIMS = [
     Claim(
         "the kernel's size stays",
         "-",
-        f"({_OURS}, whose distance does not depend on the size: we test whether a kernel in a cone keeps its norm)",
+        f"({_OURS}, which uses a distance without size: we test whether a kernel in a cone keeps its norm)",
         f"the norm changes by at most {SIZE} dex, a quarter, from the first reference to the end",
         nothing_published,
         cone.size_fixed,

@@ -13,7 +13,10 @@ from reference.claims.two_phases.configurations import COINCIDE, DIVISION_RUNS, 
 from reference.claims.two_phases.regions import REGION_CLAIMS
 from reference.claims.two_phases.universality import UNIVERSALITY_CLAIMS
 
-_SEPARATES = "separates runs that generalise from controls, read at one step: each task from each control, and tasks"
+_SEPARATES = (
+    "is larger in runs that generalise than in controls at the same step. We compare each task with each control, "
+    "and tasks"
+)
 _LEARNT = (*PAPER_RUNS.values(), *DIVISION_RUNS, "s5-fast")
 
 CLAIMS = [
@@ -207,7 +210,7 @@ CLAIMS = [
     Claim(
         "weight histogram is a progress measure",
         "figures 3b, 4b",
-        "(the x coordinate of the published plane: we test whether its fall belongs to generalisation)",
+        "the x coordinate of the published plane falls. We test whether its fall belongs to generalisation",
         f"its fall after fitting {_SEPARATES}",
         nothing_published,
         comparisons.separates(HISTOGRAM),
@@ -224,8 +227,8 @@ CLAIMS = [
         "the published run is one of ours",
         "figures 3, 4",
         "(no claim of the paper: we test whether our settings are those of the paper)",
-        "the published time lies in the prediction interval of a further seed, whose half width is below .3 dex; a "
-        "distance that the interval of the published time explains is undecided; our curves are read at the steps of "
+        "the published time lies in the prediction interval of a further seed, whose half width is below .3 dex. A "
+        "distance that the interval of the published time explains is undecided. We read our curves at the steps of "
         "the published points",
         nothing_published,
         phases.reproduced,

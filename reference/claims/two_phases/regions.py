@@ -285,7 +285,8 @@ REGION_CLAIMS = [
         "robustness grows after fitting",
         "4.2",
         "the second phase brings larger, more stable zones around training points, and increased robustness",
-        f"accuracy of training inputs under {_SMALL}, {MORE_ROBUST} higher at the end of the record",
+        f"accuracy of perturbed training inputs is {MORE_ROBUST} higher at the end of the record. The perturbation is "
+        f"{_SMALL}",
         nothing_published,
         robustness_grows,
     ),
