@@ -232,6 +232,7 @@ def test_two_equal_humps_are_both_found_and_the_last_one_is_the_marker() -> None
     assert marker.status == "found"
     np.testing.assert_allclose(np.log10(marker.tops), [2, 4], atol=0.05)
     assert marker.step == marker.tops[-1]
+    assert "; valley at step " in marker.reason
     assert "2 humps" in marker.reason
     small = second_descent(steps, values + 0.08 * np.exp(-0.5 * ((x - 5.3) / 0.15) ** 2))
     np.testing.assert_allclose(np.log10(small.tops), [2, 4], atol=0.05)
@@ -294,6 +295,7 @@ def test_noise_free_shapes() -> None:
     assert second_descent(STEPS, np.minimum(X, 0.9)).status == "right_censored"
     rise = second_descent(STEPS, X)
     assert rise.status == "right_censored"
+    assert "since step " in rise.reason
     assert "has not fallen since" in rise.reason
     assert second_descent([1, 2, 3], [1, 2, 1]).status == "undefined"
 
@@ -333,6 +335,7 @@ def test_random_walks_are_undecided_at_most_and_the_reason_states_what_to_do() -
     reasons = [marker.reason for marker in markers if marker.status == "undecided"]
     assert len(reasons) >= 3
     assert all(f"{len(steps)} observations, " in reason for reason in reasons if "excluded" not in reason)
+    assert all(" around step " in reason for reason in reasons)
     assert all("log every" in reason or "record more seeds" in reason for reason in reasons)
 
 

@@ -166,12 +166,12 @@ def _about(record: Record, shape: Shape) -> str:
     size = f"{about.size:.3g} ({100 * about.share:.3g} % of the range of the curve)"
     if isinstance(about, End):
         end = "to a plateau" if shape.reason == "plateau" else "and has not fallen since"
-        return f"the curve has risen by {size} since {at[about.low]:g}, {end}"
+        return f"the curve has risen by {size} since step {at[about.low]:g}, {end}"
     if shape.reason == "hump":
         several = f"; {len(shape.humps)} humps, the last one is the marker" if len(shape.humps) > 1 else ""
         number = f"{about.contrast:.2g}" if about.contrast < 100 else "more than 100"
         clear = f"{number} times the next largest wiggle" if about.contrast > 1 else "where the curve is smooth"
-        return f"a hump of {size}, {clear}; valley at {at[about.valley]:g}{several}"
+        return f"a hump of {size}, {clear}; valley at step {at[about.valley]:g}{several}"
     why = {
         "rows": f"fewer than {LEAST_ROWS} observations show this",
         "wiggles": f"this is only {about.contrast:.2g} times the next largest wiggle",
@@ -180,7 +180,7 @@ def _about(record: Record, shape: Shape) -> str:
         "undone": "the curve rises as high again",
         "noise": "other wiggles of the record are as large",
     }[shape.reason]
-    text = f"the curve rises and falls by {size} around {at[about.top]:g}, but {why}"
+    text = f"the curve rises and falls by {size} around step {at[about.top]:g}, but {why}"
     if shape.status != Status.UNDECIDED:
         return text
     return f"{text}; {_advice(record.steps, at[about.left], at[about.right - 1])}"
