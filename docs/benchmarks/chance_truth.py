@@ -144,14 +144,14 @@ def worst_rises(rises: list[Rise]) -> Iterator[str]:
 def page(draws: int, cells: dict[str, list[Cell]], rises: list[Rise]) -> str:
     """Return the section of docs/phases_truth.md."""
     return "\n".join([
-        f"Largest share (%) of {draws} runs at chance that leave it, over test sets of {N_TEST[0]} to {N_TEST[-1]:,} "
-        "examples and 2, 10 and 97 classes. Independent values: exact, rounded to 4 or 2 decimals, means of unequal "
-        "batches.",
+        f"Largest share (%) of {draws} runs at chance that leave chance, over test sets of {N_TEST[0]} to "
+        f"{N_TEST[-1]:,} examples and 2, 10 and 97 classes. Independent values: exact, rounded to 4 or 2 decimals, "
+        "means of unequal batches.",
         "",
         *worst_chance(cells, draws),
         "",
-        f"True rises of {LEAST_RISE:g} or more over half of the record: least share found (%), and in brackets the "
-        "longest median delay, in observations after chance + 5 %.",
+        f"True rises of {LEAST_RISE:g} or more over half of the record. The table has the least share found (%). In "
+        "brackets is the longest median delay, in observations after chance + 5 %.",
         "",
         *worst_rises(rises),
     ])  # fmt: skip

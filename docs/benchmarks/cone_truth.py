@@ -214,7 +214,7 @@ def cone_table(draws: int, rng: Random) -> list[str]:
 def page(draws: int, nulls: list[str], cones: list[str]) -> str:
     """Return the section of docs/phases_truth.md."""
     return "\n".join([
-        f"Share of {draws} draws that are called a cone (found or left_censored), over {LENGTHS} observations, "
+        f"Share of {draws} draws that are called a cone (found or left_censored). They have {LENGTHS} observations, "
         f"{DIMENSIONS} dimensions and jitter of 0 to 0.8 of the squared distances. The last column counts cells "
         "significantly beyond the bar (one-sided 1 %, corrected for the number of cells).",
         "",

@@ -28,16 +28,19 @@ RUNS, CURVES, PAGE = HERE / "public_curves.json", HERE / "public_curves.npz", HE
 START, END = "<!-- public:start -->", "<!-- public:end -->"
 INTRODUCTION = """## Published training curves
 
-`python docs/benchmarks/public_curves.py --write` writes this section. It compares `PhaseDetector()` with readings of 97
-training runs from nine public repositories: modular arithmetic, products in finite groups, sparse parity, linear
-teachers, and CIFAR-10 with label noise. One reader judged the pictures of the full records, without names and settings,
-before a detector ran on them. Runs were drawn at random within each kind of experiment. The detector reads at most 200
-rows of a run. `docs/benchmarks/public_curves.json` lists each file with its commit, reading and verdict.
+`python docs/benchmarks/public_curves.py --write` writes this section. It compares `PhaseDetector()` with the judgement
+of a reader on 97 training runs from nine public repositories. They are on modular arithmetic, products in finite
+groups, sparse parity, linear teachers, and CIFAR-10 with label noise. The reader judged the pictures of the full
+records, without names and settings, before a detector ran on them. We drew the runs at random within each kind of
+experiment. The detector reads at most 200 rows of a run. `docs/benchmarks/public_curves.json` lists each file with its
+commit, reading and verdict.
 
-"hump" is the verdict on the test loss (`descent_onset`): of the runs read as "hump" or "no hump", those on which the
-detector agrees. `before` is the rule of the first version on the same rows. "tops" is the median and the largest
-distance between the top that was read and the top that was found. "class" is the first word of `verdict_`, and in
-brackets the agreement if the second choices of the reader count too."""
+| column | meaning |
+| --- | --- |
+| hump | of the runs read as "hump" or "no hump", those on which the detector agrees (`descent_onset`) |
+| before | the same for the rule of the first version, on the same rows |
+| tops | median and largest distance between the top of the reader and that of the detector |
+| class | runs whose class in `verdict_` is that of the reader; in brackets, the reader's second choices count too |"""
 
 
 def fit(curves: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -53,10 +53,10 @@ def markdown(sections: list[Section], draws: int, seed: int) -> str:
     """Return all tables, first the summary; figures of the detector before stand in parentheses."""
     before = json.loads(BEFORE.read_text()) if BEFORE.exists() else {}
     lines = [
-        f"`python docs/benchmarks/verdicts_truth.py --draws {draws} --seed {seed} --write`, numpy {np.__version__}, "
-        f"scipy {scipy.__version__}: {draws} curves a simulated rate. A rate misses its bar (bold) if its one-sided "
-        "99 % limit, corrected for the number of rates in its section, lies beyond it. In parentheses: the detector "
-        "before, a scan test for a rise and fall in AR(1) noise.",
+        f"`python docs/benchmarks/verdicts_truth.py --draws {draws} --seed {seed} --write` writes these tables, with "
+        f"numpy {np.__version__}, scipy {scipy.__version__} and {draws} curves for each simulated rate. Rates that "
+        "miss their bar are bold. Parentheses have the results of the detector before, a scan test for a rise and "
+        "fall in AR(1) noise.",
         "",
         "## All bars",
         "",

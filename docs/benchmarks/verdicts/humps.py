@@ -60,7 +60,7 @@ def power_table(rule: Rule, draws: int, seed: int) -> Table:
     """Return the share found of humps of 6 and 5 times the median largest wiggle."""
     caption = (
         "Share found (%) by number of rows. The height is the prominence in units of the median largest wiggle of "
-        "the noise alone; the hump follows a descent of 1.5 times its height."
+        "the noise alone. The hump follows a descent of 1.5 times its height."
     )
     labels = ("height", "hump", "rows", "noise")
     table = Table("Power", caption, labels, tuple(f"{n:,}" for n in LENGTHS))
@@ -83,8 +83,8 @@ def two_humps_table(rule: Rule, draws: int, seed: int) -> Table:
     """Return how often both of two equal humps are among the tops, and the last one is the marker."""
     lengths = LENGTHS[1:]
     caption = (
-        "Share (%) in which `tops` holds both of two equal bells of 0.3 decade at 30 and 3,000 steps within 0.3 "
-        "decade, and the marker is the last one. The height is 10 times the median largest wiggle; log-spaced rows."
+        "Two equal bells of 0.3 decade lie at 30 and 3,000 steps. Share (%) in which `tops` has both within 0.3 "
+        "decade, and the marker is the last one. The height is 10 times the median largest wiggle. Rows are log-spaced."
     )
     table = Table("Two equal humps", caption, ("noise",), tuple(f"{n:,}" for n in lengths))
     places = np.log10([30, 3000])

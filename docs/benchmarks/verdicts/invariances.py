@@ -53,9 +53,9 @@ def section(rule: Rule, draws: int, seed: int) -> Section:
     sizes = {kind: sum(k == kind for k, *_ in records) for kind in ("given", "simulated")}
     columns = tuple(f"{kind}: {what}" for kind in sizes for what in ("changed", "contradictions"))
     caption = (
-        f"Number of verdicts that change, and of those that contradict each other, on {sizes['given']} given records "
-        f"(dense and 40 log-spaced rows) and {sizes['simulated']} simulated ones (half with a hump). Flat ends are "
-        "lengthened where the end is flat."
+        f"Number of verdicts that change, and of those that contradict each other. There are {sizes['given']} given "
+        f"records (dense and 40 log-spaced rows) and {sizes['simulated']} simulated ones (half with a hump). Flat ends "
+        "are lengthened if the end is flat."
     )
     table = Table("Same run, other record", caption, ("change",), columns)
     for name, change in INVARIANCES.items():

@@ -171,8 +171,8 @@ def contradictions_table(title: str, verdicts: Verdicts) -> Table:
     }
     wrong = {name: found for name, found in pairs.items() if found}
     caption = (
-        "`found` against `absent` or `right_censored` at another density, while at least three of its rows show the "
-        "hump: on its upper half." + "".join(f" {name}: {', '.join(found)}." for name, found in wrong.items())
+        "`found` against `absent` or `right_censored` at another density, while at least three of its rows lie on the "
+        "upper half of the hump." + "".join(f" {name}: {', '.join(found)}." for name, found in wrong.items())
     )
     table = Table(title, caption, ("count",), ("number",))
     table.add(("curves",), {"number": Number(len(wrong), Bar(0))})
