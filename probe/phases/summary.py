@@ -148,7 +148,8 @@ def _tested(kind: MarkerKind, one: xr.Dataset) -> str:
     if status == Status.UNDEFINED:
         return f"It was not tested over all runs whether {kind.sentence}: {one['test_reason'].item()}."
     if status != Status.FOUND:
-        return f"All {n_runs} runs together do not show that {kind.sentence} (p {p:.2g})."
+        tested = "the test is for a rise and fall at one time"
+        return f"All {n_runs} runs together do not show that {kind.sentence} (p {p:.2g}); {tested}."
     fall, lower, upper = (level(float(one[name]), accuracy=False) for name in ("fall", "fall_lower", "fall_upper"))
     return (
         f"All {n_runs} runs together show that {kind.sentence} (p {p:.2g}): after the top, the curve falls by {fall} "
