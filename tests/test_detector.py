@@ -308,6 +308,17 @@ def test_the_train_loss_replaces_a_missing_accuracy(loss: np.ndarray, scale: str
     assert both.notes_ == []
 
 
+def test_noise_in_log_units_does_not_hide_the_fall_of_a_train_loss() -> None:
+    steps = np.unique(np.geomspace(1, 2400, 40).round())
+    floor = 10 ** np.random.default_rng(0).uniform(-5, -2, len(steps))  # as after interpolation with Adam
+    detector = PhaseDetector().fit({"step": steps, "train_loss": np.exp(-steps / 60) + floor})
+    assert values(detector, "rule")[0].startswith("0.99 of the fall of the loss (linear scale)")
+    assert values(detector, "step")[0] == 267  # that is 60 ln 100 = 276, less the floor
+    flat = PhaseDetector().fit({"step": steps, "train_loss": floor})
+    assert values(flat, "status")[0] == "absent"
+    assert re.search(r"the loss falls by 0.77 on the log scale, where three .* are 5.1", values(flat, "reason")[0])
+
+
 # --- score -----------------------------------------------------------------------------------------------------------
 
 

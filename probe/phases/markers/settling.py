@@ -197,14 +197,16 @@ def fitting_end(
         return too_few(v, rule, _LEAST_SETTLED)
     if scale == "log" and (v <= 0).any():
         raise ValueError(f"Expected positive losses, got {v.min():g} at step {s[np.argmin(v)]:g}; pass scale='linear'.")
-    return _fall_end(s, np.log(v) if scale == "log" else v, share, n_sustained, rule)
+    return _fall_end(s, np.log(v) if scale == "log" else v, share, n_sustained, rule, scale)
 
 
-def _fall_end(s: np.ndarray, v: np.ndarray, share: float, n_sustained: int, rule: str) -> Marker:
+def _fall_end(s: np.ndarray, v: np.ndarray, share: float, n_sustained: int, rule: str, scale: str) -> Marker:
     tail = _tail(s, v)
     fall = v[0] - tail.final
     if fall <= 3 * tail.sd:
-        reason = "the loss does not fall by three standard deviations of its noise"
+        change = f"falls by {fall:.2g}" if fall > 0 else f"does not fall (it ends {-fall:.2g} above its start)"
+        noise = f"three standard deviations of its noise are {3 * tail.sd:.2g}"
+        reason = f"the loss {change} on the {scale} scale, where {noise}"
         return Marker(Status.ABSENT, rule, reason=reason)
     if tail.walks:
         return Marker(Status.UNDECIDED, rule, reason="a random walk falls as far, and has no floor")

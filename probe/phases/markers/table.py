@@ -92,14 +92,18 @@ def _fit_end_of_accuracy(steps: np.ndarray, accuracy: np.ndarray, settings: Sett
 
 
 def _fit_end_of_loss(steps: np.ndarray, loss: np.ndarray, settings: Settings) -> Marker:
-    """Use log units if all losses are positive."""
+    """Use log units if all losses are positive and their noise does not hide the fall, as near a loss of 0."""
     share = settings.fit_threshold
     if share >= 1:
         raise ValueError(
             f"Expected fit_threshold below 1 for a train loss, got {share}; pass a share of its fall, such as .99."
         )
-    scale = "log" if (loss[~np.isnan(loss)] > 0).all() else "linear"
-    return fitting_end(steps, loss, share=share, n_sustained=settings.n_sustained, scale=scale)
+    linear = fitting_end(steps, loss, share=share, n_sustained=settings.n_sustained, scale="linear")
+    if not (loss[~np.isnan(loss)] > 0).all():
+        return linear
+    log = fitting_end(steps, loss, share=share, n_sustained=settings.n_sustained, scale="log")
+    hidden = log.status in (Status.ABSENT, Status.UNDECIDED)
+    return linear if hidden and linear.status == Status.FOUND else log
 
 
 def _generalisation_onset(steps: np.ndarray, accuracy: np.ndarray, settings: Settings) -> Marker:
