@@ -232,11 +232,11 @@ def test_few_or_missing_observations_are_undecided() -> None:
 def test_reported_numbers_are_shown_and_not_judged(evidence: Evidence) -> None:
     judgements = judge(PAPER, evidence)
     page, text = as_markdown(judgements), as_text(judgements)
-    assert "| reported (third-party reading) | VGG-16 | not judged | 1 to 2 for t0" in page
+    assert "| reported (third-party summary) | VGG-16 | not judged | 1 to 2 for t0" in page
     assert "published curves" not in page
     assert "the paper's kinds of network" in page.splitlines()[0]
     assert "  . paper VGG-16" in text
-    assert text.endswith(". not judged, third-party reading")
+    assert text.endswith(". not judged, third-party summary")
 
 
 def test_tables_of_the_page(evidence: Evidence) -> None:

@@ -226,7 +226,7 @@ def test_a_missing_recording_is_named_with_its_command(planted: dict[str, Eviden
     page = as_markdown(judge(needed, planted["missing"]))
     assert page.startswith("| claim | where | the equations, solved | networks, sampled or trained |")
     assert "| undecided | not recorded: first-order-sweep.nc; `python -m reference first-order sweep` |" in page
-    assert "| reported (third-party reading) | equation for lambda | not judged | F = 1 |" in page
+    assert "| reported (third-party summary) | equation for lambda | not judged | F = 1 |" in page
 
 
 def test_printed_numbers_are_judged_by_their_digits_or_two_percent() -> None:

@@ -1,11 +1,11 @@
 """Numbers of arXiv:2505.13900 (one run each of VGG-16 and ResNet-20 on CIFAR-10).
 
 The curves are not available, and we could not read the paper itself, only its abstract. The numbers are those of a
-third-party reading of its text and figures. They are shown beside our verdicts and not judged: other networks, other
+third-party summary of its text and figures. They are shown beside our verdicts and not judged: other networks, other
 images, and a perturbation whose size in the paper (1e-7) is below the rounding error of float32 weights.
 """
 
-READING = "third-party reading"
+READING = "third-party summary"
 _VGG, _RESNET = "VGG-16", "ResNet-20"
 
 

@@ -1,9 +1,9 @@
 """Numbers of arXiv:2310.03789.
 
-We could read its abstract only. All numbers below come from a third-party reading of its text and figures.
+We could read its abstract only. All numbers below come from a third-party summary of its text and figures.
 """
 
-READING = "third-party reading"
+READING = "third-party summary"
 
 REPORTED = {
     "transition": {"figure 2": "u about 30.2, s^2 about .18"},
