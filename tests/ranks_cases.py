@@ -1,14 +1,18 @@
 """Trainings on several ranks, good and bad ones, which tests run in one set of processes. The argument is a folder."""
 
+import gc
 import json
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -20,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import probe
 from probe import LMNProbe, Measured, MutualInfoProbe, Probe, ProbeSet, RobustnessProbe, WeightsProbe, every
+from probe.forward import Tap
 
 PATIENCE = 120  # seconds; the processes share a busy machine
 SHORT = 2  # seconds
@@ -313,6 +318,145 @@ def destroyed(folder: Path) -> Result:
     }
 
 
+class Draws(Probe):
+    """A probe that draws rows at random, from the global generator or from one with a seed of its own."""
+
+    def __init__(self, own: bool = False) -> None:
+        self.own = own
+
+    def measure(self, snapshot: probe.Snapshot) -> dict[str, Measured]:
+        """Return the sum of an output over the rows."""
+        rows = torch.from_numpy(np.random.default_rng().permutation(150)) if self.own else torch.randperm(150)
+        found = snapshot.outputs("train", ["0"], rows=rows[:100])["0"]
+        return {"total": Measured(float(found.double().sum()))}
+
+
+class Catches(Probe):
+    """A probe that catches errors of its passes. At step 3 the second rank fails before them."""
+
+    def measure(self, snapshot: probe.Snapshot) -> dict[str, Measured]:
+        """Return the number of passes without an error."""
+        if snapshot.step == 3 and dist.get_rank() == 1:
+            raise ValueError("no number here")
+        number = 0
+        for _ in range(3):
+            with suppress(Exception):
+                number += len(snapshot.outputs("train", ["0"])) > 0
+        return {"number": Measured(number)}
+
+
+def drawn(folder: Path) -> Result:
+    """Draw rows where the random states of the ranks differ."""
+    model, observed, given = DistributedDataParallel(make()), Draws(), data()
+    torch.manual_seed(7 + dist.get_rank())
+    before, rows = torch.get_rng_state(), torch.randperm(150)[:100]
+    torch.set_rng_state(before)
+    observed.attach(model, given, batch_size=48, timeout=PATIENCE).observe(0).detach()
+    same = torch.equal(before, torch.get_rng_state())
+    with torch.no_grad():
+        here = float(model.module[0](given["train"][0])[rows].double().sum())
+    found = {"total": observed.series_["total"].item(), "here": here, "same": same}
+    return {**found, "own": refused(model, Draws(own=True), batch_size=48)}
+
+
+def caught(folder: Path) -> Result:
+    """Train with a probe that catches the error of another rank."""
+    found: Result = {}
+    for kind, prepare in (("fsdp", shard), ("ddp", DistributedDataParallel)):
+        observed = ProbeSet([("Fails", Catches()), MutualInfoProbe()])
+        train(prepare(make()), observed=observed)  # type: ignore[operator]
+        found[kind] = steps_of(observed.series_)
+    return found
+
+
+def scheduled(folder: Path) -> Result:
+    """Train with a schedule that fails on the first rank, at step 3."""
+
+    def due(step: int) -> bool:
+        if step == 3 and dist.get_rank() == 0:
+            raise ValueError("no step here")
+        return True
+
+    model, observed = DistributedDataParallel(make()), ProbeSet([WeightsProbe()])
+    optimizer, errors = torch.optim.Adam(model.parameters(), lr=0.01), []
+    observed.attach(model, data(), optimizer=optimizer, schedule=due, timeout=PATIENCE)
+    for k in range(5):
+        try:
+            update(model, optimizer, k)
+        except (ValueError, probe.errors.RankError) as error:
+            errors.append(f"{k} {error}")
+    observed.detach()
+    return {"errors": errors, "steps": observed.series_["step"].values.tolist()}
+
+
+def parts(folder: Path) -> Result:
+    """Attach to parts of models, and to a model that one rank trains alone."""
+    from torch.distributed.pipelining import PipelineStage
+
+    found: Result = {}
+    for when in ("before", "after"):
+        model = shard(make())
+        if when == "after":
+            model(data()["train"][0])
+        found[when] = refused_at_attach(model[2], timeout=PATIENCE)  # type: ignore[index]
+        found[f"{when} same"] = len(train(model, steps=1)["weights"]) > 0
+    stage = PipelineStage(nn.Linear(6, 3), dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
+    found["stage"] = refused_at_attach(stage, timeout=PATIENCE)  # type: ignore[arg-type]
+    group = dist.new_group([0])
+    if dist.get_rank() == 0:
+        alone = DistributedDataParallel(make(), process_group=group)
+        found["group"] = refused_at_attach(alone, timeout=PATIENCE)
+    return found
+
+
+class Selects(Probe):
+    """A probe that fails, or is interrupted, on the second rank while it attaches."""
+
+    def __init__(self, interrupt: bool = False) -> None:
+        self.interrupt = interrupt
+
+    def taps(self, snapshot: probe.Snapshot) -> list[Tap]:
+        """Return one layer."""
+        if self.interrupt and dist.get_rank() == 1:
+            signal.raise_signal(signal.SIGINT)
+        return [Tap("0", self.rows)]
+
+    def rows(self, z: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of the layer."""
+        if not self.interrupt and dist.get_rank() == 1:
+            raise ValueError("no rows here")
+        return z.flatten(1)
+
+    def measure(self, snapshot: probe.Snapshot) -> dict[str, Measured]:
+        """Return a number."""
+        return {"number": Measured(1.0)}
+
+
+def attaching(folder: Path) -> Result:
+    """Fail or be interrupted on the second rank at attach, and train on."""
+    found: Result = {}
+    for kind, prepare in (("fsdp", shard), ("ddp", DistributedDataParallel)):
+        for interrupt in (False, True):
+            name, model = f"{kind} {interrupt}", prepare(make())  # type: ignore[operator]
+            try:
+                ProbeSet([Selects(interrupt)]).attach(model, data(), timeout=PATIENCE)
+            except (Exception, KeyboardInterrupt) as error:
+                found[name] = f"{type(error).__name__}: {error}"
+            found[f"{name} same"] = len(train(model, steps=1)["weights"]) > 0
+    return found
+
+
+def released(folder: Path) -> Result:
+    """Attach and detach again and again."""
+    model, numbers = DistributedDataParallel(make()), []
+    for _ in range(4):
+        for _ in range(5):
+            WeightsProbe().attach(model, data(), timeout=PATIENCE).observe(0).detach()
+        gc.collect()
+        numbers.append(len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0)
+    return {"files": numbers}
+
+
 def killed(folder: Path) -> Result:
     """Kill the second rank after step 3."""
     model, observed = shard(make()), ProbeSet([WeightsProbe()])
@@ -328,6 +472,7 @@ def killed(folder: Path) -> Result:
 CASES: dict[str, list[Case]] = {
     "numbers": [fixed, trained, policies],
     "failures": [failing, raising, interrupted, different, unsupported, alone, budgeted, resumed, detached, destroyed],
+    "more failures": [drawn, caught, scheduled, parts, attaching, released],
 }
 
 

@@ -153,6 +153,60 @@ def test_a_group_that_is_destroyed_before_detach(failures: Any) -> None:
         assert steps[9:] == [9] or rank["warned"]
 
 
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run(tmp_path_factory.mktemp("more"), "more failures")
+
+
+def test_random_rows_of_a_probe_are_those_of_the_first_rank(more: Any) -> None:
+    first, second = more["drawn"]
+    assert first["total"] == second["total"] == pytest.approx(first["here"], rel=1e-6)
+    assert second["here"] != pytest.approx(first["here"], rel=1e-3)
+    assert first["same"]
+    assert second["same"]  # the training has its own random states again
+
+
+def test_rows_that_differ_among_ranks_are_an_error_on_all(more: Any) -> None:
+    for rank in more["drawn"]:
+        assert "Expected the same rows and layers on all ranks in a pass over split 'train'" in rank["own"]
+
+
+def test_a_probe_that_catches_the_error_of_another_rank_is_flagged_on_all(more: Any) -> None:
+    for rank in more["caught"]:
+        assert rank["fsdp"] == rank["ddp"] == {"steps": [0, 3, 6], "failed": [0, 1, 0]}
+
+
+def test_a_schedule_that_fails_on_the_first_rank_is_an_error_on_all(more: Any) -> None:
+    first, second = more["scheduled"]
+    assert first["errors"] == ["2 no step here"]
+    assert second["errors"][0].startswith("2 Expected all ranks to finish step 3, got ValueError: no step here on rank")
+    assert first["steps"] == second["steps"] == [0, 1, 2, 4, 5]
+
+
+def test_parts_of_a_model_are_refused_and_the_training_continues(more: Any) -> None:
+    for rank in more["parts"]:
+        for when in ("before", "after"):
+            assert "Expected the model that fully_shard got last" in rank[when]
+            assert rank[f"{when} same"]
+        assert "got PipelineStage; use fully_shard on the whole model" in rank["stage"]
+    assert "all 2 ranks of the training share, got a process group or mesh of 1" in more["parts"][0]["group"]
+
+
+def test_a_failure_of_one_rank_at_attach_is_an_error_on_all(more: Any) -> None:
+    first, second = more["attaching"]
+    for kind in ("fsdp", "ddp"):
+        assert "no rows here" in first[f"{kind} False"]
+        assert "no rows here" in second[f"{kind} False"]
+        assert second[f"{kind} True"].startswith("KeyboardInterrupt")
+        assert first[f"{kind} False same"]
+        assert second[f"{kind} True same"]
+
+
+def test_detach_releases_connections(more: Any) -> None:
+    for rank in more["released"]:
+        assert rank["files"][-1] <= rank["files"][0]
+
+
 def test_a_killed_rank_leaves_the_recording(tmp_path: Path) -> None:
     started = start(tmp_path, "killed")
     deadline = time.monotonic() + 300

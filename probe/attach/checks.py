@@ -15,7 +15,7 @@ from probe.forward.data import Batch
 from probe.forward.isolation import isolated
 from probe.forward.model_state import Place
 from probe.forward.saved_values import tensors_equal
-from probe.forward.shards import divided_otherwise, is_sharded, n_ranks, refuse_sharded
+from probe.forward.shards import divided_otherwise, is_inner, is_sharded, is_stage, n_ranks, refuse_sharded
 from probe.forward.training import TrainingContext
 
 _NEEDS = ("targets", "training")
@@ -37,7 +37,8 @@ def check_settings(on_error: str, mode: str | None, schedule: Any, *, counted: b
 def check_model(model: Any, *, together: bool = False) -> None:
     """Raise an error for a model that cannot be observed. ``together``: all ranks of the training attach."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}; give the module itself")
+        advice = f"use fully_shard on the whole model, or {_COPY}" if is_stage(model) else "give the module itself"
+        raise TypeError(f"Expected model to be a torch.nn.Module, got {type(model).__name__}; {advice}")
     kind, named = torch.jit.ScriptModule, model.named_modules()
     if scripted := [name or "the whole model" for name, module in named if isinstance(module, kind)]:
         raise TypeError(
@@ -77,6 +78,11 @@ def _check_division(model: nn.Module, together: bool) -> None:
         raise TypeError(
             "Expected ranks='all' for a model that fully_shard divides, since each forward pass needs all ranks, got "
             f"ranks='this'; attach on all ranks, or {_COPY}"
+        )
+    if is_sharded(model) and is_inner(model):
+        raise TypeError(
+            "Expected the model that fully_shard got last, got a module inside of it, which cannot run alone; attach "
+            "the whole model, and select layers by layers="
         )
 
 

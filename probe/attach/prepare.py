@@ -16,7 +16,7 @@ from probe.attach.data_checks import batch_warnings, order_warnings, padding_war
 from probe.attach.hidden_state import hidden_state_warnings
 from probe.attach.side_effects import written_places
 from probe.attach.targets import align_targets
-from probe.errors import warn_user
+from probe.errors import RanksApartError, warn_user
 from probe.forward import tracing
 from probe.forward.data import Batch, read_data, shape_of
 from probe.forward.isolation import device_of, isolated, torch_defaults
@@ -26,7 +26,7 @@ from probe.forward.outputs import OutputError, Select
 from probe.forward.passes import Tap
 from probe.forward.runner import Division
 from probe.forward.saved_values import checksum
-from probe.forward.shards import begin_shards
+from probe.forward.shards import begin_shards, is_sharded
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.snapshot import Snapshot
 from probe.forward.training import TrainingContext
@@ -150,14 +150,15 @@ def prepare(
     if training is not None:
         check_training(training, model, step)
     context = None if training is None else training.of(model)
-    with isolated(model) as state, torch_defaults(), interruptible():
+    passes = division if is_sharded(model) else None
+    with isolated(model) as state, torch_defaults(), nullcontext() if is_sharded(model) else interruptible():
         trace = _traced(model, batches, output)
         batches, targets_shift = align_targets(model, batches, targets_shift, output)
         check_requirements(probes, batches, training)
-        snapshot = Snapshot(model, step, batches, trace, batch_size=batch_size)
+        snapshot = Snapshot(model, step, batches, trace, batch_size=batch_size, division=passes)
         with nullcontext() if division is None else division.together("the choice of layers"):
             taps = [tap for probe in probes.values() for tap in probe.taps(snapshot)]
-        _try_shared_pass(model, step, batches, trace, taps)
+        _try_shared_pass(model, step, batches, trace, taps, passes)
         if context is not None:
             _try_update(context, model, step)
         notes = list(batch_warnings(snapshot)) or list(order_warnings(snapshot, taps))
@@ -209,7 +210,14 @@ def _about_arguments(batch: Batch) -> str:
     return ""
 
 
-def _try_shared_pass(model: nn.Module, step: int, data: Mapping[str, Batch], trace: Trace, taps: Sequence[Tap]) -> None:
+def _try_shared_pass(
+    model: nn.Module,
+    step: int,
+    data: Mapping[str, Batch],
+    trace: Trace,
+    taps: Sequence[Tap],
+    division: Division | None,
+) -> None:
     """Run the shared pass over two rows of each split, so that an error is raised now and not flagged at each step."""
     for tap in taps:
         if tap.site == OUTPUT:
@@ -217,7 +225,9 @@ def _try_shared_pass(model: nn.Module, step: int, data: Mapping[str, Batch], tra
     for split, batch in data.items():
         few = {split: batch.subset(torch.arange(TRACE_ROWS), device_of(model))}
         try:
-            Snapshot(model, step, few, trace, shared=taps).run_shared_pass()
+            Snapshot(model, step, few, trace, shared=taps, division=division).run_shared_pass()
+        except RanksApartError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"Expected the probes to measure two inputs of split {split!r} ({shape_of(few[split].inputs)}), got "

@@ -59,7 +59,7 @@ class Session:
         timeout: float = 300.0,
     ) -> None:
         self.counted = optimizer is not None
-        self._ranks = ranks_of(ranks, timeout)
+        self._ranks = ranks_of(ranks, timeout, model)
         start = now()
         self.step = 0 if step is None else int(step)
         self.on_error = on_error
@@ -123,8 +123,8 @@ class Session:
         if self._ranks.size == 1:
             return
         facts = {
-            "data": {split: [len(batch), batch.digest()] for split, batch in data.items()},
             "model": {name: tuple(one.shape) for name, one in model.named_parameters()},
+            "data": {split: [len(batch), batch.digest()] for split, batch in data.items()},
         }
         self._ranks.compare({**settings, **facts})
 
@@ -141,6 +141,7 @@ class Session:
         if self._hook is not None:
             self._hook.remove()
         self._recording.abandon()
+        self._ranks.close()
 
     def _open_budget(self, share: float | None, total_steps: int | None, attaching: float) -> Budget | Unlimited:
         if share is None:
@@ -229,16 +230,17 @@ class Session:
         The first rank decides this, and which step is the next one that can be due.
         """
         with self._ending_if_apart():
-            granted, later = False, math.inf
-            if self._ranks.rank == 0:
-                later = following(self._schedule, step) if self.counted else later
-                granted = self.due(step) and self._budget.grants(step)
-            decided, later = self._ranks.decide(f"step {step}", granted, NEVER if later == math.inf else int(later))
+            decided, later = self._ranks.decide(f"step {step}", partial(self._decide, step))[:2]
             self._next = math.inf if later == NEVER else later
             if decided:
                 self._observe_timed(step, scalars)
             return bool(decided)
         return False
+
+    def _decide(self, step: int) -> tuple[bool, int]:
+        """Return whether this step is observed, and the next one that can be due."""
+        later = following(self._schedule, step) if self.counted else math.inf
+        return self.due(step) and self._budget.grants(step), NEVER if later == math.inf else int(later)
 
     def _observe_timed(self, step: int, scalars: Mapping[str, Any] | None = None) -> None:
         try:
@@ -256,7 +258,8 @@ class Session:
             yield
         except RanksApartError as error:
             self._ended = self._apart = True
-            if self.on_error == "raise" or self._last is None:
+            attaches = self.counted and self._hook is None
+            if self.on_error == "raise" or self._last is None or attaches:
                 raise
             warn_user(f"{error}. Nothing is observed from here on, and the training continues")
 
@@ -294,7 +297,7 @@ class Session:
 
     def agrees(self, answer: bool) -> bool:
         """Return the answer of the first rank."""
-        return bool(self._ranks.decide("a question", answer)[0])
+        return bool(self._ranks.decide("a question", lambda: (answer,))[0])
 
     def move_to(self, model: nn.Module) -> None:
         """Observe another model from now on. It has the modules and shapes of the attached one, which is released."""
@@ -337,6 +340,7 @@ class Session:
             self._annotate_dropped()
         finally:
             self._recording.close()
+            self._ranks.close()
         self._recording.close_outputs()
         if self._last is None and not self.counted and not len(self.records):
             warn_user(
@@ -364,6 +368,6 @@ class Session:
             return
         with self._ending_if_apart():
             whole = self._updated == self._prepared.weights()  # weights that were loaded since belong to no step
-            if any(self._ranks.decide(f"the end at step {self.step}", whole)):
+            if self._ranks.decide(f"the end at step {self.step}", lambda: (whole,))[0]:
                 self._budget.grant_last(self.step)
                 self._observe_timed(self.step)

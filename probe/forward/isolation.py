@@ -220,15 +220,26 @@ def restored_random_states(model: nn.Module | None = None) -> Iterator[None]:
     """Context manager that restores the random states at the end, those of the GPUs of the model among them."""
     devices = () if model is None else _cuda_devices(model)
     states = {device: torch.cuda.get_rng_state(device) for device in devices}
-    state, python_state, numpy_state = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    of_cpu = get_random_states()
     try:
         yield
     finally:
         for device, cuda_state in states.items():
             torch.cuda.set_rng_state(cuda_state, device)
-        torch.set_rng_state(state)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+        set_random_states(of_cpu)
+
+
+def get_random_states() -> tuple[Any, ...]:
+    """Return the states of the global generators of PyTorch on the CPU, of Python and of NumPy."""
+    return torch.get_rng_state().numpy(), random.getstate(), np.random.get_state()  # noqa: NPY002
+
+
+def set_random_states(states: tuple[Any, ...]) -> None:
+    """Set the states that :func:`get_random_states` returns."""
+    state, python_state, numpy_state = states
+    torch.set_rng_state(torch.from_numpy(state))
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 def seed_cpu(seed: int) -> None:

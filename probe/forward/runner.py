@@ -1,5 +1,6 @@
 """Runs forward passes over the data of a snapshot, in blocks of rows."""
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
@@ -13,6 +14,7 @@ from probe.forward.isolation import device_of, isolated
 from probe.forward.layers import named_layers
 from probe.forward.operations import OperationCounter
 from probe.forward.passes import Edit, Pass, Tap
+from probe.forward.saved_values import checksum
 from probe.forward.shards import is_sharded
 from probe.forward.sites import TRACE_ROWS, Trace
 from probe.forward.suffix import MakeValues, Suffix, SuffixPass
@@ -28,14 +30,14 @@ class Division(Protocol):
     def mine(self, blocks: Sequence[range]) -> Sequence[range]:
         """Return the blocks of this rank."""
 
-    def meet(self, place: str) -> None:
-        """Wait until all ranks are at this place. Raise an error if one has failed before."""
+    def meet(self, place: str, mark: int) -> None:
+        """Wait until all ranks are at this place. Raise an error if one has failed before, or if the marks differ."""
 
     def together(self, place: str) -> AbstractContextManager[None]:
         """Return a context manager at whose end all ranks report whether they have failed."""
 
-    def objects(self, place: str, value: Any, error: Exception | None = None) -> list[Any]:
-        """Return the values of all ranks. If a rank gives an error, all ranks raise one."""
+    def objects(self, place: str, value: Any, error: Exception | None = None, mark: int = 0) -> list[Any]:
+        """Return the values of all ranks. If a rank gives an error, or the marks differ, all ranks raise one."""
 
 
 class Runner:
@@ -175,10 +177,10 @@ class Runner:
         division, place = self.division, f"a pass over split {split!r}"
         assert division is not None
         found, error = dict[Tap, Tensor](), None
-        divided = len(blocks) >= division.size
+        divided, mark = len(blocks) >= division.size, _mark(rows, forward)
         mine, idle = division.mine(blocks) if divided else blocks, list[range]()
         if self._sharded:
-            division.meet(place)
+            division.meet(place, mark)
             idle = [blocks[0]] * (-(-len(blocks) // division.size) - len(mine)) if divided else idle
         try:
             found = self._run_blocks(split, forward, rows, mine, device, group, idle)
@@ -187,7 +189,7 @@ class Runner:
         taps = [tap for of_site in forward.taps_by_site.values() for tap in of_site]
         self.reads.wait()
         own = {i: found[tap].cpu() for i, tap in enumerate(taps) if tap in found}
-        of_ranks = division.objects(place, (own, forward.functions) if divided else None, error)
+        of_ranks = division.objects(place, (own, forward.functions) if divided else None, error, mark)
         if not divided:
             return found
         forward.functions.update(*(functions for _, functions in of_ranks))
@@ -195,6 +197,11 @@ class Runner:
         used = [i for i in range(len(taps)) if all(i in part for part in parts)]
         target = device or self.device
         return {taps[i]: _joined([part[i] for part in parts]).to(target) for i in used}
+
+
+def _mark(rows: Tensor, forward: Pass) -> int:
+    """Return a number that depends on the rows and layers of a pass."""
+    return zlib.crc32(repr(list(forward.taps_by_site)).encode(), checksum(rows))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

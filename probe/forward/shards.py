@@ -4,6 +4,7 @@ Each rank holds a part of each parameter. A forward pass gathers the parts of on
 all ranks must make the same passes, and each pass must run to its end.
 """
 
+import gc
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,6 +12,7 @@ from typing import Any, cast
 
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -120,9 +122,36 @@ def _recovering(model: nn.Module) -> Iterator[None]:
         Shards(model.modules()).recover()
 
 
+def is_inner(model: Any) -> bool:
+    """Return whether another module that ``fully_shard`` divides contains a sharded model.
+
+    A pass through the inner module alone would make it the root of the gathering, so that the other one could not run.
+    Before the first pass of the training, only the other module has the reference.
+    """
+    root = model._get_fsdp_state()._is_root
+    if root is not None:
+        return not root
+    fsdp = sys.modules["torch.distributed.fsdp"].FSDPModule
+    others = [one for one in gc.get_objects() if issubclass(type(one), fsdp) and one is not model]
+    return any(inner is model for other in others for inner in other.modules())
+
+
+def is_stage(model: Any) -> bool:
+    """Return whether an object is a stage or a schedule of a pipeline."""
+    return any(kind.__module__.startswith("torch.distributed.pipelining") for kind in type(model).__mro__)
+
+
 def n_ranks() -> int:
     """Return the number of ranks of the training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def n_ranks_of(model: nn.Module) -> int:
+    """Return the number of ranks that train a model together, as far as the model has it; else that of the training."""
+    size = n_ranks()
+    groups = [one.process_group.size() for one in model.modules() if isinstance(one, DistributedDataParallel)]
+    meshes = [one.device_mesh.size() for one in _parts(model, sys.modules.get("torch.distributed.tensor")).values()]
+    return min([*groups, *meshes, size])
 
 
 def divided_otherwise(model: nn.Module) -> dict[str, str]:
