@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from probe.run_facts import keep_run_facts
+
 __all__ = ["COMPARES", "SCHEMA", "Variable", "concat", "validate"]
 
 _DIMENSIONS = ("step", "layer", "split", "run", "probe")
@@ -136,7 +138,8 @@ class Variable:
 
     Examples
     --------
-    >>> from probe.series import Variable
+    >>> from probe.run_facts import keep_run_facts
+    from probe.series import Variable
     >>> variable = Variable("information_x", ("layer",), {"layer": ["0", "2"]}, "bits")
     >>> variable.shape
     (2,)
@@ -261,7 +264,8 @@ def concat(series: Sequence[xr.Dataset], runs: Sequence[Any] | None = None) -> x
     xarray.Dataset
         The series with the steps and labels of all runs. Values that a run does not have are NaN, and flags are -1.
         Scalar coordinates, such as the seed of each run, become coordinates over ``run``. The
-        attribute ``provenance`` is a JSON list of the provenance of each run.
+        attribute ``provenance`` is a JSON list of the provenance of each run. If the ``chance`` or ``n`` of a variable
+        differ between runs, its attribute ``chance_by_run`` or ``n_by_run`` holds them as JSON by label.
 
     Raises
     ------
@@ -303,6 +307,7 @@ def concat(series: Sequence[xr.Dataset], runs: Sequence[Any] | None = None) -> x
     joined = joined.sel(order)  # an outer join sorts text, "z.10" before "z.2"
     provenances = [one.attrs.get("provenance", "") for one in series]
     joined = joined.assign_coords(_run_coordinates(series, {*map(str, joined.data_vars), *map(str, joined.dims)}))
+    keep_run_facts(joined, series, labels)
     return joined.assign_coords(run=labels).assign_attrs(schema=SCHEMA, provenance=json.dumps(provenances))
 
 

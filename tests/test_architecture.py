@@ -19,6 +19,7 @@ LOGS = ROOT / "tests" / "logs"
 RANKS = [
     [
         "probe.errors",
+        "probe.run_facts",
         "probe.series",
         "probe.words",
         "probe.schedule",

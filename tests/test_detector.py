@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import reference
-from probe import PhaseDetector
+from probe import PhaseDetector, concat, load, save
 from probe.errors import ProbeWarning
 from probe.phases import MARKERS
 
@@ -516,3 +516,27 @@ def test_shuffled_answers_have_no_second_phase() -> None:
     assert "found" not in status.sel(marker=["generalisation_onset", "descent_onset", "end"]).values
     assert set(status.sel(marker="fit_end").values) == {"found"}  # it is memorised
     assert detector.across_["test_status"].sel(marker="descent_onset") == "absent"
+
+
+def test_the_chance_of_each_run_is_its_own(tmp_path: Path) -> None:
+    steps = np.arange(0, 4000, 100)
+    accuracy = np.where(steps < 2000, 0.5, 0.6)  # leaves a chance of .5, and not one of .65
+
+    def run(chance: float, scale: float = 1.0) -> xr.Dataset:
+        attrs = {"chance": chance * scale, "n": 1000, "units": "1" if scale == 1 else "percent"}
+        test = xr.DataArray(accuracy * scale, dims="step", attrs=attrs)
+        return xr.Dataset({"test_accuracy": test, "train_accuracy": test + 0.0}, {"step": steps})
+
+    def statuses(series: xr.Dataset) -> list[str]:
+        markers = PhaseDetector().fit(series).markers_
+        return [str(one) for one in markers["status"].sel(marker="generalisation_onset").values]
+
+    alone = [statuses(run(chance))[0] for chance in (0.5, 0.65)]
+    assert alone[0] == "found" != alone[1]
+    joined = concat([run(0.5), run(0.65)], runs=[3, "control"])
+    assert statuses(joined) == alone
+    save(joined, tmp_path / "runs.nc")
+    assert statuses(load(tmp_path / "runs.nc")) == alone
+    assert statuses(joined.isel(run=[1, 0])) == alone[::-1]
+    assert statuses(concat([run(0.5, 100), run(0.65, 100)])) == alone
+    assert concat([run(0.5), run(0.5)])["test_accuracy"].attrs["chance"] == 0.5

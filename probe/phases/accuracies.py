@@ -7,6 +7,7 @@ import xarray as xr
 
 from probe.errors import warn_user
 from probe.readers.names import is_error_rate
+from probe.run_facts import changed_chance
 
 _ROUNDING = 1e-3  # half precision rounds a share of 1 to 1.001 at most
 _PERCENT = ("%", "percent", "per cent")  # attribute units
@@ -62,6 +63,7 @@ def _from_percent(
 ) -> dict[str, xr.DataArray]:
     """Divide accuracies, and their attribute chance, by 100."""
     chances = {role: array.attrs["chance"] for role, array in arrays.items() if "chance" in array.attrs}
+    divided = {role: changed_chance(array.attrs, lambda chance: chance / 100) for role, array in arrays.items()}
     text = ", ".join(f"{role} has a maximum of {top:.4g}" for role, top in tops.items())
     text += "".join(f"; the chance of {role}, {chance:g}, is divided, too" for role, chance in chances.items())
     text += _low_runs(arrays)
@@ -72,10 +74,7 @@ def _from_percent(
             "divided by 100."
         )
     return {
-        role: (array / 100).assign_attrs(
-            array.attrs | {"units": "1"} | ({"chance": chances[role] / 100} if role in chances else {})
-        )
-        for role, array in arrays.items()
+        role: (array / 100).assign_attrs(array.attrs | {"units": "1"} | divided[role]) for role, array in arrays.items()
     }
 
 
@@ -96,7 +95,7 @@ def _right(
     """Return the share of right answers: 1 - error if the name is that of an error rate."""
     if is_error_rate(name):
         notes.append(f"{role}: 1 - {name}, because {name!r} is the name of an error rate")
-        chance = {"chance": 1 - array.attrs["chance"]} if "chance" in array.attrs else {}
+        chance = changed_chance(array.attrs, lambda chance: 1 - chance)
         return (1 - array).assign_attrs(array.attrs | chance).rename(array.name)
     loss = curves.get(role.replace("accuracy", "loss"))
     if loss is None:

@@ -28,6 +28,7 @@ from probe.phases.scoring import median_distance
 from probe.phases.summary import describe
 from probe.phases.verdict import verdict_dataset
 from probe.readers.names import ROLES
+from probe.run_facts import attributes_of_run, differ_between_runs
 
 _ROLES = (*ROLES, "information", "growth", "kernel_distances")
 _BLOCK = 64  # runs that are loaded at a time
@@ -337,15 +338,22 @@ class PhaseDetector(BaseEstimator):
         roles = Roles(curves, {role: getattr(self, role) for role in _ROLES}, layer=self.layer, split=self.split)
         notes = [*curves.attrs.get("reading", "").splitlines(), *roles.notes, *self._notes(roles)]
         n_runs, steps, settings = curves.sizes.get("run", 1), curves["step"].values.astype(float), self._settings(roles)
+        runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
+        chances = self._chances(roles, runs.tolist())
         blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
         work = (
             delayed(markers_of_runs)(
-                steps, roles.of_runs(block), block.stop - block.start, settings, alone=n_runs == 1, axis=self.axis
+                steps,
+                roles.of_runs(block),
+                block.stop - block.start,
+                settings,
+                chances=chances[block],
+                alone=n_runs == 1,
+                axis=self.axis,
             )
             for block in blocks
         )
         found = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
-        runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
         verdict = verdict_dataset([run.verdict for run in found], runs)
         markers = markers_dataset(found, runs, self.axis).assign_coords(curve=("marker", self._curves_of(roles)))
         return _Found(markers, verdict, roles, list(dict.fromkeys(notes)))
@@ -376,12 +384,22 @@ class PhaseDetector(BaseEstimator):
             if (role := kind.role_among(roles.found)) != kind.role:
                 yield f"{kind.name}: found on {role}, because there is no {kind.role}"
         test = roles.found["test_accuracy"]
-        if not isinstance(test, str) and self._chance(roles).share is None:
+        if not isinstance(test, str) and self._chance(roles).share is None and "chance_by_run" not in test.attrs:
             yield "chance: the level at which test_accuracy starts; pass chance= (--chance) if it is known"
+
+    def _chances(self, roles: Roles, runs: list[Any]) -> list[Chance]:
+        """Return the chance of each run; none if it is the same for all."""
+        test = roles.found["test_accuracy"]
+        attrs = {} if isinstance(test, str) else test.attrs
+        return (
+            [self._checked_chance(attributes_of_run(attrs, run)) for run in runs] if differ_between_runs(attrs) else []
+        )
 
     def _chance(self, roles: Roles) -> Chance:
         test = roles.found["test_accuracy"]
-        attrs = {} if isinstance(test, str) else test.attrs
+        return self._checked_chance({} if isinstance(test, str) else test.attrs)
+
+    def _checked_chance(self, attrs: Mapping[Any, Any]) -> Chance:
         chance = attrs.get("chance") if self.chance is None else self.chance
         n = attrs.get("n", attrs.get("n_test", np.inf)) if self.n_test is None else self.n_test
         if chance is not None and not 0 <= chance <= 1:

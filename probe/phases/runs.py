@@ -1,6 +1,6 @@
 """Find the markers of many runs with the table of markers, and the phases between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import xarray as xr
 
 from probe.phases.facts import facts_of_run
 from probe.phases.markers import table
+from probe.phases.markers.chance import Chance
 from probe.phases.markers.marker import Marker, Status
 from probe.phases.markers.table import Settings
 from probe.phases.recorded import DEFAULTS as RECORDED
@@ -32,22 +33,25 @@ def markers_of_runs(
     n_runs: int,
     settings: Settings,
     *,
+    chances: Sequence[Chance] = (),
     alone: bool = True,
     axis: str = "step",
 ) -> list[Run]:
     """Find the markers of `n_runs` runs, and what happened in each of them.
 
     By role, ``block`` has a curve or a string that states why there is none. A curve without runs belongs to all runs.
-    ``alone`` is false if there are further runs: a run may then end before the record.
+    ``chances`` has an entry for each run if they differ. ``alone`` is false if there are further runs: a run may then
+    end before the record.
     """
     loaded = {role: curve if isinstance(curve, str) else _rows(curve, n_runs) for role, curve in block.items()}
     found = []
     for run in range(n_runs):
         curves = {role: curve if isinstance(curve, str) else curve[run] for role, curve in loaded.items()}
-        markers = [kind.find(steps, curves, settings) for kind in table.MARKERS]
+        own = settings._replace(chance=chances[run]) if chances else settings
+        markers = [kind.find(steps, curves, own) for kind in table.MARKERS]
         hump = next(marker for marker, kind in zip(markers, table.MARKERS, strict=True) if kind.name == "descent_onset")
         judged = {role: curve for role, curve in curves.items() if role not in RECORDED}
-        facts = facts_of_run(steps, judged, hump, settings.chance, alone=alone, axis=axis)
+        facts = facts_of_run(steps, judged, hump, own.chance, alone=alone, axis=axis)
         found.append(Run(markers, judge(facts), *_ends(steps, curves)))
     return found
 
