@@ -130,6 +130,8 @@ def test_selectors(page: Page, tmp_path: Path) -> None:
     choose(page, "layer", -1)
     assert len(source(page, "p2-lines")["ys"]) == 2
     names = page.js("[...document.getElementById('measure').options].map((one) => one.textContent)")
+    splits = page.js("[...document.getElementById('split').options].map((one) => one.textContent)")
+    assert splits[0] == "every split"  # a split can be called "all"
     choose(page, "measure", names.index("zeta"))
     last = page.js("probeReport.data.panels.length") - 1
     assert page.js(f"document.getElementById('title-p{last}').textContent") == "zeta"

@@ -57,7 +57,7 @@ const fill_selects = () => {
   const measures = data.variables.map((one, i) => [i, one.title]).filter(([i]) => by_variable.has(i));
   state.run = Number(fill_select("run", [...all, ...data.chosen.map((run) => [run, data.runs[run]])], state.run));
   state.layer = Number(fill_select("layer", [...data.layers.map((layer, i) => [i, layer]), [ALL, "all layers"]], state.layer));
-  state.split = fill_select("split", [["", "all"], ...data.splits.map((split) => [split, split])], state.split);
+  state.split = fill_select("split", [["", "every split"], ...data.splits.map((split) => [split, split])], state.split);
   state.measure = Number(fill_select("measure", measures, state.measure));
   if (!data.panels.some((panel) => panel.measure)) $("measure").parentElement.hidden = true;
   if (!data.layers.length) $("layer").parentElement.hidden = true;
