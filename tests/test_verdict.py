@@ -178,6 +178,20 @@ def test_the_level_of_memorising() -> None:
     assert name_of(train_accuracy=FITTED, test_accuracy=rise(1.5, top=0.35)) == "plain learning"
 
 
+def test_a_loss_that_was_logged_late_may_overfit() -> None:
+    epochs = np.arange(1, 101)
+    curves = {"epoch": epochs, "train_loss": 0.7 * 0.95**epochs, "test_loss": 0.57 + 0.3 * epochs / 100}
+    sentence = PhaseDetector(axis="epoch").fit(curves).verdict_["sentence"].item()
+    assert "never falls far below its first value, 0.57: it is 0.57 at best, 0.86 at the end." in sentence
+    assert sentence.endswith("fell before epoch 1, where the record starts, this may be overfitting.")
+    curves |= {"epoch": epochs - 1, "test_loss": np.where(epochs > 80, 0.57 + 0.2, curves["test_loss"])}
+    sentence = PhaseDetector(axis="epoch").fit(curves).verdict_["sentence"].item()
+    assert sentence.endswith("0.77 at the end.")  # the record starts before the first update
+    curves["test_loss"] = 0.57 + 0.3 * np.minimum(3 * epochs, 100 - 0.6 * epochs) / 100
+    sentence = PhaseDetector(axis="epoch").fit(curves).verdict_["sentence"].item()
+    assert " falls again, but is above its first value: train for longer to see how far." in sentence
+
+
 def test_divergence_is_told_from_missing_values() -> None:
     train, test = fall(1.5), fall(1.5, end=0.3)
     nan = np.where(X > 3, np.nan, train)

@@ -91,9 +91,19 @@ def say_memorised(facts: Facts) -> str:
         low = "chance" if test.knows_chance else "its start"
         rest = f"the test accuracy never comes far above {low}: {value_of(test, test.final)} at the end, {_zero(test)}"
     else:
-        rest = f"the test loss never falls far below its start: {value_of(test, test.zero)} there, "
-        rest += f"{value_of(test, test.final)} at the end"
-    return f"Memorised without generalising: {_fits(facts)}, but {rest}.{_continues(test)}"
+        first, best, final = (value_of(test, value) for value in (test.zero, test.best, test.final))
+        rest = f"the test loss never falls far below its first value, {first}: it is {best} at best, {final} at the end"
+    return f"Memorised without generalising: {_fits(facts)}, but {rest}.{_late_start(facts)}{_continues(test)}"
+
+
+def _late_start(facts: Facts) -> str:
+    """Return a caution if a test loss may have fallen before the record starts, as in a log of whole epochs."""
+    test = facts.test
+    assert test is not None
+    start, whole = float(test.steps[0]), len(test.steps) == test.n_observations  # a reduced curve starts later
+    if test.accuracy or not (test.fell and whole and start > (0 if facts.axis.lower() == "epoch" else 1)):
+        return ""
+    return f" If the test loss fell before {facts.at(start)}, where the record starts, this may be overfitting."
 
 
 def say_delayed(facts: Facts) -> str:
@@ -277,4 +287,6 @@ def _continues(test: Levels) -> str:
     """Return the advice to train for longer, if the test curve still improves."""
     if not test.improves or test.final_share >= _COMPLETE:
         return ""
+    if not test.accuracy and test.final_share < 0:
+        return f" The {test.name} falls again, but is above its first value: train for longer to see how far."
     return f" The {test.name} still {_direction(test)}: train for longer."

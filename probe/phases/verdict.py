@@ -157,10 +157,11 @@ CLASSES: tuple[VerdictClass, ...] = (
     ),
     VerdictClass(
         name="overfitting",
-        rule="the test accuracy ends below its best, while the train accuracy does not fall. The fall exceeds "
-        f"{percent(LEAST_OF_WAY)} of the way, the noise, and twice the moves that are undone near the best",
-        losses=f"the test loss ends above its lowest value. The rise exceeds {percent(LEAST_OF_RANGE)} of its range, "
-        "the noise, and twice the moves that are undone near the lowest value",
+        rule=f"the test accuracy comes {percent(GENERALISED)} of the way, and ends below its best, while the train "
+        f"accuracy does not fall. The fall exceeds {percent(LEAST_OF_WAY)} of the way, the noise, and twice the moves "
+        "that are undone near the best",
+        losses=f"the test loss falls by {percent(GENERALISED)}, and ends above its lowest value. The rise exceeds "
+        f"{percent(LEAST_OF_RANGE)} of its range, the noise, and twice the moves that are undone near the lowest value",
         holds=_overfitting,
         sentence=sentences.say_overfitting,
     ),
