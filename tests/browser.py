@@ -68,6 +68,7 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url="about:blank")
+        self.wait("location.href === 'about:blank'")  # a page that just writes its address can delay this
         self.requests.clear()
         self.call("Page.navigate", url=file.resolve().as_uri())
         ready = "document.documentElement?.dataset.ready === 'yes'"  # a page without charts has no slider

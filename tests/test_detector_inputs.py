@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from probe import PhaseDetector
 from probe.errors import ProbeWarning
 from probe.phases import MARKERS, Status, detector as module
+from probe.phases.facts import number
 from probe.phases.over_runs import across as over_runs
 
 NAMES = [kind.name for kind in MARKERS]
@@ -542,6 +543,32 @@ def test_odd_curves_get_a_known_status_and_a_reason(kind: str) -> None:
     assert detector.summary().count("\n- ") == len(NAMES) - len(PROBED)  # a sentence for each marker with a curve
     if kind in ("constant", "zero", "missing", "one value", "objects"):
         assert "found" not in markers["status"].values
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_whose_squares_are_infinite_are_skipped() -> None:
+    curves = {"step": STEPS, "train_accuracy": np.minimum(1, STEPS / 2000), "test_loss": 2 + np.sin(STEPS / 1500)}
+    detector = PhaseDetector().fit(curves | {"test_loss": 1e300 * curves["test_loss"]})
+    assert "test_loss: 61 of 61 observations are missing or infinite or above 1e+150, and skipped" in detector.notes_
+    assert detector.markers_["status"].sel(run=0, marker="fit_end") == "found"
+
+
+def test_steps_that_logarithms_do_not_distinguish_are_accepted() -> None:
+    steps = 2**53 + 2 * np.arange(61)
+    detector = PhaseDetector().fit({"step": steps, "test_loss": 2 + np.sin(STEPS / 1500)})
+    assert detector.markers_["status"].sel(run=0, marker="descent_onset") == "undefined"
+    assert "9.01e+15" in detector.summary()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (1.5, "1.5"), (0.12345, "0.123"), (10.4, "10"), (-3, "-3"), (123_456, "123,456"), (1e-300, "1e-300"),
+        (2.0**49, "562,949,953,421,312"), (1e300, "1e+300"), (-(2.0**53), "-9.01e+15"), (np.inf, "inf"),
+    ],
+)  # fmt: skip
+def test_steps_in_words(value: float, text: str) -> None:
+    assert number(value) == text
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------

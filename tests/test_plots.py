@@ -537,3 +537,45 @@ def test_a_series_without_curves_for_a_detector_has_its_first_curves() -> None:
 
 def test_one_variable_by_its_name() -> None:
     assert plots.curves(run(), "train_loss").get_ylabel() == "train_loss"
+
+
+@pytest.mark.parametrize(
+    ("steps", "log"),
+    [
+        ([0, 10, 20], False), ([0, 10], False), ([0], False), ([7], False), ([0, 49, 99, 149], False),
+        ([0, 1, 10], True), ([1, 10, 100], True), ([0, 1, 2, 1000], True), ([-3, -1, 5], False),
+        ([1000, 1001, 1003], False), ([0, 1e-12, 3e-12], True), ([0, 1 / 7, 2 / 7, 3 / 7], False),
+    ],
+)  # fmt: skip
+def test_which_steps_have_a_logarithmic_axis(steps: list[float], log: bool) -> None:
+    data = xr.Dataset({"loss": ("step", np.ones(len(steps)))}, {"step": steps})
+    ax = plots.curves(data, "loss")
+    assert (ax.get_xscale() != "linear") == log
+    ax.figure.draw_without_rendering()
+    assert any(text.get_text() for text in ax.get_xticklabels())
+
+
+def test_a_late_short_record_has_different_labels_of_ticks() -> None:
+    late = xr.Dataset({"loss": ("step", np.ones(60))}, {"step": 10**9 + np.arange(60)})
+    ax = plots.curves(late, "loss")
+    ax.figure.draw_without_rendering()
+    shown = [text.get_text() for text in ax.get_xticklabels()]
+    assert len({*shown}) == len(shown) > 3
+    assert ax.xaxis.get_offset_text().get_text() == "+1e9"
+    early = plots.curves(late.assign_coords(step=np.arange(60) * 1000), "loss")
+    early.figure.draw_without_rendering()
+    assert [text.get_text() for text in early.get_xticklabels()][:2] == ["0", "10k"]
+    assert early.xaxis.get_offset_text().get_text() == ""
+
+
+def test_huge_steps_have_few_ticks() -> None:
+    ax = plots.curves(xr.Dataset({"loss": ("step", np.ones(60))}, {"step": np.geomspace(1, 1e300, 60)}), "loss")
+    ax.figure.draw_without_rendering()
+    assert len(ax.get_xticks()) < 10
+    assert len(ax.get_xticks(minor=True)) == 0
+
+
+def test_a_plot_that_fails_leaves_no_figure_open() -> None:
+    with pytest.raises(ValueError, match="Expected a split among"):
+        plots.measure(run(), "MutualInfoProbe", split="val")
+    assert plt.get_fignums() == []

@@ -16,6 +16,8 @@ pytest.importorskip("bokeh", reason="bokeh is not installed: pip install -e .[re
 from probe import PhaseDetector, concat, save
 from probe.__main__ import main
 from probe.cli import watching
+from probe.errors import ProbeWarning
+from probe.plots.style import CYCLE
 from probe.report import write_report
 from probe.report.curves import columns
 from probe.report.scale import Scale
@@ -238,7 +240,7 @@ RTL = ("שלום עולם", "\U0001f642 é")
         (series(0, ("x" * 300, "x" * 299 + "y")), ["x" * 300, "x" * 299 + "y"]),
         (concat([series(0, RTL), series(1, RTL)], ["\U0001f642", "\u202eabc"]), [*RTL, "\U0001f642", "\\u202eabc"]),
         (series().assign(test_loss=lambda one: one["test_loss"].where(one.step > 9, np.inf)), ["Delayed general"]),
-        (series().assign_coords(step=np.arange(52) * 2**57), ["step 0 to 7,3", "Delayed generalisation"]),
+        (series().assign_coords(step=np.arange(52) * 2**57), ["step 0 to 7.35e+18", "Delayed generalisation"]),
         (series().drop_vars(["train_accuracy", "train_loss"]), ["no train curve is recorded"]),
         (series().assign_coords(step=STEPS - 9), ["got 8 negative"]),
         (series().isel(step=[7]), ["1 observation, step 7.", "Expected at least 4 observations, got 1"]),
@@ -410,3 +412,27 @@ def test_watch_of_a_log_that_vanishes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert steps[3] in (39, 40)
     assert steps[4] == 59
     assert "log.csv" in capsys.readouterr().err
+
+
+def test_one_infinite_limit_of_the_plane_is_left_out(tmp_path: Path) -> None:
+    one = series()
+    one["information_y_ceiling"][3, 0, 0] = np.inf
+    assert data_of(one.probe.report(tmp_path / "report.html").read_text("utf-8"))["plane"]["ceiling"] == 5
+
+
+def test_the_page_gives_its_reader_no_advice_to_the_author(tmp_path: Path) -> None:
+    one = series().drop_vars(["information_x", "test_accuracy"]).rename(test_loss="val_nll")
+    detector = PhaseDetector(information="zeta", test_loss="val_nll").fit(one)
+    assert "pass test_accuracy=" in detector.summary()
+    text = Elements(write_report(one, tmp_path / "a.html", detector=detector).read_text("utf-8")).text
+    assert "not recorded: test accuracy" in text
+    assert " pass " not in text
+    with pytest.warns(ProbeWarning, match="observe more often"):
+        written = write_report(one.isel(step=[0, 1]), tmp_path / "b.html")
+    assert "Expected at least 4 observations, got 2</p>" in written.read_text("utf-8")
+
+
+def test_other_curves_have_the_colours_of_figures(tmp_path: Path) -> None:
+    one = series().assign({f"m{i}": ("step", np.ones(len(STEPS))) for i in range(9)})
+    data = data_of(one.probe.report(tmp_path / "report.html").read_text("utf-8"))
+    assert {colour for v in data["variables"] for colour in v["colours"].values()} <= {*CYCLE}

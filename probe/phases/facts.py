@@ -18,12 +18,14 @@ AT_CHANCE = 0.1  # share of the way up to which a network is at chance
 ARRIVED = 0.9  # share of its own way at which the test curve has arrived
 LEAST_DELAY = 0.3  # dex between fitting and arriving, a factor of 2
 _WHOLE = 10  # least step that is written without decimals, for epochs and other fractions
+_LARGE = 1e15  # from which on a number is written with three digits, since not all of its digits are known
 _LEAST_TAIL = 3  # observations without a finite loss at the end
 
 
 def number(value: float) -> str:
-    """Return a step or a count: whole, with thousands separators, or with three digits if it is a small fraction."""
-    return f"{value:,.0f}" if abs(value) >= _WHOLE or value == round(value) else f"{value:.3g}"
+    """Return a step or a count: whole, with thousands separators; three digits of a small fraction or a huge number."""
+    is_whole = abs(value) < _LARGE and (abs(value) >= _WHOLE or value == round(value))
+    return f"{value:,.0f}" if is_whole else f"{value:.3g}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ from probe.readers.names import ROLES, check_clear, guess_roles, role_of
 
 Role = str | Callable[[xr.Dataset], xr.DataArray] | None
 
+_LARGEST = 1e150  # squares of larger values are infinite
+
 DEFAULTS = {**{role: role for role in ROLES}, "information": "information_x", **RECORDED}
 
 
@@ -135,13 +137,14 @@ class Roles:
         if isinstance(array, str):
             return array
         values = array.variable.data
-        finite = np.isfinite(values)
+        finite = np.abs(values) <= _LARGEST  # false for NaN
         missing = array.size - int(finite.sum())
         infinite = missing - int(np.isnan(values).sum()) if missing else 0
+        kind = "infinite" if np.isinf(values[~finite & ~np.isnan(values)]).all() else f"infinite or above {_LARGEST:g}"
         if missing and "run" not in array.dims:
-            self.notes.append(f"{role}: {missing} of {array.size} observations are missing or infinite, and skipped")
+            self.notes.append(f"{role}: {missing} of {array.size} observations are missing or {kind}, and skipped")
         elif infinite:
-            self.notes.append(f"{role}: {infinite} of {array.size} observations are infinite, and skipped")
+            self.notes.append(f"{role}: {infinite} of {array.size} observations are {kind}, and skipped")
         return array.copy(data=np.where(finite, values, np.nan)) if infinite else array
 
     def _without_saturated(self, array: xr.DataArray, saturated: xr.DataArray) -> xr.DataArray:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.names import marker_colours, marker_labels
 from probe.plots.steps import axis_name, scale_steps
 from probe.plots.style import FONT, background, faint, line_colour, text_colour
@@ -19,6 +19,7 @@ _NOT_RECORDED = re.compile(r"no variable for \w+; a \w+ records it")
 _ARROWS = {"left_censored": (0, "<"), "right_censored": (-1, ">")}
 
 
+@closes_on_error
 def alignment(detector: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the step of each marker in each run, to compare the markers.
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.labels import label_lines
 from probe.plots.names import label_text, layer_name
 from probe.plots.steps import step_axis
@@ -22,6 +22,7 @@ _LONGEST = 36  # characters of a line of the label of the y axis
 _QUANTILES = (0.1, 0.9)
 
 
+@closes_on_error
 def curves(
     series: xr.Dataset,
     names: Sequence[str] | str,

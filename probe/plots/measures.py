@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probe.plots.axes import closes_on_error
 from probe.plots.chaos.matrix import kernel_distances
 from probe.plots.chaos.radius import kernel_norm
 from probe.plots.chaos.windows import growth
@@ -105,6 +106,7 @@ _PANELS: dict[str, tuple[_Lines | _Drawn, ...]] = {
 }
 
 
+@closes_on_error
 def measure(series: xr.Dataset, name: str, *, split: str | None = None) -> Figure:
     """Draw the standard figure of one measure: its main variables over training.
 

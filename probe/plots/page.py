@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.humps import draw_size, write_missing
 from probe.plots.lines import band_text, curves, of_layer
 from probe.plots.names import label_text, marker_colours
@@ -25,6 +25,7 @@ from probe.plots.titles import write_title
 _HEIGHT = 3.3  # inches, of one panel
 
 
+@closes_on_error
 def overview(
     series: xr.Dataset,
     detector: Any = None,
@@ -118,6 +119,7 @@ def _places(figure: Figure, count: int) -> Iterator[Axes]:
         yield figure.add_subplot(grid[i // 2, :] if alone else grid[i // 2, i % 2])
 
 
+@closes_on_error
 def panel(
     series: xr.Dataset,
     names: Sequence[str],

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.names import chosen_split
 from probe.plots.style import FONT, WIDTH
 from probe.plots.trajectories import (
@@ -38,6 +38,7 @@ _OPTIONAL = [
 ]  # fmt: skip
 
 
+@closes_on_error
 def information_plane(
     series: xr.Dataset,
     *,
@@ -109,6 +110,7 @@ def information_plane(
     return ax
 
 
+@closes_on_error
 def information_planes(
     series: xr.Dataset, *, layers: Sequence[str] | None = None, detector: Any = None, bars: Bars = "marked"
 ) -> Figure:

@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.labels import label_above
 from probe.plots.names import marker_colours, marker_labels, run_name
 from probe.plots.steps import step_axis, step_edges
@@ -26,6 +26,7 @@ class _Line(NamedTuple):
     upper: float
 
 
+@closes_on_error
 def phases(
     detector: Any, *, ax: Axes | None = None, run: int | None = None, names: bool | Sequence[str] = True
 ) -> Axes:

@@ -9,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.scale import SymmetricalLogTransform
-from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullFormatter
+from matplotlib.ticker import Locator, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
 from probe.plots.names import label_text
 
 _LINEAR = 0.45  # linscale of matplotlib: from step 0 to the next one is as long as half a factor of ten
 _FEW_DECADES = 50  # last over first step, below which powers of ten are too few labels
-_MOST_DECADES = 7  # beyond these, every second power of ten has a label
+_MOST_DECADES = 7  # beyond these, only every second, third, ... power of ten has a label
+_HUGE = 1e15  # from which on a tick has no unit
+_LEAST_RATIO = 2  # last over first step, below which a logarithmic axis shows nothing more
 _LOG_FACTOR = 30  # a linear axis hides markers before this fraction of the record
 
 
@@ -26,12 +28,23 @@ def axis_name(series: xr.Dataset | xr.DataArray) -> str:
 
 
 def is_logarithmic(series: xr.Dataset | xr.DataArray, markers: xr.Dataset | None = None) -> bool:
-    """Return whether the steps are not evenly spaced, or a found marker lies in the first thirtieth of the record."""
+    """Return whether the steps are not evenly spaced, or a found marker lies in the first thirtieth of the record.
+
+    The first gap may differ from the others, as in a log with the steps 0, 49, 99, 149. A record with negative steps,
+    or that ends before twice its first step, has a linear axis.
+    """
     steps = series["step"].values.astype(float)
-    gaps = np.diff(steps[1:])
-    even = len(gaps) > 1 and np.allclose(gaps, gaps[0])
+    if len(steps) and (steps[0] < 0 or steps[-1] < _LEAST_RATIO * steps[0]):
+        return False
+    even = _are_even(steps) or (len(steps) > 3 and _are_even(steps[1:]))
     early = markers is not None and bool((markers["step"] < steps[-1] / _LOG_FACTOR).any())
     return not even or early
+
+
+def _are_even(steps: np.ndarray) -> bool:
+    gaps = np.diff(steps)
+    rounding = 4 * np.spacing(np.abs(steps).max(initial=0.0))
+    return np.allclose(gaps, gaps[:1], atol=rounding)
 
 
 def step_axis(
@@ -63,14 +76,14 @@ def scale_steps(ax: Axes, steps: ArrayLike, *, log: bool = True, which: Literal[
     options: dict[str, Any] = {}
     if log and low <= 0:
         options = {"linthresh": first_positive(steps), "linscale": _LINEAR}
+    if high > low:  # before the scale, whose margins can be infinite
+        getattr(ax, f"set_{which}lim")(low, high)
     getattr(ax, f"set_{which}scale")("symlog" if options else "log" if log else "linear", **options)
     if log:
         axis.set_major_locator(StepLocator(first_positive(steps)))
         axis.set_minor_locator(StepLocator(first_positive(steps), minor=True))
         axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda step, _: step_text(step)))
-    if high > low:
-        getattr(ax, f"set_{which}lim")(low, high)
+    axis.set_major_formatter(StepFormatter())
 
 
 def first_positive(steps: ArrayLike) -> float:
@@ -81,10 +94,27 @@ def first_positive(steps: ArrayLike) -> float:
 
 def step_text(step: float) -> str:
     """Return the label of a tick: 0, 500, 20k, 1M."""
+    if abs(step) >= _HUGE:
+        return f"{step:.3g}"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(step) >= size:
             return f"{step / size:g}{unit}"
     return f"{step:g}"
+
+
+class StepFormatter(ScalarFormatter):
+    """Labels of ticks: 0, 500, 20k, 1M. Where these are equal, the offset of matplotlib, as in a late short record."""
+
+    def __call__(self, step: float, pos: int | None = None) -> str:
+        """Return the label of one step."""
+        return step_text(step)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """Return the labels of all ticks."""
+        texts = [step_text(step) for step in values]
+        alike = len({*texts}) < len(texts)
+        self.set_locs(list(values) if alike else [])
+        return [ScalarFormatter.__call__(self, step, i) for i, step in enumerate(values)] if alike else texts
 
 
 class StepLocator(Locator):
@@ -109,11 +139,13 @@ class StepLocator(Locator):
         """Return the ticks between two steps."""
         low, high = sorted((vmin, vmax))
         start = max(low, self.first if low <= 0 else 0.0)
-        if high <= start:
+        if self.minor and high > start * 100.0**_MOST_DECADES:
             return []
+        if high <= start:
+            return [] if self.minor else [float(tick) for tick in MaxNLocator(4).tick_values(low, high)]
         few = high / start < _FEW_DECADES
         powers = np.arange(np.floor(np.log10(start)), np.ceil(np.log10(high)) + 1)
-        every = 1 + (high / start > 10**_MOST_DECADES)
+        every = int(np.ceil(np.log10(high / start) / _MOST_DECADES))
         factors = np.arange(1, 10) if self.minor else np.array([1, 2, 5]) if few else np.ones(1)
         ticks = np.outer(10.0 ** powers[:: 1 if self.minor else every], factors).ravel()
         found = [float(tick) for tick in ticks if start * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]

@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from sklearn.utils.validation import check_is_fitted
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.names import label_text, marker_colours, marker_labels, run_name
 from probe.plots.steps import step_axis, step_edges
 from probe.plots.style import FONT, PHASES, background, ink, line_colour, shade
@@ -19,6 +19,7 @@ _SHAPES = "o^sDvPX"
 _SPREAD = 0.25  # of the markers above and below the middle of a row
 
 
+@closes_on_error
 def phase_strip(detector: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the phases of each run as one row of colours, with its found markers as points.
 

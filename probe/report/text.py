@@ -1,5 +1,6 @@
 """The words and tables of a report as HTML. Every text that comes from data is escaped."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -17,12 +18,21 @@ MOST_ROWS = 200  # of a table
 _MOST_RUNS = 100  # in the tables of runs and markers
 _MOST_OPEN = 8  # runs, above which their tables are closed at first
 MOST_TEXT = 20_000  # characters of a note or a provenance
+# What an author can do, at the end of a message, a reason or a note.
+_ADVICE = re.compile(
+    r"[;,] (pass|choose|measure|observe|record|rename|select|sort|attach|name|check|use|drop|convert|lower) .*", re.S
+)
 _PART = "Distances in dex"  # with which their part of a summary begins
 
 
 def safe(text: object) -> str:
     """Return a text as HTML, with control characters shown."""
     return escape(printable(str(text)))
+
+
+def without_advice(text: str) -> str:
+    """Return a message without its last part, such as "; pass test_loss= ...", which the reader of a page cannot do."""
+    return _ADVICE.sub("", text)
 
 
 def layer_labels(series: xr.Dataset) -> list[str]:
@@ -34,12 +44,12 @@ def layer_labels(series: xr.Dataset) -> list[str]:
 def verdict(detector: Any, reason: str) -> str:
     """Return the first part of the summary as paragraphs and a list, or why there is none."""
     if detector is None:
-        return f"<p>There is no verdict: {safe(reason)}</p>"
+        return f"<p>There is no verdict: {safe(without_advice(reason))}</p>"
     lines = detector.summary().split("\n\n")[0].splitlines()
     parts, items = [], list[str]()
     for line in [*lines, ""]:
         if line.startswith("- "):
-            items.append(f"<li>{safe(line[2:])}</li>")
+            items.append(f"<li>{safe(without_advice(line[2:]))}</li>")
             continue
         parts += [f"<ul>{''.join(items)}</ul>"] if items else []
         items = []
@@ -109,7 +119,7 @@ def _markers(detector: Any, runs: Sequence[str]) -> str:
             size = f"{100 * share:.0f} %" if np.isfinite(share) else "-"
             rows.append(
                 (label, texts[i], number(step) if np.isfinite(step) else "-", interval,
-                 STATUS_NAMES.get(status, status), size, rule if status == "found" else reason or rule)
+                 STATUS_NAMES.get(status, status), size, rule if status == "found" else without_advice(reason) or rule)
             )  # fmt: skip
     heads = ("run", "marker", detector.axis, "interval", "status", "size", "rule or reason")
     missing = [text for i, text in enumerate(texts) if i not in kinds]
@@ -134,6 +144,7 @@ def numbers(series: xr.Dataset, names: Sequence[str], layers: Sequence[str]) -> 
 def flagged(series: xr.Dataset, detector: Any, left_out: Sequence[str]) -> str:
     """Return what was guessed, ignored, damaged or flagged, and what is not on the page."""
     notes = series.attrs.get("reading", "").splitlines() if detector is None else detector.notes_
+    notes = [without_advice(note) for note in notes]
     items = [*left_out, *_flags(series), *notes]
     shown = [
         *items[:MOST_ROWS],

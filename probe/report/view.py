@@ -11,7 +11,7 @@ from probe.plots.lines import colour_of
 from probe.plots.names import marker_colours, marker_labels
 from probe.plots.panels import PLANE, Panel, standard_panels
 from probe.plots.steps import is_logarithmic
-from probe.plots.style import LINES, PHASES
+from probe.plots.style import COLOURS, CYCLE, LINES, PHASES
 from probe.report.content import Content
 from probe.report.curves import COLUMNS, MAX_THIN, MEDIAN, groups
 from probe.report.scale import Scale
@@ -19,7 +19,7 @@ from probe.report.scale import Scale
 _MOST_PANELS = 6  # beside the plane and the panel of a measure that the reader chooses
 _DASHES = ([2, 3], [10, 3, 2, 3], [6, 6])  # px; of curves that would look like another one of their panel
 _NEAR = 0.045  # of the axis, below which labels of markers are drawn at different heights
-_OTHERS = ("#7d8f2e", "#8a5a9e", "#3d8f8f", "#a8772b", "#c05a86", "#5a6f9e")  # of curves without a colour of their own
+_OTHERS = tuple(colour for colour in CYCLE if colour not in COLOURS.values())  # of curves without a split
 
 
 class View:
@@ -111,7 +111,8 @@ class View:
 
     def _plane(self, splits: Sequence[str]) -> dict[str, Any]:
         ceiling = self.series.get("information_y_ceiling")
-        top = None if ceiling is None or not np.isfinite(ceiling.values).any() else float(np.nanmax(ceiling.values))
+        finite = np.array([]) if ceiling is None else ceiling.values[np.isfinite(ceiling.values)]
+        top = float(finite.max()) if len(finite) else None
         split = "train" if "train" in splits else splits[0] if splits else ""
         x, y = (self.names.index(f"information_{axis}") for axis in "xy")
         return {"x": x, "y": y, "ceiling": top, "split": split}

@@ -137,8 +137,10 @@ def shape_of(steps: np.ndarray, values: np.ndarray, least_size: float) -> Shape:
 def _view(x: np.ndarray, values: np.ndarray, per_decade: int, width: float, least_size: float) -> View | None:
     """Return the record at one resolution, or None if it is constant or has too few cells."""
     cells = cells_of(x, values, per_decade)
+    if len(cells.x) < _LEAST_CELLS:
+        return None
     smooth = opened(cells, cells.values, width) if width else cells.values
-    if len(cells.x) < _LEAST_CELLS or np.ptp(smooth) == 0:
+    if np.ptp(smooth) == 0:
         return None
     rough = cells.roughness(values)
     wiggles, humps = Wiggles(cells, rough), humps_of(cells, smooth, rough, values)

@@ -5,7 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.chaos.cells import draw_cells, mark_runs
 from probe.plots.names import label_text, run_name
 from probe.plots.style import FONT
@@ -13,6 +13,7 @@ from probe.plots.style import FONT
 _DIMS = ("t0", "t1")
 
 
+@closes_on_error
 def perturbation_map(
     values: xr.DataArray,
     *,

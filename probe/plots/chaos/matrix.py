@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.chaos.cells import cell_edges, draw_cells, is_log, mark_runs
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.names import label_text
@@ -18,6 +18,7 @@ from probe.stats.cones.cone import Cone
 _LEGEND: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "frameon": False}
 
 
+@closes_on_error
 def kernel_distances(
     series: xr.Dataset | xr.DataArray, *, split: str | None = None, run: int | None = None, ax: Axes | None = None
 ) -> Axes:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.chaos.kernels import Kernels, cone_text, read_kernels
 from probe.plots.lines import curves
 from probe.plots.names import label_text
@@ -19,6 +19,7 @@ from probe.stats.cones.sketches import SKETCH
 _RADIUS, _WALK = "#0072b2", "#d55e00"
 
 
+@closes_on_error
 def cone_radius(
     series: xr.Dataset | xr.DataArray,
     *,
@@ -130,6 +131,7 @@ def _radius(one: Kernels, reference: float | None) -> ConeRadius:
     )
 
 
+@closes_on_error
 def kernel_norm(series: xr.Dataset, *, split: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw the Frobenius norm of the tangent kernel over the steps, and the entry into the cone.
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from probe.plots.axes import closes_on_error
 from probe.plots.lines import MAX_THIN, band_text
 from probe.plots.names import label_text
 from probe.plots.steps import step_axis
@@ -24,6 +25,7 @@ _NEEDED = ("chaos{}_growth", "chaos_tangent{}_growth")
 _SHARPNESS = "sharpness_learning_rate"
 
 
+@closes_on_error
 def growth(
     series: xr.Dataset,
     *,

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.modes.styles import ABOVE, COLOURS, HATCHES, check_classes, selected
 from probe.plots.names import label_text
 from probe.plots.style import FONT, ink
@@ -15,6 +15,7 @@ from probe.stats.coarse_graining.classes import CLASSES
 _WIDTH = 0.2
 
 
+@closes_on_error
 def mode_classes(classes: xr.Dataset, *, parameter: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw the number of modes of each class over the windows: bars are means over runs, dots single runs.
 

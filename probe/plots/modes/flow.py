@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.modes.styles import ABOVE, selected
 from probe.plots.names import label_text
 from probe.plots.steps import scale_steps
@@ -18,6 +18,7 @@ _PAIRS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "D"), ("#cc79a7", "^")
 _MARKS = 16  # at most on a line
 
 
+@closes_on_error
 def spectral_flow(flow: xr.Dataset, *, parameter: str = ALL, ax: Axes | None = None) -> Axes:
     """Draw the distances of spectra between groups of runs over the steps, and within groups.
 

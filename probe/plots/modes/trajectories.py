@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.modes.styles import ABOVE, COLOURS, LINES, check_classes, selected
 from probe.plots.names import label_text
 from probe.plots.steps import scale_steps
@@ -18,6 +18,7 @@ from probe.stats.coarse_graining.classes import CLASSES
 _NEEDED = "mode_singular_value", "mode_matched", "mode_norm"
 
 
+@closes_on_error
 def mode_trajectories(
     series: xr.Dataset,
     *,

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from probe.plots.axes import closes_on_error
 from probe.plots.names import label_text
 from probe.plots.regions.axes import (
     add_lines,
@@ -62,6 +63,7 @@ _AFTER = (
 )
 
 
+@closes_on_error
 def region_changes(
     before: Any,
     after: Any,

@@ -12,6 +12,7 @@ from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from probe.plots.axes import closes_on_error
 from probe.plots.names import layer_name
 from probe.plots.style import FONT, ink
 
@@ -25,6 +26,7 @@ _WIDEST, _THINNEST = 3.5, 0.3  # points, of the weights
 _LOOK: dict[str, Any] = {"frameon": False, "columnspacing": 1.2, "handletextpad": 0.4}
 
 
+@closes_on_error
 def circuit(
     circuits: Any,
     row: int = 0,

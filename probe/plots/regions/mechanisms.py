@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
+from probe.plots.axes import closes_on_error
 from probe.plots.lines import band_text, curves
 from probe.plots.names import chosen_split, label_text
 from probe.plots.regions.changes import MECHANISM_COLOURS
@@ -26,6 +27,7 @@ _HATCHES = {"merging": "//", "splitting": "//", "alignment": "..", "crossing": "
 _ROUNDING = 1e-6  # regions
 
 
+@closes_on_error
 def mechanisms(
     series: xr.Dataset,
     controls: xr.Dataset | None = None,

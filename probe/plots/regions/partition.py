@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from probe.plots.axes import new_axes
+from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.names import layer_name
 from probe.plots.regions.axes import (
     add_lines,
@@ -46,6 +46,7 @@ class _Drawn(NamedTuple):
     dots: np.ndarray | None  # (n, 2), coordinates in the slice
 
 
+@closes_on_error
 def partition(
     partition: Any,
     *,
@@ -116,6 +117,7 @@ def partition(
     return ax
 
 
+@closes_on_error
 def partitions(
     partition: Any,
     *,

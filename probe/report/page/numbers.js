@@ -36,9 +36,8 @@ const step_at = (x) => (!log ? x : x < gap ? Math.max(0, first * x / gap) : firs
 const nice_ticks = (low, high, most) => { // multiples of 1, 2 or 5 times a power of ten
   const rough = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(rough));
   const size = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
-  const found = [];
-  for (let i = Math.ceil(low / size); i * size <= high; i++) found.push(i * size);
-  return found;
+  const first = Math.ceil(low / size), count = Math.min(Math.floor(high / size) - first + 1, 2 * most + 2);
+  return Array.from({ length: Math.max(0, count) }, (_, i) => (first + i) * size);
 };
 const ticks_of = (low, high, most) => { // positions of the ticks between two positions
   if (!log) return { ticks: nice_ticks(low, high, most), minor_ticks: [] };
@@ -61,8 +60,8 @@ const ticks_of = (low, high, most) => { // positions of the ticks between two po
 };
 const tick = (x) => (slit && x > slit[0] && x < slit[1] ? "//" : short_step(step_at(x)));
 const short_step = (step) => { // 0, 500, 20k, 1M, as in figures
-  const [size, unit] = [[1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([least]) => Math.abs(step) >= least * (1 - 1e-9)) ?? [1, ""];
-  return `${Number((step / size).toPrecision(6))}${unit}`;
+  const [size, unit] = [[1e15, "e15"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([least]) => Math.abs(step) >= least * (1 - 1e-9)) ?? [1, ""];
+  return unit === "e15" ? step.toExponential(2) : `${Number((step / size).toPrecision(10))}${unit}`;
 };
 
 // -- texts -----------------------------------------------------------------------------------------------------------
