@@ -327,7 +327,8 @@ def ranks_of(ranks: str, timeout: float, model: Any) -> OneRank | SeveralRanks:
     if isinstance(model, nn.Module) and (number := n_ranks_of(model)) < n_ranks():
         raise TypeError(
             f"Expected a model that all {n_ranks()} ranks of the training share, got a process group or mesh of "
-            f"{number}; attach with ranks='this' on one rank whose copy is whole (not divided by fully_shard)"
+            f"{number}; attach with ranks='this' on one rank, to its copy of the model, or to an unsharded copy of a "
+            "model that is divided"
         )
     return SeveralRanks(float(timeout))
 
