@@ -10,11 +10,8 @@ from .modes.counts import mode_classes as mode_classes
 from .modes.flow import spectral_flow as spectral_flow
 from .modes.trajectories import mode_trajectories as mode_trajectories
 from .page import overview as overview, panel as panel
-from .plane import (
-    information_plane as information_plane,
-    information_planes as information_planes,
-    plane_distance as plane_distance,
-)
+from .plane import information_plane as information_plane, information_planes as information_planes
+from .plane_data import plane_distance as plane_distance
 from .regions.changes import region_changes as region_changes
 from .regions.circuit import circuit as circuit
 from .regions.mechanisms import mechanisms as mechanisms

@@ -12,7 +12,8 @@ from matplotlib.animation import PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from probe.plots.plane import draw_legend, draw_plane, selected
+from probe.plots.plane import draw_legend, draw_plane
+from probe.plots.plane_data import selected
 from probe.plots.steps import axis_name, first_positive, step_places
 from probe.plots.style import FONT, PHASES
 from probe.plots.trajectories import draw_layers, step_colours
