@@ -724,7 +724,7 @@ class Halved(nn.Module):
         self.embed, self.down = nn.Embedding(K, 4), nn.Linear(8, 4)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.down(self.embed(input_ids).unflatten(1, (T // 2, 2)).flatten(2))[:, 0]
+        return self.down(self.embed(input_ids).unflatten(1, (T // 2, 2)).flatten(2)).mean(1)
 
 
 def test_layers_of_other_positions_than_the_mask_are_a_warning_if_inputs_end_with_padding() -> None:
@@ -741,7 +741,7 @@ class WithMask(nn.Module):
         self.embed = nn.Embedding(K, 4)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.embed(x)[:, 0]
+        return self.embed(x).mean(1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.long])
@@ -774,6 +774,30 @@ def test_another_mask_in_a_tuple_is_named() -> None:
     tokens, mask, _ = sentences()
     with pytest.warns(ProbeWarning, match="marked by attention_mask, got argument 'mask', which"):
         ActivationsProbe(layers="embed").fit(WithMask(), ((tokens, mask.long()), Y))
+
+
+# -- positions that nothing uses -------------------------------------------------------------------------------------
+
+
+class ClassToken(nn.Module):
+    """A classifier that reads one position of its only block of attention."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__()
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.position = position
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)[:, self.position]
+
+
+def test_a_position_that_the_output_does_not_use_is_a_warning() -> None:
+    data = rows(3, 4), Y
+    with pytest.warns(ProbeWarning, match="depend on the last position of layer 'block', .* give the probes reduce=0"):
+        ActivationsProbe(layers="block").fit(ClassToken(0), data)
+    ActivationsProbe(layers="block", reduce=0).fit(ClassToken(0), data)
+    ActivationsProbe(layers="block", reduce="mean").fit(ClassToken(0), data)
+    ActivationsProbe(layers="block").fit(ClassToken(-1), data)
 
 
 # -- packed sequences ------------------------------------------------------------------------------------------------

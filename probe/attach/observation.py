@@ -138,11 +138,11 @@ def _measure(
     name: str, prepared: Prepared, snapshot: Snapshot, recording: Recording, begun: MutableMapping[str, Begun]
 ) -> _Answer:
     """Measure one probe, and return its values: none yet if it is among those that have ``begun``."""
-    probe, columns = prepared.probes[name], recording.columns
+    probe, columns, journal = prepared.probes[name], recording.columns, recording.journal
     prefix = "" if name == type(probe).__name__ else f"{name}_"
     with isolated(prepared.model), interruptible():  # training flags that this probe sets do not reach the next one
-        snapshot.history = lambda key: recording.records.column(f"{prefix}{key}", snapshot.step)
-        snapshot.kept = lambda key: recording.journal.kept(f"{prefix}{key}", snapshot.step)
+        snapshot.history = lambda key: journal.records.column(f"{prefix}{key}", snapshot.step)
+        snapshot.kept = lambda key: journal.kept(f"{prefix}{key}", snapshot.step)
         snapshot.labels = lambda key, dim: columns.labels(f"{prefix}{key}", dim)
         answer = finish(begun.pop(name), name, probe, snapshot) if name in begun else begin(name, probe, snapshot)
         if isinstance(answer, Begun):

@@ -16,6 +16,7 @@ from probe.attach.data_checks import batch_warnings, order_warnings, padding_war
 from probe.attach.hidden_state import hidden_state_warnings
 from probe.attach.side_effects import written_places
 from probe.attach.targets import align_targets
+from probe.attach.unused_positions import position_warnings
 from probe.errors import RanksApartError, warn_user
 from probe.forward import tracing
 from probe.forward.data import Batch, read_data, shape_of
@@ -162,7 +163,7 @@ def prepare(
         if context is not None:
             _try_update(context, model, step)
         notes = list(batch_warnings(snapshot)) or list(order_warnings(snapshot, taps))
-        notes += score_warnings(snapshot, probes)
+        notes += [*score_warnings(snapshot, probes), *position_warnings(snapshot, taps)]
         few, _ = next(iter(batches.values())).take(torch.arange(TRACE_ROWS), device_of(model))
         written = written_places(state, model, few)
         notes += hidden_state_warnings(state, model, few, output)
