@@ -607,3 +607,12 @@ def test_plot_draws_chosen_panels_and_replaces_no_figure(
     assert probe_main(["plot", str(path), "--overwrite", "--panels", "lrate"]) == 2
     assert "near names: lr" in capsys.readouterr().err
     assert probe_main(["plot", str(path), "--overwrite", "--panels", "lr"]) == 0
+
+
+def test_a_demo_that_cannot_write_its_files_ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "demo" / "report.html").mkdir(parents=True)
+    assert reference_main(["demo", "--out", str(tmp_path / "file")]) == 2
+    assert "Expected a folder to write to, got " in capsys.readouterr().err
+    assert reference_main(["demo", "--out", str(tmp_path / "demo"), "--overwrite"]) == 2
+    assert "report.html as a file to write, got a folder" in capsys.readouterr().err

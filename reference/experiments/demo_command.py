@@ -31,11 +31,16 @@ def show_demo(out: Path, seeds: Sequence[int], *, steps: int | None, control: bo
     several = len(seeds) > 1
     recorded = [out / f"seed-{seed}.nc" for seed in seeds] if several else [out / "run.nc"]
     for path in (*recorded, out / "phases.png", out / "report.html"):
+        if path.is_dir():
+            raise IsADirectoryError(f"Expected {path} as a file to write, got a folder; give another --out FOLDER.")
         if path.exists() and not overwrite:
             raise FileExistsError(
                 f"Expected a new file {path}, got one that exists; give --overwrite to replace it, or --out FOLDER."
             )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"Expected a folder to write to, got {out} ({error.strerror}); give another --out.") from error
     print(_opening(demo, seeds), flush=True)
     mode = "overwrite" if overwrite else None
     if several:
