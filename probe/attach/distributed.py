@@ -179,14 +179,15 @@ class SeveralRanks:
             )
         different = buffers if bool((table[:, 4] != table[0, 4]).any()) else []
         first = self.share("the buffers", [buffer.cpu() for buffer in different]) if different else []
-        if bool((table[:, 5] != table[0, 5]).any()):
-            random_states = self.share("the random states", random_states)
+        drawn = bool((table[:, 5] != table[0, 5]).any())
+        first_states = self.share("the random states", random_states) if drawn else b""
         saved = [SavedTensor(buffer, on_cpu=False) for buffer in different]
         try:
             for buffer, value in zip(different, first, strict=True):
                 buffer.copy_(value)
-            with restored_random_states():
-                set_random_states(pickle.loads(random_states))
+            with restored_random_states() if drawn else nullcontext():
+                if drawn:
+                    set_random_states(pickle.loads(first_states))
                 yield
         finally:
             for one in saved:
