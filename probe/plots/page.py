@@ -8,18 +8,17 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.humps import draw_size, write_missing
-from probe.plots.lines import band_text, curves, of_layer
-from probe.plots.names import label_text, marker_colours
+from probe.plots.lines import curves, of_layer
+from probe.plots.names import marker_colours
+from probe.plots.page_texts import legend_of, verdict_text
 from probe.plots.panels import PLANE, Panel, standard_panels, wanted_panels
 from probe.plots.plane import information_plane
-from probe.plots.shading import found_markers, medians, phases
+from probe.plots.shading import phases
 from probe.plots.strip import phase_strip
-from probe.plots.style import FONT, PHASES, UNKNOWN, WIDTH, faint, ink, line_colour, shade
+from probe.plots.style import FONT, WIDTH, ink
 from probe.plots.titles import write_title
 
 _HEIGHT = 3.3  # inches, of one panel
@@ -96,11 +95,11 @@ def overview(
     if any(one.names == PLANE for one in chosen):
         split = _split_of(series["split"], detector)
         information_plane(series, split=split, detector=detector, ax=next(places))
-    handles = _legend_of(figure, series, detector, several)
+    handles = legend_of(figure, series, detector, several)
     if handles:
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(handles), 3 if count == 1 else 5)}
         figure.legend(handles=handles, fontsize=FONT, frameon=False, **place)
-    verdict = _verdict(detector)
+    verdict = verdict_text(detector)
     write_title(figure, f"{title}: {verdict}" if title and verdict else title or verdict)
     return figure
 
@@ -229,35 +228,3 @@ def _split_of(labels: xr.DataArray, detector: Any) -> str:
     names = [str(label) for label in labels.values]
     wanted = [name for name in (getattr(detector, "split", "train"), "train") if name in names]
     return (wanted or names)[0]
-
-
-def _legend_of(figure: Figure, series: xr.Dataset, detector: Any, several: bool) -> list[Any]:
-    """Return the entries for markers, phases, intervals, and the lines of several runs."""
-    handles: list[Any] = []
-    ax = figure.axes[0]
-    if detector is not None and sum(ax.get_xlabel() != "" for ax in figure.axes) > 1 + several:
-        style: dict[str, Any] = {"ls": (0, (1, 1.5)), "lw": 1.1, "marker": "v", "ms": 6}
-        lines = medians(detector) if several else found_markers(detector.markers_.isel(run=0))
-        handles += [Line2D([], [], color=line_colour(one.colour, ax), label=one.label, **style) for one in lines]
-    if detector is not None:
-        words = {**PHASES, -1: UNKNOWN} if several else PHASES
-        occurring = [phase for phase in words if (detector.phases_ == phase).any()]
-        handles += [Patch(color=shade(phase, ax), label=words[phase][0]) for phase in occurring]
-        if any(line.get_gid() == "interval" for ax in figure.axes for line in ax.lines):
-            handles.append(Line2D([], [], color=faint(ax), lw=4, label="interval of a marker"))
-    if text := band_text(series.sizes.get("run", 1)):
-        handles.append(Line2D([], [], color=faint(ax), lw=2, label=text))
-    return handles
-
-
-def _verdict(detector: Any) -> str:
-    """Return the sentence of one run, or the number of runs of each class."""
-    if not hasattr(detector, "verdict_"):
-        return ""
-    if detector.verdict_.sizes["run"] == 1:
-        return label_text(detector.verdict_["sentence"].values[0], 2000)
-    names, counts = np.unique(detector.verdict_["class"].values.astype(str), return_counts=True)
-    if len(names) == 1:
-        return f"{'Both' if counts[0] == 2 else f'All {counts[0]}'} runs: {label_text(names[0])}"
-    order = np.argsort(-counts, kind="stable")
-    return f"{counts.sum()} runs: " + ", ".join(f"{counts[i]} {label_text(names[i])}" for i in order)
