@@ -81,7 +81,8 @@ def information_plane(
 
     Examples
     --------
-    >>>     >>> import xarray as xr
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from probe import plots
     >>> x, dims = np.linspace(1, 4, 6)[:, None, None], ("step", "split", "layer")
     >>> values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
@@ -125,7 +126,8 @@ def information_planes(
 
     Examples
     --------
-    >>>     >>> import xarray as xr
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from probe import plots
     >>> x, dims = np.linspace(1, 4, 6)[:, None, None], ("step", "split", "layer")
     >>> values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
