@@ -163,12 +163,13 @@ def prepare(
         if context is not None:
             _try_update(context, model, step)
         notes = list(batch_warnings(snapshot)) or list(order_warnings(snapshot, taps))
-        notes += [*score_warnings(snapshot, probes), *position_warnings(snapshot, taps)]
+        notes += score_warnings(snapshot, probes)
+        shapes = [trace.shapes.get(tap.site, ()) for tap in taps if tap.reduce in (None, "last")]
+        positions = list(padding_warnings(model, batches, shapes)) or list(position_warnings(snapshot, taps))
         few, _ = next(iter(batches.values())).take(torch.arange(TRACE_ROWS), device_of(model))
         written = written_places(state, model, few)
         notes += hidden_state_warnings(state, model, few, output)
-    shapes = [trace.shapes.get(tap.site, ()) for tap in taps if tap.reduce in (None, "last")]
-    for text in [*attach_warnings(model, written), *padding_warnings(model, batches, shapes), *notes]:
+    for text in [*attach_warnings(model, written), *positions, *notes]:
         warn_user(text)
     places = set(map(attribute_of, written))
     return Prepared(dict(probes), model, batches, trace, taps, places, training, batch_size, targets_shift, division)
