@@ -1,21 +1,17 @@
 """The partition of a slice of the input space into linear regions."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.names import layer_name
 from probe.plots.regions.axes import (
     add_lines,
-    add_regions,
     check_partition,
     coordinates,
     count_text,
@@ -24,26 +20,14 @@ from probe.plots.regions.axes import (
     region_shapes,
     set_window,
 )
-from probe.plots.regions.colours import CLASSES, TINTS, circuit_colours, hamming_distances, tint
-from probe.plots.regions.dots import draw_points, outlined, points_on_plane
-from probe.plots.regions.lines import borders, class_parts, decision_lines, region_of, switches
+from probe.plots.regions.dots import draw_points, points_on_plane
+from probe.plots.regions.fills import Colour, Drawn, draw_boundaries, fill_regions
+from probe.plots.regions.lines import borders, decision_lines, switches
 from probe.plots.style import FONT
 
-Colour = Literal["circuit", "output", "hamming", "none"]
-_INK, _EARLIER, _DECISION = "#1d1d1d", "#7a7a7a", "#c4006a"
+_DECISION = "#c4006a"
 _PANEL, _MOST_COLUMNS = 3.1, 4  # inches, panels in a row
 _LEGEND: dict[str, Any] = {"fontsize": FONT, "frameon": False}
-
-
-class _Drawn(NamedTuple):
-    """Arrays of a partition that all panels share."""
-
-    positions: np.ndarray  # (V, 2), of the vertices in the plot
-    shapes: Any  # array (R, most corners, 2)
-    edges: np.ndarray  # (P, 2, 2)
-    switching: np.ndarray  # (P, sites): units that switch at an edge
-    patterns: dict[str, np.ndarray]
-    dots: np.ndarray | None  # (n, 2), coordinates in the slice
 
 
 @closes_on_error
@@ -180,11 +164,11 @@ def partitions(
     return figure
 
 
-def _arrays(partition: Any, points: Any) -> _Drawn:
+def _arrays(partition: Any, points: Any) -> Drawn:
     patterns = partition.patterns()
     graph = borders(partition, patterns)
     positions = coordinates(partition, partition.vertices)
-    return _Drawn(
+    return Drawn(
         positions,
         region_shapes(partition, positions),
         positions[graph.edges],
@@ -195,15 +179,15 @@ def _arrays(partition: Any, points: Any) -> _Drawn:
 
 
 def _draw(
-    ax: Axes, partition: Any, arrays: _Drawn, site: str | None, colour: Colour, labels: Any, decision: bool
+    ax: Axes, partition: Any, arrays: Drawn, site: str | None, colour: Colour, labels: Any, decision: bool
 ) -> list[Any]:
     """Draw one panel, and return the entries of its legend."""
     sites = drawn_sites(partition)
     if site is not None and site not in sites:
         raise ValueError(f"Expected a site among {', '.join(sites)}, got {site!r}; pass one of them")
     depth = len(sites) if site is None else sites.index(site) + 1
-    handles = _fill(ax, partition, arrays, depth, colour)
-    handles += _draw_lines(ax, arrays, depth, line_width(partition))
+    handles = fill_regions(ax, partition, arrays, depth, colour)
+    handles += draw_boundaries(ax, arrays, depth, line_width(partition))
     if decision and partition.complete:
         lines = decision_lines(partition)
         segments = coordinates(partition, lines.reshape(-1, 2)).reshape(-1, 2, 2)
@@ -215,59 +199,3 @@ def _draw(
     name = f"after {layer_name(sites[depth - 1])}" if depth else "no site"
     ax.set_title(f"{name}\n{count_text(partition, depth)}", fontsize=FONT)
     return handles
-
-
-def _fill(ax: Axes, partition: Any, arrays: _Drawn, depth: int, colour: Colour) -> list[Any]:
-    """Fill the regions, and return the entries of the legend."""
-    patterns = dict(list(arrays.patterns.items())[:depth])
-    if colour == "circuit":
-        add_regions(ax, arrays.shapes, circuit_colours(patterns) if depth else tint(CLASSES[:1]))
-    elif colour == "output":
-        return _fill_classes(ax, partition, arrays)
-    elif colour == "hamming":
-        place = np.asarray(partition.slice.window).mean(0) if arrays.dots is None else arrays.dots[0]
-        distances = np.zeros(len(arrays.shapes))  # without a site, and in a partition that stopped at the first one
-        if patterns:
-            distances = hamming_distances(patterns, region_of(partition, place))
-        fill = add_regions(ax, arrays.shapes, "white")
-        colours = LinearSegmentedColormap.from_list("tints", TINTS)
-        fill.set(array=distances, cmap=colours, clim=(0, distances.max(initial=1)))
-        bar = ax.figure.colorbar(fill, ax=ax, pad=0.02, shrink=0.8)
-        bar.set_label("units that differ from the circuit at the cross", fontsize=FONT)
-        bar.ax.tick_params(labelsize=FONT)
-        ax.plot(*coordinates(partition, place[None]).T, "+", color=_INK, ms=9, mew=1.6, zorder=5)
-    elif colour != "none":
-        raise ValueError(f"Expected colour='circuit', 'output', 'hamming' or 'none', got {colour!r}; pass one of them")
-    return []
-
-
-def _fill_classes(ax: Axes, partition: Any, arrays: _Drawn) -> list[Any]:
-    """Colour regions by their class, and draw the parts of regions that the decision boundary divides."""
-    tints = tint(CLASSES)
-    classes, parts, of_parts = class_parts(partition, arrays.positions)
-    add_regions(ax, arrays.shapes, tints[classes % len(tints)])
-    if parts:
-        add_regions(ax, parts, tints[np.array(of_parts) % len(tints)], gid="parts", zorder=0.6)
-    shown = sorted({*classes[classes >= 0].tolist(), *of_parts})
-    colours = tints.tolist()
-    return [Patch(color=colours[c % len(tints)], label=f"class {c}") for c in shown] if len(shown) <= 10 else []
-
-
-def _draw_lines(ax: Axes, arrays: _Drawn, depth: int, width: float) -> list[Any]:
-    """Draw the boundaries of the first sites, and return the entries of the legend."""
-    switching = arrays.switching[:, :depth]
-    if depth > switching.shape[1]:  # the cuts of the site at which the partition stopped
-        switching = np.concatenate([switching, switching.sum(1, keepdims=True) == 0], axis=1)
-    if not depth:
-        return []
-    units, first = switching.sum(1), (switching > 0).argmax(1)
-    handles = []
-    for text, chosen, colour, wide in (
-        ("boundaries of earlier layers", (units == 1) & (first < depth - 1), _EARLIER, 1.0),
-        ("boundaries of this layer", (units == 1) & (first == depth - 1), _INK, 1.0),
-        ("composite boundaries", units > 1, _INK, 2.5),
-    ):
-        add_lines(ax, arrays.edges[chosen], gid=text, zorder=2, color=colour, lw=wide * width)
-        look: dict[str, Any] = {"color": colour, "lw": wide * max(width, 0.6), "path_effects": outlined(4)}
-        handles += [Line2D([], [], label=text, **look)] * bool(chosen.any())
-    return handles if len(handles) > 1 else []
