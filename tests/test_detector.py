@@ -540,3 +540,14 @@ def test_the_chance_of_each_run_is_its_own(tmp_path: Path) -> None:
     assert statuses(joined.isel(run=[1, 0])) == alone[::-1]
     assert statuses(concat([run(0.5, 100), run(0.65, 100)])) == alone
     assert concat([run(0.5), run(0.5)])["test_accuracy"].attrs["chance"] == 0.5
+
+
+def test_the_axis_of_a_log_is_named_in_python_too(tmp_path: Path) -> None:
+    epochs = np.arange(100)
+    table = pd.DataFrame(
+        {"Epoch": epochs, "train_acc": np.minimum(1, epochs / 40), "val_acc": np.minimum(0.9, epochs / 50)}
+    )
+    table.to_csv(tmp_path / "log.csv", index=False)
+    text = PhaseDetector().fit(tmp_path / "log.csv").summary()
+    assert "epoch 40" in text
+    assert "step" not in text.splitlines()[0]

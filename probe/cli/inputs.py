@@ -7,12 +7,10 @@ from typing import Any
 import xarray as xr
 
 from probe.cli.options import ROLES
-from probe.phases.curves import named
+from probe.phases.curves import named, steps_name
 from probe.phases.detector import PhaseDetector
 from probe.readers.reading import read
 from probe.report.sources import joined
-
-_PLURALS = {"steps", "epochs", "iterations", "updates", "rounds"}
 
 
 def read_series(args: argparse.Namespace, path: Path | None = None, *, strict: bool = True) -> xr.Dataset:
@@ -40,12 +38,6 @@ def roles_of(args: argparse.Namespace, series: xr.Dataset) -> dict[str, Any]:
         names = ", ".join(map(str, series.data_vars))
         raise ValueError(f"Expected a variable of {args.path}, got {missing[0]!r}; there are: {names}")
     return roles
-
-
-def steps_name(series: xr.Dataset) -> str:
-    """Return what the log calls its steps, as a word for one of them: epoch for Epoch and for epochs."""
-    name = str(series["step"].attrs.get("axis", "step")).lower()
-    return name.removesuffix("s") if name in _PLURALS else name
 
 
 def fitted(args: argparse.Namespace, series: xr.Dataset) -> PhaseDetector:

@@ -8,9 +8,10 @@ from typing import Any
 import xarray as xr
 
 from probe.cli.failures import DONE, NO_CURVE
-from probe.cli.inputs import check_new, fitted, paths_of, print_notes, read_runs, read_series, roles_of, steps_name
+from probe.cli.inputs import check_new, fitted, paths_of, print_notes, read_runs, read_series, roles_of
 from probe.cli.results import table, verdict
 from probe.cli.terminal import json_text, print_json
+from probe.phases.curves import steps_name
 from probe.phases.detector import PhaseDetector
 from probe.progress.scorecard import ProgressScorecard
 from probe.readers.discovery import READERS

@@ -15,10 +15,11 @@ import numpy as np
 import xarray as xr
 
 from probe.cli.failures import DONE, fail, failure_of
-from probe.cli.inputs import fitted, read_series, steps_name
+from probe.cli.inputs import fitted, read_series
 from probe.cli.results import verdict
 from probe.cli.terminal import json_text
 from probe.errors import ProbeWarning
+from probe.phases.curves import steps_name
 from probe.readers.discovery import READERS
 from probe.readers.folders import files_below
 

@@ -20,6 +20,7 @@ from probe.readers.reading import read
 
 Curves: TypeAlias = xr.Dataset | pd.DataFrame | Mapping[Any, Any] | Sequence[Any]
 
+_PLURALS = {"steps", "epochs", "iterations", "updates", "rounds"}
 _LEAST = 4  # observations: a rise and a fall between two ends
 
 
@@ -34,11 +35,18 @@ def as_dataset(curves: Curves, axis: str = "step") -> xr.Dataset:
         raise ValueError(missing_axis(axis, list(dataset.variables)))
     if axis != "step":
         dataset = dataset.drop_vars("step", errors="ignore").rename({axis: "step"})
+    axis = steps_name(dataset) if axis == "step" else axis
     dataset = dataset.assign_coords(step=dataset["step"].assign_attrs(axis=axis))
     _check_axis(dataset["step"].values, axis)
     if not dataset.sizes.get("run", 1):
         raise ValueError("Expected at least one run, got none; check the selection of runs.")
     return dataset
+
+
+def steps_name(series: xr.Dataset) -> str:
+    """Return the name of the steps in the log, as a word for one of them: epoch for Epoch and for epochs."""
+    name = str(series["step"].attrs.get("axis", "step")).lower()
+    return name.removesuffix("s") if name in _PLURALS else name
 
 
 def _dataset(curves: Any, axis: str) -> xr.Dataset:

@@ -299,7 +299,7 @@ class PhaseDetector(BaseEstimator):
         """Return what happened, a sentence for each marker, a table of all markers, distances, tests and notes."""
         check_is_fitted(self)
         results = self.verdict_, self.markers_, self.alignment_, self.across_
-        return describe(*results, self.notes_, self.axis)
+        return describe(*results, self.notes_, _axis_of(self.curves_))
 
     def plot(self, *, panels: Sequence[str | Sequence[str]] | str | None = None) -> Any:
         """Draw verdict, curves and phases on one page (:func:`probe.plots.overview`) and return the figure.
@@ -339,7 +339,7 @@ class PhaseDetector(BaseEstimator):
         notes = [*curves.attrs.get("reading", "").splitlines(), *roles.notes, *self._notes(roles)]
         n_runs, steps, settings = curves.sizes.get("run", 1), curves["step"].values.astype(float), self._settings(roles)
         runs = np.atleast_1d(curves["run"].values) if "run" in curves.coords else np.arange(n_runs)
-        chances = self._chances(roles, runs.tolist())
+        axis, chances = _axis_of(curves), self._chances(roles, runs.tolist())
         blocks = (slice(i, min(i + _BLOCK, n_runs)) for i in range(0, n_runs, _BLOCK))
         work = (
             delayed(markers_of_runs)(
@@ -349,13 +349,13 @@ class PhaseDetector(BaseEstimator):
                 settings,
                 chances=chances[block],
                 alone=n_runs == 1,
-                axis=self.axis,
+                axis=axis,
             )
             for block in blocks
         )
         found = [run for block in Parallel(n_jobs=self.n_jobs)(work) for run in block]
         verdict = verdict_dataset([run.verdict for run in found], runs)
-        markers = markers_dataset(found, runs, self.axis).assign_coords(curve=("marker", self._curves_of(roles)))
+        markers = markers_dataset(found, runs, axis).assign_coords(curve=("marker", self._curves_of(roles)))
         return _Found(markers, verdict, roles, list(dict.fromkeys(notes)))
 
     def _curves_of(self, roles: Roles) -> list[str]:
@@ -407,6 +407,11 @@ class PhaseDetector(BaseEstimator):
         if not n >= 1:
             raise ValueError(f"Expected n_test as a number of examples, at least 1, got {n}; pass None to estimate it.")
         return Chance(chance, n)
+
+
+def _axis_of(curves: xr.Dataset) -> str:
+    """Return the name of the axis."""
+    return str(curves["step"].attrs["axis"])
 
 
 class _Found(NamedTuple):
