@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -333,3 +334,35 @@ def test_many_layers_are_rows_of_a_heat_map() -> None:
     assert [text.get_text() for text in panel.get_yticklabels()] == [f"blocks.{i}" for i in range(8)]
     (seven,) = plots.measure(norms.isel(parameter=slice(7)), "WeightsProbe").axes
     assert len(seven.lines) == 7
+
+
+def test_all_markers_at_one_step_are_visible() -> None:
+    steps = np.arange(1, 60)
+    detector = PhaseDetector(chance=0.1).fit({"step": steps, "train_accuracy": np.minimum(1, steps / 20)})
+    one = detector.markers_.sel(marker=["fit_end"])
+    detector.markers_ = xr.concat([one.assign_coords(marker=[name]) for name in "abc"], "marker", data_vars="all")
+    ax = plots.phases(detector)
+    triangles = [line for line in ax.lines if line.get_gid() == "marker"]
+    assert [line.get_markersize() for line in triangles] == [15, 11, 7]  # the later ones lie on the larger ones
+    patterns = [line._unscaled_dash_pattern for line in ax.lines if line.get_gid() is None]  # type: ignore[attr-defined]
+    assert patterns == [(2.5 * i, (1, 6.5)) for i in range(3)]  # dots that alternate
+
+
+def test_measures_name_their_split_and_layers_have_one_name() -> None:
+    values = np.linspace(1, 2, 8).reshape(4, 2, 1).repeat(2, 2)
+    series = xr.Dataset(
+        {"activation_norm": (("step", "split", "layer"), values, {"long_name": "norm"})},
+        {"step": [0, 1, 2, 5], "split": ["train", "test"], "layer": [":relu->", ":relu.3->"]},
+    )
+    drawn = plots.measure(series, "ActivationsProbe", split="test").axes[0]
+    assert drawn.get_ylabel() == "norm, test"
+    assert "relu.3->" in plots.curves(series, "activation_norm").get_ylabel().split()
+    assert [text.get_text() for text in drawn.texts] == ["relu->", "relu.3->"]
+
+
+def test_tiny_steps_have_the_colour_of_step_zero() -> None:
+    norm = step_norm(np.array([1e-300, 2e-300]))  # matplotlib raises "Invalid vmin or vmax" for a bar from 1e-300
+    figure, ax = plt.subplots()
+    bar = figure.colorbar(ScalarMappable(norm), ax=ax)
+    assert (norm(2e-300), norm(1)) == pytest.approx((0, 1))
+    assert bar.ax.get_ylim() == (0, 1)

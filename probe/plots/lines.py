@@ -12,13 +12,14 @@ from probe.plots.axes import closes_on_error, new_axes
 from probe.plots.labels import label_lines
 from probe.plots.names import label_text, layer_name
 from probe.plots.steps import step_axis
-from probe.plots.style import COLOURS, CYCLE, FONT, LINES, STYLES, faint, line_colour, text_colour
+from probe.plots.style import COLOURS, CYCLE, LINES, STYLES, faint, line_colour
 from probe.readers.names import SPLITS, role_of
 from probe.stats.one_grid import on_one_grid
 
 MAX_THIN = 12  # runs that are drawn one by one; more runs are drawn as a band
 _MAX_DOTS = 30  # observations of a line with a dot each
 _LONGEST = 36  # characters of a line of the label of the y axis
+_CEILING = "thin dotted: largest possible value"  # below the axes, where it covers no curve
 _QUANTILES = (0.1, 0.9)
 
 
@@ -82,6 +83,8 @@ def curves(
         ax.set_yscale("log")
     step_axis(ax, series)
     label_lines(ax, band_text(max(series[name].sizes.get("run", 1) for name in names)))
+    if any(line.get_gid() == "ceiling" for line in ax.lines):
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{_CEILING}")
     return ax
 
 
@@ -164,13 +167,9 @@ def colour_of(name: str) -> str | None:
 
 
 def _draw_ceiling(ax: Axes, steps: np.ndarray, values: np.ndarray, split: str | None) -> None:
-    """Draw the largest value that a measure can have, with a word for it."""
+    """Draw the largest value that a measure can have."""
     colour = line_colour(COLOURS[split], ax) if split else faint(ax)
     _line(ax, steps, values, ls=":", lw=0.8, color=colour, zorder=0, gid="ceiling")
-    if not any(text.get_gid() == "ceiling" for text in ax.texts) and np.isfinite(values).any():
-        place: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "top"}
-        style: dict[str, Any] = {"fontsize": FONT, "color": text_colour(faint(ax), ax), "gid": "ceiling"}
-        ax.annotate("ceiling", (0, values[np.isfinite(values)][0]), (4, -2), **place, **style)
 
 
 def _bands(series: xr.Dataset, name: str, layer: Hashable | None) -> dict[str, np.ndarray]:

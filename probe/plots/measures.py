@@ -23,6 +23,7 @@ from probe.plots.style import WIDTH
 
 _HEIGHT = 3.2  # inches, of a row
 _MOST_LINES = 7  # layers or matrices with a line each; more are rows of a heat map
+_SPLIT = "split_shown"  # attribute of a reduced array
 _ENDS = ("", "_se", "_lower", "_upper", "_ceiling")
 
 
@@ -102,7 +103,12 @@ _PANELS: dict[str, tuple[_Lines | _Drawn, ...]] = {
         _Lines(("weight_phase_kurtosis",), "layer"),
         _Lines(("weight_phase_droplet_fraction",), "layer"),
     ),
-    "WeightsProbe": (_Lines(("weight_norm",), "parameter"), _Lines(("weight_effective_rank",), "parameter")),
+    "WeightsProbe": (
+        _Lines(("weight_norm",), "parameter"),
+        _Lines(("weight_stable_rank",), "parameter"),
+        _Lines(("weight_effective_rank",), "parameter"),
+        _Lines(("weight_participation_ratio",), "parameter"),
+    ),
 }
 
 
@@ -144,8 +150,9 @@ def measure(series: xr.Dataset, name: str, *, split: str | None = None) -> Figur
     >>> from probe import WeightsProbe, plots
     >>> probe = WeightsProbe().attach(torch.nn.Linear(2, 2), (torch.zeros(2, 2), None))
     >>> _ = probe.observe(1), probe.observe(2)
-    >>> [ax.get_ylabel() for ax in plots.measure(probe.series_, "WeightsProbe").axes]
-    ['Frobenius norm', 'effective rank of singular values']
+    >>> figure = plots.measure(probe.series_, "WeightsProbe")
+    >>> [ax.get_ylabel() for ax in figure.axes[:3]]
+    ['Frobenius norm', 'stable rank', 'effective rank of singular values']
     """
     if name in _WHOLE:
         return _WHOLE[name](series, split)
@@ -182,19 +189,23 @@ def _draw_lines(ax: Axes, series: xr.Dataset, panel: _Lines, split: str | None) 
     for name, label in zip(panel.names, panel.labels, strict=False):
         if name in parts:
             parts[name].attrs["long_name"] = label
-    first = parts[names[0]]
+    first, ylabel = parts[names[0]], panel.ylabel
+    if ylabel and _SPLIT in first.attrs:
+        ylabel = f"{ylabel}, {first.attrs[_SPLIT]}"
     if first.sizes.get("_label", 1) > _MOST_LINES:
-        text = label_text(panel.ylabel or first.attrs.get("long_name", names[0]), 80)
+        text = label_text(ylabel or first.attrs.get("long_name", names[0]), 80)
         heat_map(ax, first, with_unit(text, label_text(first.attrs.get("units", "1"))), log=panel.log)
         return
-    curves(xr.Dataset(parts), names, ax=ax, log=panel.log, ylabel=panel.ylabel)
+    curves(xr.Dataset(parts), names, ax=ax, log=panel.log, ylabel=ylabel)
 
 
 def _reduced(array: xr.DataArray, over: str, split: str | None) -> xr.DataArray:
-    """Return an array over run, step and ``over``, whose labels are words."""
+    """Return an array over run, step and ``over``, whose labels are words; a chosen split is part of the long_name."""
     if over != "split" and "split" in array.dims:
         measured = array.dropna("split", how="all")["split"].values.tolist()
-        array = array.sel(split=chosen_split([str(one) for one in measured], split), drop=True)
+        chosen = chosen_split([str(one) for one in measured], split)
+        text = f"{array.attrs.get('long_name', array.name)}, {chosen}"
+        array = array.sel(split=chosen, drop=True).assign_attrs(array.attrs | {"long_name": text, _SPLIT: chosen})
     array = array.mean([dim for dim in ("batch", "slice") if dim in array.dims], keep_attrs=True)
     for dim in [dim for dim in array.dims if dim not in ("step", "run", "split", "layer", over)]:
         array = array.isel({dim: 0}, drop=True)

@@ -43,12 +43,16 @@ def label_text(name: object, most: int = 40) -> str:
 
 
 def layer_name(layer: Hashable) -> str:
-    """Return the name of a layer as text: "layer 1" or "layer 1, relu" for a number, else its name in the model."""
+    """Return the name of a layer as text: "layer 1" or "layer 1, relu" for a number, else its name in the model.
+
+    The colon in front of a function of the model itself is omitted.
+    """
     numbered = _NUMBERED.fullmatch(str(layer))
     if numbered:
         number, function = numbered.groups()
         return f"layer {number}" + (f", {function}" if function else "")
-    return label_text(str(layer).strip("<>") if str(layer) in ("<input>", "<output>") else layer)
+    name = str(layer).strip("<>") if str(layer) in ("<input>", "<output>") else str(layer)
+    return label_text(name.removeprefix(":") or name)
 
 
 def run_name(run: object) -> str:

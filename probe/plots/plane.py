@@ -43,8 +43,8 @@ def information_plane(
 
     Hollow points are saturated (in any run): the noise is too small for an estimate. Below training inputs, a note
     states that a fall on training inputs alone is no evidence of generalisation. The view has all points. The limits
-    H(Y) and log2 N have a line if they are near the points; else the label of the x axis has their values. Bars are cut
-    at the edge of the view.
+    H(Y) and log2 N have a line if they are near the points. The label of the x axis has their values. Bars are cut at
+    the edge of the view.
 
     Parameters
     ----------

@@ -14,6 +14,10 @@ from probe.plots.names import marker_colours, marker_labels, run_name
 from probe.plots.steps import step_axis, step_edges
 from probe.plots.style import FONT, PHASES, background, line_colour, shade
 
+_DASH = 2.5  # widths of the line, from one dot to the next
+_TRIANGLE, _LARGER = 7.0, 8.0  # points, of a marker, and by how much the largest of several at one place is larger
+_SAME = 0.006  # of the width of the axes, up to which markers are at one place
+
 
 class _Line(NamedTuple):
     """A marker as it is drawn."""
@@ -125,12 +129,22 @@ def _shade(ax: Axes, found: xr.DataArray, *, labels: bool) -> None:
 def _draw_lines(ax: Axes, lines: list[_Line], record: np.ndarray) -> None:
     """Draw each marker with its interval: a faint band, and a bar at the upper edge."""
     edge: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "solid_capstyle": "butt"}
-    for line in lines:
+    for line, (place, shared) in zip(lines, _places(ax, lines), strict=True):
         colour = line_colour(line.colour, ax)
-        ax.axvline(line.step, color=colour, lw=1.1, ls=(0, (1, 1.5)), zorder=-1)
+        dashes = place * _DASH, (1, shared * _DASH - 1)  # lines at one place alternate
+        ax.axvline(line.step, color=colour, lw=1.1, ls=dashes, zorder=-1)
         if np.isfinite(line.lower) and np.isfinite(line.upper):
             low, high = np.clip([line.lower, line.upper], *record)
             ax.axvspan(low, high, color=colour, alpha=0.12, lw=0, zorder=-1.5)
             ax.plot([low, high], [1, 1], lw=4, color=colour, zorder=2.5, gid="interval", **edge)
-        shape: dict[str, Any] = {"ms": 7, "color": colour, "mec": background(ax), "mew": 0.7, "gid": "marker"}
+        size = _TRIANGLE + _LARGER * (shared - 1 - place) / max(shared - 1, 2)  # the first one is the largest
+        shape: dict[str, Any] = {"ms": size, "color": colour, "mec": background(ax), "mew": 0.7, "gid": "marker"}
         ax.plot(line.step, 1, "v", zorder=2.6, **shape, **edge)
+
+
+def _places(ax: Axes, lines: Sequence[_Line]) -> list[tuple[int, int]]:
+    """Return for each line its number among those at the same place of the axes, and how many these are."""
+    ends = np.array([[line.step, 1.0] for line in lines]).reshape(-1, 2)
+    x = (ax.transData + ax.transAxes.inverted()).transform(ends)[:, 0]
+    groups = np.cumsum(np.diff(x, prepend=-np.inf) > _SAME)
+    return [(int((groups[:i] == group).sum()), int((groups == group).sum())) for i, group in enumerate(groups)]

@@ -18,6 +18,7 @@ _LINEAR = 0.45  # linscale of matplotlib: from step 0 to the next one is as long
 _FEW_DECADES = 50  # last over first step, below which powers of ten are too few labels
 _MOST_DECADES = 7  # beyond these, only every second, third, ... power of ten has a label
 _HUGE = 1e15  # from which on a tick has no unit
+_TINY = 1e-280  # smaller steps have the place and the colour of step 0: matplotlib has no limits that are smaller
 _LEAST_RATIO = 2  # last over first step, below which a logarithmic axis shows nothing more
 _LOG_FACTOR = 30  # a linear axis hides markers before this fraction of the record
 
@@ -87,9 +88,9 @@ def scale_steps(ax: Axes, steps: ArrayLike, *, log: bool = True, which: Literal[
 
 
 def first_positive(steps: ArrayLike) -> float:
-    """Return the least positive step, or 1."""
+    """Return the least positive step that is not tiny, or 1."""
     steps = np.asarray(steps, dtype=float)
-    return float(min(steps[steps > 0], default=1.0))
+    return float(min(steps[steps >= _TINY], default=1.0))
 
 
 def step_text(step: float) -> str:
@@ -180,6 +181,6 @@ def step_norm(steps: np.ndarray) -> Normalize:
     """Return the map from steps to colours, on the scale of a logarithmic axis."""
     steps = np.asarray(steps, dtype=float)
     first, last = first_positive(steps), max(float(steps[-1]), first_positive(steps))
-    if steps[0] <= 0:
+    if steps[0] < _TINY:
         return SymLogNorm(linthresh=first, linscale=_LINEAR, vmin=0, vmax=last, base=10)
     return LogNorm(first, last if last > first else 10 * first)

@@ -64,16 +64,15 @@ def view_of(*planes: xr.Dataset) -> View:
 
 
 def draw_frame(ax: Axes, plane: xr.Dataset, view: View) -> None:
-    """Draw limits and target, with words for those that are outside of the view, and the labels of the axes."""
+    """Draw limits and target, and the labels of the axes with their values."""
     right, target = limits_of(plane)
     ax.set(xlim=view[:2], ylim=view[2:])
     star: dict[str, Any] = {"ms": 13, "mfc": background(ax), "mec": ink(ax), "clip_on": True}
     ax.plot(target, target, "*", zorder=3, gid="target", **star)
     end = right if np.isfinite(right) else view[1] + 1
     ax.plot([0, target, end, end], [0, target, target, 0], color=faint(ax), lw=1, zorder=-1, gid="limit")
-    _name_limits(ax, right, target, view)
     split = label_text(plane["split"].item()) if "split" in plane.coords else ""
-    lines = [f"I(T+n;X) (bits){', ' if split else ''}{split}", _noise_text(plane), _outside(right, target, view)]
+    lines = [f"I(T+n;X) (bits){', ' if split else ''}{split}", _noise_text(plane), *_limit_texts(right, target, view)]
     ax.set_xlabel("\n".join(line for line in lines if line))
     ax.set_ylabel("I(T+n;Y) (bits)")
     if split.startswith("train"):
@@ -82,22 +81,17 @@ def draw_frame(ax: Axes, plane: xr.Dataset, view: View) -> None:
         ax.annotate(_NOTE, (0.5, 0), (0, -3), fontsize=FONT, style="italic", color=colour, **below)
 
 
-def _name_limits(ax: Axes, right: float, target: float, view: View) -> None:
-    """Write the names of the limits that are within the view beside their lines."""
-    style: dict[str, Any] = {"fontsize": FONT, "color": text_colour(faint(ax), ax), "textcoords": "offset points"}
-    if view[2] <= target <= view[3]:
-        place: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "ha": "right", "va": "top"}
-        ax.annotate("H(Y)", (1, target), (-4, -2), gid="limit y", **place, **style)
-    if view[0] <= right <= view[1]:
-        place = {"xycoords": ax.get_xaxis_transform(), "ha": "right", "va": "bottom", "rotation": 90}
-        ax.annotate("log\u2082 N", (right, 0), (-2, 4), gid="limit x", **place, **style)
-
-
-def _outside(right: float, target: float, view: View) -> str:
-    """Return a line on the limits that are outside of the view; empty if none is."""
-    limits = [("log\u2082 N", right, view[:2]), ("H(Y)", target, view[2:])]
-    lost = [f"{name} = {value:.3g}" for name, value, (low, high) in limits if value < low or value > high]
-    return f"not in view: limit{'s' if len(lost) > 1 else ''} {', '.join(lost)} bits" if lost else ""
+def _limit_texts(right: float, target: float, view: View) -> list[str]:
+    """Return what the limits are, for the label of the x axis, where they cover no points."""
+    limits = [
+        ("x", f"log\u2082 N = {right:.3g} bits (N inputs)", right, view[:2]),
+        ("y", f"H(Y) = {target:.3g} bits (entropy of the labels)", target, view[2:]),
+    ]
+    return [
+        f"limit of {axis}{'' if low <= value <= high else ', not in view'}: {text}"
+        for axis, text, value, (low, high) in limits
+        if np.isfinite(value)
+    ]
 
 
 def _outline(ax: Axes) -> list[Any]:
@@ -136,7 +130,7 @@ def legend_of(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Ba
     if plane.sizes["run"] > 1:
         handles.append(Line2D([], [], color=grey, lw=1.8, label=f"median of {plane.sizes['run']} runs"))
     if bars != "none" and "information_x_lower" in plane:
-        handles.append(Line2D([], [], color=grey, lw=0.9, label="certified bounds"))
+        handles.append(Line2D([], [], color=grey, lw=0.9, label="proven lower and upper bound"))
     if bars != "none" and "information_x_subsample_se" in plane:
         handles.append(Line2D([], [], color=grey, lw=2.4, label="two s.e. of subsampling"))
     if marked is not None:
@@ -146,7 +140,7 @@ def legend_of(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Ba
     low, high = sorted(ax.get_xlim())
     if low <= limits_of(plane)[1] <= high:
         star: dict[str, Any] = {"mfc": background(ax), "mec": ink(ax)}
-        handles.append(Line2D([], [], lw=0, marker="*", ms=11, label="the labels, nothing else", **star))
+        handles.append(Line2D([], [], lw=0, marker="*", ms=11, label="a layer with only the labels", **star))
     return handles
 
 
