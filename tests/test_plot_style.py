@@ -366,3 +366,26 @@ def test_tiny_steps_have_the_colour_of_step_zero() -> None:
     bar = figure.colorbar(ScalarMappable(norm), ax=ax)
     assert (norm(2e-300), norm(1)) == pytest.approx((0, 1))
     assert bar.ax.get_ylim() == (0, 1)
+
+
+def test_a_plane_of_many_layers_has_a_shape_for_each_one_that_it_names() -> None:
+    x, dims = np.linspace(1, 2, 5)[:, None, None].repeat(64, 2), ("step", "split", "layer")
+    values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
+    layers = {"step": [0, 1, 2, 5, 10], "split": ["train"], "layer": [str(i) for i in range(64)]}
+    series = xr.Dataset({name: (dims, value) for name, value in values.items()}, layers)
+    ax = plots.information_plane(series)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names[:8] == [*(f"layer {i}" for i in (0, 10, 21, 32, 42, 52, 63)), "7 of 64 layers"]
+    assert ax.get_window_extent().height > 0.4 * ax.figure.bbox.height
+
+
+def test_the_ceiling_is_explained_once_also_below_phases() -> None:
+    steps = np.arange(1, 60)
+    series = xr.Dataset(
+        {"train_accuracy": ("step", np.minimum(1, steps / 20)), "train_accuracy_ceiling": ("step", 0 * steps + 1.0)},
+        {"step": steps},
+    )
+    detector = PhaseDetector(chance=0.1).fit(series)
+    ax = plots.curves(series, "train_accuracy")
+    plots.phases(detector, ax=plots.curves(series, "train_accuracy", ax=ax))
+    assert ax.get_xlabel() == "step\ndotted: largest possible"

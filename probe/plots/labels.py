@@ -21,6 +21,7 @@ _ROW = 1.25 * FONT  # points, from one row of text to the next
 _REACH = 14  # points, from the axes to the labels at their right
 _BEYOND = 14  # points, which labels above the axes extend beyond their sides
 _GAP = 6  # points, between two labels in a row
+_CEILING = "dotted: largest possible"
 _ABOVE = 7  # points, from the axes to the first row
 
 
@@ -70,6 +71,13 @@ def label_lines(ax: Axes, title: str | None = None) -> None:
         _add(ax, group, _spread)
     if title:
         ax.set_xlabel(f"{ax.get_xlabel()}\n{title}")
+
+
+def explain_ceiling(ax: Axes) -> None:
+    """Write below the axes what the line of a ceiling is, once, where it covers no curve."""
+    lines = ax.get_xlabel().split("\n")
+    if _CEILING not in lines and any(line.get_gid() == "ceiling" for line in ax.lines):
+        ax.set_xlabel("\n".join([*lines, _CEILING]))
 
 
 def _draw_legend(ax: Axes, handles: Sequence[Any], labels: Sequence[str], title: str | None) -> None:

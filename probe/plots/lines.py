@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from probe.plots.axes import closes_on_error, new_axes
-from probe.plots.labels import label_lines
+from probe.plots.labels import explain_ceiling, label_lines
 from probe.plots.names import label_text, layer_name
 from probe.plots.steps import step_axis
 from probe.plots.style import COLOURS, CYCLE, LINES, STYLES, faint, line_colour
@@ -19,7 +19,6 @@ from probe.stats.one_grid import on_one_grid
 MAX_THIN = 12  # runs that are drawn one by one; more runs are drawn as a band
 _MAX_DOTS = 30  # observations of a line with a dot each
 _LONGEST = 36  # characters of a line of the label of the y axis
-_CEILING = "thin dotted: largest possible value"  # below the axes, where it covers no curve
 _QUANTILES = (0.1, 0.9)
 
 
@@ -83,8 +82,7 @@ def curves(
         ax.set_yscale("log")
     step_axis(ax, series)
     label_lines(ax, band_text(max(series[name].sizes.get("run", 1) for name in names)))
-    if any(line.get_gid() == "ceiling" for line in ax.lines):
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{_CEILING}")
+    explain_ceiling(ax)
     return ax
 
 

@@ -54,7 +54,7 @@ def information_plane(
     split : str, optional
         Inputs; by default ``train``, or else the only split. :func:`information_planes` shows all splits.
     layers : sequence of str, optional
-        By default all measured layers.
+        By default all measured layers, or seven of more, evenly spaced from the first to the last.
     detector : PhaseDetector, optional
         Fitted. Its markers are rings on the trajectory of each layer and run, at the recorded step nearest to the
         marker. A marker outside the recorded steps has no ring.

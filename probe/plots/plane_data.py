@@ -8,7 +8,7 @@ import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
 from probe.plots.names import chosen_split
-from probe.plots.trajectories import RINGED
+from probe.plots.trajectories import RINGED, SHAPES
 
 _NEEDED = ["information_x", "information_y", "information_y_ceiling"]
 _OPTIONAL = [
@@ -89,8 +89,15 @@ def selected(
         )
     if unknown := [layer for layer in layers or () if layer not in known]:
         raise ValueError(f"Expected layers among {', '.join(map(str, known))}, got {unknown[0]!r}; pass one of them")
-    plane = plane.sel(layer=known if layers is None else list(layers)).transpose("run", "layer", "step")
+    shown = _some(known) if layers is None else list(layers)
+    plane = plane.sel(layer=shown).transpose("run", "layer", "step").assign_attrs(layers=len(known))
     return plane, None if detector is None else _rings(detector, plane["run"])
+
+
+def _some(layers: Sequence[Any]) -> list[Any]:
+    """Return the layers, or as many as there are shapes, evenly spaced from the first to the last."""
+    places = np.linspace(0, len(layers) - 1, min(len(layers), len(SHAPES))).round().astype(int)
+    return [layers[i] for i in places]
 
 
 def measured_splits(series: xr.Dataset) -> list[Any]:

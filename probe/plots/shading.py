@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from sklearn.utils.validation import check_is_fitted
 
 from probe.plots.axes import closes_on_error, new_axes
-from probe.plots.labels import label_above
+from probe.plots.labels import explain_ceiling, label_above
 from probe.plots.names import marker_colours, marker_labels, run_name
 from probe.plots.steps import step_axis, step_edges
 from probe.plots.style import FONT, PHASES, background, line_colour, shade
@@ -89,6 +89,7 @@ def phases(
     if n_runs > 1:
         first, *rest = ax.get_xlabel().split("\n")
         ax.set_xlabel("\n".join([f"{first} ({shown})", *rest]))
+    explain_ceiling(ax)
     record = detector.phases_["step"].values[[0, -1]].astype(float)
     ax.set_xlim(*record)
     _draw_lines(ax, lines, record)

@@ -19,7 +19,7 @@ from probe.plots.style import FONT, background, faint, ink, line_colour, text_co
 
 Bars = Literal["marked", "all", "none"]
 RINGED = "fit_end", "generalisation_onset", "compression_onset", "end"
-_SHAPES = "osD^vP*"
+SHAPES = "osD^vP*"
 _NOTE = "a fall on training inputs alone\nis no evidence of generalisation"
 _MARGIN = 0.06  # of the extent of the points
 _NEAR = 0.3  # of the extent of the points, up to which the target and the limits are within the view
@@ -72,7 +72,7 @@ def draw_frame(ax: Axes, plane: xr.Dataset, view: View) -> None:
     end = right if np.isfinite(right) else view[1] + 1
     ax.plot([0, target, end, end], [0, target, target, 0], color=faint(ax), lw=1, zorder=-1, gid="limit")
     split = label_text(plane["split"].item()) if "split" in plane.coords else ""
-    lines = [f"I(T+n;X) (bits){', ' if split else ''}{split}", _noise_text(plane), *_limit_texts(right, target, view)]
+    lines = [f"I(T+n;X) (bits){', ' if split else ''}{split}", _noise_text(plane), *_limit_texts(right, target)]
     ax.set_xlabel("\n".join(line for line in lines if line))
     ax.set_ylabel("I(T+n;Y) (bits)")
     if split.startswith("train"):
@@ -81,17 +81,10 @@ def draw_frame(ax: Axes, plane: xr.Dataset, view: View) -> None:
         ax.annotate(_NOTE, (0.5, 0), (0, -3), fontsize=FONT, style="italic", color=colour, **below)
 
 
-def _limit_texts(right: float, target: float, view: View) -> list[str]:
+def _limit_texts(right: float, target: float) -> list[str]:
     """Return what the limits are, for the label of the x axis, where they cover no points."""
-    limits = [
-        ("x", f"log\u2082 N = {right:.3g} bits (N inputs)", right, view[:2]),
-        ("y", f"H(Y) = {target:.3g} bits (entropy of the labels)", target, view[2:]),
-    ]
-    return [
-        f"limit of {axis}{'' if low <= value <= high else ', not in view'}: {text}"
-        for axis, text, value, (low, high) in limits
-        if np.isfinite(value)
-    ]
+    texts = [f"x at most log\u2082 N = {right:.3g} bits (N inputs)"] if np.isfinite(right) else []
+    return [*texts, f"y at most H(Y) = {target:.3g} bits (label entropy)"]
 
 
 def _outline(ax: Axes) -> list[Any]:
@@ -105,7 +98,7 @@ def draw_layers(
     """Draw trajectories, points, rings and bars of all layers, and return the new artists."""
     before = set(ax.get_children())
     single = plane.sizes["run"] == 1
-    for shape, layer in zip(cycle(_SHAPES), plane["layer"].values, strict=False):
+    for shape, layer in zip(cycle(SHAPES), plane["layer"].values, strict=False):
         here = plane.sel(layer=layer)
         runs = [_measured(here.isel(run=run)) for run in range(plane.sizes["run"])]
         for run in runs:
@@ -123,8 +116,10 @@ def draw_layers(
 
 def legend_of(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> list[Line2D]:
     """Return the legend entries of the shapes, lines and rings that occur."""
-    grey, layers = faint(ax), zip(cycle(_SHAPES), plane["layer"].values.tolist(), strict=False)
+    grey, layers = faint(ax), zip(cycle(SHAPES), plane["layer"].values.tolist(), strict=False)
     handles = [Line2D([], [], lw=0, marker=shape, color=grey, ms=6, label=layer_name(layer)) for shape, layer in layers]
+    if plane.sizes["layer"] < plane.attrs["layers"]:
+        handles.append(Line2D([], [], lw=0, label=f"{plane.sizes['layer']} of {plane.attrs['layers']} layers"))
     if "saturated" in plane and (plane["saturated"] == 1).any():
         handles.append(Line2D([], [], lw=0, marker="o", mfc="none", mec=grey, ms=6, label="saturated"))
     if plane.sizes["run"] > 1:
