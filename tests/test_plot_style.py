@@ -355,7 +355,7 @@ def test_measures_name_their_split_and_layers_have_one_name() -> None:
         {"step": [0, 1, 2, 5], "split": ["train", "test"], "layer": [":relu->", ":relu.3->"]},
     )
     drawn = plots.measure(series, "ActivationsProbe", split="test").axes[0]
-    assert drawn.get_ylabel() == "norm, test"
+    assert drawn.get_ylabel() == "norm, split test"
     assert "relu.3->" in plots.curves(series, "activation_norm").get_ylabel().split()
     assert [text.get_text() for text in drawn.texts] == ["relu->", "relu.3->"]
 
@@ -389,3 +389,17 @@ def test_the_ceiling_is_explained_once_also_below_phases() -> None:
     ax = plots.curves(series, "train_accuracy")
     plots.phases(detector, ax=plots.curves(series, "train_accuracy", ax=ax))
     assert ax.get_xlabel() == "step\ndotted: largest possible"
+
+
+def test_a_short_axis_of_steps_has_integer_ticks() -> None:
+    _, ax = plt.subplots()
+    scale_steps(ax, [0, 1, 2, 4])
+    assert list(ax.get_xticks()) == [0, 1, 2, 3, 4]
+
+
+def test_a_long_label_of_a_large_font_has_more_lines() -> None:
+    name = "share of units that differ between two neighbouring inputs"
+    series = xr.Dataset({"one": ("step", [0.0, 1.0], {"long_name": name})}, {"step": [1, 2]})
+    with plt.rc_context({"font.size": 18}):
+        lines = plots.curves(series, "one").get_ylabel().split("\n")
+    assert max(map(len, lines)) <= 20

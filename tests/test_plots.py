@@ -579,3 +579,14 @@ def test_a_plot_that_fails_leaves_no_figure_open() -> None:
     with pytest.raises(ValueError, match="Expected a split among"):
         plots.measure(run(), "MutualInfoProbe", split="val")
     assert plt.get_fignums() == []
+
+
+def test_values_that_are_all_missing_have_no_plane_and_no_band() -> None:
+    series = run()
+    lost = series.assign(information_y=np.nan * series["information_y"])
+    assert "I(T+n;Y) (bits)" not in labels(plots.overview(lost))
+    lost = series.assign(information_x_se=np.nan * series["information_x_se"])
+    assert [ax.get_ylabel() for ax in plots.measure(lost, "MutualInfoProbe").axes] == [
+        "information_x, split train (bits)",
+        "information_y, split train (bits)",
+    ]

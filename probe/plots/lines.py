@@ -18,7 +18,7 @@ from probe.stats.one_grid import on_one_grid
 
 MAX_THIN = 12  # runs that are drawn one by one; more runs are drawn as a band
 _MAX_DOTS = 30  # observations of a line with a dot each
-_LONGEST = 36  # characters of a line of the label of the y axis
+_LONGEST = 36  # characters of a line of the label of the y axis, in a font of 10 points
 _QUANTILES = (0.1, 0.9)
 
 
@@ -77,7 +77,8 @@ def curves(
     drawn: dict[str, tuple[Any, Any]] = {}  # colour and line style by label
     for name in names:
         _draw_variable(ax, series, name, drawn, prefix=len(names) > 1, layer=layer)
-    ax.set_ylabel("\n".join(textwrap.wrap(_axis_label(series, names, ylabel, layer), _LONGEST)))
+    longest = int(_LONGEST * 10 / max(ax.yaxis.label.get_size(), 10))  # characters of a large font are wider
+    ax.set_ylabel("\n".join(textwrap.wrap(_axis_label(series, names, ylabel, layer), longest)))
     if log:
         ax.set_yscale("log")
     step_axis(ax, series)

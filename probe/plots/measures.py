@@ -179,19 +179,19 @@ def measure(series: xr.Dataset, name: str, *, split: str | None = None) -> Figur
 
 
 def _draw_lines(ax: Axes, series: xr.Dataset, panel: _Lines, split: str | None) -> None:
-    names = [name for name in panel.names if name in series]
+    names = [name for name in panel.names if name in series and series[name].notnull().any()]
     parts = {
         f"{name}{end}": _reduced(series[f"{name}{end}"], panel.over, split)
         for name in names
         for end in _ENDS
-        if f"{name}{end}" in series
+        if f"{name}{end}" in series and series[f"{name}{end}"].notnull().any()
     }
     for name, label in zip(panel.names, panel.labels, strict=False):
         if name in parts:
             parts[name].attrs["long_name"] = label
     first, ylabel = parts[names[0]], panel.ylabel
     if ylabel and _SPLIT in first.attrs:
-        ylabel = f"{ylabel}, {first.attrs[_SPLIT]}"
+        ylabel = f"{ylabel}, split {first.attrs[_SPLIT]}"
     if first.sizes.get("_label", 1) > _MOST_LINES:
         text = label_text(ylabel or first.attrs.get("long_name", names[0]), 80)
         heat_map(ax, first, with_unit(text, label_text(first.attrs.get("units", "1"))), log=panel.log)
@@ -204,7 +204,7 @@ def _reduced(array: xr.DataArray, over: str, split: str | None) -> xr.DataArray:
     if over != "split" and "split" in array.dims:
         measured = array.dropna("split", how="all")["split"].values.tolist()
         chosen = chosen_split([str(one) for one in measured], split)
-        text = f"{array.attrs.get('long_name', array.name)}, {chosen}"
+        text = f"{array.attrs.get('long_name', array.name)}, split {chosen}"
         array = array.sel(split=chosen, drop=True).assign_attrs(array.attrs | {"long_name": text, _SPLIT: chosen})
     array = array.mean([dim for dim in ("batch", "slice") if dim in array.dims], keep_attrs=True)
     for dim in [dim for dim in array.dims if dim not in ("step", "run", "split", "layer", over)]:

@@ -48,7 +48,7 @@ def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
         *_of_chaos(series, detector),
         *_of_kernels(series, detector),
     ]
-    if {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}:
+    if _has_plane(series):
         panels.append(Panel(PLANE))
     if not panels:
         names = ", ".join(map(str, series.data_vars))
@@ -58,6 +58,12 @@ def standard_panels(series: xr.Dataset, detector: Any) -> list[Panel]:
             "with their names"
         )
     return panels
+
+
+def _has_plane(series: xr.Dataset) -> bool:
+    """Return whether the series has splits and points of an information plane."""
+    needed = {"information_x", "information_y", "split"} <= {*map(str, series.data_vars), *map(str, series.dims)}
+    return needed and bool((series["information_x"] + series["information_y"]).notnull().any())
 
 
 def any_panels(series: xr.Dataset) -> list[str] | None:

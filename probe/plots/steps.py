@@ -17,6 +17,7 @@ from probe.plots.names import label_text
 _LINEAR = 0.45  # linscale of matplotlib: from step 0 to the next one is as long as half a factor of ten
 _FEW_DECADES = 50  # last over first step, below which powers of ten are too few labels
 _MOST_DECADES = 7  # beyond these, only every second, third, ... power of ten has a label
+_ROUND = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True)  # ticks of a short axis: integers if there are enough
 _HUGE = 1e15  # from which on a tick has no unit
 _TINY = 1e-280  # smaller steps have the place and the colour of step 0: matplotlib has no limits that are smaller
 _LEAST_RATIO = 2  # last over first step, below which a logarithmic axis shows nothing more
@@ -143,7 +144,7 @@ class StepLocator(Locator):
         if self.minor and high > start * 100.0**_MOST_DECADES:
             return []
         if high <= start:
-            return [] if self.minor else [float(tick) for tick in MaxNLocator(4).tick_values(low, high)]
+            return [] if self.minor else [float(tick) for tick in _ROUND.tick_values(low, high)]
         few = high / start < _FEW_DECADES
         powers = np.arange(np.floor(np.log10(start)), np.ceil(np.log10(high)) + 1)
         every = int(np.ceil(np.log10(high / start) / _MOST_DECADES))
@@ -151,7 +152,7 @@ class StepLocator(Locator):
         ticks = np.outer(10.0 ** powers[:: 1 if self.minor else every], factors).ravel()
         found = [float(tick) for tick in ticks if start * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
         if few and len(found) < 3 and not self.minor:
-            found = [float(tick) for tick in MaxNLocator(4).tick_values(start, high) if start <= tick <= high]
+            found = [float(tick) for tick in _ROUND.tick_values(start, high) if start <= tick <= high]
         return [0.0, *found] if low <= 0 and not self.minor else found
 
 
