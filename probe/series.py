@@ -138,8 +138,7 @@ class Variable:
 
     Examples
     --------
-    >>> from probe.run_facts import keep_run_facts
-    from probe.series import Variable
+    >>> from probe.series import Variable
     >>> variable = Variable("information_x", ("layer",), {"layer": ["0", "2"]}, "bits")
     >>> variable.shape
     (2,)

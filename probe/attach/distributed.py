@@ -5,7 +5,6 @@ numbers, in a process group of its own with a timeout of its own. A rank that fa
 waits for it. Exchanges use the CPU (gloo), so the streams of the training stay as they are.
 """
 
-import pickle
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,8 +168,8 @@ class SeveralRanks:
         buffers = [buffer for buffer in model.buffers() if not is_distributed(buffer)]
         weights = checksum(some_numbers(one for one in model.parameters() if not is_distributed(one)))
         sums = zlib.crc32(repr([checksum(buffer) for buffer in buffers]).encode())
-        random_states = pickle.dumps(get_random_states())
-        table = self._exchange("the comparison of weights", (weights, sums, zlib.crc32(random_states)))
+        random_states = get_random_states()
+        table = self._exchange("the comparison of weights", (weights, sums, _sum_of_states(random_states)))
         if others := self._others(table[:, 3]):
             raise RanksApartError(
                 f"Expected the same weights on all ranks, got others on rank {others} than on rank 0; attach with "
@@ -180,14 +179,14 @@ class SeveralRanks:
         different = buffers if bool((table[:, 4] != table[0, 4]).any()) else []
         first = self.share("the buffers", [buffer.cpu() for buffer in different]) if different else []
         drawn = bool((table[:, 5] != table[0, 5]).any())
-        first_states = self.share("the random states", random_states) if drawn else b""
+        first_states = self.share("the random states", random_states) if drawn else random_states
         saved = [SavedTensor(buffer, on_cpu=False) for buffer in different]
         try:
             for buffer, value in zip(different, first, strict=True):
                 buffer.copy_(value)
             with restored_random_states() if drawn else nullcontext():
                 if drawn:
-                    set_random_states(pickle.loads(first_states))
+                    set_random_states(first_states)
                 yield
         finally:
             for one in saved:
@@ -305,6 +304,12 @@ class SeveralRanks:
                 "attach, observe and detach on all ranks, before the process group is destroyed"
             )
             raise self._apart from error
+
+
+def _sum_of_states(states: tuple[Any, ...]) -> int:
+    """Return a checksum of random states."""
+    state, python_state, (name, keys, *rest) = states
+    return zlib.crc32(repr((name, rest, python_state)).encode(), zlib.crc32(keys, zlib.crc32(state)))
 
 
 def ranks_of(ranks: str, timeout: float, model: Any) -> OneRank | SeveralRanks:
