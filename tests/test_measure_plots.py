@@ -9,7 +9,8 @@ import xarray as xr
 
 import probe
 from probe import plots
-from probe.plots.measures import _PANELS, _WHOLE, short_names
+from probe.plots.measures import _PANELS, _WHOLE
+from probe.plots.names import short_names
 
 STEPS = np.array([0, 1, 10, 100])
 DIMS = {"split": ["train", "test"], "layer": ["m.0:relu", "m.1:relu"], "parameter": ["m.0.weight", "m.1.weight"]}
@@ -56,17 +57,17 @@ def test_batches_are_averaged_and_labels_are_chosen() -> None:
     two = series(circuits_near_total="split", circuits_random_total="split")
     (ax,) = plots.measure(two, "CircuitsProbe").axes
     assert [line.get_label() for line in ax.lines] == ["nearest", "random"]
-    assert ax.get_ylabel() == "share of units that differ in pairs"
+    assert ax.get_ylabel() == "share of units that differ in pairs,\nsplit train"
 
 
 def test_variables_without_values_are_left_out() -> None:
     data = series(feature_deviation="split layer", read_out_accuracy="split layer", read_out_r2="split layer")
     regression = data.assign(read_out_accuracy=data["read_out_accuracy"] * np.nan)
     figure = plots.measure(regression, "FeatureLearningProbe")
-    assert [ax.get_ylabel() for ax in figure.axes] == ["feature_deviation", "read_out_r2"]
+    assert [ax.get_ylabel().partition(",")[0] for ax in figure.axes] == ["feature_deviation", "read_out_r2"]
     classes = data.assign(read_out_r2=data["read_out_r2"] * np.nan)
     figure = plots.measure(classes, "FeatureLearningProbe")
-    assert [ax.get_ylabel() for ax in figure.axes] == ["feature_deviation", "read_out_accuracy"]
+    assert [ax.get_ylabel().partition(",")[0] for ax in figure.axes] == ["feature_deviation", "read_out_accuracy"]
     with pytest.raises(ValueError, match="Expected a series with values of any of nc1, nc2_angles, got none"):
         plots.measure(series(nc1="layer") * np.nan, "NeuralCollapseProbe")
 

@@ -403,3 +403,12 @@ def test_a_long_label_of_a_large_font_has_more_lines() -> None:
     with plt.rc_context({"font.size": 18}):
         lines = plots.curves(series, "one").get_ylabel().split("\n")
     assert max(map(len, lines)) <= 20
+
+
+def test_layers_of_a_plane_with_long_names_have_different_names() -> None:
+    x, dims = np.linspace(1, 2, 3)[:, None, None].repeat(2, 2), ("step", "split", "layer")
+    values = {"information_x": x, "information_y": x / 2, "information_y_ceiling": 0 * x + 2}
+    names = [f"transformer.encoder.layers.{i}.self_attention.out_projection" for i in range(2)]
+    labels = {"step": [0, 1, 2], "split": ["train"], "layer": names}
+    ax = plots.information_plane(xr.Dataset({name: (dims, value) for name, value in values.items()}, labels))
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["layers.0", "layers.1"]

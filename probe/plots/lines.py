@@ -77,7 +77,7 @@ def curves(
     drawn: dict[str, tuple[Any, Any]] = {}  # colour and line style by label
     for name in names:
         _draw_variable(ax, series, name, drawn, prefix=len(names) > 1, layer=layer)
-    longest = int(_LONGEST * 10 / max(ax.yaxis.label.get_size(), 10))  # characters of a large font are wider
+    longest = int(_LONGEST * 10 / max(float(ax.yaxis.label.get_fontsize()), 10))  # characters of a large font are wider
     ax.set_ylabel("\n".join(textwrap.wrap(_axis_label(series, names, ylabel, layer), longest)))
     if log:
         ax.set_yscale("log")

@@ -1,7 +1,6 @@
 """The standard figure of each measure of this package."""
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -17,7 +16,7 @@ from probe.plots.frequencies import draw_frequencies
 from probe.plots.heat import heat_map
 from probe.plots.lines import curves, with_unit
 from probe.plots.modes.trajectories import mode_trajectories
-from probe.plots.names import chosen_split, label_text, layer_name
+from probe.plots.names import chosen_split, label_text, layer_name, short_names
 from probe.plots.regions.mechanisms import mechanisms
 from probe.plots.style import WIDTH
 
@@ -214,24 +213,3 @@ def _reduced(array: xr.DataArray, over: str, split: str | None) -> xr.DataArray:
     array = array.dropna(over, how="all")
     names = [layer_name(name) for name in short_names(array[over].values.astype(str).tolist())]
     return array.rename({over: "_label"}).assign_coords(_label=names)  # `curves` draws one layer alone
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Return names without the words at their start and end that all of them share.
-
-    A number keeps the word before it: "m.a.0.w" and "m.a.1.w" become "a.0" and "a.1".
-    """
-    parts = [re.split(r"(?<=[.:])|(?=[.:])", name) for name in names]
-    if len(names) < 2:
-        return list(names)
-    start, end = (_shared([one[::turn] for one in parts]) for turn in (1, -1))
-    if any(one[start].isdigit() for one in parts):  # a number alone has no meaning
-        start = max(start - 2, 0)
-    found = ["".join(one[start : len(one) - end]).strip(".:") for one in parts]
-    return found if all(found) and len({*found}) == len(names) else list(names)
-
-
-def _shared(parts: Sequence[Sequence[str]]) -> int:
-    """Return how many words at the start of all sequences are equal, at most all but one word of the shortest."""
-    most = min(map(len, parts)) - 1
-    return next((k for k in range(most) if len({one[k] for one in parts}) > 1), most)

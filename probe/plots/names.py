@@ -55,6 +55,27 @@ def layer_name(layer: Hashable) -> str:
     return label_text(name.removeprefix(":") or name)
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return names without the words at their start and end that all of them share.
+
+    A number keeps the word before it: "m.a.0.w" and "m.a.1.w" become "a.0" and "a.1".
+    """
+    parts = [re.split(r"(?<=[.:])|(?=[.:])", name) for name in names]
+    if len(names) < 2:
+        return list(names)
+    start, end = (_shared([one[::turn] for one in parts]) for turn in (1, -1))
+    if any(one[start].isdigit() for one in parts):  # a number alone has no meaning
+        start = max(start - 2, 0)
+    found = ["".join(one[start : len(one) - end]).strip(".:") for one in parts]
+    return found if all(found) and len({*found}) == len(names) else list(names)
+
+
+def _shared(parts: Sequence[Sequence[str]]) -> int:
+    """Return how many words at the start of all sequences are equal, at most all but one word of the shortest."""
+    most = min(map(len, parts)) - 1
+    return next((k for k in range(most) if len({one[k] for one in parts}) > 1), most)
+
+
 def run_name(run: object) -> str:
     """Return the name of a run as text. Recordings store numbers as floats."""
     return label_text(f"{run:g}" if isinstance(run, float) else run, 24)

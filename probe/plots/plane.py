@@ -28,6 +28,8 @@ from probe.plots.trajectories import (
     view_of,
 )
 
+_LONG = 32  # characters of a name in a legend, from which on it has fewer columns
+
 
 @closes_on_error
 def information_plane(
@@ -152,7 +154,7 @@ def information_planes(
         grid[-1, -1].axis("off")
         grid[-1, -1].legend(handles=handles, loc="center", fontsize=FONT, frameon=False)
     else:
-        columns = 4 if len(chosen) > 1 else 2
+        columns = _columns(handles, 4 if len(chosen) > 1 else 2)
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=FONT, frameon=False)
     return figure
 
@@ -170,6 +172,13 @@ def draw_plane(
 
 def draw_legend(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> None:
     """Draw the legend above the axes, and the colours of the steps beside them."""
-    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 2, "columnspacing": 1}
-    ax.legend(handles=legend_of(ax, plane, marked, bars), fontsize=FONT, frameon=False, handletextpad=0.4, **place)
+    handles = legend_of(ax, plane, marked, bars)
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "columnspacing": 1}
+    place |= {"ncols": _columns(handles, 2), "handletextpad": 0.4}
+    ax.legend(handles=handles, fontsize=FONT, frameon=False, **place)
     draw_colour_bar(ax, plane)
+
+
+def _columns(handles: Sequence[Artist], most: int) -> int:
+    """Return the number of columns of a legend: half as many for long names."""
+    return most if max(len(str(one.get_label())) for one in handles) <= _LONG else most // 2

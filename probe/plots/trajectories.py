@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter
 
-from probe.plots.names import label_text, layer_name, marker_colours, marker_labels
+from probe.plots.names import label_text, layer_name, marker_colours, marker_labels, short_names
 from probe.plots.steps import StepLocator, axis_name, first_positive, step_norm, step_text
 from probe.plots.style import FONT, background, faint, ink, line_colour, text_colour
 
@@ -116,7 +116,8 @@ def draw_layers(
 
 def legend_of(ax: Axes, plane: xr.Dataset, marked: xr.DataArray | None, bars: Bars) -> list[Line2D]:
     """Return the legend entries of the shapes, lines and rings that occur."""
-    grey, layers = faint(ax), zip(cycle(SHAPES), plane["layer"].values.tolist(), strict=False)
+    grey, names = faint(ax), short_names(plane["layer"].values.astype(str).tolist())
+    layers = zip(cycle(SHAPES), names, strict=False)
     handles = [Line2D([], [], lw=0, marker=shape, color=grey, ms=6, label=layer_name(layer)) for shape, layer in layers]
     if plane.sizes["layer"] < plane.attrs["layers"]:
         handles.append(Line2D([], [], lw=0, label=f"{plane.sizes['layer']} of {plane.attrs['layers']} layers"))
