@@ -19,7 +19,7 @@ print(detector.summary().splitlines()[0])
 
 # %%
 # The planes of training and test inputs, on the same scales. Thin lines are runs; rings are the ends of their phases,
-# where these were found. The bars are certified bounds at the last step: what one knows without trusting the estimate.
+# where these were found. The bars are proven lower and upper bounds at the last step. They hold without the estimate.
 plots.information_planes(series, layers=["blocks.1"], detector=detector)
 
 # %%
@@ -45,7 +45,7 @@ ax = plots.information_plane(
 ax.set(xlim=(8.4, 9.8), ylim=(5.5, 6.7))
 
 # %%
-# The distance to (H(Y), H(Y)), a layer that keeps the labels and nothing else: each run thin, and their median thick.
+# The distance to (H(Y), H(Y)), a layer with only the labels: each run thin, and their median thick.
 # The dotted lines are the medians of the markers over runs, the bars at the upper edge their intervals.
 ax = plots.curves(plots.plane_distance(series), ["plane_distance"])
 plots.phases(detector, ax=ax, names=False)
@@ -53,7 +53,7 @@ plots.phases(detector, ax=ax, names=False)
 # %%
 # One may conclude that, after fitting, this layer told about half a bit less of its inputs and no less of the labels,
 # on test inputs as on training inputs, while test accuracy rose. One may not conclude that this made it generalise: it
-# is one task, one noise level and one layer, the fall is well within the certified bounds, and the detector finds its
+# is one task, one noise level and one layer, the fall is well within the proven bounds, and the detector finds its
 # onset in five runs of eight.
 falls = median["information_x"].max("step") - median["information_x"].isel(step=-1)
 print(
