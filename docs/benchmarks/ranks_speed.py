@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from probe import MutualInfoProbe, PerformanceProbe, ProbeSet, WeightsProbe
 
 N_TOKENS, LENGTH, WIDTH = 32, 16, 64
-WIDE, N_ROWS, BATCH = 1024, 2048, 256
+WIDE, N_ROWS, BATCH = 2048, 2048, 256
 
 
 class Transformer(nn.Module):
