@@ -376,7 +376,7 @@ class PhaseDetector(BaseEstimator):
             raise ValueError(f"Expected spike_width >= 0, got {self.spike_width}; 0 excludes no spikes.")
         return Settings(
             self.fit_threshold, self.end_threshold, self.n_sustained, self.spike_width, self.least_size,
-            self.smoothing, self._chance(roles),
+            self.smoothing, self._chance(_test_attributes(roles)),
         )  # fmt: skip
 
     def _notes(self, roles: Roles) -> Iterator[str]:
@@ -384,22 +384,15 @@ class PhaseDetector(BaseEstimator):
             if (role := kind.role_among(roles.found)) != kind.role:
                 yield f"{kind.name}: found on {role}, because there is no {kind.role}"
         test = roles.found["test_accuracy"]
-        if not isinstance(test, str) and self._chance(roles).share is None and "chance_by_run" not in test.attrs:
+        if not isinstance(test, str) and self._chance(test.attrs).share is None and "chance_by_run" not in test.attrs:
             yield "chance: the level at which test_accuracy starts; pass chance= (--chance) if it is known"
 
     def _chances(self, roles: Roles, runs: list[Any]) -> list[Chance]:
         """Return the chance of each run; none if it is the same for all."""
-        test = roles.found["test_accuracy"]
-        attrs = {} if isinstance(test, str) else test.attrs
-        return (
-            [self._checked_chance(attributes_of_run(attrs, run)) for run in runs] if differ_between_runs(attrs) else []
-        )
+        attrs = _test_attributes(roles)
+        return [self._chance(attributes_of_run(attrs, run)) for run in runs] if differ_between_runs(attrs) else []
 
-    def _chance(self, roles: Roles) -> Chance:
-        test = roles.found["test_accuracy"]
-        return self._checked_chance({} if isinstance(test, str) else test.attrs)
-
-    def _checked_chance(self, attrs: Mapping[Any, Any]) -> Chance:
+    def _chance(self, attrs: Mapping[Any, Any]) -> Chance:
         chance = attrs.get("chance") if self.chance is None else self.chance
         n = attrs.get("n", attrs.get("n_test", np.inf)) if self.n_test is None else self.n_test
         if chance is not None and not 0 <= chance <= 1:
@@ -407,6 +400,12 @@ class PhaseDetector(BaseEstimator):
         if not n >= 1:
             raise ValueError(f"Expected n_test as a number of examples, at least 1, got {n}; pass None to estimate it.")
         return Chance(chance, n)
+
+
+def _test_attributes(roles: Roles) -> Mapping[Any, Any]:
+    """Return the attributes of the test accuracy; none without one."""
+    test = roles.found["test_accuracy"]
+    return {} if isinstance(test, str) else test.attrs
 
 
 def _axis_of(curves: xr.Dataset) -> str:
