@@ -548,6 +548,7 @@ def test_the_axis_of_a_log_is_named_in_python_too(tmp_path: Path) -> None:
         {"Epoch": epochs, "train_acc": np.minimum(1, epochs / 40), "val_acc": np.minimum(0.9, epochs / 50)}
     )
     table.to_csv(tmp_path / "log.csv", index=False)
-    text = PhaseDetector().fit(tmp_path / "log.csv").summary()
+    detector = PhaseDetector().fit(tmp_path / "log.csv")
+    text = detector.summary()
     assert "epoch 40" in text
     assert "step" not in text.splitlines()[0]

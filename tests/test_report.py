@@ -436,3 +436,12 @@ def test_other_curves_have_the_colours_of_figures(tmp_path: Path) -> None:
     one = series().assign({f"m{i}": ("step", np.ones(len(STEPS))) for i in range(9)})
     data = data_of(one.probe.report(tmp_path / "report.html").read_text("utf-8"))
     assert {colour for v in data["variables"] for colour in v["colours"].values()} <= {*CYCLE}
+
+
+def test_the_table_of_markers_has_the_axis_of_the_log(tmp_path: Path) -> None:
+    epochs = np.arange(100)
+    (tmp_path / "log.csv").write_text("Epoch,train_acc\n" + "".join(f"{one},{min(1, one / 40)}\n" for one in epochs))
+    detector = PhaseDetector().fit(tmp_path / "log.csv")
+    write_report(detector.curves_, tmp_path / "log.html", detector=detector)
+    page = (tmp_path / "log.html").read_text()
+    assert '<th scope="col">marker</th><th scope="col" class="n">epoch</th>' in page

@@ -26,7 +26,7 @@ def verdict(detector: PhaseDetector, source: str) -> dict[str, Any]:
     across = detector.across_
     return {
         "source": source,
-        "axis": detector.axis,
+        "axis": detector.curves_["step"].attrs["axis"],
         "verdict": _records(detector.verdict_, ("run",)),
         "markers": _records(_flat(detector.markers_), ("run", "marker")),
         "alignment": _records(detector.alignment_, ("run", "pair")),

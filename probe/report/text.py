@@ -121,7 +121,7 @@ def _markers(detector: Any, runs: Sequence[str]) -> str:
                 (label, texts[i], number(step) if np.isfinite(step) else "-", interval,
                  STATUS_NAMES.get(status, status), size, rule if status == "found" else without_advice(reason) or rule)
             )  # fmt: skip
-    heads = ("run", "marker", detector.axis, "interval", "status", "size", "rule or reason")
+    heads = ("run", "marker", detector.curves_["step"].attrs["axis"], "interval", "status", "size", "rule or reason")
     missing = [text for i, text in enumerate(texts) if i not in kinds]
     note = f"<p>Without a curve in any run: {safe(', '.join(missing))}.</p>" if missing else ""
     return table("Markers", heads, rows, numbers=(2, 3, 5)) + note
